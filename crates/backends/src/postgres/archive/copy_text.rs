@@ -1,0 +1,179 @@
+//! Rows of COPY text, counted and fingerprinted as they pass.
+//!
+//! A row is a line: COPY escapes the newlines within values. The data ends with a line `\.` and two empty lines
+//! (`dumpTableData_copy` in `src/bin/pg_dump/pg_dump.c` and `CopyTo` of the server), and no row can read `\.`,
+//! because a backslash of the data is doubled.
+
+use lifeboat_core::Fingerprint;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
+
+/// From this size on, in bytes, a row that is cut by chunk boundaries is hashed piece by piece and not gathered.
+const GATHERED: usize = 16 << 10;
+
+/// Counts and fingerprints rows.
+pub(super) struct Rows {
+    /// Rows so far.
+    pub count: u64,
+    /// Bytes of the rows, with their newlines.
+    pub bytes: u64,
+    /// The sum over the rows.
+    pub sum: u128,
+    /// The start of a row that a chunk boundary has cut.
+    cut: Vec<u8>,
+    /// The hash of the start of one that is too long to gather.
+    long: Option<Box<LongRow>>,
+    /// Newlines that have come from the terminator's on; 0 before it.
+    ending: u8,
+}
+
+impl Rows {
+    pub(super) fn new() -> Self {
+        Self { count: 0, bytes: 0, sum: 0, cut: Vec::new(), long: None, ending: 0 }
+    }
+
+    /// A new table's data begins.
+    pub(super) fn start(&mut self) {
+        self.count = 0;
+        self.bytes = 0;
+        self.sum = 0;
+        self.cut.clear();
+        self.long = None;
+        self.ending = 0;
+    }
+
+    /// The fingerprint of the rows so far.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint(self.sum)
+    }
+
+    /// Takes the next bytes of the text.
+    #[inline]
+    pub(super) fn push(&mut self, mut text: &[u8]) -> Result<(), String> {
+        if self.ending > 0 {
+            return self.after_end(text);
+        }
+        if !self.cut.is_empty() || self.long.is_some() {
+            let Some(end) = memchr::memchr(b'\n', text) else {
+                self.carry(text);
+                return Ok(());
+            };
+            self.end_cut_row(&text[..end]);
+            text = &text[end + 1..];
+            if self.ending > 0 {
+                return self.after_end(text);
+            }
+        }
+        while let Some(end) = memchr::memchr(b'\n', text) {
+            let row = &text[..end];
+            text = &text[end + 1..];
+            if row == b"\\." {
+                self.ending = 1;
+                return self.after_end(text);
+            }
+            self.add(xxh3_128(row), end);
+        }
+        if !text.is_empty() {
+            self.carry(text);
+        }
+        Ok(())
+    }
+
+    /// The data has ended: the terminator must have come.
+    pub(super) fn end(&self) -> Result<(), String> {
+        if self.ending == 3 { Ok(()) } else { Err("data that does not end with \\. and two empty lines".to_owned()) }
+    }
+
+    #[inline]
+    fn add(&mut self, hash: u128, len: usize) {
+        self.sum = self.sum.wrapping_add(hash);
+        self.count += 1;
+        self.bytes += len as u64 + 1;
+    }
+
+    fn carry(&mut self, piece: &[u8]) {
+        if let Some(long) = &mut self.long {
+            long.hash.update(piece);
+            long.len += piece.len();
+        } else if self.cut.len() + piece.len() <= GATHERED {
+            self.cut.extend_from_slice(piece);
+        } else {
+            let mut hash = Xxh3Default::new();
+            hash.update(&self.cut);
+            hash.update(piece);
+            self.long = Some(Box::new(LongRow { hash, len: self.cut.len() + piece.len() }));
+            self.cut.clear();
+        }
+    }
+
+    fn end_cut_row(&mut self, last: &[u8]) {
+        if let Some(mut long) = self.long.take() {
+            long.hash.update(last);
+            self.add(long.hash.digest128(), long.len + last.len());
+            return;
+        }
+        self.cut.extend_from_slice(last);
+        if self.cut == b"\\." {
+            self.ending = 1;
+        } else {
+            self.add(xxh3_128(&self.cut), self.cut.len());
+        }
+        self.cut.clear();
+    }
+
+    fn after_end(&mut self, text: &[u8]) -> Result<(), String> {
+        for byte in text {
+            if *byte != b'\n' || self.ending == 3 {
+                return Err("data after its terminator \\.".to_owned());
+            }
+            self.ending += 1;
+        }
+        Ok(())
+    }
+}
+
+struct LongRow {
+    hash: Xxh3Default,
+    len: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pieces: &[&[u8]]) -> Result<(u64, u64, u128), String> {
+        let mut rows = Rows::new();
+        for piece in pieces {
+            rows.push(piece)?;
+        }
+        rows.end()?;
+        Ok((rows.count, rows.bytes, rows.sum))
+    }
+
+    #[test]
+    fn rows_are_lines_before_the_terminator() {
+        let sum = |rows: &[&[u8]]| rows.iter().fold(0u128, |s, r| s.wrapping_add(xxh3_128(r)));
+        assert_eq!(read(&[b"\\.\n\n\n"]), Ok((0, 0, 0)));
+        assert_eq!(read(&[b"\n\n\\.\n\n\n"]), Ok((2, 2, sum(&[b"", b""]))));
+        assert_eq!(read(&[b"a\t\\N\n\\\\.\n\\.\n\n\n"]), Ok((2, 9, sum(&[b"a\t\\N", b"\\\\."]))));
+    }
+
+    #[test]
+    fn data_without_its_exact_end_is_refused() {
+        for text in ["", "a\n", "a\n\\.", "\\.\n", "\\.\n\n", "\\.\n\n\n\n", "\\.\n\n\nx", "\\.\nx\n\n", "\\.x\n\n\n"] {
+            assert!(read(&[text.as_bytes()]).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_of_any_length_hashes_the_same_in_pieces() {
+        for len in [0, 1, GATHERED - 1, GATHERED, GATHERED + 1, 5 * GATHERED] {
+            let mut text: Vec<u8> = (0..len).map(|i| b'a' + (i % 23) as u8).collect();
+            text.extend_from_slice(b"\nsecond\n\\.\n\n\n");
+            let whole = read(&[&text]).unwrap();
+            for size in [1, 7, 1000, GATHERED] {
+                let pieces: Vec<&[u8]> = text.chunks(size).collect();
+                assert_eq!(read(&pieces).unwrap(), whole, "row of {len} in pieces of {size}");
+            }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! PostgreSQL's custom archive format (`pg_dump -Fc`), versions 1.12 to 1.16, read by push.
+//!
+//! [`Parser`] turns chunks of any size into events and checks the structure; [`ArchiveTap`] is the parser with
+//! the proof on top of it; [`TocReader`] reads no further than the table of contents; [`fill_offsets`] fills in
+//! what a piped pg_dump could not; [`select`] chooses what to restore of an archive.
+//!
+//! The format has no specification but its source: `src/bin/pg_dump/pg_backup_archiver.{h,c}` and
+//! `pg_backup_custom.c` of PostgreSQL. It has no checksums (only gzip blocks do, zlib's): what this parser
+//! accepts is complete and well-formed, and whether it is unchanged is for the hash around it to say.
+
+mod codec;
+mod copy_text;
+mod ident;
+mod lz4;
+mod parser;
+mod patch;
+mod read;
+mod roles;
+mod select;
+mod statement;
+mod tap;
+#[cfg(test)]
+mod tests;
+mod toc;
+#[cfg(test)]
+mod writer;
+
+pub(crate) use ident::ident_len;
+pub use ident::{quote_ident, quote_qualified};
+pub use parser::{BlockEnd, BlockKind, BlockStart, EventHandler, Parser};
+pub use patch::{BlockIndex, BlockPosition, block_positions, fill_offsets, fill_offsets_in_place};
+pub use roles::{granted_roles, roles};
+pub use select::{Selection, Wanted, select};
+pub use statement::copy_to_stdout;
+pub use tap::ArchiveTap;
+pub use toc::{BlockCompression, DataOffset, Header, MAX_TOC_BYTES, Toc, TocEntry, TocProgress, TocReader};

@@ -1,0 +1,241 @@
+//! The content of a live database as a proof, to compare with the one that its backup took.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, pin_mut};
+use lifeboat_core::{Context, Error, Fingerprint, Proof, ProofItem, Result};
+use tokio::sync::Mutex;
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::connection::Connection;
+use super::session::{Session, quote_literal};
+use super::settings::Settings;
+
+/// Bytes of a large object that are read at once.
+const LARGE_OBJECT_PIECE: i64 = 4 << 20;
+
+/// Reads a database's content in the terms of an expected proof: the same tables, sequences and large objects, in the text
+/// form that pg_dump's session gives them. With `others`, tables that hold rows and are not expected are in it too.
+///
+/// # Errors
+/// What the server fails with. A table that is missing is no error: it is missing from the result.
+pub(crate) async fn read(
+    connection: &Connection,
+    expected: &Proof,
+    others: bool,
+    jobs: usize,
+    cx: &Context,
+) -> Result<Proof> {
+    let session = comparable_session(connection, expected).await?;
+    let names: Vec<String> = expected.of_kind("table").map(|i| i.name.clone()).collect();
+    let mut plans = plans(&session, expected, &names).await?;
+    let mut found = Proof::default();
+    if others {
+        let known: Vec<String> =
+            names.iter().map(|n| format!("pg_catalog.to_regclass({})", quote_literal(n))).collect();
+        let sql = format!(
+            "SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+               AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
+               AND c.oid NOT IN (SELECT o FROM pg_catalog.unnest(ARRAY[{}]::pg_catalog.oid[]) o WHERE o IS NOT NULL)",
+            known.join(", ")
+        );
+        for row in session.rows(&sql).await? {
+            let Some(name) = row.into_iter().next().flatten() else { continue };
+            let count = session.value(&format!("SELECT pg_catalog.count(*) FROM ONLY {name}")).await?;
+            if let Some(count) = count.and_then(|c| c.parse().ok()).filter(|c| *c > 0) {
+                found.items.push(ProofItem { kind: "table".to_owned(), name, count, ..ProofItem::default() });
+            }
+        }
+    }
+    // The largest first, so that no session ends up alone with one at the end.
+    let sizes: BTreeMap<&str, u64> = expected.of_kind("table").map(|i| (&*i.name, i.bytes)).collect();
+    plans.sort_by_key(|plan| std::cmp::Reverse(sizes.get(&*plan.name).copied().unwrap_or_default()));
+    found.items.extend(read_tables(connection, expected, session, plans, jobs, cx).await?);
+    let session = comparable_session(connection, expected).await?;
+    for sequence in expected.of_kind("sequence") {
+        if session.value(&format!("SELECT pg_catalog.to_regclass({})", quote_literal(&sequence.name))).await?.is_none()
+        {
+            continue;
+        }
+        let sql = format!("SELECT last_value::text || ',' || is_called::text FROM {}", sequence.name);
+        let value = session.value(&sql).await?;
+        found.items.push(ProofItem {
+            kind: "sequence".to_owned(),
+            name: sequence.name.clone(),
+            value,
+            ..ProofItem::default()
+        });
+    }
+    let count = session.value("SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata").await?;
+    let expects_objects = expected.of_kind("large objects").next().is_some();
+    if expects_objects || (others && count.as_deref() != Some("0")) {
+        found.items.push(large_objects(&session, cx).await?);
+    }
+    Ok(found)
+}
+
+/// A session that writes values as the one did from which the proof was taken.
+async fn comparable_session(connection: &Connection, expected: &Proof) -> Result<Session> {
+    let session = Session::open(connection).await?;
+    // As setup_connection in pg_dump.c has them, and TimeZone as our pg_dump gets it.
+    session
+        .execute(
+            "SET DateStyle = ISO; SET IntervalStyle = postgres; SET extra_float_digits = 3; SET row_security = off;
+             SET synchronize_seqscans = off; SET TimeZone = 'UTC'; SET statement_timeout = 0; SET lock_timeout = 0;
+             SET idle_in_transaction_session_timeout = 0; SET search_path = ''",
+        )
+        .await?;
+    for (name, value) in &Settings::load(expected).session {
+        let set = format!("SET {name} = {}", quote_literal(value));
+        if let Err(error) = session.execute(&set).await {
+            // A locale that is not installed here: values of type money may then look different.
+            tracing::warn!(%error, setting = name, "a setting of the source could not be set for the comparison");
+        }
+    }
+    if let Some(encoding) = expected.details.get("encoding").and_then(|e| e.as_str())
+        && encoding != "UTF8"
+    {
+        session.execute(&format!("SET client_encoding = {}", quote_literal(encoding))).await?;
+    }
+    Ok(session)
+}
+
+/// How to read one table back.
+struct Plan {
+    name: String,
+    sql: String,
+    /// Whether there is a fingerprint to compare with; only rows are counted where there is not.
+    fingerprint: bool,
+}
+
+async fn plans(session: &Session, expected: &Proof, names: &[String]) -> Result<Vec<Plan>> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let list: Vec<String> = names.iter().map(|n| format!("({})", quote_literal(n))).collect();
+    let sql = format!(
+        "SELECT t.name, c.relkind, x.condition FROM (VALUES {}) t(name)
+         JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(t.name)
+         LEFT JOIN (SELECT u.* FROM pg_catalog.pg_extension e, ROWS FROM (pg_catalog.unnest(e.extconfig), pg_catalog.unnest(e.extcondition)) u(oid, condition)) x ON x.oid = c.oid",
+        list.join(", ")
+    );
+    let copy = expected.details.get("copy");
+    let mut plans = Vec::new();
+    for row in session.rows(&sql).await? {
+        let [Some(name), Some(kind), condition] = &row[..] else { continue };
+        let relation = copy.and_then(|c| c.get(name)).and_then(|c| c.as_str()).unwrap_or(name);
+        let condition = condition.as_deref().unwrap_or_default();
+        // COPY reads ordinary tables only, and without their children, as pg_dump does. An extension's own table is dumped
+        // without the rows that creating the extension makes (getExtensionMembership in pg_dump.c).
+        let sql = if kind == "r" && condition.is_empty() {
+            format!("COPY {relation} TO STDOUT")
+        } else {
+            let columns =
+                relation.strip_prefix(&**name).map(|c| c.trim().trim_start_matches('(').trim_end_matches(')'));
+            let only = if kind == "p" { "" } else { "ONLY " };
+            format!("COPY (SELECT {} FROM {only}{name} {condition}) TO STDOUT", columns.unwrap_or_default())
+        };
+        let fingerprint = expected.of_kind("table").any(|i| i.name == *name && i.fingerprint.is_some());
+        plans.push(Plan { name: name.clone(), sql, fingerprint });
+    }
+    Ok(plans)
+}
+
+/// Reads tables on several sessions side by side.
+async fn read_tables(
+    connection: &Connection,
+    expected: &Proof,
+    first: Session,
+    plans: Vec<Plan>,
+    jobs: usize,
+    cx: &Context,
+) -> Result<Vec<ProofItem>> {
+    let workers = jobs.clamp(1, plans.len().max(1));
+    let queue = Arc::new(Mutex::new(VecDeque::from(plans)));
+    let mut sessions = vec![first];
+    while sessions.len() < workers {
+        sessions.push(comparable_session(connection, expected).await?);
+    }
+    let work = sessions.into_iter().map(|session| {
+        let queue = queue.clone();
+        async move {
+            let mut items = Vec::new();
+            loop {
+                let Some(plan) = queue.lock().await.pop_front() else { return Ok::<_, Error>(items) };
+                items.push(read_table(&session, plan, cx).await?);
+            }
+        }
+    });
+    let items = futures::future::try_join_all(work).await?;
+    Ok(items.into_iter().flatten().collect())
+}
+
+async fn read_table(session: &Session, plan: Plan, cx: &Context) -> Result<ProofItem> {
+    let rows = session.client().copy_out(&plan.sql).await.map_err(|e| session.error(&e))?;
+    pin_mut!(rows);
+    let mut item = ProofItem { kind: "table".to_owned(), name: plan.name, ..ProofItem::default() };
+    let mut sum = Fingerprint::default();
+    let mut partial: Vec<u8> = Vec::new();
+    loop {
+        let message: Bytes = tokio::select! {
+            biased;
+            () = cx.cancel.cancelled() => return Err(Error::cancelled("compare", item.name)),
+            next = rows.next() => match next {
+                Some(message) => message.map_err(|e| session.error(&e))?,
+                None => break,
+            },
+        };
+        item.bytes += message.len() as u64;
+        // The server sends a row a message; the protocol does not promise it.
+        let mut rest = &message[..];
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            item.count += 1;
+            if partial.is_empty() {
+                sum.add(&rest[..end]);
+            } else {
+                partial.extend_from_slice(&rest[..end]);
+                sum.add(&partial);
+                partial.clear();
+            }
+            rest = &rest[end + 1..];
+        }
+        partial.extend_from_slice(rest);
+    }
+    item.fingerprint = plan.fingerprint.then_some(sum);
+    Ok(item)
+}
+
+/// The large objects of the session's database, counted as the archive's tap counts them.
+async fn large_objects(session: &Session, cx: &Context) -> Result<ProofItem> {
+    let mut item = ProofItem { kind: "large objects".to_owned(), name: "all".to_owned(), ..ProofItem::default() };
+    let mut sum = Fingerprint::default();
+    let client = session.client();
+    let piece = client.prepare("SELECT pg_catalog.lo_get($1, $2, $3)").await.map_err(|e| session.error(&e))?;
+    for row in session.rows("SELECT oid FROM pg_catalog.pg_largeobject_metadata ORDER BY oid").await? {
+        let Some(oid) = row.into_iter().next().flatten().and_then(|o| o.parse::<u32>().ok()) else { continue };
+        let mut hash = Xxh3Default::new();
+        hash.update(&oid.to_le_bytes());
+        let mut offset = 0i64;
+        loop {
+            if cx.cancel.is_cancelled() {
+                return Err(Error::cancelled("compare", "the large objects"));
+            }
+            let size = LARGE_OBJECT_PIECE as i32;
+            let row = client.query_one(&piece, &[&oid, &offset, &size]).await.map_err(|e| session.error(&e))?;
+            let bytes: &[u8] = row.get(0);
+            hash.update(bytes);
+            item.bytes += bytes.len() as u64;
+            offset += LARGE_OBJECT_PIECE;
+            if (bytes.len() as i64) < LARGE_OBJECT_PIECE {
+                break;
+            }
+        }
+        item.count += 1;
+        sum.merge(Fingerprint(hash.digest128()));
+    }
+    item.fingerprint = Some(sum);
+    Ok(item)
+}

@@ -1,0 +1,148 @@
+//! Why pg_dump failed: what the role lacks, by name.
+
+use lifeboat_core::{Check, Error, ErrorKind};
+
+use super::child::Ended;
+use super::connection::Connection;
+use super::session::Session;
+
+/// Tables that row security keeps from the role, unless it owns them or may bypass it.
+const ROW_SECURITY: &str = "
+    SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles me ON me.rolname = current_user
+    WHERE c.relrowsecurity AND NOT me.rolsuper AND NOT me.rolbypassrls
+      AND (c.relforcerowsecurity OR NOT pg_catalog.pg_has_role(c.relowner, 'USAGE'))
+    ORDER BY 1 LIMIT 11";
+
+/// Tables and sequences that the role may not read.
+const UNREADABLE: &str = "
+    SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'm', 'S') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+      AND NOT CASE WHEN c.relkind = 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
+                   ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END
+    ORDER BY 1 LIMIT 11";
+
+/// Schemas that the role may not enter.
+const CLOSED_SCHEMAS: &str = "
+    SELECT nspname FROM pg_catalog.pg_namespace
+    WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND nspname !~ '^pg_(toast|temp)'
+      AND NOT pg_catalog.has_schema_privilege(oid, 'USAGE') ORDER BY 1 LIMIT 11";
+
+/// Large objects that the role neither owns nor was granted. pg_read_all_data does not cover them.
+const LARGE_OBJECTS: &str = "
+    SELECT l.oid::text FROM pg_catalog.pg_largeobject_metadata l JOIN pg_catalog.pg_roles me ON me.rolname = current_user
+    WHERE NOT me.rolsuper AND NOT pg_catalog.pg_has_role(l.lomowner, 'USAGE')
+      AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(l.lomacl) a
+                      WHERE a.privilege_type = 'SELECT' AND (a.grantee = 0 OR pg_catalog.pg_has_role(a.grantee, 'USAGE')))
+    ORDER BY l.oid LIMIT 11";
+
+/// What a role lacks, of one kind.
+struct Lack {
+    name: &'static str,
+    sql: &'static str,
+    what: &'static str,
+    remedy: fn(&str) -> String,
+}
+
+const LACKS: [Lack; 4] = [
+    Lack {
+        name: "schemas",
+        sql: CLOSED_SCHEMAS,
+        what: "it may not enter the schemas",
+        remedy: |user| {
+            format!("GRANT pg_read_all_data TO {user} (PostgreSQL 14 and later), or GRANT USAGE ON SCHEMA … TO {user}")
+        },
+    },
+    Lack {
+        name: "tables",
+        sql: UNREADABLE,
+        what: "it may not read",
+        remedy: |user| {
+            format!("GRANT pg_read_all_data TO {user} (PostgreSQL 14 and later), or GRANT SELECT ON … TO {user}")
+        },
+    },
+    Lack {
+        name: "row security",
+        sql: ROW_SECURITY,
+        what: "row security hides rows of",
+        remedy: |user| format!("ALTER ROLE {user} BYPASSRLS (as a superuser), or back up as the tables' owner"),
+    },
+    Lack {
+        name: "large objects",
+        sql: LARGE_OBJECTS,
+        what: "it may not read the large objects",
+        remedy: |user| {
+            format!(
+                "back up as their owner or a superuser, or leave them out with extra_args = [\"--no-blobs\"]; pg_read_all_data does not cover them (role {user})"
+            )
+        },
+    },
+];
+
+/// The error for a pg_dump that failed: its own words, and what the role lacks when that is the cause.
+pub(crate) async fn explain(connection: &Connection, ended: Ended) -> Error {
+    let error = ended.error("back up", connection.redacted());
+    let words = ended.stderr.to_lowercase();
+    if words.contains("aborting because of server version mismatch") {
+        return error
+            .hint("install the client programs of the server's version, or name their folder in LIFEBOAT_PG_BIN");
+    }
+    if words.contains("no matching tables were found") || words.contains("no matching schemas were found") {
+        return error.hint(
+            "check schemas and tables in the job: they are patterns, and names with capitals want double quotes",
+        );
+    }
+    if words.contains("lock timeout") {
+        return error.hint("another session holds a lock on a table: find it in pg_locks; extra_args = [\"--lock-wait-timeout=…\"] waits longer");
+    }
+    if !words.contains("permission denied") && !words.contains("row-level security") {
+        return error;
+    }
+    let Ok(session) = Session::open(connection).await else { return error };
+    for lack in &LACKS {
+        if let Some(names) = names(&session, lack).await {
+            let message = format!("role {} cannot read everything: {} {names}", connection.user, lack.what);
+            return Error::new(ErrorKind::Permission, "back up", connection.redacted(), message)
+                .hint((lack.remedy)(&connection.user))
+                .with_source(error);
+        }
+    }
+    error
+}
+
+/// What the role lacks for a whole dump, as checks: for `lifeboat check`, before it is needed.
+pub(crate) async fn rights(connection: &Connection, session: &Session) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for lack in &LACKS {
+        if let Some(names) = names(session, lack).await {
+            let detail = format!("{} {names}: {}", lack.what, (lack.remedy)(&connection.user));
+            checks.push(Check::warn(format!("rights: {}", lack.name), "missing", detail));
+        }
+    }
+    if checks.is_empty() {
+        checks.push(Check::pass(
+            "rights",
+            "enough",
+            format!("role {} can read every table and large object", connection.user),
+        ));
+    }
+    checks
+}
+
+async fn names(session: &Session, lack: &Lack) -> Option<String> {
+    let rows = match session.rows(lack.sql).await {
+        Ok(rows) => rows,
+        Err(error) => {
+            tracing::debug!(%error, "the rights could not be asked for");
+            return None;
+        }
+    };
+    let mut names: Vec<String> = rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
+    if names.is_empty() {
+        return None;
+    }
+    if names.len() > 10 {
+        names.truncate(10);
+        names.push("and more".to_owned());
+    }
+    Some(names.join(", "))
+}

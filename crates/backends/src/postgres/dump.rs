@@ -1,0 +1,383 @@
+//! The sources: one database through pg_dump, the roles and tablespaces through pg_dumpall.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use lifeboat_core::progress::Event;
+use lifeboat_core::{ByteStream, Context, Description, Error, ErrorKind, Proof, Reading, Result, Source, Tap};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt;
+use tokio::process::ChildStdout;
+
+use super::archive::ArchiveTap;
+use super::child::{Ended, Running};
+use super::connection::Connection;
+use super::session::Session;
+use super::settings::Settings;
+use super::sql::GlobalsTap;
+use super::tools::{self, Tools};
+use super::{SYSTEM, diagnosis};
+
+/// The oldest server that is read. pg_dump 17 and 18 read 9.2 and later.
+const OLDEST_SERVER: u32 = 9;
+
+/// What of a database goes into the dump. Names are patterns as pg_dump's options of the same names take them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DumpOptions {
+    /// Only these schemas.
+    pub schemas: Vec<String>,
+    /// All schemas but these.
+    pub exclude_schemas: Vec<String>,
+    /// Only these tables.
+    pub tables: Vec<String>,
+    /// All tables but these.
+    pub exclude_tables: Vec<String>,
+    /// These tables without their rows.
+    pub exclude_table_data: Vec<String>,
+    /// Further arguments for pg_dump, as they are.
+    pub extra_args: Vec<String>,
+}
+
+/// Arguments that Lifeboat sets itself, or that make a dump which proves nothing.
+const FORBIDDEN: [(&str, &str, &str); 16] = [
+    ("-F", "--format", "the format is the custom archive"),
+    ("-f", "--file", "the dump is streamed"),
+    ("-Z", "--compress", "Lifeboat compresses; set compress"),
+    ("-j", "--jobs", "a stream is written by one job"),
+    ("-d", "--dbname", "the database is the URL's"),
+    ("-h", "--host", "the host is the URL's"),
+    ("-p", "--port", "the port is the URL's"),
+    ("-U", "--username", "the user is the URL's"),
+    ("-W", "--password", "it would ask, and nobody answers"),
+    ("", "--enable-row-security", "it leaves out rows and ends with 0"),
+    ("", "--inserts", "rows could not be counted"),
+    ("", "--column-inserts", "rows could not be counted"),
+    ("", "--attribute-inserts", "rows could not be counted"),
+    ("", "--rows-per-insert", "rows could not be counted"),
+    ("-E", "--encoding", "the dump is in the database's own encoding"),
+    ("-C", "--create", "it counts at restore only"),
+];
+
+impl DumpOptions {
+    fn check(&self) -> Result<()> {
+        for argument in &self.extra_args {
+            let name = argument.split('=').next().unwrap_or_default();
+            // GNU getopt takes unique abbreviations of long options: `--insert` is `--inserts`.
+            let long = |long: &str| name.len() > 3 && name.starts_with("--") && long.starts_with(name);
+            let short = |short: &str| !short.is_empty() && argument.starts_with(short) && !argument.starts_with("--");
+            if let Some((_, option, why)) = FORBIDDEN.iter().find(|(s, l, _)| long(l) || short(s)) {
+                return Err(Error::new(ErrorKind::Config, "pass", format!("{option} to pg_dump"), *why)
+                    .hint("leave it out of extra_args"));
+            }
+        }
+        Ok(())
+    }
+
+    fn arguments(&self) -> impl Iterator<Item = String> {
+        let lists = [
+            ("--schema", &self.schemas),
+            ("--exclude-schema", &self.exclude_schemas),
+            ("--table", &self.tables),
+            ("--exclude-table", &self.exclude_tables),
+            ("--exclude-table-data", &self.exclude_table_data),
+        ];
+        lists
+            .into_iter()
+            .flat_map(|(option, names)| names.iter().map(move |name| format!("{option}={name}")))
+            .chain(self.extra_args.iter().cloned())
+    }
+
+    fn is_whole_database(&self) -> bool {
+        self.schemas.is_empty() && self.tables.is_empty()
+    }
+}
+
+/// One PostgreSQL database, read with `pg_dump -Fc`.
+///
+/// ```no_run
+/// # async fn example() -> lifeboat_core::Result<()> {
+/// use lifeboat_backends::postgres::Postgres;
+/// let source = Postgres::connect("postgres://backup@db.example/codetalk").await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Postgres {
+    connection: Connection,
+    options: DumpOptions,
+}
+
+impl Postgres {
+    /// The whole database.
+    pub fn new(connection: Connection) -> Self {
+        Self { connection, options: DumpOptions::default() }
+    }
+
+    /// Reads a URL and looks whether the server answers and a fitting pg_dump is here.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for the URL; what a first session fails with; [`ErrorKind::NotFound`] without pg_dump.
+    pub async fn connect(url: &str) -> Result<Self> {
+        let made = Self::new(Connection::parse(&SecretString::from(url.to_owned()))?);
+        made.describe().await?;
+        Ok(made)
+    }
+
+    /// Chooses what goes into the dump.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for an extra argument that Lifeboat sets itself or that would make the dump prove nothing.
+    pub fn options(mut self, options: DumpOptions) -> Result<Self> {
+        options.check()?;
+        self.options = options;
+        Ok(self)
+    }
+}
+
+/// What a first look at the server shows.
+pub(super) struct Look {
+    pub(super) session: Session,
+    pub(super) version: String,
+    pub(super) major: u32,
+    /// Whether the session is protected by TLS.
+    pub(super) encrypted: bool,
+}
+
+impl Look {
+    pub(super) async fn at(connection: &Connection) -> Result<Self> {
+        let session = Session::open(connection).await?;
+        let version = session.value("SHOW server_version").await?.unwrap_or_default();
+        let number: u32 =
+            session.value("SHOW server_version_num").await?.and_then(|v| v.parse().ok()).unwrap_or_default();
+        let major = number / 10_000;
+        if major < OLDEST_SERVER {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "read",
+                connection.redacted(),
+                format!("the server is PostgreSQL {version}"),
+            )
+            .hint("servers from 9.5 on can be read"));
+        }
+        let encrypted = session
+            .value("SELECT ssl FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid()")
+            .await?
+            .is_some_and(|ssl| ssl == "t");
+        // The name alone: `15.18`, without what the packager adds.
+        let version = version.split_whitespace().next().unwrap_or_default().to_owned();
+        Ok(Self { session, version, major, encrypted })
+    }
+}
+
+#[async_trait]
+impl Source for Postgres {
+    async fn describe(&self) -> Result<Description> {
+        let look = Look::at(&self.connection).await?;
+        let tools = tools::at_least("pg_dump", look.major).await?;
+        let mut facts = BTreeMap::new();
+        if !self.options.is_whole_database() || self.options != DumpOptions::default() {
+            facts.insert("selection".to_owned(), "a part of the database".to_owned());
+        }
+        Ok(Description {
+            dataset: self.connection.database.clone(),
+            system: SYSTEM.to_owned(),
+            format: "dump".to_owned(),
+            server_version: Some(look.version),
+            tool: Some(format!("pg_dump {}", tools.version)),
+            facts,
+        })
+    }
+
+    async fn open(&self, cx: &Context) -> Result<Reading> {
+        let look = Look::at(&self.connection).await?;
+        let tools = tools::at_least("pg_dump", look.major).await?;
+        let settings = Settings::of(&look.session).await?;
+        let mut command = tools.command("pg_dump");
+        command
+            .args(["--format=custom", "--compress=0", "--no-owner", "--no-password", "--lock-wait-timeout=600000"])
+            .args(self.options.arguments());
+        if !self.options.is_whole_database() {
+            let note = "schemas or tables were chosen: pg_dump then leaves out large objects (extra_args = [\"--blobs\"] adds them)";
+            cx.progress.event(Event::Note(note.to_owned()));
+        }
+        let connection = self.connection.clone();
+        let stream = read_child(&mut command, &self.connection, look.encrypted, cx, move |ended| {
+            Box::pin(async move { diagnosis::explain(&connection, ended).await })
+        })?;
+        let tap = DumpTap { inner: Box::new(ArchiveTap::new()), settings };
+        Ok(Reading::new(stream, Box::new(tap)))
+    }
+}
+
+/// The roles, their memberships and the tablespaces of a whole server: `pg_dumpall --globals-only`. pg_dump knows
+/// nothing of them, and a restore into a new server is not whole without.
+#[derive(Clone, Debug)]
+pub struct Globals {
+    connection: Connection,
+}
+
+impl Globals {
+    /// Of the server that this connection leads to.
+    pub fn new(connection: Connection) -> Self {
+        Self { connection }
+    }
+}
+
+#[async_trait]
+impl Source for Globals {
+    async fn describe(&self) -> Result<Description> {
+        let look = Look::at(&self.connection).await?;
+        let tools = tools::at_least("pg_dumpall", look.major).await?;
+        Ok(Description {
+            dataset: format!("{}-globals", self.connection.database),
+            system: SYSTEM.to_owned(),
+            format: "globals.sql".to_owned(),
+            server_version: Some(look.version),
+            tool: Some(format!("pg_dumpall {}", tools.version)),
+            facts: BTreeMap::new(),
+        })
+    }
+
+    async fn open(&self, cx: &Context) -> Result<Reading> {
+        let look = Look::at(&self.connection).await?;
+        let tools: Tools = tools::at_least("pg_dumpall", look.major).await?;
+        let mut command = tools.command("pg_dumpall");
+        command.args(["--globals-only", "--no-password"]);
+        // Password hashes lie in pg_authid, which only a superuser reads.
+        let superuser =
+            look.session.value("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").await?;
+        if superuser.as_deref() != Some("t") {
+            command.arg("--no-role-passwords");
+            let note =
+                format!("user {} is no superuser: the roles are saved without their passwords", self.connection.user);
+            cx.progress.event(Event::Note(note));
+        }
+        let stream = read_child(&mut command, &self.connection, look.encrypted, cx, |ended| {
+            Box::pin(async move { ended.error("back up the roles of", "the server") })
+        })?;
+        Ok(Reading::new(stream, Box::new(GlobalsTap::new())))
+    }
+}
+
+type Explain = Box<dyn FnOnce(Ended) -> futures::future::BoxFuture<'static, Error> + Send>;
+
+/// Starts a child and streams its output. The stream ends well only when the child has ended with 0: one that closes
+/// its output and fails after that makes the last item an error.
+fn read_child<F>(
+    command: &mut tokio::process::Command,
+    connection: &Connection,
+    encrypted: bool,
+    cx: &Context,
+    explain: F,
+) -> Result<ByteStream>
+where
+    F: FnOnce(Ended) -> futures::future::BoxFuture<'static, Error> + Send + 'static,
+{
+    command.envs(connection.environment(encrypted)).stdout(std::process::Stdio::piped());
+    let mut running = Running::start(command)?;
+    let stdout = running.child.stdout.take().expect("it was asked for above");
+    // A pipe of 64 KiB makes both sides switch 16 times for each chunk. Refused beyond the user's limit: then it stays.
+    let _ = rustix::pipe::fcntl_setpipe_size(&stdout, 1 << 20);
+    let state = ChildStream { running, stdout, explain: Box::new(explain), cx: cx.clone() };
+    Ok(futures::stream::unfold(Some(state), |state| async move { state?.next().await }).boxed())
+}
+
+struct ChildStream {
+    running: Running,
+    stdout: ChildStdout,
+    explain: Explain,
+    cx: Context,
+}
+
+/// Bytes gathered from the pipe before they are passed on, and the room for them.
+const GATHER: usize = 512 << 10;
+
+impl ChildStream {
+    async fn next(mut self) -> Option<(Result<Bytes>, Option<Self>)> {
+        let mut chunk = BytesMut::with_capacity(2 * GATHER);
+        while chunk.len() < GATHER {
+            match self.stdout.read_buf(&mut chunk).await {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => return Some((Err(Error::io("read from", "pg_dump", error)), None)),
+            }
+        }
+        if !chunk.is_empty() {
+            return Some((Ok(chunk.freeze()), Some(self)));
+        }
+        let Self { running, explain, cx, .. } = self;
+        match running.end().await {
+            Ok(ended) if ended.status.success() => {
+                for warning in ended.warnings() {
+                    cx.progress.event(Event::Note(warning.to_owned()));
+                }
+                None
+            }
+            Ok(ended) => Some((Err(explain(ended).await), None)),
+            Err(error) => Some((Err(error), None)),
+        }
+    }
+}
+
+/// The archive's tap, and what the session said about the database, for the proof.
+struct DumpTap {
+    inner: Box<ArchiveTap>,
+    settings: Settings,
+}
+
+impl Tap for DumpTap {
+    fn push(&mut self, chunk: &[u8]) -> Result<()> {
+        self.inner.push(chunk)
+    }
+
+    fn finish(self: Box<Self>) -> Result<Proof> {
+        let mut proof = self.inner.finish()?;
+        self.settings.store(&mut proof);
+        Ok(proof)
+    }
+
+    fn units_done(&self) -> u64 {
+        self.inner.units_done()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_that_would_break_the_proof_are_refused() {
+        for argument in [
+            "--inserts",
+            "--insert",
+            "--rows-per-insert=5",
+            "--enable-row-security",
+            "-Ft",
+            "--format=t",
+            "-j4",
+            "-fout",
+            "-Z9",
+            "-Wx",
+        ] {
+            let options = DumpOptions { extra_args: vec![argument.to_owned()], ..DumpOptions::default() };
+            assert_eq!(options.check().unwrap_err().kind(), ErrorKind::Config, "{argument}");
+        }
+        for argument in ["--no-comments", "-b", "--blobs", "--no-unlogged-table-data", "--lock-wait-timeout=5s"] {
+            let options = DumpOptions { extra_args: vec![argument.to_owned()], ..DumpOptions::default() };
+            options.check().unwrap_or_else(|e| panic!("{argument}: {e}"));
+        }
+    }
+
+    #[test]
+    fn names_reach_pg_dump_as_one_argument_each() {
+        let options = DumpOptions {
+            tables: vec!["public.a b".to_owned()],
+            exclude_table_data: vec!["log_*".to_owned()],
+            ..DumpOptions::default()
+        };
+        assert_eq!(options.arguments().collect::<Vec<_>>(), ["--table=public.a b", "--exclude-table-data=log_*"]);
+    }
+}

@@ -1,0 +1,231 @@
+//! Feeds an archive to pg_restore, or plain SQL to psql: streamed, or from an unnamed spool file where several jobs are
+//! to read it at once.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use lifeboat_core::{ByteStream, Context, Error, ErrorKind, Result};
+use tokio::io::AsyncWriteExt;
+use tokio::process::ChildStdin;
+
+use super::archive::{BlockIndex, Parser, Toc, TocProgress, TocReader};
+use super::child::{Ended, Running};
+use super::connection::Connection;
+use super::tools::Tools;
+
+/// The start of every custom archive (`pg_backup_archiver.c`, `WriteHead`).
+const ARCHIVE_MAGIC: &[u8] = b"PGDMP";
+
+/// A dump whose beginning has been looked at.
+pub(crate) enum Dump {
+    /// A custom archive: its table of contents has been read.
+    Archive {
+        toc: Arc<Toc>,
+        /// Header and table of contents as they came.
+        head: Bytes,
+        /// What follows them.
+        rest: ByteStream,
+    },
+    /// Plain SQL.
+    Sql {
+        /// The first bytes, in which it says which server it is of.
+        start: Bytes,
+        /// All of it, the start included.
+        stream: ByteStream,
+    },
+}
+
+impl Dump {
+    /// Looks at the beginning of a stream: at a custom archive's whole table of contents.
+    ///
+    /// # Errors
+    /// The stream's own, or [`ErrorKind::Corrupt`] for what is neither.
+    pub(crate) async fn open(mut stream: ByteStream) -> Result<Self> {
+        let mut start = bytes::BytesMut::new();
+        while start.len() < 8192 {
+            match stream.next().await {
+                Some(chunk) => start.extend_from_slice(&chunk?),
+                None => break,
+            }
+        }
+        let start = start.freeze();
+        if !start.starts_with(ARCHIVE_MAGIC) {
+            let text = start[..start.len().min(4096)].iter().all(|b| *b >= 0x20 || b.is_ascii_whitespace());
+            if start.is_empty() || !text {
+                let what = if start.is_empty() { "it is empty" } else { "it is neither a custom archive nor SQL" };
+                return Err(Error::new(ErrorKind::Corrupt, "read", "the dump", what).hint("use another artifact"));
+            }
+            let stream = futures::stream::iter([Ok(start.clone())]).chain(stream).boxed();
+            return Ok(Self::Sql { start, stream });
+        }
+        let mut reader = TocReader::new();
+        let mut chunk = start;
+        loop {
+            if let TocProgress::Complete { toc, head, consumed } = reader.push(&chunk)? {
+                let rest = chunk.slice(consumed..);
+                let rest = futures::stream::iter([Ok(rest)])
+                    .filter(|c| std::future::ready(c.as_ref().is_ok_and(|c| !c.is_empty())));
+                return Ok(Self::Archive { toc: Arc::new(*toc), head: head.into(), rest: rest.chain(stream).boxed() });
+            }
+            chunk = stream.next().await.ok_or_else(|| reader.cut_short())??;
+        }
+    }
+}
+
+/// Where and how to load.
+pub(crate) struct Load<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) encrypted: bool,
+    pub(crate) tools: &'a Tools,
+    /// More than one spools the archive to disk first.
+    pub(crate) jobs: usize,
+    pub(crate) spool_folder: Option<PathBuf>,
+    /// Entries to restore, as `pg_restore --use-list` reads them; all when `None`.
+    pub(crate) list: Option<String>,
+    /// Further arguments for pg_restore.
+    pub(crate) arguments: Vec<&'static str>,
+    /// Settings of the session that loads.
+    pub(crate) options: Vec<(String, String)>,
+    pub(crate) cx: &'a Context,
+}
+
+impl Load<'_> {
+    /// Restores a custom archive with pg_restore.
+    ///
+    /// The stream is always read to its end, also when pg_restore gives up early: whoever watches it learns whether the
+    /// artifact itself is whole.
+    ///
+    /// # Errors
+    /// The stream's own error, which outranks what pg_restore made of it. How pg_restore ended is the result.
+    pub(crate) async fn archive(&self, head: Bytes, rest: ByteStream) -> Result<Ended> {
+        let mut command = self.command("pg_restore");
+        command
+            .arg("--format=custom")
+            .args(&self.arguments)
+            .arg(format!("--dbname={}", conninfo(&self.connection.database)));
+        // Numbers only: which entries, not what they are called.
+        let list = match &self.list {
+            Some(list) => {
+                let mut file = tempfile::NamedTempFile::new()
+                    .map_err(|e| Error::io("write", "the list of entries to restore", e))?;
+                file.write_all(list.as_bytes()).map_err(|e| Error::io("write", "the list of entries to restore", e))?;
+                command.arg("--use-list").arg(file.path());
+                Some(file)
+            }
+            None => None,
+        };
+        let ended = if self.jobs > 1 {
+            let spool = self.spool(head, rest).await?;
+            command.arg(format!("--jobs={}", self.jobs)).arg("/dev/stdin").stdin(Stdio::from(spool));
+            self.end(Running::start(&mut command)?).await
+        } else {
+            self.feed(&mut command, futures::stream::iter([Ok(head)]).chain(rest).boxed()).await
+        };
+        drop(list);
+        ended
+    }
+
+    /// Runs plain SQL through psql.
+    ///
+    /// # Errors
+    /// As [`archive`](Load::archive).
+    pub(crate) async fn sql(&self, stream: ByteStream) -> Result<Ended> {
+        let mut command = self.command("psql");
+        command
+            .args(["--no-psqlrc", "--quiet", "--no-password", "--output=/dev/null", "--file=-"])
+            .args(&self.arguments)
+            .arg(format!("--dbname={}", conninfo(&self.connection.database)));
+        self.feed(&mut command, stream).await
+    }
+
+    fn command(&self, program: &str) -> tokio::process::Command {
+        let mut command = self.tools.command(program);
+        command.envs(self.connection.environment(self.encrypted)).stdout(Stdio::null());
+        if !self.options.is_empty() {
+            let mut options: Vec<String> = self.connection.options.iter().cloned().collect();
+            // libpq splits PGOPTIONS at spaces; a backslash escapes.
+            let escape = |v: &str| v.replace('\\', "\\\\").replace(' ', "\\ ");
+            options.extend(self.options.iter().map(|(name, value)| format!("-c {name}={}", escape(value))));
+            command.env("PGOPTIONS", options.join(" "));
+        }
+        command
+    }
+
+    async fn feed(&self, command: &mut tokio::process::Command, stream: ByteStream) -> Result<Ended> {
+        command.stdin(Stdio::piped());
+        let mut running = Running::start(command)?;
+        let stdin = running.child.stdin.take().expect("it was asked for above");
+        let _ = rustix::pipe::fcntl_setpipe_size(&stdin, 1 << 20);
+        // Dropping `running` on an error of the stream kills the program: it must not take the short input for all.
+        pour(stream, stdin).await?;
+        self.end(running).await
+    }
+
+    async fn end(&self, running: Running) -> Result<Ended> {
+        tokio::select! {
+            ended = running.end() => ended,
+            () = self.cx.cancel.cancelled() => Err(Error::cancelled("restore", self.connection.redacted())),
+        }
+    }
+
+    /// Writes the archive to a file without a name, with the offsets of its data filled in, so that each job finds its
+    /// data without reading everything before it. The file is gone when the last process that has it open is.
+    async fn spool(&self, head: Bytes, mut rest: ByteStream) -> Result<std::fs::File> {
+        let folder = self.spool_folder.clone().unwrap_or_else(std::env::temp_dir);
+        let subject = format!("the spool file in {}", folder.display());
+        let failed = |e| Error::io("write", subject.clone(), e);
+        let file = tempfile::tempfile_in(&folder).map_err(failed)?;
+        let (sender, mut receiver) = tokio::sync::mpsc::channel::<Bytes>(4);
+        let writer = tokio::task::spawn_blocking(move || -> Result<std::io::Result<std::fs::File>> {
+            let mut file = file;
+            let mut parser = Parser::new();
+            let mut index = BlockIndex::default();
+            while let Some(chunk) = receiver.blocking_recv() {
+                parser.push(&chunk, &mut index)?;
+                if let Err(error) = file.write_all(&chunk) {
+                    return Ok(Err(error));
+                }
+            }
+            parser.finish()?;
+            index.fill_in_place(&mut file)?;
+            use std::io::Seek as _;
+            Ok(file.rewind().map(|()| file))
+        });
+        let mut alive = sender.send(head).await.is_ok();
+        while let Some(chunk) = rest.next().await {
+            let chunk = chunk?;
+            // Read on when the writer has given up: see `archive`.
+            alive = alive && sender.send(chunk).await.is_ok();
+        }
+        drop(sender);
+        let written = writer.await.map_err(|e| Error::new(ErrorKind::Internal, "write", &subject, e.to_string()))?;
+        written?.map_err(failed)
+    }
+}
+
+/// Pours a stream into a program. When the program stops reading, the rest is read all the same, and its end says why.
+async fn pour(mut stream: ByteStream, stdin: ChildStdin) -> Result<()> {
+    let mut open = Some(stdin);
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk?;
+        if let Some(pipe) = &mut open
+            && pipe.write_all(&chunk).await.is_err()
+        {
+            open = None;
+        }
+    }
+    if let Some(mut pipe) = open {
+        // A program that has gone says so by its status.
+        let _ = pipe.shutdown().await;
+    }
+    Ok(())
+}
+
+/// A connection string that names the database, whatever characters its name has.
+fn conninfo(database: &str) -> String {
+    format!("dbname='{}'", database.replace('\\', "\\\\").replace('\'', "\\'"))
+}

@@ -1,0 +1,73 @@
+//! PostgreSQL: databases through pg_dump and pg_restore, roles through pg_dumpall.
+//!
+//! [`Postgres`] and [`Globals`] are sources, [`PostgresTarget`] is the target, [`PostgresVerifier`] the verifier. The
+//! custom archive format is parsed as it flows, by [`archive`].
+
+pub mod archive;
+mod child;
+mod connection;
+mod content;
+mod diagnosis;
+mod dump;
+mod load;
+mod passfile;
+mod scratch;
+mod session;
+mod settings;
+mod sql;
+mod target;
+mod tools;
+mod verifier;
+
+use lifeboat_core::{ArtifactName, Check};
+
+pub use connection::Connection;
+pub use dump::{DumpOptions, Globals, Postgres};
+pub use target::{PostgresTarget, RestoreOptions};
+pub use verifier::{PostgresVerifier, VerifierOptions};
+
+/// The name of this system in manifests.
+pub const SYSTEM: &str = "postgres";
+
+/// Looks whether a database can be backed up: it answers, a fitting pg_dump is here, the role can read everything. A check a
+/// line, each with what to do.
+pub async fn check(connection: &Connection, options: &DumpOptions) -> Vec<Check> {
+    let look = match dump::Look::at(connection).await {
+        Ok(look) => look,
+        Err(error) => return vec![Check::from_error("server", &error)],
+    };
+    let protection = if look.encrypted { "over TLS" } else { "without TLS" };
+    let mut checks = vec![Check::pass(
+        "server",
+        format!("PostgreSQL {}", look.version),
+        format!("{} answers, {protection}", connection.redacted()),
+    )];
+    checks.push(match tools::at_least("pg_dump", look.major).await {
+        Ok(tools) => Check::pass("pg_dump", tools.version.clone(), tools.folder().display().to_string()),
+        Err(error) => Check::from_error("pg_dump", &error),
+    });
+    checks.push(match tools::exactly("initdb", look.major).await {
+        Ok(tools) => Check::pass("scratch server", tools.version.clone(), "restore tests can be made here"),
+        Err(error) => {
+            let advice = error.advice().unwrap_or_default();
+            Check::warn(
+                "scratch server",
+                "missing",
+                format!("no restore tests on this machine: {}; {advice}", error.message()),
+            )
+        }
+    });
+    if *options == DumpOptions::default() {
+        checks.extend(diagnosis::rights(connection, &look.session).await);
+    }
+    checks
+}
+
+/// The end of the shell line that restores an artifact with stock tools.
+pub fn stock_restore(name: &ArtifactName) -> &'static str {
+    match name.format.as_str() {
+        "globals.sql" => "psql -d postgres",
+        format if format.ends_with("sql") => "psql -d DATABASE",
+        _ => "pg_restore --no-owner -d DATABASE",
+    }
+}

@@ -1,0 +1,70 @@
+//! What a session's settings do to the text of a dump, and what a scratch server must be like to take it back.
+
+use std::collections::BTreeMap;
+
+use lifeboat_core::{Proof, Result};
+use serde::{Deserialize, Serialize};
+
+use super::session::{Session, quote_literal};
+
+/// Key of the settings in a proof's details.
+const KEY: &str = "settings";
+
+/// Recorded with a backup, needed at its restore and comparison.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    /// `LC_COLLATE` of the database.
+    #[serde(default)]
+    pub(crate) collate: Option<String>,
+    /// `LC_CTYPE` of the database.
+    #[serde(default)]
+    pub(crate) ctype: Option<String>,
+    /// Settings that change how values are written and that pg_dump leaves as they are.
+    #[serde(default)]
+    pub(crate) session: BTreeMap<String, String>,
+    /// Extensions with their versions.
+    #[serde(default)]
+    pub(crate) extensions: BTreeMap<String, String>,
+}
+
+/// pg_dump sets DateStyle, IntervalStyle, extra_float_digits and row_security (`setup_connection` in pg_dump.c) and leaves
+/// these to the role, the database and the server. TimeZone is set by us.
+const RECORDED: [&str; 3] = ["bytea_output", "lc_monetary", "xmlbinary"];
+
+impl Settings {
+    /// Asks a session.
+    pub(crate) async fn of(session: &Session) -> Result<Self> {
+        let mut made = Self::default();
+        for name in RECORDED {
+            if let Some(value) =
+                session.value(&format!("SELECT pg_catalog.current_setting({}, true)", quote_literal(name))).await?
+            {
+                made.session.insert(name.to_owned(), value);
+            }
+        }
+        let database =
+            "SELECT datcollate, datctype FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()";
+        if let Some(row) = session.rows(database).await?.into_iter().next() {
+            let mut row = row.into_iter();
+            made.collate = row.next().flatten();
+            made.ctype = row.next().flatten();
+        }
+        for row in session.rows("SELECT extname, extversion FROM pg_catalog.pg_extension").await? {
+            if let [Some(name), Some(version)] = &row[..] {
+                made.extensions.insert(name.clone(), version.clone());
+            }
+        }
+        Ok(made)
+    }
+
+    /// Puts them into a proof.
+    pub(crate) fn store(&self, proof: &mut Proof) {
+        let value = serde_json::to_value(self).expect("settings have string keys only");
+        proof.details.insert(KEY.to_owned(), value);
+    }
+
+    /// Reads them from a proof; the defaults where it has none.
+    pub(crate) fn load(proof: &Proof) -> Self {
+        proof.details.get(KEY).and_then(|v| serde_json::from_value(v.clone()).ok()).unwrap_or_default()
+    }
+}

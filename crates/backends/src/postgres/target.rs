@@ -1,0 +1,673 @@
+//! The target: restores an archive into a live server.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use lifeboat_core::progress::Event;
+use lifeboat_core::{Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Target};
+
+use super::archive::{Toc, Wanted, granted_roles, quote_ident, select};
+use super::child::Ended;
+use super::connection::Connection;
+use super::content;
+use super::dump::Look;
+use super::load::{Dump, Load};
+use super::session::{Session, quote_literal};
+use super::settings::Settings;
+use super::sql::statements;
+use super::tools;
+
+/// How an archive is restored.
+#[derive(Clone, Debug, Default)]
+pub struct RestoreOptions {
+    /// Leave to replace a database that is not empty. The restore goes beside it, and takes its name when it is known
+    /// to be good.
+    pub replace: bool,
+    /// The replaced database is kept, under another name.
+    pub keep_replaced: bool,
+    /// Jobs of pg_restore. More than one writes the archive's plaintext to an unnamed file first; 0 is 1.
+    pub jobs: usize,
+    /// Only these tables (`schema.table` or `table`), with all that belongs to them.
+    pub tables: Vec<String>,
+    /// Only these schemas.
+    pub schemas: Vec<String>,
+    /// Objects get the owners that they had; otherwise the restoring role owns them all.
+    pub keep_owners: bool,
+    /// The restored content is not compared with the proof.
+    pub skip_proof: bool,
+    /// Where the unnamed file is written; the system's temporary folder when `None`.
+    pub spool_folder: Option<PathBuf>,
+}
+
+impl RestoreOptions {
+    fn is_whole(&self) -> bool {
+        self.tables.is_empty() && self.schemas.is_empty()
+    }
+}
+
+/// Restores into a database of a PostgreSQL server.
+///
+/// - A database that does not exist is made under the temporary name `<name>_lifeboat_<random>`, filled, compared with the
+///   proof, and then renamed.
+/// - One that exists and is empty is filled in one transaction.
+/// - One that is not empty is refused, or with [`RestoreOptions::replace`] replaced by rename at the very end.
+/// - Named tables or schemas go into a database that exists, in one transaction; tables that are there already are refused.
+///
+/// A restore that fails leaves the server as it was. Only a process that is killed leaves the temporary database behind.
+#[derive(Clone, Debug)]
+pub struct PostgresTarget {
+    connection: Connection,
+    options: RestoreOptions,
+}
+
+impl PostgresTarget {
+    /// Into the database that this connection names.
+    pub fn new(connection: Connection, options: RestoreOptions) -> Self {
+        Self { connection, options }
+    }
+}
+
+/// Where the archive goes, decided before anything is written.
+enum Place {
+    /// Straight into the database, in one transaction.
+    Inside,
+    /// Into a new database, which then takes the name; `replaced` is whether there is one of this name.
+    Beside { replaced: bool },
+}
+
+#[async_trait]
+impl Target for PostgresTarget {
+    async fn restore(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
+        if input.name.format == "globals.sql" {
+            return self.restore_globals(input, cx).await;
+        }
+        let maintenance = self.maintenance().await?;
+        let place = self.place(&maintenance.session).await?;
+        let begun = Instant::now();
+        let dump = Dump::open(input.stream).await?;
+        let mut checks = Vec::new();
+        match place {
+            Place::Inside => {
+                self.fill(&self.connection, dump, true, &mut checks, &maintenance, cx).await?;
+                self.prove(&self.connection, input.proof.as_ref(), &mut checks, cx).await?;
+            }
+            Place::Beside { replaced } => {
+                let temporary = self.connection.with_database(self.temporary_name()?);
+                let settings = input.proof.as_ref().map(Settings::load).unwrap_or_default();
+                self.create(
+                    &maintenance.session,
+                    &temporary.database,
+                    replaced,
+                    encoding_of(&dump),
+                    &settings,
+                    &mut checks,
+                )
+                .await?;
+                let filled = async {
+                    self.fill(&temporary, dump, false, &mut checks, &maintenance, cx).await?;
+                    self.prove(&temporary, input.proof.as_ref(), &mut checks, cx).await?;
+                    self.take_name(&maintenance.session, &temporary.database, replaced, &mut checks).await
+                };
+                if let Err(error) = filled.await {
+                    let drop = format!("DROP DATABASE IF EXISTS {}", quote_ident(&temporary.database));
+                    if let Err(left) = maintenance.session.execute(&drop).await {
+                        tracing::warn!(database = temporary.database, error = %left, "the temporary database stays behind");
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        let seconds = begun.elapsed();
+        checks.insert(
+            0,
+            Check::pass("restored", self.connection.database.clone(), format!("into {}", self.connection.redacted()))
+                .took(seconds),
+        );
+        Ok(checks)
+    }
+}
+
+impl PostgresTarget {
+    /// A session with a database of the server other than the target.
+    async fn maintenance(&self) -> Result<Look> {
+        let mut last = None;
+        for database in ["postgres", "template1"] {
+            if database == self.connection.database {
+                continue;
+            }
+            match Look::at(&self.connection.with_database(database)).await {
+                Ok(look) => return Ok(look),
+                Err(error) if error.kind() == ErrorKind::NotFound => last = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                "restore into",
+                self.connection.redacted(),
+                "the server has neither a database postgres nor template1",
+            )
+        }))
+    }
+
+    async fn place(&self, maintenance: &Session) -> Result<Place> {
+        let name = &self.connection.database;
+        let exists = format!("SELECT 1 FROM pg_catalog.pg_database WHERE datname = {}", quote_literal(name));
+        if maintenance.value(&exists).await?.is_none() {
+            return Ok(Place::Beside { replaced: false });
+        }
+        let inside = Session::open(&self.connection).await?;
+        if !self.options.is_whole() {
+            return Ok(Place::Inside);
+        }
+        let Some(found) = first_object(&inside).await? else { return Ok(Place::Inside) };
+        if self.options.replace {
+            return Ok(Place::Beside { replaced: true });
+        }
+        Err(Error::new(ErrorKind::Refused, "restore into", self.connection.redacted(), format!("the database is not empty: it holds {found}"))
+            .hint("name a database that does not exist yet, or give --replace: the restore then goes beside it, and takes its place once it is known to be good"))
+    }
+
+    fn temporary_name(&self) -> Result<String> {
+        let mut random = [0; 4];
+        getrandom::fill(&mut random)
+            .map_err(|e| Error::new(ErrorKind::Io, "make", "a name", format!("no random numbers: {e}")))?;
+        // NAMEDATALEN - 1 is 63 bytes; the suffix has 18.
+        let mut stem = self.connection.database.clone();
+        while stem.len() > 45 {
+            stem.pop();
+        }
+        Ok(format!("{stem}_lifeboat_{}", hex::encode(random)))
+    }
+
+    /// Makes the temporary database: as the one it replaces, or else as the source was.
+    async fn create(
+        &self,
+        maintenance: &Session,
+        temporary: &str,
+        replaced: bool,
+        encoding: Option<String>,
+        settings: &Settings,
+        checks: &mut Vec<Check>,
+    ) -> Result<()> {
+        let create = format!("CREATE DATABASE {} TEMPLATE template0", quote_ident(temporary));
+        if replaced {
+            let like = format!(
+                "SELECT pg_catalog.pg_encoding_to_char(encoding), datcollate, datctype, pg_catalog.pg_get_userbyid(datdba), datconnlimit
+                 FROM pg_catalog.pg_database WHERE datname = {}",
+                quote_literal(&self.connection.database)
+            );
+            let row = maintenance.rows(&like).await?.into_iter().next().unwrap_or_default();
+            let [Some(encoding), Some(collate), Some(ctype), Some(owner), Some(limit)] = &row[..] else {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    "replace",
+                    &self.connection.database,
+                    "the database has gone",
+                ));
+            };
+            let sql = format!(
+                "{create} ENCODING {} LC_COLLATE {} LC_CTYPE {} OWNER {} CONNECTION LIMIT {limit}",
+                quote_literal(encoding),
+                quote_literal(collate),
+                quote_literal(ctype),
+                quote_ident(owner)
+            );
+            return maintenance.execute(&sql).await;
+        }
+        let encoding = encoding.map(|e| format!(" ENCODING {}", quote_literal(&e))).unwrap_or_default();
+        if let Some(collate) = &settings.collate {
+            let ctype = settings.ctype.as_ref().unwrap_or(collate);
+            let sql =
+                format!("{create}{encoding} LC_COLLATE {} LC_CTYPE {}", quote_literal(collate), quote_literal(ctype));
+            match maintenance.execute(&sql).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Permission => return Err(error),
+                Err(error) => checks.push(Check::warn(
+                    "locale",
+                    collate.clone(),
+                    format!("the source's locale could not be had: {}", error.message()),
+                )),
+            }
+        }
+        match maintenance.execute(&format!("{create}{encoding}")).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Permission => Err(error
+                .hint(format!("role {} needs CREATEDB, or make the empty database beforehand", self.connection.user))),
+            // The server's default locale may not go with the encoding; C goes with all.
+            Err(_) => maintenance.execute(&format!("{create}{encoding} LC_COLLATE 'C' LC_CTYPE 'C'")).await,
+        }
+    }
+
+    async fn fill(
+        &self,
+        into: &Connection,
+        dump: Dump,
+        one_transaction: bool,
+        checks: &mut Vec<Check>,
+        maintenance: &Look,
+        cx: &Context,
+    ) -> Result<()> {
+        let ended = match dump {
+            Dump::Archive { toc, head, rest } => {
+                let inside = Session::open(into).await?;
+                let list = self.choose(&toc, &inside, checks).await?;
+                let major = maintenance.major.max(oldest_reader(toc.header.version.1));
+                let tools = tools::at_least("pg_restore", major).await?;
+                let mut arguments = vec!["--exit-on-error"];
+                if !self.options.keep_owners {
+                    arguments.push("--no-owner");
+                }
+                let jobs = if one_transaction { 1 } else { self.options.jobs };
+                if one_transaction {
+                    arguments.push("--single-transaction");
+                }
+                drop(inside);
+                let load = Load {
+                    connection: into,
+                    encrypted: maintenance.encrypted,
+                    tools: &tools,
+                    jobs,
+                    spool_folder: self.options.spool_folder.clone(),
+                    list,
+                    arguments,
+                    options: Vec::new(),
+                    cx,
+                };
+                load.archive(head, rest).await?
+            }
+            Dump::Sql { stream, .. } => {
+                if !self.options.is_whole() {
+                    return Err(Error::new(
+                        ErrorKind::Unsupported,
+                        "restore",
+                        "single tables",
+                        "the artifact is plain SQL, which has no table of contents",
+                    )
+                    .hint("restore it whole into a database of its own, and copy from there"));
+                }
+                let tools = tools::at_least("psql", maintenance.major).await?;
+                let load = Load {
+                    connection: into,
+                    encrypted: maintenance.encrypted,
+                    tools: &tools,
+                    jobs: 1,
+                    spool_folder: None,
+                    list: None,
+                    arguments: vec!["--set=ON_ERROR_STOP=1", "--single-transaction"],
+                    options: Vec::new(),
+                    cx,
+                };
+                load.sql(stream).await?
+            }
+        };
+        for warning in ended.warnings() {
+            checks.push(Check::warn("pg_restore", "warning", warning));
+        }
+        if ended.status.success() { Ok(()) } else { Err(explain(&ended, into)) }
+    }
+
+    /// Which entries are restored, as a list for pg_restore, and what cannot be.
+    async fn choose(&self, toc: &Toc, inside: &Session, checks: &mut Vec<Check>) -> Result<Option<String>> {
+        missing_extensions(toc, inside).await?;
+        let selection = if self.options.is_whole() {
+            None
+        } else {
+            let wanted = Wanted { tables: self.options.tables.clone(), schemas: self.options.schemas.clone() };
+            let mut selection = select(toc, &wanted)?;
+            let mut taken = Vec::new();
+            for id in selection.ids.clone() {
+                let Some(entry) = toc.entry(id) else { continue };
+                let name = super::archive::quote_qualified(
+                    entry.namespace.as_deref(),
+                    entry.tag.as_deref().unwrap_or_default(),
+                );
+                let there = match entry.kind() {
+                    "TABLE" | "VIEW" | "MATERIALIZED VIEW" | "SEQUENCE" | "FOREIGN TABLE" => inside
+                        .value(&format!("SELECT pg_catalog.to_regclass({})", quote_literal(&name)))
+                        .await?
+                        .is_some(),
+                    "TYPE" | "DOMAIN" => inside
+                        .value(&format!("SELECT pg_catalog.to_regtype({})", quote_literal(&name)))
+                        .await?
+                        .is_some(),
+                    "SCHEMA" => {
+                        let name = quote_ident(&entry.label());
+                        inside
+                            .value(&format!("SELECT pg_catalog.to_regnamespace({})", quote_literal(&name)))
+                            .await?
+                            .is_some()
+                    }
+                    "EXTENSION" => {
+                        let sql = format!(
+                            "SELECT 1 FROM pg_catalog.pg_extension WHERE extname = {}",
+                            quote_literal(&entry.label())
+                        );
+                        inside.value(&sql).await?.is_some()
+                    }
+                    _ => false,
+                };
+                if there && selection.chosen.contains(&id) && entry.kind() != "SCHEMA" {
+                    taken.push(name);
+                } else if there {
+                    // What only a chosen one needs, and is there already.
+                    selection.ids.remove(&id);
+                }
+            }
+            if !taken.is_empty() {
+                return Err(Error::new(
+                    ErrorKind::Refused,
+                    "restore into",
+                    self.connection.redacted(),
+                    format!("it already has {}", taken.join(", ")),
+                )
+                .hint("restore into a database of its own and copy from there, or rename or drop what is there"));
+            }
+            for id in &selection.left_out {
+                if let Some(entry) = toc.entry(*id) {
+                    let detail = format!("{} {} needs something that was not chosen", entry.kind(), entry.label());
+                    checks.push(Check::warn("left out", entry.label(), detail));
+                }
+            }
+            Some(selection)
+        };
+        let missing = missing_roles(toc, inside, self.options.keep_owners).await?;
+        if !missing.is_empty() {
+            let what = if self.options.keep_owners { "owners and grants" } else { "their grants and policies" };
+            let detail = format!(
+                "{}: not on this server, so {what} were left out; create them first, or restore the server's globals, to have them",
+                missing.iter().cloned().collect::<Vec<_>>().join(", ")
+            );
+            checks.push(Check::warn("roles", format!("{} missing", missing.len()), detail));
+        }
+        let skip =
+            |id: i32| toc.entry(id).is_some_and(|entry| granted_roles(entry).iter().any(|r| missing.contains(r)));
+        match selection {
+            Some(mut selection) => {
+                selection.ids.retain(|id| !skip(*id));
+                Ok(Some(selection.list(toc)))
+            }
+            None if missing.is_empty() => Ok(None),
+            None => {
+                let kept = toc.entries.iter().filter(|e| !skip(e.dump_id));
+                Ok(Some(kept.map(|e| format!("{};\n", e.dump_id)).collect()))
+            }
+        }
+    }
+
+    /// Compares what was restored with the proof, and updates the planner's statistics.
+    async fn prove(
+        &self,
+        restored: &Connection,
+        proof: Option<&Proof>,
+        checks: &mut Vec<Check>,
+        cx: &Context,
+    ) -> Result<()> {
+        let begun = Instant::now();
+        match proof {
+            Some(_) if self.options.skip_proof => checks.push(Check::warn("content", "not compared", "as asked")),
+            Some(proof) if self.options.is_whole() => {
+                cx.progress.event(Event::Note("comparing the restored content with the proof".to_owned()));
+                let found = content::read(restored, proof, false, self.options.jobs.max(2), cx).await?;
+                let compared = proof.compare(&found);
+                if let Some(bad) = compared.iter().find(|c| c.status == lifeboat_core::Status::Fail) {
+                    return Err(Error::new(
+                        ErrorKind::Mismatch,
+                        "restore into",
+                        self.connection.redacted(),
+                        format!("the restored content is not what was backed up: {}: {}", bad.name, bad.detail),
+                    )
+                    .hint("nothing was replaced; `lifeboat verify` tests the artifact in a scratch server"));
+                }
+                checks.extend(compared.into_iter().map(|c| c.took(begun.elapsed())));
+            }
+            Some(_) => {}
+            None => checks.push(Check::warn("content", "not compared", "the artifact has no proof: it is foreign")),
+        }
+        let begun = Instant::now();
+        let session = Session::open(restored).await?;
+        session.execute("ANALYZE").await?;
+        checks.push(
+            Check::pass("statistics", "ANALYZE", "the planner's statistics are up to date").took(begun.elapsed()),
+        );
+        Ok(())
+    }
+
+    /// Gives the temporary database its name; the one that had it goes, or is kept aside.
+    async fn take_name(
+        &self,
+        maintenance: &Session,
+        temporary: &str,
+        replaced: bool,
+        checks: &mut Vec<Check>,
+    ) -> Result<()> {
+        let name = &self.connection.database;
+        let rename = format!("ALTER DATABASE {} RENAME TO {}", quote_ident(temporary), quote_ident(name));
+        if !replaced {
+            return maintenance.execute(&rename).await;
+        }
+        copy_database_settings(maintenance, name, temporary).await?;
+        let aside = format!("{temporary}_replaced");
+        let aside = &aside[aside.len().saturating_sub(63)..];
+        let closed = format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false", quote_ident(name));
+        let opened = |name: &str| format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true", quote_ident(name));
+        maintenance.execute(&closed).await?;
+        let end_sessions = format!(
+            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname IN ({}, {}) AND pid <> pg_catalog.pg_backend_pid()",
+            quote_literal(name),
+            quote_literal(temporary)
+        );
+        let swap =
+            format!("BEGIN; ALTER DATABASE {} RENAME TO {}; {rename}; COMMIT", quote_ident(name), quote_ident(aside));
+        let mut swapped = Ok(());
+        // A session that was told to end takes a moment to do so.
+        for _ in 0..50 {
+            swapped = match maintenance.rows(&end_sessions).await {
+                Ok(_) => maintenance.execute(&swap).await,
+                Err(error) => Err(error),
+            };
+            if swapped.is_ok() {
+                break;
+            }
+            // The failed transaction is still open.
+            maintenance.execute("ROLLBACK").await?;
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        if let Err(error) = swapped {
+            maintenance.execute(&opened(name)).await?;
+            return Err(Error::new(error.kind(), "replace", self.connection.redacted(), error.message())
+                .hint("the old database is untouched; end the sessions that hold it, and try again")
+                .with_source(error));
+        }
+        if self.options.keep_replaced {
+            maintenance.execute(&opened(aside)).await?;
+            checks.push(Check::pass("replaced", aside, "the database that was replaced is kept under this name"));
+            return Ok(());
+        }
+        // The new one is in its place: that the old one cannot be dropped is worth a word, and undoes nothing.
+        match maintenance.execute(&format!("DROP DATABASE {}", quote_ident(aside))).await {
+            Ok(()) => checks.push(Check::pass("replaced", name.clone(), "the database that was replaced is gone")),
+            Err(error) => checks.push(Check::warn(
+                "replaced",
+                aside,
+                format!("the replaced database stays under this name: {}", error.message()),
+            )),
+        }
+        Ok(())
+    }
+
+    /// Runs the statements of a globals dump one by one: roles that exist are kept as they are.
+    async fn restore_globals(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
+        let look = Look::at(&self.connection).await?;
+        let text = lifeboat_core::stream::collect(input.stream, 256 << 20, "the globals dump").await?;
+        let text = String::from_utf8(text.to_vec())
+            .map_err(|_| Error::new(ErrorKind::Corrupt, "read", "the globals dump", "it is not UTF-8"))?;
+        let mut checks = Vec::new();
+        let (mut done, mut kept) = (0, Vec::new());
+        for statement in statements(&text) {
+            if cx.cancel.is_cancelled() {
+                return Err(Error::cancelled("restore", self.connection.redacted()));
+            }
+            match look.session.execute(statement).await {
+                Ok(()) => done += 1,
+                Err(error) if error.message().contains("already exists") || statement.starts_with("CREATE ROLE ") => {
+                    kept.push(statement.trim_start_matches("CREATE ").to_owned());
+                }
+                Err(error) => {
+                    // The statement may hold a password's hash: only its first words are shown.
+                    let words: Vec<&str> = statement.split_whitespace().take(3).collect();
+                    checks.push(Check::warn("statement", words.join(" "), error.message()));
+                }
+            }
+        }
+        if !kept.is_empty() {
+            checks.push(Check::warn(
+                "roles",
+                format!("{} there already", kept.len()),
+                format!("kept as they were: {}", kept.join(", ")),
+            ));
+        }
+        checks.insert(
+            0,
+            Check::pass("restored", format!("{done} statements"), format!("into {}", self.connection.redacted())),
+        );
+        Ok(checks)
+    }
+}
+
+/// The first thing in a database that somebody would miss.
+async fn first_object(session: &Session) -> Result<Option<String>> {
+    let relation = "SELECT CASE c.relkind WHEN 'S' THEN 'sequence ' WHEN 'v' THEN 'view ' WHEN 'm' THEN 'materialized view ' ELSE 'table ' END || c.oid::pg_catalog.regclass::text
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+          AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
+        ORDER BY c.oid LIMIT 1";
+    let routine = "SELECT 'function ' || p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
+          AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e')
+        ORDER BY p.oid LIMIT 1";
+    let schema = "SELECT 'schema ' || nspname FROM pg_catalog.pg_namespace n
+        WHERE nspname NOT IN ('pg_catalog', 'information_schema', 'public') AND nspname !~ '^pg_(toast|temp)'
+          AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.objid = n.oid AND d.deptype = 'e')
+        ORDER BY oid LIMIT 1";
+    let object = "SELECT 'large object ' || oid FROM pg_catalog.pg_largeobject_metadata LIMIT 1";
+    for sql in [relation, routine, schema, object] {
+        if let Some(found) = session.value(sql).await? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// Extensions of the archive that the server cannot make: better known before than after an hour.
+pub(super) async fn missing_extensions(toc: &Toc, session: &Session) -> Result<()> {
+    let mut missing = Vec::new();
+    for entry in toc.of_kind("EXTENSION") {
+        let sql =
+            format!("SELECT 1 FROM pg_catalog.pg_available_extensions WHERE name = {}", quote_literal(&entry.label()));
+        if session.value(&sql).await?.is_none() {
+            missing.push(entry.label().into_owned());
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::NotFound, "restore", "the database", format!("the server lacks the extensions {}", missing.join(", ")))
+        .hint("install their packages on the server (Debian: postgresql-contrib, or postgresql-<version>-<extension>), and try again"))
+}
+
+/// Roles that the archive names and the server lacks.
+async fn missing_roles(toc: &Toc, session: &Session, owners: bool) -> Result<BTreeSet<String>> {
+    let there: BTreeSet<String> = session
+        .rows("SELECT rolname FROM pg_catalog.pg_roles")
+        .await?
+        .into_iter()
+        .filter_map(|row| row.into_iter().next().flatten())
+        .collect();
+    let named: BTreeSet<String> = match owners {
+        true => super::archive::roles(toc),
+        false => toc.entries.iter().flat_map(granted_roles).collect(),
+    };
+    Ok(named.difference(&there).cloned().collect())
+}
+
+/// The oldest major version of pg_restore that reads archives of version 1.`minor` (reference: K_VERS_* in
+/// pg_backup_archiver.h).
+fn oldest_reader(minor: u8) -> u32 {
+    match minor {
+        0..=13 => 0,
+        14 => 12,
+        15 => 16,
+        _ => 17,
+    }
+}
+
+fn encoding_of(dump: &Dump) -> Option<String> {
+    match dump {
+        Dump::Archive { toc, .. } => toc.encoding().map(std::borrow::Cow::into_owned),
+        Dump::Sql { .. } => None,
+    }
+}
+
+/// What is set for a database (`ALTER DATABASE … SET`) is not in its dump; it must not get lost with the name.
+async fn copy_database_settings(session: &Session, from: &str, to: &str) -> Result<()> {
+    let sql = format!(
+        "SELECT r.rolname, pg_catalog.split_part(c.setting, '=', 1), pg_catalog.substr(c.setting, pg_catalog.strpos(c.setting, '=') + 1)
+         FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+         LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole, pg_catalog.unnest(s.setconfig) c(setting) WHERE d.datname = {}",
+        quote_literal(from)
+    );
+    for row in session.rows(&sql).await? {
+        let [role, Some(name), Some(value)] = &row[..] else { continue };
+        let whose = match role {
+            Some(role) => format!("ROLE {} IN DATABASE {}", quote_ident(role), quote_ident(to)),
+            None => format!("DATABASE {}", quote_ident(to)),
+        };
+        // Lists (search_path) are stored as they are written in SQL; everything else is one literal.
+        let value = if LIST_SETTINGS.contains(&&**name) { value.clone() } else { quote_literal(value) };
+        session.execute(&format!("ALTER {whose} SET {} = {value}", quote_ident(name))).await?;
+    }
+    let acl = format!(
+        "SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END, a.privilege_type, a.is_grantable
+         FROM pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) a WHERE d.datname = {}",
+        quote_literal(from)
+    );
+    let grants = session.rows(&acl).await?;
+    if !grants.is_empty() {
+        session.execute(&format!("REVOKE ALL ON DATABASE {} FROM PUBLIC", quote_ident(to))).await?;
+    }
+    for row in grants {
+        let [Some(grantee), Some(privilege), grantable] = &row[..] else { continue };
+        let option = if grantable.as_deref() == Some("t") { " WITH GRANT OPTION" } else { "" };
+        session.execute(&format!("GRANT {privilege} ON DATABASE {} TO {grantee}{option}", quote_ident(to))).await?;
+    }
+    Ok(())
+}
+
+/// Settings whose values are lists of names (GUC_LIST_QUOTE in guc_tables.c).
+const LIST_SETTINGS: [&str; 6] = [
+    "search_path",
+    "temp_tablespaces",
+    "local_preload_libraries",
+    "session_preload_libraries",
+    "shared_preload_libraries",
+    "unix_socket_directories",
+];
+
+fn explain(ended: &Ended, into: &Connection) -> Error {
+    let error = ended.error("restore into", into.redacted());
+    let words = ended.stderr.as_str();
+    if words.contains("must be owner of") || words.contains("permission denied") {
+        return error.hint(format!(
+            "role {} may not make some of the objects: restore as their owner or a superuser",
+            into.user
+        ));
+    }
+    if words.contains("No space left on device") {
+        return error.hint("the server's disk is full; nothing was replaced");
+    }
+    error
+}

@@ -1,0 +1,154 @@
+//! PostgreSQL's programs: where they are, and of which version.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use lifeboat_core::{Error, ErrorKind, Result};
+use tokio::process::Command;
+
+/// Names folders with PostgreSQL's programs to prefer, separated like `PATH`.
+pub(crate) const FOLDERS_VARIABLE: &str = "LIFEBOAT_PG_BIN";
+
+/// A folder of PostgreSQL's programs of one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tools {
+    folder: PathBuf,
+    /// `15` of `15.18`.
+    pub(crate) major: u32,
+    /// `15.18`.
+    pub(crate) version: String,
+}
+
+impl Tools {
+    /// A command of this folder, with the environment's `PG*` variables removed: only what we set counts.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.folder.join(program));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("PG") {
+                command.env_remove(name);
+            }
+        }
+        // The programs' own messages in English, for the reader and for us.
+        command.env("LC_ALL", "C").stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    /// The folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+/// The programs that fit a server: of its own major version, or else of the nearest newer one. `program` is the one that
+/// must be there.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`], naming what was found, when all are older than the server (they would refuse it) or there are
+/// none.
+pub(crate) async fn at_least(program: &str, major: u32) -> Result<Tools> {
+    let found = find_all(program).await;
+    if let Some(tools) = found.iter().filter(|t| t.major >= major).min_by_key(|t| t.major) {
+        return Ok(tools.clone());
+    }
+    let why = match found.iter().map(|t| t.major).max() {
+        Some(newest) => format!(
+            "the server is PostgreSQL {major}, and the newest {program} here is {newest}: it cannot read a newer server"
+        ),
+        None => format!("there is no {program} here"),
+    };
+    Err(missing(program, major, &why))
+}
+
+/// The programs of exactly this major version.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`], naming what was found.
+pub(crate) async fn exactly(program: &str, major: u32) -> Result<Tools> {
+    let found = find_all(program).await;
+    if let Some(tools) = found.iter().find(|t| t.major == major) {
+        return Ok(tools.clone());
+    }
+    let have: Vec<String> = found.iter().map(|t| t.version.clone()).collect();
+    let why = match have.is_empty() {
+        true => format!("there is no {program} here"),
+        false => format!("PostgreSQL {major} is needed, and here is {}", have.join(", ")),
+    };
+    Err(missing(program, major, &why))
+}
+
+fn missing(program: &str, major: u32, why: &str) -> Error {
+    let package = match program {
+        "initdb" | "postgres" => format!("postgresql-{major}"),
+        _ => format!("postgresql-client-{major}"),
+    };
+    Error::new(ErrorKind::NotFound, "find", format!("{program} {major}"), why)
+        .hint(format!("install it (Debian: {package}), or name its folder in {FOLDERS_VARIABLE}"))
+}
+
+/// Every folder that holds the program, the preferred ones first.
+pub(crate) async fn find_all(program: &str) -> Vec<Tools> {
+    let mut found: Vec<Tools> = Vec::new();
+    for folder in folders() {
+        let path = folder.join(program);
+        if !path.is_file() || found.iter().any(|t| t.folder == folder) {
+            continue;
+        }
+        let output = Command::new(&path).arg("--version").stdin(Stdio::null()).output().await;
+        if let Some((major, version)) = output.ok().and_then(|o| parse_version(&String::from_utf8_lossy(&o.stdout))) {
+            found.push(Tools { folder, major, version });
+        }
+    }
+    found
+}
+
+fn folders() -> Vec<PathBuf> {
+    let split = |name: &str| -> Vec<PathBuf> {
+        std::env::var_os(name).map(|v| std::env::split_paths(&v).collect()).unwrap_or_default()
+    };
+    let mut folders = split(FOLDERS_VARIABLE);
+    // Debian and Ubuntu; Red Hat and its kin; Homebrew. Debian's /usr/bin/pg_dump is a wrapper that chooses by itself.
+    let layouts =
+        [("/usr/lib/postgresql", "", "bin"), ("/usr", "pgsql-", "bin"), ("/opt/homebrew/opt", "postgresql@", "bin")];
+    for (root, prefix, bin) in layouts {
+        let mut versions: Vec<PathBuf> = std::fs::read_dir(root)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|e| e.file_name().to_string_lossy().starts_with(prefix))
+            .map(|e| e.path().join(bin))
+            .filter(|p| p.join("pg_dump").is_file() || p.join("postgres").is_file())
+            .collect();
+        versions.sort();
+        folders.extend(versions);
+    }
+    folders.push("/usr/local/pgsql/bin".into());
+    folders.extend(split("PATH"));
+    folders
+}
+
+/// `pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)` gives 15 and `15.18`; betas (`18beta1`) count as their major.
+fn parse_version(text: &str) -> Option<(u32, String)> {
+    let version = text.split_whitespace().find(|w| w.starts_with(|c: char| c.is_ascii_digit()))?;
+    let major: String = version.chars().take_while(char::is_ascii_digit).collect();
+    Some((major.parse().ok()?, version.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        let debian = "pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n";
+        assert_eq!(parse_version(debian), Some((15, "15.18".to_owned())));
+        assert_eq!(parse_version("postgres (PostgreSQL) 18beta1"), Some((18, "18beta1".to_owned())));
+        assert_eq!(parse_version("nonsense"), None);
+    }
+
+    #[tokio::test]
+    async fn a_server_newer_than_every_tool_is_an_error_that_says_what_to_install() {
+        let error = at_least("pg_dump", 9999).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.advice().unwrap().contains("postgresql-client-9999"), "{error:?}");
+    }
+}

@@ -1,0 +1,430 @@
+//! The verifier: parses archives, restores them into a scratch server, and compares with the proof.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use lifeboat_core::{ArtifactName, Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Tap, Verifier};
+
+use super::archive::{ArchiveTap, Toc, quote_ident, roles};
+use super::child::Ended;
+use super::connection::Connection;
+use super::content;
+use super::load::{Dump, Load};
+use super::scratch::Scratch;
+use super::session::{Session, quote_literal};
+use super::settings::Settings;
+use super::sql::{GlobalsTap, SqlTap, statements};
+use super::target::missing_extensions;
+use super::tools::{self, Tools};
+
+/// Rows by which a table of the live system may differ before it is told, in percent of the backup's.
+const DRIFT_PERCENT: u64 = 20;
+
+/// How artifacts are verified.
+#[derive(Clone, Debug, Default)]
+pub struct VerifierOptions {
+    /// Where scratch clusters are made; the system's temporary folder when `None`.
+    pub scratch_folder: Option<PathBuf>,
+    /// The live database, for the level `live`.
+    pub live: Option<Connection>,
+    /// Sessions that compare side by side; 0 is one for each core, at most 4.
+    pub jobs: usize,
+}
+
+/// Judges PostgreSQL artifacts: custom archives, plain SQL and globals.
+#[derive(Clone, Debug, Default)]
+pub struct PostgresVerifier {
+    options: VerifierOptions,
+}
+
+impl PostgresVerifier {
+    /// With these options.
+    pub fn new(options: VerifierOptions) -> Self {
+        Self { options }
+    }
+
+    fn jobs(&self) -> usize {
+        match self.options.jobs {
+            0 => std::thread::available_parallelism().map_or(1, usize::from).min(4),
+            jobs => jobs,
+        }
+    }
+}
+
+/// Told apart by the first bytes: scripts name both kinds as they like.
+enum AnyTap {
+    Unknown(Vec<u8>),
+    Known(Box<dyn Tap>),
+}
+
+impl Tap for AnyTap {
+    fn push(&mut self, chunk: &[u8]) -> Result<()> {
+        match self {
+            Self::Known(tap) => tap.push(chunk),
+            Self::Unknown(start) => {
+                start.extend_from_slice(chunk);
+                if start.len() < 5 {
+                    return Ok(());
+                }
+                let start = std::mem::take(start);
+                let mut tap = known(&start);
+                tap.push(&start)?;
+                *self = Self::Known(tap);
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(self: Box<Self>) -> Result<Proof> {
+        match *self {
+            Self::Known(tap) => tap.finish(),
+            Self::Unknown(start) => {
+                let mut tap = known(&start);
+                tap.push(&start)?;
+                tap.finish()
+            }
+        }
+    }
+
+    fn units_done(&self) -> u64 {
+        match self {
+            Self::Known(tap) => tap.units_done(),
+            Self::Unknown(_) => 0,
+        }
+    }
+}
+
+fn known(start: &[u8]) -> Box<dyn Tap> {
+    // What does not start like text is given to the archive's parser, which says best what is wrong with it.
+    let text =
+        start.starts_with(b"--") || start.starts_with(b"\n") || start.starts_with(b"SET ") || start.starts_with(b"\\");
+    if text { Box::new(SqlTap::new()) } else { Box::new(ArchiveTap::new()) }
+}
+
+#[async_trait]
+impl Verifier for PostgresVerifier {
+    fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>> {
+        match name.format.as_str() {
+            "globals.sql" => Ok(Box::new(GlobalsTap::new())),
+            _ => Ok(Box::new(AnyTap::Unknown(Vec::new()))),
+        }
+    }
+
+    async fn restore_test(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
+        if input.name.format == "globals.sql" {
+            return self.test_globals(input, cx).await;
+        }
+        let dump = match Dump::open(input.stream).await {
+            Ok(dump) => dump,
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
+                return Ok(vec![Check::from_error("restore", &error)]);
+            }
+            Err(error) => return Err(error),
+        };
+        let tools = server_tools(server_major(&dump, input.proof.as_ref())).await?;
+        let begun = Instant::now();
+        let scratch = Scratch::start(&tools, self.options.scratch_folder.as_deref(), cx).await?;
+        let mut checks = vec![
+            Check::pass(
+                "scratch server",
+                format!("PostgreSQL {}", tools.version),
+                "a cluster of its own, thrown away afterwards",
+            )
+            .took(begun.elapsed()),
+        ];
+        let tested = self.test(&scratch, &tools, dump, input.proof.as_ref(), &mut checks, cx).await;
+        scratch.stop().await;
+        tested.map(|()| checks)
+    }
+
+    async fn live(&self, expected: Option<&Proof>, cx: &Context) -> Result<Vec<Check>> {
+        let Some(live) = &self.options.live else {
+            return Err(Error::new(ErrorKind::Config, "compare with", "the live database", "there is no URL of it")
+                .hint("the job's postgres.url is compared; from flags, give --from"));
+        };
+        let Some(expected) = expected else {
+            return Ok(vec![Check::warn("live", "not compared", "the artifact has no proof: it is foreign")]);
+        };
+        let session = Session::open(live).await?;
+        let mut checks = Vec::new();
+        for item in expected.of_kind("table") {
+            if cx.cancel.is_cancelled() {
+                return Err(Error::cancelled("compare with", live.redacted()));
+            }
+            let name = format!("table {}", item.name);
+            let there = session.value(&format!("SELECT pg_catalog.to_regclass({})", quote_literal(&item.name))).await?;
+            if there.is_none() {
+                checks.push(Check::warn(
+                    name,
+                    "gone",
+                    format!("{} rows in the backup, and no such table live", item.count),
+                ));
+                continue;
+            }
+            let count = session.value(&format!("SELECT pg_catalog.count(*) FROM ONLY {}", item.name)).await?;
+            let count: u64 = count.and_then(|c| c.parse().ok()).unwrap_or_default();
+            let drift = count.abs_diff(item.count);
+            if drift * 100 > item.count.max(1) * DRIFT_PERCENT {
+                checks.push(Check::warn(name, format!("{count} live"), format!("{} rows in the backup", item.count)));
+            }
+        }
+        let tables = expected.of_kind("table").count();
+        let drifted = checks.len();
+        let detail = format!("tables whose live row count is within {DRIFT_PERCENT}% of the backup's");
+        checks.push(Check::pass("live", format!("{} of {tables}", tables - drifted), detail));
+        Ok(checks)
+    }
+}
+
+impl PostgresVerifier {
+    async fn test(
+        &self,
+        scratch: &Scratch,
+        tools: &Tools,
+        dump: Dump,
+        proof: Option<&Proof>,
+        checks: &mut Vec<Check>,
+        cx: &Context,
+    ) -> Result<()> {
+        let settings = proof.map(Settings::load).unwrap_or_default();
+        let encoding = match &dump {
+            Dump::Archive { toc, .. } => toc.encoding().map_or_else(|| "UTF8".to_owned(), std::borrow::Cow::into_owned),
+            Dump::Sql { .. } => "UTF8".to_owned(),
+        };
+        let (database, note) =
+            scratch.create_database(&encoding, settings.collate.as_deref(), settings.ctype.as_deref()).await?;
+        checks.extend(note.map(|note| Check::warn("locale", settings.collate.clone().unwrap_or_default(), note)));
+        let begun = Instant::now();
+        let options: Vec<(String, String)> = settings
+            .session
+            .iter()
+            // Money is read in the locale that it was written in.
+            .filter(|(name, value)| *name == "lc_monetary" && !value.is_empty())
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let load = |arguments| Load {
+            connection: &database,
+            encrypted: false,
+            tools,
+            jobs: 1,
+            spool_folder: None,
+            list: None,
+            arguments,
+            options: options.clone(),
+            cx,
+        };
+        let (ended, tolerated) = match dump {
+            Dump::Archive { toc, head, rest } => {
+                if let Some(check) = prepare(scratch, &database, &toc).await? {
+                    checks.push(check);
+                    drain(rest).await?;
+                    return Ok(());
+                }
+                (load(vec!["--exit-on-error"]).archive(head, rest).await, Vec::new())
+            }
+            Dump::Sql { stream, .. } => {
+                let ended = load(vec!["--set=ON_ERROR_STOP=0"]).sql(stream).await;
+                let tolerated = ended.as_ref().map(missing_roles).unwrap_or_default();
+                (ended, tolerated)
+            }
+        };
+        let ended = match ended {
+            Ok(ended) => ended,
+            // The stream's own failure: the checks of `stored` and `structure` say what is wrong with it.
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt) => {
+                checks.push(Check::from_error("restore", &error).took(begun.elapsed()));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let errors = ended.stderr.lines().filter(|l| l.contains("ERROR:")).count();
+        if !ended.status.success() || errors > tolerated.len() {
+            checks.push(Check::fail("restore", "failed", ended.words()).took(begun.elapsed()));
+            return Ok(());
+        }
+        if !tolerated.is_empty() {
+            checks.push(Check::warn("roles", format!("{} missing", tolerated.len()), tolerated.join("; ")));
+        }
+        checks.push(
+            Check::pass("restore", "complete", "into the scratch server, without an error").took(begun.elapsed()),
+        );
+        let begun = Instant::now();
+        match proof {
+            Some(proof) => {
+                let found = content::read(&database, proof, true, self.jobs(), cx).await?;
+                let compared = proof.compare(&found);
+                checks.extend(compared.into_iter().map(|c| c.took(begun.elapsed())));
+                checks.extend(extension_check(&Session::open(&database).await?, &settings).await?);
+            }
+            None => checks.extend(describe_content(&Session::open(&database).await?).await?),
+        }
+        Ok(())
+    }
+
+    async fn test_globals(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
+        let text = match lifeboat_core::stream::collect(input.stream, 256 << 20, "the globals dump").await {
+            Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(vec![Check::from_error("restore", &error)]),
+            Err(error) => return Err(error),
+        };
+        let tools = server_tools(version_in_text(&text)).await?;
+        let scratch = Scratch::start(&tools, self.options.scratch_folder.as_deref(), cx).await?;
+        let begun = Instant::now();
+        let tested = async {
+            let session = Session::open(scratch.connection()).await?;
+            let mut checks = Vec::new();
+            let mut done = 0;
+            for statement in statements(&text) {
+                match session.execute(statement).await {
+                    Ok(()) => done += 1,
+                    // A tablespace is a folder of the source's machine.
+                    Err(_) if statement.starts_with("CREATE TABLESPACE ") || statement.contains(" TABLESPACE ") => {
+                        let words: Vec<&str> = statement.split_whitespace().take(3).collect();
+                        checks.push(Check::warn(
+                            "tablespace",
+                            words.join(" "),
+                            "its folder is not on this machine: not tried",
+                        ));
+                    }
+                    Err(error) => {
+                        let words: Vec<&str> = statement.split_whitespace().take(3).collect();
+                        checks.push(Check::fail("statement", words.join(" "), error.message()));
+                    }
+                }
+            }
+            checks.push(
+                Check::pass("restore", format!("{done} statements"), "run in a scratch server").took(begun.elapsed()),
+            );
+            if let Some(proof) = &input.proof {
+                let there = session.rows("SELECT pg_catalog.quote_ident(rolname) FROM pg_catalog.pg_roles").await?;
+                let there: Vec<String> = there.into_iter().filter_map(|r| r.into_iter().next().flatten()).collect();
+                let missing: Vec<&str> = proof
+                    .of_kind("role")
+                    .map(|i| &*i.name)
+                    .filter(|n| !there.iter().any(|t| t.trim_matches('"') == n.trim_matches('"')))
+                    .collect();
+                let count = proof.of_kind("role").count();
+                checks.push(match missing.is_empty() {
+                    true => Check::pass("content: role", count.to_string(), "every role of the backup is there"),
+                    false => Check::fail("content: role", format!("{} missing", missing.len()), missing.join(", ")),
+                });
+            }
+            Ok(checks)
+        };
+        let tested = tested.await;
+        scratch.stop().await;
+        tested
+    }
+}
+
+/// Makes the scratch server ready for an archive: its roles, so that owners and grants are restored as well. A check when
+/// it cannot be restored here at all.
+async fn prepare(scratch: &Scratch, database: &Connection, toc: &Toc) -> Result<Option<Check>> {
+    let session = Session::open(scratch.connection()).await?;
+    for role in roles(toc) {
+        let there = session
+            .value(&format!("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = {}", quote_literal(&role)))
+            .await?;
+        if there.is_none() && !role.starts_with("pg_") {
+            session.execute(&format!("CREATE ROLE {}", quote_ident(&role))).await?;
+        }
+    }
+    match missing_extensions(toc, &Session::open(database).await?).await {
+        Ok(()) => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Some(Check::from_error("extensions", &error))),
+        Err(error) => Err(error),
+    }
+}
+
+async fn drain(mut rest: lifeboat_core::ByteStream) -> Result<()> {
+    use futures::StreamExt;
+    while let Some(chunk) = rest.next().await {
+        // What is wrong with the stream is told by the checks of `stored` and `structure`.
+        if chunk.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Errors of a plain SQL restore that only say that a role of the source is not here. The scratch server speaks English.
+fn missing_roles(ended: &Ended) -> Vec<String> {
+    ended
+        .stderr
+        .lines()
+        .filter_map(|l| l.split_once("ERROR:").map(|(_, e)| e.trim()))
+        .filter(|e| e.starts_with("role \"") && e.ends_with("does not exist"))
+        .map(str::to_owned)
+        .collect()
+}
+
+async fn server_tools(major: Option<u32>) -> Result<Tools> {
+    match major {
+        Some(major) => tools::exactly("initdb", major).await,
+        // A foreign dump that does not say: the newest server reads them all.
+        None => {
+            let found = tools::find_all("initdb").await;
+            found.into_iter().max_by_key(|t| t.major).ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, "find", "initdb", "there is no PostgreSQL server here to restore into")
+                    .hint("install it (Debian: postgresql), or name its folder in LIFEBOAT_PG_BIN; --level structure needs none")
+            })
+        }
+    }
+}
+
+fn server_major(dump: &Dump, proof: Option<&Proof>) -> Option<u32> {
+    let text = match dump {
+        Dump::Archive { toc, .. } => String::from_utf8_lossy(&toc.header.server_version).into_owned(),
+        Dump::Sql { start, .. } => return version_in_text(&String::from_utf8_lossy(start)),
+    };
+    let recorded = proof.and_then(|p| p.details.get("server_version")).and_then(|v| v.as_str()).unwrap_or(&text);
+    leading_number(recorded)
+}
+
+/// pg_dump and pg_dumpall write `-- Dumped from database version 15.18 (Debian …)`.
+fn version_in_text(text: &str) -> Option<u32> {
+    text.lines().find_map(|l| l.strip_prefix("-- Dumped from database version ")).and_then(leading_number)
+}
+
+fn leading_number(text: &str) -> Option<u32> {
+    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+async fn extension_check(session: &Session, settings: &Settings) -> Result<Option<Check>> {
+    if settings.extensions.is_empty() {
+        return Ok(None);
+    }
+    let mut other = Vec::new();
+    for row in session.rows("SELECT extname, extversion FROM pg_catalog.pg_extension").await? {
+        if let [Some(name), Some(version)] = &row[..]
+            && let Some(recorded) = settings.extensions.get(name).filter(|r| *r != version)
+        {
+            other.push(format!("{name} {version} here, {recorded} at the source"));
+        }
+    }
+    let count = settings.extensions.len().to_string();
+    Ok(Some(match other.is_empty() {
+        true => Check::pass("extensions", count, "with the versions of the source"),
+        false => Check::warn("extensions", count, other.join("; ")),
+    }))
+}
+
+/// What a foreign artifact restored to: tables and rows, as the scripts that wrote it would report.
+async fn describe_content(session: &Session) -> Result<Vec<Check>> {
+    let sql = "SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)' ORDER BY 1";
+    let tables: Vec<String> =
+        session.rows(sql).await?.into_iter().filter_map(|r| r.into_iter().next().flatten()).collect();
+    let mut rows = 0u64;
+    for table in &tables {
+        let count = session.value(&format!("SELECT pg_catalog.count(*) FROM ONLY {table}")).await?;
+        rows += count.and_then(|c| c.parse::<u64>().ok()).unwrap_or_default();
+    }
+    let figure = format!("{} ({rows} rows)", tables.len());
+    Ok(vec![match tables.is_empty() {
+        true => Check::warn("tables", "0", "the restored database has no tables: is this the right one?"),
+        false => Check::pass("tables", figure, "restored; there is no proof to compare with: the artifact is foreign"),
+    }])
+}

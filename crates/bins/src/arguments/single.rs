@@ -1,0 +1,79 @@
+//! What the binaries of one system have in common: the dataset and its place are given by flags.
+
+use clap::Args;
+use lifeboat::{Dataset, Result};
+
+use super::no_limits;
+use crate::backend::Backend;
+use crate::config::setting::Setting;
+use crate::encryption::Choice;
+use crate::jobs::{Job, Store};
+
+/// Which dataset, and where it is stored.
+#[derive(Args, Debug)]
+pub(crate) struct Place {
+    /// The dataset
+    #[arg(long, value_name = "NAME")]
+    dataset: Option<String>,
+    /// The sink: file:///dir, s3://bucket/prefix, minio://host:port/bucket/prefix or b2://bucket/prefix; backup and list take
+    /// several
+    #[arg(long, visible_alias = "sink", value_name = "SINK-URL", required = true)]
+    to: Vec<String>,
+    /// The folder in the sink
+    #[arg(long, value_name = "FOLDER", default_value = "", hide_default_value = true)]
+    prefix: String,
+}
+
+/// How a backup is stored.
+#[derive(Args, Debug)]
+pub(crate) struct Packing {
+    /// zstd:LEVEL, gzip:LEVEL or none
+    #[arg(long, value_name = "zstd:3|gzip|none", default_value = "zstd:3")]
+    compress: String,
+    /// age:RECIPIENT (may be given several times), age-file:PATH, age-passphrase:env:NAME, openssl:env:NAME, or none
+    #[arg(long, value_name = "HOW")]
+    encrypt: Vec<String>,
+}
+
+/// The keys to decrypt with.
+#[derive(Args, Debug, Default)]
+pub(crate) struct Keys {
+    /// A file with age identities or an SSH private key, age-passphrase:env:NAME or openssl:env:NAME; may be given several
+    /// times
+    #[arg(long, value_name = "PATH", env = "LIFEBOAT_IDENTITY")]
+    identity: Vec<String>,
+}
+
+impl Place {
+    /// The job that these flags describe.
+    pub(crate) fn job(self, backend: Backend, packing: Option<Packing>, keys: Option<Keys>) -> Result<Job> {
+        let stores = self
+            .to
+            .iter()
+            .map(|url| lifeboat::sinks::open(url).map(|sink| Store { name: sink.url(), sink }))
+            .collect::<Result<Vec<_>>>()?;
+        let dataset = self.dataset.map(Dataset::new).transpose()?;
+        let (compression, encrypt) = match packing {
+            Some(packing) => {
+                let texts: Vec<Setting> =
+                    packing.encrypt.into_iter().map(|text| Setting::argument(text, "--encrypt")).collect();
+                let encrypt = if texts.is_empty() { None } else { Some(Choice::parse(&texts)?) };
+                (packing.compress.parse()?, encrypt)
+            }
+            None => (lifeboat::Compression::default(), None),
+        };
+        let identities = keys.unwrap_or_default().identity;
+        Ok(Job {
+            name: dataset.as_ref().map_or_else(|| "the dataset".to_owned(), ToString::to_string),
+            dataset,
+            backend,
+            prefix: self.prefix.trim_matches('/').to_owned(),
+            stores,
+            compression,
+            encrypt,
+            identities: identities.into_iter().map(|text| Setting::argument(text, "--identity")).collect(),
+            keep: None,
+            limits: no_limits(),
+        })
+    }
+}

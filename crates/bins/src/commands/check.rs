@@ -1,0 +1,213 @@
+//! `check`: whether everything that a backup and its restore need is there, before they need it.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::StreamExt;
+use lifeboat::name::{format_stamp, join_key};
+use lifeboat::{Check, Encryptor, Error, ErrorKind, Result, Sink, Status, stream};
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::config::setting::Setting;
+use crate::encryption;
+use crate::exit::Exit;
+use crate::jobs::{Job, Jobs, Store};
+use crate::output::report::{checks, count};
+use crate::output::{GREEN, RED};
+use crate::session::Session;
+
+/// Where probe objects lie, beside the artifacts. No artifact has a key in it.
+const PROBES: &str = "_lifeboat/probe";
+
+/// What is encrypted and decrypted to see whether a key fits.
+const PROBE: &[u8] = b"lifeboat check\n";
+
+/// Checks the config, then each place in a sink, then each job.
+pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs) -> Exit {
+    let mut run = Run { session, failed: false, warned: false, results: Vec::new() };
+    if let Some(config) = config {
+        run.tell("config", vec![of_config(config)]);
+    }
+    let mut seen = BTreeSet::new();
+    for (name, job) in jobs {
+        if let Err(error) = session.begin("check", &name) {
+            session.output.error(&error);
+            return Exit::Failed;
+        }
+        let job = match job {
+            Ok(job) => job,
+            Err(error) => {
+                run.tell(&format!("job {name}"), vec![Check::from_error("config", &error)]);
+                continue;
+            }
+        };
+        for store in &job.stores {
+            if seen.insert((store.sink.url(), job.prefix.clone())) {
+                let place = if job.prefix.is_empty() { String::new() } else { format!(", folder {}", job.prefix) };
+                run.tell(&format!("sink {}{place}", store.name), of_sink(session, store, &job.prefix).await);
+            }
+        }
+        let mut found = job.backend.check().await;
+        found.extend(of_encryption(&job).await);
+        found.push(match job.keep {
+            Some(keep) => Check::pass("retention", keep.to_string(), "what `prune` keeps"),
+            None => Check::pass("retention", "all", "no keep is set: nothing is ever deleted"),
+        });
+        run.tell(&format!("job {name}"), found);
+    }
+    run.end()
+}
+
+struct Run<'a> {
+    session: &'a Session,
+    failed: bool,
+    warned: bool,
+    results: Vec<Value>,
+}
+
+impl Run<'_> {
+    fn tell(&mut self, subject: &str, found: Vec<Check>) {
+        let worst = found.iter().map(|c| c.status).max().unwrap_or(Status::Pass);
+        self.failed |= worst == Status::Fail;
+        self.warned |= worst == Status::Warn;
+        self.session.output.line(subject);
+        for line in checks(&self.session.output, &found).into_iter().skip(1) {
+            self.session.output.line(format!("  {line}"));
+        }
+        self.results.push(json!({ "subject": subject, "passed": worst != Status::Fail, "checks": found }));
+    }
+
+    fn end(self) -> Exit {
+        let output = &self.session.output;
+        output.result(&self.results);
+        if self.failed {
+            output.line(format!("{} what is marked FAIL has to be put right", output.paint("FAIL", RED)));
+            return Exit::Failed;
+        }
+        let rest = if self.warned { "ready; look at what is marked WARN" } else { "ready" };
+        output.line(format!("{} {rest}", output.paint("PASS", GREEN)));
+        Exit::Good
+    }
+}
+
+fn of_config(config: &Config) -> Check {
+    let figure = format!("{}, {}", count(config.jobs.len(), "job"), count(config.sinks.len(), "sink"));
+    Check::pass("file", figure, config.path.display().to_string())
+}
+
+/// Lists, writes, reads and deletes beside the artifacts.
+async fn of_sink(session: &Session, store: &Store, prefix: &str) -> Vec<Check> {
+    let sink = &store.sink;
+    let begun = Instant::now();
+    let url = sink.url();
+    let is_folder = url.starts_with("file://");
+    let listed = sink.list(&join_key(prefix, PROBES)).next().await;
+    match listed {
+        Some(Err(error)) if error.kind() == ErrorKind::NotFound && is_folder => {
+            let detail = format!("{url} does not exist yet: the first backup makes it. Is the volume mounted?");
+            return vec![Check::warn("list", "missing", detail)];
+        }
+        Some(Err(error)) => return vec![Check::from_error("list", &error)],
+        _ => {}
+    }
+    let mut found = vec![Check::pass("list", "works", &url).took(begun.elapsed())];
+    let begun = Instant::now();
+    let stamp = format_stamp(session.context.now());
+    // A key may be allowed below its prefix only. A local folder would keep the empty folders of a prefix with a typo.
+    let beside = if is_folder { "" } else { prefix };
+    let key = join_key(beside, &format!("{PROBES}/{stamp}-{}", std::process::id()));
+    if let Err(error) = sink.put(&key, stream::once(PROBE)).await {
+        found.push(Check::from_error("write", &error));
+        return found;
+    }
+    found.push(Check::pass("write", "works", &key).took(begun.elapsed()));
+    let begun = Instant::now();
+    found.push(match read_back(&**sink, &key).await {
+        Ok(()) => Check::pass("read", "works", "the probe came back as it was").took(begun.elapsed()),
+        Err(error) => Check::from_error("read", &error),
+    });
+    let begun = Instant::now();
+    let refused = match sink.delete(std::slice::from_ref(&key)).await {
+        Ok(deleted) => deleted.kept.into_iter().next().map(|(_, why)| why),
+        Err(error) => Some(error.to_string()),
+    };
+    found.push(match refused {
+        None => Check::pass("delete", "works", "the probe is gone").took(begun.elapsed()),
+        Some(why) => Check::warn(
+            "delete",
+            "refused",
+            format!("{why}. Backups need no right to delete; prune does. The probe {key} stays"),
+        ),
+    });
+    found
+}
+
+async fn read_back(sink: &dyn Sink, key: &str) -> Result<()> {
+    let read = stream::collect(sink.get(key, None).await?, 1 << 20, key).await?;
+    if read == PROBE {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Corrupt, "read", key, "what came back is not what was written"))
+}
+
+/// Whether backups can be encrypted, and whether they can be decrypted here.
+async fn of_encryption(job: &Job) -> Vec<Check> {
+    let Some(choice) = &job.encrypt else {
+        return vec![Check::from_error("encryption", &encryption::undecided())];
+    };
+    let encryptor = match choice.encryptor() {
+        Ok(Some(encryptor)) => encryptor,
+        Ok(None) => {
+            return vec![Check::warn("encryption", "none", "whoever can read the sink can read the backups")];
+        }
+        Err(error) => return vec![Check::from_error("encryption", &error)],
+    };
+    let recipients = encryptor.recipients();
+    let figure = match recipients.len() {
+        0 => format!("{}, passphrase", encryptor.scheme()),
+        n => format!("{}, {}", encryptor.scheme(), count(n, "recipient")),
+    };
+    let mut found = vec![Check::pass("encryption", figure, recipients.join(", "))];
+    let open = job.identities.iter().filter(|i| is_open_to_others(i));
+    found.extend(open.map(|i| {
+        let detail = format!("others can read {}: chmod 600", i.raw());
+        Check::warn("identity file", "mode", detail)
+    }));
+    found.push(match job.keys() {
+        Err(error) => Check::from_error("identity", &error),
+        Ok(keys) if !keys.iter().any(|k| k.scheme() == encryptor.scheme() && k.can_decrypt()) => Check::pass(
+            "identity",
+            "not here",
+            "this machine cannot read its own backups; `verify` at structure and restore, and `restore`, need the key",
+        ),
+        Ok(keys) => match round_trip(encryptor, &keys).await {
+            Ok(()) => Check::pass("identity", "fits", "what is encrypted here can be decrypted here"),
+            Err(error) if error.kind() == ErrorKind::Decrypt => Check::fail(
+                "identity",
+                "does not fit",
+                "the identity does not belong to any of the recipients: backups made now could not be read with it",
+            ),
+            Err(error) => Check::from_error("identity", &error),
+        },
+    });
+    found
+}
+
+fn is_open_to_others(identity: &Setting) -> bool {
+    let Ok(path) = identity.path() else { return false };
+    std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.mode() & 0o077 != 0)
+}
+
+async fn round_trip(encryptor: Arc<dyn Encryptor>, keys: &[Arc<dyn Encryptor>]) -> Result<()> {
+    let sealed = stream::collect(encryptor.encrypt(stream::once(PROBE))?, 1 << 20, "the probe").await?;
+    let fitting = keys.iter().find(|k| k.scheme() == encryptor.scheme() && k.can_decrypt());
+    let Some(key) = fitting else { return Ok(()) };
+    let opened = stream::collect(key.decrypt(stream::once(sealed))?, 1 << 20, "the probe").await?;
+    if opened == PROBE {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Decrypt, "decrypt", "the probe", "the key does not fit"))
+}

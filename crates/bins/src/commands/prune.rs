@@ -1,0 +1,158 @@
+//! `prune`: shows the plan, then does it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use lifeboat::report::human_bytes;
+use lifeboat::retention::Policy;
+use lifeboat::{Error, ErrorKind, Prune, Result, catalog};
+use serde_json::{Value, json};
+
+use super::place;
+use crate::exit::Exit;
+use crate::jobs::{Job, Jobs, Store};
+use crate::output::report::{count, time};
+use crate::output::table::Table;
+use crate::output::{self, RED};
+use crate::session::Session;
+
+/// What the command line says.
+pub(crate) struct Options {
+    pub(crate) dry_run: bool,
+    /// Remove leftovers that are older.
+    pub(crate) orphans: Option<Duration>,
+}
+
+/// Prunes each job in each of its sinks. `asked`: the jobs were named, so each must have something to decide about.
+pub(crate) async fn run(session: &Session, jobs: Jobs, asked: bool, options: &Options) -> Exit {
+    let output = &session.output;
+    let mut exit = Exit::Good;
+    let mut results: Vec<Value> = Vec::new();
+    let mut cleaned = BTreeSet::new();
+    for (name, job) in jobs {
+        let outcome = async {
+            session.begin("prune", &name)?;
+            let job = job?;
+            for store in &job.stores {
+                prune(session, &job, store, asked, options, &mut exit, &mut results).await?;
+            }
+            if let Some(age) = options.orphans {
+                for store in &job.stores {
+                    // Jobs that share a folder share its leftovers.
+                    if cleaned.insert((store.sink.url(), job.prefix.clone())) {
+                        results.push(orphans(session, &job, store, age, options.dry_run).await?);
+                    }
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = outcome.await {
+            output.error(&error);
+            exit.and(Exit::from(&error));
+            results.push(json!({ "job": name, "error": output::error_value(&error) }));
+        }
+    }
+    output.result(&results);
+    exit
+}
+
+async fn prune(
+    session: &Session,
+    job: &Job,
+    store: &Store,
+    asked: bool,
+    options: &Options,
+    exit: &mut Exit,
+    results: &mut Vec<Value>,
+) -> Result<()> {
+    let Some(policy) = policy(session, job, asked, options)? else { return Ok(()) };
+    let output = &session.output;
+    let dataset = job.dataset()?;
+    let prune = Prune::plan(store.sink.clone(), &job.prefix, dataset, &policy, session.context.now()).await?;
+    let plan = prune.decisions();
+    if plan.decisions.is_empty() {
+        if asked && options.orphans.is_none() {
+            return Err(place::nothing(job).await);
+        }
+        output.note(&format!("there is no artifact of {dataset} in {}", store.name));
+        return Ok(());
+    }
+    output.line(format!("{dataset} in {}, keep {policy}:", store.name));
+    let mut table = Table::new(["ACTION", "TAKEN AT", "KEY", "WHY"]);
+    for decision in &plan.decisions {
+        table.row([
+            if decision.keeps() { "keep".to_owned() } else { output.paint("delete", RED) },
+            time(decision.taken_at),
+            decision.key.clone(),
+            decision.why(),
+        ]);
+    }
+    for line in table.lines() {
+        output.line(format!("  {line}"));
+    }
+    for warning in &plan.warnings {
+        output.warn(&warning.to_string());
+    }
+    let deletions = plan.deletions().count();
+    let mut value = json!({
+        "dataset": dataset,
+        "sink": store.name,
+        "policy": policy.to_string(),
+        "dry_run": options.dry_run,
+        "decisions": plan.decisions,
+        "warnings": plan.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "bytes_to_free": prune.bytes_to_free(),
+        "deleted": [],
+        "bytes": 0,
+        "failed": [],
+    });
+    if options.dry_run {
+        let would = if deletions == 0 { "nothing would be deleted".to_owned() } else {
+            format!("{} would be deleted, {} freed", count(deletions, "artifact"), human_bytes(prune.bytes_to_free()))
+        };
+        output.line(format!("  {would}; {} kept", plan.kept().count()));
+    } else {
+        let pruned = prune.execute().await?;
+        output.line(format!(
+            "  {} deleted, {} freed; {} kept",
+            count(pruned.deleted.len(), "artifact"),
+            human_bytes(pruned.bytes),
+            plan.kept().count()
+        ));
+        for undeleted in &pruned.failed {
+            output.error(&Error::new(ErrorKind::Permission, "delete", &undeleted.key, &undeleted.why));
+            exit.and(Exit::Failed);
+        }
+        value["deleted"] = json!(pruned.deleted);
+        value["bytes"] = json!(pruned.bytes);
+        value["failed"] = json!(pruned.failed);
+    }
+    results.push(value);
+    Ok(())
+}
+
+/// The policy; `None` when there is none and nobody asked for this very job.
+fn policy(session: &Session, job: &Job, asked: bool, options: &Options) -> Result<Option<Policy>> {
+    match job.keep {
+        Some(policy) => Ok(Some(policy)),
+        None if options.orphans.is_some() => Ok(None),
+        None if asked => Err(Error::new(ErrorKind::Config, "prune", &job.name, "what to keep was not said")
+            .hint("write keep = \"30d,at-least=3\" into the job or [defaults], or give --keep to lifeboat-postgres")),
+        None => {
+            session.output.note(&format!("job {} has no keep: everything is kept", job.name));
+            Ok(None)
+        }
+    }
+}
+
+async fn orphans(session: &Session, job: &Job, store: &Store, age: Duration, dry_run: bool) -> Result<Value> {
+    let now = session.context.now();
+    let removed = catalog::remove_orphans(&*store.sink, &job.prefix, now, age, dry_run).await?;
+    let verb = if dry_run { "would be removed" } else { "removed" };
+    let place = lifeboat::name::join_key(&store.sink.url(), &job.prefix);
+    session.output.line(format!("{} in {place} {verb}", count(removed.len(), "leftover")));
+    for what in &removed {
+        session.output.line(format!("  {what}"));
+    }
+    Ok(json!({ "sink": store.name, "folder": job.prefix, "dry_run": dry_run, "orphans": removed }))
+}

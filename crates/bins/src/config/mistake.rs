@@ -1,0 +1,127 @@
+//! What is wrong with a config file, with the line, the column and a near name.
+
+use std::ops::Range;
+use std::path::Path;
+
+use lifeboat::{Error, ErrorKind};
+
+/// Something that is wrong at one place of the file.
+#[derive(Debug)]
+pub(crate) struct Mistake {
+    pub(crate) at: usize,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Mistake {
+    pub(crate) fn new(at: usize, message: impl Into<String>) -> Self {
+        Self { at, message: message.into(), hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// What the TOML parser or a table's deserializer found, in the table called `table`.
+    pub(crate) fn of_toml(error: &toml::de::Error, table: &str, span: &Range<usize>) -> Self {
+        let at = error.span().map_or(span.start, |s| s.start);
+        let message = error.message();
+        let inside = if table.is_empty() { String::new() } else { format!(" in {table}") };
+        // serde's own words: "unknown field `x`, expected one of `a`, `b`".
+        if let Some((name, known)) = message.strip_prefix("unknown field `").and_then(|m| m.split_once('`')) {
+            let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+            return Self::new(at, format!("unknown key \"{name}\"{inside}")).hint(suggest(name, &known));
+        }
+        if let Some(name) = message.strip_prefix("missing field `").and_then(|m| m.strip_suffix('`')) {
+            return Self::new(at, format!("the key \"{name}\" is missing{inside}"));
+        }
+        Self::new(at, format!("{}{inside}", redact(message)))
+    }
+}
+
+/// The value in serde's words about a wrong type may be a password.
+fn redact(message: &str) -> String {
+    match message.split_once("string \"") {
+        Some((before, rest)) if before.starts_with("invalid") => match rest.rsplit_once("\", expected") {
+            Some((_, expected)) => format!("{before}a string, expected{expected}"),
+            None => format!("{before}a string"),
+        },
+        _ => message.to_owned(),
+    }
+    .replace('\n', ", ")
+}
+
+/// The name that was probably meant, or all there are.
+pub(crate) fn suggest(name: &str, known: &[&str]) -> String {
+    match near(name, known.iter().copied()) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None if known.is_empty() => "there are none".to_owned(),
+        None => format!("known are {}", known.join(", ")),
+    }
+}
+
+/// The nearest of some names, when it is near enough to be a typo.
+pub(crate) fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = (name.chars().count() / 3).clamp(1, 3);
+    known
+        .into_iter()
+        .map(|k| (strsim::damerau_levenshtein(&name.to_lowercase(), &k.to_lowercase()), k))
+        .filter(|(distance, k)| *distance <= limit || (name.len() >= 4 && k.starts_with(name)))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, k)| k)
+}
+
+/// Line and column of a byte, both from 1.
+pub(crate) fn position(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at.min(text.len())).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |n| n + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// All mistakes of a file as one error.
+pub(crate) fn error(path: &Path, text: &str, mut mistakes: Vec<Mistake>) -> Error {
+    mistakes.sort_by_key(|m| m.at);
+    let one = mistakes.len() == 1;
+    let lines: Vec<String> = mistakes
+        .iter()
+        .map(|mistake| {
+            let (line, column) = position(text, mistake.at);
+            let hint = mistake.hint.as_ref().filter(|_| !one).map(|h| format!(" ({h})")).unwrap_or_default();
+            format!("line {line}, column {column}: {}{hint}", mistake.message)
+        })
+        .collect();
+    let message = if one { lines.concat() } else { format!("{} mistakes\n  {}", lines.len(), lines.join("\n  ")) };
+    let error = Error::new(ErrorKind::Config, "read", path.display().to_string(), message);
+    match mistakes.pop().and_then(|m| m.hint) {
+        Some(hint) if one => error.hint(hint),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_near_name_is_a_typo_and_a_far_one_is_not() {
+        let known = ["prefix", "postgres", "keep"];
+        assert_eq!(near("pefix", known), Some("prefix"));
+        assert_eq!(near("postgress", known), Some("postgres"));
+        assert_eq!(near("kep", known), Some("keep"));
+        assert_eq!(near("mongodb", known), None);
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_not_printed() {
+        let message = "invalid type: string \"postgres://u:hunter2@h\", expected struct Table";
+        assert_eq!(redact(message), "invalid type: a string, expected struct Table");
+    }
+
+    #[test]
+    fn positions_count_from_one() {
+        assert_eq!(position("ab\ncd", 0), (1, 1));
+        assert_eq!(position("ab\nüd", 5), (2, 2));
+        assert_eq!(position("ab", 99), (1, 3));
+    }
+}

@@ -1,0 +1,388 @@
+//! The config file: `lifeboat.toml`.
+//!
+//! It is read and checked as a whole, with all its mistakes at once; variables and files that it names are looked up when
+//! they are needed ([`setting`]).
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use lifeboat::retention::Policy;
+use lifeboat::{Compression, Dataset, Error, ErrorKind, Result, Status};
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+pub(crate) mod mistake;
+mod schedule;
+pub(crate) mod setting;
+mod table;
+
+use crate::backend;
+use crate::encryption::Choice;
+use crate::jobs::Limits;
+use mistake::{Mistake, position, suggest};
+use setting::Setting;
+
+/// The file's name where none is given.
+pub(crate) const NAME: &str = "lifeboat.toml";
+
+/// A config file that was read and makes sense.
+pub(crate) struct Config {
+    pub(crate) path: PathBuf,
+    pub(crate) sinks: BTreeMap<String, SinkConfig>,
+    /// In the order of the file.
+    pub(crate) jobs: Vec<JobConfig>,
+}
+
+/// `[sinks.NAME]`.
+#[derive(Clone)]
+pub(crate) struct SinkConfig {
+    pub(crate) url: Setting,
+    pub(crate) endpoint: Option<Setting>,
+    pub(crate) region: Option<Setting>,
+    pub(crate) access_key: Option<Setting>,
+    pub(crate) secret_key: Option<Setting>,
+    pub(crate) session_token: Option<Setting>,
+}
+
+/// `[jobs.NAME]` with what it takes from `[defaults]`.
+#[derive(Clone)]
+pub(crate) struct JobConfig {
+    pub(crate) name: String,
+    pub(crate) dataset: Dataset,
+    pub(crate) backend: backend::Backend,
+    pub(crate) prefix: Option<Setting>,
+    pub(crate) sinks: Vec<String>,
+    pub(crate) compress: Compression,
+    pub(crate) encrypt: Option<Choice>,
+    pub(crate) identities: Vec<Setting>,
+    pub(crate) keep: Option<Policy>,
+    pub(crate) limits: Limits,
+}
+
+impl Config {
+    /// Finds and reads the file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], with every mistake that is in it.
+    pub(crate) fn load(named: Option<&Path>) -> Result<Self> {
+        let path = match named {
+            Some(path) => path.to_owned(),
+            None => find()?,
+        };
+        let text = setting::read(&path).map_err(|e| {
+            let why = match e.kind() {
+                std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+                _ => e.to_string(),
+            };
+            Error::new(ErrorKind::Config, "read", path.display().to_string(), why)
+                .hint("`lifeboat init` writes a config file to start with; --config names another one")
+        })?;
+        Reader { path: &path, text: &text, mistakes: Vec::new() }.read()
+    }
+}
+
+/// Where the file is looked for: here, in the user's folder, in the system's.
+fn find() -> Result<PathBuf> {
+    let user = std::env::var_os("XDG_CONFIG_HOME")
+        .filter(|v| !v.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".config")));
+    let mut places = vec![PathBuf::from(NAME)];
+    places.extend(user.map(|folder| folder.join("lifeboat").join(NAME)));
+    places.push(Path::new("/etc/lifeboat").join(NAME));
+    places.iter().find(|p| p.is_file()).cloned().ok_or_else(|| {
+        let listed: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
+        Error::new(ErrorKind::Config, "find", "a config file", format!("there is none of {}", listed.join(", ")))
+            .hint("`lifeboat init` writes one to start with; --config or LIFEBOAT_CONFIG names one elsewhere")
+    })
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    text: &'a str,
+    mistakes: Vec<Mistake>,
+}
+
+type Named<T> = Vec<(String, Range<usize>, T)>;
+
+impl Reader<'_> {
+    fn read(mut self) -> Result<Config> {
+        let root = match DeTable::parse(self.text) {
+            Ok(root) => root.into_inner(),
+            Err(error) => {
+                let mistake = Mistake::of_toml(&error, "", &(0..0));
+                return Err(mistake::error(self.path, self.text, vec![mistake]));
+            }
+        };
+        let (mut sinks, mut defaults, mut jobs) = (Vec::new(), table::Defaults::default(), Vec::new());
+        for (key, value) in root {
+            match &**key.get_ref() {
+                "sinks" => sinks = self.tables("sinks", value),
+                "jobs" => jobs = self.tables("jobs", value),
+                "defaults" => {
+                    defaults = self.table("[defaults]", value).unwrap_or_default();
+                }
+                other => {
+                    let unknown = Mistake::new(key.span().start, format!("unknown key \"{other}\""))
+                        .hint(suggest(other, &["sinks", "defaults", "jobs"]));
+                    self.mistakes.push(unknown);
+                }
+            }
+        }
+        let sinks: BTreeMap<String, SinkConfig> =
+            sinks.into_iter().map(|(name, _, sink)| (name.clone(), self.sink(&name, sink))).collect();
+        let defaults = self.defaults(defaults);
+        let jobs: Vec<(Range<usize>, JobConfig)> = jobs
+            .into_iter()
+            .filter_map(|(name, span, job)| Some((span.clone(), self.job(&name, &span, job, &defaults, &sinks)?)))
+            .collect();
+        self.check_collisions(&jobs);
+        if !self.mistakes.is_empty() {
+            return Err(mistake::error(self.path, self.text, self.mistakes));
+        }
+        Ok(Config { path: self.path.to_owned(), sinks, jobs: jobs.into_iter().map(|(_, job)| job).collect() })
+    }
+
+    /// The tables in `[sinks]` or `[jobs]`, each read by itself, in the order of the file.
+    fn tables<T: for<'de> Deserialize<'de>>(&mut self, kind: &str, value: Spanned<DeValue<'_>>) -> Named<T> {
+        let span = value.span();
+        let DeValue::Table(table) = value.into_inner() else {
+            self.mistakes.push(Mistake::new(span.start, format!("{kind} is not a table; write [{kind}.NAME]")));
+            return Vec::new();
+        };
+        let mut named: Named<T> = Vec::new();
+        for (key, value) in table {
+            let name = key.get_ref().to_string();
+            if let Some(read) = self.table(&format!("[{kind}.{name}]"), value) {
+                named.push((name, key.span(), read));
+            }
+        }
+        named.sort_by_key(|(_, span, _)| span.start);
+        named
+    }
+
+    fn table<T: for<'de> Deserialize<'de>>(&mut self, name: &str, value: Spanned<DeValue<'_>>) -> Option<T> {
+        let span = value.span();
+        match T::deserialize(ValueDeserializer::from(value)) {
+            Ok(table) => Some(table),
+            Err(error) => {
+                self.mistakes.push(Mistake::of_toml(&error, name, &span));
+                None
+            }
+        }
+    }
+
+    fn setting(&self, raw: impl Into<String>, at: usize, key: &str, table: &str) -> Setting {
+        let (line, _) = position(self.text, at);
+        let place = format!("{key} of {table} ({}, line {line})", self.path.display());
+        Setting::new(raw, place, self.path.parent().unwrap_or(Path::new("")))
+    }
+
+    fn spanned(&self, value: Spanned<String>, key: &str, table: &str) -> Setting {
+        let at = value.span().start;
+        self.setting(value.into_inner(), at, key, table)
+    }
+
+    fn sink(&self, name: &str, sink: table::Sink) -> SinkConfig {
+        let table = format!("[sinks.{name}]");
+        let read = |value: Option<Spanned<String>>, key: &str| value.map(|v| self.spanned(v, key, &table));
+        SinkConfig {
+            url: self.spanned(sink.url, "url", &table),
+            endpoint: read(sink.endpoint, "endpoint"),
+            region: read(sink.region, "region"),
+            access_key: read(sink.access_key, "access_key"),
+            secret_key: read(sink.secret_key, "secret_key"),
+            session_token: read(sink.session_token, "session_token"),
+        }
+    }
+
+    fn defaults(&mut self, defaults: table::Defaults) -> Defaults {
+        let table = "[defaults]";
+        Defaults {
+            encrypt: defaults.encrypt.and_then(|e| self.encrypt(e, table)),
+            identities: defaults.identity.map(|i| self.identities(i, table)),
+            prefix: defaults.prefix.map(|p| self.spanned(p, "prefix", table)),
+            sinks: defaults.sinks,
+            compress: defaults.compress.map(|p| p.0),
+            keep: defaults.keep,
+            verify: defaults.verify.unwrap_or_default(),
+        }
+    }
+
+    fn identities(&self, texts: Spanned<table::Texts>, table: &str) -> Vec<Setting> {
+        let at = texts.span().start;
+        texts.into_inner().0.into_iter().map(|text| self.setting(text, at, "identity", table)).collect()
+    }
+
+    fn encrypt(&mut self, encrypt: Spanned<table::Encrypt>, table: &str) -> Option<Choice> {
+        let at = encrypt.span().start;
+        let one = |text: String| self.setting(text, at, "encrypt", table);
+        let wrong = |why: &str| Err(one(String::new()).wrong(why));
+        let made = match encrypt.into_inner() {
+            table::Encrypt::Texts(texts) => {
+                Choice::parse(&texts.0.into_iter().map(one).collect::<Vec<_>>())
+            }
+            table::Encrypt::Table(table::EncryptTable { age: Some(age), openssl: None }) => {
+                match (age.passphrase, age.recipients.is_empty() && age.recipients_file.is_none()) {
+                    (Some(passphrase), true) => Ok(Choice::AgePassphrase(one(passphrase))),
+                    (Some(_), false) => wrong("an age passphrase stands alone, without recipients"),
+                    (None, true) => wrong("it names no age recipient"),
+                    (None, false) => Ok(Choice::Age {
+                        recipients: age.recipients.into_iter().map(one).collect(),
+                        files: age.recipients_file.into_iter().map(one).collect(),
+                    }),
+                }
+            }
+            table::Encrypt::Table(table::EncryptTable { age: None, openssl: Some(openssl) }) => {
+                Ok(Choice::OpenSsl(one(openssl.passphrase)))
+            }
+            table::Encrypt::Table(_) => wrong("it has exactly one of age and openssl"),
+        };
+        // A recipient that is written out can be checked now.
+        let checked = made.and_then(|choice| choice.check_literals().map(|()| choice));
+        checked.map_err(|error| self.mistakes.push(of_error(&error, at, "encrypt", table))).ok()
+    }
+
+    fn job(
+        &mut self,
+        name: &str,
+        span: &Range<usize>,
+        job: table::Job,
+        defaults: &Defaults,
+        sinks: &BTreeMap<String, SinkConfig>,
+    ) -> Option<JobConfig> {
+        let table = format!("[jobs.{name}]");
+        let dataset_at = job.dataset.as_ref().map_or(span.start, |d| d.span().start);
+        let dataset = Dataset::new(job.dataset.map_or_else(|| name.to_owned(), Spanned::into_inner))
+            .map_err(|error| self.mistakes.push(of_error(&error, dataset_at, "dataset", &table)))
+            .ok();
+        for (key, schedule) in [("schedule", &job.schedule), ("verify_schedule", &job.verify_schedule)] {
+            let Some(schedule) = schedule else { continue };
+            if let Err(why) = schedule::check(schedule.get_ref()) {
+                self.mistakes.push(Mistake::new(schedule.span().start, format!("{key} of {table}: {why}")));
+            }
+        }
+        let encrypt = match job.encrypt {
+            Some(encrypt) => self.encrypt(encrypt, &table),
+            None => defaults.encrypt.clone(),
+        };
+        let verify = job.verify.unwrap_or_default();
+        let sinks = self.sinks_of(&table, span, job.sinks.as_ref().or(defaults.sinks.as_ref()), sinks);
+        let Some(postgres) = job.postgres else {
+            let mistake = Mistake::new(span.start, format!("{table} does not say what to back up"));
+            self.mistakes.push(mistake.hint("write for example: postgres = { url = \"${SHOP_URL}\" }"));
+            return None;
+        };
+        Some(JobConfig {
+            name: name.to_owned(),
+            dataset: dataset?,
+            backend: self.postgres(postgres, &table)?,
+            prefix: job.prefix.map(|p| self.spanned(p, "prefix", &table)).or_else(|| defaults.prefix.clone()),
+            sinks: sinks?,
+            compress: job.compress.map(|p| p.0).or(defaults.compress).unwrap_or_default(),
+            encrypt,
+            identities: match job.identity {
+                Some(identity) => self.identities(identity, &table),
+                None => defaults.identities.clone().unwrap_or_default(),
+            },
+            keep: job.keep.or(defaults.keep),
+            limits: Limits {
+                level: verify.level.or(defaults.verify.level).unwrap_or_default(),
+                max_age: verify.max_age.or(defaults.verify.max_age),
+                age_status: verify.age_status.or(defaults.verify.age_status).unwrap_or(Status::Fail),
+            },
+        })
+    }
+
+    fn postgres(&mut self, postgres: Spanned<table::Postgres>, table: &str) -> Option<backend::Backend> {
+        let at = postgres.span().start;
+        let postgres = postgres.into_inner();
+        let url = self.spanned(postgres.url, "postgres.url", table);
+        let dump = backend::postgres::DumpOptions {
+            schemas: postgres.schemas,
+            exclude_schemas: postgres.exclude_schemas,
+            tables: postgres.tables,
+            exclude_tables: postgres.exclude_tables,
+            exclude_table_data: postgres.exclude_table_data,
+            extra_args: postgres.extra_args,
+        };
+        backend::postgres::Settings::new(Some(url), postgres.globals, dump)
+            .map(backend::Backend::Postgres)
+            .map_err(|error| self.mistakes.push(of_error(&error, at, "postgres", table)))
+            .ok()
+    }
+
+    /// The names of a job's sinks; where nothing says, the only sink there is.
+    fn sinks_of(
+        &mut self,
+        table: &str,
+        span: &Range<usize>,
+        named: Option<&Vec<Spanned<String>>>,
+        known: &BTreeMap<String, SinkConfig>,
+    ) -> Option<Vec<String>> {
+        let names: Vec<&str> = known.keys().map(String::as_str).collect();
+        let Some(named) = named.filter(|n| !n.is_empty()) else {
+            if let [only] = names[..] {
+                return Some(vec![only.to_owned()]);
+            }
+            let mistake = Mistake::new(span.start, format!("{table} names no sink"));
+            let hint = match names.first() {
+                Some(first) => format!("write sinks = [\"{first}\"] there or in [defaults]; known are {}", names.join(", ")),
+                None => "write a table [sinks.NAME] with a url, and sinks = [\"NAME\"] in [defaults]".to_owned(),
+            };
+            self.mistakes.push(mistake.hint(hint));
+            return None;
+        };
+        for sink in named {
+            let message = format!("there is no sink \"{}\"", sink.get_ref());
+            // Named in [defaults], it is wrong once and not for every job.
+            if !known.contains_key(sink.get_ref()) && !self.mistakes.iter().any(|m| m.at == sink.span().start) {
+                let hint = suggest(sink.get_ref(), &names);
+                self.mistakes.push(Mistake::new(sink.span().start, message).hint(hint));
+            }
+        }
+        Some(named.iter().map(|n| n.get_ref().clone()).collect())
+    }
+
+    /// Two jobs that write the same names into the same folder could not be told apart.
+    fn check_collisions(&mut self, jobs: &[(Range<usize>, JobConfig)]) {
+        for (index, (span, job)) in jobs.iter().enumerate() {
+            let folder = |j: &JobConfig| j.prefix.as_ref().map(|p| p.raw().trim_matches('/').to_owned()).unwrap_or_default();
+            let same = jobs[..index].iter().find(|(_, other)| {
+                other.dataset == job.dataset
+                    && folder(other) == folder(job)
+                    && other.sinks.iter().any(|s| job.sinks.contains(s))
+            });
+            if let Some((_, other)) = same {
+                let message = format!("[jobs.{}] has the dataset and the folder of [jobs.{}]", job.name, other.name);
+                self.mistakes.push(Mistake::new(span.start, message).hint("give one of them another dataset or prefix"));
+            }
+        }
+    }
+}
+
+struct Defaults {
+    sinks: Option<Vec<Spanned<String>>>,
+    prefix: Option<Setting>,
+    compress: Option<Compression>,
+    encrypt: Option<Choice>,
+    identities: Option<Vec<Setting>>,
+    keep: Option<Policy>,
+    verify: table::Verify,
+}
+
+/// A mistake that an error speaks of. The error's own subject stays when it is more than the place.
+fn of_error(error: &Error, at: usize, key: &str, table: &str) -> Mistake {
+    let subject = error.subject();
+    let what = if subject.starts_with(&format!("{key} of {table}")) { String::new() } else { format!("{subject}: ") };
+    let mistake = Mistake::new(at, format!("{key} of {table}: {what}{}", error.message()));
+    match error.advice() {
+        Some(advice) => mistake.hint(advice),
+        None => mistake,
+    }
+}
+
+#[cfg(test)]
+mod tests;

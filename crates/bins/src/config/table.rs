@@ -1,0 +1,205 @@
+//! The shape of the file: its tables as serde reads them. What they mean together is decided one level up.
+
+use std::fmt;
+
+use lifeboat::retention::Policy;
+use lifeboat::{Compression, Level, Status};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+use crate::duration;
+
+/// `[sinks.NAME]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sink {
+    pub(crate) url: Spanned<String>,
+    pub(crate) endpoint: Option<Spanned<String>>,
+    pub(crate) region: Option<Spanned<String>>,
+    pub(crate) access_key: Option<Spanned<String>>,
+    pub(crate) secret_key: Option<Spanned<String>>,
+    pub(crate) session_token: Option<Spanned<String>>,
+}
+
+/// `[defaults]`: what a job takes that does not say otherwise.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Defaults {
+    pub(crate) sinks: Option<Vec<Spanned<String>>>,
+    pub(crate) prefix: Option<Spanned<String>>,
+    pub(crate) compress: Option<Packing>,
+    pub(crate) encrypt: Option<Spanned<Encrypt>>,
+    pub(crate) identity: Option<Spanned<Texts>>,
+    pub(crate) keep: Option<Policy>,
+    pub(crate) verify: Option<Verify>,
+}
+
+/// `[jobs.NAME]`. It has exactly one key that names a system.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Job {
+    pub(crate) postgres: Option<Spanned<Postgres>>,
+    pub(crate) dataset: Option<Spanned<String>>,
+    pub(crate) prefix: Option<Spanned<String>>,
+    pub(crate) schedule: Option<Spanned<String>>,
+    pub(crate) verify_schedule: Option<Spanned<String>>,
+    pub(crate) sinks: Option<Vec<Spanned<String>>>,
+    pub(crate) compress: Option<Packing>,
+    pub(crate) encrypt: Option<Spanned<Encrypt>>,
+    pub(crate) identity: Option<Spanned<Texts>>,
+    pub(crate) keep: Option<Policy>,
+    pub(crate) verify: Option<Verify>,
+}
+
+/// `postgres = { … }` of a job.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Postgres {
+    pub(crate) url: Spanned<String>,
+    #[serde(default)]
+    pub(crate) globals: bool,
+    #[serde(default)]
+    pub(crate) schemas: Vec<String>,
+    #[serde(default)]
+    pub(crate) exclude_schemas: Vec<String>,
+    #[serde(default)]
+    pub(crate) tables: Vec<String>,
+    #[serde(default)]
+    pub(crate) exclude_tables: Vec<String>,
+    #[serde(default)]
+    pub(crate) exclude_table_data: Vec<String>,
+    #[serde(default)]
+    pub(crate) extra_args: Vec<String>,
+}
+
+/// `verify = { level = "restore", max_age = "2d", age_status = "fail" }`.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Verify {
+    #[serde(default, deserialize_with = "level")]
+    pub(crate) level: Option<Level>,
+    #[serde(default, deserialize_with = "max_age")]
+    pub(crate) max_age: Option<std::time::Duration>,
+    #[serde(default, deserialize_with = "age_status")]
+    pub(crate) age_status: Option<Status>,
+}
+
+/// A parse error with its advice; a deserializer's error has no place for it but its text.
+fn with_advice<E: serde::de::Error>(error: &lifeboat::Error) -> E {
+    match error.advice() {
+        Some(hint) => E::custom(format_args!("{}: {}; {hint}", error.subject(), error.message())),
+        None => E::custom(format_args!("{}: {}", error.subject(), error.message())),
+    }
+}
+
+fn level<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Level>, D::Error> {
+    let text = String::deserialize(d)?;
+    text.parse().map(Some).map_err(|e| with_advice(&e))
+}
+
+fn max_age<'de, D: Deserializer<'de>>(d: D) -> Result<Option<std::time::Duration>, D::Error> {
+    let text = String::deserialize(d)?;
+    duration::parse(&text, "max_age").map(Some).map_err(|e| with_advice(&e))
+}
+
+fn age_status<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Status>, D::Error> {
+    match String::deserialize(d)?.as_str() {
+        "warn" => Ok(Some(Status::Warn)),
+        "fail" => Ok(Some(Status::Fail)),
+        _ => Err(D::Error::custom("age_status is \"warn\" or \"fail\"")),
+    }
+}
+
+/// `compress = "zstd:3"`.
+#[derive(Clone, Copy)]
+pub(crate) struct Packing(pub(crate) Compression);
+
+impl<'de> Deserialize<'de> for Packing {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map(Self).map_err(|e| with_advice(&e))
+    }
+}
+
+/// One text or a list of texts.
+#[derive(Clone)]
+pub(crate) struct Texts(pub(crate) Vec<String>);
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Texts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text or a list of texts")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Texts, E> {
+                Ok(Texts(vec![text.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Texts, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(Texts)
+            }
+        }
+        d.deserialize_any(Either)
+    }
+}
+
+/// `encrypt = …`: texts as on the command line, or a table.
+#[derive(Clone)]
+pub(crate) enum Encrypt {
+    Texts(Texts),
+    Table(EncryptTable),
+}
+
+/// `{ age = { recipients = […] } }` or `{ openssl = { passphrase = "${NAME}" } }`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EncryptTable {
+    pub(crate) age: Option<AgeTable>,
+    pub(crate) openssl: Option<OpenSslTable>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AgeTable {
+    #[serde(default)]
+    pub(crate) recipients: Vec<String>,
+    pub(crate) recipients_file: Option<String>,
+    pub(crate) passphrase: Option<String>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OpenSslTable {
+    pub(crate) passphrase: String,
+}
+
+impl<'de> Deserialize<'de> for Encrypt {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Encrypt;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"none\", \"age:age1…\", { age = { recipients = […] } } or { openssl = { passphrase = \"${NAME}\" } }")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Encrypt, E> {
+                Ok(Encrypt::Texts(Texts(vec![text.to_owned()])))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Encrypt, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(|texts| Encrypt::Texts(Texts(texts)))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Encrypt, A::Error> {
+                EncryptTable::deserialize(MapAccessDeserializer::new(map)).map(Encrypt::Table)
+            }
+        }
+        d.deserialize_any(Form)
+    }
+}

@@ -1,0 +1,198 @@
+//! What the file may say, and what is said about one that is wrong.
+
+use std::time::Duration;
+
+use super::*;
+
+/// A recipient that nobody has the key of.
+const RECIPIENT: &str = "age1lvyvwawkr0mcnnnncaghunadrqkmuf9e6507x9y920xxpp866cnql7dp2z";
+
+fn read(text: &str) -> Result<Config> {
+    Reader { path: Path::new("lifeboat.toml"), text, mistakes: Vec::new() }.read()
+}
+
+/// A file that is right, with these lines in its job.
+fn with_job(lines: &str) -> String {
+    format!(
+        "[sinks.local]\nurl = \"file:///backups\"\n[defaults]\nsinks = [\"local\"]\nencrypt = \"none\"\n[jobs.shop]\npostgres = {{ url = \"${{SHOP_URL}}\" }}\n{lines}\n"
+    )
+}
+
+fn mistake(text: &str) -> Error {
+    match read(text) {
+        Ok(_) => panic!("read: {text}"),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn the_file_of_the_design_is_read() {
+    let text = format!(
+        r#"
+[sinks.offsite]
+url = "b2://cluster-backups"
+
+[defaults]
+sinks = ["offsite"]
+compress = "zstd:5"
+encrypt = {{ age = {{ recipients = ["{RECIPIENT}"] }} }}
+keep = {{ days = 30, at_least = 3 }}
+verify = {{ level = "restore", max_age = "2d" }}
+
+[jobs.codetalk]
+postgres = {{ url = "${{CODETALK_URL}}" }}
+prefix = "postgresql-backups"
+schedule = "30 3 * * *"
+verify_schedule = "0 6 * * 0#1"      # first Sunday of the month
+"#
+    );
+    let config = read(&text).unwrap();
+    let job = &config.jobs[0];
+    assert_eq!((job.name.as_str(), job.dataset.as_str()), ("codetalk", "codetalk"));
+    assert_eq!(job.compress.to_string(), "zstd:5");
+    assert_eq!(job.keep.unwrap().to_string(), "30d,at-least=3");
+    assert_eq!(job.limits.max_age, Some(Duration::from_secs(2 * 86_400)));
+    assert_eq!(job.sinks, ["offsite"]);
+    assert!(matches!(&job.encrypt, Some(Choice::Age { recipients, .. }) if recipients.len() == 1));
+}
+
+#[test]
+fn what_a_job_says_goes_before_the_defaults() {
+    let text = with_job("dataset = \"shop-eu\"\ncompress = \"gzip\"\nverify = { level = \"stored\" }\nkeep = \"last=2\"\nencrypt = \"openssl:env:P\"");
+    let text = text.replace("[jobs.shop]", "verify = { max_age = \"36h\", age_status = \"warn\" }\n[jobs.shop]");
+    let job = read(&text).unwrap().jobs.remove(0);
+    assert_eq!(job.dataset.as_str(), "shop-eu");
+    assert_eq!(job.compress.to_string(), "gzip:6");
+    // Each of the fields of `verify` stands for itself.
+    assert_eq!((job.limits.level, job.limits.age_status), (lifeboat::Level::Stored, Status::Warn));
+    assert_eq!(job.limits.max_age, Some(Duration::from_secs(36 * 3600)));
+    assert!(matches!(job.encrypt, Some(Choice::OpenSsl(_))));
+}
+
+#[test]
+fn the_example_that_init_writes_is_right() {
+    let example = include_str!("../commands/lifeboat.example.toml");
+    let text = example.replace("{recipients}", &format!("\"{RECIPIENT}\"")).replace("{identity}", "identity = \"key.txt\"");
+    let config = read(&text).unwrap();
+    assert_eq!(config.jobs.len(), 1);
+    // What is commented out is right as well.
+    let text = text.replace("\n# [", "\n[").replace("\n# url", "\nurl").replace("\n# postgres", "\npostgres").replace("\n# prefix", "\nprefix");
+    let config = read(&text).unwrap();
+    assert_eq!((config.jobs.len(), config.sinks.len()), (2, 2));
+}
+
+#[test]
+fn encryption_is_read_in_all_its_forms() {
+    for (text, good) in [
+        ("\"none\"", true),
+        (&*format!("\"age:{RECIPIENT}\""), true),
+        (&*format!("[\"age:{RECIPIENT}\", \"age-file:more.txt\"]"), true),
+        ("{ age = { recipients_file = \"keys.txt\" } }", true),
+        ("{ age = { passphrase = \"${P}\" } }", true),
+        ("{ openssl = { passphrase = \"file:/run/secrets/p\" } }", true),
+        ("\"openssl:hunter2\"", false),
+        ("{ age = { recipients = [] } }", false),
+        ("{ age = { passphrase = \"${P}\", recipients_file = \"k\" } }", false),
+        ("{ }", false),
+        ("{ openssl = { } }", false),
+        ("{ gpg = { } }", false),
+        ("7", false),
+    ] {
+        let made = read(&with_job(&format!("encrypt = {text}")));
+        assert_eq!(made.is_ok(), good, "{text}: {:?}", made.err());
+    }
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_a_near_name() {
+    for (text, message, hint) in [
+        (with_job("pefix = \"x\""), "line 8, column 1: unknown key \"pefix\" in [jobs.shop]", "did you mean \"prefix\"?"),
+        (with_job("mongodb = { url = \"x\" }"), "unknown key \"mongodb\" in [jobs.shop]", "known are postgres, dataset"),
+        (with_job("").replace("url = \"$", "ulr = \"$"), "line 7, column 14: unknown key \"ulr\"", "did you mean \"url\"?"),
+        (with_job("").replace("[jobs.", "[job."), "line 6, column 2: unknown key \"job\"", "did you mean \"jobs\"?"),
+        (with_job("").replace("[defaults]", "[default]"), "line 3, column 2: unknown key \"default\"", "\"defaults\"?"),
+        (with_job("verify = { levle = \"stored\" }"), "unknown key \"levle\"", "did you mean \"level\"?"),
+        (with_job("keep = { dyas = 3 }"), "unknown key \"dyas\"", "did you mean \"days\"?"),
+        (with_job("").replace("/backups\"", "/backups\"\nregoin = \"x\""), "unknown key \"regoin\" in [sinks.local]", "\"region\"?"),
+    ] {
+        let error = mistake(&text);
+        assert!(error.message().contains(message), "{error}");
+        assert!(error.advice().unwrap_or_default().contains(hint), "{error}: {:?}", error.advice());
+        assert_eq!(error.kind(), ErrorKind::Config);
+    }
+}
+
+#[test]
+fn a_wrong_value_says_what_to_write() {
+    for (text, message) in [
+        (with_job("verify = { level = \"restroe\" }"), "level \"restroe\": there is no such verify level; the levels are"),
+        (with_job("verify = { max_age = \"2 days\" }"), "max_age \"2 days\""),
+        (with_job("verify = { age_status = \"maybe\" }"), "age_status is \"warn\" or \"fail\""),
+        (with_job("keep = \"30\""), "has no unit"),
+        (with_job("keep = { days = 0 }"), "days = 0 would keep nothing"),
+        (with_job("compress = \"lz4\""), "there is no such compression; write zstd:3"),
+        (with_job("schedule = \"30 25 * * *\""), "schedule of [jobs.shop]: its hour \"25\""),
+        (with_job("sinks = [\"locl\"]"), "there is no sink \"locl\""),
+        (with_job("dataset = \"a/b\""), "dataset of [jobs.shop]"),
+        (with_job("encrypt = \"age:age1typo\""), "age recipient \"age1typo\": it is not a valid age recipient"),
+        (with_job("").replace("postgres = {", "# {"), "[jobs.shop] does not say what to back up"),
+        (with_job("").replace("url = \"file:///backups\"", ""), "the key \"url\" is missing in [sinks.local]"),
+        (with_job("prefix = "), "line 8"),
+        (with_job("prefix = \"a\"\nprefix = \"b\""), "duplicate key"),
+    ] {
+        let error = mistake(&text);
+        assert!(error.message().contains(message), "{error}");
+        assert!(error.message().contains("line "), "{error}");
+    }
+}
+
+#[test]
+fn no_value_of_the_wrong_type_is_printed() {
+    let error = mistake(&with_job("").replace("{ url = \"${SHOP_URL}\" }", "\"postgres://u:hunter2@h/d\""));
+    assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    assert!(error.message().contains("line 7"), "{error}");
+}
+
+#[test]
+fn mistakes_are_told_all_at_once() {
+    let text = with_job("schedule = \"no\"\n[jobs.blog]\npsotgres = {}\n[jobs.wiki]\npostgres = { url = \"x\" }\nsinks = [\"locl\"]");
+    let error = mistake(&text);
+    let lines: Vec<&str> = error.message().lines().collect();
+    assert_eq!(lines.len(), 4, "{error}");
+    assert!(lines[0].contains("3 mistakes"));
+    assert!(lines[1].contains("line 8"), "{error}");
+    assert!(lines[2].contains("line 10") && lines[2].contains("did you mean \"postgres\""), "{error}");
+    assert!(lines[3].contains("line 13") && lines[3].contains("did you mean \"local\""), "{error}");
+}
+
+#[test]
+fn a_sink_that_the_defaults_name_wrongly_is_one_mistake() {
+    let text = with_job("[jobs.blog]\npostgres = { url = \"x\" }").replace("sinks = [\"local\"]", "sinks = [\"locl\"]");
+    assert!(mistake(&text).message().starts_with("line 4"), "{}", mistake(&text));
+}
+
+#[test]
+fn the_only_sink_needs_no_mention() {
+    let text = with_job("").replace("sinks = [\"local\"]\n", "");
+    assert_eq!(read(&text).unwrap().jobs[0].sinks, ["local"]);
+    let text = format!("{text}[sinks.other]\nurl = \"file:///other\"\n");
+    assert!(mistake(&text).message().contains("names no sink"));
+}
+
+#[test]
+fn two_jobs_cannot_write_the_same_names() {
+    let text = with_job("prefix = \"x\"\n[jobs.again]\ndataset = \"shop\"\nprefix = \"x/\"\npostgres = { url = \"y\" }");
+    assert!(mistake(&text).message().contains("[jobs.again] has the dataset and the folder of [jobs.shop]"));
+    assert!(read(&text.replace("x/", "y")).is_ok());
+}
+
+#[test]
+fn secrets_are_looked_up_when_they_are_needed() {
+    // The variable is not set, and the file is read all the same.
+    let config = read(&with_job("")).unwrap();
+    let error = config.jobs[0].backend.source().err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "cannot use postgres.url of [jobs.shop] (lifeboat.toml, line 7): the environment variable SHOP_URL is not set"
+    );
+}

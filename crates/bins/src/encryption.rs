@@ -1,0 +1,241 @@
+//! What is chosen for encryption, and the keys to decrypt with.
+//!
+//! | text | what it chooses |
+//! |---|---|
+//! | `none` | nothing: whoever reads the sink reads the backup |
+//! | `age:age1…`, `age:ssh-ed25519 …` | an age recipient; may be given several times |
+//! | `age-file:PATH` | the recipients in a file; together with the others |
+//! | `age-passphrase:env:NAME` | an age passphrase; `file:PATH` as well |
+//! | `openssl:env:NAME` | `openssl enc -aes-256-cbc -pbkdf2`; `file:PATH` as well |
+
+use std::sync::Arc;
+
+use lifeboat::{Age, Encryptor, Error, ErrorKind, OpenSsl, Result};
+use secrecy::SecretString;
+
+use crate::config::setting::{self, Setting};
+
+const FORMS: &str = "write age:age1…, age-file:PATH, age-passphrase:env:NAME, openssl:env:NAME or none";
+
+/// The variable that holds the passphrase of an SSH key that is encrypted itself.
+const KEY_PASSPHRASE: &str = "LIFEBOAT_IDENTITY_PASSPHRASE";
+
+/// How a backup is encrypted.
+#[derive(Clone, Debug)]
+pub(crate) enum Choice {
+    None,
+    Age { recipients: Vec<Setting>, files: Vec<Setting> },
+    AgePassphrase(Setting),
+    OpenSsl(Setting),
+}
+
+impl Choice {
+    /// Reads the texts that were given.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for one that is no choice, and for several that do not go together.
+    pub(crate) fn parse(texts: &[Setting]) -> Result<Self> {
+        let (mut recipients, mut files, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for text in texts {
+            match text.raw().split_once(':') {
+                None if text.raw() == "none" => others.push(Self::None),
+                Some(("age", recipient)) => recipients.push(text.with(recipient)),
+                Some(("age-file", path)) => files.push(text.with(path)),
+                Some(("age-passphrase", place)) => others.push(Self::AgePassphrase(reference(text, "age-passphrase", place)?)),
+                Some(("openssl", place)) => others.push(Self::OpenSsl(reference(text, "openssl", place)?)),
+                None if text.raw().starts_with("age1") => {
+                    return Err(text.wrong("a recipient needs \"age:\" before it").hint(format!("write age:{}", text.raw())));
+                }
+                // Not printed: it may be a passphrase.
+                _ => return Err(text.wrong("it is not a way to encrypt").hint(FORMS)),
+            }
+        }
+        let has_age = !recipients.is_empty() || !files.is_empty();
+        match (others.len(), has_age) {
+            (0, true) => Ok(Self::Age { recipients, files }),
+            (1, false) => Ok(others.remove(0)),
+            (0, false) => Err(undecided()),
+            _ => {
+                let place = texts.first().map_or("--encrypt", Setting::place);
+                Err(Error::new(ErrorKind::Config, "use", place, "only age recipients can be given together")
+                    .hint("choose one of the ways to encrypt, or several age recipients"))
+            }
+        }
+    }
+
+    /// Checks the recipients that are written out, so that a typo is found when the config is read.
+    pub(crate) fn check_literals(&self) -> Result<()> {
+        let Self::Age { recipients, .. } = self else { return Ok(()) };
+        let literal: Vec<&str> = recipients.iter().map(Setting::raw).filter(|r| !r.contains("${")).collect();
+        if literal.is_empty() { Ok(()) } else { Age::to(literal).map(drop) }
+    }
+
+    /// The encryptor; `None` when not to encrypt was chosen.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a recipient, file or variable that is not right.
+    pub(crate) fn encryptor(&self) -> Result<Option<Arc<dyn Encryptor>>> {
+        Ok(match self {
+            Self::None => None,
+            Self::Age { recipients, files } => {
+                let mut all = recipients.iter().map(Setting::text).collect::<Result<Vec<_>>>()?;
+                for file in files {
+                    let path = file.path()?;
+                    let text = setting::read(&path).map_err(|e| {
+                        Error::new(ErrorKind::Config, "read recipients from", path.display().to_string(), e.to_string())
+                    })?;
+                    all.extend(Age::to_file(&text, &path.display().to_string())?.recipients().iter().cloned());
+                }
+                Some(Arc::new(Age::to(all)?))
+            }
+            Self::AgePassphrase(passphrase) => Some(Arc::new(Age::passphrase(not_empty(passphrase)?))),
+            Self::OpenSsl(passphrase) => Some(Arc::new(OpenSsl::passphrase(passphrase.secret()?)?)),
+        })
+    }
+}
+
+/// The error for a backup of which nobody said whether to encrypt it.
+pub(crate) fn undecided() -> Error {
+    Error::new(ErrorKind::Config, "back up", "the dataset", "whether to encrypt was not said").hint(
+        "choose, as in --encrypt age:age1… or, in the config, encrypt = \"age:age1…\" (`lifeboat init` makes a key); \
+         to store it readable for everyone who can read the sink, say --encrypt none",
+    )
+}
+
+/// A passphrase by the place where it lies; never the passphrase itself, which would show in argv or in a file.
+fn reference(text: &Setting, scheme: &str, place: &str) -> Result<Setting> {
+    match place.split_once(':') {
+        Some(("env", name)) if !name.is_empty() => Ok(text.with(format!("${{{name}}}"))),
+        Some(("file", path)) if !path.is_empty() => Ok(text.with(format!("file:{path}"))),
+        _ => Err(text
+            .wrong(format!("{scheme}: does not take a passphrase itself"))
+            .hint(format!("put it into a variable or file, and write {scheme}:env:NAME or {scheme}:file:PATH"))),
+    }
+}
+
+fn not_empty(passphrase: &Setting) -> Result<SecretString> {
+    use secrecy::ExposeSecret;
+    let secret = passphrase.secret()?;
+    if secret.expose_secret().is_empty() { Err(passphrase.wrong("the passphrase is empty")) } else { Ok(secret) }
+}
+
+/// The keys to decrypt with: every identity that was named, and what the choice for encrypting can decrypt by itself.
+///
+/// All age identities are in one key: which one fits, age finds out.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for an identity that is missing or no identity.
+pub(crate) fn keys(identities: &[Setting], choice: Option<&Choice>) -> Result<Vec<Arc<dyn Encryptor>>> {
+    let mut passphrase = None;
+    let mut openssl: Option<Arc<dyn Encryptor>> = None;
+    let mut files = Vec::new();
+    for identity in identities {
+        match identity.raw().split_once(':') {
+            Some(("age-passphrase", place)) => {
+                passphrase = Some(not_empty(&reference(identity, "age-passphrase", place)?)?);
+            }
+            Some(("openssl", place)) => {
+                openssl = Some(Arc::new(OpenSsl::passphrase(reference(identity, "openssl", place)?.secret()?)?));
+            }
+            _ if identity.raw().starts_with("AGE-SECRET-KEY-") => {
+                return Err(identity
+                    .wrong("it is a secret key itself")
+                    .hint("put the key into a file of mode 0600, and name that file"));
+            }
+            _ => files.push(identity),
+        }
+    }
+    match choice {
+        Some(Choice::AgePassphrase(setting)) if passphrase.is_none() => passphrase = Some(not_empty(setting)?),
+        Some(Choice::OpenSsl(setting)) if openssl.is_none() => {
+            openssl = Some(Arc::new(OpenSsl::passphrase(setting.secret()?)?));
+        }
+        _ => {}
+    }
+    let mut keys: Vec<Arc<dyn Encryptor>> = Vec::new();
+    if passphrase.is_some() || !files.is_empty() {
+        let mut age = passphrase.map(Age::passphrase).unwrap_or_default();
+        if let Some(passphrase) = std::env::var(KEY_PASSPHRASE).ok().filter(|p| !p.is_empty()) {
+            age = age.key_passphrase(passphrase.into());
+        }
+        for identity in files {
+            let path = identity.path()?;
+            let name = path.display().to_string();
+            let text = setting::read(&path).map_err(|e| {
+                let why = match e.kind() {
+                    std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+                    _ => e.to_string(),
+                };
+                Error::new(ErrorKind::Config, "read identities from", &name, why).hint(
+                    "name the file that holds the secret key: --identity PATH, or identity = \"PATH\" in the config",
+                )
+            })?;
+            age = age.identities(&text.into(), &name)?;
+        }
+        keys.push(Arc::new(age));
+    }
+    keys.extend(openssl);
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(texts: &[&str]) -> Result<Choice> {
+        Choice::parse(&texts.iter().map(|t| Setting::argument(*t, "--encrypt")).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_forms_are_read() {
+        assert!(matches!(parse(&["none"]).unwrap(), Choice::None));
+        let Choice::Age { recipients, files } = parse(&["age:a", "age-file:b", "age:ssh-rsa x:y"]).unwrap() else {
+            panic!("age")
+        };
+        assert_eq!((recipients.len(), files.len()), (2, 1));
+        assert_eq!(recipients[1].raw(), "ssh-rsa x:y");
+        let Choice::OpenSsl(place) = parse(&["openssl:env:PASS"]).unwrap() else { panic!("openssl") };
+        assert_eq!(place.raw(), "${PASS}");
+        let Choice::AgePassphrase(place) = parse(&["age-passphrase:file:/p"]).unwrap() else { panic!("passphrase") };
+        assert_eq!(place.raw(), "file:/p");
+    }
+
+    #[test]
+    fn a_passphrase_that_was_written_out_is_refused_and_not_printed() {
+        for text in ["openssl:hunter2", "age-passphrase:hunter2", "hunter2", "openssl:env:"] {
+            let error = parse(&[text]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        }
+        let key = Setting::argument("AGE-SECRET-KEY-1ABC", "--identity");
+        let error = keys(&[key], None).unwrap_err();
+        assert!(!format!("{error:?}").contains("1ABC"));
+    }
+
+    #[test]
+    fn ways_that_do_not_go_together_are_refused() {
+        for texts in [&["none", "age:a"][..], &["none", "none"], &["openssl:env:A", "age:a"]] {
+            assert!(parse(texts).unwrap_err().message().contains("only age recipients"), "{texts:?}");
+        }
+        assert!(parse(&["age1abc"]).unwrap_err().advice().unwrap().contains("age:age1abc"));
+        assert!(parse(&[]).unwrap_err().message().contains("was not said"));
+    }
+
+    #[test]
+    fn all_age_identities_are_one_key() {
+        use secrecy::ExposeSecret;
+        let folder = tempfile::tempdir().unwrap();
+        let made: Vec<(Setting, String)> = (0..2)
+            .map(|n| {
+                let (secret, public) = Age::generate();
+                let path = folder.path().join(n.to_string());
+                std::fs::write(&path, secret.expose_secret()).unwrap();
+                (Setting::argument(path.to_str().unwrap(), "--identity"), public)
+            })
+            .collect();
+        let identities: Vec<Setting> = made.iter().map(|(s, _)| s.clone()).collect();
+        let keys = keys(&identities, None).unwrap();
+        assert_eq!(keys.len(), 1);
+        assert!(keys[0].can_decrypt());
+    }
+}

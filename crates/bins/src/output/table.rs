@@ -1,0 +1,86 @@
+//! Tables of aligned columns.
+
+use unicode_width::UnicodeWidthStr;
+
+/// Rows under a head. Columns are as wide as their widest cell; the last one is not padded.
+#[derive(Debug)]
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+    right: Vec<usize>,
+}
+
+impl Table {
+    pub(crate) fn new<const N: usize>(head: [&str; N]) -> Self {
+        Self { rows: vec![head.map(str::to_owned).to_vec()], right: Vec::new() }
+    }
+
+    /// Aligns this column to the right.
+    pub(crate) fn right(mut self, column: usize) -> Self {
+        self.right.push(column);
+        self
+    }
+
+    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.map(|c| one_line(&c)).to_vec());
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.len() == 1
+    }
+
+    /// The lines, without white space at their ends.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let columns = self.rows[0].len();
+        let widths: Vec<usize> = (0..columns)
+            .map(|c| self.rows.iter().map(|row| width(&row[c])).max().unwrap_or_default())
+            .collect();
+        self.rows
+            .iter()
+            .map(|row| {
+                let mut line = String::new();
+                for (column, cell) in row.iter().enumerate() {
+                    let pad = " ".repeat(widths[column] - width(cell));
+                    if self.right.contains(&column) {
+                        line += &pad;
+                        line += cell;
+                    } else {
+                        line += cell;
+                        line += &pad;
+                    }
+                    line += "  ";
+                }
+                line.trim_end().to_owned()
+            })
+            .collect()
+    }
+}
+
+/// A cell stays in its line, whatever a server wrote in its message.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace(|c: char| c.is_control() && c != '\x1b', "")
+}
+
+/// Columns on the terminal; the escapes of colours take none.
+fn width(text: &str) -> usize {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\x1b') {
+        plain += before;
+        rest = after.split_once('m').map_or("", |(_, tail)| tail);
+    }
+    plain += rest;
+    plain.width()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_by_what_is_seen() {
+        let mut table = Table::new(["A", "SIZE", "B"]).right(1);
+        table.row(["é日本".to_owned(), "1".to_owned(), "x\ny".to_owned()]);
+        table.row(["\x1b[32mPASS\x1b[0m".to_owned(), "12345".to_owned(), String::new()]);
+        assert_eq!(table.lines(), ["A       SIZE  B", "é日本      1  x y", "\x1b[32mPASS\x1b[0m   12345"]);
+    }
+}

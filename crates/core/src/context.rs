@@ -1,0 +1,41 @@
+//! What every run is given from outside: cancellation, progress, the clock.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::progress::{Progress, Silent};
+
+/// The clock of a run. Passed in, so that a test can set it.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What a run is given from outside. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// Cancelled when the run shall end early: children are ended, uploads aborted.
+    pub cancel: CancellationToken,
+    /// Where progress goes.
+    pub progress: Arc<dyn Progress>,
+    /// The clock.
+    pub clock: Clock,
+}
+
+impl Context {
+    /// The time by this run's clock.
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self { cancel: CancellationToken::new(), progress: Arc::new(Silent), clock: Arc::new(Timestamp::now) }
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("cancelled", &self.cancel.is_cancelled()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,260 @@
+//! The `openssl` encryptor: the layout of `openssl enc -aes-256-cbc -salt -pbkdf2 -iter 100000`.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 0–7 | `Salted__` |
+//! | 8–15 | salt |
+//! | 16– | AES-256-CBC blocks with PKCS#7 padding |
+//!
+//! Key (32 bytes) and IV (16 bytes) are PBKDF2-HMAC-SHA256(passphrase, salt, 100,000), as `apps/enc.c` of OpenSSL
+//! derives them. **This form authenticates nothing**: an altered block decrypts to garbage without an error. The
+//! manifest's SHA-256 over the stored bytes is what tells; use `age` where you are free to choose.
+
+use std::fmt;
+use std::io::{Read, Write};
+
+use aes::Aes256;
+use aes::cipher::{Block, BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use super::Encryptor;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::stage::{self, StageInput, StageOutput};
+use crate::stream::ByteStream;
+
+const MAGIC: &[u8; 8] = b"Salted__";
+const ITERATIONS: u32 = 100_000;
+const BLOCK: usize = 16;
+/// Bytes worked on at once: a whole number of blocks.
+const BUFFER: usize = 64 << 10;
+
+/// Encrypts and decrypts with a passphrase, byte-compatible with
+/// `openssl enc -aes-256-cbc -salt -pbkdf2 -iter 100000` (SHA-256 digest) in both directions.
+#[derive(Clone)]
+pub struct OpenSsl {
+    passphrase: SecretString,
+}
+
+impl OpenSsl {
+    /// With this passphrase.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when it is empty.
+    pub fn passphrase(passphrase: SecretString) -> Result<Self> {
+        if passphrase.expose_secret().is_empty() {
+            return Err(Error::new(ErrorKind::Config, "encrypt with", "openssl", "the passphrase is empty")
+                .hint("name the environment variable that holds it: openssl:env:NAME"));
+        }
+        Ok(Self { passphrase })
+    }
+}
+
+impl fmt::Debug for OpenSsl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenSsl").finish_non_exhaustive()
+    }
+}
+
+fn derive(passphrase: &SecretString, salt: &[u8]) -> Zeroizing<[u8; 48]> {
+    let mut key = Zeroizing::new([0; 48]);
+    pbkdf2::pbkdf2_hmac::<Sha256>(passphrase.expose_secret().as_bytes(), salt, ITERATIONS, &mut key[..]);
+    key
+}
+
+/// The blocks of a buffer whose length is a whole number of them.
+fn blocks(buffer: &mut [u8]) -> &mut [Block<Aes256>] {
+    let (blocks, rest) = Block::<Aes256>::slice_as_chunks_mut(buffer);
+    debug_assert!(rest.is_empty(), "the caller passes whole blocks");
+    blocks
+}
+
+/// Reads until `buffer` is full or the stream has ended.
+fn read_full(input: &mut StageInput, buffer: &mut [u8]) -> Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match input.read(&mut buffer[filled..]).map_err(|e| Error::io("read", "the stream", e))? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    Ok(filled)
+}
+
+fn encrypt(passphrase: &SecretString, input: &mut StageInput, output: &mut StageOutput) -> Result<()> {
+    let failed = |e| Error::io("encrypt", "the stream", e);
+    let mut salt = [0; 8];
+    getrandom::fill(&mut salt)
+        .map_err(|e| Error::new(ErrorKind::Io, "encrypt with", "openssl", format!("no random numbers: {e}")))?;
+    let key = derive(passphrase, &salt);
+    let mut cipher = cbc::Encryptor::<Aes256>::new_from_slices(&key[..32], &key[32..]).expect("32 and 16 bytes");
+    output.write_all(MAGIC).and_then(|()| output.write_all(&salt)).map_err(failed)?;
+    let mut buffer = Zeroizing::new(vec![0; BUFFER + BLOCK]);
+    loop {
+        let filled = read_full(input, &mut buffer[..BUFFER])?;
+        let mut end = filled;
+        if filled < BUFFER {
+            // PKCS#7: always at least one byte of padding, each with the value of their number.
+            let padding = BLOCK - filled % BLOCK;
+            buffer[filled..filled + padding].fill(padding as u8);
+            end += padding;
+        }
+        cipher.encrypt_blocks(blocks(&mut buffer[..end]));
+        output.write_all(&buffer[..end]).map_err(failed)?;
+        if filled < BUFFER {
+            return Ok(());
+        }
+    }
+}
+
+fn decrypt(passphrase: &SecretString, input: &mut StageInput, output: &mut StageOutput) -> Result<()> {
+    let corrupt = |why: &str| {
+        Error::new(ErrorKind::Corrupt, "decrypt", "the artifact", why).hint(
+            "the stored object is damaged or was not written by `openssl enc -aes-256-cbc -salt -pbkdf2 -iter 100000`",
+        )
+    };
+    let mut head = [0; 16];
+    let got = read_full(input, &mut head)?;
+    if got < head.len() || &head[..8] != MAGIC {
+        return Err(corrupt("it does not start as `openssl enc -salt` writes it"));
+    }
+    let key = derive(passphrase, &head[8..]);
+    let mut cipher = cbc::Decryptor::<Aes256>::new_from_slices(&key[..32], &key[32..]).expect("32 and 16 bytes");
+    let mut buffer = Zeroizing::new(vec![0; BUFFER]);
+    // The last block may be padding: it is held back until it is known whether more comes.
+    let mut held: Option<Zeroizing<[u8; BLOCK]>> = None;
+    let failed = |e| Error::io("decrypt", "the artifact", e);
+    loop {
+        let filled = read_full(input, &mut buffer)?;
+        if filled % BLOCK != 0 {
+            return Err(corrupt("its length is not a whole number of cipher blocks: it was cut short"));
+        }
+        if filled > 0 {
+            cipher.decrypt_blocks(blocks(&mut buffer[..filled]));
+            if let Some(block) = held.take() {
+                output.write_all(&block[..]).map_err(failed)?;
+            }
+            output.write_all(&buffer[..filled - BLOCK]).map_err(failed)?;
+            let mut last = Zeroizing::new([0; BLOCK]);
+            last.copy_from_slice(&buffer[filled - BLOCK..filled]);
+            held = Some(last);
+        }
+        if filled < BUFFER {
+            break;
+        }
+    }
+    let Some(last) = held else { return Err(corrupt("it has no data after its header: it was cut short")) };
+    let padding = usize::from(last[BLOCK - 1]);
+    if !(1..=BLOCK).contains(&padding) || last[BLOCK - padding..].iter().any(|b| usize::from(*b) != padding) {
+        return Err(Error::new(
+            ErrorKind::Decrypt,
+            "decrypt",
+            "the artifact",
+            "its last block is not as it must be: the passphrase is wrong, or the object was cut short or altered",
+        )
+        .hint("this form cannot tell the two apart; `lifeboat verify --level stored` compares with the manifest's SHA-256"));
+    }
+    output.write_all(&last[..BLOCK - padding]).map_err(failed)
+}
+
+impl Encryptor for OpenSsl {
+    fn scheme(&self) -> &'static str {
+        "openssl"
+    }
+
+    fn suffix(&self) -> &'static str {
+        "enc"
+    }
+
+    fn can_decrypt(&self) -> bool {
+        true
+    }
+
+    fn encrypt(&self, plaintext: ByteStream) -> Result<ByteStream> {
+        let passphrase = self.passphrase.clone();
+        Ok(stage::spawn("openssl", plaintext, move |input, output| encrypt(&passphrase, input, output)))
+    }
+
+    fn decrypt(&self, ciphertext: ByteStream) -> Result<ByteStream> {
+        let passphrase = self.passphrase.clone();
+        Ok(stage::spawn("openssl", ciphertext, move |input, output| decrypt(&passphrase, input, output)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use bytes::Bytes;
+    use futures::StreamExt;
+
+    use super::*;
+    use crate::stream::{collect, once};
+
+    fn with(passphrase: &str) -> OpenSsl {
+        OpenSsl::passphrase(passphrase.to_owned().into()).unwrap()
+    }
+
+    fn data(len: usize) -> Bytes {
+        (0..len).map(|i| (i % 253) as u8).collect::<Vec<_>>().into()
+    }
+
+    async fn sealed(len: usize) -> Bytes {
+        collect(with("secret").encrypt(once(data(len))).unwrap(), 1 << 26, "x").await.unwrap()
+    }
+
+    async fn opened(passphrase: &str, stored: Bytes) -> Result<Bytes> {
+        collect(with(passphrase).decrypt(once(stored)).unwrap(), 1 << 26, "x").await
+    }
+
+    fn openssl(decrypt: bool, input: &[u8]) -> Vec<u8> {
+        let mut command = Command::new("openssl");
+        command
+            .args(["enc", "-aes-256-cbc", "-salt", "-pbkdf2", "-iter", "100000", "-pass", "env:PW"])
+            .env("PW", "secret");
+        if decrypt {
+            command.arg("-d");
+        }
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the openssl command is installed");
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        let feeder = std::thread::spawn(move || stdin.write_all(&input));
+        let output = child.wait_with_output().unwrap();
+        feeder.join().unwrap().unwrap();
+        assert!(output.status.success());
+        output.stdout
+    }
+
+    #[tokio::test]
+    async fn the_openssl_command_reads_ours_and_we_read_its() {
+        for len in [0, 1, 15, 16, 17, BUFFER - 1, BUFFER, BUFFER + 1, 300_000] {
+            assert_eq!(openssl(true, &sealed(len).await), data(len), "theirs reads ours, {len} bytes");
+            let theirs = openssl(false, &data(len));
+            assert_eq!(opened("secret", theirs.into()).await.unwrap(), data(len), "ours reads theirs, {len} bytes");
+        }
+    }
+
+    #[tokio::test]
+    async fn chunk_boundaries_mean_nothing() {
+        let stored = sealed(1000).await;
+        let small =
+            futures::stream::iter(stored.chunks(7).map(|c| Ok(Bytes::copy_from_slice(c))).collect::<Vec<_>>()).boxed();
+        let plain = collect(with("secret").decrypt(small).unwrap(), 1 << 20, "x").await.unwrap();
+        assert_eq!(plain, data(1000));
+    }
+
+    #[tokio::test]
+    async fn a_wrong_passphrase_and_a_cut_say_what_may_be_wrong() {
+        let stored = sealed(1000).await;
+        let error = opened("wrong", stored.clone()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Decrypt);
+        assert!(error.message().contains("passphrase is wrong"), "{error}");
+        for cut in [0, 10, 16, 17, 500] {
+            let error = opened("secret", stored.slice(..cut)).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{cut}: {error}");
+        }
+        assert_eq!(opened("secret", stored.slice(..stored.len() - 16)).await.unwrap_err().kind(), ErrorKind::Decrypt);
+    }
+}

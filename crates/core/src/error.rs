@@ -1,0 +1,258 @@
+//! The one error type of the workspace.
+//!
+//! An [`Error`] says what was being done (`operation`), on what (`subject`), what went wrong (`message`), and
+//! optionally what to try (`hint`). Its [`ErrorKind`] is what a program matches on. It never holds a secret:
+//! whoever builds one redacts the subject first.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+
+/// The result of everything here that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of failure an [`Error`] is: the part that a program can match on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A setting, option, URL or combination of them is wrong. Nothing was started.
+    Config,
+    /// An object, artifact, database, bucket, folder or program does not exist.
+    NotFound,
+    /// Something is already there, and nothing here overwrites.
+    AlreadyExists,
+    /// The target is not empty, or a rule of safety forbids the operation.
+    Refused,
+    /// A password, key or token is wrong, or the identity lacks a right.
+    Permission,
+    /// The other side cannot be reached or did not answer. Usually transient.
+    Unavailable,
+    /// A local file or stream failed: disk full, broken pipe, missing folder.
+    Io,
+    /// Bytes are not what they must be: truncated, flipped, not of their format, not of the recorded hash.
+    Corrupt,
+    /// Ciphertext cannot be opened: no identity given, or none that fits.
+    Decrypt,
+    /// A child process failed: `pg_dump`, `pg_restore`, `initdb`.
+    Tool,
+    /// Restored content is not what the proof says.
+    Mismatch,
+    /// A version, feature or format that is not handled here.
+    Unsupported,
+    /// The run was cancelled from outside.
+    Cancelled,
+    /// A defect in Lifeboat itself.
+    Internal,
+}
+
+impl ErrorKind {
+    /// The name of the kind in reports and JSON output, in kebab case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::NotFound => "not-found",
+            Self::AlreadyExists => "already-exists",
+            Self::Refused => "refused",
+            Self::Permission => "permission",
+            Self::Unavailable => "unavailable",
+            Self::Io => "io",
+            Self::Corrupt => "corrupt",
+            Self::Decrypt => "decrypt",
+            Self::Tool => "tool",
+            Self::Mismatch => "mismatch",
+            Self::Unsupported => "unsupported",
+            Self::Cancelled => "cancelled",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What failed, on what, why, and what to try.
+///
+/// `Display` prints one level: `cannot <operation> <subject>: <message>`. The chain is in
+/// [`source`](StdError::source), the advice in [`hint`](Error::hint).
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    operation: Cow<'static, str>,
+    subject: String,
+    message: String,
+    hint: Option<String>,
+    transient: bool,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `kind`: `operation` is a verb phrase (`"read"`, `"connect to"`), `subject` what it was done
+    /// to (a key, a table, a host; without secrets), `message` what went wrong.
+    pub fn new(
+        kind: ErrorKind,
+        operation: impl Into<Cow<'static, str>>,
+        subject: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            operation: operation.into(),
+            subject: subject.into(),
+            message: message.into(),
+            hint: None,
+            transient: matches!(kind, ErrorKind::Unavailable),
+            source: None,
+        }))
+    }
+
+    /// An I/O failure of `operation` on `subject`, with the kind that follows from the I/O error's.
+    pub fn io(operation: impl Into<Cow<'static, str>>, subject: impl Into<String>, error: std::io::Error) -> Self {
+        // A stage that reads from another one sees that one's error wrapped as I/O: hand back the original.
+        if Error::is_within(&error) {
+            let inner = error.into_inner().expect("checked above: there is an inner error");
+            return *inner.downcast::<Error>().expect("checked above: it is ours");
+        }
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            std::io::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
+            std::io::ErrorKind::PermissionDenied => ErrorKind::Permission,
+            _ => ErrorKind::Io,
+        };
+        let made = Self::new(kind, operation, subject, error.to_string());
+        if error.kind() == std::io::ErrorKind::StorageFull {
+            return made.hint("free space there, or choose another place");
+        }
+        made
+    }
+
+    /// Whether an I/O error is one of ours, on its way through an interface that knows only those.
+    pub(crate) fn is_within(error: &std::io::Error) -> bool {
+        error.get_ref().and_then(|inner| inner.downcast_ref::<Self>()).is_some()
+    }
+
+    /// Adds what to try. Printed by the binaries after the chain.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the underlying error.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Says whether trying the same again can help. By default only [`ErrorKind::Unavailable`] is.
+    #[must_use]
+    pub fn transient(mut self, transient: bool) -> Self {
+        self.0.transient = transient;
+        self
+    }
+
+    /// The kind, to match on.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// What was being done: a verb phrase.
+    pub fn operation(&self) -> &str {
+        &self.0.operation
+    }
+
+    /// What it was done to.
+    pub fn subject(&self) -> &str {
+        &self.0.subject
+    }
+
+    /// What went wrong, without operation and subject.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// What to try, if there is advice.
+    pub fn advice(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// Whether trying the same again can help. Retries are decided by this and nowhere else.
+    pub fn is_transient(&self) -> bool {
+        self.0.transient
+    }
+
+    /// The error for a run that was cancelled from outside while it did `operation`.
+    pub fn cancelled(operation: impl Into<Cow<'static, str>>, subject: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Cancelled, operation, subject, "cancelled")
+    }
+
+    /// A copy that can be given to a second receiver: everything but the source chain, which is kept as text.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self(Box::new(Inner {
+            kind: self.0.kind,
+            operation: self.0.operation.clone(),
+            subject: self.0.subject.clone(),
+            message: self.0.message.clone(),
+            hint: self.0.hint.clone(),
+            transient: self.0.transient,
+            source: self.0.source.as_ref().map(|s| s.to_string().into()),
+        }))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {}: {}", self.0.operation, self.0.subject, self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("operation", &self.0.operation)
+            .field("subject", &self.0.subject)
+            .field("message", &self.0.message)
+            .field("hint", &self.0.hint)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|s| s as &(dyn StdError + 'static))
+    }
+}
+
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        std::io::Error::other(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn display_says_what_failed_on_what() {
+        let e = Error::new(ErrorKind::NotFound, "read", "a/b.dump", "no such object").hint("check the prefix");
+        assert_eq!(e.to_string(), "cannot read a/b.dump: no such object");
+        assert_eq!(e.advice(), Some("check the prefix"));
+        assert_eq!(e.kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn an_error_that_passed_through_io_comes_back_whole() {
+        let first = Error::new(ErrorKind::Decrypt, "decrypt", "x", "wrong key");
+        let through = Error::io("read", "y", std::io::Error::from(first));
+        assert_eq!(through.kind(), ErrorKind::Decrypt);
+        assert_eq!(through.subject(), "x");
+    }
+}

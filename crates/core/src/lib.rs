@@ -1,0 +1,39 @@
+//! Core of Lifeboat: traits, pipeline, manifest, catalog, retention, reports.
+//!
+//! It names no system: what a PostgreSQL is, is `lifeboat-backends`' business, what an S3 is, `lifeboat-sinks`'.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod catalog;
+pub mod compress;
+pub mod context;
+pub mod encryptor;
+pub mod error;
+pub mod manifest;
+pub mod name;
+pub mod pipeline;
+pub mod progress;
+pub mod proof;
+pub mod report;
+pub mod retention;
+pub mod sink;
+pub mod source;
+pub mod stream;
+pub mod target;
+pub mod verifier;
+
+pub use async_trait::async_trait;
+pub use compress::Compression;
+pub use context::Context;
+pub use encryptor::Encryptor;
+pub use error::{Error, ErrorKind, Result};
+pub use manifest::Manifest;
+pub use name::{ArtifactName, Dataset};
+pub use pipeline::{AgeLimit, Backup, Prune, Receipt, Restore, Verify};
+pub use proof::{Fingerprint, Proof, ProofItem, Tap};
+pub use report::{Check, Report, Status};
+pub use sink::{ObjectInfo, Sink};
+pub use source::{Description, Reading, Source};
+pub use stream::ByteStream;
+pub use target::{RestoreInput, Target};
+pub use verifier::{Level, Verifier};

@@ -1,0 +1,463 @@
+//! [`Backup`]: from a source through the pipeline into one or more sinks.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::flow::{self, Hashed, Meter};
+use crate::catalog::intent_key;
+use crate::compress::Compression;
+use crate::context::{Clock, Context};
+use crate::encryptor::Encryptor;
+use crate::error::{Error, ErrorKind, Result};
+use crate::manifest::{EncryptionNote, FORMAT_VERSION, Manifest, Private, StoredObject};
+use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key};
+use crate::progress::{Event, Progress, Unit};
+use crate::sink::Sink;
+use crate::source::{Description, Source};
+use crate::stream;
+
+/// How long a further sink may take no data before it is given up.
+const SINK_GRACE: Duration = Duration::from_secs(60);
+/// Chunks that each of several sinks may be behind.
+const SINK_DEPTH: usize = 8;
+/// How long an orderly end may take after a cancellation, before everything is dropped.
+const CANCEL_GRACE: Duration = Duration::from_secs(3);
+
+enum Encryption {
+    Undecided,
+    None,
+    With(Arc<dyn Encryptor>),
+}
+
+/// Backs up a source: `Backup::new(source).encrypt(age).to(sink).run().await`.
+///
+/// Either the artifact with its manifest is in the sink when [`run`](Backup::run) returns, or nothing is that could be taken
+/// for one.
+pub struct Backup {
+    source: Box<dyn Source>,
+    dataset: Option<Dataset>,
+    prefix: String,
+    compression: Compression,
+    encryption: Encryption,
+    sinks: Vec<Arc<dyn Sink>>,
+    context: Context,
+}
+
+impl Backup {
+    /// Of this source, compressed with zstd.
+    pub fn new(source: impl Source + 'static) -> Self {
+        Self::boxed(Box::new(source))
+    }
+
+    /// As [`new`](Backup::new), of a source that is boxed already.
+    pub fn boxed(source: Box<dyn Source>) -> Self {
+        Self {
+            source,
+            dataset: None,
+            prefix: String::new(),
+            compression: Compression::default(),
+            encryption: Encryption::Undecided,
+            sinks: Vec::new(),
+            context: Context::default(),
+        }
+    }
+
+    /// Names the dataset; without it the source's own suggestion is taken (the database's name).
+    #[must_use]
+    pub fn dataset(mut self, dataset: Dataset) -> Self {
+        self.dataset = Some(dataset);
+        self
+    }
+
+    /// The folder in the sink.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Sets the compression.
+    #[must_use]
+    pub fn compress(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// Encrypts.
+    #[must_use]
+    pub fn encrypt(self, encryptor: impl Encryptor + 'static) -> Self {
+        self.encrypt_with(Arc::new(encryptor))
+    }
+
+    /// As [`encrypt`](Backup::encrypt), with an encryptor that is shared.
+    #[must_use]
+    pub fn encrypt_with(mut self, encryptor: Arc<dyn Encryptor>) -> Self {
+        self.encryption = Encryption::With(encryptor);
+        self
+    }
+
+    /// Leaves the artifact readable for everyone who can read the sink. Encryption is a choice that is made, not
+    /// forgotten: without this and without [`encrypt`](Backup::encrypt), [`run`](Backup::run) is an error.
+    #[must_use]
+    pub fn unencrypted(mut self) -> Self {
+        self.encryption = Encryption::None;
+        self
+    }
+
+    /// Stores in this sink.
+    #[must_use]
+    pub fn to(mut self, sink: Arc<dyn Sink>) -> Self {
+        self.sinks.push(sink);
+        self
+    }
+
+    /// Stores in this sink as well: the source is read once. A further sink that fails or stalls does not fail the first.
+    #[must_use]
+    pub fn also_to(self, sink: Arc<dyn Sink>) -> Self {
+        self.to(sink)
+    }
+
+    /// Where progress goes.
+    #[must_use]
+    pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
+        self.context.progress = progress;
+        self
+    }
+
+    /// Sets cancellation, progress and clock together.
+    #[must_use]
+    pub fn context(mut self, context: Context) -> Self {
+        self.context = context;
+        self
+    }
+
+    /// Sets the clock: for tests.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.context.clock = clock;
+        self
+    }
+
+    /// Runs the backup.
+    ///
+    /// # Errors
+    /// The source's failure, or the first sink's when all of them failed. When only some failed, the receipt says which.
+    ///
+    /// # Cancel safety
+    /// A dropped future ends the source's children and leaves nothing that is listed; parts of an upload may stay
+    /// behind for `prune --orphans`. To end early and orderly, cancel the context's token: uploads are aborted then.
+    pub async fn run(self) -> Result<Receipt> {
+        let started = Instant::now();
+        let encryptor = match self.encryption {
+            Encryption::With(encryptor) => Some(encryptor),
+            Encryption::None => None,
+            Encryption::Undecided => {
+                return Err(Error::new(ErrorKind::Config, "back up", "the dataset", "whether to encrypt was not said")
+                    .hint("choose an encryptor, as in --encrypt age:age1…, or say --encrypt none"));
+            }
+        };
+        if self.sinks.is_empty() {
+            return Err(Error::new(ErrorKind::Config, "back up", "the dataset", "there is no sink to store it in"));
+        }
+        let notes = Arc::new(Notes { inner: self.context.progress.clone(), notes: std::sync::Mutex::default() });
+        let cx = Context { progress: notes.clone(), ..self.context };
+        let description = self.source.describe().await?;
+        let dataset = match self.dataset {
+            Some(dataset) => dataset,
+            None => Dataset::new(description.dataset.clone())?,
+        };
+        // Names carry whole seconds.
+        let taken_at = Timestamp::from_second(cx.now().as_second()).unwrap_or_default();
+        let name = ArtifactName {
+            dataset: dataset.clone(),
+            taken_at,
+            format: description.format.clone(),
+            compression: self.compression.suffix().map(str::to_owned),
+            encryption: encryptor.as_ref().map(|e| e.suffix().to_owned()),
+        };
+        let run = Run {
+            artifact: name.to_string(),
+            folder: self.prefix.trim_matches('/').to_owned(),
+            name,
+            sinks: self.sinks,
+            compression: self.compression,
+            encryptor,
+            description,
+            cx: cx.clone(),
+        };
+        let cancelled = async {
+            cx.cancel.cancelled().await;
+            tokio::time::sleep(CANCEL_GRACE).await;
+        };
+        let mut receipt = tokio::select! {
+            done = run.execute(&*self.source) => done?,
+            () = cancelled => return Err(Error::cancelled("back up", dataset.to_string())),
+        };
+        receipt.seconds = started.elapsed().as_secs_f64();
+        receipt.notes = notes.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        Ok(receipt)
+    }
+}
+
+impl std::fmt::Debug for Backup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backup").field("dataset", &self.dataset).field("sinks", &self.sinks).finish_non_exhaustive()
+    }
+}
+
+/// What became of a backup.
+#[derive(Clone, Debug, Serialize)]
+pub struct Receipt {
+    /// The dataset.
+    pub dataset: Dataset,
+    /// The artifact's key in every sink.
+    pub key: String,
+    /// When it was taken.
+    pub taken_at: Timestamp,
+    /// Size of the plaintext in bytes.
+    pub plaintext_bytes: u64,
+    /// Stored bytes.
+    pub stored_bytes: u64,
+    /// SHA-256 of the stored bytes.
+    pub sha256: String,
+    /// Items in the proof: tables, sequences, zones.
+    pub items: usize,
+    /// Rows in the proof, of all items.
+    pub rows: u64,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// What each sink holds now.
+    pub sinks: Vec<SinkOutcome>,
+    /// What the user should know: what the dump does not hold, what a role lacks.
+    pub notes: Vec<String>,
+}
+
+impl Receipt {
+    /// Whether every sink holds the artifact.
+    pub fn is_complete(&self) -> bool {
+        self.sinks.iter().all(|s| s.error.is_none())
+    }
+}
+
+/// What became of a backup in one sink.
+#[derive(Clone, Debug, Serialize)]
+pub struct SinkOutcome {
+    /// The sink's URL.
+    pub url: String,
+    /// Why it does not hold the artifact, when it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What to try, when it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+struct Run {
+    artifact: String,
+    folder: String,
+    name: ArtifactName,
+    sinks: Vec<Arc<dyn Sink>>,
+    compression: Compression,
+    encryptor: Option<Arc<dyn Encryptor>>,
+    description: Description,
+    cx: Context,
+}
+
+impl Run {
+    fn key(&self) -> String {
+        join_key(&self.folder, &self.artifact)
+    }
+
+    async fn execute(&self, source: &dyn Source) -> Result<Receipt> {
+        let mut failed: Vec<Option<Error>> = join_all(self.sinks.iter().map(|s| self.announce(s))).await;
+        let willing: Vec<usize> = (0..self.sinks.len()).filter(|i| failed[*i].is_none()).collect();
+        if willing.is_empty() {
+            return Err(failed.remove(0).expect("every sink has failed"));
+        }
+        let unfinished = Error::new(ErrorKind::Internal, "store", self.key(), "the run did not get that far");
+        let result = self.store(source, &willing, &mut failed).await;
+        join_all(willing.iter().map(|index| {
+            let stored =
+                if result.is_ok() { failed[*index].as_ref() } else { failed[*index].as_ref().or(Some(&unfinished)) };
+            self.settle(&self.sinks[*index], stored)
+        }))
+        .await;
+        let (hashed, tapped) = match result {
+            Ok(done) => done,
+            Err(Some(error)) => return Err(error),
+            Err(None) => {
+                let first = willing.iter().find_map(|index| failed[*index].take());
+                return Err(first.expect("the sinks failed, and each has left its error"));
+            }
+        };
+        Ok(Receipt {
+            dataset: self.name.dataset.clone(),
+            key: self.key(),
+            taken_at: self.name.taken_at,
+            plaintext_bytes: tapped.bytes,
+            stored_bytes: hashed.bytes,
+            sha256: hashed.sha256,
+            items: tapped.proof.items.len(),
+            rows: tapped.proof.total_count(),
+            seconds: 0.0,
+            sinks: self
+                .sinks
+                .iter()
+                .zip(&failed)
+                .map(|(sink, error)| SinkOutcome {
+                    url: sink.url(),
+                    error: error.as_ref().map(ToString::to_string),
+                    hint: error.as_ref().and_then(|e| e.advice().map(str::to_owned)),
+                })
+                .collect(),
+            notes: Vec::new(),
+        })
+    }
+
+    /// Notes in the sink that this artifact is being written, before anything of it is.
+    async fn announce(&self, sink: &Arc<dyn Sink>) -> Option<Error> {
+        let note = serde_json::json!({ "artifact": self.artifact, "started_at": self.cx.now(), "process": std::process::id() });
+        sink.put(&intent_key(&self.folder, &self.artifact), stream::once(note.to_string())).await.err().map(|error| {
+            if error.kind() != ErrorKind::AlreadyExists {
+                return error;
+            }
+            Error::new(ErrorKind::AlreadyExists, "write", self.key(), "another run is writing the same artifact, or was killed while it did")
+                .hint("run again: a new second gives a new name; `lifeboat prune --orphans` removes what a killed run has left")
+        })
+    }
+
+    /// Leaves the sink as it must be after the run: with the artifact and no note, or with neither. A note that has to
+    /// stay keeps what is left from being taken for a backup, until `prune --orphans` removes both.
+    async fn settle(&self, sink: &Arc<dyn Sink>, failure: Option<&Error>) {
+        let mut keys = Vec::new();
+        if failure.is_some_and(|e| e.kind() != ErrorKind::AlreadyExists) {
+            // A store may have done what its lost answer would have confirmed. The manifest goes first: alone it would
+            // speak of an object that is gone.
+            keys.extend([format!("{}{MANIFEST_SUFFIX}", self.key()), self.key()]);
+        }
+        keys.push(intent_key(&self.folder, &self.artifact));
+        for key in keys {
+            match sink.delete(&[key]).await {
+                Ok(deleted) if deleted.kept.is_empty() => {}
+                // A key that may not delete is a good key for a writer.
+                Ok(deleted) => {
+                    tracing::debug!(sink = sink.url(), why = deleted.kept[0].1, "the note of this run stays");
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(sink = sink.url(), %error, "the note of this run stays; prune --orphans removes it");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn store(
+        &self,
+        source: &dyn Source,
+        willing: &[usize],
+        failed: &mut [Option<Error>],
+    ) -> Result<(Hashed, flow::Tapped), Option<Error>> {
+        let cx = &self.cx;
+        cx.progress.event(Event::Begin {
+            step: format!("back up {}", self.name.dataset),
+            unit: Unit::Bytes,
+            total: None,
+        });
+        let reading = source.open(cx).await.map_err(Some)?;
+        let source = flow::until_cancelled(reading.stream, cx.cancel.clone(), "back up", self.name.dataset.to_string());
+        let source = flow::count(source, cx.progress.clone());
+        let (plain, tapped) = flow::tap(source, reading.tap);
+        let packed = self.compression.compress(plain);
+        let sealed = match &self.encryptor {
+            Some(encryptor) => encryptor.encrypt(packed).map_err(Some)?,
+            None => packed,
+        };
+        let (stored, hashed) = flow::hash(sealed, None, self.key());
+        let key = self.key();
+        let puts =
+            flow::split(stored, willing.len(), SINK_DEPTH, SINK_GRACE).into_iter().zip(willing).map(|(body, index)| {
+                let (sink, key, meter) = (&self.sinks[*index], &key, Meter::default());
+                async move { (*index, meter.clone(), sink.put(key, meter.watch(body)).await) }
+            });
+        let mut sizes = Vec::new();
+        for (index, meter, put) in join_all(puts).await {
+            match put {
+                Ok(bytes) if bytes == meter.bytes() => sizes.push((index, bytes)),
+                Ok(bytes) => {
+                    let why = format!("it confirmed {bytes} bytes of the {} that were sent", meter.bytes());
+                    failed[index] = Some(Error::new(ErrorKind::Internal, "store", &key, why));
+                }
+                Err(error) => failed[index] = Some(error),
+            }
+        }
+        cx.progress.event(Event::End);
+        // Both are sent before the stream ends well, and a sink confirms only after that.
+        let (Ok(hashed), Ok(tapped)) = (hashed.await, tapped.await) else { return Err(None) };
+        for (index, bytes) in sizes {
+            if bytes != hashed.bytes {
+                let why = format!("{bytes} of {} bytes arrived", hashed.bytes);
+                failed[index] = Some(Error::new(ErrorKind::Internal, "store", &key, why));
+            }
+        }
+        // The commit point: from here on it is an artifact.
+        let manifest = self.manifest(&hashed, &tapped).await.map_err(Some)?.to_bytes();
+        let commits = willing.iter().filter(|i| failed[**i].is_none()).map(|index| {
+            let (sink, manifest) = (&self.sinks[*index], manifest.clone());
+            let key = format!("{key}{MANIFEST_SUFFIX}");
+            async move { (*index, sink.put(&key, stream::once(manifest)).await) }
+        });
+        for (index, committed) in join_all(commits).await {
+            failed[index] = committed.err();
+        }
+        if willing.iter().all(|i| failed[*i].is_some()) {
+            return Err(None);
+        }
+        Ok((hashed, tapped))
+    }
+
+    async fn manifest(&self, hashed: &Hashed, tapped: &flow::Tapped) -> Result<Manifest> {
+        let private = Private { proof: tapped.proof.clone(), plaintext_xxh3_128: tapped.xxh3_128.clone() };
+        Ok(Manifest {
+            format_version: FORMAT_VERSION,
+            written_by: concat!("lifeboat ", env!("CARGO_PKG_VERSION")).to_owned(),
+            dataset: self.name.dataset.clone(),
+            artifact: self.artifact.clone(),
+            taken_at: self.name.taken_at,
+            finished_at: self.cx.now(),
+            plaintext_bytes: tapped.bytes,
+            stored_bytes: hashed.bytes,
+            objects: vec![StoredObject {
+                name: self.artifact.clone(),
+                bytes: hashed.bytes,
+                sha256: hashed.sha256.clone(),
+            }],
+            compression: self.compression.to_string(),
+            encryption: self
+                .encryptor
+                .as_ref()
+                .map(|e| EncryptionNote { scheme: e.scheme().to_owned(), recipients: e.recipients() }),
+            source: self.description.clone(),
+            private: private.store(self.encryptor.as_ref()).await?,
+        })
+    }
+}
+
+/// Passes progress on, and keeps the notes for the receipt.
+struct Notes {
+    inner: Arc<dyn Progress>,
+    notes: std::sync::Mutex<Vec<String>>,
+}
+
+impl Progress for Notes {
+    fn event(&self, event: Event) {
+        if let Event::Note(note) = &event {
+            self.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(note.clone());
+        }
+        self.inner.event(event);
+    }
+}

@@ -1,0 +1,212 @@
+//! The stages that only look at what flows: tap, hash, cancellation, progress; and the split to several sinks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use sha2::{Digest, Sha256};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::stage;
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::{Event, Progress};
+use crate::proof::{Proof, Tap};
+use crate::stream::ByteStream;
+
+/// What the tap stage hands over when the stream has ended well.
+#[derive(Debug)]
+pub(crate) struct Tapped {
+    pub(crate) proof: Proof,
+    pub(crate) bytes: u64,
+    pub(crate) xxh3_128: String,
+}
+
+/// Feeds a tap, and hashes the plaintext, on a thread of its own. The stream passes through unchanged; it ends well
+/// only when the tap has agreed that this is the end.
+pub(crate) fn tap(input: ByteStream, mut tap: Box<dyn Tap>) -> (ByteStream, oneshot::Receiver<Tapped>) {
+    let (sender, receiver) = oneshot::channel();
+    let stream = stage::spawn("tap", input, move |input, output| {
+        let mut hash = Box::new(Xxh3Default::new());
+        let mut bytes = 0;
+        while let Some(chunk) = input.next_chunk()? {
+            hash.update(&chunk);
+            tap.push(&chunk)?;
+            bytes += chunk.len() as u64;
+            output.send(chunk)?;
+        }
+        let proof = tap.finish()?;
+        // The receiver may have gone with a run that was given up.
+        let _ = sender.send(Tapped { proof, bytes, xxh3_128: format!("{:032x}", hash.digest128()) });
+        Ok(())
+    });
+    (stream, receiver)
+}
+
+/// Size and SHA-256 of a stream that has ended well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hashed {
+    pub(crate) bytes: u64,
+    pub(crate) sha256: String,
+}
+
+/// Hashes stored bytes on a thread of its own; they pass through unchanged. With `expected`, other bytes than those
+/// make the stream end with an error.
+pub(crate) fn hash(
+    input: ByteStream,
+    expected: Option<Hashed>,
+    subject: String,
+) -> (ByteStream, oneshot::Receiver<Hashed>) {
+    let (sender, receiver) = oneshot::channel();
+    let stream = stage::spawn("hash", input, move |input, output| {
+        let mut hash = Sha256::new();
+        let mut bytes = 0;
+        while let Some(chunk) = input.next_chunk()? {
+            hash.update(&chunk);
+            bytes += chunk.len() as u64;
+            output.send(chunk)?;
+        }
+        let hashed = Hashed { bytes, sha256: hex::encode(hash.finalize()) };
+        let _ = sender.send(hashed.clone());
+        match expected {
+            Some(expected) if expected != hashed => Err(mismatch(&expected, &hashed, subject)),
+            _ => Ok(()),
+        }
+    });
+    (stream, receiver)
+}
+
+pub(crate) fn mismatch(expected: &Hashed, found: &Hashed, subject: String) -> Error {
+    let why = if expected.bytes == found.bytes {
+        format!(
+            "its SHA-256 is {}, and the manifest says {}: the stored bytes were altered",
+            found.sha256, expected.sha256
+        )
+    } else {
+        format!("it has {} bytes, and the manifest says {}: it was cut short or altered", found.bytes, expected.bytes)
+    };
+    Error::new(ErrorKind::Corrupt, "read", subject, why).hint("use another artifact, or the copy in another sink")
+}
+
+/// Ends a stream with an error of kind [`ErrorKind::Cancelled`] when the token is cancelled.
+pub(crate) fn until_cancelled(
+    input: ByteStream,
+    cancel: CancellationToken,
+    operation: &'static str,
+    subject: String,
+) -> ByteStream {
+    futures::stream::unfold(Some((input, cancel, subject)), move |state| async move {
+        let (mut input, cancel, subject) = state?;
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Some((Err(Error::cancelled(operation, subject)), None)),
+            next = input.next() => match next? {
+                Ok(chunk) => Some((Ok(chunk), Some((input, cancel, subject)))),
+                Err(error) => Some((Err(error), None)),
+            },
+        }
+    })
+    .boxed()
+}
+
+/// Reports bytes that pass.
+pub(crate) fn count(input: ByteStream, progress: Arc<dyn Progress>) -> ByteStream {
+    input
+        .inspect(move |item| {
+            if let Ok(chunk) = item {
+                progress.event(Event::Advance(chunk.len() as u64));
+            }
+        })
+        .boxed()
+}
+
+/// Splits a stream to `count` receivers without copying. Each has a buffer of its own of `depth` chunks. The first is
+/// waited for as long as it takes; a further one that takes nothing for `grace` is given up with an error, so that
+/// it does not hold up the first. One that has gone is passed over; when all have gone, so has the input.
+pub(crate) fn split(input: ByteStream, count: usize, depth: usize, grace: Duration) -> Vec<ByteStream> {
+    if count == 1 {
+        return vec![input];
+    }
+    type Item = Option<Result<Bytes>>;
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel::<Item>(depth)).unzip();
+    tokio::spawn(async move {
+        let mut input = input;
+        let mut senders: Vec<Option<mpsc::Sender<Item>>> = senders.into_iter().map(Some).collect();
+        loop {
+            let item = input.next().await;
+            let last = !matches!(item, Some(Ok(_)));
+            for (index, slot) in senders.iter_mut().enumerate() {
+                let Some(sender) = slot else { continue };
+                let copy = match &item {
+                    Some(Ok(chunk)) => Some(Ok(chunk.clone())),
+                    Some(Err(error)) => Some(Err(error.duplicate())),
+                    None => None,
+                };
+                let gone = if index == 0 {
+                    sender.send(copy).await.is_err()
+                } else {
+                    // The channel of one that stalls stays full, so dropping the sender makes it fail: its stream
+                    // ends without the closing item.
+                    tokio::time::timeout(grace, sender.send(copy)).await.map_or(true, |sent| sent.is_err())
+                };
+                if gone {
+                    *slot = None;
+                }
+            }
+            if last || senders.iter().all(Option::is_none) {
+                return;
+            }
+        }
+    });
+    receivers
+        .into_iter()
+        .map(|receiver| {
+            futures::stream::unfold(Some(receiver), move |state| async move {
+                let mut receiver = state?;
+                match receiver.recv().await {
+                    Some(Some(Ok(chunk))) => Some((Ok(chunk), Some(receiver))),
+                    Some(Some(Err(error))) => Some((Err(error), None)),
+                    Some(None) => None,
+                    None => {
+                        let error = Error::new(
+                            ErrorKind::Unavailable,
+                            "write to",
+                            "this sink",
+                            format!(
+                                "it took no data for {} s and was given up so that the others could go on",
+                                grace.as_secs()
+                            ),
+                        )
+                        .hint("run the backup again, or copy the artifact and its manifest from the other sink");
+                        Some((Err(error), None))
+                    }
+                }
+            })
+            .boxed()
+        })
+        .collect()
+}
+
+/// Counts bytes that pass, readable while they do.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Meter(Arc<AtomicU64>);
+
+impl Meter {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn watch(&self, input: ByteStream) -> ByteStream {
+        let meter = self.0.clone();
+        input
+            .inspect(move |item| {
+                if let Ok(chunk) = item {
+                    meter.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                }
+            })
+            .boxed()
+    }
+}

@@ -1,0 +1,20 @@
+//! The pipeline: the one place in which stages are composed.
+//!
+//! Backup: `source → tap (count, fingerprint, plaintext hash) → compress → encrypt → hash → sink(s)`.
+//! Restore and verify: `sink → hash → decrypt → decompress → check → (tap) → target`.
+//!
+//! Each CPU stage runs on a thread of its own; short bounded channels join them, so a slow stage pushes back on the
+//! source. No backend and no sink composes stages by itself.
+
+mod backup;
+mod flow;
+mod prune;
+mod read;
+mod restore;
+pub mod stage;
+mod verify;
+
+pub use backup::{Backup, Receipt, SinkOutcome};
+pub use prune::{Prune, Pruned, Undeleted};
+pub use restore::{Restore, Restored};
+pub use verify::{AgeLimit, Verify};

@@ -1,0 +1,158 @@
+//! From a stored artifact back to its plaintext.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, TryStreamExt};
+
+use super::flow::{self, Hashed};
+use crate::catalog::Artifact;
+use crate::compress::decompress;
+use crate::context::Context;
+use crate::encryptor::Encryptor;
+use crate::error::{Error, ErrorKind, Result};
+use crate::manifest::{self, Manifest, Private, StoredObject};
+use crate::name::join_key;
+use crate::sink::Sink;
+use crate::stream::ByteStream;
+
+/// What reading the stored bytes has shown so far.
+#[derive(Debug, Default)]
+pub(crate) struct Stored {
+    /// Bytes of objects that have been read to their ends.
+    pub(crate) bytes: u64,
+    /// SHA-256 of each object that has been read to its end.
+    pub(crate) hashes: Vec<String>,
+    /// The first thing that was wrong with the stored bytes themselves.
+    pub(crate) error: Option<Error>,
+    /// Whether the last object has been read to its end.
+    pub(crate) ended: bool,
+}
+
+/// The stored bytes of an artifact: its objects joined, each compared with the manifest as it ends.
+pub(crate) fn stored(
+    sink: Arc<dyn Sink>,
+    artifact: &Artifact,
+    manifest: Option<&Manifest>,
+    cx: &Context,
+) -> (ByteStream, Arc<Mutex<Stored>>) {
+    let objects: Vec<(String, Option<StoredObject>)> = match manifest {
+        Some(manifest) => {
+            manifest.objects.iter().map(|o| (join_key(&artifact.folder, &o.name), Some(o.clone()))).collect()
+        }
+        None => artifact.objects.iter().map(|o| (o.key.clone(), None)).collect(),
+    };
+    let seen = Arc::new(Mutex::new(Stored::default()));
+    let each = {
+        let seen = seen.clone();
+        move |(key, expected): (String, Option<StoredObject>)| {
+            let (sink, seen) = (sink.clone(), seen.clone());
+            async move {
+                let expected = expected.map(|o| Hashed { bytes: o.bytes, sha256: o.sha256 });
+                let (object, hashed) = flow::hash(sink.get(&key, None).await?, expected, key);
+                let noted = futures::stream::once(async move {
+                    if let Ok(hashed) = hashed.await {
+                        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                        seen.bytes += hashed.bytes;
+                        seen.hashes.push(hashed.sha256);
+                    }
+                    Ok(Bytes::new())
+                });
+                Ok::<_, Error>(object.chain(noted))
+            }
+        }
+    };
+    let joined = futures::stream::iter(objects.into_iter().map(Ok)).and_then(each).try_flatten();
+    let watched = {
+        let (failed, ended) = (seen.clone(), seen.clone());
+        joined
+            .inspect_err(move |error| {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).error.get_or_insert_with(|| error.duplicate());
+            })
+            .try_filter(|chunk| std::future::ready(!chunk.is_empty()))
+            .chain(
+                futures::stream::once(async move {
+                    let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+                    ended.ended = ended.error.is_none();
+                })
+                .filter_map(|()| async { None }),
+            )
+            .boxed()
+    };
+    let stream = flow::until_cancelled(watched, cx.cancel.clone(), "read", artifact.key());
+    (flow::count(stop_at_error(stream), cx.progress.clone()), seen)
+}
+
+/// Nothing follows an error.
+fn stop_at_error(stream: ByteStream) -> ByteStream {
+    futures::stream::unfold(Some(stream), |state| async move {
+        let mut stream = state?;
+        match stream.next().await? {
+            Ok(chunk) => Some((Ok(chunk), Some(stream))),
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+    // `peek` finds the end of an artifact that is smaller than what it looks at; its reader then asks again.
+    .fuse()
+    .boxed()
+}
+
+/// Stored bytes to plaintext: decrypts by magic, decompresses by magic.
+///
+/// # Errors
+/// [`ErrorKind::Decrypt`] when no key fits; what is wrong further on is an item of the stream.
+pub(crate) async fn plaintext(
+    stored: ByteStream,
+    artifact: &Artifact,
+    keys: &[Arc<dyn Encryptor>],
+) -> Result<ByteStream> {
+    let (start, stream) = peek(stored, 64).await?;
+    if let Some(suffix) = &artifact.name.encryption
+        && manifest::scheme_of(&start).is_none()
+    {
+        // Not passed on as plaintext: whoever replaced it wanted just that.
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            "read",
+            artifact.key(),
+            format!("its name says that it is encrypted (.{suffix}), and it does not start as such an object does"),
+        )
+        .hint("the stored object is damaged or was replaced: use another artifact"));
+    }
+    Ok(decompress(manifest::open(&start, keys, stream)?))
+}
+
+async fn peek(mut stream: ByteStream, count: usize) -> Result<(Bytes, ByteStream)> {
+    let mut start = BytesMut::new();
+    while start.len() < count {
+        match stream.next().await {
+            Some(chunk) => start.extend_from_slice(&chunk?),
+            None => break,
+        }
+    }
+    let start = start.freeze();
+    let again = start.clone();
+    Ok((start, futures::stream::iter([Ok(again)]).chain(stream).boxed()))
+}
+
+/// Ends the plaintext with an error when its hash is not the recorded one.
+pub(crate) fn check_plaintext(stream: ByteStream, private: Option<&Private>, subject: String) -> ByteStream {
+    let Some(expected) = private.map(|p| p.plaintext_xxh3_128.clone()) else { return stream };
+    super::stage::spawn("check", stream, move |input, output| {
+        let mut hash = Box::new(xxhash_rust::xxh3::Xxh3Default::new());
+        while let Some(chunk) = input.next_chunk()? {
+            hash.update(&chunk);
+            output.send(chunk)?;
+        }
+        if format!("{:032x}", hash.digest128()) == expected {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Corrupt,
+            "read",
+            subject,
+            "its plaintext is not the one that was backed up (its hash differs)",
+        )
+        .hint("use another artifact"))
+    })
+}

@@ -1,0 +1,342 @@
+//! [`Verify`]: judges a stored artifact.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use jiff::Timestamp;
+
+use super::{flow, read};
+use crate::catalog::{Artifact, Kind, verification_key};
+use crate::context::Context;
+use crate::encryptor::Encryptor;
+use crate::error::{Error, ErrorKind, Result};
+use crate::manifest::{Manifest, Private};
+use crate::progress::{Event, Unit};
+use crate::proof::Tap;
+use crate::report::{Check, Report, Status};
+use crate::sink::Sink;
+use crate::stream;
+use crate::target::RestoreInput;
+use crate::verifier::{Level, Verifier};
+
+/// How old an artifact may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AgeLimit {
+    /// The limit.
+    pub max_age: Duration,
+    /// What an older artifact gets: [`Status::Warn`] or [`Status::Fail`].
+    pub status: Status,
+}
+
+/// Verifies an artifact: `Verify::new(sink, artifact, &verifier).level(Level::Restore).key(age).run().await`.
+///
+/// One pass over the stored bytes serves all levels: while they flow into the scratch server they are hashed and
+/// parsed.
+pub struct Verify<'a> {
+    sink: Arc<dyn Sink>,
+    artifact: Artifact,
+    verifier: &'a dyn Verifier,
+    level: Level,
+    age: Option<AgeLimit>,
+    keys: Vec<Arc<dyn Encryptor>>,
+    record: bool,
+    context: Context,
+}
+
+impl<'a> Verify<'a> {
+    /// Of this artifact, at the level `restore`.
+    pub fn new(sink: Arc<dyn Sink>, artifact: Artifact, verifier: &'a dyn Verifier) -> Self {
+        Self {
+            sink,
+            artifact,
+            verifier,
+            level: Level::default(),
+            age: None,
+            keys: Vec::new(),
+            record: true,
+            context: Context::default(),
+        }
+    }
+
+    /// Sets the level.
+    #[must_use]
+    pub fn level(mut self, level: Level) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// Sets how old the artifact may be.
+    #[must_use]
+    pub fn age_limit(mut self, limit: Option<AgeLimit>) -> Self {
+        self.age = limit;
+        self
+    }
+
+    /// Adds a key to decrypt with.
+    #[must_use]
+    pub fn key(mut self, encryptor: Arc<dyn Encryptor>) -> Self {
+        self.keys.push(encryptor);
+        self
+    }
+
+    /// Adds several keys.
+    #[must_use]
+    pub fn keys(mut self, encryptors: impl IntoIterator<Item = Arc<dyn Encryptor>>) -> Self {
+        self.keys.extend(encryptors);
+        self
+    }
+
+    /// Whether the outcome is recorded beside the artifact, for `list` and retention. It is, unless said otherwise.
+    #[must_use]
+    pub fn record(mut self, record: bool) -> Self {
+        self.record = record;
+        self
+    }
+
+    /// Sets cancellation, progress and clock.
+    #[must_use]
+    pub fn context(mut self, context: Context) -> Self {
+        self.context = context;
+        self
+    }
+
+    /// Verifies.
+    ///
+    /// # Errors
+    /// What kept the verification itself from being made: the sink does not answer, there is no key, there are no server
+    /// binaries. An artifact that is bad is a report that did not pass.
+    ///
+    /// # Cancel safety
+    /// As [`Verifier::restore_test`]: cancel through the context's token.
+    pub async fn run(self) -> Result<Report> {
+        let started = Instant::now();
+        let cx = &self.context;
+        let step = format!("verify {}", self.artifact.name.dataset);
+        cx.progress.event(Event::Begin { step, unit: Unit::Bytes, total: Some(self.artifact.bytes()) });
+        let checks = self.checks().await?;
+        cx.progress.event(Event::End);
+        if cx.cancel.is_cancelled() {
+            return Err(Error::cancelled("verify", self.artifact.key()));
+        }
+        let mut report = Report::new(self.artifact.name.dataset.as_str(), self.artifact.key(), self.level, checks);
+        report.seconds = started.elapsed().as_secs_f64();
+        if self.record {
+            self.write_record(&report).await;
+        }
+        Ok(report)
+    }
+
+    async fn checks(&self) -> Result<Vec<Check>> {
+        let mut checks = vec![self.age_check(self.context.now())];
+        if self.artifact.kind == Kind::Damaged {
+            checks.push(Check::fail("stored", "missing", "the manifest is there, but not the data"));
+            return Ok(checks);
+        }
+        let manifest = match self.artifact.read_manifest(&*self.sink).await {
+            Ok(manifest) => manifest,
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                checks.push(Check::from_error("manifest", &error));
+                return Ok(checks);
+            }
+            Err(error) => return Err(error),
+        };
+        match self.level {
+            Level::Stored => self.stored_level(manifest.as_ref(), &mut checks).await,
+            Level::Structure | Level::Restore => match self.private(manifest.as_ref(), &mut checks).await? {
+                Some(private) => self.deep_levels(manifest.as_ref(), private, &mut checks).await?,
+                None => return Ok(checks),
+            },
+            Level::Live => {
+                let Some(private) = self.private(manifest.as_ref(), &mut checks).await? else { return Ok(checks) };
+                checks.extend(self.verifier.live(private.as_ref().map(|p| &p.proof), &self.context).await?);
+            }
+        }
+        Ok(checks)
+    }
+
+    /// The private part: `Some(None)` where there is none to have, `None` when it is damaged (a check says so).
+    async fn private(&self, manifest: Option<&Manifest>, checks: &mut Vec<Check>) -> Result<Option<Option<Private>>> {
+        let Some(manifest) = manifest else { return Ok(Some(None)) };
+        match manifest.private(&self.keys).await {
+            Ok(private) => Ok(Some(Some(private))),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                checks.push(Check::from_error("manifest", &error));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn age_check(&self, now: Timestamp) -> Check {
+        let taken = self.artifact.name.taken_at;
+        let Ok(age) = Duration::try_from(now.duration_since(taken)) else {
+            return Check::warn(
+                "age",
+                "in the future",
+                format!("it is dated {taken}, and now is {now}: is a clock wrong?"),
+            );
+        };
+        let figure = crate::report::human_duration(age);
+        match self.age {
+            Some(limit) if age > limit.max_age => {
+                let allowed = crate::report::human_duration(limit.max_age);
+                Check::new(
+                    limit.status,
+                    "age",
+                    figure,
+                    format!("older than {allowed}: backups have stopped, or are failing"),
+                )
+            }
+            Some(limit) => {
+                Check::pass("age", figure, format!("within {}", crate::report::human_duration(limit.max_age)))
+            }
+            None => Check::pass("age", figure, "no limit is set"),
+        }
+    }
+
+    async fn stored_level(&self, manifest: Option<&Manifest>, checks: &mut Vec<Check>) {
+        let begun = Instant::now();
+        let (mut stored, seen) = read::stored(self.sink.clone(), &self.artifact, manifest, &self.context);
+        while let Some(Ok(_)) = stored.next().await {}
+        checks.push(stored_check(&seen, manifest).took(begun.elapsed()));
+    }
+
+    async fn deep_levels(
+        &self,
+        manifest: Option<&Manifest>,
+        private: Option<Private>,
+        checks: &mut Vec<Check>,
+    ) -> Result<()> {
+        let begun = Instant::now();
+        let (stored, seen) = read::stored(self.sink.clone(), &self.artifact, manifest, &self.context);
+        let opened = match read::plaintext(stored, &self.artifact, &self.keys).await {
+            Ok(plain) => plain,
+            // Without a key nothing is known about the artifact; anything else is known to be wrong with it.
+            Err(error) if error.kind() == ErrorKind::Decrypt || error.is_transient() => return Err(error),
+            Err(error) => {
+                checks.push(Check::from_error("structure", &error));
+                return Ok(());
+            }
+        };
+        let plain = read::check_plaintext(opened, private.as_ref(), self.artifact.key());
+        let tap: Box<dyn Tap> = self.verifier.tap(&self.artifact.name)?;
+        let (plain, tapped) = flow::tap(plain, tap);
+        let proof = private.map(|p| p.proof);
+        let (plain, failure) = note_failure(plain);
+        let restored = if self.level == Level::Restore {
+            let input = RestoreInput { stream: plain, name: self.artifact.name.clone(), proof: proof.clone() };
+            Some(self.verifier.restore_test(input, &self.context).await?)
+        } else {
+            let mut plain = plain;
+            while let Some(Ok(_)) = plain.next().await {}
+            None
+        };
+        checks.push(stored_check(&seen, manifest));
+        match tapped.await {
+            Ok(tapped) => {
+                let items = tapped.proof.items.len();
+                let figure = format!("{items} items, {} rows", tapped.proof.total_count());
+                let detail = format!("{} bytes of plaintext, parsed to the end", tapped.bytes);
+                checks.push(Check::pass("structure", figure, detail).took(begun.elapsed()));
+                if let Some(expected) = &proof {
+                    let compared = expected.compare(&tapped.proof);
+                    let failed: Vec<Check> = compared.into_iter().filter(|c| c.status == Status::Fail).collect();
+                    if failed.is_empty() {
+                        checks.push(Check::pass(
+                            "proof",
+                            figure_of(expected),
+                            "the stored archive holds what the source saw go past",
+                        ));
+                    }
+                    checks.extend(failed);
+                }
+            }
+            Err(_) => {
+                let check = match failure.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+                    Some(error) if error.kind() == ErrorKind::Decrypt || error.kind() == ErrorKind::Cancelled => {
+                        return Err(error.duplicate());
+                    }
+                    Some(error) => Check::from_error("structure", error),
+                    None => Check::fail(
+                        "structure",
+                        "not read",
+                        "the restore ended before the artifact had been read to its end",
+                    ),
+                };
+                checks.push(check.took(begun.elapsed()));
+            }
+        }
+        checks.extend(restored.into_iter().flatten());
+        Ok(())
+    }
+
+    /// Records the outcome, without names of what is inside. A verifier whose key may not write verifies all the same.
+    async fn write_record(&self, report: &Report) {
+        let now = self.context.now();
+        let count = |status| report.checks.iter().filter(|c| c.status == status).count();
+        let record = serde_json::json!({
+            "dataset": report.dataset,
+            "artifact": self.artifact.name.to_string(),
+            "level": report.level,
+            "passed": report.passed,
+            "verified_at": now,
+            "verified_by": concat!("lifeboat ", env!("CARGO_PKG_VERSION")),
+            "checks": { "pass": count(Status::Pass), "warn": count(Status::Warn), "fail": count(Status::Fail) },
+            "seconds": report.seconds,
+        });
+        let key = verification_key(&self.artifact.key(), now, report.level, report.passed);
+        if let Err(error) = self.sink.put(&key, stream::once(format!("{record:#}\n"))).await {
+            let note = format!("the outcome of this verification could not be recorded: {error}");
+            self.context.progress.event(Event::Note(note));
+        }
+    }
+}
+
+impl std::fmt::Debug for Verify<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verify")
+            .field("artifact", &self.artifact.key())
+            .field("level", &self.level)
+            .finish_non_exhaustive()
+    }
+}
+
+fn figure_of(proof: &crate::proof::Proof) -> String {
+    format!("{} items, {} rows", proof.items.len(), proof.total_count())
+}
+
+fn stored_check(seen: &std::sync::Mutex<read::Stored>, manifest: Option<&Manifest>) -> Check {
+    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = &seen.error {
+        return Check::from_error("stored", error);
+    }
+    if !seen.ended {
+        return Check::fail("stored", "not read", "the stored bytes were not read to their end");
+    }
+    let figure = format!("{} bytes", seen.bytes);
+    match manifest {
+        Some(_) => Check::pass("stored", figure, "size and SHA-256 are the manifest's"),
+        None => Check::pass(
+            "stored",
+            figure,
+            format!("foreign, without a manifest to compare with; SHA-256 {}", seen.hashes.join(", ")),
+        ),
+    }
+}
+
+type Failure = Arc<std::sync::Mutex<Option<Error>>>;
+
+/// Remembers the error that a stream ends with, for the report, and passes it on.
+fn note_failure(input: stream::ByteStream) -> (stream::ByteStream, Failure) {
+    let failure = Failure::default();
+    let noted = failure.clone();
+    let stream = input
+        .inspect(move |item| {
+            if let Err(error) = item {
+                noted.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.duplicate());
+            }
+        })
+        .boxed();
+    (stream, failure)
+}

@@ -1,0 +1,81 @@
+//! Progress of a run, for bars and log lines.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a run tells while it goes on.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A step has begun: `dump`, `download`, `restore`, `compare`. `total` is its size where that is known.
+    Begin {
+        /// What is done.
+        step: String,
+        /// The unit in which [`Event::Advance`] counts.
+        unit: Unit,
+        /// How much there is, where that is known.
+        total: Option<u64>,
+    },
+    /// This much more of the current step is done.
+    Advance(u64),
+    /// The step has ended.
+    End,
+    /// Something the user should know, once: a role that is missing, a check that could not be made.
+    Note(String),
+}
+
+/// What progress is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unit {
+    /// Bytes of a stream.
+    Bytes,
+    /// Tables, collections, zones.
+    Items,
+}
+
+/// Receives progress. Called from many threads and often (each chunk): it must be quick and must not block.
+pub trait Progress: Send + Sync {
+    /// Something happened.
+    fn event(&self, event: Event);
+}
+
+/// Progress that nobody looks at.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn event(&self, _: Event) {}
+}
+
+/// Adds up what was advanced and keeps the notes: for tests and for receipts.
+#[derive(Debug, Default)]
+pub struct Tally {
+    advanced: AtomicU64,
+    notes: std::sync::Mutex<Vec<String>>,
+}
+
+impl Tally {
+    /// Everything that was advanced, in whatever unit.
+    pub fn advanced(&self) -> u64 {
+        self.advanced.load(Ordering::Relaxed)
+    }
+
+    /// The notes so far.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+impl Progress for Tally {
+    fn event(&self, event: Event) {
+        match event {
+            Event::Advance(n) => {
+                self.advanced.fetch_add(n, Ordering::Relaxed);
+            }
+            Event::Note(note) => {
+                self.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(note);
+            }
+            _ => {}
+        }
+    }
+}

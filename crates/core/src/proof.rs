@@ -1,0 +1,235 @@
+//! What a source saw go past: for each table, collection or zone a count and a fingerprint.
+//!
+//! A proof is taken twice: from the stream while the backup is made, and from whatever was restored later. Two
+//! proofs that agree say that the content is the same. The fingerprint of an item is the wrapping sum of
+//! XXH3-128 over its rows, so it does not depend on their order. It finds accidents, not adversaries:
+//! authenticity is the encryptor's and the hash's business.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::report::Check;
+
+/// The order-independent fingerprint of a set of rows: wrapping 128-bit sum of XXH3-128 of each.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Fingerprint(pub u128);
+
+impl Fingerprint {
+    /// Adds a row.
+    #[inline]
+    pub fn add(&mut self, row: &[u8]) {
+        self.0 = self.0.wrapping_add(xxh3_128(row));
+    }
+
+    /// Adds what another fingerprint has counted: the fingerprint of the union of both sets of rows.
+    #[inline]
+    pub fn merge(&mut self, other: Self) {
+        self.0 = self.0.wrapping_add(other.0);
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl Serialize for Fingerprint {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fingerprint {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        if text.len() != 32 {
+            return Err(serde::de::Error::custom("a fingerprint has 32 hexadecimal digits"));
+        }
+        u128::from_str_radix(&text, 16).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// One thing that a proof speaks of: a table, a sequence, a collection, the large objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProofItem {
+    /// What it is, in the words of its system: `table`, `sequence`, `large objects`, `collection`.
+    pub kind: String,
+    /// Its name as its system writes it, quoted where that is needed: `public."Order"`.
+    pub name: String,
+    /// Rows, documents or objects in it.
+    #[serde(default)]
+    pub count: u64,
+    /// Bytes of its content in the stream's form, before compression.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Fingerprint over its rows. `None` where the format does not let them be told apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Fingerprint>,
+    /// A value that must be the same after a restore: the state of a sequence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// What a source saw go past, from the first byte to the last.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Proof {
+    /// Everything that was counted, in the order of the stream.
+    pub items: Vec<ProofItem>,
+    /// What the backend wants to know again at restore: extensions with versions, session settings, the
+    /// offsets of data blocks. Its shape is the backend's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub details: BTreeMap<String, serde_json::Value>,
+}
+
+impl Proof {
+    /// Rows of all items together.
+    pub fn total_count(&self) -> u64 {
+        self.items.iter().map(|i| i.count).sum()
+    }
+
+    /// The items of one kind.
+    pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a ProofItem> {
+        self.items.iter().filter(move |i| i.kind == kind)
+    }
+
+    /// Compares what is expected (`self`) with what was found. One check for each item that differs, naming it
+    /// with both figures, and one summary for each kind that agrees.
+    ///
+    /// An item that was found but not expected fails as well: content must not come from nowhere.
+    pub fn compare(&self, found: &Proof) -> Vec<Check> {
+        let key = |i: &ProofItem| (i.kind.clone(), i.name.clone());
+        let mut left: BTreeMap<_, &ProofItem> = found.items.iter().map(|i| (key(i), i)).collect();
+        let mut agreed: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        let mut checks = Vec::new();
+        for want in &self.items {
+            let Some(have) = left.remove(&key(want)) else {
+                checks.push(Check::fail(
+                    format!("{} {}", want.kind, want.name),
+                    "missing",
+                    format!("expected with {} rows, not found", want.count),
+                ));
+                continue;
+            };
+            if let Some(why) = difference(want, have) {
+                checks.push(Check::fail(
+                    format!("{} {}", want.kind, want.name),
+                    format!("{} of {}", have.count, want.count),
+                    why,
+                ));
+                continue;
+            }
+            let sum = agreed.entry(want.kind.as_str()).or_default();
+            sum.0 += 1;
+            sum.1 += want.count;
+        }
+        for (_, extra) in left {
+            checks.push(Check::fail(
+                format!("{} {}", extra.kind, extra.name),
+                "unexpected",
+                format!("found with {} rows, but not in the proof", extra.count),
+            ));
+        }
+        for (kind, (items, rows)) in agreed {
+            let (figure, detail) = match kind {
+                "sequence" => (items.to_string(), format!("{items} with their values")),
+                _ => (format!("{items} ({rows} rows)"), "counts and fingerprints equal the proof".to_owned()),
+            };
+            checks.push(Check::pass(format!("content: {kind}"), figure, detail));
+        }
+        checks
+    }
+}
+
+fn difference(want: &ProofItem, have: &ProofItem) -> Option<String> {
+    if want.count != have.count {
+        return Some(format!("{} rows expected, {} found", want.count, have.count));
+    }
+    if let (Some(a), Some(b)) = (want.fingerprint, have.fingerprint)
+        && a != b
+    {
+        return Some(format!(
+            "{} rows as expected, but their content differs (fingerprint {a} expected, {b} found)",
+            want.count
+        ));
+    }
+    if want.value != have.value {
+        let show = |v: &Option<String>| v.clone().unwrap_or_else(|| "none".to_owned());
+        return Some(format!("{} expected, {} found", show(&want.value), show(&have.value)));
+    }
+    None
+}
+
+/// Looks at every byte of a plaintext stream as it flows, and takes the proof.
+///
+/// The same type serves twice: while a backup is made, and when a stored artifact's structure is checked. It is
+/// fed, so it works anywhere in a stream, and holds no more than a bounded amount of what it saw.
+pub trait Tap: Send {
+    /// Looks at the next bytes. Chunk boundaries mean nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) when the bytes are not of the format: the run stops.
+    fn push(&mut self, chunk: &[u8]) -> crate::Result<()>;
+
+    /// The stream has ended. Returns the proof, or says why this cannot be the end.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) when something that was announced has not come.
+    fn finish(self: Box<Self>) -> crate::Result<Proof>;
+
+    /// Units done so far (tables, zones, keys), for progress.
+    fn units_done(&self) -> u64 {
+        0
+    }
+}
+
+/// A [`Tap`] for a stream without structure: it counts bytes and hashes them as one item.
+pub struct WholeStream {
+    name: String,
+    bytes: u64,
+    hash: Box<xxhash_rust::xxh3::Xxh3Default>,
+}
+
+impl fmt::Debug for WholeStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WholeStream").field("name", &self.name).field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl WholeStream {
+    /// A tap whose proof has one item with this name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), bytes: 0, hash: Box::default() }
+    }
+}
+
+impl Tap for WholeStream {
+    fn push(&mut self, chunk: &[u8]) -> crate::Result<()> {
+        self.bytes += chunk.len() as u64;
+        self.hash.update(chunk);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> crate::Result<Proof> {
+        Ok(Proof {
+            items: vec![ProofItem {
+                kind: "stream".to_owned(),
+                name: self.name,
+                count: 1,
+                bytes: self.bytes,
+                fingerprint: Some(Fingerprint(self.hash.digest128())),
+                value: None,
+            }],
+            details: BTreeMap::new(),
+        })
+    }
+}

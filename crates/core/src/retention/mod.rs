@@ -1,0 +1,68 @@
+//! Retention: which artifacts of a dataset stay and which go, and why.
+//!
+//! A pure function of (policy, artifacts, now): [`Policy::plan`] decides, [`Plan`] can be shown before anything is done.
+//! Deleting is the caller's business. One call sees the artifacts of *one dataset in one sink*.
+//!
+//! # Rules
+//!
+//! An artifact is kept if any rule keeps it. All calendars are UTC; weeks are ISO weeks and start on Monday.
+//!
+//! | rule | keeps |
+//! |---|---|
+//! | `within` (or `days`) | every artifact that is at most this old, counted from now |
+//! | `last` | the newest N |
+//! | `hourly`, `daily`, `weekly`, `monthly`, `yearly` | the newest artifact of each of the last N periods *that have one* |
+//! | `at_least` | a floor under the others: where they keep fewer good artifacts than this, the newest of the rest are added |
+//!
+//! A policy without a rule keeps everything. A rule of zero is refused where people write it (config file, flag): it
+//! reads as "keep none". `at_least = 0` is no floor; `at_least` without a rule is refused, because a floor alone deletes
+//! nothing.
+//!
+//! # Good and bad
+//!
+//! An artifact is good when its [`Candidate`] says so, and everything that it depends on, directly or not, is there
+//! and good. Only good artifacts fill a slot of `last` or of a period and count for `at_least`. A bad one is evidence and may be
+//! partly usable, so it is not deleted at sight. It stays, *beside* the good ones:
+//!
+//! - while `within` covers it;
+//! - while it is among the newest N of `last`, bad ones included;
+//! - while it is the newest of one of the last N periods, bad ones included, in which there is nothing good;
+//! - as long as there is nothing good at all: then nothing is deleted.
+//!
+//! # What no policy can delete
+//!
+//! - The newest good artifact, however old: a failed or missing newer backup never costs the last good one.
+//! - The newest verified artifact: good and passed, or, where no good one ever passed, the newest bad one that once did.
+//! - An artifact dated in the future. It takes no slot and is not "the newest": a backup stamped 2099 by a machine with a
+//!   wrong clock does not push the real ones out.
+//! - What something kept depends on.
+//!
+//! Deleting any part of a plan, or all of it and planning again with the same `now`, deletes nothing more than the plan says.
+//!
+//! ```
+//! use jiff::Timestamp;
+//! use lifeboat_core::retention::{Candidate, Policy};
+//!
+//! let policy: Policy = "last=2,monthly=12".parse()?;
+//! let artifacts = ["2026-11-21", "2026-11-20", "2026-11-19", "2026-10-31"]
+//!     .map(|day| Candidate::new(format!("shop-{day}"), format!("{day}T03:30:00Z").parse().expect("a time")));
+//!
+//! let plan = policy.plan(&artifacts, "2026-11-21T12:00:00Z".parse::<Timestamp>().expect("a time"));
+//!
+//! let table: Vec<String> = plan.decisions.iter().map(ToString::to_string).collect();
+//! assert_eq!(table, [
+//!     "keep shop-2026-11-21: newest good, last 1/2, monthly 1/12 (2026-11)",
+//!     "keep shop-2026-11-20: last 2/2",
+//!     "delete shop-2026-11-19: no rule keeps it",
+//!     "keep shop-2026-10-31: monthly 2/12 (2026-10)",
+//! ]);
+//! # Ok::<(), lifeboat_core::Error>(())
+//! ```
+
+mod plan;
+mod policy;
+#[cfg(test)]
+mod tests;
+
+pub use plan::{Action, Candidate, Decision, DeleteReason, Plan, Reason, Warning};
+pub use policy::{Age, Period, Policy};

@@ -1,0 +1,123 @@
+//! The [`Sink`] trait: stores, lists, reads and deletes objects.
+
+use std::fmt;
+use std::ops::Range;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+
+use crate::error::Result;
+use crate::stream::ByteStream;
+
+/// The folder, beside the artifacts, in which notes about unfinished uploads lie. No artifact has a key in it.
+pub const UPLOADS_FOLDER: &str = "_lifeboat/uploads";
+
+/// What a sink knows of a stored object without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// The key, relative to the sink.
+    pub key: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// When it was last written, by the store's clock.
+    pub modified: Timestamp,
+}
+
+/// The outcome of deleting several objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// Keys that are gone now (one that was not there before counts as gone).
+    pub keys: Vec<String>,
+    /// Keys that are still there, each with the reason.
+    pub kept: Vec<(String, String)>,
+}
+
+/// Stores, lists, reads and deletes objects under keys.
+///
+/// A key is a relative path with `/` between its parts; no part is empty, `.` or `..`. A sink is opened at a place
+/// (a folder, a bucket with a prefix), and every key is relative to it.
+///
+/// # Contract
+/// - **All or nothing.** An object is seen by `get`, `head` and `list` only when it is whole and durable.
+/// - **Never overwrites.** A `put` to a key that exists fails and leaves the object as it was.
+/// - **Strong listing.** What `put` has confirmed is in the next `list`.
+/// - Errors carry the kind: missing object [`NotFound`](crate::ErrorKind::NotFound), missing rights
+///   [`Permission`](crate::ErrorKind::Permission), existing key
+///   [`AlreadyExists`](crate::ErrorKind::AlreadyExists), store not reachable
+///   [`Unavailable`](crate::ErrorKind::Unavailable).
+///
+/// `lifeboat_testkit::conformance::sink` checks all of it; every implementation passes it.
+#[async_trait]
+pub trait Sink: Send + Sync + fmt::Debug {
+    /// The place as a URL without credentials, for messages and reports: `s3://bucket/prefix`.
+    fn url(&self) -> String;
+
+    /// The start of a shell line, in stock tools, that writes the object to standard output: `cat '/dir/key'`,
+    /// `aws s3 cp s3://bucket/key -`.
+    fn read_command(&self, key: &str) -> String;
+
+    /// Stores a stream of unknown length under `key` and returns its size in bytes.
+    ///
+    /// # Behaviour
+    /// - When the stream yields an error, or ends early in any way, nothing is stored, what was begun is
+    ///   aborted, and that error is returned as it is.
+    /// - It returns after the object is durable: a folder has been synced, a store has confirmed.
+    /// - Memory is bounded whatever the length.
+    /// - While it runs, what it has begun is noted under [`UPLOADS_FOLDER`] beside the key, so that
+    ///   [`abort_unfinished`](Sink::abort_unfinished) can clean up after a process that was killed.
+    ///
+    /// # Errors
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) when the key is taken: before anything is sent where the store allows it.
+    ///
+    /// # Cancel safety
+    /// A dropped future stores nothing that can be seen. Parts that were already uploaded may stay behind until
+    /// [`abort_unfinished`](Sink::abort_unfinished): to cancel, let the stream end with an error.
+    async fn put(&self, key: &str, body: ByteStream) -> Result<u64>;
+
+    /// Reads an object, or the bytes of `range` of it.
+    ///
+    /// # Behaviour
+    /// - A connection that breaks in the middle is taken up again where it broke, or ends the stream with an
+    ///   error: it never ends early as if it were whole.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound).
+    async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream>;
+
+    /// Size and time of an object.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound).
+    async fn head(&self, key: &str) -> Result<ObjectInfo>;
+
+    /// Every object whose key starts with `prefix` (a plain string prefix, not only a folder; `""` for all), in
+    /// ascending order of keys by their bytes, page by page: memory does not grow with their number.
+    ///
+    /// # Behaviour
+    /// - A sink whose place does not exist lists as an error, not as empty: a typo must not look like an empty
+    ///   bucket. A prefix under which there is nothing is empty.
+    fn list(&self, prefix: &str) -> BoxStream<'_, Result<ObjectInfo>>;
+
+    /// Deletes objects. One that does not exist counts as deleted. Goes on after a failure, and says of each key
+    /// what became of it.
+    ///
+    /// # Errors
+    /// Only what keeps the whole from being done (the store cannot be reached).
+    async fn delete(&self, keys: &[String]) -> Result<Deleted>;
+
+    /// Copies an object within the sink without reading it, where the store can.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) where it cannot.
+    async fn copy_in_sink(&self, from: &str, to: &str) -> Result<()>;
+
+    /// Aborts what an earlier `put` began and did not finish: uploads and temporary objects noted in the
+    /// [`UPLOADS_FOLDER`] of `folder` (a key prefix without a slash at its end; `""` for the sink itself), when they
+    /// were begun before `before`. Returns what was removed, in words for a report.
+    ///
+    /// # Behaviour
+    /// - It touches nothing that this product did not begin.
+    /// - With `dry_run` it only says what it would remove.
+    async fn abort_unfinished(&self, folder: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>>;
+}

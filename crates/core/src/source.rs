@@ -1,0 +1,88 @@
+//! The [`Source`] trait: a live dataset, read as a stream in a stock format.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::proof::Tap;
+use crate::stream::ByteStream;
+
+/// What a source is about to read. Goes into the public part of the manifest, so it holds no secret and no name
+/// of what is inside the dataset.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// What to call the dataset when nobody says: the database's name. Not stored; the manifest's `dataset` counts.
+    #[serde(skip)]
+    pub dataset: String,
+    /// The system, one word: `postgres`, `cloudflare-dns`. A manifest with it is verified and restored by the
+    /// backend of that name.
+    pub system: String,
+    /// The extension of the stock format, without dots at its ends: `dump`, `sql`, `tar`, `json`.
+    pub format: String,
+    /// Version of the server that is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_version: Option<String>,
+    /// Tool that writes the stream, with its version: `pg_dump 15.18`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
+    /// What else a reader of the manifest wants to know, as plain words: options that shaped the dump.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub facts: BTreeMap<String, String>,
+}
+
+/// An opened source: the bytes, and the parser that takes the proof from them.
+pub struct Reading {
+    /// The bytes. Ends without an error only when everything has been read *and* whoever made it said so: a child
+    /// process that closes its output and then exits with non-zero makes the last item an error.
+    pub stream: ByteStream,
+    /// Looks at the bytes as they flow; the pipeline feeds it on a thread of its own.
+    pub tap: Box<dyn Tap>,
+}
+
+impl Reading {
+    /// A stream with the parser that takes its proof.
+    pub fn new(stream: ByteStream, tap: Box<dyn Tap>) -> Self {
+        Self { stream, tap }
+    }
+}
+
+impl std::fmt::Debug for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reading").finish_non_exhaustive()
+    }
+}
+
+/// Reads a live dataset as a stream of bytes in a stock format.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Says what would be read, and checks what can be checked before anything starts: that the server answers, that
+    /// the tools fit its version.
+    ///
+    /// # Behaviour
+    /// - It changes nothing and may be called more than once.
+    ///
+    /// # Errors
+    /// Whatever would make [`open`](Source::open) fail at once.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is held over an await that outlives the future.
+    async fn describe(&self) -> Result<Description>;
+
+    /// Starts reading.
+    ///
+    /// # Behaviour
+    /// - The stream is lazy or bounded: it reads no further ahead than a few chunks when nobody takes them.
+    /// - Dropping the stream ends everything that serves it, child processes included.
+    /// - When `cx.cancel` is cancelled the stream ends with an error of kind
+    ///   [`Cancelled`](crate::ErrorKind::Cancelled).
+    ///
+    /// # Errors
+    /// What kept it from starting. What fails later is an item of the stream.
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped future leaves no child behind.
+    async fn open(&self, cx: &Context) -> Result<Reading>;
+}

@@ -1,0 +1,48 @@
+//! The [`Target`] trait: takes a stream back and writes it into a live system.
+
+use async_trait::async_trait;
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::name::ArtifactName;
+use crate::proof::Proof;
+use crate::report::Check;
+use crate::stream::ByteStream;
+
+/// What a target, or a restore test, is given: the plaintext and all that is known about it.
+pub struct RestoreInput {
+    /// The artifact's plaintext: decrypted, decompressed. An `Err` item means that what came before is not to be
+    /// trusted either: the target undoes what it did.
+    pub stream: ByteStream,
+    /// Name of the artifact.
+    pub name: ArtifactName,
+    /// What the source saw, when the artifact has a manifest and its private part could be read.
+    pub proof: Option<Proof>,
+}
+
+impl std::fmt::Debug for RestoreInput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RestoreInput").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Writes an artifact into a live system.
+#[async_trait]
+pub trait Target: Send + Sync {
+    /// Restores the stream.
+    ///
+    /// # Behaviour
+    /// - A target that holds data already is refused unless it was built with leave to replace it.
+    /// - What is replaced goes only after its replacement is known to be good.
+    /// - When this returns an error the live system is as it was before.
+    /// - The checks say what was restored, and warn, once and by name, of what could not be (a role that does
+    ///   not exist there).
+    ///
+    /// # Errors
+    /// What failed, with the tool's own words.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: a dropped future ends its children, but may leave a half-restored scratch database whose
+    /// name the documentation of the implementation gives. Cancel through `cx.cancel`, which cleans up.
+    async fn restore(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>>;
+}

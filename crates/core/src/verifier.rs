@@ -1,0 +1,90 @@
+//! The [`Verifier`] trait: what a backend knows of judging its own artifacts.
+
+use std::fmt;
+use std::str::FromStr;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::ArtifactName;
+use crate::proof::{Proof, Tap};
+use crate::report::Check;
+use crate::target::RestoreInput;
+
+/// How much a verification proves. Each level includes the ones before it, but for `live`, which compares with the
+/// live system what `structure` proved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// It exists, is young enough, and has the size and SHA-256 of the manifest.
+    Stored,
+    /// It decrypts, decompresses, parses to its end, and agrees with the proof.
+    Structure,
+    /// It restores into a scratch server, and the restored content equals the proof.
+    #[default]
+    Restore,
+    /// The live system has not drifted from it by more than is allowed.
+    Live,
+}
+
+impl Level {
+    /// The level's name as it is written on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Structure => "structure",
+            Self::Restore => "restore",
+            Self::Live => "live",
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Level {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::Stored, Self::Structure, Self::Restore, Self::Live].into_iter().find(|l| l.as_str() == text).ok_or_else(
+            || {
+                Error::new(ErrorKind::Config, "use", format!("level \"{text}\""), "there is no such verify level")
+                    .hint("the levels are stored, structure, restore and live")
+            },
+        )
+    }
+}
+
+/// What a backend knows of judging artifacts of its formats. The generic part (age, size, hash, decryption) is
+/// [`Verify`](crate::Verify)'s.
+#[async_trait]
+pub trait Verifier: Send + Sync {
+    /// A parser for the format of this artifact: the `structure` level.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a format that this backend does not know.
+    fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>>;
+
+    /// Restores into a scratch system of its own and compares the content with the proof: the `restore` level.
+    ///
+    /// # Behaviour
+    /// - It never touches a system that was there before.
+    /// - It cleans up whatever happens, a cancelled run included.
+    /// - A restore that fails is a failed check with the tool's words, not an error.
+    /// - Without a proof (a foreign artifact) it reports what was restored: tables and rows.
+    ///
+    /// # Errors
+    /// What kept the test itself from being made: no server binaries, no disk.
+    async fn restore_test(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>>;
+
+    /// Compares the proof with the live system: the `live` level.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where the backend has no such comparison.
+    async fn live(&self, expected: Option<&Proof>, cx: &Context) -> Result<Vec<Check>>;
+}

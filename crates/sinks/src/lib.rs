@@ -1,0 +1,58 @@
+//! Where Lifeboat stores artifacts: local folders and S3-compatible object stores.
+//!
+//! | URL | feature | what it is |
+//! |---|---|---|
+//! | `file:///dir` | `file` | a folder of a local or mounted file system |
+//! | `s3://bucket/prefix` | `s3` | Amazon S3, or any store that `AWS_ENDPOINT_URL` or `?endpoint=` names |
+//! | `minio://host:port/bucket/prefix` | `s3` | MinIO; plain http with `?tls=false` |
+//! | `b2://bucket/prefix` | `s3` | Backblaze B2 through its S3 interface |
+//!
+//! [`open`] reads credentials from the environment; [`open_with`] takes them, and everything else that the environment
+//! could say, as [`Settings`]. A URL never holds credentials.
+//!
+//! What lives here: the implementations of [`Sink`]. What does not: which artifact has which name, what is kept and
+//! what is deleted (`lifeboat-core`).
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+use std::sync::Arc;
+
+use lifeboat_core::{Result, Sink};
+
+mod address;
+#[cfg_attr(not(any(feature = "file", feature = "s3")), allow(dead_code))]
+mod key;
+#[cfg(feature = "file")]
+pub mod local;
+#[cfg(feature = "s3")]
+pub mod s3;
+mod settings;
+
+pub use settings::{Credentials, Environment, Retry, Settings};
+
+/// Opens the sink at `url` with the process's environment and default settings. Nothing is contacted yet.
+///
+/// # Errors
+/// [`ErrorKind::Config`](lifeboat_core::ErrorKind::Config): an unknown scheme or query parameter, credentials in the
+/// URL, missing settings.
+pub fn open(url: &str) -> Result<Arc<dyn Sink>> {
+    open_with(url, &Settings::default())
+}
+
+/// Opens the sink at `url` with these settings. Nothing is contacted yet.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(url: &str, settings: &Settings) -> Result<Arc<dyn Sink>> {
+    match address::parse(url)? {
+        #[cfg(feature = "file")]
+        address::Address::Folder(path) => Ok(Arc::new(local::LocalSink::new(path))),
+        #[cfg(feature = "s3")]
+        address::Address::Bucket(bucket) => Ok(Arc::new(s3::S3Sink::open(&bucket, settings)?)),
+        #[allow(unreachable_patterns)]
+        address => {
+            let _ = settings;
+            Err(address.not_built())
+        }
+    }
+}

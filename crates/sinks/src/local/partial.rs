@@ -1,0 +1,272 @@
+//! A file that is being written: its temporary name, its publication, and what is left of one after a `kill -9`.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use lifeboat_core::name::{format_stamp, join_key, parse_stamp, split_key};
+use lifeboat_core::{Error, ErrorKind, Result};
+
+use super::{io_error, locate};
+use crate::key::{self, PARTIAL_SUFFIX};
+
+/// A file under a temporary name. Dropping it removes it, unless it was published.
+///
+/// It stays locked (`flock`) while it is written, so that a clean-up can tell it from one whose writer was killed.
+pub(super) struct Partial {
+    file: File,
+    path: PathBuf,
+    target: PathBuf,
+    key: String,
+    bytes: u64,
+    /// Folders whose entries have changed, and must be synced.
+    changed: Vec<PathBuf>,
+    published: bool,
+}
+
+impl Partial {
+    /// Makes the temporary file for `key`, and the folders it needs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] when the key is taken.
+    pub(super) fn begin(root: &Path, key: &str) -> Result<Self> {
+        let target = locate(root, "write", key)?;
+        if target.symlink_metadata().is_ok() {
+            return Err(taken(key));
+        }
+        let (folder, name) = split_key(key);
+        let uploads = locate(root, "write", &key::uploads_folder(folder))?;
+        let mut changed = Vec::new();
+        // Another upload that ends at this moment removes the empty folder: make it again.
+        for _ in 0..100 {
+            make_folders(&uploads, &mut changed).map_err(|e| io_error("make folder", &uploads, e))?;
+            let path = uploads.join(partial_name(name));
+            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+                Ok(file) => {
+                    // A file system without locks only loses the distinction.
+                    if let Err(error) = file.lock() {
+                        tracing::debug!(%error, path = %path.display(), "cannot lock");
+                    }
+                    let key = key.to_owned();
+                    return Ok(Self { file, path, target, key, bytes: 0, changed, published: false });
+                }
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {}
+                Err(e) => return Err(io_error("create", &path, e)),
+            }
+        }
+        Err(Error::new(ErrorKind::Io, "create", uploads.display().to_string(), "the folder vanishes again and again"))
+    }
+
+    pub(super) fn write(&mut self, chunk: &[u8]) -> Result<()> {
+        self.file.write_all(chunk).map_err(|e| self.failed(e))?;
+        self.bytes += chunk.len() as u64;
+        Ok(())
+    }
+
+    /// Copies a whole file, by reference where the file system can.
+    pub(super) fn fill_from(&mut self, source: &mut File) -> Result<()> {
+        self.bytes += io::copy(source, &mut self.file).map_err(|e| self.failed(e))?;
+        Ok(())
+    }
+
+    /// Makes the file durable, gives it its name without replacing anything, and makes the name durable.
+    pub(super) fn publish(mut self) -> Result<u64> {
+        self.file.sync_all().map_err(|e| self.failed(e))?;
+        let folder = self.target.parent().unwrap_or(Path::new("/")).to_owned();
+        make_folders(&folder, &mut self.changed).map_err(|e| io_error("make folder", &folder, e))?;
+        rename_without_replacing(&self.path, &self.target).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => taken(&self.key),
+            io::ErrorKind::Unsupported => Error::new(
+                ErrorKind::Unsupported,
+                "write",
+                self.target.display().to_string(),
+                "this file system can neither rename without replacing nor link: a file could be overwritten",
+            ),
+            _ => io_error("rename to", &self.target, e),
+        })?;
+        self.published = true;
+        self.changed.push(folder);
+        for folder in &self.changed {
+            sync_folder(folder).map_err(|e| io_error("sync", folder, e))?;
+        }
+        Ok(self.bytes)
+    }
+
+    fn failed(&self, error: io::Error) -> Error {
+        let made = io_error("write", &self.target, error);
+        let message = format!("{} (after {} bytes)", made.message(), self.bytes);
+        let again = Error::new(made.kind(), "write", self.target.display().to_string(), message);
+        match made.advice() {
+            Some(advice) => again.hint(advice.to_owned()),
+            None => again,
+        }
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.published
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            tracing::warn!(%error, path = %self.path.display(), "cannot remove the temporary file");
+        }
+        remove_if_empty(&self.path);
+    }
+}
+
+fn taken(key: &str) -> Error {
+    Error::new(ErrorKind::AlreadyExists, "write", key, "an object of that name is already there")
+}
+
+/// Removes the folders of notes above `path` when nothing is in them.
+fn remove_if_empty(path: &Path) {
+    // The uploads folder, then `_lifeboat` itself. One that is not empty stays: that is no error.
+    for folder in path.ancestors().skip(1).take(2) {
+        if std::fs::remove_dir(folder).is_err() {
+            return;
+        }
+    }
+}
+
+/// Makes `folder` and those above it that are missing, and notes which folders got an entry by that.
+fn make_folders(folder: &Path, changed: &mut Vec<PathBuf>) -> io::Result<()> {
+    let missing: Vec<_> = folder.ancestors().take_while(|f| !f.as_os_str().is_empty() && !f.exists()).collect();
+    for folder in missing.into_iter().rev() {
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Ok(()) => changed.extend(folder.parent().map(Path::to_owned)),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    match File::open(folder).and_then(|f| f.sync_all()) {
+        // Some network file systems do not know the call for folders. One that is gone was an empty uploads folder.
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::NotFound
+            ) =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(io::Error::from) {
+            // NFS and old kernels: fall through to the link.
+            Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {}
+            result => return result,
+        }
+    }
+    link_and_unlink(from, to)
+}
+
+/// The way for file systems that cannot rename without replacing. A crash between the two steps leaves the temporary
+/// name beside the published one: the clean-up removes it.
+fn link_and_unlink(from: &Path, to: &Path) -> io::Result<()> {
+    match std::fs::hard_link(from, to) {
+        Ok(()) => std::fs::remove_file(from),
+        Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) => {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// `<name>.<time>-<random>.partial`; a long name is cut, because a file's name has at most 255 bytes.
+fn partial_name(name: &str) -> String {
+    let mut random = [0; 8];
+    // Without randomness the time still tells apart all but the closest.
+    let _ = getrandom::fill(&mut random);
+    let cut = (0..=name.len().min(190)).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}.{}-{}{PARTIAL_SUFFIX}", &name[..cut], format_stamp(Timestamp::now()), hex::encode(random))
+}
+
+/// When the upload with this temporary name was begun. `None` for a name that is not one of ours.
+fn begun(name: &str) -> Option<Timestamp> {
+    let (_, tail) = name.strip_suffix(PARTIAL_SUFFIX)?.rsplit_once('.')?;
+    let (stamp, random) = tail.rsplit_once('-')?;
+    (random.len() == 16 && random.bytes().all(|b| b.is_ascii_hexdigit())).then_some(())?;
+    parse_stamp(stamp)
+}
+
+/// Removes the temporary files in the uploads folder of `folder` that were begun before `before` and that nobody is
+/// writing. Says what it removed.
+pub(super) fn remove_abandoned(root: &Path, folder: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {
+    let folder_key = key::uploads_folder(folder);
+    let uploads = locate(root, "clean up", &folder_key)?;
+    let entries = match std::fs::read_dir(&uploads) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        entries => entries.map_err(|e| io_error("read", &uploads, e))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| io_error("read", &uploads, e))?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if begun(&name).is_some_and(|at| at < before) && entry.file_type().is_ok_and(|t| t.is_file()) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    let mut removed = Vec::new();
+    for name in names {
+        let path = uploads.join(&name);
+        let Ok(file) = File::open(&path) else { continue };
+        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            continue;
+        }
+        let bytes = file.metadata().map(|m| m.len()).unwrap_or_default();
+        if !dry_run {
+            std::fs::remove_file(&path).map_err(|e| io_error("remove", &path, e))?;
+            remove_if_empty(&path);
+        }
+        removed.push(format!("unfinished file {} ({bytes} bytes)", join_key(&folder_key, &name)));
+    }
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_temporary_name_says_when_it_was_begun() {
+        let long = "ü".repeat(127);
+        for name in ["a.dump.zst", long.as_str()] {
+            let partial = partial_name(name);
+            assert!(partial.len() <= 255);
+            let age = Timestamp::now().as_second() - begun(&partial).unwrap().as_second();
+            assert!((0..5).contains(&age));
+        }
+        for foreign in ["a.partial", "a.20260101-000000.partial", "a.20260101-000000-zz.partial", "movie.mkv"] {
+            assert_eq!(begun(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn neither_way_of_publishing_replaces_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        for publish in [rename_without_replacing, link_and_unlink] {
+            std::fs::write(&from, "new").unwrap();
+            std::fs::write(&to, "old").unwrap();
+            assert_eq!(publish(&from, &to).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(std::fs::read_to_string(&to).unwrap(), "old");
+            std::fs::remove_file(&to).unwrap();
+            publish(&from, &to).unwrap();
+            assert_eq!(std::fs::read_to_string(&to).unwrap(), "new");
+            assert!(!from.exists());
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Listing: the files below a folder in ascending order of their keys' bytes, one folder in memory at a time.
+
+use std::io;
+use std::path::Path;
+
+use lifeboat_core::{ObjectInfo, Result};
+
+use super::{LocalSink, info, io_error};
+use crate::key;
+
+/// Calls `found` for each object whose key starts with `prefix`, in order, until it returns `false`.
+pub(super) fn walk(root: &Path, prefix: &str, found: &mut dyn FnMut(ObjectInfo) -> bool) -> Result<()> {
+    if !root.is_dir() {
+        return Err(LocalSink::missing_root(root, "list"));
+    }
+    // Only the folder that the prefix names can hold matches. It is reached part by part, so that a prefix with `..`
+    // or through a symbolic link finds nothing.
+    let mut folder = String::new();
+    if let Some((parts, _)) = prefix.rsplit_once('/') {
+        if key::check("list", parts).is_err() {
+            return Ok(());
+        }
+        for part in parts.split('/') {
+            folder = format!("{folder}{part}/");
+            if !root.join(&folder[..folder.len() - 1]).symlink_metadata().is_ok_and(|m| m.is_dir()) {
+                return Ok(());
+            }
+        }
+    }
+    visit(root, &folder, prefix, found).map(drop)
+}
+
+/// Visits a folder (its key with the slash at its end, or `""`). Returns whether to go on.
+fn visit(root: &Path, folder: &str, prefix: &str, found: &mut dyn FnMut(ObjectInfo) -> bool) -> Result<bool> {
+    let path = root.join(folder);
+    let entries = match std::fs::read_dir(&path) {
+        // Removed since its parent was read: it has no objects.
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !folder.is_empty() => return Ok(true),
+        entries => entries.map_err(|e| io_error("list", &path, e))?,
+    };
+    // Keys are compared as whole strings, so a folder sorts with its slash: "a.b" comes before "a/x".
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| io_error("list", &path, e))?;
+        let kind = entry.file_type().map_err(|e| io_error("list", &entry.path(), e))?;
+        let mut name = match entry.file_name().into_string() {
+            Ok(name) => name,
+            Err(name) => {
+                tracing::warn!(folder = %path.display(), ?name, "not listed: the name is no UTF-8 text");
+                continue;
+            }
+        };
+        if kind.is_dir() {
+            name.push('/');
+        } else if !kind.is_file() {
+            continue;
+        }
+        let key = format!("{folder}{name}");
+        let may_match = key.starts_with(prefix) || (kind.is_dir() && prefix.starts_with(&key));
+        let own = kind.is_dir() && key::folder_is_own(&key) && !prefix.starts_with(&key);
+        if may_match && !own && !key::is_partial(&key) {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    for name in names {
+        let key = format!("{folder}{name}");
+        if key.ends_with('/') {
+            if !visit(root, &key, prefix, found)? {
+                return Ok(false);
+            }
+            continue;
+        }
+        let path = root.join(&key);
+        match path.symlink_metadata() {
+            Ok(meta) if !found(info(key, &meta)) => return Ok(false),
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(io_error("list", &path, e)),
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,331 @@
+//! Failures of a request: what the store or the wire said, and the [`Error`] that is made of it.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use lifeboat_core::{Error, ErrorKind};
+
+use super::profile::Profile;
+
+/// What went wrong with one request, as it was seen on the wire.
+#[derive(Clone, Debug)]
+pub(super) enum Failure {
+    /// The store answered with an error.
+    Answer(Answer),
+    /// No connection.
+    Connect(String),
+    /// A connection, but no agreement on its encryption.
+    Tls(String),
+    /// Nothing moved for so long.
+    Stalled(Duration),
+    /// The connection broke.
+    Broken(String),
+}
+
+/// An answer that is an error.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// The code of the XML body, or of MinIO's header.
+    pub(super) code: String,
+    pub(super) message: String,
+    /// The region in which the bucket is, where the answer says so.
+    pub(super) region: Option<String>,
+    pub(super) retry_after: Option<Duration>,
+    /// Seconds by which the store's clock is ahead of ours.
+    pub(super) clock_ahead: Option<i64>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answer(a) if a.code.is_empty() => write!(f, "the store answered {}", a.status),
+            Self::Answer(a) => write!(f, "the store answered {} {}: {}", a.status, a.code, a.message),
+            Self::Connect(why) => write!(f, "no connection: {why}"),
+            Self::Tls(why) => write!(f, "no TLS connection: {why}"),
+            Self::Stalled(time) => write!(f, "nothing was transferred for {} s", time.as_secs()),
+            Self::Broken(why) => write!(f, "the connection broke: {why}"),
+        }
+    }
+}
+
+impl StdError for Failure {}
+
+impl Failure {
+    /// The failure inside an error of `object_store`, if there is one.
+    pub(super) fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(failure) = error.downcast_ref::<Self>() {
+                return Some(failure);
+            }
+            next = error.source();
+        }
+        None
+    }
+
+    /// Whether the store said that the object (or the upload) is not there.
+    fn is_missing(&self) -> bool {
+        matches!(self, Self::Answer(a) if a.status == 404)
+    }
+}
+
+/// What was being done, for messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Write,
+    Read,
+    LookUp,
+    List,
+    Delete,
+    Copy,
+    Abort,
+}
+
+impl Action {
+    pub(super) fn verb(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Read => "read",
+            Self::LookUp => "look up",
+            Self::List => "list",
+            Self::Delete => "delete",
+            Self::Copy => "copy",
+            Self::Abort => "abort the upload of",
+        }
+    }
+
+    fn right(self, profile: &Profile) -> &'static str {
+        let rights = &profile.rights;
+        match self {
+            Self::Write | Self::Copy => rights.write,
+            Self::Read | Self::LookUp => rights.read,
+            Self::List => rights.list,
+            Self::Delete => rights.delete,
+            Self::Abort => rights.abort,
+        }
+    }
+}
+
+/// Where requests go, for messages.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) profile: Profile,
+    pub(super) endpoint: String,
+    pub(super) bucket: String,
+}
+
+impl Place {
+    /// The error for a request of `object_store` that failed.
+    pub(super) fn store_error(&self, action: Action, subject: &str, error: object_store::Error) -> Error {
+        match Failure::find(&error) {
+            Some(failure) => {
+                let failure = failure.clone();
+                self.error(action, subject, failure)
+            }
+            None => self.other_error(action, subject, &error),
+        }
+    }
+
+    /// The error for a request that failed.
+    pub(super) fn error(&self, action: Action, subject: &str, failure: Failure) -> Error {
+        let make = |kind, message: String| Error::new(kind, action.verb(), subject, message);
+        let name = self.profile.name;
+        let made = match &failure {
+            Failure::Connect(why) => {
+                make(ErrorKind::Unavailable, format!("cannot connect to {}: {why}", self.endpoint))
+                    .hint("is the store running, and is the address right?")
+            }
+            Failure::Tls(why) => {
+                let made = make(ErrorKind::Unavailable, format!("no TLS connection to {}: {why}", self.endpoint));
+                made.transient(false).hint(if why.contains("ertificate") || why.contains("UnknownIssuer") {
+                    "SSL_CERT_FILE names a file with the certificates of your own authority"
+                } else {
+                    "for a store that speaks plain http add ?tls=false to the URL"
+                })
+            }
+            Failure::Stalled(_) | Failure::Broken(_) => {
+                make(ErrorKind::Unavailable, format!("{failure} ({})", self.endpoint))
+            }
+            Failure::Answer(answer) => self.answer_error(action, subject, answer, name),
+        };
+        made.with_source(failure)
+    }
+
+    fn answer_error(&self, action: Action, subject: &str, answer: &Answer, name: &str) -> Error {
+        let make = |kind, message: String| Error::new(kind, action.verb(), subject, message);
+        let (key_variable, secret_variable) = self.profile.variables[0];
+        match (answer.status, answer.code.as_str()) {
+            (_, "NoSuchBucket") => {
+                make(ErrorKind::NotFound, format!("the bucket \"{}\" does not exist at {}", self.bucket, self.endpoint))
+                    .hint("check the bucket's name in the URL, or create the bucket")
+            }
+            (_, "SignatureDoesNotMatch") => {
+                make(ErrorKind::Permission, format!("{name} refused the signature: the secret key is wrong"))
+                    .hint(format!("check {secret_variable} (or the file that {secret_variable}_FILE names)"))
+            }
+            (_, "InvalidAccessKeyId") => make(ErrorKind::Permission, format!("{name} does not know the access key"))
+                .hint(format!("check {key_variable} (or the file that {key_variable}_FILE names)")),
+            (_, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") => {
+                make(ErrorKind::Permission, format!("the session token is not valid any more: {}", answer.message))
+            }
+            (_, "RequestTimeTooSkewed") => {
+                let by = answer.clock_ahead.map(|s| {
+                    let side = if s > 0 { "behind" } else { "ahead of" };
+                    format!(": this clock is {} s {side} that of the store", s.abs())
+                });
+                let message = format!("the clocks differ too much{}", by.unwrap_or_default());
+                make(ErrorKind::Config, message).hint("set this machine's clock (NTP)")
+            }
+            (301 | 307, _) | (_, "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed") => {
+                let made = make(
+                    ErrorKind::Config,
+                    match &answer.region {
+                        Some(region) => format!("the bucket \"{}\" is in the region {region}", self.bucket),
+                        None => format!("the bucket \"{}\" is in another region: {}", self.bucket, answer.message),
+                    },
+                );
+                match &answer.region {
+                    Some(region) => {
+                        made.hint(format!("add ?region={region} to the URL or set {}", self.profile.region_variable))
+                    }
+                    None => made.hint(format!("add ?region= to the URL or set {}", self.profile.region_variable)),
+                }
+            }
+            (409 | 412, _) => make(ErrorKind::AlreadyExists, "an object of that name is already there".to_owned()),
+            (_, "NoSuchUpload") => make(
+                ErrorKind::NotFound,
+                "the store does not know the upload any more: something else aborted it".to_owned(),
+            ),
+            (404, _) => make(
+                ErrorKind::NotFound,
+                format!("no such object in the bucket \"{}\" at {}", self.bucket, self.endpoint),
+            ),
+            (
+                _,
+                "BadDigest"
+                | "XAmzContentSHA256Mismatch"
+                | "XAmzContentChecksumMismatch"
+                | "InvalidDigest"
+                | "IncompleteBody"
+                | "RequestTimeout",
+            ) => {
+                let why = format!("bytes were damaged on their way to the store: {}", answer.message);
+                make(ErrorKind::Corrupt, why).transient(true)
+            }
+            (_, "QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded" | "storage_cap_exceeded") => {
+                make(ErrorKind::Io, format!("{name} has no room left: {}", answer.message))
+                    .hint("free space there, or raise the quota")
+            }
+            (401 | 403, _) => {
+                let why = if answer.message.is_empty() { String::new() } else { format!(" ({})", answer.message) };
+                let right = action.right(&self.profile);
+                make(ErrorKind::Permission, format!("{name} denies access{why}"))
+                    .hint(format!("the key needs the right {right} for this place; a wrong key can look the same"))
+            }
+            (501, _) => make(ErrorKind::Unsupported, format!("the store cannot do this: {}", answer.message)),
+            (408 | 429 | 500.., _) => {
+                let answer = Failure::Answer(answer.clone());
+                make(ErrorKind::Unavailable, format!("{answer} ({})", self.endpoint))
+            }
+            _ => make(ErrorKind::Io, Failure::Answer(answer.clone()).to_string()),
+        }
+    }
+
+    /// What is neither an answer nor the wire: credentials that could not be had, a body that could not be read.
+    fn other_error(&self, action: Action, subject: &str, error: &object_store::Error) -> Error {
+        let text = chain(error);
+        if text.contains("169.254.169.254") {
+            let (key, secret) = self.profile.variables[0];
+            return Error::new(ErrorKind::Permission, action.verb(), subject, "no credentials were found")
+                .hint(format!("set {key} and {secret}, or give this machine or pod a role"))
+                .with_source(text);
+        }
+        Error::new(ErrorKind::Io, action.verb(), subject, text)
+    }
+
+    /// The error for an answer that says nothing this product understands.
+    pub(super) fn strange_answer(&self, action: Action, subject: &str, why: impl fmt::Display) -> Error {
+        let message = format!("{} does not answer as an S3 store does: {why}", self.endpoint);
+        Error::new(ErrorKind::Unsupported, action.verb(), subject, message)
+            .hint("is this the address of the store's S3 interface, and not of its console?")
+    }
+}
+
+/// An error and its causes in one line, without repeating a cause that its parent has already printed.
+pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        next = error.source();
+    }
+    text
+}
+
+/// Whether an error of ours comes from an answer that the thing is not there.
+pub(super) fn says_missing(error: &Error) -> bool {
+    StdError::source(error).and_then(|s| s.downcast_ref::<Failure>()).is_some_and(Failure::is_missing)
+}
+
+/// The status of the answer behind an error of ours.
+pub(super) fn status(error: &Error) -> Option<u16> {
+    match StdError::source(error)?.downcast_ref::<Failure>()? {
+        Failure::Answer(answer) => Some(answer.status),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> Place {
+        Place { profile: Profile::AWS, endpoint: "https://s3.example".into(), bucket: "backups".into() }
+    }
+
+    fn answered(status: u16, code: &str) -> Error {
+        let answer = Answer { status, code: code.into(), message: "words".into(), ..Answer::default() };
+        place().error(Action::Write, "a/b", Failure::Answer(answer))
+    }
+
+    #[test]
+    fn answers_become_kinds_and_words() {
+        for (status, code, kind, text) in [
+            (404, "NoSuchBucket", ErrorKind::NotFound, "bucket \"backups\" does not exist"),
+            (404, "NoSuchKey", ErrorKind::NotFound, "no such object"),
+            (403, "SignatureDoesNotMatch", ErrorKind::Permission, "the secret key is wrong"),
+            (403, "InvalidAccessKeyId", ErrorKind::Permission, "does not know the access key"),
+            (403, "AccessDenied", ErrorKind::Permission, "denies access"),
+            (403, "RequestTimeTooSkewed", ErrorKind::Config, "clocks differ"),
+            (400, "AuthorizationHeaderMalformed", ErrorKind::Config, "another region"),
+            (412, "PreconditionFailed", ErrorKind::AlreadyExists, "already there"),
+            (503, "SlowDown", ErrorKind::Unavailable, "503 SlowDown"),
+            (507, "XMinioStorageFull", ErrorKind::Io, "no room left"),
+            (400, "XAmzContentSHA256Mismatch", ErrorKind::Corrupt, "damaged"),
+            (501, "NotImplemented", ErrorKind::Unsupported, "cannot do this"),
+            (400, "Whatever", ErrorKind::Io, "400 Whatever: words"),
+        ] {
+            let e = answered(status, code);
+            assert_eq!(e.kind(), kind, "{code}");
+            assert!(e.to_string().contains(text), "{code}: {e}");
+            let retried = matches!(kind, ErrorKind::Unavailable | ErrorKind::Corrupt);
+            assert_eq!(e.is_transient(), retried, "{code}");
+        }
+        assert!(answered(403, "AccessDenied").advice().unwrap().contains("s3:PutObject"));
+    }
+
+    #[test]
+    fn the_region_and_the_clock_are_named() {
+        let answer = Answer { status: 301, region: Some("eu-central-1".into()), ..Answer::default() };
+        let e = place().error(Action::List, "x", Failure::Answer(answer));
+        assert!(e.advice().unwrap().contains("?region=eu-central-1"));
+        let code = "RequestTimeTooSkewed".to_owned();
+        let answer = Answer { status: 403, code, clock_ahead: Some(7200), ..Answer::default() };
+        assert!(place().error(Action::List, "x", Failure::Answer(answer)).message().contains("7200 s behind"));
+    }
+}

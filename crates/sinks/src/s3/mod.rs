@@ -1,0 +1,397 @@
+//! The sink for object stores that speak S3: Amazon S3, MinIO, Backblaze B2 and others.
+//!
+//! Requests go through `object_store`; what it does not do is here: the cut of a stream into parts and their upload
+//! side by side, each tried again on its own, the note that lets a later run clean up after a killed one, a listing
+//! that any key survives, the resumption of a broken download, and errors that say what to do.
+//!
+//! Stores differ in their [`Profile`], which is data; nothing else here asks which store it is.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+use lifeboat_core::name::join_key;
+use lifeboat_core::sink::Deleted;
+use lifeboat_core::{ByteStream, Error, ErrorKind, ObjectInfo, Result, Sink};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut, S3CopyIfNotExists};
+use object_store::client::HttpClient;
+use object_store::path::Path;
+use object_store::{CopyMode, CopyOptions, GetOptions, ObjectStore, ObjectStoreExt, RetryConfig};
+use secrecy::ExposeSecret;
+
+use crate::address::BucketAddress;
+use crate::key;
+use crate::settings::{Credentials, Settings};
+use failure::{Action, Place, says_missing};
+use retry::Pacing;
+use wire::Wire;
+
+mod download;
+mod failure;
+mod list;
+mod parts;
+mod profile;
+mod retry;
+mod upload;
+mod wire;
+
+pub use parts::PartSchedule;
+pub use profile::{Profile, Rights};
+
+/// A bucket, or a prefix in one, as a sink.
+#[derive(Clone)]
+pub struct S3Sink(Arc<Store>);
+
+/// What every request needs.
+struct Store {
+    store: AmazonS3,
+    client: HttpClient,
+    place: Place,
+    pacing: Arc<Pacing>,
+    /// For messages and reports.
+    url: String,
+    /// Where the bucket's own requests go.
+    bucket_url: String,
+    region: String,
+    /// The prefix of every key, without slashes at its ends.
+    base: String,
+    schedule: PartSchedule,
+    memory: u64,
+}
+
+impl S3Sink {
+    pub(crate) fn open(address: &BucketAddress, settings: &Settings) -> Result<Self> {
+        let profile = Profile::of_scheme(&address.scheme);
+        let url = address.url();
+        let wrong = |why: String| Error::new(ErrorKind::Config, "open", &url, why);
+        let environment = &settings.environment;
+
+        let mut builder = AmazonS3Builder::new();
+        if profile.scheme == Profile::AWS.scheme {
+            for (name, value) in environment.starting_with("AWS_") {
+                if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
+                    builder = builder.with_config(key, value);
+                }
+            }
+        }
+
+        let region = settings.region.clone().or_else(|| address.region.clone());
+        let region = match region.or_else(|| environment.get(profile.region_variable)) {
+            Some(region) => region,
+            None => builder
+                .get_config_value(&AmazonS3ConfigKey::Region)
+                .or_else(|| builder.get_config_value(&AmazonS3ConfigKey::DefaultRegion))
+                .or_else(|| profile.default_region.map(str::to_owned))
+                .ok_or_else(|| {
+                    wrong("the bucket's region is not known".to_owned()).hint(format!(
+                        "add ?region=us-west-004 (the middle of the bucket's endpoint) or set {}",
+                        profile.region_variable
+                    ))
+                })?,
+        };
+        // It becomes part of a host's name.
+        if region.is_empty() || !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            return Err(wrong(format!("\"{region}\" is no region")));
+        }
+
+        let scheme = if address.tls { "https" } else { "http" };
+        let endpoint = settings.endpoint.clone().or_else(|| address.endpoint.clone()).unwrap_or_else(|| {
+            match (&address.host, profile.scheme) {
+                (Some(host), _) => format!("{scheme}://{host}"),
+                (None, "b2") => format!("https://s3.{region}.backblazeb2.com"),
+                (None, _) => builder
+                    .get_config_value(&AmazonS3ConfigKey::Endpoint)
+                    .unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com")),
+            }
+        });
+        let endpoint = endpoint.trim_end_matches('/').to_owned();
+        match url::Url::parse(&endpoint) {
+            Ok(e) if !e.username().is_empty() || e.password().is_some() => {
+                return Err(wrong("the endpoint holds credentials".to_owned()));
+            }
+            Ok(e) if e.scheme() == "https" => {}
+            Ok(e) if e.scheme() == "http" => {
+                // Plain http is a decision, not an accident; an explicit setting is one.
+                let allowed =
+                    builder.get_config_value(&AmazonS3ConfigKey::Client(object_store::ClientConfigKey::AllowHttp));
+                if settings.endpoint.is_none() && address.tls && allowed.as_deref() != Some("true") {
+                    return Err(wrong(format!("the endpoint {endpoint} is not encrypted"))
+                        .hint("add ?tls=false to the URL if that is meant"));
+                }
+            }
+            _ => {
+                return Err(wrong(format!("the endpoint \"{endpoint}\" is no URL")).hint("write https://host:port"));
+            }
+        }
+
+        let pacing = Pacing::new(settings.retry);
+        let wire = Wire::new(endpoint.clone(), profile.conditional_create, pacing.clone())
+            .map_err(|e| wrong(format!("no HTTP client: {}", failure::chain(&e))))?;
+        let credentials = match &settings.credentials {
+            Some(credentials) => Some(credentials.clone()),
+            None => credentials_of(settings, &profile)?,
+        };
+        match credentials {
+            Some(credentials) => {
+                builder = builder
+                    .with_access_key_id(credentials.access_key)
+                    .with_secret_access_key(credentials.secret_key.expose_secret());
+                if let Some(token) = &credentials.session_token {
+                    builder = builder.with_token(token.expose_secret());
+                }
+            }
+            // Only AWS has more ways: web identity, container and instance roles.
+            None if profile.scheme != Profile::AWS.scheme => {
+                let names: Vec<_> =
+                    profile.variables.iter().map(|(key, secret)| format!("{key} and {secret}")).collect();
+                return Err(wrong("no credentials are set".to_owned())
+                    .hint(format!("set {} (or <NAME>_FILE)", names.join(", or "))));
+            }
+            None => {}
+        }
+        if profile.checksums {
+            builder = builder.with_checksum_algorithm(Checksum::SHA256);
+        }
+        let (put, copy) = match profile.conditional_create {
+            true => (S3ConditionalPut::ETagMatch, Some(S3CopyIfNotExists::Header("if-none-match".into(), "*".into()))),
+            false => (S3ConditionalPut::Disabled, None),
+        };
+        builder = builder.with_conditional_put(put);
+        if let Some(copy) = copy {
+            builder = builder.with_copy_if_not_exists(copy);
+        }
+        let store = builder
+            .with_bucket_name(&address.bucket)
+            .with_region(&region)
+            .with_endpoint(&endpoint)
+            .with_virtual_hosted_style_request(false)
+            // Retries are decided in one place, by our own errors.
+            .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
+            .with_http_connector(wire.clone())
+            .build()
+            .map_err(|e| wrong(failure::chain(&e)))?;
+        Ok(Self(Arc::new(Store {
+            store,
+            client: wire.client(),
+            bucket_url: format!("{endpoint}/{}", address.bucket),
+            place: Place { profile, endpoint, bucket: address.bucket.clone() },
+            pacing,
+            url,
+            region,
+            base: address.prefix.clone(),
+            schedule: PartSchedule::new(&profile, settings.first_part),
+            memory: settings.memory,
+        })))
+    }
+
+    /// What differs at this store from others.
+    pub fn profile(&self) -> &Profile {
+        &self.0.place.profile
+    }
+}
+
+/// Credentials that the environment holds for this kind of store.
+fn credentials_of(settings: &Settings, profile: &Profile) -> Result<Option<Credentials>> {
+    let environment = &settings.environment;
+    for (key_name, secret_name) in profile.variables {
+        match (environment.get_or_file(key_name)?, environment.get_or_file(secret_name)?) {
+            (Some(key), Some(secret)) => {
+                let mut credentials = Credentials::new(key, secret);
+                if profile.scheme == Profile::AWS.scheme {
+                    credentials.session_token = environment.get_or_file("AWS_SESSION_TOKEN")?.map(Into::into);
+                }
+                return Ok(Some(credentials));
+            }
+            (None, None) => {}
+            (key, _) => {
+                let (set, missing) = if key.is_some() { (key_name, secret_name) } else { (secret_name, key_name) };
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    "use",
+                    format!("{} credentials", profile.name),
+                    format!("{set} is set, but {missing} is not"),
+                ));
+            }
+        }
+    }
+    Ok(None)
+}
+
+impl fmt::Debug for S3Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3Sink")
+            .field("url", &self.0.url)
+            .field("endpoint", &self.0.place.endpoint)
+            .field("region", &self.0.region)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// A key or prefix as messages name it.
+    fn place_of(&self, key: &str) -> String {
+        match key {
+            "" => self.url.clone(),
+            key => format!("{}/{key}", self.url),
+        }
+    }
+
+    /// The path of a key in the bucket. It is used as it stands: nothing in it is encoded.
+    fn path(&self, action: Action, key: &str) -> Result<Path> {
+        key::check(action.verb(), key)?;
+        Path::parse(join_key(&self.base, key))
+            .map_err(|e| Error::new(ErrorKind::Config, action.verb(), key, e.to_string()))
+    }
+
+    async fn head(&self, action: Action, key: &str) -> Result<ObjectInfo> {
+        let path = self.path(action, key)?;
+        let meta = self
+            .pacing
+            .run(|| async { self.store.head(&path).await.map_err(|e| self.place.store_error(action, key, e)) })
+            .await?;
+        let modified = Timestamp::new(
+            meta.last_modified.timestamp(),
+            i32::try_from(meta.last_modified.timestamp_subsec_nanos()).unwrap_or_default(),
+        );
+        Ok(ObjectInfo { key: key.to_owned(), bytes: meta.size, modified: modified.unwrap_or(Timestamp::UNIX_EPOCH) })
+    }
+
+    /// Fails when the key is taken. A key without the right to look counts as free where the store itself refuses to
+    /// overwrite.
+    async fn check_free(&self, action: Action, key: &str) -> Result<()> {
+        match self.head(action, key).await {
+            Ok(_) => {
+                Err(Error::new(ErrorKind::AlreadyExists, action.verb(), key, "an object of that name is already there"))
+            }
+            Err(error) if says_missing(&error) && error.message().starts_with("no such object") => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Permission && self.place.profile.conditional_create => {
+                tracing::debug!(%error, "cannot look whether the key is free: the store will say");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for S3Sink {
+    fn url(&self) -> String {
+        self.0.url.clone()
+    }
+
+    fn read_command(&self, key: &str) -> String {
+        let store = &self.0;
+        let object = format!("s3://{}/{}", store.place.bucket, join_key(&store.base, key));
+        let mut command = format!("aws s3 cp {} -", key::shell_word(&object));
+        if !store.place.endpoint.ends_with(".amazonaws.com") {
+            command += &format!(" --endpoint-url {}", key::shell_word(&store.place.endpoint));
+        }
+        command
+    }
+
+    async fn put(&self, key: &str, body: ByteStream) -> Result<u64> {
+        upload::put(&self.0, key, body).await
+    }
+
+    async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream> {
+        download::get(self.0.clone(), key, range).await
+    }
+
+    async fn head(&self, key: &str) -> Result<ObjectInfo> {
+        self.0.head(Action::LookUp, key).await
+    }
+
+    fn list(&self, prefix: &str) -> BoxStream<'_, Result<ObjectInfo>> {
+        self.0.clone().list(prefix.to_owned())
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<Deleted> {
+        let mut deleted = Deleted::default();
+        let mut paths = Vec::with_capacity(keys.len());
+        for key in keys {
+            match self.0.path(Action::Delete, key) {
+                Ok(path) => paths.push((key.clone(), path)),
+                Err(error) => deleted.kept.push((key.clone(), error.to_string())),
+            }
+        }
+        let store = &self.0;
+        for page in paths.chunks(store.place.profile.most_deletes) {
+            let outcomes = store
+                .pacing
+                .run(|| async {
+                    let paths: Vec<_> = page.iter().map(|(_, path)| Ok(path.clone())).collect();
+                    let outcomes: Vec<_> =
+                        store.store.delete_stream(futures::stream::iter(paths).boxed()).collect().await;
+                    let mut said = Vec::with_capacity(page.len());
+                    for outcome in outcomes {
+                        match outcome {
+                            // What the whole request met with, not one key of it.
+                            Err(error) if failure::Failure::find(&error).is_some() => {
+                                return Err(store.place.store_error(Action::Delete, &store.url, error));
+                            }
+                            outcome => said.push(outcome),
+                        }
+                    }
+                    if said.len() != page.len() {
+                        let why = match said.into_iter().find_map(Result::err) {
+                            Some(error) => return Err(store.place.store_error(Action::Delete, &store.url, error)),
+                            None => "it does not say of each key what became of it",
+                        };
+                        return Err(store.place.strange_answer(Action::Delete, &store.url, why));
+                    }
+                    Ok(said)
+                })
+                .await?;
+            for ((key, _), outcome) in page.iter().zip(outcomes) {
+                match outcome {
+                    Ok(_) => deleted.keys.push(key.clone()),
+                    Err(error) => deleted.kept.push((key.clone(), failure::chain(&error))),
+                }
+            }
+        }
+        Ok(deleted)
+    }
+
+    async fn copy_in_sink(&self, from: &str, to: &str) -> Result<()> {
+        let store = &self.0;
+        let (source, target) = (store.path(Action::Copy, from)?, store.path(Action::Copy, to)?);
+        let info = store.head(Action::Copy, from).await?;
+        let most = store.place.profile.most_copy;
+        if info.bytes > most {
+            let why = format!("it has {} bytes, and the store copies at most {most} in one request", info.bytes);
+            return Err(Error::new(ErrorKind::Unsupported, "copy", from, why));
+        }
+        store.check_free(Action::Copy, to).await?;
+        let mode = if store.place.profile.conditional_create { CopyMode::Create } else { CopyMode::Overwrite };
+        let mut tried = false;
+        store
+            .pacing
+            .run(|| {
+                let again = std::mem::replace(&mut tried, true);
+                let options = CopyOptions::new().with_mode(mode);
+                let (source, target) = (&source, &target);
+                async move {
+                    match store.store.copy_opts(source, target, options).await {
+                        Ok(()) => Ok(()),
+                        Err(error) => {
+                            let error = store.place.store_error(Action::Copy, from, error);
+                            // An attempt whose answer was lost may have done it.
+                            if again && error.kind() == ErrorKind::AlreadyExists {
+                                return Ok(());
+                            }
+                            Err(error)
+                        }
+                    }
+                }
+            })
+            .await
+    }
+
+    async fn abort_unfinished(&self, folder: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {
+        upload::abort_unfinished(&self.0, folder, before, dry_run).await
+    }
+}

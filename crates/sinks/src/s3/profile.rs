@@ -1,0 +1,125 @@
+//! What differs between stores that speak S3, as data.
+
+/// The quirks of one kind of store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// The scheme of its URLs.
+    pub scheme: &'static str,
+    /// Its name in messages.
+    pub name: &'static str,
+    /// It refuses a write with `If-None-Match: *` to a key that exists. Where it does not, two writers of one key that
+    /// start at the same moment are told apart only by looking before.
+    pub conditional_create: bool,
+    /// It checks a SHA-256 that comes with each part (`x-amz-checksum-sha256`).
+    pub checksums: bool,
+    /// A plain delete only hides the newest version, always.
+    pub delete_hides: bool,
+    /// Most parts of one upload.
+    pub most_parts: u32,
+    /// Least bytes of a part that is not the last one.
+    pub least_part: u64,
+    /// Most bytes of a part.
+    pub most_part: u64,
+    /// Most bytes of an object.
+    pub most_object: u64,
+    /// Most bytes of an object that is copied in one request.
+    pub most_copy: u64,
+    /// Most keys of one delete request.
+    pub most_deletes: usize,
+    /// Parts of one upload that are on their way side by side.
+    pub parts_in_flight: usize,
+    /// The region when none is given. `None`: it must be given.
+    pub default_region: Option<&'static str>,
+    /// Variables of the access key's id and of the secret key, in the order in which they are tried.
+    pub variables: &'static [(&'static str, &'static str)],
+    /// The variable of the region.
+    pub region_variable: &'static str,
+    /// What the store calls the rights to write, read, list and delete.
+    pub rights: Rights,
+}
+
+/// The names of rights, for messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// To write an object.
+    pub write: &'static str,
+    /// To read an object.
+    pub read: &'static str,
+    /// To list objects.
+    pub list: &'static str,
+    /// To delete an object.
+    pub delete: &'static str,
+    /// To abort an upload.
+    pub abort: &'static str,
+}
+
+const S3_RIGHTS: Rights = Rights {
+    write: "s3:PutObject",
+    read: "s3:GetObject",
+    list: "s3:ListBucket",
+    delete: "s3:DeleteObject",
+    abort: "s3:AbortMultipartUpload",
+};
+
+impl Profile {
+    /// Amazon S3, and what speaks it faithfully.
+    pub const AWS: Self = Self {
+        scheme: "s3",
+        name: "S3",
+        conditional_create: true,
+        checksums: true,
+        delete_hides: false,
+        most_parts: 10_000,
+        least_part: 5 << 20,
+        most_part: 5 << 30,
+        most_object: 5 << 40,
+        most_copy: 5 << 30,
+        most_deletes: 1000,
+        parts_in_flight: 4,
+        default_region: Some("us-east-1"),
+        variables: &[("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")],
+        region_variable: "AWS_REGION",
+        rights: S3_RIGHTS,
+    };
+
+    /// MinIO.
+    pub const MINIO: Self = Self {
+        scheme: "minio",
+        name: "MinIO",
+        variables: &[("MINIO_ACCESS_KEY", "MINIO_SECRET_KEY"), ("MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD")],
+        region_variable: "MINIO_REGION",
+        ..Self::AWS
+    };
+
+    /// Backblaze B2 through its S3 interface: no conditional writes (501), a delete hides, sizes in powers of ten.
+    pub const B2: Self = Self {
+        scheme: "b2",
+        name: "Backblaze B2",
+        conditional_create: false,
+        delete_hides: true,
+        least_part: 5_000_000,
+        most_part: 5_000_000_000,
+        most_object: 10_000_000_000_000,
+        most_copy: 5_000_000_000,
+        default_region: None,
+        variables: &[("B2_APPLICATION_KEY_ID", "B2_APPLICATION_KEY")],
+        region_variable: "B2_REGION",
+        rights: Rights {
+            write: "writeFiles",
+            read: "readFiles",
+            list: "listFiles",
+            delete: "deleteFiles",
+            abort: "writeFiles",
+        },
+        ..Self::AWS
+    };
+
+    /// The profile of a scheme.
+    pub(crate) fn of_scheme(scheme: &str) -> Self {
+        match scheme {
+            "minio" => Self::MINIO,
+            "b2" => Self::B2,
+            _ => Self::AWS,
+        }
+    }
+}

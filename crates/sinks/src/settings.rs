@@ -1,0 +1,196 @@
+//! Settings of a sink that its URL does not hold: credentials, endpoint, retries, memory.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lifeboat_core::{Error, ErrorKind, Result};
+use secrecy::SecretString;
+
+/// What [`open_with`](crate::open_with) needs beside the URL.
+///
+/// ```
+/// use lifeboat_sinks::{Credentials, Environment, Settings};
+///
+/// let settings = Settings {
+///     environment: Environment::empty(),
+///     credentials: Some(Credentials::new("writer", "not-a-real-secret")),
+///     ..Settings::default()
+/// };
+/// let sink = lifeboat_sinks::open_with("minio://127.0.0.1:9000/backups?tls=false", &settings);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where credentials and regions are looked up that are not given here. By default the process's own.
+    pub environment: Environment,
+    /// Credentials; go before those of the environment.
+    pub credentials: Option<Credentials>,
+    /// The store's endpoint, `https://host:port`; goes before what the URL and the environment say.
+    pub endpoint: Option<String>,
+    /// The bucket's region; goes before what the URL and the environment say.
+    pub region: Option<String>,
+    /// How long, and how, a failing request is tried again.
+    pub retry: Retry,
+    /// Bytes that an upload may hold in memory: the parts on their way and the one being filled. One part is
+    /// always allowed.
+    pub memory: u64,
+    /// The least size of the first parts of a multipart upload, in bytes.
+    pub first_part: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            environment: Environment::process(),
+            credentials: None,
+            endpoint: None,
+            region: None,
+            retry: Retry::default(),
+            memory: 48 << 20,
+            first_part: 8 << 20,
+        }
+    }
+}
+
+/// An access key and its secret.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// The access key's id: not a secret, but it names an account.
+    pub access_key: String,
+    /// The secret key.
+    pub secret_key: SecretString,
+    /// The session token, for temporary credentials.
+    pub session_token: Option<SecretString>,
+}
+
+impl Credentials {
+    /// Credentials without a session token.
+    pub fn new(access_key: impl Into<String>, secret_key: impl Into<SecretString>) -> Self {
+        Self { access_key: access_key.into(), secret_key: secret_key.into(), session_token: None }
+    }
+}
+
+/// How long, and how, a failing request is tried again: the pause doubles from `first` to `longest`, with jitter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// How long a request is tried again, counted from its first failure.
+    pub limit: Duration,
+    /// The same, as long as the store has not answered once: a wrong address shall not take minutes to be known.
+    pub first_contact: Duration,
+    /// The first pause.
+    pub first: Duration,
+    /// The longest pause.
+    pub longest: Duration,
+    /// A request that moves no byte for so long is broken off, and tried again.
+    pub stall: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            limit: Duration::from_secs(180),
+            first_contact: Duration::from_secs(15),
+            first: Duration::from_millis(200),
+            longest: Duration::from_secs(15),
+            stall: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Where variables are looked up: the process's environment, or a fixed set (in tests, in a program that has its own
+/// configuration).
+#[derive(Clone)]
+pub struct Environment(Option<Arc<BTreeMap<String, String>>>);
+
+impl Environment {
+    /// The process's environment, read at the time of each look-up.
+    pub fn process() -> Self {
+        Self(None)
+    }
+
+    /// No variables at all.
+    pub fn empty() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// These variables and no others.
+    pub fn fixed<K: Into<String>, V: Into<String>>(variables: impl IntoIterator<Item = (K, V)>) -> Self {
+        Self(Some(Arc::new(variables.into_iter().map(|(k, v)| (k.into(), v.into())).collect())))
+    }
+
+    /// The value of a variable; an empty one counts as not set.
+    pub fn get(&self, name: &str) -> Option<String> {
+        match &self.0 {
+            None => std::env::var(name).ok(),
+            Some(fixed) => fixed.get(name).cloned(),
+        }
+        .filter(|value| !value.is_empty())
+    }
+
+    /// Every variable whose name starts with `prefix`.
+    #[cfg(feature = "s3")]
+    pub(crate) fn starting_with(&self, prefix: &str) -> Vec<(String, String)> {
+        match &self.0 {
+            None => std::env::vars_os()
+                .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+                .filter(|(k, _)| k.starts_with(prefix))
+                .collect(),
+            Some(fixed) => {
+                fixed.iter().filter(|(k, _)| k.starts_with(prefix)).map(|(k, v)| (k.clone(), v.clone())).collect()
+            }
+        }
+    }
+
+    /// The value of a variable, or the content of the file that `<name>_FILE` names, without white space at its end.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when that file cannot be read.
+    pub fn get_or_file(&self, name: &str) -> Result<Option<String>> {
+        if let Some(value) = self.get(name) {
+            return Ok(Some(value));
+        }
+        let Some(path) = self.get(&format!("{name}_FILE")) else { return Ok(None) };
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            Error::new(ErrorKind::Config, "read", format!("{name}_FILE ({path})"), error.to_string())
+        })?;
+        Ok(Some(text.trim_end().to_owned()).filter(|value| !value.is_empty()))
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            None => f.write_str("Environment(process)"),
+            Some(fixed) => f.debug_tuple("Environment").field(&fixed.keys()).finish(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_comes_from_a_file_when_only_its_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        std::fs::write(&file, "s3cr3t\n").unwrap();
+        let env =
+            Environment::fixed([("A_FILE", file.to_str().unwrap()), ("B", "b"), ("C", ""), ("D_FILE", "/nowhere")]);
+        assert_eq!(env.get_or_file("A").unwrap().as_deref(), Some("s3cr3t"));
+        assert_eq!(env.get_or_file("B").unwrap().as_deref(), Some("b"));
+        assert_eq!(env.get_or_file("C").unwrap(), None);
+        assert_eq!(env.get_or_file("D").unwrap_err().kind(), ErrorKind::Config);
+    }
+
+    #[test]
+    fn no_secret_is_in_debug_output() {
+        let settings = Settings {
+            credentials: Some(Credentials::new("me", "hunter2")),
+            environment: Environment::fixed([("AWS_SECRET_ACCESS_KEY", "hunter2")]),
+            ..Settings::default()
+        };
+        assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,194 @@
+//! The `file://` sink keeps the promises of a sink, and what it promises beyond them.
+#![cfg(feature = "file")]
+#![allow(clippy::unwrap_used)]
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use lifeboat_core::stream::once;
+use lifeboat_core::{ErrorKind, Sink};
+use lifeboat_testkit::conformance::sink as conformance;
+use lifeboat_testkit::content::{failing_stream, stream_of};
+
+fn sink_in(folder: &Path) -> Arc<dyn Sink> {
+    lifeboat_sinks::open(&format!("file://{}", folder.display())).unwrap()
+}
+
+fn files_below(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        found.push(path.display().to_string());
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(files_below(&path));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn local_sink_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    conformance::all(&*sink_in(&folder.path().join("a b/backups"))).await;
+}
+
+#[tokio::test]
+async fn local_sink_conforms_on_one_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    conformance::all(&*sink_in(folder.path())).await;
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_there_is_an_error_until_something_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("not/yet");
+    let sink = sink_in(&root);
+    let errors = [
+        sink.list("").try_collect::<Vec<_>>().await.unwrap_err(),
+        sink.get("a", None).await.err().unwrap(),
+        sink.head("a").await.unwrap_err(),
+        sink.delete(&["a".to_owned()]).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.to_string().contains(root.to_str().unwrap()), "{error}");
+        assert!(error.advice().unwrap().contains("file:// URL"));
+    }
+    sink.put("a", once("x")).await.unwrap();
+    assert_eq!(conformance::keys(&*sink, "").await, ["a"]);
+}
+
+#[tokio::test]
+async fn files_are_for_their_owner_only_and_nothing_else_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = sink_in(&folder.path().join("root"));
+    sink.put("pg/a.dump", stream_of(1, 5 << 20)).await.unwrap();
+    sink.put("pg/b.dump", failing_stream(1, 5 << 20)).await.unwrap_err();
+    let at = |path: &str| folder.path().join("root").join(path);
+    let mode = |path: &str| std::fs::metadata(at(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(""), mode("pg"), mode("pg/a.dump")), (0o700, 0o700, 0o600));
+    assert_eq!(files_below(&at("")), [at("pg").display().to_string(), at("pg/a.dump").display().to_string()]);
+}
+
+#[tokio::test]
+async fn symbolic_links_below_the_root_are_not_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (outside, root) = (folder.path().join("outside"), folder.path().join("root"));
+    std::fs::create_dir_all(&outside).unwrap();
+    std::fs::create_dir_all(&root).unwrap();
+    std::fs::write(outside.join("secret"), "s").unwrap();
+    symlink(&outside, root.join("link")).unwrap();
+    symlink(outside.join("secret"), root.join("file")).unwrap();
+    let sink = sink_in(&root);
+    assert_eq!(conformance::keys(&*sink, "").await, [""; 0]);
+    assert_eq!(conformance::keys(&*sink, "link/").await, [""; 0]);
+    for key in ["link/secret", "file"] {
+        assert_eq!(sink.get(key, None).await.err().unwrap().kind(), ErrorKind::Refused);
+        assert_eq!(sink.delete(&[key.to_owned()]).await.unwrap().kept.len(), 1);
+    }
+    assert_eq!(sink.put("link/new", once("x")).await.unwrap_err().kind(), ErrorKind::Refused);
+    assert_eq!(files_below(&outside).len(), 1);
+    // The root itself may be one.
+    symlink(&root, folder.path().join("root-link")).unwrap();
+    let linked = sink_in(&folder.path().join("root-link"));
+    linked.put("a", once("x")).await.unwrap();
+    assert_eq!(conformance::keys(&*linked, "").await, ["a"]);
+}
+
+#[tokio::test]
+async fn what_a_killed_writer_left_is_found_and_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = sink_in(folder.path());
+    let uploads = folder.path().join("pg/_lifeboat/uploads");
+    std::fs::create_dir_all(&uploads).unwrap();
+    let stamp = lifeboat_core::name::format_stamp(jiff::Timestamp::now());
+    std::fs::write(uploads.join(format!("a.dump.zst.{stamp}-0011223344556677.partial")), "half").unwrap();
+    let foreign = uploads.join("film.partial");
+    std::fs::write(&foreign, "not ours").unwrap();
+    assert_eq!(conformance::keys(&*sink, "pg/_lifeboat/").await, [""; 0], "a partial file is no object");
+    conformance::cleans_up_after_a_killed_writer(&*sink, "pg").await;
+    assert!(foreign.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cleaning_up_leaves_a_running_upload_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = sink_in(folder.path());
+    let (send, mut chunks) = tokio::sync::mpsc::channel(1);
+    let body = futures::stream::poll_fn(move |cx| chunks.poll_recv(cx));
+    let writer = sink.clone();
+    let put = tokio::spawn(async move { writer.put("pg/a", Box::pin(body)).await });
+    send.send(Ok("first".into())).await.unwrap();
+    while files_below(folder.path()).len() < 4 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let later = jiff::Timestamp::now() + Duration::from_secs(60);
+    assert_eq!(sink.abort_unfinished("pg", later, false).await.unwrap(), [""; 0]);
+    drop(send);
+    assert_eq!(put.await.unwrap().unwrap(), 5);
+}
+
+#[tokio::test]
+async fn the_command_that_reads_an_object_works_in_a_shell() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = sink_in(&folder.path().join("it's $HOME"));
+    sink.put("a b/c", once("content")).await.unwrap();
+    let output = Command::new("sh").arg("-c").arg(sink.read_command("a b/c")).output().unwrap();
+    assert_eq!(output.stdout, b"content");
+}
+
+/// Runs [`write_until_it_fails`] in a process of its own, under a shell script that prepares its world.
+fn in_another_world(script: &str, folder: &Path, expected: &str) -> std::process::Output {
+    Command::new("sh")
+        .args(["-c", script, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "write_until_it_fails", "--include-ignored", "--nocapture"])
+        .env("LIFEBOAT_TEST_FOLDER", folder)
+        .env("LIFEBOAT_TEST_EXPECTED", expected)
+        .output()
+        .unwrap()
+}
+
+#[tokio::test]
+#[ignore = "run by the tests below, each in a process with another limit"]
+async fn write_until_it_fails() {
+    let Some(folder) = std::env::var_os("LIFEBOAT_TEST_FOLDER") else { return };
+    let expected = std::env::var("LIFEBOAT_TEST_EXPECTED").unwrap();
+    let folder = Path::new(&folder);
+    let sink = sink_in(folder);
+    sink.put("small", once("fits")).await.unwrap();
+    let error = sink.put("pg/large", stream_of(1, 64 << 20)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert!(error.message().contains(&expected), "{error}");
+    assert!(error.to_string().contains("pg/large"), "{error}");
+    assert!(error.advice().is_some());
+    assert_eq!(conformance::keys(&*sink, "").await, ["small"]);
+    assert_eq!(files_below(folder).len(), 2, "{:?}", files_below(folder));
+}
+
+#[test]
+fn a_full_disk_is_said_to_be_full_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    // In a mount namespace of its own: as root, or as a user where user namespaces are allowed.
+    let script = r#"mount -t tmpfs -o size=8m tmpfs "$LIFEBOAT_TEST_FOLDER" && exec "$@""#;
+    let quoted = format!("exec unshare --mount --map-root-user sh -c '{script}' sh \"$@\"");
+    let output = in_another_world(&quoted, folder.path(), "No space left on device");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "it needs root, or a system that allows user namespaces, to mount a small tmpfs:\n{text}"
+    );
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_named_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = in_another_world("trap '' XFSZ; ulimit -f 8192; exec \"$@\"", folder.path(), "File too large");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}

@@ -1,0 +1,17 @@
+//! What Lifeboat's tests share: conformance suites, faults on purpose, sinks and servers of a test's own.
+//!
+//! - [`conformance`]: what every implementation of a trait promises, as tests that each implementation runs.
+//! - [`chaos`]: a sink that fails on purpose; [`memory`]: a sink that needs nothing.
+//! - [`minio`]: the MinIO of the tests, or one that a test may kill.
+//! - [`postgres`]: a database of a test's own, or a server that it may stop.
+//! - [`content`]: bytes, streams and names.
+//!
+//! Functions here panic instead of returning errors: they are used in tests only.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+
+pub mod chaos;
+pub mod conformance;
+pub mod content;
+pub mod memory;
+pub mod minio;
+pub mod postgres;

@@ -1,0 +1,29 @@
+//! Lifeboat backs up what a small platform team cannot lose to object storage that it does not trust, and **proves** by
+//! restoring that each backup is good.
+//!
+//! This crate is the facade: it re-exports [`core`](lifeboat_core), the backends and the sinks by feature, so that a
+//! program needs one dependency.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `postgres` | `lifeboat::postgres`: source, target and verifier for PostgreSQL |
+//! | `file` | `file://` sinks |
+//! | `s3` | `s3://`, `minio://` and `b2://` sinks |
+//! | `age` | `lifeboat::Age` |
+//! | `openssl` | `lifeboat::OpenSsl` |
+//!
+//! All are on by default; with none of them the traits, the pipeline and the catalog remain.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub use lifeboat_core::*;
+
+#[cfg(feature = "age")]
+pub use lifeboat_core::encryptor::Age;
+#[cfg(feature = "openssl")]
+pub use lifeboat_core::encryptor::OpenSsl;
+
+#[cfg(feature = "postgres")]
+pub use lifeboat_backends::postgres;
+
+#[cfg(any(feature = "file", feature = "s3"))]
+pub use lifeboat_sinks as sinks;

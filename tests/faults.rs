@@ -1,0 +1,281 @@
+//! Things that go wrong: each ends with an error that names the cause, and with nothing that looks like a backup.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod harness;
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::{Desk, ends_within, wait_for};
+use lifeboat_testkit::content::fresh_name;
+use lifeboat_testkit::minio::Minio;
+use lifeboat_testkit::postgres::{Database, Server, psql};
+
+const ROWS: &str = "CREATE TABLE t AS SELECT i AS id, repeat(md5(i::text), 10) AS x FROM generate_series(1, 20000) i";
+
+/// A pg_dump that writes a megabyte, says so, and goes on when it is told.
+const HALTING: &str = "
+$REAL \"$@\" | { head -c 1000000; touch halted; while [ ! -e go ]; do sleep 0.02; done; cat; }
+exit ${PIPESTATUS[0]}";
+
+fn nothing_is_listed(desk: &Desk) {
+    assert!(desk.list().is_empty(), "{:?}", desk.list());
+}
+
+fn nothing_is_left(desk: &Desk) {
+    let sink = desk.sink();
+    desk.run("lifeboat-postgres", &["prune", "--dataset", "shop", "--to", &sink, "--orphans", "--orphan-age", "0s"]).good();
+    assert_eq!(desk.stored(), Vec::<String>::new());
+}
+
+fn start(desk: &Desk, url: &str, to: &str) -> Child {
+    desk.command("lifeboat-postgres")
+        .env("LIFEBOAT_FROM", url)
+        .args(["backup", "--dataset", "shop", "--to", to, "--encrypt", &desk.encrypt()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn stderr(child: Child) -> String {
+    String::from_utf8_lossy(&child.wait_with_output().unwrap().stderr).into_owned()
+}
+
+/// The children of a process, of any generation, whose program's name contains `name`.
+fn descendants(of: u32, name: &str) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        let Some((head, tail)) = stat.rsplit_once(')') else { continue };
+        if tail.split_whitespace().nth(1).and_then(|p| p.parse::<u32>().ok()) == Some(of) {
+            if head.contains(name) {
+                found.push(pid);
+            }
+            found.extend(descendants(pid, name));
+        }
+    }
+    found
+}
+
+fn signal(pid: u32, name: &str) {
+    assert!(std::process::Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn pg_dump_that_fails_after_it_has_closed_its_output_leaves_nothing() {
+    let (live, mut desk) = (Database::fresh(), Desk::new());
+    live.run(ROWS);
+    desk.shadow("pg_dump", "$REAL \"$@\"\nexec >&-\nsleep 0.3\necho 'pg_dump: error: the last word' >&2\nexit 3");
+    desk.backup(&live.url).ended(1).says("status 3").says("the last word");
+    nothing_is_listed(&desk);
+    assert_eq!(desk.stored(), Vec::<String>::new());
+}
+
+#[test]
+fn pg_dump_that_is_killed_in_the_middle_leaves_nothing() {
+    let (live, mut desk) = (Database::fresh(), Desk::new());
+    live.run(ROWS);
+    desk.shadow("pg_dump", "$REAL \"$@\" | head -c 1000000\nkill -9 $$");
+    desk.backup(&live.url).ended(1).says("pg_dump was killed");
+    nothing_is_listed(&desk);
+    assert_eq!(desk.stored(), Vec::<String>::new());
+}
+
+#[test]
+fn an_archive_that_lacks_a_block_is_not_taken_for_whole_though_pg_dump_ends_with_0() {
+    let (live, mut desk) = (Database::fresh(), Desk::new());
+    live.run("CREATE TABLE a AS SELECT 1 AS x; CREATE TABLE b AS SELECT 2 AS x");
+    // The last block of this archive is b's: 1 byte type, 5 of the number, 2 chunks of 5 + length, and the closing 5.
+    desk.shadow("pg_dump", "$REAL \"$@\" > whole\nsize=$(stat -c %s whole)\nhead -c $((size - 28)) whole\nexit 0");
+    desk.backup(&live.url).ended(1);
+    nothing_is_listed(&desk);
+    assert_eq!(desk.stored(), Vec::<String>::new());
+}
+
+#[test]
+fn a_server_that_stops_in_the_middle_leaves_nothing() {
+    let mut server = Server::start();
+    let mut desk = Desk::new();
+    psql(&server.url, ROWS);
+    psql(&server.url, "CREATE TABLE u AS SELECT * FROM t, generate_series(1, 20)");
+    desk.shadow("pg_dump", HALTING);
+    let mut backup = start(&desk, &server.url, &desk.sink());
+    wait_for("the middle of the dump", || desk.path("halted").exists());
+    server.kill();
+    std::fs::write(desk.path("go"), "").unwrap();
+    assert_eq!(ends_within(&mut backup, Duration::from_secs(30)), Some(1));
+    let said = stderr(backup);
+    assert!(said.contains("server closed the connection") || said.contains("terminat"), "{said}");
+    nothing_is_listed(&desk);
+    assert_eq!(desk.stored(), Vec::<String>::new());
+}
+
+#[test]
+fn ctrl_c_and_sigterm_end_it_within_five_seconds_and_leave_nothing() {
+    for name in ["-INT", "-TERM"] {
+        let (live, mut desk) = (Database::fresh(), Desk::new());
+        live.run(ROWS);
+        desk.shadow("pg_dump", HALTING);
+        let mut backup = start(&desk, &live.url, &desk.sink());
+        wait_for("the middle of the dump", || desk.path("halted").exists());
+        let dumps = descendants(backup.id(), "pg_dump");
+        assert!(!dumps.is_empty());
+        signal(backup.id(), name);
+        let begun = Instant::now();
+        assert_eq!(ends_within(&mut backup, Duration::from_secs(5)), Some(1), "{name}");
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(stderr(backup).contains("cancelled"));
+        nothing_is_listed(&desk);
+        assert_eq!(desk.stored(), Vec::<String>::new());
+        // The script's own children wait for `go`.
+        std::fs::write(desk.path("go"), "").unwrap();
+    }
+}
+
+#[test]
+fn a_full_disk_is_named_and_leaves_nothing() {
+    let (live, desk) = (Database::fresh(), Desk::new());
+    live.run("CREATE TABLE t AS SELECT md5(i::text) || md5((-i)::text) AS x FROM generate_series(1, 100000) i");
+    // A file system of one megabyte, in a mount namespace of its own: as root, or as a user that maps itself to root.
+    let line = format!(
+        "mount -t tmpfs -o size=1m tmpfs sink && {{ {} backup --dataset shop --to {} --encrypt {}; code=$?; find sink -type f; exit $code; }}",
+        env!("CARGO_BIN_EXE_lifeboat-postgres"),
+        desk.sink(),
+        desk.encrypt()
+    );
+    let output = desk
+        .command("unshare")
+        .args(["--map-root-user", "--mount", "bash", "-c", &line])
+        .env("LIFEBOAT_FROM", &live.url)
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{out}{err}");
+    assert!(err.contains("No space left on device") && err.contains("sink"), "{err}");
+    assert!(!out.contains("shop-"), "{out}");
+}
+
+#[test]
+fn kill_9_at_any_moment_leaves_nothing_that_does_not_verify() {
+    let (live, desk) = (Database::fresh(), Desk::new());
+    live.run("CREATE TABLE t AS SELECT i AS id, md5(i::text) AS x FROM generate_series(1, 60000) i");
+    let sink = desk.sink();
+    let begun = Instant::now();
+    desk.backup(&live.url).good();
+    let whole = begun.elapsed();
+    let mut verified: Vec<String> = Vec::new();
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let mut random = lifeboat_testkit::content::Random::new(seed);
+    let mut killed = 0;
+    for _ in 0..50 {
+        let mut backup = start(&desk, &live.url, &sink);
+        std::thread::sleep(Duration::from_micros(random.below(whole.as_micros() as u64 + 1)));
+        let alive = backup.try_wait().unwrap().is_none();
+        killed += u32::from(alive);
+        backup.kill().unwrap();
+        backup.wait().unwrap();
+        for artifact in desk.list() {
+            let key = artifact["key"].as_str().unwrap().to_owned();
+            assert_eq!(artifact["kind"], "managed", "{artifact}");
+            if !verified.contains(&key) {
+                let arguments = ["verify", "--dataset", "shop", "--to", &sink, "--identity", &desk.key(), "--level", "structure", "--at", &key];
+                desk.run("lifeboat-postgres", &arguments).good();
+                verified.push(key);
+            }
+        }
+    }
+    assert!(killed > 20, "only {killed} runs were still going on when they were killed");
+    desk.run("lifeboat-postgres", &["prune", "--dataset", "shop", "--to", &sink, "--orphans", "--orphan-age", "0s"]).good();
+    for file in desk.stored() {
+        assert!(verified.iter().any(|key| file.starts_with(key)), "{file} was left behind");
+    }
+    // pg_dump of a killed run has nobody to write to, and goes.
+    wait_for("the end of every pg_dump", || {
+        live.run("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'lifeboat' AND pid <> pg_backend_pid()").trim() == "0"
+    });
+}
+
+#[test]
+fn kill_9_of_a_restore_test_leaves_no_server_and_no_folder() {
+    let (live, mut desk) = (Database::fresh(), Desk::new());
+    live.run(ROWS);
+    desk.backup(&live.url).good();
+    desk.shadow("pg_restore", "touch halted; while [ ! -e go ]; do sleep 0.02; done; exec $REAL \"$@\"");
+    let mut verify = desk
+        .command("lifeboat-postgres")
+        .args(["verify", "--dataset", "shop", "--to", &desk.sink(), "--identity", &desk.key()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the restore", || desk.path("halted").exists());
+    let servers = descendants(verify.id(), "postgres");
+    assert!(!servers.is_empty());
+    verify.kill().unwrap();
+    verify.wait().unwrap();
+    wait_for("the scratch server's end", || servers.iter().all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()));
+    std::fs::write(desk.path("go"), "").unwrap();
+    wait_for("the scratch folder's end", || {
+        std::fs::read_dir(desk.path("tmp")).unwrap().flatten().all(|e| !e.file_type().unwrap().is_dir())
+    });
+}
+
+fn minio_desk(minio: &Minio, bucket: &str) -> (Desk, String) {
+    let mut desk = Desk::new();
+    desk.set("MINIO_ACCESS_KEY", minio.user()).set("MINIO_SECRET_KEY", minio.password());
+    (desk, minio.sink_url(bucket))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn minio_backup_verify_restore_prune() {
+    let minio = Minio::shared();
+    let bucket = minio.fresh_bucket().await;
+    let (desk, sink) = minio_desk(&minio, &bucket);
+    let (live, restored) = (Database::fresh(), Database::reserved());
+    live.run("CREATE TABLE t AS SELECT i AS id, repeat(md5(i::text) || md5((i * 7)::text), 4) AS x FROM generate_series(1, 120000) i");
+    let (encrypt, key) = (desk.encrypt(), desk.key());
+    desk.postgres(&live.url, &["backup", "--dataset", "shop", "--to", &sink, "--encrypt", &encrypt]).good();
+    desk.run("lifeboat-postgres", &["verify", "--dataset", "shop", "--to", &sink, "--identity", &key]).good();
+    desk.run("lifeboat-postgres", &["restore", "--dataset", "shop", "--to", &sink, "--identity", &key, "--into", &restored.url]).good();
+    assert_eq!(live.schema(), restored.schema());
+    desk.postgres(&live.url, &["backup", "--dataset", "shop", "--to", &sink, "--encrypt", &encrypt]).good();
+    desk.run("lifeboat-postgres", &["verify", "--dataset", "shop", "--to", &sink, "--identity", &key, "--level", "structure"]).good();
+    desk.run("lifeboat-postgres", &["prune", "--dataset", "shop", "--to", &sink, "--keep", "last=1"]).good();
+    let left = desk.run("lifeboat-postgres", &["list", "--to", &sink, "--json"]).good().json();
+    assert_eq!(left.as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn minio_killed_in_the_middle_leaves_nothing_after_prune() {
+    let mut minio = Minio::start().await;
+    let bucket = minio.fresh_bucket().await;
+    let (mut desk, sink) = minio_desk(&minio, &bucket);
+    let live = Database::fresh();
+    // Text that does not compress: several parts are on their way when it happens.
+    live.run("CREATE TABLE t AS SELECT i AS id, encode(sha512(i::text::bytea), 'base64') || encode(sha512((i * 3)::text::bytea), 'base64') AS x FROM generate_series(1, 250000) i");
+    desk.shadow("pg_dump", "$REAL \"$@\" | { head -c 30000000; touch halted; while [ ! -e go ]; do sleep 0.02; done; cat; }\nexit ${PIPESTATUS[0]}");
+    desk.set("LIFEBOAT_RETRY_SECONDS", "3");
+    let mut backup = start(&desk, &live.url, &sink);
+    wait_for("the middle of the dump", || desk.path("halted").exists());
+    minio.kill();
+    std::fs::write(desk.path("go"), "").unwrap();
+    assert_eq!(ends_within(&mut backup, Duration::from_secs(90)), Some(1));
+    let said = stderr(backup);
+    assert!(said.contains(minio.host()), "{said}");
+    minio.restart().await;
+    let run = desk.run("lifeboat-postgres", &["list", "--to", &sink, "--json"]);
+    assert!(run.code == Some(3) || run.json().as_array().unwrap().is_empty(), "{}", run.stdout);
+    desk.run("lifeboat-postgres", &["prune", "--dataset", "shop", "--to", &sink, "--orphans", "--orphan-age", "0s"]).good();
+    let opened = lifeboat::sinks::open_with(
+        &sink,
+        &lifeboat::sinks::Settings::default().access_key(minio.user()).secret_key(minio.password().to_owned().into()),
+    )
+    .unwrap();
+    let mut objects = opened.list("_lifeboat/");
+    assert!(futures::StreamExt::next(&mut objects).await.is_none(), "a note was left behind");
+    let _ = fresh_name("unused");
+}

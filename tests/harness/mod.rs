@@ -1,0 +1,228 @@
+//! What the whole-system tests share: a folder with a sink and a key, and the binaries run in it.
+#![allow(dead_code, clippy::unwrap_used, missing_docs)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use lifeboat::Age;
+use lifeboat_testkit::postgres::programs;
+use secrecy::ExposeSecret;
+use serde_json::Value;
+
+/// The database of the demo: a shop, and everything that is easy to get wrong.
+pub const SHOP: &str = include_str!("../../xtask/src/demo/shop.sql");
+
+/// What the demo's database leaves out: extensions, row security, rights.
+pub const MORE: &str = "
+CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE EXTENSION pg_trgm; CREATE EXTENSION \"uuid-ossp\";
+CREATE SCHEMA more;
+CREATE TABLE more.extended (id int PRIMARY KEY, h hstore, c citext, u uuid DEFAULT uuid_generate_v4());
+INSERT INTO more.extended SELECT i, hstore(i::text, NULL) || 'a=>\"b\\\\\"c\"', 'MiXed ' || i FROM generate_series(1, 100) i;
+CREATE INDEX ON more.extended USING gin (c gin_trgm_ops);
+CREATE TABLE more.tenants (tenant text, secret text);
+INSERT INTO more.tenants VALUES ('a', 'x'), ('b', 'y');
+ALTER TABLE more.tenants ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON more.tenants TO PUBLIC USING (tenant = current_user);
+CREATE RULE quiet AS ON INSERT TO more.tenants WHERE NEW.tenant = 'nobody' DO INSTEAD NOTHING;
+CREATE FUNCTION more.total(VARIADIC numeric[]) RETURNS numeric LANGUAGE sql AS $$ SELECT sum(x) FROM unnest($1) x $$;
+CREATE AGGREGATE more.joined(text) (SFUNC = textcat, STYPE = text, INITCOND = '');
+CREATE STATISTICS more.s ON id, c FROM more.extended;
+COMMENT ON TABLE more.extended IS 'it''s \"quoted\"';
+";
+
+/// A folder of a test's own, with a sink and an age key in it.
+pub struct Desk {
+    pub folder: tempfile::TempDir,
+    pub recipient: String,
+    environment: Vec<(String, String)>,
+}
+
+/// How a program ended, and what it said.
+pub struct Run {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    /// It ended with 0.
+    #[track_caller]
+    pub fn good(self) -> Self {
+        self.ended(0)
+    }
+
+    #[track_caller]
+    pub fn ended(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Both outputs together hold this.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(
+            self.stdout.contains(text) || self.stderr.contains(text),
+            "\"{text}\" is not said\nstdout:\n{}\nstderr:\n{}",
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}\nstdout:\n{}\nstderr:\n{}", self.stdout, self.stderr))
+    }
+}
+
+impl Desk {
+    pub fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("lifeboat-test-").tempdir().unwrap();
+        let (secret, recipient) = Age::generate();
+        std::fs::write(folder.path().join("key.txt"), secret.expose_secret()).unwrap();
+        std::fs::create_dir(folder.path().join("sink")).unwrap();
+        std::fs::create_dir(folder.path().join("tmp")).unwrap();
+        // The scratch server of a root process is another user.
+        for open in [folder.path().to_path_buf(), folder.path().join("tmp")] {
+            std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        Self { folder, recipient, environment: Vec::new() }
+    }
+
+    /// Sets a variable for every program that is run from now on.
+    pub fn set(&mut self, name: &str, value: impl Into<String>) -> &mut Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn sink(&self) -> String {
+        format!("file://{}", self.path("sink").display())
+    }
+
+    /// `age:<recipient>`, for `--encrypt`.
+    pub fn encrypt(&self) -> String {
+        format!("age:{}", self.recipient)
+    }
+
+    pub fn key(&self) -> String {
+        self.path("key.txt").display().to_string()
+    }
+
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(match program {
+            "lifeboat" => env!("CARGO_BIN_EXE_lifeboat"),
+            "lifeboat-postgres" => env!("CARGO_BIN_EXE_lifeboat-postgres"),
+            other => other,
+        });
+        command.current_dir(self.folder.path()).env("NO_COLOR", "1").env("TMPDIR", self.path("tmp")).env("RUST_BACKTRACE", "0");
+        command.envs(self.environment.iter().map(|(n, v)| (n, v)));
+        command
+    }
+
+    pub fn run(&self, program: &str, arguments: &[&str]) -> Run {
+        let output = self.command(program).args(arguments).stdin(Stdio::null()).output().unwrap();
+        Run {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// `lifeboat-postgres` with a database in `LIFEBOAT_FROM`.
+    pub fn postgres(&self, from: &str, arguments: &[&str]) -> Run {
+        let output = self.command("lifeboat-postgres").env("LIFEBOAT_FROM", from).args(arguments).stdin(Stdio::null()).output().unwrap();
+        Run {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Backs a database up as the dataset `shop`, encrypted, into the folder.
+    pub fn backup(&self, from: &str) -> Run {
+        self.postgres(from, &["backup", "--dataset", "shop", "--to", &self.sink(), "--encrypt", &self.encrypt()])
+    }
+
+    pub fn verify(&self, level: &str) -> Run {
+        let sink = self.sink();
+        self.run("lifeboat-postgres", &["verify", "--dataset", "shop", "--to", &sink, "--identity", &self.key(), "--level", level])
+    }
+
+    pub fn list(&self) -> Vec<Value> {
+        let run = self.run("lifeboat-postgres", &["list", "--to", &self.sink(), "--json"]);
+        // 3 says that there is nothing.
+        assert!(matches!(run.code, Some(0 | 3)), "{}", run.stderr);
+        if run.stdout.trim().is_empty() { Vec::new() } else { run.json().as_array().unwrap().clone() }
+    }
+
+    /// Every file in the sink, relative to it.
+    pub fn stored(&self) -> Vec<String> {
+        files(&self.path("sink"))
+    }
+
+    /// A folder of programs that shadows PostgreSQL's: the script `body` runs as `name`, with the real program in `$REAL`;
+    /// everything else is the real one. It is preferred from now on.
+    pub fn shadow(&mut self, name: &str, body: &str) {
+        let folder = self.path("shadow");
+        let real = programs();
+        std::fs::create_dir_all(&folder).unwrap();
+        for entry in std::fs::read_dir(&real).unwrap().flatten() {
+            let link = folder.join(entry.file_name());
+            if !link.exists() {
+                std::os::unix::fs::symlink(entry.path(), link).unwrap();
+            }
+        }
+        let script = folder.join(name);
+        std::fs::remove_file(&script).unwrap();
+        let real = real.join(name);
+        let text = format!("#!/bin/bash\nREAL={}\nif [ \"$1\" = --version ]; then exec $REAL --version; fi\n{body}\n", real.display());
+        std::fs::write(&script, text).unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        self.set("LIFEBOAT_PG_BIN", folder.display().to_string());
+    }
+}
+
+pub fn files(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).unwrap().flatten() {
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            } else {
+                found.push(entry.path().strip_prefix(folder).unwrap().display().to_string());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Waits for something that another process does.
+#[track_caller]
+pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what} has not come about");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits for a child's end, for at most this long.
+#[track_caller]
+pub fn ends_within(child: &mut Child, limit: Duration) -> Option<i32> {
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        assert!(begun.elapsed() < limit, "it has not ended within {limit:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

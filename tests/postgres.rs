@@ -1,0 +1,218 @@
+//! A real database, from the live server to the sink and back, through the binaries.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod harness;
+
+use harness::{Desk, MORE, SHOP};
+use lifeboat_testkit::postgres::Database;
+
+#[test]
+fn every_awkward_thing_comes_back_and_is_proven() {
+    let (live, desk) = (Database::fresh(), Desk::new());
+    live.run(SHOP);
+    live.run(MORE);
+    desk.backup(&live.url).good();
+    let report = desk.verify("restore").good().says("PASS");
+    assert!(report.stdout.contains("content"), "{}", report.stdout);
+    let restored = Database::reserved();
+    let into = [
+        "restore", "--dataset", "shop", "--to", &desk.sink(), "--identity", &desk.key(), "--into", &restored.url,
+    ];
+    desk.run("lifeboat-postgres", &into).good();
+    assert_eq!(live.schema(), restored.schema());
+    let odd = "SELECT md5(string_agg(t::text, E'\\n' ORDER BY id)) FROM \"Odd Things\".\"Every \"\"type\"\"\" t";
+    assert_eq!(live.run(odd), restored.run(odd));
+    let large = "SELECT oid, md5(lo_get(oid)) FROM pg_largeobject_metadata ORDER BY 1";
+    assert_eq!(live.run(large), restored.run(large));
+    assert_eq!(live.run("SELECT nextval('invoice_number')"), restored.run("SELECT nextval('invoice_number')"));
+    // It knows what it has proven.
+    let listed = desk.list();
+    assert_eq!(listed[0]["verified_level"], "restore");
+    assert_eq!(listed[0]["kind"], "managed");
+    // No scratch server, no scratch folder stays behind.
+    assert_eq!(harness::files(&desk.path("tmp")), Vec::<String>::new());
+}
+
+#[test]
+fn three_hundred_megabytes_pass_the_restore_test() {
+    let (live, desk) = (Database::fresh(), Desk::new());
+    live.run(
+        "CREATE TABLE big AS SELECT i AS id, repeat(md5(i::text), 8) AS text, i * 1.5 AS number FROM generate_series(1, 1150000) i",
+    );
+    let backup = desk.backup(&live.url).good();
+    assert!(backup.stdout.contains("1150000") || backup.stderr.contains("1150000") || backup.stdout.contains("1,150,000"), "{}", backup.stdout);
+    desk.verify("restore").good().says("1150000");
+}
+
+#[test]
+fn a_database_without_a_single_table_is_backed_up_and_proven() {
+    let (live, desk) = (Database::fresh(), Desk::new());
+    desk.backup(&live.url).good();
+    desk.verify("restore").good();
+}
+
+/// Restores run for real; between the restore and the comparison, somebody alters the scratch copy.
+fn tampered(sql: &str) -> harness::Run {
+    let (live, mut desk) = (Database::fresh(), Desk::new());
+    live.run("CREATE TABLE public.orders (id int, who text, what text); INSERT INTO orders SELECT i, 'who' || i, 'what' || i FROM generate_series(1, 1000) i; CREATE TABLE other AS SELECT 1 AS a; CREATE SEQUENCE counter; SELECT nextval('counter'); SELECT lo_from_bytea(77, 'abc')");
+    desk.backup(&live.url).good();
+    desk.verify("restore").good();
+    desk.shadow("pg_restore", &format!("$REAL \"$@\" || exit $?\npsql -X -q -v ON_ERROR_STOP=1 -c \"{sql}\" >/dev/null"));
+    desk.verify("restore")
+}
+
+#[test]
+fn one_changed_byte_in_one_row_fails_and_names_the_table() {
+    tampered("UPDATE orders SET what = 'What500' WHERE id = 500").ended(1).says("table public.orders").says("content differs");
+}
+
+#[test]
+fn one_row_less_fails_and_names_the_table() {
+    tampered("DELETE FROM orders WHERE id = 999").ended(1).says("table public.orders").says("999");
+}
+
+#[test]
+fn two_values_swapped_between_rows_fail_and_name_the_table() {
+    tampered("UPDATE orders SET what = CASE id WHEN 1 THEN 'what2' ELSE 'what1' END WHERE id IN (1, 2)")
+        .ended(1)
+        .says("table public.orders")
+        .says("content differs");
+}
+
+#[test]
+fn a_table_from_nowhere_a_sequence_and_a_large_object_that_differ_fail_by_name() {
+    tampered("CREATE TABLE extra AS SELECT 1").ended(1).says("public.extra");
+    tampered("SELECT nextval('counter')").ended(1).says("public.counter");
+    tampered("SELECT lo_put(77, 0, 'x')").ended(1).says("large objects");
+}
+
+#[test]
+fn a_database_that_is_not_empty_is_refused_and_replaced_only_when_told() {
+    let (live, target, desk) = (Database::fresh(), Database::fresh(), Desk::new());
+    live.run("CREATE TABLE t AS SELECT generate_series(1, 10) AS n");
+    target.run(&format!("CREATE TABLE precious (x int); INSERT INTO precious VALUES (42); ALTER DATABASE {} SET work_mem = '7MB'", target.name));
+    desk.backup(&live.url).good();
+    let into = ["restore", "--dataset", "shop", "--to", &desk.sink(), "--identity", &desk.key(), "--into", &target.url];
+    desk.run("lifeboat-postgres", &into).ended(1).says("not empty").says("precious").says("--replace");
+    assert_eq!(target.run("SELECT x FROM precious").trim(), "42");
+    desk.run("lifeboat-postgres", &[&into[..], &["--replace"]].concat()).good();
+    assert_eq!(target.run("SELECT count(*) FROM t").trim(), "10");
+    assert_eq!(target.run("SELECT to_regclass('precious') IS NULL").trim(), "t");
+    assert_eq!(target.run("SHOW work_mem").trim(), "7MB");
+    assert_eq!(target.run(&format!("SELECT count(*) FROM pg_database WHERE datname LIKE '{}_lifeboat%'", target.name)).trim(), "0");
+}
+
+#[test]
+fn a_restore_that_fails_costs_nothing() {
+    let (live, target, mut desk) = (Database::fresh(), Database::fresh(), Desk::new());
+    live.run("CREATE TABLE t AS SELECT generate_series(1, 10) AS n");
+    target.run("CREATE TABLE precious (x int); INSERT INTO precious VALUES (42)");
+    desk.backup(&live.url).good();
+    let sink = desk.sink();
+    let key = desk.key();
+    let into = ["restore", "--dataset", "shop", "--to", &sink, "--identity", &key, "--into", &target.url, "--replace"];
+    // pg_restore fails; then it says that all is well, and the content is not what it must be.
+    for body in ["exec $REAL --exit-on-error --nonsense", "$REAL \"$@\" || exit $?\npsql -X -q -c 'DELETE FROM t WHERE n = 3'"] {
+        desk.shadow("pg_restore", body);
+        desk.run("lifeboat-postgres", &into).ended(1);
+        assert_eq!(target.run("SELECT x FROM precious").trim(), "42");
+        let left = format!("SELECT count(*) FROM pg_database WHERE datname LIKE '{}_lifeboat%'", target.name);
+        assert_eq!(target.run(&left).trim(), "0", "a temporary database stayed behind");
+    }
+}
+
+#[test]
+fn several_jobs_and_single_tables_restore_what_they_must() {
+    let (live, desk) = (Database::fresh(), Desk::new());
+    live.run(SHOP);
+    desk.backup(&live.url).good();
+    let (parallel, one) = (Database::reserved(), Database::reserved());
+    let (sink, key) = (desk.sink(), desk.key());
+    let restore = |url: &str, more: &[&str]| {
+        let base = ["restore", "--dataset", "shop", "--to", &sink, "--identity", &key, "--into", url];
+        desk.run("lifeboat-postgres", &[&base[..], more].concat())
+    };
+    restore(&parallel.url, &["--jobs", "4"]).good();
+    assert_eq!(live.schema(), parallel.schema());
+    restore(&one.url, &["--table", "public.products"]).good();
+    assert_eq!(one.run("SELECT count(*) FROM products").trim(), "2000");
+    assert_eq!(one.run("SELECT count(*) FROM pg_indexes WHERE tablename = 'products'").trim(), "3");
+    assert_eq!(one.run("SELECT to_regclass('orders') IS NULL").trim(), "t");
+    // A table that is there already is not touched.
+    restore(&one.url, &["--table", "public.products"]).ended(1).says("products");
+    restore(&one.url, &["--table", "public.prodcts"]).ended(1).says("products");
+}
+
+#[test]
+fn roles_that_the_server_lacks_are_told_once_by_name() {
+    let (live, target, desk) = (Database::fresh(), Database::reserved(), Desk::new());
+    let role = format!("{}_reader", live.name);
+    live.run(&format!("CREATE ROLE {role}; CREATE TABLE a (x int); CREATE TABLE b (x int); GRANT SELECT ON a, b TO {role}"));
+    desk.backup(&live.url).good();
+    desk.verify("restore").good();
+    live.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    let into = ["restore", "--dataset", "shop", "--to", &desk.sink(), "--identity", &desk.key(), "--into", &target.url];
+    let run = desk.run("lifeboat-postgres", &into).good().says(&role);
+    assert_eq!(run.stdout.matches(&role).count() + run.stderr.matches(&role).count(), 1, "{}{}", run.stdout, run.stderr);
+}
+
+#[test]
+fn globals_are_a_dataset_of_their_own() {
+    let (live, desk) = (Database::fresh(), Desk::new());
+    let role = format!("{}_app", live.name);
+    live.run(&format!("CREATE ROLE {role} LOGIN PASSWORD 'hash me'; COMMENT ON ROLE {role} IS 'two\nlines; one'"));
+    let (sink, encrypt) = (desk.sink(), desk.encrypt());
+    desk.postgres(&live.url, &["backup", "--globals", "--dataset", "roles", "--to", &sink, "--encrypt", &encrypt]).good();
+    live.run(&format!("DROP ROLE {role}"));
+    desk.run("lifeboat-postgres", &["verify", "--dataset", "roles", "--to", &sink, "--identity", &desk.key()]).good();
+    let into = ["restore", "--dataset", "roles", "--to", &sink, "--identity", &desk.key(), "--into", &live.url];
+    desk.run("lifeboat-postgres", &into).good();
+    assert_eq!(live.run(&format!("SELECT rolcanlogin FROM pg_roles WHERE rolname = '{role}'")).trim(), "t");
+    live.run(&format!("DROP ROLE {role}"));
+}
+
+#[test]
+fn what_a_role_lacks_is_explained_by_name() {
+    let (live, desk) = (Database::fresh(), Desk::new());
+    let role = format!("{}_backup", live.name);
+    live.run(&format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'pw'; GRANT pg_read_all_data TO {role};
+         CREATE TABLE tenants (x int); ALTER TABLE tenants ENABLE ROW LEVEL SECURITY"
+    ));
+    let (_, server) = live.url.split_once('@').unwrap();
+    let url = format!("postgres://{role}:pw@{server}");
+    desk.backup(&url).ended(1).says("row security").says("tenants").says("BYPASSRLS");
+    live.run("DROP TABLE tenants; SELECT lo_from_bytea(4711, 'x')");
+    desk.backup(&url).ended(1).says("large objects").says("4711");
+    live.run(&format!("SELECT lo_unlink(4711); CREATE TABLE closed (x int); REVOKE pg_read_all_data FROM {role}"));
+    desk.backup(&url).ended(1).says("closed").says("GRANT");
+    assert_eq!(desk.stored(), Vec::<String>::new());
+    live.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}
+
+#[test]
+fn chosen_schemas_and_tables_without_their_rows() {
+    let (live, desk) = (Database::fresh(), Desk::new());
+    live.run("CREATE SCHEMA a; CREATE TABLE a.t AS SELECT 1 AS x; CREATE TABLE a.log AS SELECT generate_series(1, 5) AS x; CREATE TABLE b AS SELECT 2 AS x");
+    let (sink, encrypt) = (desk.sink(), desk.encrypt());
+    desk.postgres(
+        &live.url,
+        &["backup", "--dataset", "shop", "--to", &sink, "--encrypt", &encrypt, "--schema", "a", "--exclude-table-data", "a.log"],
+    )
+    .good();
+    desk.verify("restore").good();
+    let restored = Database::reserved();
+    desk.run("lifeboat-postgres", &["restore", "--dataset", "shop", "--to", &sink, "--identity", &desk.key(), "--into", &restored.url]).good();
+    assert_eq!(restored.run("SELECT (SELECT count(*) FROM a.t), (SELECT count(*) FROM a.log), to_regclass('b') IS NULL").trim(), "1|0|t");
+}
+
+#[test]
+fn drift_of_the_live_database_is_told() {
+    let (live, desk) = (Database::fresh(), Desk::new());
+    live.run("CREATE TABLE steady AS SELECT generate_series(1, 100); CREATE TABLE growing AS SELECT generate_series(1, 100)");
+    desk.backup(&live.url).good();
+    live.run("INSERT INTO growing SELECT generate_series(1, 100)");
+    let run = desk.postgres(&live.url, &["verify", "--dataset", "shop", "--to", &desk.sink(), "--identity", &desk.key(), "--level", "live"]);
+    let run = run.good().says("growing").says("200 live");
+    assert!(!run.stdout.contains("table public.steady"), "{}", run.stdout);
+}

@@ -1,0 +1,107 @@
+//! The command line's few shapes: `COMMAND [--with NAME]... [FLAG]... [-- TAIL...]`.
+
+use std::ffi::OsString;
+use std::fmt;
+
+use anyhow::Result;
+
+/// A command line that cannot be understood: exit status 2.
+#[derive(Debug)]
+pub(crate) struct UsageError(pub(crate) String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// The arguments that are not read yet.
+pub(crate) struct Arguments {
+    rest: std::vec::IntoIter<OsString>,
+}
+
+/// What a command was given.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) help: bool,
+    /// Names of services, from `--with`.
+    pub(crate) with: Vec<String>,
+    /// Everything after `--`.
+    pub(crate) tail: Vec<OsString>,
+    flags: Vec<String>,
+}
+
+impl Options {
+    pub(crate) fn has(&self, flag: &str) -> bool {
+        self.flags.iter().any(|given| given == flag)
+    }
+}
+
+impl Arguments {
+    pub(crate) fn new(arguments: Vec<OsString>) -> Self {
+        Self { rest: arguments.into_iter() }
+    }
+
+    /// The command's name, the first argument. `--help` and `-h` read as `help`.
+    pub(crate) fn command(&mut self) -> Result<Option<String>> {
+        let Some(word) = self.rest.next() else { return Ok(None) };
+        let word = text(word)?;
+        Ok(Some(if matches!(word.as_str(), "--help" | "-h") { "help".to_owned() } else { word }))
+    }
+
+    /// The rest: the named flags, and where `services` says so `--with NAME` and what follows `--`.
+    pub(crate) fn parse(mut self, flags: &[&str], services: bool) -> Result<Options> {
+        let mut options = Options::default();
+        while let Some(argument) = self.rest.next() {
+            let argument = text(argument)?;
+            if argument == "--help" || argument == "-h" {
+                options.help = true;
+            } else if flags.contains(&argument.as_str()) {
+                options.flags.push(argument);
+            } else if services && argument == "--" {
+                options.tail = self.rest.collect();
+                break;
+            } else if services && argument == "--with" {
+                let names =
+                    self.rest.next().ok_or_else(|| UsageError("--with needs the name of a service".to_owned()))?;
+                options.with.extend(text(names)?.split(',').map(str::to_owned));
+            } else if let Some(names) = argument.strip_prefix("--with=").filter(|_| services) {
+                options.with.extend(names.split(',').map(str::to_owned));
+            } else {
+                let hint = if services && !argument.starts_with('-') { "; a command comes after `--`" } else { "" };
+                return Err(UsageError(format!("unexpected argument `{argument}`{hint}; see --help")).into());
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn text(argument: OsString) -> Result<String> {
+    argument.into_string().map_err(|word| UsageError(format!("{} is not UTF-8", word.display())).into())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Options> {
+        Arguments::new(words.iter().map(OsString::from).collect()).parse(&["--keep"], true)
+    }
+
+    #[test]
+    fn services_are_named_by_repetition_and_by_commas() {
+        let options = parse(&["--with", "a,b", "--with=c", "--keep", "--", "run", "--with"]).unwrap();
+        assert_eq!(options.with, ["a", "b", "c"]);
+        assert_eq!(options.tail, ["run", "--with"]);
+        assert!(options.has("--keep"));
+    }
+
+    #[test]
+    fn stray_word_is_a_usage_error() {
+        assert!(parse(&["run"]).unwrap_err().is::<UsageError>());
+        assert!(parse(&["--with"]).unwrap_err().is::<UsageError>());
+    }
+}

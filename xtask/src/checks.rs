@@ -1,0 +1,223 @@
+//! `cargo xtask ci`: everything that CI asks for besides the tests.
+
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::{process, signals, workspace};
+
+/// The package whose features choose backends and sinks.
+const FACADE: &str = "lifeboat";
+
+/// Which dependencies belong to which feature of the facade: without the feature none of them may be in the tree. A
+/// backend, sink or encryptor that brings a dependency of its own has its line here. A version tells ours from the older
+/// one of the same name that another feature's dependency brings.
+const OWNED: &[(&str, &[&str])] = &[
+    ("postgres", &["tokio-postgres", "tokio-postgres-rustls"]),
+    ("s3", &["object_store", "reqwest"]),
+    ("age", &["age"]),
+    ("openssl", &["aes v0.9", "cbc v0.2", "pbkdf2 v0.13"]),
+];
+
+/// How a check ended.
+enum Outcome {
+    Passed,
+    Failed(String),
+    NotRun(String),
+}
+
+/// A check: its title, how it ended, how long it took.
+type Row = (String, Outcome, Duration);
+
+/// Runs all checks, says how each ended.
+pub(crate) fn run() -> Result<ExitCode> {
+    let mut rows: Vec<Row> = Vec::new();
+
+    run_cargo(&mut rows, "formatting", &["fmt", "--all", "--check"], &[])?;
+    let clippy = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
+    run_cargo(&mut rows, "lints", &clippy, &[])?;
+    let doc = ["doc", "--workspace", "--all-features", "--no-deps"];
+    run_cargo(&mut rows, "documentation", &doc, &[("RUSTDOCFLAGS", "-D warnings")])?;
+    if workspace::root().join("examples").read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+        run_cargo(&mut rows, "examples with the default features", &["check", "-p", FACADE, "--examples"], &[])?;
+    }
+
+    for (package, features) in packages()? {
+        if features.is_empty() {
+            continue;
+        }
+        run_cargo(
+            &mut rows,
+            &format!("{package} with no feature"),
+            &["check", "-p", &package, "--no-default-features"],
+            &[],
+        )?;
+        for feature in features.iter().filter(|feature| *feature != "default") {
+            let arguments = ["check", "-p", &package, "--no-default-features", "--features", feature];
+            run_cargo(&mut rows, &format!("{package} with only `{feature}`"), &arguments, &[])?;
+        }
+        if package == FACADE {
+            let started = Instant::now();
+            let outcome = match check_leaks(&features) {
+                Ok(()) => Outcome::Passed,
+                Err(error) => Outcome::Failed(format!("{error:#}")),
+            };
+            rows.push(("features leak no dependency".to_owned(), outcome, started.elapsed()));
+        }
+    }
+
+    check_oldest_rust(&mut rows)?;
+    check_dependencies(&mut rows)?;
+
+    let failed = summarize(&rows);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn summarize(rows: &[Row]) -> bool {
+    println!("\nChecks:");
+    let mut failed = false;
+    for (title, outcome, time) in rows {
+        let seconds = time.as_secs_f64();
+        match outcome {
+            Outcome::Passed => println!("  ok       {title} ({seconds:.1} s)"),
+            Outcome::NotRun(why) => println!("  not run  {title}: {why}"),
+            Outcome::Failed(why) => {
+                failed = true;
+                println!("  FAILED   {title} ({seconds:.1} s): {why}");
+            }
+        }
+    }
+    failed
+}
+
+/// Runs cargo where its output is seen, with the command line above it.
+fn run_cargo(rows: &mut Vec<Row>, title: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+    let mut command = process::cargo();
+    command.args(arguments).envs(environment.iter().copied());
+    let mut line = String::from("$");
+    for (name, value) in environment {
+        line.push_str(&format!(" {name}='{value}'"));
+    }
+    line.push_str(&format!(" cargo {}", arguments.join(" ")));
+    run_shown(rows, title, &line, &mut command)
+}
+
+fn run_shown(rows: &mut Vec<Row>, title: &str, line: &str, command: &mut Command) -> Result<()> {
+    signals::check()?;
+    eprintln!("{line}");
+    let started = Instant::now();
+    let status = process::run_attached(command)?;
+    let outcome = if status.success() { Outcome::Passed } else { Outcome::Failed(format!("{status}, see above")) };
+    rows.push((title.to_owned(), outcome, started.elapsed()));
+    Ok(())
+}
+
+/// The workspace's packages with their features, as Cargo sees them.
+fn packages() -> Result<Vec<(String, Vec<String>)>> {
+    let mut tree = process::cargo();
+    tree.args(["tree", "--workspace", "--all-features", "--depth", "0", "--prefix", "none", "--format", "{p}|{f}"]);
+    parse_packages(&process::output(&mut tree)?)
+}
+
+/// Reads lines such as `lifeboat v0.1.0 (/folder)|age,default,file`.
+fn parse_packages(tree: &str) -> Result<Vec<(String, Vec<String>)>> {
+    let mut packages = Vec::new();
+    for line in tree.lines().filter(|line| !line.trim().is_empty()) {
+        let (package, features) = line.split_once('|').with_context(|| format!("`cargo tree` printed {line:?}"))?;
+        let name = package.split_whitespace().next().unwrap_or_default().to_owned();
+        let features = features.split_whitespace().next().unwrap_or_default();
+        let features = features.split(',').filter(|feature| !feature.is_empty()).map(str::to_owned).collect();
+        packages.push((name, features));
+    }
+    ensure!(packages.iter().any(|(name, _)| name == FACADE), "`cargo tree` does not name the package {FACADE}");
+    Ok(packages)
+}
+
+/// With one feature alone, the tree holds that feature's dependencies and none of another's.
+fn check_leaks(features: &[String]) -> Result<()> {
+    for (feature, _) in OWNED {
+        ensure!(
+            features.iter().any(|known| known == feature),
+            "the table in checks.rs names `{feature}`, which is no feature"
+        );
+    }
+    let mut leaks = Vec::new();
+    for chosen in std::iter::once(None).chain(features.iter().filter(|name| *name != "default").map(Some)) {
+        let mut tree = process::cargo();
+        tree.args(["tree", "-e", "normal", "-p", FACADE, "--no-default-features"]);
+        tree.args(["--prefix", "none", "--format", "{p}"]);
+        if let Some(feature) = chosen {
+            tree.args(["--features", feature]);
+        }
+        let tree = process::output(&mut tree)?;
+        let holds = |dependency: &str| {
+            let is_it = |line: &str| line.strip_prefix(dependency).is_some_and(|rest| rest.starts_with([' ', '.']));
+            tree.lines().any(is_it)
+        };
+        let shown = chosen.map_or("no feature", String::as_str);
+        for (owner, dependencies) in OWNED {
+            let own = chosen.is_some_and(|feature| feature == owner);
+            for dependency in *dependencies {
+                match (own, holds(dependency)) {
+                    (true, false) => {
+                        leaks.push(format!("{dependency} is not in the tree of `{owner}`: mend the table"));
+                    }
+                    (false, true) => {
+                        leaks.push(format!("{dependency}, which belongs to `{owner}`, comes with {shown}"));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    if !leaks.is_empty() {
+        bail!("{}", leaks.join("; "));
+    }
+    Ok(())
+}
+
+/// The `rust-version` is true, where that toolchain is there to try it.
+fn check_oldest_rust(rows: &mut Vec<Row>) -> Result<()> {
+    let oldest = env!("CARGO_PKG_RUST_VERSION");
+    let title = format!("Rust {oldest}, the oldest supported");
+    let installed = process::output(process::command("rustup").args(["toolchain", "list"])).unwrap_or_default();
+    let toolchain = installed
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .find(|name| name.strip_prefix(oldest).is_some_and(|rest| rest.starts_with(['.', '-'])));
+    let Some(toolchain) = toolchain else {
+        let why = format!("the toolchain is not installed; `rustup toolchain install {oldest}` brings it");
+        rows.push((title, Outcome::NotRun(why), Duration::ZERO));
+        return Ok(());
+    };
+    let mut command = process::command("rustup");
+    command.current_dir(workspace::root()).env_remove("RUSTUP_TOOLCHAIN");
+    command.args(["run", toolchain, "cargo", "check", "--workspace", "--all-features"]);
+    run_shown(rows, &title, &format!("$ cargo +{toolchain} check --workspace --all-features"), &mut command)
+}
+
+/// Licences, advisories, sources: `deny.toml`.
+fn check_dependencies(rows: &mut Vec<Row>) -> Result<()> {
+    if process::output(process::cargo().args(["deny", "--version"])).is_err() {
+        let why = "cargo-deny is not installed, and building it takes minutes; `cargo install --locked cargo-deny`";
+        rows.push(("cargo deny".to_owned(), Outcome::NotRun(why.to_owned()), Duration::ZERO));
+        return Ok(());
+    }
+    run_cargo(rows, "cargo deny", &["deny", "check"], &[])
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_and_features_are_read_from_the_tree() {
+        let tree = "lifeboat v0.1.0 (/some where/x)|age,default\n\nxtask v0.1.0 (/y)|\nlifeboat v0.1.0 (/x)|file (*)\n";
+        let packages = parse_packages(tree).unwrap();
+        assert_eq!(packages[0], ("lifeboat".to_owned(), vec!["age".to_owned(), "default".to_owned()]));
+        assert_eq!(packages[1], ("xtask".to_owned(), vec![]));
+        assert!(parse_packages("other v1.0.0|\n").is_err());
+    }
+}

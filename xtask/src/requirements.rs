@@ -1,0 +1,70 @@
+//! What has to be installed, as data, and its installation: Debian packages and Go programs side by side.
+
+use std::thread;
+
+use anyhow::{Result, anyhow};
+
+use crate::debian::{self, Package};
+use crate::toolchain::{self, GoProgram};
+use crate::workspace;
+
+/// One thing that a service or the tests need on this machine.
+#[derive(Clone, Copy)]
+pub(crate) enum Requirement {
+    /// From the Debian archive.
+    Debian(Package),
+    /// Built from the Go module proxy at an exact version.
+    Go(&'static GoProgram),
+}
+
+/// The programs that the tests hold Lifeboat's formats against.
+pub(crate) const STOCK_TOOLS: &[Requirement] = &[
+    Requirement::Debian(Package { name: "zstd", present: || Ok(workspace::program("zstd").is_some()) }),
+    Requirement::Debian(Package { name: "age", present: || Ok(workspace::program("age").is_some()) }),
+    Requirement::Debian(Package { name: "openssl", present: || Ok(workspace::program("openssl").is_some()) }),
+];
+
+/// Installs what is missing of these, and does `meanwhile` at the same time; returns when all of it is done.
+pub(crate) fn install(requirements: &[Requirement], meanwhile: impl FnOnce() -> Result<()>) -> Result<()> {
+    let packages: Vec<Package> = requirements
+        .iter()
+        .filter_map(|requirement| match requirement {
+            Requirement::Debian(package) => Some(*package),
+            Requirement::Go(_) => None,
+        })
+        .collect();
+    let packages = debian::missing(&packages)?;
+    let programs: Vec<&GoProgram> = requirements
+        .iter()
+        .filter_map(|requirement| match requirement {
+            Requirement::Go(program) if !program.is_built() => Some(*program),
+            _ => None,
+        })
+        .collect();
+    let results = thread::scope(|scope| {
+        let debian = scope.spawn(|| debian::install(&packages));
+        let go = scope.spawn(|| programs.iter().try_for_each(|program| toolchain::build(program)));
+        let meanwhile = meanwhile();
+        let panicked = |_| Err(anyhow!("the installation panicked"));
+        [debian.join().unwrap_or_else(panicked), go.join().unwrap_or_else(panicked), meanwhile]
+    });
+    // All of them have ended. The first error is the answer; the others are said, because they may be the cause.
+    let mut errors: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let first = errors.remove(0);
+    for other in errors {
+        eprintln!("xtask: also: {other:#}");
+    }
+    Err(first)
+}
+
+/// Installs the stock tools that are missing where that is possible, and is content where it is not.
+pub(crate) fn install_stock_tools_if_possible() {
+    if debian::can_install()
+        && let Err(error) = install(STOCK_TOOLS, || Ok(()))
+    {
+        eprintln!("xtask: going on without zstd and age: {error:#}");
+    }
+}
