@@ -26,7 +26,8 @@ fn no_password() {
 #[test]
 fn a_password_file_is_read() {
     let (live, mut desk) = (Database::fresh(), Desk::new());
-    let password = live.url.split_once("://").unwrap().1.split_once(':').unwrap().1.split_once('@').unwrap().0.to_owned();
+    let password =
+        live.url.split_once("://").unwrap().1.split_once(':').unwrap().1.split_once('@').unwrap().0.to_owned();
     let path = desk.path("pgpass");
     std::fs::write(&path, format!("127.0.0.1:*:*:postgres:{password}\n")).unwrap();
     desk.set("PGPASSFILE", path.display().to_string());
@@ -47,7 +48,11 @@ fn no_such_database() {
 #[test]
 fn no_server() {
     let desk = Desk::new();
-    desk.backup("postgres://postgres:x@127.0.0.1:1/shop").ended(1).says("127.0.0.1:1").says("refused").says("is the server running");
+    desk.backup("postgres://postgres:x@127.0.0.1:1/shop")
+        .ended(1)
+        .says("127.0.0.1:1")
+        .says("refused")
+        .says("is the server running");
 }
 
 #[test]
@@ -83,25 +88,44 @@ fn no_identity_and_a_wrong_one() {
     let (live, desk) = (Database::fresh(), Desk::new());
     desk.backup(&live.url).good();
     let sink = desk.sink();
-    desk.run("lifeboat-postgres", &["verify", "--dataset", "shop", "--to", &sink]).ended(1).says("no key for that was given").says("--identity");
+    desk.run("lifeboat-postgres", &["verify", "--dataset", "shop", "--to", &sink])
+        .ended(1)
+        .says("no key for that was given")
+        .says("--identity");
     let other = Desk::new();
     desk.run("lifeboat-postgres", &["verify", "--dataset", "shop", "--to", &sink, "--identity", &other.key()])
         .ended(1)
         .says("none of the given identities fits")
         .says("lifeboat show");
     let target = Database::reserved();
-    desk.run("lifeboat-postgres", &["restore", "--dataset", "shop", "--to", &sink, "--identity", &other.key(), "--into", &target.url])
-        .ended(1)
-        .says("none of the given identities fits");
+    desk.run(
+        "lifeboat-postgres",
+        &["restore", "--dataset", "shop", "--to", &sink, "--identity", &other.key(), "--into", &target.url],
+    )
+    .ended(1)
+    .says("none of the given identities fits");
 }
 
 #[test]
 fn an_extra_argument_that_breaks_the_proof() {
     let (live, desk) = (Database::fresh(), Desk::new());
     let (sink, encrypt) = (desk.sink(), desk.encrypt());
-    desk.postgres(&live.url, &["backup", "--dataset", "shop", "--to", &sink, "--encrypt", &encrypt, "--pg-dump-arg", "--enable-row-security"])
-        .ended(2)
-        .says("--enable-row-security");
+    desk.postgres(
+        &live.url,
+        &[
+            "backup",
+            "--dataset",
+            "shop",
+            "--to",
+            &sink,
+            "--encrypt",
+            &encrypt,
+            "--pg-dump-arg",
+            "--enable-row-security",
+        ],
+    )
+    .ended(2)
+    .says("--enable-row-security");
 }
 
 #[test]
@@ -123,10 +147,26 @@ fn a_clock_in_the_past() {
     let future = format!("sink/shop-20990101-000000{}", &name[name.find(".dump").unwrap()..]);
     std::fs::rename(desk.path("sink").join(&name), desk.path(&future)).unwrap();
     let sink = desk.sink();
-    desk.run("lifeboat-postgres", &["verify", "--dataset", "shop", "--to", &sink, "--identity", &desk.key(), "--level", "structure", "--at", "shop-20990101-000000.dump.zst.age"])
-        .says("in the future")
-        .says("clock");
-    desk.run("lifeboat-postgres", &["prune", "--dataset", "shop", "--to", &sink, "--keep", "1d", "--dry-run"]).says("future");
+    desk.run(
+        "lifeboat-postgres",
+        &[
+            "verify",
+            "--dataset",
+            "shop",
+            "--to",
+            &sink,
+            "--identity",
+            &desk.key(),
+            "--level",
+            "structure",
+            "--at",
+            "shop-20990101-000000.dump.zst.age",
+        ],
+    )
+    .says("in the future")
+    .says("clock");
+    desk.run("lifeboat-postgres", &["prune", "--dataset", "shop", "--to", &sink, "--keep", "1d", "--dry-run"])
+        .says("future");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,12 +176,21 @@ async fn bucket_missing_and_bad_key() {
     let encrypt = desk.encrypt();
     desk.set("MINIO_ACCESS_KEY", minio.user()).set("MINIO_SECRET_KEY", minio.password());
     let nowhere = minio.sink_url("no-such-bucket");
-    desk.postgres(&live.url, &["backup", "--dataset", "shop", "--to", &nowhere, "--encrypt", &encrypt]).ended(1).says("no-such-bucket").says("hint:");
+    desk.postgres(&live.url, &["backup", "--dataset", "shop", "--to", &nowhere, "--encrypt", &encrypt])
+        .ended(1)
+        .says("no-such-bucket")
+        .says("hint:");
     desk.run("lifeboat-postgres", &["list", "--to", &nowhere]).ended(1).says("no-such-bucket");
     let bucket = minio.fresh_bucket().await;
     let there = minio.sink_url(&bucket);
     desk.set("MINIO_SECRET_KEY", "wrong-secret-key");
-    desk.postgres(&live.url, &["backup", "--dataset", "shop", "--to", &there, "--encrypt", &encrypt]).ended(1).says("secret key").says("hint:");
+    desk.postgres(&live.url, &["backup", "--dataset", "shop", "--to", &there, "--encrypt", &encrypt])
+        .ended(1)
+        .says("secret key")
+        .says("hint:");
     desk.set("MINIO_ACCESS_KEY", "nobody-knows-me");
-    desk.postgres(&live.url, &["backup", "--dataset", "shop", "--to", &there, "--encrypt", &encrypt]).ended(1).says("access key").says("hint:");
+    desk.postgres(&live.url, &["backup", "--dataset", "shop", "--to", &there, "--encrypt", &encrypt])
+        .ended(1)
+        .says("access key")
+        .says("hint:");
 }

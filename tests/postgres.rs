@@ -4,7 +4,7 @@
 mod harness;
 
 use harness::{Desk, MORE, SHOP};
-use lifeboat_testkit::postgres::Database;
+use lifeboat_testkit::postgres::{Database, Server, psql, with_database};
 
 #[test]
 fn every_awkward_thing_comes_back_and_is_proven() {
@@ -15,9 +15,8 @@ fn every_awkward_thing_comes_back_and_is_proven() {
     let report = desk.verify("restore").good().says("PASS");
     assert!(report.stdout.contains("content"), "{}", report.stdout);
     let restored = Database::reserved();
-    let into = [
-        "restore", "--dataset", "shop", "--to", &desk.sink(), "--identity", &desk.key(), "--into", &restored.url,
-    ];
+    let into =
+        ["restore", "--dataset", "shop", "--to", &desk.sink(), "--identity", &desk.key(), "--into", &restored.url];
     desk.run("lifeboat-postgres", &into).good();
     assert_eq!(live.schema(), restored.schema());
     let odd = "SELECT md5(string_agg(t::text, E'\\n' ORDER BY id)) FROM \"Odd Things\".\"Every \"\"type\"\"\" t";
@@ -40,7 +39,11 @@ fn three_hundred_megabytes_pass_the_restore_test() {
         "CREATE TABLE big AS SELECT i AS id, repeat(md5(i::text), 8) AS text, i * 1.5 AS number FROM generate_series(1, 1150000) i",
     );
     let backup = desk.backup(&live.url).good();
-    assert!(backup.stdout.contains("1150000") || backup.stderr.contains("1150000") || backup.stdout.contains("1,150,000"), "{}", backup.stdout);
+    assert!(
+        backup.stdout.contains("1150000") || backup.stderr.contains("1150000") || backup.stdout.contains("1,150,000"),
+        "{}",
+        backup.stdout
+    );
     desk.verify("restore").good().says("1150000");
 }
 
@@ -57,13 +60,19 @@ fn tampered(sql: &str) -> harness::Run {
     live.run("CREATE TABLE public.orders (id int, who text, what text); INSERT INTO orders SELECT i, 'who' || i, 'what' || i FROM generate_series(1, 1000) i; CREATE TABLE other AS SELECT 1 AS a; CREATE SEQUENCE counter; SELECT nextval('counter'); SELECT lo_from_bytea(77, 'abc')");
     desk.backup(&live.url).good();
     desk.verify("restore").good();
-    desk.shadow("pg_restore", &format!("$REAL \"$@\" || exit $?\npsql -X -q -v ON_ERROR_STOP=1 -c \"{sql}\" >/dev/null"));
+    desk.shadow(
+        "pg_restore",
+        &format!("$REAL \"$@\" || exit $?\npsql -X -q -v ON_ERROR_STOP=1 -c \"{sql}\" >/dev/null"),
+    );
     desk.verify("restore")
 }
 
 #[test]
 fn one_changed_byte_in_one_row_fails_and_names_the_table() {
-    tampered("UPDATE orders SET what = 'What500' WHERE id = 500").ended(1).says("table public.orders").says("content differs");
+    tampered("UPDATE orders SET what = 'What500' WHERE id = 500")
+        .ended(1)
+        .says("table public.orders")
+        .says("content differs");
 }
 
 #[test]
@@ -90,7 +99,10 @@ fn a_table_from_nowhere_a_sequence_and_a_large_object_that_differ_fail_by_name()
 fn a_database_that_is_not_empty_is_refused_and_replaced_only_when_told() {
     let (live, target, desk) = (Database::fresh(), Database::fresh(), Desk::new());
     live.run("CREATE TABLE t AS SELECT generate_series(1, 10) AS n");
-    target.run(&format!("CREATE TABLE precious (x int); INSERT INTO precious VALUES (42); ALTER DATABASE {} SET work_mem = '7MB'", target.name));
+    target.run(&format!(
+        "CREATE TABLE precious (x int); INSERT INTO precious VALUES (42); ALTER DATABASE {} SET work_mem = '7MB'",
+        target.name
+    ));
     desk.backup(&live.url).good();
     let into = ["restore", "--dataset", "shop", "--to", &desk.sink(), "--identity", &desk.key(), "--into", &target.url];
     desk.run("lifeboat-postgres", &into).ended(1).says("not empty").says("precious").says("--replace");
@@ -99,7 +111,10 @@ fn a_database_that_is_not_empty_is_refused_and_replaced_only_when_told() {
     assert_eq!(target.run("SELECT count(*) FROM t").trim(), "10");
     assert_eq!(target.run("SELECT to_regclass('precious') IS NULL").trim(), "t");
     assert_eq!(target.run("SHOW work_mem").trim(), "7MB");
-    assert_eq!(target.run(&format!("SELECT count(*) FROM pg_database WHERE datname LIKE '{}_lifeboat%'", target.name)).trim(), "0");
+    assert_eq!(
+        target.run(&format!("SELECT count(*) FROM pg_database WHERE datname LIKE '{}_lifeboat%'", target.name)).trim(),
+        "0"
+    );
 }
 
 #[test]
@@ -112,7 +127,9 @@ fn a_restore_that_fails_costs_nothing() {
     let key = desk.key();
     let into = ["restore", "--dataset", "shop", "--to", &sink, "--identity", &key, "--into", &target.url, "--replace"];
     // pg_restore fails; then it says that all is well, and the content is not what it must be.
-    for body in ["exec $REAL --exit-on-error --nonsense", "$REAL \"$@\" || exit $?\npsql -X -q -c 'DELETE FROM t WHERE n = 3'"] {
+    for body in
+        ["exec $REAL --exit-on-error --nonsense", "$REAL \"$@\" || exit $?\npsql -X -q -c 'DELETE FROM t WHERE n = 3'"]
+    {
         desk.shadow("pg_restore", body);
         desk.run("lifeboat-postgres", &into).ended(1);
         assert_eq!(target.run("SELECT x FROM precious").trim(), "42");
@@ -147,13 +164,21 @@ fn several_jobs_and_single_tables_restore_what_they_must() {
 fn roles_that_the_server_lacks_are_told_once_by_name() {
     let (live, target, desk) = (Database::fresh(), Database::reserved(), Desk::new());
     let role = format!("{}_reader", live.name);
-    live.run(&format!("CREATE ROLE {role}; CREATE TABLE a (x int); CREATE TABLE b (x int); GRANT SELECT ON a, b TO {role}"));
+    live.run(&format!(
+        "CREATE ROLE {role}; CREATE TABLE a (x int); CREATE TABLE b (x int); GRANT SELECT ON a, b TO {role}"
+    ));
     desk.backup(&live.url).good();
     desk.verify("restore").good();
     live.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
     let into = ["restore", "--dataset", "shop", "--to", &desk.sink(), "--identity", &desk.key(), "--into", &target.url];
     let run = desk.run("lifeboat-postgres", &into).good().says(&role);
-    assert_eq!(run.stdout.matches(&role).count() + run.stderr.matches(&role).count(), 1, "{}{}", run.stdout, run.stderr);
+    assert_eq!(
+        run.stdout.matches(&role).count() + run.stderr.matches(&role).count(),
+        1,
+        "{}{}",
+        run.stdout,
+        run.stderr
+    );
 }
 
 #[test]
@@ -162,7 +187,8 @@ fn globals_are_a_dataset_of_their_own() {
     let role = format!("{}_app", live.name);
     live.run(&format!("CREATE ROLE {role} LOGIN PASSWORD 'hash me'; COMMENT ON ROLE {role} IS 'two\nlines; one'"));
     let (sink, encrypt) = (desk.sink(), desk.encrypt());
-    desk.postgres(&live.url, &["backup", "--globals", "--dataset", "roles", "--to", &sink, "--encrypt", &encrypt]).good();
+    desk.postgres(&live.url, &["backup", "--globals", "--dataset", "roles", "--to", &sink, "--encrypt", &encrypt])
+        .good();
     live.run(&format!("DROP ROLE {role}"));
     desk.run("lifeboat-postgres", &["verify", "--dataset", "roles", "--to", &sink, "--identity", &desk.key()]).good();
     let into = ["restore", "--dataset", "roles", "--to", &sink, "--identity", &desk.key(), "--into", &live.url];
@@ -197,22 +223,171 @@ fn chosen_schemas_and_tables_without_their_rows() {
     let (sink, encrypt) = (desk.sink(), desk.encrypt());
     desk.postgres(
         &live.url,
-        &["backup", "--dataset", "shop", "--to", &sink, "--encrypt", &encrypt, "--schema", "a", "--exclude-table-data", "a.log"],
+        &[
+            "backup",
+            "--dataset",
+            "shop",
+            "--to",
+            &sink,
+            "--encrypt",
+            &encrypt,
+            "--schema",
+            "a",
+            "--exclude-table-data",
+            "a.log",
+        ],
     )
     .good();
     desk.verify("restore").good();
     let restored = Database::reserved();
-    desk.run("lifeboat-postgres", &["restore", "--dataset", "shop", "--to", &sink, "--identity", &desk.key(), "--into", &restored.url]).good();
-    assert_eq!(restored.run("SELECT (SELECT count(*) FROM a.t), (SELECT count(*) FROM a.log), to_regclass('b') IS NULL").trim(), "1|0|t");
+    desk.run(
+        "lifeboat-postgres",
+        &["restore", "--dataset", "shop", "--to", &sink, "--identity", &desk.key(), "--into", &restored.url],
+    )
+    .good();
+    assert_eq!(
+        restored
+            .run("SELECT (SELECT count(*) FROM a.t), (SELECT count(*) FROM a.log), to_regclass('b') IS NULL")
+            .trim(),
+        "1|0|t"
+    );
 }
 
 #[test]
 fn drift_of_the_live_database_is_told() {
     let (live, desk) = (Database::fresh(), Desk::new());
-    live.run("CREATE TABLE steady AS SELECT generate_series(1, 100); CREATE TABLE growing AS SELECT generate_series(1, 100)");
+    live.run(
+        "CREATE TABLE steady AS SELECT generate_series(1, 100); CREATE TABLE growing AS SELECT generate_series(1, 100)",
+    );
     desk.backup(&live.url).good();
     live.run("INSERT INTO growing SELECT generate_series(1, 100)");
-    let run = desk.postgres(&live.url, &["verify", "--dataset", "shop", "--to", &desk.sink(), "--identity", &desk.key(), "--level", "live"]);
+    let run = desk.postgres(
+        &live.url,
+        &["verify", "--dataset", "shop", "--to", &desk.sink(), "--identity", &desk.key(), "--level", "live"],
+    );
     let run = run.good().says("growing").says("200 live");
     assert!(!run.stdout.contains("table public.steady"), "{}", run.stdout);
+}
+
+/// A server that takes nothing but TLS, with a certificate of an authority of its own.
+fn tls_server(name: &str) -> Server {
+    Server::start_with(|folder| {
+        let line = format!(
+            "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ca -keyout ca.key -out ca.pem
+             openssl req -newkey rsa:2048 -nodes -subj /CN={name} -keyout server.key -out server.csr
+             printf 'subjectAltName=DNS:{name},IP:127.0.0.1' > ext
+             openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out server.pem
+             chmod 600 server.key; chmod 644 ca.pem"
+        );
+        let made = std::process::Command::new("bash").args(["-ec", &line]).current_dir(folder).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let hba = "hostssl all all 127.0.0.1/32 scram-sha-256\nlocal all all scram-sha-256\n";
+        std::fs::write(folder.join("hba.conf"), hba).unwrap();
+        let show = |file: &str| folder.join(file).display().to_string();
+        vec![
+            "ssl=on".to_owned(),
+            format!("ssl_cert_file={}", show("server.pem")),
+            format!("ssl_key_file={}", show("server.key")),
+            format!("hba_file={}", show("hba.conf")),
+        ]
+    })
+}
+
+#[test]
+fn tls_is_used_and_its_certificate_checked() {
+    let (server, desk) = (tls_server("localhost"), Desk::new());
+    psql(&server.url, "CREATE TABLE t AS SELECT generate_series(1, 10) AS n");
+    let authority = server.folder().join("ca.pem").display().to_string();
+    // With the authority: our own session, pg_dump and pg_restore all come in, over TLS.
+    let trusted = format!("{}?sslmode=require&sslrootcert={authority}", server.url);
+    desk.backup(&trusted).good();
+    desk.verify("restore").good();
+    let restored = format!("{}?sslmode=require&sslrootcert={authority}", with_database(&server.url, "restored"));
+    let into = ["restore", "--dataset", "shop", "--to", &desk.sink(), "--identity", &desk.key(), "--into", &restored];
+    desk.run("lifeboat-postgres", &into).good();
+    // Without: nobody says who it is that answers.
+    let unknown = format!("{}?sslmode=require", server.url);
+    desk.backup(&unknown).ended(1).says("certificate").says("sslrootcert=");
+    // Without TLS this server lets nobody in.
+    desk.backup(&server.url).ended(1).says("pg_hba.conf").says("sslmode=require");
+    let check = desk.postgres(&trusted, &["check", "--to", &desk.sink(), "--encrypt", &desk.encrypt()]);
+    check.good().says("over TLS");
+}
+
+#[test]
+fn a_database_that_is_not_utf8_comes_back() {
+    for encoding in ["LATIN1", "SQL_ASCII", "EUC_JP"] {
+        let (server, desk) = (Database::fresh(), Desk::new());
+        let live = Database::reserved();
+        server.run(&format!(
+            "CREATE DATABASE {} TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'",
+            live.name
+        ));
+        let text = match encoding {
+            "LATIN1" => "SET client_encoding = 'UTF8'; INSERT INTO t VALUES (1, 'größer £ ÿ')",
+            "EUC_JP" => "SET client_encoding = 'UTF8'; INSERT INTO t VALUES (1, '日本語')",
+            _ => r"INSERT INTO t VALUES (1, convert_from('\xfffe41', 'SQL_ASCII'))",
+        };
+        live.run(&format!("CREATE TABLE t (id int, x text); {text}"));
+        desk.backup(&live.url).good();
+        desk.verify("restore").good();
+        let restored = Database::reserved();
+        let into =
+            ["restore", "--dataset", "shop", "--to", &desk.sink(), "--identity", &desk.key(), "--into", &restored.url];
+        desk.run("lifeboat-postgres", &into).good();
+        let bytes = "SELECT pg_encoding_to_char(encoding), (SELECT encode(x::bytea, 'hex') FROM t) FROM pg_database WHERE datname = current_database()";
+        let bytes = bytes.replace("x::bytea", "convert_to(x, getdatabaseencoding())");
+        assert_eq!(live.run(&bytes), restored.run(&bytes), "{encoding}");
+    }
+}
+
+#[test]
+fn a_role_without_superuser_rights_backs_up_and_restores() {
+    let (live, desk) = (Database::fresh(), Desk::new());
+    let role = format!("{}_plain", live.name);
+    live.run(&format!("CREATE ROLE {role} LOGIN CREATEDB PASSWORD 'pw'; ALTER DATABASE {} OWNER TO {role}", live.name));
+    let (_, server) = live.url.split_once('@').unwrap();
+    let url = format!("postgres://{role}:pw@{server}");
+    psql(
+        &url,
+        "CREATE EXTENSION hstore; CREATE TABLE t AS SELECT i AS id, hstore(i::text, 'x') AS h FROM generate_series(1, 500) i; SELECT lo_from_bytea(0, 'mine')",
+    );
+    desk.backup(&url).good();
+    desk.verify("restore").good();
+    let (fresh, empty) = (Database::reserved(), Database::reserved());
+    let with_role = |database: &Database| with_database(&url, &database.name);
+    let restore = |into: &str, more: &[&str]| {
+        let base = ["restore", "--dataset", "shop", "--to", &desk.sink(), "--identity", &desk.key(), "--into", into]
+            .map(str::to_owned);
+        let all: Vec<&str> = base.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        desk.run("lifeboat-postgres", &all)
+    };
+    restore(&with_role(&fresh), &[]).good();
+    assert_eq!(fresh.schema(), live.schema());
+    restore(&with_role(&fresh), &["--replace"]).good();
+    assert_eq!(fresh.schema(), live.schema());
+    // One that was made for it beforehand is filled in one transaction: no right to make databases is needed.
+    live.run(&format!("CREATE DATABASE {} OWNER {role}", empty.name));
+    live.run(&format!("ALTER ROLE {role} NOCREATEDB"));
+    restore(&with_role(&empty), &[]).good();
+    assert_eq!(empty.schema(), live.schema());
+    restore(&with_role(&Database::reserved()), &[]).ended(1).says("CREATEDB");
+    for database in [&fresh, &empty] {
+        live.run(&format!("DROP DATABASE {}", database.name));
+    }
+    live.run(&format!("REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}"));
+    live.run(&format!("ALTER DATABASE {} OWNER TO CURRENT_USER; DROP ROLE {role}", live.name));
+}
+
+#[test]
+fn money_times_and_bytes_do_not_depend_on_who_looks() {
+    let (live, desk) = (Database::fresh(), Desk::new());
+    live.run(&format!(
+        "CREATE TABLE t AS SELECT '2026-11-21 03:30:00+05'::timestamptz AS at, '\\x00ff'::bytea AS b, 12.5::money AS m, '1 day 2 hours'::interval AS i, 0.1::float8 + 0.2 AS f;
+         ALTER DATABASE {0} SET timezone = 'Asia/Kolkata'; ALTER DATABASE {0} SET bytea_output = 'escape';
+         ALTER DATABASE {0} SET datestyle = 'German'; ALTER DATABASE {0} SET extra_float_digits = 0; ALTER DATABASE {0} SET intervalstyle = 'iso_8601'",
+        live.name
+    ));
+    desk.backup(&live.url).good();
+    desk.verify("restore").good();
 }

@@ -36,27 +36,51 @@ fn no_secret_is_in_any_output_argument_or_file() {
     };
     for (how, key) in [(&*encrypt, &*key), ("openssl:env:PASSPHRASE", "openssl:env:PASSPHRASE")] {
         let place = ["--dataset", "shop", "--to", &sink];
-        keep(desk.run("lifeboat-postgres", &[&["backup", "--from", "env:THE_URL", "--encrypt", how, "-v"], &place[..]].concat())).good();
+        keep(desk.run(
+            "lifeboat-postgres",
+            &[&["backup", "--from", "env:THE_URL", "--encrypt", how, "-v"], &place[..]].concat(),
+        ))
+        .good();
         keep(desk.run("lifeboat-postgres", &[&["verify", "--identity", key, "-v"], &place[..]].concat())).good();
         keep(desk.run("lifeboat-postgres", &[&["list", "--json"], &place[..]].concat())).good();
         keep(desk.run("lifeboat-postgres", &[&["show"], &place[..]].concat())).good();
-        keep(desk.run("lifeboat-postgres", &[&["check", "--from", "env:THE_URL", "--encrypt", how, "--identity", key], &place[..]].concat()));
+        keep(desk.run(
+            "lifeboat-postgres",
+            &[&["check", "--from", "env:THE_URL", "--encrypt", how, "--identity", key], &place[..]].concat(),
+        ));
         let into = Database::reserved();
         let into_url = format!("postgres://{role}:{PASSWORD}@{}", into.url.split_once('@').unwrap().1);
         desk.set("INTO_URL", into_url);
-        keep(desk.run("lifeboat-postgres", &[&["restore", "--identity", key, "--into", "env:INTO_URL", "--jobs", "2"], &place[..]].concat())).good();
+        keep(desk.run(
+            "lifeboat-postgres",
+            &[&["restore", "--identity", key, "--into", "env:INTO_URL", "--jobs", "2"], &place[..]].concat(),
+        ))
+        .good();
     }
     // Errors as well: a wrong password, a wrong database, a server that is not there.
-    for wrong in [format!("postgres://{role}:{PASSWORD}x@{server}"), format!("{url}_nowhere"), format!("postgres://u:{PASSWORD}@127.0.0.1:1/d"), format!("postgres://u:{PASSWORD}@h:port/d")] {
+    for wrong in [
+        format!("postgres://{role}:{PASSWORD}x@{server}"),
+        format!("{url}_nowhere"),
+        format!("postgres://u:{PASSWORD}@127.0.0.1:1/d"),
+        format!("postgres://u:{PASSWORD}@h:port/d"),
+    ] {
         desk.set("THE_URL", wrong);
-        keep(desk.run("lifeboat-postgres", &["backup", "--from", "env:THE_URL", "--encrypt", "none", "--dataset", "shop", "--to", &sink]));
+        keep(desk.run(
+            "lifeboat-postgres",
+            &["backup", "--from", "env:THE_URL", "--encrypt", "none", "--dataset", "shop", "--to", &sink],
+        ));
     }
     live.run(&format!("REASSIGN OWNED BY {role} TO CURRENT_USER; DROP ROLE {role}"));
     let arguments = std::fs::read_to_string(desk.path("arguments.log")).unwrap();
     assert!(arguments.contains("pg_dump"), "the spy has not run");
     let stored: Vec<(String, Vec<u8>)> = ["sink", "tmp"]
         .iter()
-        .flat_map(|folder| files(&desk.path(folder)).into_iter().map(|f| (f.clone(), std::fs::read(desk.path(folder).join(f)).unwrap())).collect::<Vec<_>>())
+        .flat_map(|folder| {
+            files(&desk.path(folder))
+                .into_iter()
+                .map(|f| (f.clone(), std::fs::read(desk.path(folder).join(f)).unwrap()))
+                .collect::<Vec<_>>()
+        })
         .collect();
     assert!(stored.iter().any(|(name, _)| name.ends_with(".manifest.json")));
     for secret in [PASSWORD, PASSPHRASE, CELL, identity.trim()] {
@@ -83,7 +107,10 @@ fn memmem(bytes: &[u8], needle: &[u8]) -> Option<usize> {
 fn a_password_on_the_command_line_is_warned_of() {
     let (live, desk) = (Database::fresh(), Desk::new());
     let (sink, encrypt) = (desk.sink(), desk.encrypt());
-    desk.run("lifeboat-postgres", &["backup", "--from", &live.url, "--dataset", "shop", "--to", &sink, "--encrypt", &encrypt])
-        .good()
-        .says("env:NAME");
+    desk.run(
+        "lifeboat-postgres",
+        &["backup", "--from", &live.url, "--dataset", "shop", "--to", &sink, "--encrypt", &encrypt],
+    )
+    .good()
+    .says("env:NAME");
 }

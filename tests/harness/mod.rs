@@ -1,5 +1,5 @@
 //! What the whole-system tests share: a folder with a sink and a key, and the binaries run in it.
-#![allow(dead_code, clippy::unwrap_used, missing_docs)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, missing_docs)]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub const MORE: &str = "
 CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE EXTENSION pg_trgm; CREATE EXTENSION \"uuid-ossp\";
 CREATE SCHEMA more;
 CREATE TABLE more.extended (id int PRIMARY KEY, h hstore, c citext, u uuid DEFAULT uuid_generate_v4());
-INSERT INTO more.extended SELECT i, hstore(i::text, NULL) || 'a=>\"b\\\\\"c\"', 'MiXed ' || i FROM generate_series(1, 100) i;
+INSERT INTO more.extended SELECT i, hstore(i::text, NULL) || 'a=>\"b\\\"c\"', 'MiXed ' || i FROM generate_series(1, 100) i;
 CREATE INDEX ON more.extended USING gin (c gin_trgm_ops);
 CREATE TABLE more.tenants (tenant text, secret text);
 INSERT INTO more.tenants VALUES ('a', 'x'), ('b', 'y');
@@ -73,7 +73,8 @@ impl Run {
 
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}\nstdout:\n{}\nstderr:\n{}", self.stdout, self.stderr))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|e| panic!("{e}\nstdout:\n{}\nstderr:\n{}", self.stdout, self.stderr))
     }
 }
 
@@ -84,9 +85,9 @@ impl Desk {
         std::fs::write(folder.path().join("key.txt"), secret.expose_secret()).unwrap();
         std::fs::create_dir(folder.path().join("sink")).unwrap();
         std::fs::create_dir(folder.path().join("tmp")).unwrap();
-        // The scratch server of a root process is another user.
-        for open in [folder.path().to_path_buf(), folder.path().join("tmp")] {
-            std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // The scratch server of a root process is another user: a temporary folder is as /tmp is.
+        for (open, mode) in [(folder.path().to_path_buf(), 0o755), (folder.path().join("tmp"), 0o1777)] {
+            std::fs::set_permissions(&open, std::fs::Permissions::from_mode(mode)).unwrap();
         }
         Self { folder, recipient, environment: Vec::new() }
     }
@@ -120,7 +121,11 @@ impl Desk {
             "lifeboat-postgres" => env!("CARGO_BIN_EXE_lifeboat-postgres"),
             other => other,
         });
-        command.current_dir(self.folder.path()).env("NO_COLOR", "1").env("TMPDIR", self.path("tmp")).env("RUST_BACKTRACE", "0");
+        command
+            .current_dir(self.folder.path())
+            .env("NO_COLOR", "1")
+            .env("TMPDIR", self.path("tmp"))
+            .env("RUST_BACKTRACE", "0");
         command.envs(self.environment.iter().map(|(n, v)| (n, v)));
         command
     }
@@ -136,7 +141,13 @@ impl Desk {
 
     /// `lifeboat-postgres` with a database in `LIFEBOAT_FROM`.
     pub fn postgres(&self, from: &str, arguments: &[&str]) -> Run {
-        let output = self.command("lifeboat-postgres").env("LIFEBOAT_FROM", from).args(arguments).stdin(Stdio::null()).output().unwrap();
+        let output = self
+            .command("lifeboat-postgres")
+            .env("LIFEBOAT_FROM", from)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
         Run {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -151,7 +162,10 @@ impl Desk {
 
     pub fn verify(&self, level: &str) -> Run {
         let sink = self.sink();
-        self.run("lifeboat-postgres", &["verify", "--dataset", "shop", "--to", &sink, "--identity", &self.key(), "--level", level])
+        self.run(
+            "lifeboat-postgres",
+            &["verify", "--dataset", "shop", "--to", &sink, "--identity", &self.key(), "--level", level],
+        )
     }
 
     pub fn list(&self) -> Vec<Value> {
@@ -181,7 +195,10 @@ impl Desk {
         let script = folder.join(name);
         std::fs::remove_file(&script).unwrap();
         let real = real.join(name);
-        let text = format!("#!/bin/bash\nREAL={}\nif [ \"$1\" = --version ]; then exec $REAL --version; fi\n{body}\n", real.display());
+        let text = format!(
+            "#!/bin/bash\nREAL={}\nif [ \"$1\" = --version ]; then exec $REAL --version; fi\n{body}\n",
+            real.display()
+        );
         std::fs::write(&script, text).unwrap();
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
         self.set("LIFEBOAT_PG_BIN", folder.display().to_string());

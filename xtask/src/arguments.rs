@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::str::FromStr;
 
 use anyhow::Result;
 
@@ -31,9 +32,21 @@ pub(crate) struct Options {
     /// Everything after `--`.
     pub(crate) tail: Vec<OsString>,
     flags: Vec<String>,
+    values: Vec<(String, String)>,
 }
 
 impl Options {
+    /// What `--flag VALUE` was given; the last one counts.
+    pub(crate) fn value(&self, flag: &str) -> Option<&str> {
+        self.values.iter().rev().find(|(given, _)| given == flag).map(|(_, value)| value.as_str())
+    }
+
+    /// A number, or `default` where it is not given.
+    pub(crate) fn number<T: FromStr>(&self, flag: &str, default: T) -> Result<T> {
+        let Some(text) = self.value(flag) else { return Ok(default) };
+        text.parse().map_err(|_| UsageError(format!("{flag}: `{text}` is not such a number")).into())
+    }
+
     pub(crate) fn has(&self, flag: &str) -> bool {
         self.flags.iter().any(|given| given == flag)
     }
@@ -52,7 +65,16 @@ impl Arguments {
     }
 
     /// The rest: the named flags, and where `services` says so `--with NAME` and what follows `--`.
-    pub(crate) fn parse(mut self, flags: &[&str], services: bool) -> Result<Options> {
+    pub(crate) fn parse(self, flags: &[&str], services: bool) -> Result<Options> {
+        self.parse_all(flags, &[], services)
+    }
+
+    /// The rest: the named flags, and those that take a value.
+    pub(crate) fn parse_with_values(self, flags: &[&str], valued: &[&str]) -> Result<Options> {
+        self.parse_all(flags, valued, false)
+    }
+
+    fn parse_all(mut self, flags: &[&str], valued: &[&str], services: bool) -> Result<Options> {
         let mut options = Options::default();
         while let Some(argument) = self.rest.next() {
             let argument = text(argument)?;
@@ -60,6 +82,11 @@ impl Arguments {
                 options.help = true;
             } else if flags.contains(&argument.as_str()) {
                 options.flags.push(argument);
+            } else if valued.contains(&argument.as_str()) {
+                let value = self.rest.next().ok_or_else(|| UsageError(format!("{argument} needs a value")))?;
+                options.values.push((argument, text(value)?));
+            } else if let Some((flag, value)) = argument.split_once('=').filter(|(flag, _)| valued.contains(flag)) {
+                options.values.push((flag.to_owned(), value.to_owned()));
             } else if services && argument == "--" {
                 options.tail = self.rest.collect();
                 break;
@@ -97,6 +124,15 @@ mod tests {
         assert_eq!(options.with, ["a", "b", "c"]);
         assert_eq!(options.tail, ["run", "--with"]);
         assert!(options.has("--keep"));
+    }
+
+    #[test]
+    fn values_follow_their_flag_or_an_equals_sign() {
+        let words = ["--runs", "5", "--gib=4", "--gib", "x"].iter().map(OsString::from).collect();
+        let options = Arguments::new(words).parse_with_values(&[], &["--runs", "--gib"]).unwrap();
+        assert_eq!(options.number("--runs", 3).unwrap(), 5);
+        assert_eq!(options.number("--other", 3).unwrap(), 3);
+        assert!(options.number::<u32>("--gib", 1).unwrap_err().is::<UsageError>());
     }
 
     #[test]

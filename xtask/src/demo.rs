@@ -2,8 +2,8 @@
 //!
 //! The tour is the table `STEPS`. Nothing here is a second implementation: what is shown is what a reader can type.
 
-use std::fmt::Write as _;
 use std::fs;
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -16,6 +16,12 @@ use crate::services::{self, Session};
 use crate::{postgres, signals, workspace};
 
 const SHOP: &str = include_str!("demo/shop.sql");
+
+/// The key file, as `lifeboat init` names it.
+const IDENTITY: &str = "lifeboat-identity.txt";
+
+/// Columns of a terminal that nobody has widened.
+const WIDTH: usize = 80;
 
 /// One thing that the tour shows.
 struct Step {
@@ -37,70 +43,75 @@ enum Action {
 const STEPS: &[Step] = &[
     Step {
         title: "What is there to lose",
-        why: "A shop's database: orders in partitions, payments, and a schema with every type that is easy to get wrong.",
+        why: "A shop's database: orders in partitions, payments, and beside them a schema with every type that is easy \
+              to get wrong. It was made for this tour, on a server of its own.",
         action: Action::Run(
-            "psql \"$SHOP_URL\" -c \"SELECT relname AS table, reltuples::bigint AS rows FROM pg_class \
-             WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') ORDER BY 1\"",
+            "psql shop -c \"SELECT relname AS table, reltuples::bigint AS rows FROM pg_class\n\
+             WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY 1\"",
             0,
         ),
         needs: &[],
     },
     Step {
         title: "Begin",
-        why: "`init` writes a configuration to start from and a fresh age key. The key's secret half is what you must not lose.",
+        why: "`init` writes a configuration to start from and a fresh age key. The secret key is what you must not lose.",
         action: Action::Run("lifeboat init && ls", 0),
         needs: &[],
     },
     Step {
         title: "Configure",
-        why: "One sink, one job. The database's URL comes from the environment; it is not written down.",
+        why: "One sink, one job, and only the newest backup is kept. The database's URL, with its password, comes from \
+              the environment; it is not written down.",
         action: Action::Configure,
         needs: &[],
     },
     Step {
         title: "Check before you trust",
-        why: "`check` tries the sink and the database now, and not at half past three at night.",
+        why: "`check` tries the sink, the database and the key now, and not at half past three at night.",
         action: Action::Run("lifeboat check", 0),
         needs: &[],
     },
     Step {
         title: "Back up",
-        why: "One stream from the server into the folder: compressed and encrypted on the way, counted and fingerprinted as it passes.",
+        why: "One stream from the server into the folder: compressed and encrypted on the way, counted and fingerprinted \
+              as it passes.",
         action: Action::Run("lifeboat backup", 0),
         needs: &[],
     },
     Step {
         title: "See what is stored",
-        why: "The names say how each file is read back; the manifest beside it was written last.",
+        why: "The name says how a file is read back; the manifest beside it was written last.",
         action: Action::Run("lifeboat list && ls -l backups", 0),
         needs: &[],
     },
     Step {
         title: "Know the way back without Lifeboat",
-        why: "`show` prints the manifest, and the shell line with stock tools that restores it.",
+        why: "`show` prints the manifest, and the shell line with stock tools that restores the backup.",
         action: Action::Run("lifeboat show shop", 0),
         needs: &[],
     },
     Step {
         title: "Prove it",
-        why: "`verify` restores into a server that it starts and throws away, and compares the content of every table.",
+        why: "`verify` restores into a server that it starts and throws away, and compares the content of every table \
+              with what was counted during the backup.",
         action: Action::Run("lifeboat verify", 0),
         needs: &[],
     },
     Step {
         title: "Restore",
-        why: "Into another database, which is made when it is missing.",
-        action: Action::Run("lifeboat restore shop --into \"$RESTORED_URL\"", 0),
+        why: "Into another database, which is made when it is missing. Its URL holds a password, so the command names \
+              the variable that holds the URL: every user of a machine can read the arguments of a command.",
+        action: Action::Run("lifeboat restore shop --into env:RESTORED_URL", 0),
         needs: &[],
     },
     Step {
         title: "Compare the two",
-        why: "Not our word, pg_dump's: the schemas of both databases are the same, and so are the rows of the oddest table.",
+        why: "Not our word, pg_dump's: both databases have the same schema, and the oddest table has the same rows.",
         action: Action::Run(
             "schema() { pg_dump --schema-only --no-owner \"$1\" | grep -v restrict; }\n\
-             diff <(schema \"$SHOP_URL\") <(schema \"$RESTORED_URL\") && echo 'The schemas are the same.'\n\
              odd() { psql \"$1\" -c 'COPY \"Odd Things\".\"Every \"\"type\"\"\" TO STDOUT'; }\n\
-             diff <(odd \"$SHOP_URL\") <(odd \"$RESTORED_URL\") && echo 'The odd rows are the same.'",
+             diff <(schema shop) <(schema restored) && echo 'The schemas are the same.'\n\
+             diff <(odd shop) <(odd restored) && echo 'The odd rows are the same.'",
             0,
         ),
         needs: &[],
@@ -109,46 +120,52 @@ const STEPS: &[Step] = &[
         title: "Restore with stock tools",
         why: "The day that Lifeboat is not at hand: age, zstd and pg_restore read what it wrote.",
         action: Action::Run(
-            "createdb --maintenance-db \"$SERVER_URL\" stock\n\
-             age -d -i \"$IDENTITY\" backups/shop-*.dump.zst.age | zstd -d | pg_restore --no-owner -d \"$STOCK_URL\"\n\
-             psql \"$STOCK_URL\" -c 'SELECT count(*) AS orders FROM orders'",
+            "createdb stock\n\
+             age -d -i lifeboat-identity.txt backups/shop-*.age | zstd -d |\n    pg_restore --no-owner -d stock\n\
+             psql stock -c 'SELECT count(*) AS orders FROM orders'",
             0,
         ),
         needs: &["age", "zstd"],
     },
     Step {
         title: "Break a copy",
-        why: "One flipped bit in a copy of the stored file. A backup tool that does not notice is worse than none.",
+        why: "One flipped bit in a copy of the stored file, and `verify` has to fail. This is the small binary for \
+              PostgreSQL alone, which takes flags and needs no configuration.",
         action: Action::Run(
             "cp -r backups damaged\n\
-             file=$(ls damaged/shop-*.dump.zst.age)\n\
-             byte=$(od -An -tu1 -j 200000 -N1 \"$file\")\n\
-             printf \"\\\\$(printf %03o $((byte ^ 1)))\" | dd of=\"$file\" bs=1 seek=200000 conv=notrunc status=none\n\
-             lifeboat-postgres verify --dataset shop --to \"file://$PWD/damaged\" --identity \"$IDENTITY\"",
+             file=$(ls damaged/shop-*.age)\n\
+             byte=$(od -An -tu1 -j 200000 -N 1 \"$file\")\n\
+             printf \"\\\\$(printf %03o $((byte ^ 1)))\" |\n    dd of=\"$file\" bs=1 seek=200000 conv=notrunc status=none\n\
+             lifeboat-postgres verify --dataset shop --to \"file://$PWD/damaged\" \\\n    --identity lifeboat-identity.txt",
             1,
         ),
         needs: &[],
     },
     Step {
         title: "Another day, another backup",
-        why: "The configuration keeps the last one. (Verified: what was proven last is never pruned.)",
-        action: Action::Run("lifeboat backup && lifeboat verify --level structure && lifeboat list", 0),
+        why: "The configuration keeps the newest. But what was proven last stays too, so long as nothing newer is proven. \
+              `prune --dry-run` gives the reason for each.",
+        action: Action::Run("lifeboat backup\nlifeboat prune --dry-run", 0),
         needs: &[],
     },
     Step {
-        title: "What would go",
-        why: "Each artifact with the reason why it stays or goes; nothing is deleted yet.",
-        action: Action::Run("lifeboat prune --dry-run", 0),
+        title: "Prove the new one",
+        why: "This time without a restore: it is decrypted, decompressed, parsed to its end and counted.",
+        action: Action::Run("lifeboat verify --level structure", 0),
         needs: &[],
     },
-    Step { title: "Prune", why: "Now it is.", action: Action::Run("lifeboat prune && lifeboat list", 0), needs: &[] },
+    Step {
+        title: "Prune",
+        why: "Now the old one can go.",
+        action: Action::Run("lifeboat prune\nlifeboat list", 0),
+        needs: &[],
+    },
 ];
 
 /// Runs the tour; `keep` leaves the folder with the configuration, the key and the backups.
 pub(crate) fn run(keep: bool) -> Result<ExitCode> {
     let started = Instant::now();
     let binaries = build()?;
-    requirements::install_stock_tools_if_possible();
     let mut session = Session::start(&[&postgres::SERVICE])?;
     let folder = session.scratch().folder("demo")?;
     let tour = Tour::new(&session, &folder, &binaries)?;
@@ -157,8 +174,8 @@ pub(crate) fn run(keep: bool) -> Result<ExitCode> {
     for (number, step) in STEPS.iter().enumerate() {
         signals::check()?;
         let title = format!("── {}. {} ", number + 1, step.title);
-        println!("\n{title}{}", "─".repeat(80_usize.saturating_sub(title.chars().count())));
-        println!("{}\n", step.why);
+        let rule = "─".repeat(WIDTH.saturating_sub(title.chars().count()));
+        println!("\n{}\n{}\n", bold(&format!("{title}{rule}")), wrapped(step.why));
         if let Some(missing) = step.needs.iter().find(|name| workspace::program(name).is_none()) {
             println!("(left out: `{missing}` is not installed)");
             continue;
@@ -169,18 +186,23 @@ pub(crate) fn run(keep: bool) -> Result<ExitCode> {
         }
     }
 
-    println!("\nDone in {} s.", started.elapsed().as_secs());
-    if keep {
+    let end = if keep {
         session.scratch().keep();
-        println!("The configuration, the key and the backups are in {}; the server is gone.", folder.display());
-    }
+        format!("The configuration, the key and the backups are in {}; the server is gone.", folder.display())
+    } else {
+        "The server and the folder are gone; `cargo xtask demo --keep` leaves the folder.".to_owned()
+    };
+    drop(session);
+    println!("\nDone in {} s. {end}", started.elapsed().as_secs());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds the binaries while PostgreSQL is installed, and returns their folder.
+/// Builds the binaries while PostgreSQL and the stock tools are installed, and returns their folder.
+///
+/// Cold, an unoptimised build is twice as fast as a release build, and what touches every byte is optimised in both.
 fn build() -> Result<PathBuf> {
     let required = services::requirements(&[&postgres::SERVICE]);
-    requirements::install(&required, || {
+    requirements::install_with(&required, requirements::READERS, || {
         let mut build = process::cargo();
         build.args(["build", "-p", "lifeboat-bins", "--bin", "lifeboat", "--bin", "lifeboat-postgres"]);
         let status = process::run_attached(&mut build)?;
@@ -208,16 +230,19 @@ impl<'a> Tour<'a> {
         };
         let server = exported("LIFEBOAT_TEST_PG_URL")?;
         let programs = exported("LIFEBOAT_PG_BIN")?;
-        let base = server.trim_end_matches("/postgres").to_owned();
+        let base = server.trim_end_matches("/postgres");
+        let (user, password, host, port) = parts(base).context("the services export a URL of another form")?;
         let path = std::env::var("PATH").unwrap_or_default();
         let environment = vec![
             ("PATH", format!("{}:{programs}:{path}", binaries.display())),
             ("LIFEBOAT_PG_BIN", programs),
             ("SHOP_URL", format!("{base}/shop")),
             ("RESTORED_URL", format!("{base}/restored")),
-            ("STOCK_URL", format!("{base}/stock")),
-            ("SERVER_URL", server),
-            ("PGAPPNAME", "lifeboat demo".to_owned()),
+            // For PostgreSQL's own clients: with these they need no password among their arguments.
+            ("PGHOST", host.to_owned()),
+            ("PGPORT", port.to_owned()),
+            ("PGUSER", user.to_owned()),
+            ("PGPASSWORD", password.to_owned()),
             ("PAGER", "cat".to_owned()),
         ];
         Ok(Self { folder, environment })
@@ -228,57 +253,39 @@ impl<'a> Tour<'a> {
         let mut command = process::guarded("bash", Guard::default())?;
         command.args(["--noprofile", "--norc", "-o", "pipefail", "-e", "-c", line]);
         command.current_dir(self.folder).envs(self.environment.iter().map(|(name, value)| (name, value)));
-        if let Some(identity) = self.identity() {
-            command.env("IDENTITY", identity);
-        }
         Ok(command)
     }
 
     fn fill(&self) -> Result<()> {
         let script = self.folder.with_file_name("shop.sql");
         fs::write(&script, SHOP)?;
-        let mut command =
-            self.shell("createdb --maintenance-db \"$SERVER_URL\" shop && psql -X -q \"$SHOP_URL\" -f ../shop.sql")?;
+        let mut command = self.shell("createdb shop && psql -X -q shop -f ../shop.sql")?;
         process::run_logged(&mut command, &process::fresh_log("shop")?)
     }
 
     /// Prints the line as a reader would type it, runs it, and holds its exit status against what it should be.
     fn show(&self, line: &str, expected: i32) -> Result<()> {
-        let mut typed = String::new();
         for (number, part) in line.lines().enumerate() {
-            let _ = writeln!(typed, "{} {part}", if number == 0 { "$" } else { ">" });
+            println!("{}", bold(&format!("{} {part}", if number == 0 { "$" } else { ">" })));
         }
-        print!("{typed}");
         let status = process::run_attached(&mut self.shell(line)?)?;
         if status.code() != Some(expected) {
-            bail!("the demo's command ended with {status}, where exit status {expected} is right:\n{typed}");
+            bail!("the demo's command ended with {status}, where exit status {expected} is right:\n{line}");
         }
         if expected != 0 {
-            println!("(exit status {expected})");
+            println!("(exit status {expected}, as it should be)");
         }
         Ok(())
     }
 
-    /// The key file that `init` wrote.
-    fn identity(&self) -> Option<String> {
-        let mut files: Vec<PathBuf> = fs::read_dir(self.folder).ok()?.flatten().map(|entry| entry.path()).collect();
-        files.sort();
-        let file = files.into_iter().find(|path| {
-            path.is_file() && fs::read_to_string(path).is_ok_and(|text| text.contains("AGE-SECRET-KEY-"))
-        })?;
-        file.file_name()?.to_str().map(str::to_owned)
-    }
-
     /// Writes the configuration, with the key that `init` made, and shows it.
     fn configure(&self) -> Result<()> {
-        let identity = self.identity().context("`lifeboat init` wrote no age identity")?;
-        let texts =
-            [&identity, "lifeboat.toml"].map(|name| fs::read_to_string(self.folder.join(name)).unwrap_or_default());
-        let recipient = texts
-            .iter()
-            .flat_map(|text| text.split(|character: char| !character.is_ascii_alphanumeric()))
-            .find(|word| word.starts_with("age1") && word.len() > 50)
-            .context("`lifeboat init` named no age recipient")?;
+        let key = self.folder.join(IDENTITY);
+        let text = fs::read_to_string(&key).with_context(|| format!("`lifeboat init` wrote no {}", key.display()))?;
+        let recipient = text
+            .split_whitespace()
+            .find(|word| word.starts_with("age1"))
+            .context("the key of `lifeboat init` names no recipient")?;
         let config = format!(
             r#"[sinks.local]
 url = "file://{folder}/backups"
@@ -287,7 +294,7 @@ url = "file://{folder}/backups"
 sinks = ["local"]
 compress = "zstd:3"
 encrypt = {{ age = {{ recipients = ["{recipient}"] }} }}
-identity = "{identity}"
+identity = "{IDENTITY}"
 keep = {{ last = 1 }}
 
 [jobs.shop]
@@ -299,5 +306,56 @@ schedule = "30 3 * * *"
         fs::create_dir_all(self.folder.join("backups"))?;
         fs::write(self.folder.join("lifeboat.toml"), config)?;
         self.show("cat lifeboat.toml", 0)
+    }
+}
+
+/// User, password, host and port of `postgres://user:password@host:port`.
+fn parts(url: &str) -> Option<(&str, &str, &str, &str)> {
+    let (login, place) = url.strip_prefix("postgres://")?.split_once('@')?;
+    let ((user, password), (host, port)) = (login.split_once(':')?, place.split_once(':')?);
+    Some((user, password, host, port))
+}
+
+/// Bold on a terminal, unless colours are unwanted.
+fn bold(text: &str) -> String {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if plain || !io::stdout().is_terminal() { text.to_owned() } else { format!("\x1b[1m{text}\x1b[0m") }
+}
+
+/// The text in lines of a terminal's width.
+fn wrapped(text: &str) -> String {
+    let mut lines = String::new();
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if column > 0 && column + 1 + length > WIDTH {
+            lines.push('\n');
+            column = 0;
+        } else if column > 0 {
+            lines.push(' ');
+            column += 1;
+        }
+        lines.push_str(word);
+        column += length;
+    }
+    lines
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_wrapped_at_the_terminals_width() {
+        let lines = wrapped(&"seven77 ".repeat(25));
+        assert!(lines.lines().all(|line| line.len() <= WIDTH && !line.ends_with(' ')));
+        assert_eq!(lines.lines().next().unwrap().len(), 79);
+    }
+
+    #[test]
+    fn url_is_taken_apart() {
+        assert_eq!(parts("postgres://u:p@127.0.0.1:5432"), Some(("u", "p", "127.0.0.1", "5432")));
+        assert_eq!(parts("postgres://u@127.0.0.1:5432"), None);
     }
 }

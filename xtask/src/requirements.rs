@@ -17,11 +17,23 @@ pub(crate) enum Requirement {
     Go(&'static GoProgram),
 }
 
+/// The programs that, with `pg_restore`, read a backup without Lifeboat.
+pub(crate) const READERS: &[Requirement] = &[
+    Requirement::Debian(Package { name: "zstd", present: || Ok(workspace::program("zstd").is_some()) }),
+    Requirement::Debian(Package { name: "age", present: || Ok(workspace::program("age").is_some()) }),
+];
+
 /// The programs that the tests hold Lifeboat's formats against.
 pub(crate) const STOCK_TOOLS: &[Requirement] = &[
     Requirement::Debian(Package { name: "zstd", present: || Ok(workspace::program("zstd").is_some()) }),
     Requirement::Debian(Package { name: "age", present: || Ok(workspace::program("age").is_some()) }),
     Requirement::Debian(Package { name: "openssl", present: || Ok(workspace::program("openssl").is_some()) }),
+    Requirement::Debian(Package { name: "gzip", present: || Ok(workspace::program("gzip").is_some()) }),
+    Requirement::Debian(Package { name: "jq", present: || Ok(workspace::program("jq").is_some()) }),
+    Requirement::Debian(Package { name: "openssh-client", present: || Ok(workspace::program("ssh-keygen").is_some()) }),
+    Requirement::Debian(Package { name: "bsdutils", present: || Ok(workspace::program("script").is_some()) }),
+    Requirement::Debian(Package { name: "util-linux", present: || Ok(workspace::program("unshare").is_some()) }),
+    Requirement::Debian(Package { name: "procps", present: || Ok(workspace::program("ps").is_some()) }),
 ];
 
 /// Installs what is missing of these, and does `meanwhile` at the same time; returns when all of it is done.
@@ -60,11 +72,25 @@ pub(crate) fn install(requirements: &[Requirement], meanwhile: impl FnOnce() -> 
     Err(first)
 }
 
-/// Installs the stock tools that are missing where that is possible, and is content where it is not.
-pub(crate) fn install_stock_tools_if_possible() {
-    if debian::can_install()
-        && let Err(error) = install(STOCK_TOOLS, || Ok(()))
-    {
-        eprintln!("xtask: going on without zstd and age: {error:#}");
+/// As [`install`], and in the same go what is only good to have: where it cannot be installed, one goes on without.
+pub(crate) fn install_with(
+    required: &[Requirement],
+    wanted: &[Requirement],
+    meanwhile: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    if !debian::can_install() {
+        return install(required, meanwhile);
     }
+    let mut built = Ok(());
+    let all = [required, wanted].concat();
+    let installed = install(&all, || {
+        built = meanwhile();
+        Ok(())
+    });
+    built?;
+    installed.or_else(|error| {
+        install(required, || Ok(()))?;
+        eprintln!("xtask: going on without what is only good to have: {error:#}");
+        Ok(())
+    })
 }

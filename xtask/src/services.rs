@@ -96,6 +96,11 @@ impl Session {
         &self.environment
     }
 
+    /// The process id of a running server.
+    pub(crate) fn process_id(&self, name: &str) -> Option<u32> {
+        self.servers.iter().find(|server| server.name == name).map(|server| server.child.id())
+    }
+
     /// Starts a server on a free port, waits until it is ready, and returns the port. Somebody may take the port before
     /// the server does: then it tries again with another one.
     pub(crate) fn serve(

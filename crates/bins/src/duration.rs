@@ -8,8 +8,7 @@ const HINT: &str = "write a number and a unit, as in 36h, 2d, 1w or 2d12h; minut
 
 /// Reads a duration. `what` names it in errors.
 pub(crate) fn parse(text: &str, what: &str) -> Result<Duration> {
-    let wrong =
-        |why: String| Error::new(ErrorKind::Config, "use", format!("{what} \"{text}\""), why).hint(HINT);
+    let wrong = |why: String| Error::new(ErrorKind::Config, "use", format!("{what} \"{text}\""), why).hint(HINT);
     let mut total = Duration::ZERO;
     let mut rest = text.trim();
     if rest.is_empty() {
@@ -31,9 +30,7 @@ pub(crate) fn parse(text: &str, what: &str) -> Result<Duration> {
         };
         let number: u64 = number.parse().map_err(|_| wrong("a number is missing or out of range".to_owned()))?;
         let part = number.checked_mul(seconds).map(Duration::from_secs);
-        total = part
-            .and_then(|part| total.checked_add(part))
-            .ok_or_else(|| wrong("it is out of range".to_owned()))?;
+        total = part.and_then(|part| total.checked_add(part)).ok_or_else(|| wrong("it is out of range".to_owned()))?;
         rest = &rest[digits + letters..];
     }
     Ok(total)
@@ -45,9 +42,15 @@ mod tests {
 
     #[test]
     fn durations_are_read() {
-        for (text, seconds) in
-            [("0s", 0), ("90s", 90), ("30min", 1800), ("36h", 129_600), ("2d", 172_800), ("1w", 604_800), ("2d12h", 216_000)]
-        {
+        for (text, seconds) in [
+            ("0s", 0),
+            ("90s", 90),
+            ("30min", 1800),
+            ("36h", 129_600),
+            ("2d", 172_800),
+            ("1w", 604_800),
+            ("2d12h", 216_000),
+        ] {
             assert_eq!(parse(text, "max-age").unwrap().as_secs(), seconds, "{text}");
         }
     }

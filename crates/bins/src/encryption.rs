@@ -41,10 +41,14 @@ impl Choice {
                 None if text.raw() == "none" => others.push(Self::None),
                 Some(("age", recipient)) => recipients.push(text.with(recipient)),
                 Some(("age-file", path)) => files.push(text.with(path)),
-                Some(("age-passphrase", place)) => others.push(Self::AgePassphrase(reference(text, "age-passphrase", place)?)),
+                Some(("age-passphrase", place)) => {
+                    others.push(Self::AgePassphrase(reference(text, "age-passphrase", place)?));
+                }
                 Some(("openssl", place)) => others.push(Self::OpenSsl(reference(text, "openssl", place)?)),
                 None if text.raw().starts_with("age1") => {
-                    return Err(text.wrong("a recipient needs \"age:\" before it").hint(format!("write age:{}", text.raw())));
+                    return Err(text
+                        .wrong("a recipient needs \"age:\" before it")
+                        .hint(format!("write age:{}", text.raw())));
                 }
                 // Not printed: it may be a passphrase.
                 _ => return Err(text.wrong("it is not a way to encrypt").hint(FORMS)),
@@ -54,7 +58,7 @@ impl Choice {
         match (others.len(), has_age) {
             (0, true) => Ok(Self::Age { recipients, files }),
             (1, false) => Ok(others.remove(0)),
-            (0, false) => Err(undecided()),
+            (0, false) => Err(undecided("the dataset")),
             _ => {
                 let place = texts.first().map_or("--encrypt", Setting::place);
                 Err(Error::new(ErrorKind::Config, "use", place, "only age recipients can be given together")
@@ -95,8 +99,8 @@ impl Choice {
 }
 
 /// The error for a backup of which nobody said whether to encrypt it.
-pub(crate) fn undecided() -> Error {
-    Error::new(ErrorKind::Config, "back up", "the dataset", "whether to encrypt was not said").hint(
+pub(crate) fn undecided(what: &str) -> Error {
+    Error::new(ErrorKind::Config, "back up", what, "whether to encrypt was not said").hint(
         "choose, as in --encrypt age:age1… or, in the config, encrypt = \"age:age1…\" (`lifeboat init` makes a key); \
          to store it readable for everyone who can read the sink, say --encrypt none",
     )

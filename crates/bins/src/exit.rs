@@ -36,7 +36,7 @@ impl From<&Error> for Exit {
     fn from(error: &Error) -> Self {
         match error.kind() {
             ErrorKind::Config => Self::Usage,
-            ErrorKind::NotFound if is_missing_artifact(error) => Self::Nothing,
+            ErrorKind::NoArtifact => Self::Nothing,
             _ => Self::Failed,
         }
     }
@@ -44,15 +44,7 @@ impl From<&Error> for Exit {
 
 /// The error for artifacts that are not there. `whose` completes "artifacts of …".
 pub(crate) fn no_artifact(whose: &str, message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::NotFound, "find", format!("{MISSING}{whose}"), message)
-}
-
-/// How the subject begins of the error that [`lifeboat::catalog::find`] gives.
-const MISSING: &str = "an artifact of ";
-
-/// Whether an artifact is what was not found; a missing bucket, program or database is a failure.
-pub(crate) fn is_missing_artifact(error: &Error) -> bool {
-    error.kind() == ErrorKind::NotFound && error.operation() == "find" && error.subject().starts_with(MISSING)
+    Error::new(ErrorKind::NoArtifact, "find", format!("an artifact of {whose}"), message)
 }
 
 #[cfg(test)]
@@ -62,7 +54,9 @@ mod tests {
     #[test]
     fn the_worst_of_several_jobs_decides() {
         let mut exit = Exit::default();
-        for (next, code) in [(Exit::Nothing, 3), (Exit::Good, 3), (Exit::Usage, 2), (Exit::Failed, 1), (Exit::Nothing, 1)] {
+        for (next, code) in
+            [(Exit::Nothing, 3), (Exit::Good, 3), (Exit::Usage, 2), (Exit::Failed, 1), (Exit::Nothing, 1)]
+        {
             exit.and(next);
             assert_eq!(exit.code(), code);
         }

@@ -140,7 +140,9 @@ pub(crate) fn open_sink(config: &SinkConfig) -> Result<Arc<dyn Sink>> {
         }
         (None, None) => None,
         (Some(half), None) | (None, Some(half)) => {
-            return Err(half.wrong("access_key and secret_key belong together").hint("give both, or neither and set them in the environment"));
+            return Err(half
+                .wrong("access_key and secret_key belong together")
+                .hint("give both, or neither and set them in the environment"));
         }
     };
     let settings = sinks::Settings {
@@ -169,17 +171,22 @@ pub(crate) fn select(config: &Config, names: &[String], sink: Option<&str>) -> R
         return Err(Error::new(ErrorKind::Config, "find", "a job", format!("{path} has none"))
             .hint("write a table [jobs.NAME], as in the example that `lifeboat init` writes"));
     }
-    let known: Vec<&str> = config.jobs.iter().map(|j| j.name.as_str()).collect();
+    let mut selected: Vec<&JobConfig> = Vec::new();
+    if names.is_empty() {
+        selected.extend(&config.jobs);
+    }
     for name in names {
-        if !known.contains(&name.as_str()) {
-            return Err(Error::new(ErrorKind::Config, "find", format!("job \"{name}\""), format!("{path} has no such job"))
-                .hint(suggest(name, &known)));
+        match config.jobs.iter().find(|job| job.name == *name) {
+            // Named twice, it is done once.
+            Some(job) if selected.iter().any(|s| s.name == job.name) => {}
+            Some(job) => selected.push(job),
+            None => {
+                let known: Vec<&str> = config.jobs.iter().map(|j| j.name.as_str()).collect();
+                let subject = format!("job \"{name}\"");
+                return Err(Error::new(ErrorKind::Config, "find", subject, format!("{path} has no such job"))
+                    .hint(suggest(name, &known)));
+            }
         }
     }
-    Ok(config
-        .jobs
-        .iter()
-        .filter(|job| names.is_empty() || names.contains(&job.name))
-        .map(|job| (job.name.clone(), Job::open(config, job, sink)))
-        .collect())
+    Ok(selected.into_iter().map(|job| (job.name.clone(), Job::open(config, job, sink))).collect())
 }

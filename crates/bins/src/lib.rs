@@ -1,6 +1,6 @@
 //! The binaries of Lifeboat: `lifeboat`, everything from a config file, and one small binary for each system.
 //!
-//! Both kinds make [`Job`](jobs::Job)s, from a file or from flags, and hand them to the same commands; the commands use the
+//! Both kinds make jobs, from a file or from flags, and hand them to the same commands; the commands use the
 //! builders that a program would use. Nothing here knows how a backup is made.
 //!
 //! # Exit status

@@ -28,6 +28,7 @@ struct Step {
     unit: Unit,
     total: Option<u64>,
     done: u64,
+    items: u64,
     begun: Instant,
     bar: Option<ProgressBar>,
 }
@@ -74,7 +75,7 @@ impl Progress for Reporter {
         match event {
             Event::Begin { step, unit, total } => {
                 let bar = self.bar(&step, unit, total);
-                self.lock().open.push(Step { name: step, unit, total, done: 0, begun: Instant::now(), bar });
+                self.lock().open.push(Step { name: step, unit, total, done: 0, items: 0, begun: Instant::now(), bar });
             }
             Event::Advance(n) => {
                 let mut steps = self.lock();
@@ -89,6 +90,14 @@ impl Progress for Reporter {
                     drop(steps);
                     if !self.output.is_quiet() {
                         tracing::info!("{line}");
+                    }
+                }
+            }
+            Event::Items(items) => {
+                if let Some(step) = self.lock().open.last_mut() {
+                    step.items = items;
+                    if let Some(bar) = &step.bar {
+                        bar.set_message(format!("{} ({items} tables done)", step.name));
                     }
                 }
             }
@@ -111,7 +120,11 @@ impl Step {
             (_, Some(total)) => format!("{} of {total}", self.done),
             (_, None) => self.done.to_string(),
         };
-        format!("{}: {figure}, {}", self.name, human_duration(elapsed))
+        let items = match self.items {
+            0 => String::new(),
+            items => format!(", {items} tables done"),
+        };
+        format!("{}: {figure}{items}, {}", self.name, human_duration(elapsed))
     }
 }
 
@@ -134,6 +147,7 @@ mod tests {
             unit,
             total,
             done: 2048,
+            items: 0,
             begun: Instant::now().checked_sub(Duration::from_secs(20)).unwrap(),
             bar: None,
         };

@@ -46,6 +46,17 @@ impl Session {
     }
 }
 
+impl Session {
+    /// The outcome of a job. What a cancelled run stumbles over on its way out is not what ended it.
+    pub(crate) fn settle<T>(&self, operation: &'static str, job: &str, outcome: Result<T>) -> Result<T> {
+        outcome.map_err(|error| match error.kind() {
+            ErrorKind::Cancelled => error,
+            _ if self.context.cancel.is_cancelled() => Error::cancelled(operation, job).with_source(error),
+            _ => error,
+        })
+    }
+}
+
 /// A program with its arguments.
 pub(crate) trait Program: Parser {
     fn global(&self) -> &Global;
@@ -107,11 +118,12 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 /// The first signal cancels; the second, or the end of patience, ends the process.
 fn watch_signals(session: &Session) {
+    use tokio::signal::unix::{SignalKind, signal};
     let (cancel, output) = (session.context.cancel.clone(), session.output.clone());
+    // Before anything runs: from now on a signal cancels, and does not kill.
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return };
     tokio::spawn(async move {
-        use tokio::signal::unix::{SignalKind, signal};
-        let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-        let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return };
         let mut first = true;
         loop {
             tokio::select! {

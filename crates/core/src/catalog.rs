@@ -10,7 +10,7 @@
 //! An object without a manifest that is named like an artifact is *foreign*: a shell script wrote it. One for which
 //! there is an intent is the remains of a run that was killed, or a run that goes on: it is not an artifact.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,9 +104,16 @@ impl Artifact {
         self.verifications.iter().rev().find(|v| v.passed)
     }
 
-    /// Whether the last verification failed.
-    pub fn last_failed(&self) -> bool {
-        self.verifications.last().is_some_and(|v| !v.passed)
+    /// Whether it is known to be bad: a verification failed, and no later one at that level or a deeper one passed. One of
+    /// the live system says nothing about the artifact.
+    pub fn is_known_bad(&self) -> bool {
+        let mut proven = None;
+        self.verifications.iter().rev().filter(|v| v.level != Level::Live).any(|v| {
+            if v.passed {
+                proven = proven.max(Some(v.level));
+            }
+            !v.passed && proven < Some(v.level)
+        })
     }
 
     /// Every key that belongs to it but for the manifest, which goes first.
@@ -145,8 +152,9 @@ pub(crate) fn verification_key(artifact_key: &str, at: Timestamp, level: Level, 
     format!("{artifact_key}{VERIFIED_INFIX}{}-{level}-{outcome}.json", format_stamp(at))
 }
 
-/// The artifacts in one folder of a sink, in ascending order of their keys, page by page: memory does not grow with
-/// their number. With `dataset`, only that one's, matched whole and never by a bare prefix.
+/// The artifacts in one folder of a sink, in ascending order of their keys (a damaged one stands where its manifest
+/// does), page by page: memory does not grow with their number. With `dataset`, only that one's, matched whole and never
+/// by a bare prefix.
 ///
 /// # Errors
 /// As items: what the sink's listing fails with. A folder in which there is nothing is empty; a bucket or root folder
@@ -162,7 +170,8 @@ pub fn list<'a>(sink: &'a dyn Sink, folder: &str, dataset: Option<&Dataset>) -> 
         let state = Listing {
             objects: sink.list(&prefix),
             groups: BTreeMap::new(),
-            ready: Vec::new(),
+            held: BTreeMap::new(),
+            ready: VecDeque::new(),
             ended: false,
             folder,
             dataset,
@@ -230,7 +239,9 @@ struct Listing<'a> {
     /// Artifacts of which more objects may come. Keys come in order, and those of one artifact all start with its name, so
     /// few are open at a time.
     groups: BTreeMap<String, (ArtifactName, Group)>,
-    ready: Vec<Artifact>,
+    /// Artifacts that are complete but come after one that is not.
+    held: BTreeMap<String, Artifact>,
+    ready: VecDeque<Artifact>,
     ended: bool,
     folder: String,
     dataset: Option<Dataset>,
@@ -268,9 +279,13 @@ fn role(name: &str) -> Option<(ArtifactName, Role)> {
 
 impl Listing<'_> {
     fn take(&mut self, object: ObjectInfo) {
-        let (folder, name) = split_key(&object.key);
+        let below = match self.folder.as_str() {
+            "" => Some(object.key.as_str()),
+            folder => object.key.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')),
+        };
+        let Some(name) = below else { return };
         self.close_groups_before(name);
-        if folder != self.folder {
+        if name.contains('/') {
             return;
         }
         let Some((artifact, role)) = role(name) else { return };
@@ -293,6 +308,13 @@ impl Listing<'_> {
         for base in closed {
             self.close(&base);
         }
+        // In order of keys: where one name starts another, the shorter one is complete later.
+        while let Some(next) = self.held.first_entry() {
+            if self.groups.first_key_value().is_some_and(|(open, _)| open < next.key()) {
+                return;
+            }
+            self.ready.push_back(next.remove());
+        }
     }
 
     fn close(&mut self, base: &str) {
@@ -305,22 +327,23 @@ impl Listing<'_> {
             (None, true) => return,
         };
         group.verifications.sort_by_key(|v| v.at);
-        self.ready.push(Artifact {
+        let artifact = Artifact {
             folder: self.folder.clone(),
             name,
             kind,
             objects: group.objects,
             manifest: group.manifest,
             verifications: group.verifications,
-        });
+        };
+        self.held.insert(base.to_owned(), artifact);
     }
 }
 
 fn grouped(listing: Listing<'_>) -> BoxStream<'_, Result<Artifact>> {
     futures::stream::unfold(listing, |mut listing| async move {
         loop {
-            if !listing.ready.is_empty() {
-                return Some((Ok(listing.ready.remove(0)), listing));
+            if let Some(artifact) = listing.ready.pop_front() {
+                return Some((Ok(artifact), listing));
             }
             if listing.ended {
                 return None;
@@ -366,7 +389,7 @@ impl std::str::FromStr for At {
             return Ok(Self::Time(time));
         }
         let utc = |at: civil::DateTime| at.to_zoned(jiff::tz::TimeZone::UTC).map(|z| z.timestamp()).ok();
-        if let Some(time) = text.parse::<civil::Date>().ok().filter(|_| text.len() == 10).and_then(|d| {
+        if let Some(time) = text.parse::<civil::Date>().ok().filter(|_| matches!(text.len(), 8 | 10)).and_then(|d| {
             // A day means all of it.
             utc(d.at(23, 59, 59, 0))
         }) {
@@ -386,7 +409,7 @@ impl std::str::FromStr for At {
 /// The artifact of a dataset that is meant.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`], saying what there is instead.
+/// [`ErrorKind::NoArtifact`], saying what there is instead.
 pub async fn find(sink: &Arc<dyn Sink>, folder: &str, dataset: &Dataset, at: &At) -> Result<Artifact> {
     let mut found: Option<Artifact> = None;
     let (mut total, mut oldest) = (0u64, None);
@@ -407,6 +430,7 @@ pub async fn find(sink: &Arc<dyn Sink>, folder: &str, dataset: &Dataset, at: &At
     }
     found.ok_or_else(|| {
         let place = join_key(&sink.url(), folder);
+        let place = place.trim_end_matches('/');
         let subject = format!("an artifact of {dataset}");
         let message = match (total, oldest) {
             (0, _) | (_, None) => format!("there is none in {place}"),
@@ -418,7 +442,7 @@ pub async fn find(sink: &Arc<dyn Sink>, folder: &str, dataset: &Dataset, at: &At
                 At::Latest => format!("all {total} in {place} are damaged"),
             },
         };
-        Error::new(ErrorKind::NotFound, "find", subject, message).hint("`lifeboat list` shows what there is")
+        Error::new(ErrorKind::NoArtifact, "find", subject, message).hint("`lifeboat list` shows what there is")
     })
 }
 
@@ -467,7 +491,8 @@ pub async fn remove_orphans(
     dry_run: bool,
 ) -> Result<Vec<String>> {
     let folder = folder.trim_matches('/');
-    let before = now - SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
+    let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
+    let before = now.checked_sub(age).unwrap_or(Timestamp::MIN);
     let mut removed = Vec::new();
     for intent in intents(sink, folder).await?.into_iter().filter(|i| i.modified < before) {
         let Some(name) = ArtifactName::parse(&intent.artifact) else { continue };

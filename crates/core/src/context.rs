@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use crate::error::{Error, Result};
 use crate::progress::{Progress, Silent};
 
 /// The clock of a run. Passed in, so that a test can set it.
@@ -25,6 +26,20 @@ impl Context {
     /// The time by this run's clock.
     pub fn now(&self) -> Timestamp {
         (self.clock)()
+    }
+
+    /// Ends `work`, which holds nothing that must be undone, when the run is cancelled.
+    pub(crate) async fn unless_cancelled<T>(
+        &self,
+        operation: &'static str,
+        subject: impl Fn() -> String,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Error::cancelled(operation, subject())),
+            done = work => done,
+        }
     }
 }
 

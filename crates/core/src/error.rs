@@ -17,8 +17,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// A setting, option, URL or combination of them is wrong. Nothing was started.
     Config,
-    /// An object, artifact, database, bucket, folder or program does not exist.
+    /// An object, database, bucket, folder or program does not exist.
     NotFound,
+    /// There is no artifact of a dataset where one was asked for: nothing has failed, there is nothing to do it with.
+    NoArtifact,
     /// Something is already there, and nothing here overwrites.
     AlreadyExists,
     /// The target is not empty, or a rule of safety forbids the operation.
@@ -51,6 +53,7 @@ impl ErrorKind {
         match self {
             Self::Config => "config",
             Self::NotFound => "not-found",
+            Self::NoArtifact => "no-artifact",
             Self::AlreadyExists => "already-exists",
             Self::Refused => "refused",
             Self::Permission => "permission",

@@ -17,6 +17,8 @@ pub enum Event {
     },
     /// This much more of the current step is done.
     Advance(u64),
+    /// So many tables, collections or zones have passed since the step began, beside the bytes that it counts.
+    Items(u64),
     /// The step has ended.
     End,
     /// Something the user should know, once: a role that is missing, a check that could not be made.

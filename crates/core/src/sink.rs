@@ -78,6 +78,7 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// Reads an object, or the bytes of `range` of it.
     ///
     /// # Behaviour
+    /// - A range is cut at the object's end; one that begins at or behind it is empty.
     /// - A connection that breaks in the middle is taken up again where it broke, or ends the stream with an
     ///   error: it never ends early as if it were whole.
     ///
@@ -95,6 +96,7 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// ascending order of keys by their bytes, page by page: memory does not grow with their number.
     ///
     /// # Behaviour
+    /// - What lies in a `_lifeboat/` folder is left out, unless `prefix` leads into one.
     /// - A sink whose place does not exist lists as an error, not as empty: a typo must not look like an empty
     ///   bucket. A prefix under which there is nothing is empty.
     fn list(&self, prefix: &str) -> BoxStream<'_, Result<ObjectInfo>>;

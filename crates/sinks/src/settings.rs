@@ -30,7 +30,8 @@ pub struct Settings {
     pub endpoint: Option<String>,
     /// The bucket's region; goes before what the URL and the environment say.
     pub region: Option<String>,
-    /// How long, and how, a failing request is tried again.
+    /// How long, and how, a failing request is tried again. The environment's `LIFEBOAT_RETRY_LIMIT`, in seconds, goes
+    /// before `retry.limit`.
     pub retry: Retry,
     /// Bytes that an upload may hold in memory: the parts on their way and the one being filled. One part is
     /// always allowed.
@@ -95,6 +96,22 @@ impl Default for Retry {
             longest: Duration::from_secs(15),
             stall: Duration::from_secs(60),
         }
+    }
+}
+
+impl Retry {
+    /// With the limit that the environment sets, if it does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when that is no number of seconds.
+    #[cfg(feature = "s3")]
+    pub(crate) fn limited_by(self, environment: &Environment) -> Result<Self> {
+        const NAME: &str = "LIFEBOAT_RETRY_LIMIT";
+        let Some(text) = environment.get(NAME) else { return Ok(self) };
+        let seconds = text.parse().map_err(|_| {
+            Error::new(ErrorKind::Config, "read", NAME, format!("\"{text}\" is not a number of seconds"))
+        })?;
+        Ok(Self { limit: Duration::from_secs(seconds), ..self })
     }
 }
 

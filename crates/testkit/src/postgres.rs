@@ -141,6 +141,15 @@ impl Server {
     /// # Panics
     /// When it does not start.
     pub fn start() -> Self {
+        Self::start_with(|_| Vec::new())
+    }
+
+    /// As [`start`](Server::start), with further settings (`name=value`). They are asked for when the server's folder, in
+    /// which files that they name can lie, is there.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_with(settings: impl FnOnce(&Path) -> Vec<String>) -> Self {
         let folder = tempfile::Builder::new().prefix("lifeboat-pg-").tempdir().unwrap();
         let programs = programs();
         let password = fresh_name("password");
@@ -158,12 +167,17 @@ impl Server {
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let port = free_port();
+        let settings = settings(folder.path());
+        for entry in std::fs::read_dir(folder.path()).unwrap().flatten() {
+            own(&entry.path());
+        }
         let process = unprivileged(programs.join("postgres"), folder.path())
             .arg("-D")
             .arg(&data)
             .arg("-k")
             .arg(folder.path())
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", &format!("port={port}")])
+            .args(settings.iter().flat_map(|setting| ["-c", setting]))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

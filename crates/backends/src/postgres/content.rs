@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, pin_mut};
+use lifeboat_core::progress::{Event, Unit};
 use lifeboat_core::{Context, Error, Fingerprint, Proof, ProofItem, Result};
 use tokio::sync::Mutex;
 use xxhash_rust::xxh3::Xxh3Default;
@@ -153,12 +154,14 @@ async fn read_tables(
     jobs: usize,
     cx: &Context,
 ) -> Result<Vec<ProofItem>> {
+    let total = plans.len() as u64;
     let workers = jobs.clamp(1, plans.len().max(1));
     let queue = Arc::new(Mutex::new(VecDeque::from(plans)));
     let mut sessions = vec![first];
     while sessions.len() < workers {
         sessions.push(comparable_session(connection, expected).await?);
     }
+    cx.progress.event(Event::Begin { step: "compare".to_owned(), unit: Unit::Items, total: Some(total) });
     let work = sessions.into_iter().map(|session| {
         let queue = queue.clone();
         async move {
@@ -166,10 +169,13 @@ async fn read_tables(
             loop {
                 let Some(plan) = queue.lock().await.pop_front() else { return Ok::<_, Error>(items) };
                 items.push(read_table(&session, plan, cx).await?);
+                cx.progress.event(Event::Advance(1));
             }
         }
     });
-    let items = futures::future::try_join_all(work).await?;
+    let items = futures::future::try_join_all(work).await;
+    cx.progress.event(Event::End);
+    let items = items?;
     Ok(items.into_iter().flatten().collect())
 }
 

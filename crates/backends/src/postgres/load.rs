@@ -44,7 +44,8 @@ impl Dump {
     ///
     /// # Errors
     /// The stream's own, or [`ErrorKind::Corrupt`] for what is neither.
-    pub(crate) async fn open(mut stream: ByteStream) -> Result<Self> {
+    pub(crate) async fn open(stream: ByteStream) -> Result<Self> {
+        let mut stream = stream.fuse();
         let mut start = bytes::BytesMut::new();
         while start.len() < 8192 {
             match stream.next().await {

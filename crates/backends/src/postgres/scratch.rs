@@ -167,7 +167,10 @@ impl Scratch {
                 let running = self.keeper.take().expect("it was there a line above");
                 return Err(running.end().await?.error("start", "the scratch server"));
             }
-            if begun.elapsed() > START_LIMIT || cx.cancel.is_cancelled() {
+            if cx.cancel.is_cancelled() {
+                return Err(Error::cancelled("start", "the scratch server"));
+            }
+            if begun.elapsed() > START_LIMIT {
                 return Err(
                     Error::new(ErrorKind::Tool, "start", "the scratch server", "it does not answer").with_source(error)
                 );
@@ -220,15 +223,17 @@ impl Scratch {
     pub(crate) async fn stop(mut self) {
         drop(self.lifeline.take());
         let Some(keeper) = self.keeper.take() else { return };
-        let gone = async {
-            // The server's end is an immediate shutdown: its status says nothing.
-            let _ = keeper.end().await;
-            while self.folder.exists() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        if tokio::time::timeout(STOP_LIMIT, gone).await.is_err() {
+        // The server's end is an immediate shutdown: its status says nothing. The keeper's standard error stays open until
+        // the folder has been emptied.
+        if tokio::time::timeout(STOP_LIMIT, keeper.end()).await.is_err() {
             tracing::warn!(folder = %self.folder.display(), "the scratch server did not go away");
+        }
+        // Emptied by the server's own user, who may not be allowed to remove it from its parent.
+        match std::fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(folder = %self.folder.display(), %error, "the scratch folder stays");
+            }
+            _ => {}
         }
     }
 }

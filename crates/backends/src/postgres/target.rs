@@ -194,6 +194,10 @@ impl PostgresTarget {
         checks: &mut Vec<Check>,
     ) -> Result<()> {
         let create = format!("CREATE DATABASE {} TEMPLATE template0", quote_ident(temporary));
+        let may_not_create = |error: Error| {
+            let user = &self.connection.user;
+            error.hint(format!("role {user} needs CREATEDB, or an empty database that was made for it beforehand"))
+        };
         if replaced {
             let like = format!(
                 "SELECT pg_catalog.pg_encoding_to_char(encoding), datcollate, datctype, pg_catalog.pg_get_userbyid(datdba), datconnlimit
@@ -225,7 +229,7 @@ impl PostgresTarget {
                 format!("{create}{encoding} LC_COLLATE {} LC_CTYPE {}", quote_literal(collate), quote_literal(ctype));
             match maintenance.execute(&sql).await {
                 Ok(()) => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Permission => return Err(error),
+                Err(error) if error.kind() == ErrorKind::Permission => return Err(may_not_create(error)),
                 Err(error) => checks.push(Check::warn(
                     "locale",
                     collate.clone(),
@@ -235,8 +239,7 @@ impl PostgresTarget {
         }
         match maintenance.execute(&format!("{create}{encoding}")).await {
             Ok(()) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::Permission => Err(error
-                .hint(format!("role {} needs CREATEDB, or make the empty database beforehand", self.connection.user))),
+            Err(error) if error.kind() == ErrorKind::Permission => Err(may_not_create(error)),
             // The server's default locale may not go with the encoding; C goes with all.
             Err(_) => maintenance.execute(&format!("{create}{encoding} LC_COLLATE 'C' LC_CTYPE 'C'")).await,
         }

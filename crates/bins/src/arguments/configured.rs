@@ -193,11 +193,8 @@ impl Program for Lifeboat {
             Command::Show { what, at, items, sink } => {
                 let is_key = commands::show::is_key(&what);
                 let jobs = select(if is_key { &[] } else { std::slice::from_ref(&what) }, &sink)?;
-                let (job, at) = if is_key {
-                    commands::show::job_of_key(jobs, &what)?
-                } else {
-                    (only(jobs)?, at.parse()?)
-                };
+                let (job, at) =
+                    if is_key { commands::show::job_of_key(jobs, &what)? } else { (only(jobs)?, at.parse()?) };
                 commands::show::run(session, &job, &at, items).await
             }
             Command::Verify { jobs, verify, sink } => {

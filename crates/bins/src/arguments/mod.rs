@@ -69,7 +69,11 @@ impl VerifyArgs {
             at: self.at.parse()?,
             max_age: self.max_age.map(|text| duration::parse(&text, "--max-age")).transpose()?,
             record: !self.no_record,
-            choices: VerifyChoices { level: Level::default(), scratch_folder: self.scratch_folder, jobs: self.parallel },
+            choices: VerifyChoices {
+                level: Level::default(),
+                scratch_folder: self.scratch_folder,
+                jobs: self.parallel,
+            },
         })
     }
 }

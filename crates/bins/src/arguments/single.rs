@@ -17,7 +17,7 @@ pub(crate) struct Place {
     dataset: Option<String>,
     /// The sink: file:///dir, s3://bucket/prefix, minio://host:port/bucket/prefix or b2://bucket/prefix; backup and list take
     /// several
-    #[arg(long, visible_alias = "sink", value_name = "SINK-URL", required = true)]
+    #[arg(long, visible_alias = "sink", value_name = "SINK-URL", env = "LIFEBOAT_TO", required = true)]
     to: Vec<String>,
     /// The folder in the sink
     #[arg(long, value_name = "FOLDER", default_value = "", hide_default_value = true)]

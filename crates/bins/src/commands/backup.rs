@@ -15,7 +15,8 @@ pub(crate) async fn run(session: &Session, jobs: Jobs) -> Exit {
     let mut exit = Exit::Good;
     let mut results = Vec::new();
     for (name, job) in jobs {
-        match one(session, &name, job).await {
+        let outcome = one(session, &name, job).await;
+        match session.settle("back up", &name, outcome) {
             Ok(receipt) => {
                 exit.and(if receipt.is_complete() { Exit::Good } else { Exit::Failed });
                 print(session, &receipt);
@@ -36,10 +37,12 @@ async fn one(session: &Session, name: &str, job: Result<Job>) -> Result<Receipt>
     session.begin("back up", name)?;
     let job = job?;
     // Before the database is asked for: it is forgotten most often.
-    let encryptor = job.encrypt.as_ref().ok_or_else(encryption::undecided)?.encryptor()?;
+    let encryptor = job.encrypt.as_ref().ok_or_else(|| encryption::undecided(name))?.encryptor()?;
     job.store()?;
-    let mut backup =
-        Backup::boxed(job.backend.source()?).prefix(&job.prefix).compress(job.compression).context(session.context.clone());
+    let mut backup = Backup::boxed(job.backend.source()?)
+        .prefix(&job.prefix)
+        .compress(job.compression)
+        .context(session.context.clone());
     if let Some(dataset) = job.dataset {
         backup = backup.dataset(dataset);
     }
@@ -66,12 +69,12 @@ fn print(session: &Session, receipt: &Receipt) {
     let verdict = output.paint(if good { "DONE" } else { "PART" }, if good { GREEN } else { YELLOW });
     output.line(format!("{verdict} {}: {}", receipt.dataset, receipt.key));
     output.line(format!(
-        "     {} read, {} stored in {}; {} and {} rows in the proof",
+        "     {} read, {} stored in {}; {} and {} in the proof",
         size(receipt.plaintext_bytes),
         size(receipt.stored_bytes),
         seconds(receipt.seconds),
         count(receipt.items, "item"),
-        receipt.rows
+        count(usize::try_from(receipt.rows).unwrap_or(usize::MAX), "row")
     ));
     for sink in &receipt.sinks {
         match &sink.error {

@@ -156,7 +156,7 @@ async fn read_back(sink: &dyn Sink, key: &str) -> Result<()> {
 /// Whether backups can be encrypted, and whether they can be decrypted here.
 async fn of_encryption(job: &Job) -> Vec<Check> {
     let Some(choice) = &job.encrypt else {
-        return vec![Check::from_error("encryption", &encryption::undecided())];
+        return vec![Check::from_error("encryption", &encryption::undecided(&job.name))];
     };
     let encryptor = match choice.encryptor() {
         Ok(Some(encryptor)) => encryptor,
@@ -173,7 +173,8 @@ async fn of_encryption(job: &Job) -> Vec<Check> {
     let mut found = vec![Check::pass("encryption", figure, recipients.join(", "))];
     let open = job.identities.iter().filter(|i| is_open_to_others(i));
     found.extend(open.map(|i| {
-        let detail = format!("others can read {}: chmod 600", i.raw());
+        let path = i.path().map(|p| p.display().to_string()).unwrap_or_default();
+        let detail = format!("others can read {path}: chmod 600");
         Check::warn("identity file", "mode", detail)
     }));
     found.push(match job.keys() {

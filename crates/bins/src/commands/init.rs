@@ -77,12 +77,14 @@ pub(crate) fn run(session: &Session, args: &InitArgs, config: Option<&Path>) -> 
 }
 
 fn write_identity(session: &Session, path: &Path, secret: &SecretString, public: &str) -> Result<()> {
-    let failed = |e: std::io::Error| match e.kind() {
+    let failed = |e: std::io::Error| {
+        match e.kind() {
         std::io::ErrorKind::AlreadyExists => {
             Error::new(ErrorKind::AlreadyExists, "write", path.display().to_string(), "it exists already, and a key is never overwritten")
                 .hint("to go on using it, give its public key with --recipient age1… (age-keygen -y prints it); for a new one, --identity PATH")
         }
         _ => Error::io("write", path.display().to_string(), e),
+    }
     };
     let created = jiff::Timestamp::from_second(session.context.now().as_second()).unwrap_or_default();
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;

@@ -64,7 +64,9 @@ impl Row {
 
     pub(crate) fn verified(&self, now: Timestamp) -> String {
         match (self.failed, self.verified_at.zip(self.verified_level)) {
-            (Some((at, level)), passed) if passed.is_none_or(|(p, _)| at > p) => format!("FAILED {level} {} ago", age(at, now)),
+            (Some((at, level)), passed) if passed.is_none_or(|(p, _)| at > p) => {
+                format!("FAILED {level} {} ago", age(at, now))
+            }
             (_, Some((at, level))) => format!("{level} {} ago", age(at, now)),
             _ => "never".to_owned(),
         }
@@ -88,7 +90,7 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, asked: bool) -> Exit {
             let found = rows_of(session, &job, &mut exit).await?;
             Ok::<_, lifeboat::Error>((job, found))
         };
-        match found.await {
+        match session.settle("list", &name, found.await) {
             Ok((job, found)) if found.is_empty() => empty.push(job),
             Ok((_, found)) => rows.extend(found),
             Err(error) => {

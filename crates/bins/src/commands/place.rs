@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt;
 use lifeboat::name::{join_key, split_key};
-use lifeboat::{ArtifactName, Dataset, Error, Sink};
+use lifeboat::{ArtifactName, Dataset, Error, ErrorKind, Sink};
 
 use crate::config::mistake::near;
-use crate::exit::{is_missing_artifact, no_artifact};
+use crate::exit::no_artifact;
 use crate::jobs::{Job, Store};
 
 /// Objects that are looked at before the search is given up: the user waits.
@@ -18,7 +18,8 @@ const LISTED: usize = 5;
 /// The error for a job that has no artifact, with what there is instead.
 pub(crate) async fn nothing(job: &Job) -> Error {
     let whose = job.dataset.as_ref().map_or("any dataset", Dataset::as_str);
-    let places: Vec<String> = job.stores.iter().map(|s| join_key(&s.sink.url(), &job.prefix)).collect();
+    let places: Vec<String> =
+        job.stores.iter().map(|s| join_key(&s.sink.url(), &job.prefix).trim_end_matches('/').to_owned()).collect();
     let error = no_artifact(whose, format!("there is none in {}", places.join(" or ")));
     match job.stores.first() {
         Some(store) => explain(error, job, store).await,
@@ -29,7 +30,7 @@ pub(crate) async fn nothing(job: &Job) -> Error {
 /// Adds to the error for an artifact that was not found what the sink holds elsewhere. Leaves every other error as it is.
 pub(crate) async fn explain(error: Error, job: &Job, store: &Store) -> Error {
     // Something is there, but not what was asked for: the error says what.
-    if !is_missing_artifact(&error) || !error.message().starts_with("there is none") {
+    if error.kind() != ErrorKind::NoArtifact || !error.message().starts_with("there is none") {
         return error;
     }
     let Some(folders) = folders(&*store.sink).await else { return error };
@@ -107,7 +108,10 @@ mod tests {
         );
         let none = Dataset::new("shpo").unwrap();
         let two = folders(&[("databases", &["shop", "blog"])]);
-        assert_eq!(advice(&two, "databases", Some(&none)), "that folder holds artifacts of shop: is that what was meant?");
+        assert_eq!(
+            advice(&two, "databases", Some(&none)),
+            "that folder holds artifacts of shop: is that what was meant?"
+        );
         let far = Dataset::new("warehouse").unwrap();
         assert_eq!(advice(&two, "databases", Some(&far)), "that folder holds artifacts of blog, shop");
         assert_eq!(advice(&two, "elsewhere", Some(&far)), "artifacts lie in \"databases\"");

@@ -46,7 +46,7 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, asked: bool, options: &Op
             }
             Ok::<_, Error>(())
         };
-        if let Err(error) = outcome.await {
+        if let Err(error) = session.settle("prune", &name, outcome.await) {
             output.error(&error);
             exit.and(Exit::from(&error));
             results.push(json!({ "job": name, "error": output::error_value(&error) }));
@@ -107,7 +107,9 @@ async fn prune(
         "failed": [],
     });
     if options.dry_run {
-        let would = if deletions == 0 { "nothing would be deleted".to_owned() } else {
+        let would = if deletions == 0 {
+            "nothing would be deleted".to_owned()
+        } else {
             format!("{} would be deleted, {} freed", count(deletions, "artifact"), human_bytes(prune.bytes_to_free()))
         };
         output.line(format!("  {would}; {} kept", plan.kept().count()));

@@ -13,7 +13,13 @@ use crate::output::report::{checks, old, seconds, size, time};
 use crate::session::Session;
 
 /// Restores one artifact of a job.
-pub(crate) async fn run(session: &Session, job: &Job, at: &At, into: &Setting, choices: RestoreChoices) -> Result<Exit> {
+pub(crate) async fn run(
+    session: &Session,
+    job: &Job,
+    at: &At,
+    into: &Setting,
+    choices: RestoreChoices,
+) -> Result<Exit> {
     let output = &session.output;
     session.begin("restore", &job.name)?;
     let store = job.store()?;
@@ -35,11 +41,8 @@ pub(crate) async fn run(session: &Session, job: &Job, at: &At, into: &Setting, c
     output.line(format!("  from {}: {}", store.name, artifact.key()));
     let how = if replace { ", replacing what is there once the restored data is known to be good" } else { "" };
     output.line(format!("  into {}{how}", named.name));
-    let restored = Restore::new(store.sink.clone(), artifact)
-        .keys(keys)
-        .context(session.context.clone())
-        .into(&*named.target)
-        .await?;
+    let restore = Restore::new(store.sink.clone(), artifact).keys(keys).context(session.context.clone());
+    let restored = session.settle("restore", &job.name, restore.into(&*named.target).await)?;
     for line in checks(output, &restored.checks) {
         output.line(format!("  {line}"));
     }

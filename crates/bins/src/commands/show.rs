@@ -55,8 +55,13 @@ pub(crate) async fn run(session: &Session, job: &Job, at: &At, items: bool) -> R
     let private = match &manifest {
         Some(manifest) => open_private(session, job, manifest, items).await?,
         None if items => {
-            return Err(Error::new(ErrorKind::Unsupported, "list what is in", artifact.key(), "it is foreign: it has no manifest")
-                .hint("`lifeboat verify --level structure` reads it and counts"));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "list what is in",
+                artifact.key(),
+                "it is foreign: it has no manifest",
+            )
+            .hint("`lifeboat verify --level structure` reads it and counts"));
         }
         None => None,
     };
@@ -210,7 +215,8 @@ fn restore_line(job: &Job, sink: &dyn Sink, artifact: &Artifact, manifest: Optio
 
 /// The identity's file, where one is configured.
 fn identity(job: &Job) -> String {
-    let file = job.identities.iter().find(|i| !i.raw().starts_with("openssl:") && !i.raw().starts_with("age-passphrase:"));
+    let file =
+        job.identities.iter().find(|i| !i.raw().starts_with("openssl:") && !i.raw().starts_with("age-passphrase:"));
     match file.and_then(|f| f.path().ok()) {
         Some(path) => quote(&path.display().to_string()),
         None => "KEY".to_owned(),
@@ -219,7 +225,11 @@ fn identity(job: &Job) -> String {
 
 fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 /// The variable that holds the passphrase, where it is in one.

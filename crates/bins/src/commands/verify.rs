@@ -29,11 +29,14 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exi
     let mut results = Vec::new();
     for (index, (name, job)) in jobs.into_iter().enumerate() {
         let begun = Instant::now();
+        let dataset =
+            job.as_ref().ok().and_then(|j| j.dataset.as_ref()).map_or_else(|| name.clone(), ToString::to_string);
         let level = options.level.or_else(|| job.as_ref().ok().map(|j| j.limits.level)).unwrap_or_default();
         if index > 0 {
             session.output.line("");
         }
-        match one(session, &name, job, level, options).await {
+        let outcome = one(session, &name, job, level, options).await;
+        match session.settle("verify", &name, outcome) {
             Ok(report) => {
                 exit.and(if report.passed { Exit::Good } else { Exit::Failed });
                 print(session, &report);
@@ -45,7 +48,7 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exi
                 session.output.line(format!("{failed} {name} ({level}): {error}"));
                 exit.and(Exit::from(&error));
                 let took = begun.elapsed();
-                results.push(failure(&name, level, &error, took));
+                results.push(failure(&dataset, level, &error, took));
             }
         }
     }
@@ -108,9 +111,9 @@ fn print(session: &Session, report: &Report) {
 }
 
 /// A job of which nothing could be verified, in the form of a report that did not pass.
-fn failure(name: &str, level: Level, error: &lifeboat::Error, took: Duration) -> Value {
+fn failure(dataset: &str, level: Level, error: &lifeboat::Error, took: Duration) -> Value {
     json!({
-        "dataset": name,
+        "dataset": dataset,
         "key": null,
         "level": level,
         "passed": false,

@@ -36,7 +36,8 @@ impl Mistake {
         if let Some(name) = message.strip_prefix("missing field `").and_then(|m| m.strip_suffix('`')) {
             return Self::new(at, format!("the key \"{name}\" is missing{inside}"));
         }
-        Self::new(at, format!("{}{inside}", redact(message)))
+        let table = if table.is_empty() { String::new() } else { format!("{table}: ") };
+        Self::new(at, format!("{table}{}", redact(message)))
     }
 }
 

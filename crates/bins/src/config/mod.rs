@@ -79,7 +79,7 @@ impl Config {
             Error::new(ErrorKind::Config, "read", path.display().to_string(), why)
                 .hint("`lifeboat init` writes a config file to start with; --config names another one")
         })?;
-        Reader { path: &path, text: &text, mistakes: Vec::new() }.read()
+        Reader::new(&path, &text).read()
     }
 }
 
@@ -103,6 +103,16 @@ struct Reader<'a> {
     path: &'a Path,
     text: &'a str,
     mistakes: Vec<Mistake>,
+    /// The sinks by name, those with a mistake in them too.
+    sinks: Vec<String>,
+    /// Whether a part of the file could not be read, so that what is missing may be there.
+    partial: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn new(path: &'a Path, text: &'a str) -> Self {
+        Self { path, text, mistakes: Vec::new(), sinks: Vec::new(), partial: false }
+    }
 }
 
 type Named<T> = Vec<(String, Range<usize>, T)>;
@@ -119,24 +129,36 @@ impl Reader<'_> {
         let (mut sinks, mut defaults, mut jobs) = (Vec::new(), table::Defaults::default(), Vec::new());
         for (key, value) in root {
             match &**key.get_ref() {
-                "sinks" => sinks = self.tables("sinks", value),
+                "sinks" => {
+                    let named = value.get_ref().as_table().into_iter().flat_map(|t| t.keys());
+                    self.sinks = named.map(|name| name.get_ref().to_string()).collect();
+                    sinks = self.tables("sinks", value);
+                }
                 "jobs" => jobs = self.tables("jobs", value),
                 "defaults" => {
-                    defaults = self.table("[defaults]", value).unwrap_or_default();
+                    let read = self.table("[defaults]", value);
+                    self.partial |= read.is_none();
+                    defaults = read.unwrap_or_default();
                 }
                 other => {
                     let unknown = Mistake::new(key.span().start, format!("unknown key \"{other}\""))
                         .hint(suggest(other, &["sinks", "defaults", "jobs"]));
                     self.mistakes.push(unknown);
+                    self.partial = true;
                 }
             }
         }
-        let sinks: BTreeMap<String, SinkConfig> =
-            sinks.into_iter().map(|(name, _, sink)| (name.clone(), self.sink(&name, sink))).collect();
+        let sinks: BTreeMap<String, SinkConfig> = sinks
+            .into_iter()
+            .map(|(name, _, sink)| {
+                let made = self.sink(&name, sink);
+                (name, made)
+            })
+            .collect();
         let defaults = self.defaults(defaults);
         let jobs: Vec<(Range<usize>, JobConfig)> = jobs
             .into_iter()
-            .filter_map(|(name, span, job)| Some((span.clone(), self.job(&name, &span, job, &defaults, &sinks)?)))
+            .filter_map(|(name, span, job)| Some((span.clone(), self.job(&name, &span, job, &defaults)?)))
             .collect();
         self.check_collisions(&jobs);
         if !self.mistakes.is_empty() {
@@ -221,9 +243,7 @@ impl Reader<'_> {
         let one = |text: String| self.setting(text, at, "encrypt", table);
         let wrong = |why: &str| Err(one(String::new()).wrong(why));
         let made = match encrypt.into_inner() {
-            table::Encrypt::Texts(texts) => {
-                Choice::parse(&texts.0.into_iter().map(one).collect::<Vec<_>>())
-            }
+            table::Encrypt::Texts(texts) => Choice::parse(&texts.0.into_iter().map(one).collect::<Vec<_>>()),
             table::Encrypt::Table(table::EncryptTable { age: Some(age), openssl: None }) => {
                 match (age.passphrase, age.recipients.is_empty() && age.recipients_file.is_none()) {
                     (Some(passphrase), true) => Ok(Choice::AgePassphrase(one(passphrase))),
@@ -245,14 +265,7 @@ impl Reader<'_> {
         checked.map_err(|error| self.mistakes.push(of_error(&error, at, "encrypt", table))).ok()
     }
 
-    fn job(
-        &mut self,
-        name: &str,
-        span: &Range<usize>,
-        job: table::Job,
-        defaults: &Defaults,
-        sinks: &BTreeMap<String, SinkConfig>,
-    ) -> Option<JobConfig> {
+    fn job(&mut self, name: &str, span: &Range<usize>, job: table::Job, defaults: &Defaults) -> Option<JobConfig> {
         let table = format!("[jobs.{name}]");
         let dataset_at = job.dataset.as_ref().map_or(span.start, |d| d.span().start);
         let dataset = Dataset::new(job.dataset.map_or_else(|| name.to_owned(), Spanned::into_inner))
@@ -269,7 +282,7 @@ impl Reader<'_> {
             None => defaults.encrypt.clone(),
         };
         let verify = job.verify.unwrap_or_default();
-        let sinks = self.sinks_of(&table, span, job.sinks.as_ref().or(defaults.sinks.as_ref()), sinks);
+        let sinks = self.sinks_of(&table, span, job.sinks.as_ref().or(defaults.sinks.as_ref()));
         let Some(postgres) = job.postgres else {
             let mistake = Mistake::new(span.start, format!("{table} does not say what to back up"));
             self.mistakes.push(mistake.hint("write for example: postgres = { url = \"${SHOP_URL}\" }"));
@@ -320,27 +333,30 @@ impl Reader<'_> {
         table: &str,
         span: &Range<usize>,
         named: Option<&Vec<Spanned<String>>>,
-        known: &BTreeMap<String, SinkConfig>,
     ) -> Option<Vec<String>> {
-        let names: Vec<&str> = known.keys().map(String::as_str).collect();
+        let known: Vec<&str> = self.sinks.iter().map(String::as_str).collect();
         let Some(named) = named.filter(|n| !n.is_empty()) else {
-            if let [only] = names[..] {
+            if let [only] = known[..] {
                 return Some(vec![only.to_owned()]);
             }
-            let mistake = Mistake::new(span.start, format!("{table} names no sink"));
-            let hint = match names.first() {
-                Some(first) => format!("write sinks = [\"{first}\"] there or in [defaults]; known are {}", names.join(", ")),
+            let hint = match known.first() {
+                Some(first) => {
+                    format!("write sinks = [\"{first}\"] there or in [defaults]; known are {}", known.join(", "))
+                }
                 None => "write a table [sinks.NAME] with a url, and sinks = [\"NAME\"] in [defaults]".to_owned(),
             };
-            self.mistakes.push(mistake.hint(hint));
+            if !self.partial {
+                self.mistakes.push(Mistake::new(span.start, format!("{table} names no sink")).hint(hint));
+            }
             return None;
         };
         for sink in named {
-            let message = format!("there is no sink \"{}\"", sink.get_ref());
+            let at = sink.span().start;
             // Named in [defaults], it is wrong once and not for every job.
-            if !known.contains_key(sink.get_ref()) && !self.mistakes.iter().any(|m| m.at == sink.span().start) {
-                let hint = suggest(sink.get_ref(), &names);
-                self.mistakes.push(Mistake::new(sink.span().start, message).hint(hint));
+            let is_told = self.partial || self.mistakes.iter().any(|m| m.at == at);
+            if !known.contains(&sink.get_ref().as_str()) && !is_told {
+                let message = format!("there is no sink \"{}\"", sink.get_ref());
+                self.mistakes.push(Mistake::new(at, message).hint(suggest(sink.get_ref(), &known)));
             }
         }
         Some(named.iter().map(|n| n.get_ref().clone()).collect())
@@ -349,7 +365,8 @@ impl Reader<'_> {
     /// Two jobs that write the same names into the same folder could not be told apart.
     fn check_collisions(&mut self, jobs: &[(Range<usize>, JobConfig)]) {
         for (index, (span, job)) in jobs.iter().enumerate() {
-            let folder = |j: &JobConfig| j.prefix.as_ref().map(|p| p.raw().trim_matches('/').to_owned()).unwrap_or_default();
+            let folder =
+                |j: &JobConfig| j.prefix.as_ref().map(|p| p.raw().trim_matches('/').to_owned()).unwrap_or_default();
             let same = jobs[..index].iter().find(|(_, other)| {
                 other.dataset == job.dataset
                     && folder(other) == folder(job)
@@ -357,7 +374,8 @@ impl Reader<'_> {
             });
             if let Some((_, other)) = same {
                 let message = format!("[jobs.{}] has the dataset and the folder of [jobs.{}]", job.name, other.name);
-                self.mistakes.push(Mistake::new(span.start, message).hint("give one of them another dataset or prefix"));
+                self.mistakes
+                    .push(Mistake::new(span.start, message).hint("give one of them another dataset or prefix"));
             }
         }
     }

@@ -69,7 +69,9 @@ fn check_part(part: &str, field: &Field, is_weekday: bool) -> Result<(), String>
         return Ok(());
     }
     match range.split_once('-') {
-        Some((from, to)) if number(from, field)? > number(to, field)? => Err("has a range that ends before it begins".to_owned()),
+        Some((from, to)) if number(from, field)? > number(to, field)? => {
+            Err("has a range that ends before it begins".to_owned())
+        }
         Some(_) => Ok(()),
         None => number(range, field).map(drop),
     }
@@ -93,7 +95,9 @@ mod tests {
 
     #[test]
     fn schedules_are_read() {
-        for text in ["30 3 * * *", "0 6 * * 0#1", "*/15 0-6,22 1,15 jan-MAR mon-fri", "0 0 * * 7", "@daily", " 5 4 * * sun "] {
+        for text in
+            ["30 3 * * *", "0 6 * * 0#1", "*/15 0-6,22 1,15 jan-MAR mon-fri", "0 0 * * 7", "@daily", " 5 4 * * sun "]
+        {
             assert_eq!(check(text), Ok(()), "{text}");
         }
     }

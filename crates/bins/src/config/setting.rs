@@ -65,7 +65,9 @@ impl Setting {
                 continue;
             }
             let Some((name, after)) = after.split_once('}') else {
-                return Err(self.wrong("a ${ in it has no }").hint("write ${NAME}; for the characters ${ themselves, $${"));
+                return Err(self
+                    .wrong("a ${ in it has no }")
+                    .hint("write ${NAME}; for the characters ${ themselves, $${"));
             };
             text += before;
             text += &self.variable(name)?;
@@ -85,7 +87,10 @@ impl Setting {
             return Ok(text.into());
         };
         let path = self.locate(path.strip_prefix("//").unwrap_or(path));
-        let text = read(&path).map_err(|e| self.wrong(format!("{} cannot be read: {e}", path.display())))?;
+        let text = read(&path).map_err(|e| {
+            self.wrong(format!("{} cannot be read: {e}", path.display()))
+                .hint("check the path after file:, and who may read it")
+        })?;
         let text = text.trim_end();
         if text.is_empty() {
             return Err(self.wrong(format!("{} is empty", path.display())));

@@ -8,7 +8,7 @@ use super::*;
 const RECIPIENT: &str = "age1lvyvwawkr0mcnnnncaghunadrqkmuf9e6507x9y920xxpp866cnql7dp2z";
 
 fn read(text: &str) -> Result<Config> {
-    Reader { path: Path::new("lifeboat.toml"), text, mistakes: Vec::new() }.read()
+    Reader::new(Path::new("lifeboat.toml"), text).read()
 }
 
 /// A file that is right, with these lines in its job.
@@ -58,7 +58,9 @@ verify_schedule = "0 6 * * 0#1"      # first Sunday of the month
 
 #[test]
 fn what_a_job_says_goes_before_the_defaults() {
-    let text = with_job("dataset = \"shop-eu\"\ncompress = \"gzip\"\nverify = { level = \"stored\" }\nkeep = \"last=2\"\nencrypt = \"openssl:env:P\"");
+    let text = with_job(
+        "dataset = \"shop-eu\"\ncompress = \"gzip\"\nverify = { level = \"stored\" }\nkeep = \"last=2\"\nencrypt = \"openssl:env:P\"",
+    );
     let text = text.replace("[jobs.shop]", "verify = { max_age = \"36h\", age_status = \"warn\" }\n[jobs.shop]");
     let job = read(&text).unwrap().jobs.remove(0);
     assert_eq!(job.dataset.as_str(), "shop-eu");
@@ -72,11 +74,16 @@ fn what_a_job_says_goes_before_the_defaults() {
 #[test]
 fn the_example_that_init_writes_is_right() {
     let example = include_str!("../commands/lifeboat.example.toml");
-    let text = example.replace("{recipients}", &format!("\"{RECIPIENT}\"")).replace("{identity}", "identity = \"key.txt\"");
+    let text =
+        example.replace("{recipients}", &format!("\"{RECIPIENT}\"")).replace("{identity}", "identity = \"key.txt\"");
     let config = read(&text).unwrap();
     assert_eq!(config.jobs.len(), 1);
     // What is commented out is right as well.
-    let text = text.replace("\n# [", "\n[").replace("\n# url", "\nurl").replace("\n# postgres", "\npostgres").replace("\n# prefix", "\nprefix");
+    let text = text
+        .replace("\n# [", "\n[")
+        .replace("\n# url", "\nurl")
+        .replace("\n# postgres", "\npostgres")
+        .replace("\n# prefix", "\nprefix");
     let config = read(&text).unwrap();
     assert_eq!((config.jobs.len(), config.sinks.len()), (2, 2));
 }
@@ -106,14 +113,30 @@ fn encryption_is_read_in_all_its_forms() {
 #[test]
 fn an_unknown_key_is_named_with_its_line_and_a_near_name() {
     for (text, message, hint) in [
-        (with_job("pefix = \"x\""), "line 8, column 1: unknown key \"pefix\" in [jobs.shop]", "did you mean \"prefix\"?"),
-        (with_job("mongodb = { url = \"x\" }"), "unknown key \"mongodb\" in [jobs.shop]", "known are postgres, dataset"),
-        (with_job("").replace("url = \"$", "ulr = \"$"), "line 7, column 14: unknown key \"ulr\"", "did you mean \"url\"?"),
+        (
+            with_job("pefix = \"x\""),
+            "line 8, column 1: unknown key \"pefix\" in [jobs.shop]",
+            "did you mean \"prefix\"?",
+        ),
+        (
+            with_job("mongodb = { url = \"x\" }"),
+            "unknown key \"mongodb\" in [jobs.shop]",
+            "known are postgres, dataset",
+        ),
+        (
+            with_job("").replace("url = \"$", "ulr = \"$"),
+            "line 7, column 14: unknown key \"ulr\"",
+            "did you mean \"url\"?",
+        ),
         (with_job("").replace("[jobs.", "[job."), "line 6, column 2: unknown key \"job\"", "did you mean \"jobs\"?"),
         (with_job("").replace("[defaults]", "[default]"), "line 3, column 2: unknown key \"default\"", "\"defaults\"?"),
         (with_job("verify = { levle = \"stored\" }"), "unknown key \"levle\"", "did you mean \"level\"?"),
         (with_job("keep = { dyas = 3 }"), "unknown key \"dyas\"", "did you mean \"days\"?"),
-        (with_job("").replace("/backups\"", "/backups\"\nregoin = \"x\""), "unknown key \"regoin\" in [sinks.local]", "\"region\"?"),
+        (
+            with_job("").replace("/backups\"", "/backups\"\nregoin = \"x\""),
+            "unknown key \"regoin\" in [sinks.local]",
+            "\"region\"?",
+        ),
     ] {
         let error = mistake(&text);
         assert!(error.message().contains(message), "{error}");
@@ -125,7 +148,10 @@ fn an_unknown_key_is_named_with_its_line_and_a_near_name() {
 #[test]
 fn a_wrong_value_says_what_to_write() {
     for (text, message) in [
-        (with_job("verify = { level = \"restroe\" }"), "level \"restroe\": there is no such verify level; the levels are"),
+        (
+            with_job("verify = { level = \"restroe\" }"),
+            "level \"restroe\": there is no such verify level; the levels are",
+        ),
         (with_job("verify = { max_age = \"2 days\" }"), "max_age \"2 days\""),
         (with_job("verify = { age_status = \"maybe\" }"), "age_status is \"warn\" or \"fail\""),
         (with_job("keep = \"30\""), "has no unit"),
@@ -155,7 +181,9 @@ fn no_value_of_the_wrong_type_is_printed() {
 
 #[test]
 fn mistakes_are_told_all_at_once() {
-    let text = with_job("schedule = \"no\"\n[jobs.blog]\npsotgres = {}\n[jobs.wiki]\npostgres = { url = \"x\" }\nsinks = [\"locl\"]");
+    let text = with_job(
+        "schedule = \"no\"\n[jobs.blog]\npsotgres = {}\n[jobs.wiki]\npostgres = { url = \"x\" }\nsinks = [\"locl\"]",
+    );
     let error = mistake(&text);
     let lines: Vec<&str> = error.message().lines().collect();
     assert_eq!(lines.len(), 4, "{error}");
@@ -163,6 +191,17 @@ fn mistakes_are_told_all_at_once() {
     assert!(lines[1].contains("line 8"), "{error}");
     assert!(lines[2].contains("line 10") && lines[2].contains("did you mean \"postgres\""), "{error}");
     assert!(lines[3].contains("line 13") && lines[3].contains("did you mean \"local\""), "{error}");
+}
+
+#[test]
+fn one_mistake_does_not_make_others() {
+    for text in [
+        with_job("").replace("[sinks.", "[sink."),
+        with_job("").replace("url = \"file", "ulr = \"file"),
+        with_job("").replace("encrypt = ", "encrpyt = "),
+    ] {
+        assert!(mistake(&text).message().starts_with("line "), "{}", mistake(&text));
+    }
 }
 
 #[test]
@@ -181,7 +220,8 @@ fn the_only_sink_needs_no_mention() {
 
 #[test]
 fn two_jobs_cannot_write_the_same_names() {
-    let text = with_job("prefix = \"x\"\n[jobs.again]\ndataset = \"shop\"\nprefix = \"x/\"\npostgres = { url = \"y\" }");
+    let text =
+        with_job("prefix = \"x\"\n[jobs.again]\ndataset = \"shop\"\nprefix = \"x/\"\npostgres = { url = \"y\" }");
     assert!(mistake(&text).message().contains("[jobs.again] has the dataset and the folder of [jobs.shop]"));
     assert!(read(&text.replace("x/", "y")).is_ok());
 }

@@ -31,9 +31,8 @@ impl Table {
     /// The lines, without white space at their ends.
     pub(crate) fn lines(&self) -> Vec<String> {
         let columns = self.rows[0].len();
-        let widths: Vec<usize> = (0..columns)
-            .map(|c| self.rows.iter().map(|row| width(&row[c])).max().unwrap_or_default())
-            .collect();
+        let widths: Vec<usize> =
+            (0..columns).map(|c| self.rows.iter().map(|row| width(&row[c])).max().unwrap_or_default()).collect();
         self.rows
             .iter()
             .map(|row| {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::flow::{self, Hashed, Meter};
 use crate::catalog::intent_key;
@@ -20,8 +21,11 @@ use crate::sink::Sink;
 use crate::source::{Description, Source};
 use crate::stream;
 
-/// How long a further sink may take no data before it is given up.
+/// How long a further sink may take no data, or not answer a small request, before it is given up.
 const SINK_GRACE: Duration = Duration::from_secs(60);
+/// How long a further sink may take no more data and not confirm either, once the first has confirmed. Longer: what it
+/// has in flight may have to pass a slow line first.
+const CONFIRM_GRACE: Duration = Duration::from_secs(300);
 /// Chunks that each of several sinks may be behind.
 const SINK_DEPTH: usize = 8;
 /// How long an orderly end may take after a cancellation, before everything is dropped.
@@ -165,7 +169,7 @@ impl Backup {
         }
         let notes = Arc::new(Notes { inner: self.context.progress.clone(), notes: std::sync::Mutex::default() });
         let cx = Context { progress: notes.clone(), ..self.context };
-        let description = self.source.describe().await?;
+        let description = cx.unless_cancelled("back up", || "the dataset".to_owned(), self.source.describe()).await?;
         let dataset = match self.dataset {
             Some(dataset) => dataset,
             None => Dataset::new(description.dataset.clone())?,
@@ -179,6 +183,11 @@ impl Backup {
             compression: self.compression.suffix().map(str::to_owned),
             encryption: encryptor.as_ref().map(|e| e.suffix().to_owned()),
         };
+        // The catalog goes by names: an artifact whose name does not read back would be stored and never found again.
+        if ArtifactName::parse(&name.to_string()).as_ref() != Some(&name) {
+            return Err(Error::new(ErrorKind::Config, "back up", dataset.to_string(), format!("\"{name}\" would not be read back as the name of an artifact"))
+                .hint("a format is one or two words of letters, digits, '_' and '-', joined by a dot; encryptors have the suffix age or enc"));
+        }
         let run = Run {
             artifact: name.to_string(),
             folder: self.prefix.trim_matches('/').to_owned(),
@@ -273,7 +282,10 @@ impl Run {
     }
 
     async fn execute(&self, source: &dyn Source) -> Result<Receipt> {
-        let mut failed: Vec<Option<Error>> = join_all(self.sinks.iter().map(|s| self.announce(s))).await;
+        let announced = self.sinks.iter().enumerate().map(|(index, sink)| async move {
+            self.within_grace(index, self.announce(sink)).await.unwrap_or_else(Some)
+        });
+        let mut failed: Vec<Option<Error>> = join_all(announced).await;
         let willing: Vec<usize> = (0..self.sinks.len()).filter(|i| failed[*i].is_none()).collect();
         if willing.is_empty() {
             return Err(failed.remove(0).expect("every sink has failed"));
@@ -283,7 +295,12 @@ impl Run {
         join_all(willing.iter().map(|index| {
             let stored =
                 if result.is_ok() { failed[*index].as_ref() } else { failed[*index].as_ref().or(Some(&unfinished)) };
-            self.settle(&self.sinks[*index], stored)
+            let settled = self.settle(&self.sinks[*index], stored);
+            async move {
+                if let Err(error) = self.within_grace(*index, settled).await {
+                    tracing::warn!(%error, "what this run has left there stays; prune --orphans removes it");
+                }
+            }
         }))
         .await;
         let (hashed, tapped) = match result {
@@ -291,7 +308,10 @@ impl Run {
             Err(Some(error)) => return Err(error),
             Err(None) => {
                 let first = willing.iter().find_map(|index| failed[*index].take());
-                return Err(first.expect("the sinks failed, and each has left its error"));
+                return Err(first.unwrap_or_else(|| {
+                    let why = "it was confirmed before its end";
+                    Error::new(ErrorKind::Internal, "store", self.key(), why)
+                }));
             }
         };
         Ok(Receipt {
@@ -318,8 +338,60 @@ impl Run {
         })
     }
 
-    /// Notes in the sink that this artifact is being written, before anything of it is.
+    /// Waits for the first sink as long as it takes, and for a further one only so long that it cannot hold up the first.
+    async fn within_grace<T>(&self, index: usize, work: impl Future<Output = T>) -> Result<T> {
+        if index == 0 {
+            return Ok(work.await);
+        }
+        tokio::time::timeout(SINK_GRACE, work).await.map_err(|_| self.gave_no_answer(index, SINK_GRACE))
+    }
+
+    fn gave_no_answer(&self, index: usize, grace: Duration) -> Error {
+        let why = format!("it gave no answer for {} s and was given up", grace.as_secs());
+        Error::new(ErrorKind::Unavailable, "write to", self.sinks[index].url(), why)
+            .hint("run the backup again, or copy the artifact and its manifest from the other sink")
+    }
+
+    /// Makes sure that nothing has this artifact's name yet.
+    async fn check_free(&self, sink: &Arc<dyn Sink>) -> Result<()> {
+        for key in [self.key(), format!("{}{MANIFEST_SUFFIX}", self.key())] {
+            match sink.head(&key).await {
+                Ok(_) => {
+                    return Err(Error::new(
+                        ErrorKind::AlreadyExists,
+                        "write",
+                        key,
+                        "an object of that name is already there",
+                    )
+                    .hint("run again: a new second gives a new name"));
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the name is free, and notes in the sink that this artifact is being written, before anything of it
+    /// is. From then on everything under the name is this run's, so that it may delete it when it fails.
     async fn announce(&self, sink: &Arc<dyn Sink>) -> Option<Error> {
+        // Before the note: a run that is killed must not leave one beside what another has stored.
+        if let Err(error) = self.check_free(sink).await {
+            return Some(error);
+        }
+        if let Some(error) = self.leave_note(sink).await {
+            return Some(error);
+        }
+        // And after it: a run of the same second may have finished, and taken its note away, in between.
+        let error = self.check_free(sink).await.err()?;
+        let note = intent_key(&self.folder, &self.artifact);
+        if let Err(error) = sink.delete(&[note]).await {
+            tracing::debug!(sink = sink.url(), %error, "the note of this run stays");
+        }
+        Some(error)
+    }
+
+    async fn leave_note(&self, sink: &Arc<dyn Sink>) -> Option<Error> {
         let note = serde_json::json!({ "artifact": self.artifact, "started_at": self.cx.now(), "process": std::process::id() });
         sink.put(&intent_key(&self.folder, &self.artifact), stream::once(note.to_string())).await.err().map(|error| {
             if error.kind() != ErrorKind::AlreadyExists {
@@ -371,7 +443,7 @@ impl Run {
         let reading = source.open(cx).await.map_err(Some)?;
         let source = flow::until_cancelled(reading.stream, cx.cancel.clone(), "back up", self.name.dataset.to_string());
         let source = flow::count(source, cx.progress.clone());
-        let (plain, tapped) = flow::tap(source, reading.tap);
+        let (plain, tapped) = flow::tap(source, reading.tap, cx.progress.clone());
         let packed = self.compression.compress(plain);
         let sealed = match &self.encryptor {
             Some(encryptor) => encryptor.encrypt(packed).map_err(Some)?,
@@ -379,11 +451,27 @@ impl Run {
         };
         let (stored, hashed) = flow::hash(sealed, None, self.key());
         let key = self.key();
-        let puts =
-            flow::split(stored, willing.len(), SINK_DEPTH, SINK_GRACE).into_iter().zip(willing).map(|(body, index)| {
-                let (sink, key, meter) = (&self.sinks[*index], &key, Meter::default());
-                async move { (*index, meter.clone(), sink.put(key, meter.watch(body)).await) }
-            });
+        // Cancelled when the first of them has confirmed: the stream has ended then.
+        let first_done = CancellationToken::new();
+        let bodies = flow::split(stored, willing.len(), SINK_DEPTH, SINK_GRACE);
+        let puts = bodies.into_iter().zip(willing).enumerate().map(|(place, (body, index))| {
+            let (sink, key, meter, first_done) = (&self.sinks[*index], &key, Meter::default(), &first_done);
+            async move {
+                let put = sink.put(key, meter.watch(body));
+                if place == 0 {
+                    let put = put.await;
+                    if put.is_ok() {
+                        first_done.cancel();
+                    }
+                    return (*index, meter, put);
+                }
+                let put = tokio::select! {
+                    put = put => put,
+                    () = given_up(first_done, &meter) => Err(self.gave_no_answer(*index, CONFIRM_GRACE)),
+                };
+                (*index, meter, put)
+            }
+        });
         let mut sizes = Vec::new();
         for (index, meter, put) in join_all(puts).await {
             match put {
@@ -409,7 +497,10 @@ impl Run {
         let commits = willing.iter().filter(|i| failed[**i].is_none()).map(|index| {
             let (sink, manifest) = (&self.sinks[*index], manifest.clone());
             let key = format!("{key}{MANIFEST_SUFFIX}");
-            async move { (*index, sink.put(&key, stream::once(manifest)).await) }
+            async move {
+                let put = sink.put(&key, stream::once(manifest));
+                (*index, self.within_grace(*index, put).await.and_then(|put| put))
+            }
         });
         for (index, committed) in join_all(commits).await {
             failed[index] = committed.err();
@@ -444,6 +535,18 @@ impl Run {
             source: self.description.clone(),
             private: private.store(self.encryptor.as_ref()).await?,
         })
+    }
+}
+
+/// Ends when a further sink has taken nothing for [`CONFIRM_GRACE`] after the first was done.
+async fn given_up(first_done: &CancellationToken, meter: &Meter) {
+    first_done.cancelled().await;
+    loop {
+        let taken = meter.bytes();
+        tokio::time::sleep(CONFIRM_GRACE).await;
+        if meter.bytes() == taken {
+            return;
+        }
     }
 }
 

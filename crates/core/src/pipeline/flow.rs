@@ -27,14 +27,22 @@ pub(crate) struct Tapped {
 
 /// Feeds a tap, and hashes the plaintext, on a thread of its own. The stream passes through unchanged; it ends well
 /// only when the tap has agreed that this is the end.
-pub(crate) fn tap(input: ByteStream, mut tap: Box<dyn Tap>) -> (ByteStream, oneshot::Receiver<Tapped>) {
+pub(crate) fn tap(
+    input: ByteStream,
+    mut tap: Box<dyn Tap>,
+    progress: Arc<dyn Progress>,
+) -> (ByteStream, oneshot::Receiver<Tapped>) {
     let (sender, receiver) = oneshot::channel();
     let stream = stage::spawn("tap", input, move |input, output| {
         let mut hash = Box::new(Xxh3Default::new());
-        let mut bytes = 0;
+        let (mut bytes, mut units) = (0, 0);
         while let Some(chunk) = input.next_chunk()? {
             hash.update(&chunk);
             tap.push(&chunk)?;
+            if tap.units_done() != units {
+                units = tap.units_done();
+                progress.event(Event::Items(units));
+            }
             bytes += chunk.len() as u64;
             output.send(chunk)?;
         }

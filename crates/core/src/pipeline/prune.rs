@@ -25,7 +25,8 @@ pub struct Prune {
 impl Prune {
     /// Reads the catalog and decides. Deletes nothing.
     ///
-    /// Foreign artifacts count like any other. One whose last verification failed is bad: it stands in for nothing.
+    /// Foreign artifacts count like any other. One that failed a verification is bad until it has passed one as deep: it
+    /// stands in for nothing.
     ///
     /// # Errors
     /// What the sink's listing fails with: from half a listing nothing is decided.
@@ -90,12 +91,13 @@ impl Prune {
 
 fn candidate(artifact: &Artifact) -> Candidate {
     let mut candidate = Candidate::new(artifact.key(), artifact.name.taken_at);
-    // A passed look at the stored bytes alone says nothing about whether they restore.
-    let proven = artifact.verifications.iter().rev().find(|v| v.passed && v.level >= Level::Structure);
+    // A passed look at the stored bytes alone, or at the live system, says nothing about whether they restore.
+    let proven =
+        artifact.verifications.iter().rev().find(|v| v.passed && matches!(v.level, Level::Structure | Level::Restore));
     if let Some(proven) = proven {
         candidate = candidate.verified(proven.at);
     }
-    if artifact.kind == Kind::Damaged || artifact.last_failed() || artifact.bytes() == 0 {
+    if artifact.kind == Kind::Damaged || artifact.is_known_bad() || artifact.bytes() == 0 {
         candidate = candidate.bad();
     }
     candidate

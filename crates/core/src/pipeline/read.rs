@@ -122,7 +122,8 @@ pub(crate) async fn plaintext(
     Ok(decompress(manifest::open(&start, keys, stream)?))
 }
 
-async fn peek(mut stream: ByteStream, count: usize) -> Result<(Bytes, ByteStream)> {
+async fn peek(stream: ByteStream, count: usize) -> Result<(Bytes, ByteStream)> {
+    let mut stream = stream.fuse();
     let mut start = BytesMut::new();
     while start.len() < count {
         match stream.next().await {

@@ -61,7 +61,8 @@ impl Restore {
     }
 
     async fn open(&self) -> Result<RestoreInput> {
-        let manifest = self.artifact.read_manifest(&*self.sink).await?;
+        let read = self.artifact.read_manifest(&*self.sink);
+        let manifest = self.context.unless_cancelled("restore", || self.artifact.key(), read).await?;
         let private = match &manifest {
             Some(manifest) => Some(manifest.private(&self.keys).await?),
             None => None,

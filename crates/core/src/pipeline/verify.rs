@@ -20,6 +20,9 @@ use crate::stream;
 use crate::target::RestoreInput;
 use crate::verifier::{Level, Verifier};
 
+/// The name of the check that looks at the artifact's age.
+const AGE_CHECK: &str = "age";
+
 /// How old an artifact may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AgeLimit {
@@ -133,7 +136,8 @@ impl<'a> Verify<'a> {
             checks.push(Check::fail("stored", "missing", "the manifest is there, but not the data"));
             return Ok(checks);
         }
-        let manifest = match self.artifact.read_manifest(&*self.sink).await {
+        let read = self.artifact.read_manifest(&*self.sink);
+        let manifest = match self.context.unless_cancelled("verify", || self.artifact.key(), read).await {
             Ok(manifest) => manifest,
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
                 checks.push(Check::from_error("manifest", &error));
@@ -142,7 +146,7 @@ impl<'a> Verify<'a> {
             Err(error) => return Err(error),
         };
         match self.level {
-            Level::Stored => self.stored_level(manifest.as_ref(), &mut checks).await,
+            Level::Stored => self.stored_level(manifest.as_ref(), &mut checks).await?,
             Level::Structure | Level::Restore => match self.private(manifest.as_ref(), &mut checks).await? {
                 Some(private) => self.deep_levels(manifest.as_ref(), private, &mut checks).await?,
                 None => return Ok(checks),
@@ -172,7 +176,7 @@ impl<'a> Verify<'a> {
         let taken = self.artifact.name.taken_at;
         let Ok(age) = Duration::try_from(now.duration_since(taken)) else {
             return Check::warn(
-                "age",
+                AGE_CHECK,
                 "in the future",
                 format!("it is dated {taken}, and now is {now}: is a clock wrong?"),
             );
@@ -183,23 +187,29 @@ impl<'a> Verify<'a> {
                 let allowed = crate::report::human_duration(limit.max_age);
                 Check::new(
                     limit.status,
-                    "age",
+                    AGE_CHECK,
                     figure,
                     format!("older than {allowed}: backups have stopped, or are failing"),
                 )
             }
             Some(limit) => {
-                Check::pass("age", figure, format!("within {}", crate::report::human_duration(limit.max_age)))
+                Check::pass(AGE_CHECK, figure, format!("within {}", crate::report::human_duration(limit.max_age)))
             }
-            None => Check::pass("age", figure, "no limit is set"),
+            None => Check::pass(AGE_CHECK, figure, "no limit is set"),
         }
     }
 
-    async fn stored_level(&self, manifest: Option<&Manifest>, checks: &mut Vec<Check>) {
+    async fn stored_level(&self, manifest: Option<&Manifest>, checks: &mut Vec<Check>) -> Result<()> {
         let begun = Instant::now();
         let (mut stored, seen) = read::stored(self.sink.clone(), &self.artifact, manifest, &self.context);
-        while let Some(Ok(_)) = stored.next().await {}
+        while let Some(item) = stored.next().await {
+            match item {
+                Err(error) if !judges_the_artifact(&error) => return Err(error),
+                _ => {}
+            }
+        }
         checks.push(stored_check(&seen, manifest).took(begun.elapsed()));
+        Ok(())
     }
 
     async fn deep_levels(
@@ -212,8 +222,7 @@ impl<'a> Verify<'a> {
         let (stored, seen) = read::stored(self.sink.clone(), &self.artifact, manifest, &self.context);
         let opened = match read::plaintext(stored, &self.artifact, &self.keys).await {
             Ok(plain) => plain,
-            // Without a key nothing is known about the artifact; anything else is known to be wrong with it.
-            Err(error) if error.kind() == ErrorKind::Decrypt || error.is_transient() => return Err(error),
+            Err(error) if !judges_the_artifact(&error) => return Err(error),
             Err(error) => {
                 checks.push(Check::from_error("structure", &error));
                 return Ok(());
@@ -221,7 +230,7 @@ impl<'a> Verify<'a> {
         };
         let plain = read::check_plaintext(opened, private.as_ref(), self.artifact.key());
         let tap: Box<dyn Tap> = self.verifier.tap(&self.artifact.name)?;
-        let (plain, tapped) = flow::tap(plain, tap);
+        let (plain, tapped) = flow::tap(plain, tap, self.context.progress.clone());
         let proof = private.map(|p| p.proof);
         let (plain, failure) = note_failure(plain);
         let restored = if self.level == Level::Restore {
@@ -254,9 +263,7 @@ impl<'a> Verify<'a> {
             }
             Err(_) => {
                 let check = match failure.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-                    Some(error) if error.kind() == ErrorKind::Decrypt || error.kind() == ErrorKind::Cancelled => {
-                        return Err(error.duplicate());
-                    }
+                    Some(error) if !judges_the_artifact(error) => return Err(error.duplicate()),
                     Some(error) => Check::from_error("structure", error),
                     None => Check::fail(
                         "structure",
@@ -274,18 +281,20 @@ impl<'a> Verify<'a> {
     /// Records the outcome, without names of what is inside. A verifier whose key may not write verifies all the same.
     async fn write_record(&self, report: &Report) {
         let now = self.context.now();
+        // Its age is no fault of the artifact: a good one must not count as bad because newer ones are missing.
+        let passed = report.checks.iter().all(|c| c.status != Status::Fail || c.name == AGE_CHECK);
         let count = |status| report.checks.iter().filter(|c| c.status == status).count();
         let record = serde_json::json!({
             "dataset": report.dataset,
             "artifact": self.artifact.name.to_string(),
             "level": report.level,
-            "passed": report.passed,
+            "passed": passed,
             "verified_at": now,
             "verified_by": concat!("lifeboat ", env!("CARGO_PKG_VERSION")),
             "checks": { "pass": count(Status::Pass), "warn": count(Status::Warn), "fail": count(Status::Fail) },
             "seconds": report.seconds,
         });
-        let key = verification_key(&self.artifact.key(), now, report.level, report.passed);
+        let key = verification_key(&self.artifact.key(), now, report.level, passed);
         if let Err(error) = self.sink.put(&key, stream::once(format!("{record:#}\n"))).await {
             let note = format!("the outcome of this verification could not be recorded: {error}");
             self.context.progress.event(Event::Note(note));
@@ -300,6 +309,14 @@ impl std::fmt::Debug for Verify<'_> {
             .field("level", &self.level)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether an error says that the artifact is bad, and not that it could not be looked at: without a key, or from a store
+/// that does not answer, nothing is known about it. A failure that is recorded makes retention give the artifact up.
+fn judges_the_artifact(error: &Error) -> bool {
+    use ErrorKind as K;
+    !error.is_transient()
+        && !matches!(error.kind(), K::Decrypt | K::Cancelled | K::Permission | K::Unavailable | K::Internal)
 }
 
 fn figure_of(proof: &crate::proof::Proof) -> String {

@@ -128,7 +128,7 @@ impl S3Sink {
             }
         }
 
-        let pacing = Pacing::new(settings.retry);
+        let pacing = Pacing::new(settings.retry.limited_by(&settings.environment)?);
         let wire = Wire::new(endpoint.clone(), profile.conditional_create, pacing.clone())
             .map_err(|e| wrong(format!("no HTTP client: {}", failure::chain(&e))))?;
         let credentials = match &settings.credentials {

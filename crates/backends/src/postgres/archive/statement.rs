@@ -70,11 +70,13 @@ pub(super) fn sequence_state(entry: &TocEntry) -> Option<(String, String)> {
     (len == name.len()).then(|| (qualify(entry, &name, parts), format!("{last_value},{is_called}")))
 }
 
-/// The names of the roles that a `GRANT`, `REVOKE` or `ALTER DEFAULT PRIVILEGES` speaks of.
+/// The names of the roles that a `GRANT`, `REVOKE`, `ALTER DEFAULT PRIVILEGES` or `CREATE POLICY` speaks of.
 pub(super) fn acl_roles(sql: &[u8]) -> Vec<String> {
     let mut roles = Vec::new();
     let (mut before, mut last) = (String::new(), String::new());
     let mut depth = 0u32;
+    // After a role and a comma there is another one: a policy can name several.
+    let (mut after_role, mut listed) = (false, false);
     let mut at = 0;
     while at < sql.len() {
         let Some(len) = ident_len(&sql[at..]) else {
@@ -82,6 +84,7 @@ pub(super) fn acl_roles(sql: &[u8]) -> Vec<String> {
                 b'(' => depth += 1,
                 b')' => depth = depth.saturating_sub(1),
                 b';' => (before, last) = (String::new(), String::new()),
+                b',' => listed = after_role,
                 _ => {}
             }
             at += 1;
@@ -92,9 +95,11 @@ pub(super) fn acl_roles(sql: &[u8]) -> Vec<String> {
         // Columns are in parentheses, and the parts of a qualified name are no key words.
         if depth > 0 || sql.get(at) == Some(&b'.') || (at > len && sql[at - len - 1] == b'.') {
             last.clear();
+            (after_role, listed) = (false, false);
             continue;
         }
         let named = match last.as_str() {
+            _ if listed => true,
             "TO" | "FROM" | "AUTHORIZATION" => true,
             "ROLE" => before == "FOR",
             "BY" => before == "GRANTED",
@@ -103,6 +108,7 @@ pub(super) fn acl_roles(sql: &[u8]) -> Vec<String> {
         if named && !matches!(word.as_str(), "PUBLIC" | "DEFAULT") {
             roles.push(unquote(&word));
         }
+        (after_role, listed) = (named, false);
         before = std::mem::replace(&mut last, word);
     }
     roles
@@ -212,6 +218,11 @@ mod tests {
                 "SET SESSION AUTHORIZATION r3;\nGRANT SELECT ON TABLE public.role TO r1;\nRESET SESSION AUTHORIZATION;\n",
                 &["r3", "r1"],
             ),
+            (
+                "CREATE POLICY p ON public.a AS RESTRICTIVE FOR SELECT TO r1, \"R, 2\", r3 USING (true);\n",
+                &["r1", "R, 2", "r3"],
+            ),
+            ("GRANT SELECT, INSERT ON TABLE public.a TO r1;\n", &["r1"]),
             (
                 "ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA s GRANT SELECT ON TABLES  TO r1;\n",
                 &["postgres", "r1"],

@@ -12,7 +12,8 @@ use super::codec::Codec;
 use super::copy_text::Rows;
 use super::ident::quote_qualified;
 use super::parser::{BlockEnd, BlockKind, BlockStart, EventHandler, Parser, describe};
-use super::statement::{acl_roles, copy_target, sequence_state};
+use super::roles::roles;
+use super::statement::{copy_target, sequence_state};
 use super::toc::Toc;
 
 /// Takes the proof of a custom archive while it streams past.
@@ -34,7 +35,7 @@ use super::toc::Toc;
 /// | `archive_version`, `pg_dump_version`, `server_version`, `dbname`, `encoding` | from header and `ENCODING` |
 /// | `toc_bytes` | length of header and table of contents |
 /// | `compression` | of the data blocks: `none`, `gzip`, `lz4`, `zstd` |
-/// | `extensions`, `roles`, `materialized_views` | names; roles are owners and those in grants |
+/// | `extensions`, `roles`, `materialized_views` | names; roles are owners and those in grants and policies |
 /// | `copy` | table → `table (columns)`, to read it back with `COPY … TO STDOUT` |
 /// | `inserts` | tables that are dumped as `INSERT`s, whose rows cannot be counted |
 /// | `blocks` | `{id, type, table, offset, bytes, raw_bytes}` of each data block in the archive |
@@ -171,14 +172,6 @@ impl Walk {
                 .map(|e| quote_qualified(e.namespace.as_deref(), e.tag.as_deref().unwrap_or_default()))
                 .collect()
         };
-        let mut roles = BTreeSet::new();
-        for entry in &toc.entries {
-            roles.extend(entry.owner.iter().map(|o| String::from_utf8_lossy(o).into_owned()));
-            if entry.is("ACL") || entry.is("DEFAULT ACL") {
-                roles.extend(entry.defn.iter().flat_map(|sql| acl_roles(sql)));
-            }
-        }
-        roles.remove("");
         let blocks: Vec<Value> = self
             .blocks
             .iter()
@@ -202,7 +195,7 @@ impl Walk {
             ("toc_bytes".to_owned(), Value::from(toc.byte_len)),
             ("compression".to_owned(), Value::from(toc.header.compression.as_str())),
             ("extensions".to_owned(), toc.of_kind("EXTENSION").map(|e| e.label().into_owned()).collect::<Value>()),
-            ("roles".to_owned(), roles.into_iter().collect()),
+            ("roles".to_owned(), roles(toc).into_iter().collect()),
             ("materialized_views".to_owned(), names("MATERIALIZED VIEW")),
             ("copy".to_owned(), json!(self.copy)),
             ("blocks".to_owned(), Value::from(blocks)),

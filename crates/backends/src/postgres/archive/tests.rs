@@ -73,6 +73,16 @@ fn every_version_and_compression_gives_the_same_proof() {
 }
 
 #[test]
+fn ints_of_another_width_give_the_same_proof() {
+    let mut w = ArchiveWriter::sample(16, BlockCompression::Zstd);
+    let want = prove([&w.build()[..]]).unwrap();
+    w.int_size = 8;
+    let archive = w.build();
+    assert_eq!(prove([&archive[..]]).unwrap().items, want.items);
+    assert_eq!(prove(archive.chunks(3)).unwrap().items, want.items);
+}
+
+#[test]
 fn every_cut_is_noticed() {
     for (minor, compression) in ALL {
         let archive = ArchiveWriter::sample(minor, compression).build();

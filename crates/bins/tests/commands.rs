@@ -1,0 +1,160 @@
+//! The binaries as their users see them: `tests/cmd/*.trycmd`. No server is needed: the sink is a local folder with artifacts
+//! as shell scripts write them.
+//!
+//! `TRYCMD=overwrite cargo test -p lifeboat-bins --test commands` writes what is answered now into the files.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// A sink with artifacts of several datasets; foreign, as nothing but their names makes them.
+fn sink(folder: &Path) {
+    let databases = folder.join("databases");
+    fs::create_dir_all(&databases).unwrap();
+    fs::create_dir_all(folder.join("empty")).unwrap();
+    for (name, content) in [
+        ("shop-20260901-030000.sql.gz.enc", "old"),
+        ("shop-20261001-030000.dump.zst.age", "sealed"),
+        ("shop-20261101-030000.dump.zst", "hello world"),
+        ("sealed-20261001-030000.dump.zst.age", "no age at all"),
+        // Another dataset whose name begins alike.
+        ("shop-eu-20261101-030000.dump", "other"),
+        ("blog-20261020-030000.globals.sql.gz", "roles"),
+        // Things that are no artifacts.
+        ("shop-readme.txt", "x"),
+        ("notes.txt", "x"),
+    ] {
+        fs::write(databases.join(name), content).unwrap();
+    }
+    fs::create_dir_all(folder.join("locked")).unwrap();
+    fs::write(folder.join("locked/locked-20261101-030000.dump.age"), sealed()).unwrap();
+    fs::create_dir_all(folder.join("future")).unwrap();
+    fs::write(folder.join("future/clock-20261101-030000.dump"), "x").unwrap();
+    fs::write(folder.join("future/clock-22261101-030000.dump"), "x").unwrap();
+    fs::create_dir_all(folder.join("volumes")).unwrap();
+    fs::write(folder.join("volumes/big-20261101-030000.dump.zst.000"), "a").unwrap();
+    fs::write(folder.join("volumes/big-20261101-030000.dump.zst.001"), "b").unwrap();
+}
+
+/// Something encrypted to a key that nobody here has.
+fn sealed() -> Vec<u8> {
+    use lifeboat::{Age, Encryptor, stream};
+    let age = Age::to(["age1lvyvwawkr0mcnnnncaghunadrqkmuf9e6507x9y920xxpp866cnql7dp2z"]).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let sealed = runtime.block_on(async { stream::collect(age.encrypt(stream::once("secret"))?, 1 << 20, "x").await });
+    sealed.unwrap().to_vec()
+}
+
+#[test]
+fn commands_answer_as_they_are_documented_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().canonicalize().unwrap();
+    sink(&place);
+    // A key that fits nothing here, and a file that is no key.
+    let identity = place.join("identity.txt");
+    fs::write(&identity, "AGE-SECRET-KEY-14DS45Z6690DNESLXLFVDHQ44NN256PKUMCLKRNNAK3C4GTWA5QMQNA5F0G\n").unwrap();
+    fs::write(place.join("no-identity.txt"), "hello\n").unwrap();
+
+    let cases = trycmd::TestCases::new();
+    cases
+        .env("PLACE", place.to_str().unwrap())
+        .env("LIFEBOAT_TO", format!("file://{}", place.display()))
+        .env("HOME", "/nonexistent")
+        .env("XDG_CONFIG_HOME", "/nonexistent")
+        .env("NO_COLOR", "1")
+        .env("RUST_LOG", "")
+        .env("COLUMNS", "100")
+        .insert_var("[PLACE]", place.to_str().unwrap().to_owned())
+        .unwrap();
+    cases.case("tests/cmd/*.trycmd");
+    cases.run();
+}
+
+/// What is on the standard output with `--json`, whatever happens.
+#[test]
+fn json_output_is_one_value_even_when_the_command_fails() {
+    for arguments in [
+        &["--json", "list"][..],
+        &["--json", "--config", "/nonexistent.toml", "backup"],
+        &["--json", "verify", "--level", "foo"],
+        &["--json", "frobnicate"],
+        &["--json", "restore", "shop"],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_lifeboat"))
+            .args(arguments)
+            .env("HOME", "/nonexistent")
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("LIFEBOAT_INTO")
+            .current_dir("/")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(value["error"]["kind"], "config", "{arguments:?}");
+        let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!(error, value, "{arguments:?}");
+    }
+}
+
+/// A pod that is told to go has to be gone: SIGTERM ends a backup whose server never answers.
+#[test]
+fn a_signal_ends_a_run_within_five_seconds() {
+    use std::io::Read;
+    use std::process::Stdio;
+    use std::time::{Duration, Instant};
+
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lifeboat-postgres"))
+        .args(["backup", "--encrypt", "none", "--to", &format!("file://{}", folder.path().display())])
+        .env(
+            "LIFEBOAT_FROM",
+            format!("postgres://u@127.0.0.1:{}/d?connect_timeout=600", silent.local_addr().unwrap().port()),
+        )
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It has connected: it waits for an answer now.
+    let (connection, _) = silent.accept().unwrap();
+    let begun = Instant::now();
+    let killed = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(killed.success());
+    let status = child.wait().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(status.code(), Some(1));
+    let mut text = String::new();
+    child.stderr.unwrap().read_to_string(&mut text).unwrap();
+    assert!(text.contains("cancelled"), "{text}");
+    drop(connection);
+}
+
+/// `lifeboat list | head -1` is no failure.
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let output = Command::new("sh")
+        .arg("-c")
+        .arg("\"$0\" completions bash | head -c 1 >/dev/null")
+        .arg(env!("CARGO_BIN_EXE_lifeboat"))
+        .output()
+        .unwrap();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Every command has a manual page, and every shell a script.
+#[test]
+fn manual_pages_and_completions_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("man1");
+    let status =
+        Command::new(env!("CARGO_BIN_EXE_lifeboat")).args(["--quiet", "man"]).arg(&pages).output().unwrap().status;
+    assert!(status.success());
+    for page in ["lifeboat.1", "lifeboat-backup.1", "lifeboat-verify.1", "lifeboat-restore.1", "lifeboat-check.1"] {
+        assert!(fs::read_to_string(pages.join(page)).unwrap().contains(".SH"), "{page}");
+    }
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_lifeboat-postgres")).args(["completions", shell]).output().unwrap();
+        assert!(String::from_utf8(output.stdout).unwrap().contains("lifeboat-postgres"), "{shell}");
+    }
+}

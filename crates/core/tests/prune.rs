@@ -1,0 +1,156 @@
+//! What pruning promises: it deletes what the policy says, the manifest first, and never the last good one.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod doubles;
+
+use std::sync::Arc;
+
+use doubles::*;
+use lifeboat_core::catalog::Kind;
+use lifeboat_core::retention::Policy;
+use lifeboat_core::{ErrorKind, Prune, Sink};
+use lifeboat_testkit::chaos::{ChaosSink, Fault};
+use lifeboat_testkit::memory::MemorySink;
+
+const NOW: &str = "2026-11-30T00:00:00Z";
+
+fn key(day: u32) -> String {
+    format!("db/shop-202611{day:02}-033000.dump.zst")
+}
+
+/// Managed artifacts of these days, 10 bytes each, with what verifications have said.
+fn bucket(days: impl IntoIterator<Item = (u32, &'static [&'static str])>) -> MemorySink {
+    let sink = MemorySink::new();
+    let old = at("2020-01-01T00:00:00Z");
+    for (day, records) in days {
+        sink.place(&key(day), "0123456789", old);
+        sink.place(&format!("{}.manifest.json", key(day)), "{}", old);
+        for (n, record) in records.iter().enumerate() {
+            sink.place(&format!("{}.verified-202611{:02}-000000-{record}.json", key(day), 24 + n), "{}", old);
+        }
+    }
+    sink
+}
+
+async fn plan(sink: impl Sink + 'static, policy: &str) -> Prune {
+    Prune::plan(Arc::new(sink), "db", &dataset("shop"), &policy.parse().unwrap(), at(NOW)).await.unwrap()
+}
+
+fn doomed(prune: &Prune) -> Vec<String> {
+    prune.decisions().deletions().map(|d| d.key.clone()).collect()
+}
+
+#[tokio::test]
+async fn a_plan_deletes_nothing_and_executing_it_deletes_all_of_an_artifact() {
+    let sink = bucket([(1, &["restore-pass"][..]), (2, &[]), (25, &["restore-pass"])]);
+    sink.place("db/shop-eu-20261101-033000.dump", "other", at(NOW));
+    let prune = plan(sink.clone(), "7d").await;
+    assert_eq!(doomed(&prune), [key(2), key(1)]);
+    assert_eq!(prune.bytes_to_free(), 20);
+    assert_eq!(sink.keys().len(), 9);
+    let pruned = prune.execute().await.unwrap();
+    assert_eq!((pruned.deleted.clone(), pruned.bytes, pruned.failed.len()), (vec![key(2), key(1)], 20, 0));
+    let mut left = vec![
+        key(25),
+        format!("{}.manifest.json", key(25)),
+        format!("{}.verified-20261124-000000-restore-pass.json", key(25)),
+    ];
+    left.push("db/shop-eu-20261101-033000.dump".to_owned());
+    left.sort();
+    assert_eq!(sink.keys(), left);
+}
+
+#[tokio::test]
+async fn of_each_artifact_the_manifest_goes_first_and_the_object_last() {
+    let sink = ScriptedSink::over(bucket([(1, &["stored-pass"][..]), (25, &[])]), |_, _| Fate::Done);
+    plan(sink.clone(), "7d").await.execute().await.unwrap();
+    let deletions: Vec<String> = sink.log().into_iter().filter(|l| l.starts_with("delete")).collect();
+    let expected = [".manifest.json", ".verified-20261124-000000-stored-pass.json", ""];
+    assert_eq!(deletions, expected.map(|suffix| format!("delete {}{suffix}", key(1))));
+}
+
+#[tokio::test]
+async fn what_cannot_be_deleted_is_reported_and_the_others_go() {
+    let locked = format!("{}.manifest.json", key(2));
+    let refusing = locked.clone();
+    let sink = ScriptedSink::over(bucket([(1, &[][..]), (2, &[]), (3, &[]), (25, &[])]), move |call, key| {
+        if call == "delete" && key == refusing { Fate::Fails } else { Fate::Done }
+    });
+    let pruned = plan(sink.clone(), "7d").await.execute().await.unwrap();
+    assert_eq!((pruned.deleted, pruned.bytes), (vec![key(3), key(1)], 20));
+    assert_eq!(
+        (pruned.failed[0].key.as_str(), pruned.failed[0].why.as_str()),
+        (locked.as_str(), "this key may not delete")
+    );
+    // Its manifest is still there, so the object must be: it is whole.
+    assert!(sink.memory.bytes(&key(2)).is_some());
+}
+
+#[tokio::test]
+async fn a_prune_that_was_interrupted_is_finished_by_the_next() {
+    let object = key(1);
+    let sink = ScriptedSink::over(bucket([(1, &[][..]), (25, &[])]), move |call, key| {
+        if call == "delete" && key == object { Fate::LosesItsAnswer } else { Fate::Done }
+    });
+    plan(sink.clone(), "7d").await.execute().await.unwrap_err();
+    let left = list_all(&sink.memory, "db", None).await.unwrap();
+    assert_eq!((left[0].key(), left[0].kind), (key(1), Kind::Foreign));
+    let pruned = plan(sink.memory.clone(), "7d").await.execute().await.unwrap();
+    assert_eq!((pruned.deleted, sink.memory.keys().len()), (vec![key(1)], 2));
+}
+
+#[tokio::test]
+async fn the_newest_good_and_the_newest_verified_one_are_kept() {
+    let sink = bucket([(1, &["restore-pass"][..]), (2, &["restore-pass"]), (3, &["stored-pass"]), (4, &[]), (5, &[])]);
+    // Everything is older than the rule. That the bytes are there proves nothing about a restore.
+    assert_eq!(doomed(&plan(sink, "1d").await), [key(4), key(3), key(1)]);
+}
+
+#[tokio::test]
+async fn an_artifact_that_failed_stands_in_for_nothing() {
+    for failed in [&["restore-fail"][..], &["restore-pass", "stored-fail"], &["restore-fail", "stored-pass"]] {
+        let sink = bucket([(1, &[][..]), (2, &[]), (3, failed)]);
+        let left: Vec<String> = plan(sink, "1d").await.decisions().kept().map(|d| d.key.clone()).collect();
+        assert!(left.contains(&key(2)), "{failed:?}: {left:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_or_damaged_artifact_stands_in_for_nothing() {
+    let sink = bucket([(1, &[][..]), (2, &[]), (3, &[]), (4, &[])]);
+    sink.place(&key(3), "", at(NOW));
+    sink.delete(&[key(4)]).await.unwrap();
+    assert_eq!(doomed(&plan(sink, "1d").await), [key(4), key(3), key(1)]);
+}
+
+#[tokio::test]
+async fn a_backup_that_verified_only_as_too_old_or_drifted_is_still_good() {
+    let sink = bucket([(1, &[][..]), (2, &["live-fail"])]);
+    assert_eq!(doomed(&plan(sink, "1d").await), [key(1)]);
+}
+
+#[tokio::test]
+async fn foreign_artifacts_and_volumes_are_pruned_like_any_other() {
+    let sink = bucket([(25, &[][..])]);
+    for name in ["shop-20261101-033000.sql.gz", "shop-20261102-033000.dump.000", "shop-20261102-033000.dump.001"] {
+        sink.place(&format!("db/{name}"), "0123456789", at(NOW));
+    }
+    let pruned = plan(sink.clone(), "7d").await.execute().await.unwrap();
+    assert_eq!((pruned.deleted.len(), pruned.bytes, sink.keys().len()), (2, 30, 2));
+}
+
+#[tokio::test]
+async fn from_half_a_listing_nothing_is_decided() {
+    let chaos = ChaosSink::new(Arc::new(bucket([(1, &[][..]), (25, &[])]))).with(Fault::ListFails { after: 2 });
+    let decided = Prune::plan(Arc::new(chaos), "db", &dataset("shop"), &Policy::days(1), at(NOW)).await;
+    assert_eq!(decided.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn what_a_killed_run_has_left_is_no_business_of_prune() {
+    let sink = bucket([(25, &[][..])]);
+    let old = at("2020-01-01T00:00:00Z");
+    sink.place("db/_lifeboat/uploads/shop-20261101-033000.dump.zst.intent.json", "{}", old);
+    sink.place(&key(1), "half", old);
+    assert_eq!(doomed(&plan(sink, "7d").await), Vec::<String>::new());
+}
