@@ -128,7 +128,12 @@ impl Manifest {
         let manifest: Self = serde_json::from_slice(bytes).map_err(corrupt)?;
         let wrong = |why: &str| Err(Error::new(ErrorKind::Corrupt, "read", subject, why.to_owned()));
         match ArtifactName::parse(&manifest.artifact) {
-            Some(name) if name.dataset == manifest.dataset => {}
+            Some(name) if name.dataset == manifest.dataset => {
+                // Whoever put it there does not have the key, or wants names to be read that are not his.
+                if name.encryption.is_some() && matches!(manifest.private, PrivatePart::Open(_)) {
+                    return wrong("its private part is open, and its artifact is encrypted");
+                }
+            }
             _ => return wrong("it names an artifact that is not of its dataset"),
         }
         if manifest.objects.is_empty()

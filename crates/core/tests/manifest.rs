@@ -158,3 +158,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_fuzzers_corpus_is_read_or_refused() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/manifest");
+    let mut read = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        if let Ok(manifest) = Manifest::parse(&bytes, "corpus") {
+            assert_eq!(Manifest::parse(&manifest.to_bytes(), "corpus").unwrap(), manifest);
+            read += 1;
+        }
+    }
+    assert!(read >= 2, "the corpus has manifests");
+}

@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use lifeboat_core::pipeline::stage;
+use lifeboat_core::progress::{Event, Progress};
 use lifeboat_core::{ByteStream, Context, Error, ErrorKind, Result};
 use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
 
-use super::archive::{BlockIndex, Parser, Toc, TocProgress, TocReader};
+use super::archive::{BlockEnd, BlockIndex, EventHandler, Parser, Toc, TocProgress, TocReader};
 use super::child::{Ended, Running};
 use super::connection::Connection;
 use super::tools::Tools;
@@ -124,7 +126,8 @@ impl Load<'_> {
             command.arg(format!("--jobs={}", self.jobs)).arg("/dev/stdin").stdin(Stdio::from(spool));
             self.end(Running::start(&mut command)?).await
         } else {
-            self.feed(&mut command, futures::stream::iter([Ok(head)]).chain(rest).boxed()).await
+            let whole = futures::stream::iter([Ok(head)]).chain(rest).boxed();
+            self.feed(&mut command, count_tables(whole, self.cx.progress.clone())).await
         };
         drop(list);
         ended
@@ -206,6 +209,31 @@ impl Load<'_> {
         let written = writer.await.map_err(|e| Error::new(ErrorKind::Internal, "write", &subject, e.to_string()))?;
         written?.map_err(failed)
     }
+}
+
+/// Tells how many tables have passed. What is wrong with the archive is for pg_restore to say: then nothing more is told.
+fn count_tables(archive: ByteStream, progress: Arc<dyn Progress>) -> ByteStream {
+    struct Tables(u64);
+    impl EventHandler for Tables {
+        fn block_end(&mut self, _: &BlockEnd) -> Result<()> {
+            self.0 += 1;
+            Ok(())
+        }
+    }
+    stage::spawn("count", archive, move |input, output| {
+        let (mut parser, mut tables, mut told) = (Some(Parser::new()), Tables(0), 0);
+        while let Some(chunk) = input.next_chunk()? {
+            if parser.as_mut().is_some_and(|parser| parser.push(&chunk, &mut tables).is_err()) {
+                parser = None;
+            }
+            if tables.0 != told {
+                told = tables.0;
+                progress.event(Event::Items(told));
+            }
+            output.send(chunk)?;
+        }
+        Ok(())
+    })
 }
 
 /// Pours a stream into a program. When the program stops reading, the rest is read all the same, and its end says why.

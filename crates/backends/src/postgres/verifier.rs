@@ -428,3 +428,34 @@ async fn describe_content(session: &Session) -> Result<Vec<Check>> {
         false => Check::pass("tables", figure, "restored; there is no proof to compare with: the artifact is foreign"),
     }])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fuzzers_corpus_is_parsed_however_it_is_cut() {
+        let verifier = PostgresVerifier::default();
+        for (file, name, kind) in
+            [("plain", "a-20261121-033000.sql", "table"), ("globals", "a-20261121-033000.globals.sql", "role")]
+        {
+            let path = format!("{}/../../fuzz/corpus/dump/{file}", env!("CARGO_MANIFEST_DIR"));
+            let input = std::fs::read(path).unwrap();
+            for size in [1, 3, usize::from(input[0]), input.len()] {
+                let mut tap = verifier.tap(&name.parse().unwrap()).unwrap();
+                for chunk in input[1..].chunks(size) {
+                    tap.push(chunk).unwrap();
+                }
+                let proof = tap.finish().unwrap();
+                assert!(proof.of_kind(kind).count() > 0, "{file} in chunks of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn versions_are_read_from_the_text_of_a_dump() {
+        assert_eq!(version_in_text("--\n-- Dumped from database version 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
+        assert_eq!(version_in_text("-- Dumped from database version 9.6.24"), Some(9));
+        assert_eq!(version_in_text("SELECT 1;"), None);
+    }
+}

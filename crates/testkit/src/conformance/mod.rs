@@ -2,4 +2,6 @@
 //!
 //! A suite is a set of async functions that panic where a promise of the trait is broken.
 
+pub mod encryptor;
 pub mod sink;
+pub mod source;
