@@ -1,4 +1,4 @@
--- The data of `cargo xtask bench`: orders `first` to `last` of a shop, about 256 bytes each in COPY text form, which zstd -3
+-- The data of `cargo xtask bench`: orders `first` to `last` of a shop, about 200 bytes each in COPY text form, which zstd -3
 -- makes some 3.5 times smaller. The same rows each time.
 \set ON_ERROR_STOP on
 SET timezone = 'UTC';

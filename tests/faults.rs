@@ -14,7 +14,7 @@ const ROWS: &str = "CREATE TABLE t AS SELECT i AS id, repeat(md5(i::text), 10) A
 
 /// A pg_dump that writes a megabyte, says so, and goes on when it is told.
 const HALTING: &str = "
-$REAL \"$@\" | { head -c 1000000; touch halted; while [ ! -e go ]; do sleep 0.02; done; cat; }
+$REAL \"$@\" | { head -c 1000000; touch halted; while [ -e halted ] && [ ! -e go ]; do sleep 0.02; done; cat; }
 exit ${PIPESTATUS[0]}";
 
 fn nothing_is_listed(desk: &Desk) {
@@ -216,7 +216,10 @@ fn kill_9_of_a_restore_test_leaves_no_server_and_no_folder() {
     let (live, mut desk) = (Database::fresh(), Desk::new());
     live.run(ROWS);
     desk.backup(&live.url).good();
-    desk.shadow("pg_restore", "touch halted; while [ ! -e go ]; do sleep 0.02; done; exec $REAL \"$@\"");
+    desk.shadow(
+        "pg_restore",
+        "touch halted; while [ -e halted ] && [ ! -e go ]; do sleep 0.02; done; exec $REAL \"$@\"",
+    );
     let mut verify = desk
         .command("lifeboat-postgres")
         .args(["verify", "--dataset", "shop", "--to", &desk.sink(), "--identity", &desk.key()])
@@ -279,7 +282,7 @@ async fn minio_killed_in_the_middle_leaves_nothing_after_prune() {
     let live = Database::fresh();
     // Text that does not compress: several parts are on their way when it happens.
     live.run("CREATE TABLE t AS SELECT i AS id, encode(sha512(i::text::bytea), 'base64') || encode(sha512((i * 3)::text::bytea), 'base64') AS x FROM generate_series(1, 250000) i");
-    desk.shadow("pg_dump", "$REAL \"$@\" | { head -c 30000000; touch halted; while [ ! -e go ]; do sleep 0.02; done; cat; }\nexit ${PIPESTATUS[0]}");
+    desk.shadow("pg_dump", "$REAL \"$@\" | { head -c 30000000; touch halted; while [ -e halted ] && [ ! -e go ]; do sleep 0.02; done; cat; }\nexit ${PIPESTATUS[0]}");
     desk.set("LIFEBOAT_RETRY_LIMIT", "3");
     let mut backup = start(&desk, &live.url, &sink);
     wait_for("the middle of the dump", || desk.path("halted").exists());

@@ -231,7 +231,8 @@ impl<'a> Tour<'a> {
         let server = exported("LIFEBOAT_TEST_PG_URL")?;
         let programs = exported("LIFEBOAT_PG_BIN")?;
         let base = server.trim_end_matches("/postgres");
-        let (user, password, host, port) = parts(base).context("the services export a URL of another form")?;
+        let (user, password, host, port) =
+            postgres::url_parts(&server).context("the services export a URL of another form")?;
         let path = std::env::var("PATH").unwrap_or_default();
         let environment = vec![
             ("PATH", format!("{}:{programs}:{path}", binaries.display())),
@@ -309,13 +310,6 @@ schedule = "30 3 * * *"
     }
 }
 
-/// User, password, host and port of `postgres://user:password@host:port`.
-fn parts(url: &str) -> Option<(&str, &str, &str, &str)> {
-    let (login, place) = url.strip_prefix("postgres://")?.split_once('@')?;
-    let ((user, password), (host, port)) = (login.split_once(':')?, place.split_once(':')?);
-    Some((user, password, host, port))
-}
-
 /// Bold on a terminal, unless colours are unwanted.
 fn bold(text: &str) -> String {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -351,11 +345,5 @@ mod tests {
         let lines = wrapped(&"seven77 ".repeat(25));
         assert!(lines.lines().all(|line| line.len() <= WIDTH && !line.ends_with(' ')));
         assert_eq!(lines.lines().next().unwrap().len(), 79);
-    }
-
-    #[test]
-    fn url_is_taken_apart() {
-        assert_eq!(parts("postgres://u:p@127.0.0.1:5432"), Some(("u", "p", "127.0.0.1", "5432")));
-        assert_eq!(parts("postgres://u@127.0.0.1:5432"), None);
     }
 }

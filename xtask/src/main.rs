@@ -10,12 +10,14 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 
 mod arguments;
+mod bench;
 mod checks;
 mod debian;
 mod demo;
 mod minio;
 mod postgres;
 mod process;
+mod python;
 mod requirements;
 mod scratch;
 mod services;
@@ -35,6 +37,7 @@ Commands:
   demo       Show Lifeboat at work on a real database: needs PostgreSQL only, cleans up after itself
   test       Start the services and run the whole test suite against them
   services   Start the services, for a command or until Ctrl-C
+  bench      Measure Lifeboat against the stock tools' pipeline
   ci         Formatting, lints, documentation, each feature alone, dependency checks
   help       This text; `cargo xtask <COMMAND> --help` says more of one command
 
@@ -99,6 +102,25 @@ Options:
   --help   this text
 ";
 
+const BENCH_HELP: &str = "\
+Measure Lifeboat against the stock tools' pipeline
+
+Usage: cargo xtask bench [--gib N] [--runs N] [--only CASE,...] [--binaries FOLDER]
+
+Builds `lifeboat-postgres` for release, starts PostgreSQL and MinIO, fills a database, and runs each case and its
+counterpart in turns. It prints wall time, CPU time of the command and of the servers, and peak memory. What counts are
+the ratios; the machine should have nothing else to do.
+
+Options:
+  --gib N             GiB of rows in COPY text form [default: 1]
+  --runs N            runs of each command [default: 3]
+  --only CASE,...     these cases only
+  --binaries FOLDER   measure the binaries that are there, build nothing
+  --help              this text
+
+Cases:
+";
+
 const CI_HELP: &str = "\
 Formatting, lints, documentation, each feature alone, dependency checks
 
@@ -153,6 +175,17 @@ fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             demo::run(options.has("--keep"))
+        }
+        Some("bench") => {
+            let options = arguments.parse_with_values(&[], &["--gib", "--runs", "--only", "--binaries"])?;
+            if options.help {
+                print!("{BENCH_HELP}");
+                for (name, about) in bench::CASES {
+                    println!("  {name:<9} {about}");
+                }
+                return Ok(ExitCode::SUCCESS);
+            }
+            bench::run(&options)
         }
         Some("ci") => {
             let options = arguments.parse(&[], false)?;

@@ -117,6 +117,14 @@ fn start(session: &mut Session) -> Result<()> {
     Ok(())
 }
 
+/// User, password, host and port of the URL that this service exports.
+pub(crate) fn url_parts(url: &str) -> Option<(&str, &str, &str, &str)> {
+    let (login, place) = url.strip_prefix("postgres://")?.split_once('@')?;
+    let (place, _database) = place.split_once('/')?;
+    let ((user, password), (host, port)) = (login.split_once(':')?, place.split_once(':')?);
+    Some((user, password, host, port))
+}
+
 struct Account {
     name: String,
     user: u32,
@@ -138,4 +146,15 @@ fn unprivileged_account() -> Result<Account> {
         }
     }
     bail!("PostgreSQL does not run as root, and there is no account `postgres` or `nobody` that it could run as")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::url_parts;
+
+    #[test]
+    fn url_is_taken_apart() {
+        assert_eq!(url_parts("postgres://u:p@127.0.0.1:5432/postgres"), Some(("u", "p", "127.0.0.1", "5432")));
+        assert_eq!(url_parts("postgres://u@127.0.0.1:5432/postgres"), None);
+    }
 }

@@ -103,3 +103,32 @@ pub(crate) fn random_hex(bytes: usize) -> Result<String> {
         .context("cannot read /dev/urandom")?;
     Ok(buffer.iter().map(|byte| format!("{byte:02x}")).collect())
 }
+
+/// A folder that is removed unless it is renamed to its final name. Only who holds the lock of that name makes one, so
+/// one that is there already was left by a run that was killed.
+pub(crate) struct Unfinished {
+    pub(crate) path: PathBuf,
+}
+
+impl Unfinished {
+    pub(crate) fn beside(target: &Path) -> Result<Self> {
+        let name = target.file_name().unwrap_or_default().display();
+        let path = target.with_file_name(format!("unfinished-{name}"));
+        if path.exists() {
+            fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self { path })
+    }
+
+    pub(crate) fn rename_to(&self, target: &Path) -> Result<()> {
+        fs::rename(&self.path, target)
+            .with_context(|| format!("cannot rename {} to {}", self.path.display(), target.display()))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}

