@@ -264,11 +264,7 @@ async fn minio_backup_verify_restore_prune() {
     .good();
     assert_eq!(live.schema(), restored.schema());
     desk.postgres(&live.url, &["backup", "--dataset", "shop", "--to", &sink, "--encrypt", &encrypt]).good();
-    desk.run(
-        "lifeboat-postgres",
-        &["verify", "--dataset", "shop", "--to", &sink, "--identity", &key, "--level", "structure"],
-    )
-    .good();
+    desk.run("lifeboat-postgres", &["verify", "--dataset", "shop", "--to", &sink, "--identity", &key]).good();
     desk.run("lifeboat-postgres", &["prune", "--dataset", "shop", "--to", &sink, "--keep", "last=1"]).good();
     let left = desk.run("lifeboat-postgres", &["list", "--to", &sink, "--json"]).good().json();
     assert_eq!(left.as_array().unwrap().len(), 1);
@@ -303,4 +299,35 @@ async fn minio_killed_in_the_middle_leaves_nothing_after_prune() {
     let opened = lifeboat::sinks::open_with(&sink, &settings).unwrap();
     let mut objects = opened.list("_lifeboat/");
     assert!(futures::StreamExt::next(&mut objects).await.is_none(), "a note was left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_may_only_write_is_enough_for_a_backup() {
+    let minio = Minio::shared();
+    let bucket = minio.fresh_bucket().await;
+    let policy = format!(
+        r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":["s3:PutObject","s3:AbortMultipartUpload"],"Resource":["arn:aws:s3:::{bucket}/*"]}}]}}"#
+    );
+    let writer = minio.restricted(&policy).await;
+    let (live, mut desk) = (Database::fresh(), Desk::new());
+    // More than one part.
+    live.run("CREATE TABLE t AS SELECT encode(sha512(i::text::bytea), 'base64') || encode(sha512((i * 3)::text::bytea), 'base64') AS x FROM generate_series(1, 120000) i");
+    desk.set("AWS_ACCESS_KEY_ID", writer.access_key)
+        .set("AWS_SECRET_ACCESS_KEY", writer.secret_key)
+        .set("AWS_SESSION_TOKEN", writer.session_token);
+    let place = format!("s3://{bucket}?endpoint=http://{}&tls=false&region=us-east-1", minio.host());
+    let backup =
+        desk.postgres(&live.url, &["backup", "--dataset", "shop", "--to", &place, "--encrypt", &desk.encrypt()]).good();
+    assert!(!backup.stderr.contains("error="), "{}", backup.stderr);
+    let mut reader = Desk::new();
+    reader.set("MINIO_ACCESS_KEY", minio.user()).set("MINIO_SECRET_KEY", minio.password());
+    let sink = minio.sink_url(&bucket);
+    let listed = reader.run("lifeboat-postgres", &["list", "--to", &sink, "--json"]).good().json();
+    assert_eq!((listed.as_array().unwrap().len(), &listed[0]["kind"]), (1, &"managed".into()));
+    desk.run("lifeboat-postgres", &["list", "--to", &sink]);
+    // Its notes could not be taken away by it; they belong to a run that has finished, and say so.
+    let orphans = ["prune", "--dataset", "shop", "--to", &sink, "--orphans", "--orphan-age", "0s"];
+    reader.run("lifeboat-postgres", &orphans).good().says("a run that has finished");
+    let listed = reader.run("lifeboat-postgres", &["list", "--to", &sink, "--json"]).good().json();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
 }

@@ -391,3 +391,69 @@ fn money_times_and_bytes_do_not_depend_on_who_looks() {
     desk.backup(&live.url).good();
     desk.verify("restore").good();
 }
+
+#[test]
+fn roles_are_restored_together_or_not_at_all_and_those_that_are_there_stay_as_they_are() {
+    let (live, desk) = (Database::fresh(), Desk::new());
+    let (there, gone, weak) =
+        (format!("{}_there", live.name), format!("{}_gone", live.name), format!("{}_weak", live.name));
+    live.run(&format!(
+        "CREATE ROLE {there} LOGIN PASSWORD 'old'; CREATE ROLE {gone}; CREATE ROLE {weak} LOGIN PASSWORD 'pw'"
+    ));
+    let (sink, encrypt) = (desk.sink(), desk.encrypt());
+    desk.postgres(&live.url, &["backup", "--globals", "--dataset", "roles", "--to", &sink, "--encrypt", &encrypt])
+        .good();
+    live.run(&format!("ALTER ROLE {there} NOLOGIN PASSWORD 'new'; DROP ROLE {gone}"));
+    let hash = format!("SELECT rolcanlogin, rolpassword FROM pg_authid WHERE rolname = '{there}'");
+    let before = live.run(&hash);
+    let into = |url: &str| {
+        desk.run(
+            "lifeboat-postgres",
+            &["restore", "--dataset", "roles", "--to", &sink, "--identity", &desk.key(), "--into", url],
+        )
+    };
+    let (_, server) = live.url.split_once('@').unwrap();
+    into(&format!("postgres://{weak}:pw@{server}")).ended(1).says("nothing was changed").says("superuser");
+    assert_eq!(live.run(&format!("SELECT count(*) FROM pg_roles WHERE rolname = '{gone}'")).trim(), "0");
+    into(&live.url).good().says(&there);
+    assert_eq!(live.run(&format!("SELECT count(*) FROM pg_roles WHERE rolname = '{gone}'")).trim(), "1");
+    assert_eq!(live.run(&hash), before);
+    live.run(&format!("DROP ROLE {there}; DROP ROLE {gone}; DROP ROLE {weak}"));
+}
+
+#[test]
+fn check_fails_where_the_backup_would() {
+    let (live, desk) = (Database::fresh(), Desk::new());
+    let role = format!("{}_reader", live.name);
+    live.run(&format!("CREATE ROLE {role} LOGIN PASSWORD 'pw'; CREATE TABLE closed (x int)"));
+    let (_, server) = live.url.split_once('@').unwrap();
+    let (sink, encrypt) = (desk.sink(), desk.encrypt());
+    let check = |url: &str| desk.postgres(url, &["check", "--to", &sink, "--encrypt", &encrypt]);
+    check(&live.url).good();
+    check(&format!("postgres://{role}:pw@{server}")).ended(1).says("closed").says("pg_read_all_data");
+    live.run(&format!("DROP ROLE {role}"));
+}
+
+#[test]
+fn a_flipped_bit_anywhere_in_the_stored_object_is_found_and_its_hash_says_so() {
+    let (live, desk) = (Database::fresh(), Desk::new());
+    live.run("CREATE TABLE t AS SELECT i AS id, md5(i::text) AS x FROM generate_series(1, 20000) i");
+    desk.backup(&live.url).good();
+    let name = desk.stored().into_iter().find(|f| f.ends_with(".age")).unwrap();
+    let path = desk.path("sink").join(name);
+    let whole = std::fs::read(&path).unwrap();
+    for at in [40, 250, whole.len() / 2, whole.len() - 1] {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        std::fs::write(&path, damaged).unwrap();
+        for level in ["stored", "structure", "restore"] {
+            desk.verify(level).ended(1).says("SHA-256");
+        }
+    }
+    std::fs::write(&path, &whole[..whole.len() - 100]).unwrap();
+    desk.verify("restore").ended(1).says("cut short");
+    std::fs::write(&path, &whole).unwrap();
+    desk.verify("restore").good();
+    // Once it failed; now it is good again, and list says so.
+    assert_eq!(desk.list()[0]["verified_level"], "restore");
+}

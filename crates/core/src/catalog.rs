@@ -99,9 +99,16 @@ impl Artifact {
         self.objects.iter().map(|o| o.bytes).sum()
     }
 
-    /// The last verification that passed.
+    /// The verification that proves most: of those that passed, the last at the deepest level. A look at the live system
+    /// proves nothing of what is stored.
     pub fn last_passed(&self) -> Option<&Verification> {
-        self.verifications.iter().rev().find(|v| v.passed)
+        let depth = |level| match level {
+            Level::Live => 0,
+            Level::Stored => 1,
+            Level::Structure => 2,
+            Level::Restore => 3,
+        };
+        self.verifications.iter().filter(|v| v.passed).max_by_key(|v| (depth(v.level), v.at))
     }
 
     /// Whether it is known to be bad: a verification failed, and no later one at that level or a deeper one passed. One of
@@ -519,7 +526,8 @@ pub async fn remove_orphans(
                 deleted_all(sink.delete(&keys).await?)?;
             }
         }
-        removed.push(format!("{} (the note of a run that did not finish)", intent.key));
+        let run = if committed { "a run that has finished" } else { "a run that did not finish" };
+        removed.push(format!("{} (the note of {run})", intent.key));
         if !dry_run {
             deleted_all(sink.delete(&[intent.key]).await?)?;
         }

@@ -4,9 +4,15 @@ use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
 
+use zstd::zstd_safe::CParameter;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::stage::{self, StageInput};
 use crate::stream::ByteStream;
+
+/// Bytes that a zstd worker compresses at once. The library's choice at level 3, 8 MiB, takes 24 MiB more memory with two
+/// workers, for no time and 0.06% of the size.
+const JOB: u32 = 4 << 20;
 
 /// How a stream is compressed. As text: `zstd:3`, `zstd`, `gzip:6`, `gzip`, `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +63,9 @@ impl Compression {
                 let mut encoder = zstd::stream::write::Encoder::new(output, level).map_err(failed)?;
                 encoder.include_checksum(true).map_err(failed)?;
                 encoder.multithread(threads).map_err(failed)?;
+                if threads > 0 {
+                    encoder.set_parameter(CParameter::JobSize(JOB)).map_err(failed)?;
+                }
                 while let Some(chunk) = input.next_chunk()? {
                     encoder.write_all(&chunk).map_err(failed)?;
                 }

@@ -62,8 +62,11 @@ fn folders(key: &str) -> impl Iterator<Item = &str> {
     key.match_indices('/').map(|(at, _)| &key[..=at])
 }
 
-/// The folder in which notes about unfinished uploads of artifacts in `folder` lie.
+/// The folder in which notes about unfinished uploads of objects in `folder` lie: the same for the notes themselves.
 pub(crate) fn uploads_folder(folder: &str) -> String {
+    if folder == UPLOADS_FOLDER || folder.ends_with(&format!("/{UPLOADS_FOLDER}")) {
+        return folder.to_owned();
+    }
     lifeboat_core::name::join_key(folder, UPLOADS_FOLDER)
 }
 

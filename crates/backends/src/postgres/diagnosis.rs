@@ -115,7 +115,7 @@ pub(crate) async fn rights(connection: &Connection, session: &Session) -> Vec<Ch
     for lack in &LACKS {
         if let Some(names) = names(session, lack).await {
             let detail = format!("{} {names}: {}", lack.what, (lack.remedy)(&connection.user));
-            checks.push(Check::warn(format!("rights: {}", lack.name), "missing", detail));
+            checks.push(Check::fail(format!("rights: {}", lack.name), "missing", detail));
         }
     }
     if checks.is_empty() {

@@ -21,8 +21,8 @@ use super::sql::GlobalsTap;
 use super::tools::{self, Tools};
 use super::{SYSTEM, diagnosis};
 
-/// The oldest server that is read. pg_dump 17 and 18 read 9.2 and later.
-const OLDEST_SERVER: u32 = 9;
+/// The oldest server that is read, as `server_version_num` writes it: pg_stat_ssl is there since then.
+const OLDEST_SERVER: u32 = 90_500;
 
 /// What of a database goes into the dump. Names are patterns as pg_dump's options of the same names take them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,7 +153,7 @@ impl Look {
         let number: u32 =
             session.value("SHOW server_version_num").await?.and_then(|v| v.parse().ok()).unwrap_or_default();
         let major = number / 10_000;
-        if major < OLDEST_SERVER {
+        if number < OLDEST_SERVER {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 "read",

@@ -59,6 +59,12 @@ pub async fn check(connection: &Connection, options: &DumpOptions) -> Vec<Check>
     });
     if *options == DumpOptions::default() {
         checks.extend(diagnosis::rights(connection, &look.session).await);
+    } else {
+        checks.push(Check::warn(
+            "rights",
+            "not looked at",
+            "only a part is dumped: whether the role can read it shows at the first backup",
+        ));
     }
     checks
 }

@@ -58,7 +58,7 @@ const SETTINGS: [&str; 18] = [
     "log_destination=stderr",
     "logging_collector=off",
     "log_min_messages=fatal",
-    "unix_socket_permissions=0777",
+    "unix_socket_permissions=0700",
     "max_connections=20",
 ];
 
@@ -87,6 +87,7 @@ impl Scratch {
         };
         // The path of a Unix socket has at most 107 bytes: the name is short.
         let folder = tempfile::Builder::new()
+            .permissions(std::fs::Permissions::from_mode(0o700))
             .prefix("lifeboat-")
             .rand_bytes(8)
             .tempdir_in(&parent)

@@ -94,7 +94,7 @@ impl Session {
                 let kind = match *db.code() {
                     SqlState::INSUFFICIENT_PRIVILEGE => ErrorKind::Permission,
                     SqlState::INVALID_CATALOG_NAME | SqlState::UNDEFINED_TABLE => ErrorKind::NotFound,
-                    SqlState::DUPLICATE_DATABASE => ErrorKind::AlreadyExists,
+                    SqlState::DUPLICATE_DATABASE | SqlState::DUPLICATE_OBJECT => ErrorKind::AlreadyExists,
                     SqlState::DISK_FULL => ErrorKind::Io,
                     SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW => {
                         ErrorKind::Unavailable

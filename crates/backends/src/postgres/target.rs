@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use lifeboat_core::progress::Event;
 use lifeboat_core::{Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Target};
 
-use super::archive::{Toc, Wanted, granted_roles, quote_ident, select};
+use super::archive::{Toc, Wanted, granted_roles, ident_len, quote_ident, select};
 use super::child::Ended;
 use super::connection::Connection;
 use super::content;
@@ -51,9 +51,11 @@ impl RestoreOptions {
 ///
 /// - A database that does not exist is made under the temporary name `<name>_lifeboat_<random>`, filled, compared with the
 ///   proof, and then renamed.
-/// - One that exists and is empty is filled in one transaction.
+/// - One that exists and is empty is replaced in the same way where the role may make databases and nobody is in it;
+///   otherwise it is filled in one transaction, and compared after that.
 /// - One that is not empty is refused, or with [`RestoreOptions::replace`] replaced by rename at the very end.
-/// - Named tables or schemas go into a database that exists, in one transaction; tables that are there already are refused.
+/// - Named tables or schemas go into a database that exists, in one transaction, and tables that are there already are
+///   refused; one that does not exist is made.
 ///
 /// A restore that fails leaves the server as it was. Only a process that is killed leaves the temporary database behind.
 #[derive(Clone, Debug)]
@@ -71,7 +73,7 @@ impl PostgresTarget {
 
 /// Where the archive goes, decided before anything is written.
 enum Place {
-    /// Straight into the database, in one transaction.
+    /// Straight into the database, in one transaction: it is compared with the proof only after that.
     Inside,
     /// Into a new database, which then takes the name; `replaced` is whether there is one of this name.
     Beside { replaced: bool },
@@ -91,7 +93,7 @@ impl Target for PostgresTarget {
         match place {
             Place::Inside => {
                 self.fill(&self.connection, dump, true, &mut checks, &maintenance, cx).await?;
-                self.prove(&self.connection, input.proof.as_ref(), &mut checks, cx).await?;
+                self.prove(&self.connection, true, input.proof.as_ref(), &mut checks, cx).await?;
             }
             Place::Beside { replaced } => {
                 let temporary = self.connection.with_database(self.temporary_name()?);
@@ -107,7 +109,7 @@ impl Target for PostgresTarget {
                 .await?;
                 let filled = async {
                     self.fill(&temporary, dump, false, &mut checks, &maintenance, cx).await?;
-                    self.prove(&temporary, input.proof.as_ref(), &mut checks, cx).await?;
+                    self.prove(&temporary, false, input.proof.as_ref(), &mut checks, cx).await?;
                     self.take_name(&maintenance.session, &temporary.database, replaced, &mut checks).await
                 };
                 if let Err(error) = filled.await {
@@ -163,7 +165,19 @@ impl PostgresTarget {
         if !self.options.is_whole() {
             return Ok(Place::Inside);
         }
-        let Some(found) = first_object(&inside).await? else { return Ok(Place::Inside) };
+        let Some(found) = first_object(&inside).await? else {
+            // Beside is safer: what is not as it must be then never gets the name. It takes the right to make databases, and
+            // nobody who is in there.
+            let sql = format!(
+                "SELECT 1 FROM pg_catalog.pg_roles me, pg_catalog.pg_database d WHERE me.rolname = current_user AND d.datname = {0}
+                   AND (me.rolsuper OR (me.rolcreatedb AND d.datdba = me.oid))
+                   AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE datname = {0} AND pid <> pg_catalog.pg_backend_pid())",
+                quote_literal(name)
+            );
+            drop(inside);
+            let beside = maintenance.value(&sql).await?.is_some();
+            return Ok(if beside { Place::Beside { replaced: true } } else { Place::Inside });
+        };
         if self.options.replace {
             return Ok(Place::Beside { replaced: true });
         }
@@ -405,6 +419,7 @@ impl PostgresTarget {
     async fn prove(
         &self,
         restored: &Connection,
+        inside: bool,
         proof: Option<&Proof>,
         checks: &mut Vec<Check>,
         cx: &Context,
@@ -416,6 +431,12 @@ impl PostgresTarget {
                 cx.progress.event(Event::Note("comparing the restored content with the proof".to_owned()));
                 let found = content::read(restored, proof, false, self.options.jobs.max(2), cx).await?;
                 let compared = proof.compare(&found);
+                let hint = match inside {
+                    true => {
+                        "what was restored is in the database, and must not be used; `lifeboat verify` tests the artifact in a scratch server"
+                    }
+                    false => "nothing was replaced; `lifeboat verify` tests the artifact in a scratch server",
+                };
                 if let Some(bad) = compared.iter().find(|c| c.status == lifeboat_core::Status::Fail) {
                     return Err(Error::new(
                         ErrorKind::Mismatch,
@@ -423,11 +444,15 @@ impl PostgresTarget {
                         self.connection.redacted(),
                         format!("the restored content is not what was backed up: {}: {}", bad.name, bad.detail),
                     )
-                    .hint("nothing was replaced; `lifeboat verify` tests the artifact in a scratch server"));
+                    .hint(hint));
                 }
                 checks.extend(compared.into_iter().map(|c| c.took(begun.elapsed())));
             }
-            Some(_) => {}
+            Some(_) => checks.push(Check::warn(
+                "content",
+                "not compared",
+                "only a part was restored, and the proof is of the whole",
+            )),
             None => checks.push(Check::warn("content", "not compared", "the artifact has no proof: it is foreign")),
         }
         let begun = Instant::now();
@@ -510,20 +535,44 @@ impl PostgresTarget {
             .map_err(|_| Error::new(ErrorKind::Corrupt, "read", "the globals dump", "it is not UTF-8"))?;
         let mut checks = Vec::new();
         let (mut done, mut kept) = (0, Vec::new());
-        for statement in statements(&text) {
+        // One transaction for all: roles are made together or not at all. Tablespaces cannot be made in one.
+        let (tablespaces, roles): (Vec<&str>, Vec<&str>) =
+            statements(&text).into_iter().partition(|s| s.contains("TABLESPACE "));
+        look.session.execute("BEGIN").await?;
+        for statement in roles {
             if cx.cancel.is_cancelled() {
                 return Err(Error::cancelled("restore", self.connection.redacted()));
             }
+            let role = role_of(statement);
+            // What is said of a role that was there before is not done: its password and rights are this server's business.
+            if role.is_some_and(|role| kept.contains(&role)) {
+                continue;
+            }
+            look.session.execute("SAVEPOINT statement").await?;
             match look.session.execute(statement).await {
                 Ok(()) => done += 1,
-                Err(error) if error.message().contains("already exists") || statement.starts_with("CREATE ROLE ") => {
-                    kept.push(statement.trim_start_matches("CREATE ").to_owned());
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && role.is_some() => {
+                    look.session.execute("ROLLBACK TO SAVEPOINT statement").await?;
+                    kept.extend(role);
                 }
                 Err(error) => {
                     // The statement may hold a password's hash: only its first words are shown.
                     let words: Vec<&str> = statement.split_whitespace().take(3).collect();
-                    checks.push(Check::warn("statement", words.join(" "), error.message()));
+                    return Err(Error::new(
+                        error.kind(),
+                        "restore the roles into",
+                        self.connection.redacted(),
+                        format!("{}: {}", words.join(" "), error.message()),
+                    )
+                    .hint("nothing was changed; roles and their passwords are restored by a superuser"));
                 }
+            }
+        }
+        look.session.execute("COMMIT").await?;
+        for statement in tablespaces {
+            if let Err(error) = look.session.execute(statement).await {
+                let words: Vec<&str> = statement.split_whitespace().take(3).collect();
+                checks.push(Check::warn("tablespace", words.join(" "), error.message()));
             }
         }
         if !kept.is_empty() {
@@ -539,6 +588,12 @@ impl PostgresTarget {
         );
         Ok(checks)
     }
+}
+
+/// The role that a `CREATE ROLE` or `ALTER ROLE` of pg_dumpall is about, as it is written.
+fn role_of(statement: &str) -> Option<&str> {
+    let rest = statement.strip_prefix("CREATE ROLE ").or_else(|| statement.strip_prefix("ALTER ROLE "))?;
+    Some(&rest[..ident_len(rest.as_bytes())?])
 }
 
 /// The first thing in a database that somebody would miss.

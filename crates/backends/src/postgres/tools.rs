@@ -46,7 +46,10 @@ impl Tools {
 /// [`ErrorKind::NotFound`], naming what was found, when all are older than the server (they would refuse it) or there are
 /// none.
 pub(crate) async fn at_least(program: &str, major: u32) -> Result<Tools> {
-    let found = find_all(program).await;
+    let found = match find(program, Some(major)).await {
+        Found::Wanted(tools) => return Ok(tools),
+        Found::All(found) => found,
+    };
     if let Some(tools) = found.iter().filter(|t| t.major >= major).min_by_key(|t| t.major) {
         return Ok(tools.clone());
     }
@@ -64,16 +67,24 @@ pub(crate) async fn at_least(program: &str, major: u32) -> Result<Tools> {
 /// # Errors
 /// [`ErrorKind::NotFound`], naming what was found.
 pub(crate) async fn exactly(program: &str, major: u32) -> Result<Tools> {
-    let found = find_all(program).await;
-    if let Some(tools) = found.iter().find(|t| t.major == major) {
-        return Ok(tools.clone());
-    }
+    let found = match find(program, Some(major)).await {
+        Found::Wanted(tools) => return Ok(tools),
+        Found::All(found) => found,
+    };
     let have: Vec<String> = found.iter().map(|t| t.version.clone()).collect();
     let why = match have.is_empty() {
         true => format!("there is no {program} here"),
         false => format!("PostgreSQL {major} is needed, and here is {}", have.join(", ")),
     };
     Err(missing(program, major, &why))
+}
+
+/// The newest programs that there are.
+pub(crate) async fn newest(program: &str) -> Option<Tools> {
+    match find(program, None).await {
+        Found::Wanted(tools) => Some(tools),
+        Found::All(found) => found.into_iter().max_by_key(|t| t.major),
+    }
 }
 
 fn missing(program: &str, major: u32, why: &str) -> Error {
@@ -85,8 +96,16 @@ fn missing(program: &str, major: u32, why: &str) -> Error {
         .hint(format!("install it (Debian: {package}), or name its folder in {FOLDERS_VARIABLE}"))
 }
 
-/// Every folder that holds the program, the preferred ones first.
-pub(crate) async fn find_all(program: &str) -> Vec<Tools> {
+enum Found {
+    /// The first of the major version that was asked for.
+    Wanted(Tools),
+    /// All that there are, the preferred ones first.
+    All(Vec<Tools>),
+}
+
+/// Looks through the folders, the preferred ones first, and no further than it has to: asking a program for its version
+/// takes a few milliseconds, and Debian's wrapper in /usr/bin up to a hundred.
+async fn find(program: &str, wanted: Option<u32>) -> Found {
     let mut found: Vec<Tools> = Vec::new();
     for folder in folders() {
         let path = folder.join(program);
@@ -95,10 +114,14 @@ pub(crate) async fn find_all(program: &str) -> Vec<Tools> {
         }
         let output = Command::new(&path).arg("--version").stdin(Stdio::null()).output().await;
         if let Some((major, version)) = output.ok().and_then(|o| parse_version(&String::from_utf8_lossy(&o.stdout))) {
-            found.push(Tools { folder, major, version });
+            let tools = Tools { folder, major, version };
+            if wanted == Some(major) {
+                return Found::Wanted(tools);
+            }
+            found.push(tools);
         }
     }
-    found
+    Found::All(found)
 }
 
 fn folders() -> Vec<PathBuf> {

@@ -148,6 +148,15 @@ impl Verifier for PostgresVerifier {
         };
         let session = Session::open(live).await?;
         let mut checks = Vec::new();
+        for item in expected.of_kind("role") {
+            let sql = format!(
+                "SELECT 1 FROM pg_catalog.pg_roles WHERE pg_catalog.quote_ident(rolname) = {0} OR rolname = {0}",
+                quote_literal(&item.name)
+            );
+            if session.value(&sql).await?.is_none() {
+                checks.push(Check::warn(format!("role {}", item.name), "gone", "in the backup, and not live"));
+            }
+        }
         for item in expected.of_kind("table") {
             if cx.cancel.is_cancelled() {
                 return Err(Error::cancelled("compare with", live.redacted()));
@@ -169,10 +178,11 @@ impl Verifier for PostgresVerifier {
                 checks.push(Check::warn(name, format!("{count} live"), format!("{} rows in the backup", item.count)));
             }
         }
-        let tables = expected.of_kind("table").count();
+        let compared = expected.of_kind("table").count() + expected.of_kind("role").count();
         let drifted = checks.len();
-        let detail = format!("tables whose live row count is within {DRIFT_PERCENT}% of the backup's");
-        checks.push(Check::pass("live", format!("{} of {tables}", tables - drifted), detail));
+        let detail =
+            format!("tables whose live row count is within {DRIFT_PERCENT}% of the backup's, and roles that are there");
+        checks.push(Check::pass("live", format!("{} of {compared}", compared - drifted), detail));
         Ok(checks)
     }
 }
@@ -244,7 +254,8 @@ impl PostgresVerifier {
             return Ok(());
         }
         if !tolerated.is_empty() {
-            checks.push(Check::warn("roles", format!("{} missing", tolerated.len()), tolerated.join("; ")));
+            let missing = distinct(&tolerated);
+            checks.push(Check::warn("roles", format!("{} missing", missing.len()), missing.join("; ")));
         }
         checks.push(
             Check::pass("restore", "complete", "into the scratch server, without an error").took(begun.elapsed()),
@@ -359,13 +370,20 @@ fn missing_roles(ended: &Ended) -> Vec<String> {
         .collect()
 }
 
+/// Each of them once.
+fn distinct(errors: &[String]) -> Vec<&str> {
+    let mut names: Vec<&str> = errors.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 async fn server_tools(major: Option<u32>) -> Result<Tools> {
     match major {
         Some(major) => tools::exactly("initdb", major).await,
         // A foreign dump that does not say: the newest server reads them all.
         None => {
-            let found = tools::find_all("initdb").await;
-            found.into_iter().max_by_key(|t| t.major).ok_or_else(|| {
+            tools::newest("initdb").await.ok_or_else(|| {
                 Error::new(ErrorKind::NotFound, "find", "initdb", "there is no PostgreSQL server here to restore into")
                     .hint("install it (Debian: postgresql), or name its folder in LIFEBOAT_PG_BIN; --level structure needs none")
             })

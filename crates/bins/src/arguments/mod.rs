@@ -97,7 +97,7 @@ pub(crate) struct RestoreArgs {
     /// With --replace: keep what was there under another name
     #[arg(long, requires = "replace")]
     keep_replaced: bool,
-    /// How many jobs restore at once; 0 chooses by the machine
+    /// How many jobs restore at once; more than 1 writes the dump to an unnamed file first
     #[arg(long = "jobs", value_name = "N", default_value_t = 0, hide_default_value = true)]
     parallel: usize,
     /// Only this table; may be given several times

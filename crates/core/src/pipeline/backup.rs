@@ -365,7 +365,8 @@ impl Run {
                     )
                     .hint("run again: a new second gives a new name"));
                 }
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                // A key that may only write cannot look; the sink itself never overwrites.
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Permission) => {}
                 Err(error) => return Err(error),
             }
         }

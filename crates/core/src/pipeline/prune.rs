@@ -38,15 +38,18 @@ impl Prune {
         now: Timestamp,
     ) -> Result<Self> {
         let mut artifacts = HashMap::new();
-        let mut candidates = Vec::new();
         {
             let mut listed = catalog::list(&*sink, folder, Some(dataset));
             while let Some(artifact) = listed.next().await {
                 let artifact = artifact?;
-                candidates.push(candidate(&artifact));
                 artifacts.insert(artifact.key(), artifact);
             }
         }
+        // Where something was restored, only that counts as proven: a mere look at a newer one must not cost it.
+        let proofs = [Level::Restore, Level::Structure];
+        let has_passed = |level: Level| artifacts.values().any(|a| passed_at(a, level).is_some());
+        let proof = proofs.into_iter().find(|level| has_passed(*level)).unwrap_or(Level::Restore);
+        let candidates: Vec<Candidate> = artifacts.values().map(|a| candidate(a, proof)).collect();
         Ok(Self { plan: policy.plan(&candidates, now), sink, artifacts })
     }
 
@@ -89,13 +92,15 @@ impl Prune {
     }
 }
 
-fn candidate(artifact: &Artifact) -> Candidate {
+/// When it last passed at this level.
+fn passed_at(artifact: &Artifact, level: Level) -> Option<Timestamp> {
+    artifact.verifications.iter().rev().find(|v| v.passed && v.level == level).map(|v| v.at)
+}
+
+fn candidate(artifact: &Artifact, proof: Level) -> Candidate {
     let mut candidate = Candidate::new(artifact.key(), artifact.name.taken_at);
-    // A passed look at the stored bytes alone, or at the live system, says nothing about whether they restore.
-    let proven =
-        artifact.verifications.iter().rev().find(|v| v.passed && matches!(v.level, Level::Structure | Level::Restore));
-    if let Some(proven) = proven {
-        candidate = candidate.verified(proven.at);
+    if let Some(at) = passed_at(artifact, proof) {
+        candidate = candidate.verified(at);
     }
     if artifact.kind == Kind::Damaged || artifact.is_known_bad() || artifact.bytes() == 0 {
         candidate = candidate.bad();

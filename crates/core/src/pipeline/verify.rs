@@ -224,6 +224,7 @@ impl<'a> Verify<'a> {
             Ok(plain) => plain,
             Err(error) if !judges_the_artifact(&error) => return Err(error),
             Err(error) => {
+                self.stored_level(manifest, checks).await?;
                 checks.push(Check::from_error("structure", &error));
                 return Ok(());
             }
@@ -235,13 +236,27 @@ impl<'a> Verify<'a> {
         let (plain, failure) = note_failure(plain);
         let restored = if self.level == Level::Restore {
             let input = RestoreInput { stream: plain, name: self.artifact.name.clone(), proof: proof.clone() };
-            Some(self.verifier.restore_test(input, &self.context).await?)
+            match self.verifier.restore_test(input, &self.context).await {
+                Ok(checks) => Some(checks),
+                // Told below, when it is known whether the stored bytes are to blame.
+                Err(error) if error.kind() == ErrorKind::Decrypt => None,
+                Err(error) => return Err(error),
+            }
         } else {
             let mut plain = plain;
             while let Some(Ok(_)) = plain.next().await {}
             None
         };
-        checks.push(stored_check(&seen, manifest));
+        let was_read = {
+            let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.ended || seen.error.is_some()
+        };
+        if was_read {
+            checks.push(stored_check(&seen, manifest));
+        } else {
+            // A later stage gave up in the middle. Whether the stored bytes are to blame, their hash tells.
+            self.stored_level(manifest, checks).await?;
+        }
         match tapped.await {
             Ok(tapped) => {
                 let items = tapped.proof.items.len();
@@ -263,8 +278,10 @@ impl<'a> Verify<'a> {
             }
             Err(_) => {
                 let check = match failure.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-                    Some(error) if !judges_the_artifact(error) => return Err(error.duplicate()),
-                    Some(error) => Check::from_error("structure", error),
+                    Some(error) if judges_the_artifact(error) || damaged_header(error, checks) => {
+                        Check::from_error("structure", error)
+                    }
+                    Some(error) => return Err(error.duplicate()),
                     None => Check::fail(
                         "structure",
                         "not read",
@@ -317,6 +334,11 @@ fn judges_the_artifact(error: &Error) -> bool {
     use ErrorKind as K;
     !error.is_transient()
         && !matches!(error.kind(), K::Decrypt | K::Cancelled | K::Permission | K::Unavailable | K::Internal)
+}
+
+/// Whether a key that does not fit is the artifact's fault: its stored bytes are not the manifest's.
+fn damaged_header(error: &Error, checks: &[Check]) -> bool {
+    error.kind() == ErrorKind::Decrypt && checks.iter().any(|c| c.name == "stored" && c.status == Status::Fail)
 }
 
 fn figure_of(proof: &crate::proof::Proof) -> String {
