@@ -107,6 +107,15 @@ async fn the_newest_good_and_the_newest_verified_one_are_kept() {
 }
 
 #[tokio::test]
+async fn a_mere_look_at_a_newer_one_does_not_cost_the_one_that_was_restored() {
+    let sink = bucket([(1, &["restore-pass"][..]), (2, &["structure-pass"]), (3, &[])]);
+    assert_eq!(doomed(&plan(sink, "1d").await), [key(2)]);
+    // Where nothing was ever restored, a look is the best that there is.
+    let sink = bucket([(1, &["structure-pass"][..]), (2, &["structure-pass"]), (3, &[])]);
+    assert_eq!(doomed(&plan(sink, "1d").await), [key(1)]);
+}
+
+#[tokio::test]
 async fn an_artifact_that_failed_stands_in_for_nothing() {
     for failed in [&["restore-fail"][..], &["restore-pass", "stored-fail"], &["restore-fail", "stored-pass"]] {
         let sink = bucket([(1, &[][..]), (2, &[]), (3, failed)]);
