@@ -290,13 +290,21 @@ async fn minio_killed_in_the_middle_leaves_nothing_after_prune() {
     minio.restart().await;
     let run = desk.run("lifeboat-postgres", &["list", "--to", &sink, "--json"]);
     assert!(run.code == Some(3) || run.json().as_array().unwrap().is_empty(), "{}", run.stdout);
-    desk.run("lifeboat-postgres", &["prune", "--dataset", "shop", "--to", &sink, "--orphans", "--orphan-age", "0s"])
-        .good();
     let settings = lifeboat::sinks::Settings {
         credentials: Some(lifeboat::sinks::Credentials::new(minio.user(), minio.password())),
         ..lifeboat::sinks::Settings::default()
     };
     let opened = lifeboat::sinks::open_with(&sink, &settings).unwrap();
+    // The notes tell which upload was under way.
+    let mut notes = opened.list("_lifeboat/uploads/");
+    let note = futures::StreamExt::next(&mut notes).await.expect("a note").unwrap().key;
+    drop(notes);
+    let name = note.rsplit('/').next().unwrap();
+    let key = &name[..name.find(".age").unwrap() + ".age".len()];
+    assert!(!minio.unfinished_uploads(&bucket, key).await.is_empty(), "the upload of {key} was cut off");
+    desk.run("lifeboat-postgres", &["prune", "--dataset", "shop", "--to", &sink, "--orphans", "--orphan-age", "0s"])
+        .good();
+    assert_eq!(minio.unfinished_uploads(&bucket, key).await, Vec::<String>::new());
     let mut objects = opened.list("_lifeboat/");
     assert!(futures::StreamExt::next(&mut objects).await.is_none(), "a note was left behind");
 }

@@ -526,6 +526,15 @@ pub async fn remove_orphans(
                 deleted_all(sink.delete(&keys).await?)?;
             }
         }
+        if !committed {
+            match sink.abort_uploads_of(&key, before, dry_run).await {
+                Ok(aborted) => removed.extend(aborted),
+                Err(error) if error.kind() == ErrorKind::Permission => {
+                    tracing::debug!(%error, "uploads without a note are not looked for");
+                }
+                Err(error) => return Err(error),
+            }
+        }
         let run = if committed { "a run that has finished" } else { "a run that did not finish" };
         removed.push(format!("{} (the note of {run})", intent.key));
         if !dry_run {

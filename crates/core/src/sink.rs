@@ -114,6 +114,16 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// [`Unsupported`](crate::ErrorKind::Unsupported) where it cannot.
     async fn copy_in_sink(&self, from: &str, to: &str) -> Result<()>;
 
+    /// Aborts the unfinished uploads of one key that were begun before `before`, also those of which no note could be
+    /// written: the id of an upload is known only after it has begun. Returns what was aborted, in words for a report. A
+    /// store that has no such uploads does nothing.
+    ///
+    /// # Errors
+    /// [`Permission`](crate::ErrorKind::Permission) where they may not be listed.
+    async fn abort_uploads_of(&self, _key: &str, _before: Timestamp, _dry_run: bool) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Aborts what an earlier `put` began and did not finish: uploads and temporary objects noted in the
     /// [`UPLOADS_FOLDER`] of `folder` (a key prefix without a slash at its end; `""` for the sink itself), when they
     /// were begun before `before`. Returns what was removed, in words for a report.

@@ -35,6 +35,21 @@ struct Entry {
     last_modified: String,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Uploads {
+    #[serde(default)]
+    upload: Vec<UploadEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct UploadEntry {
+    key: String,
+    upload_id: String,
+    initiated: String,
+}
+
 impl Store {
     /// Every object under `prefix`, page by page.
     pub(super) fn list(self: Arc<Self>, prefix: String) -> BoxStream<'static, Result<ObjectInfo>> {
@@ -86,7 +101,6 @@ impl Store {
 
     async fn page(&self, prefix: &str, token: Option<&str>) -> Result<Page> {
         let subject = self.place_of(prefix);
-        let from_store = |error| self.place.store_error(Action::List, &subject, error);
         let full = match self.base.as_str() {
             "" => prefix.to_owned(),
             base => format!("{base}/{prefix}"),
@@ -97,9 +111,32 @@ impl Store {
             .append_pair("list-type", "2")
             .append_pair("prefix", &full)
             .finish();
-        let uri = format!("{}?{query}", self.bucket_url);
+        self.ask(&query, &subject).await
+    }
 
-        let strange = |why: &dyn std::fmt::Display| self.place.strange_answer(Action::List, &subject, why);
+    /// The unfinished uploads of exactly this key, each with the time at which it was begun. Stores list them reliably only
+    /// when the prefix is the whole key.
+    pub(super) async fn uploads_of(&self, key: &str) -> Result<Vec<(String, Timestamp)>> {
+        let subject = self.place_of(key);
+        let full = match self.base.as_str() {
+            "" => key.to_owned(),
+            base => format!("{base}/{key}"),
+        };
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("prefix", &full)
+            .append_pair("uploads", "")
+            .finish();
+        let found: Uploads = self.pacing.run(|| self.ask(&query, &subject)).await?;
+        let ours = found.upload.into_iter().filter(|upload| upload.key == full);
+        // A time that cannot be read is no reason to abort something.
+        Ok(ours.filter_map(|upload| Some((upload.upload_id, upload.initiated.parse().ok()?))).collect())
+    }
+
+    /// Sends a signed question about the bucket, and reads the answer.
+    async fn ask<T: serde::de::DeserializeOwned>(&self, query: &str, subject: &str) -> Result<T> {
+        let from_store = |error| self.place.store_error(Action::List, subject, error);
+        let uri = format!("{}?{query}", self.bucket_url);
+        let strange = |why: &dyn std::fmt::Display| self.place.strange_answer(Action::List, subject, why);
         let mut request: HttpRequest =
             http::Request::get(uri).body(HttpRequestBody::empty()).map_err(|e| strange(&e))?;
         let credential = self.store.credentials().get_credential().await.map_err(from_store)?;
@@ -110,7 +147,7 @@ impl Store {
             Ok(body) => body.map_err(failed)?,
             Err(_) => {
                 let failure = super::failure::Failure::Stalled(self.pacing.retry().stall);
-                return Err(self.place.error(Action::List, &subject, failure));
+                return Err(self.place.error(Action::List, subject, failure));
             }
         };
         let text = std::str::from_utf8(&body).map_err(|e| strange(&e))?;

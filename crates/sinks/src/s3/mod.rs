@@ -391,6 +391,10 @@ impl Sink for S3Sink {
             .await
     }
 
+    async fn abort_uploads_of(&self, key: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {
+        upload::abort_uploads_of(&self.0, key, before, dry_run).await
+    }
+
     async fn abort_unfinished(&self, folder: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {
         upload::abort_unfinished(&self.0, folder, before, dry_run).await
     }

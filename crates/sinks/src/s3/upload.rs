@@ -357,6 +357,27 @@ impl Drop for Upload {
     }
 }
 
+/// Aborts the uploads of one key that were begun before `before`, whether there is a note of them or not.
+pub(super) async fn abort_uploads_of(
+    store: &Store,
+    key: &str,
+    before: Timestamp,
+    dry_run: bool,
+) -> Result<Vec<String>> {
+    let path = store.path(Action::Abort, key)?;
+    let mut removed = Vec::new();
+    for (id, begun) in store.uploads_of(key).await? {
+        if begun >= before {
+            continue;
+        }
+        if !dry_run {
+            store.abort(key, &path, &id).await?;
+        }
+        removed.push(format!("unfinished upload of {key}, begun {}", begun.strftime("%Y-%m-%dT%H:%M:%SZ")));
+    }
+    Ok(removed)
+}
+
 /// Aborts the uploads that notes in the uploads folder of `folder` name.
 pub(super) async fn abort_unfinished(
     store: &Arc<Store>,
