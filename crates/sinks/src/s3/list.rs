@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
+use lifeboat_core::name::join_key;
 use lifeboat_core::{ObjectInfo, Result};
 use object_store::aws::AwsAuthorizer;
 use object_store::client::{HttpRequest, HttpRequestBody};
@@ -101,10 +102,7 @@ impl Store {
 
     async fn page(&self, prefix: &str, token: Option<&str>) -> Result<Page> {
         let subject = self.place_of(prefix);
-        let full = match self.base.as_str() {
-            "" => prefix.to_owned(),
-            base => format!("{base}/{prefix}"),
-        };
+        let full = join_key(&self.base, prefix);
         let query = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(token.map(|token| ("continuation-token", token)))
             .append_pair("encoding-type", "url")
@@ -118,10 +116,7 @@ impl Store {
     /// when the prefix is the whole key.
     pub(super) async fn uploads_of(&self, key: &str) -> Result<Vec<(String, Timestamp)>> {
         let subject = self.place_of(key);
-        let full = match self.base.as_str() {
-            "" => key.to_owned(),
-            base => format!("{base}/{key}"),
-        };
+        let full = join_key(&self.base, key);
         let query = form_urlencoded::Serializer::new(String::new())
             .append_pair("prefix", &full)
             .append_pair("uploads", "")

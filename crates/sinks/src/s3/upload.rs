@@ -357,6 +357,11 @@ impl Drop for Upload {
     }
 }
 
+/// An aborted upload in words for a report.
+fn unfinished(key: &str, begun: Timestamp) -> String {
+    format!("unfinished upload of {key}, begun {}", begun.strftime("%Y-%m-%dT%H:%M:%SZ"))
+}
+
 /// Aborts the uploads of one key that were begun before `before`, whether there is a note of them or not.
 pub(super) async fn abort_uploads_of(
     store: &Store,
@@ -373,7 +378,7 @@ pub(super) async fn abort_uploads_of(
         if !dry_run {
             store.abort(key, &path, &id).await?;
         }
-        removed.push(format!("unfinished upload of {key}, begun {}", begun.strftime("%Y-%m-%dT%H:%M:%SZ")));
+        removed.push(unfinished(key, begun));
     }
     Ok(removed)
 }
@@ -413,7 +418,7 @@ pub(super) async fn abort_unfinished(
             store.abort(&key, &path, &note.upload_id).await?;
             store.remove_note(&note_path).await?;
         }
-        removed.push(format!("unfinished upload of {key}, begun {}", note.started_at.strftime("%Y-%m-%dT%H:%M:%SZ")));
+        removed.push(unfinished(&key, note.started_at));
     }
     Ok(removed)
 }
