@@ -5,13 +5,12 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Subcommand};
-use lifeboat::catalog::At;
 use lifeboat::{Level, Result};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use crate::backend::{RestoreChoices, VerifyChoices};
-use crate::commands::{prune, verify};
+use crate::commands::{prune, restore, verify};
 use crate::config::setting::Setting;
 use crate::duration;
 use crate::exit::Exit;
@@ -57,6 +56,9 @@ pub(crate) struct VerifyArgs {
     /// How many tables are restored and compared at once; 0 chooses by the machine
     #[arg(long = "jobs", value_name = "N", default_value_t = 0, hide_default_value = true)]
     parallel: usize,
+    /// Level live: warn when the live system's count differs by more
+    #[arg(long, value_name = "N")]
+    max_drift: Option<u64>,
     /// Leave no record of the outcome beside the backup
     #[arg(long)]
     no_record: bool,
@@ -73,6 +75,7 @@ impl VerifyArgs {
                 level: Level::default(),
                 scratch_folder: self.scratch_folder,
                 jobs: self.parallel,
+                max_drift: self.max_drift,
             },
         })
     }
@@ -94,6 +97,11 @@ pub(crate) struct RestoreArgs {
     /// Replace what is there; it goes only after the restored data is known to be good
     #[arg(long)]
     replace: bool,
+}
+
+/// What `restore` of a database takes.
+#[derive(Args, Debug, Default)]
+pub(crate) struct DatabaseArgs {
     /// With --replace: keep what was there under another name
     #[arg(long, requires = "replace")]
     keep_replaced: bool,
@@ -117,20 +125,44 @@ pub(crate) struct RestoreArgs {
     spool_folder: Option<PathBuf>,
 }
 
+/// What `restore` takes where it changes a live system piece by piece.
+#[derive(Args, Debug, Default)]
+pub(crate) struct PlanArgs {
+    /// Carry the plan out; without it the plan is shown and nothing is changed
+    #[arg(long)]
+    apply: bool,
+    /// Also delete what is there and not in the backup
+    #[arg(long)]
+    delete_extra: bool,
+    /// Also restore the settings beside the data, such as those of a zone
+    #[arg(long)]
+    settings: bool,
+}
+
 impl RestoreArgs {
-    pub(crate) fn parts(self, session: &Session) -> Result<(At, Setting, RestoreChoices)> {
-        let into = self.into.setting("--into", "LIFEBOAT_INTO", session);
-        let choices = RestoreChoices {
-            replace: self.replace,
-            keep_replaced: self.keep_replaced,
-            jobs: self.parallel,
-            tables: self.tables,
-            schemas: self.schemas,
-            keep_owners: self.keep_owners,
-            skip_proof: self.skip_proof,
-            spool_folder: self.spool_folder,
-        };
-        Ok((self.at.parse()?, into, choices))
+    pub(crate) fn options(
+        self,
+        database: DatabaseArgs,
+        plan: &PlanArgs,
+        session: &Session,
+    ) -> Result<restore::Options> {
+        Ok(restore::Options {
+            at: self.at.parse()?,
+            into: self.into.setting("--into", "LIFEBOAT_INTO", session),
+            apply: plan.apply,
+            choices: RestoreChoices {
+                replace: self.replace,
+                keep_replaced: database.keep_replaced,
+                jobs: database.parallel,
+                tables: database.tables,
+                schemas: database.schemas,
+                keep_owners: database.keep_owners,
+                skip_proof: database.skip_proof,
+                spool_folder: database.spool_folder,
+                delete_extra: plan.delete_extra,
+                settings: plan.settings,
+            },
+        })
     }
 }
 

@@ -1,8 +1,9 @@
 //! The systems: what each makes of a job's settings. A new one is a variant here and a file beside this.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use lifeboat::{ArtifactName, Check, Level, Result, Source, Target, Verifier};
+use lifeboat::{ArtifactName, Check, Compression, Dataset, Level, Result, Source, Target, Verifier};
 
 use crate::config::setting::Setting;
 
@@ -25,6 +26,10 @@ pub(crate) struct RestoreChoices {
     pub(crate) keep_owners: bool,
     pub(crate) skip_proof: bool,
     pub(crate) spool_folder: Option<PathBuf>,
+    /// Also delete what the live system has and the backup has not.
+    pub(crate) delete_extra: bool,
+    /// Also the settings beside the data.
+    pub(crate) settings: bool,
 }
 
 /// What a verification was asked to do, as far as a backend is concerned.
@@ -33,12 +38,23 @@ pub(crate) struct VerifyChoices {
     pub(crate) level: Level,
     pub(crate) scratch_folder: Option<PathBuf>,
     pub(crate) jobs: usize,
+    /// By how many the live system's count may differ before it is a warning.
+    pub(crate) max_drift: Option<u64>,
 }
 
 /// A target, and what to call it in messages.
 pub(crate) struct NamedTarget {
     pub(crate) target: Box<dyn Target>,
     pub(crate) name: String,
+    /// Whether what is restored goes to standard output, so that nothing else may.
+    pub(crate) to_stdout: bool,
+}
+
+/// What a kind of system suggests where neither job nor defaults say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Suggested {
+    pub(crate) compression: Compression,
+    pub(crate) max_age: Option<Duration>,
 }
 
 impl Backend {
@@ -46,6 +62,50 @@ impl Backend {
     pub(crate) fn source(&self) -> Result<Box<dyn Source>> {
         match self {
             Self::Postgres(settings) => settings.source(),
+        }
+    }
+
+    /// What this kind of system suggests where nobody says.
+    pub(crate) fn suggested(&self) -> Suggested {
+        match self {
+            Self::Postgres(_) => Suggested::default(),
+        }
+    }
+
+    /// Whether which datasets there are is known to the live system alone, as with all zones of a token.
+    pub(crate) fn has_many(&self) -> bool {
+        match self {
+            Self::Postgres(_) => false,
+        }
+    }
+
+    /// The datasets of the live system, where it [has many](Self::has_many).
+    ///
+    /// # Errors
+    /// What kept the live system from saying.
+    pub(crate) async fn datasets(&self) -> Result<Vec<Dataset>> {
+        match self {
+            Self::Postgres(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The backend of one dataset of those that this one [has](Self::has_many).
+    pub(crate) fn narrow(&self, dataset: &Dataset) -> Self {
+        match self {
+            Self::Postgres(_) => {
+                let _ = dataset;
+                self.clone()
+            }
+        }
+    }
+
+    /// Whether an artifact in the folder of a job with many datasets is of this system, as far as its name tells.
+    pub(crate) fn claims(&self, name: &ArtifactName) -> bool {
+        match self {
+            Self::Postgres(_) => {
+                let _ = name;
+                true
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::encryption;
 use crate::exit::Exit;
-use crate::jobs::{Job, Jobs};
+use crate::jobs::{self, Job, Jobs, LookIn};
 use crate::output::report::{count, seconds, size};
 use crate::output::{self, GREEN, YELLOW};
 use crate::session::Session;
@@ -14,7 +14,7 @@ use crate::session::Session;
 pub(crate) async fn run(session: &Session, jobs: Jobs) -> Exit {
     let mut exit = Exit::Good;
     let mut results = Vec::new();
-    for (name, job) in jobs {
+    for (name, job) in jobs::expand(jobs, session, LookIn::Live).await {
         let outcome = one(session, &name, job).await;
         match session.settle("back up", &name, outcome) {
             Ok(receipt) => {

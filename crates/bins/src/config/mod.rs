@@ -50,7 +50,8 @@ pub(crate) struct SinkConfig {
 #[derive(Clone)]
 pub(crate) struct JobConfig {
     pub(crate) name: String,
-    pub(crate) dataset: Dataset,
+    /// `None` where the job has many, whose names the live system knows.
+    pub(crate) dataset: Option<Dataset>,
     pub(crate) backend: backend::Backend,
     pub(crate) prefix: Option<Setting>,
     pub(crate) sinks: Vec<String>,
@@ -59,6 +60,13 @@ pub(crate) struct JobConfig {
     pub(crate) identities: Vec<Setting>,
     pub(crate) keep: Option<Policy>,
     pub(crate) limits: Limits,
+}
+
+impl JobConfig {
+    /// The folder in the sinks, as it is written.
+    pub(crate) fn folder(&self) -> &str {
+        self.prefix.as_ref().map_or("", |p| p.raw().trim_matches('/'))
+    }
 }
 
 impl Config {
@@ -288,13 +296,15 @@ impl Reader<'_> {
             self.mistakes.push(mistake.hint("write for example: postgres = { url = \"${SHOP_URL}\" }"));
             return None;
         };
+        let backend = self.postgres(postgres, &table)?;
+        let suggested = backend.suggested();
         Some(JobConfig {
             name: name.to_owned(),
-            dataset: dataset?,
-            backend: self.postgres(postgres, &table)?,
+            dataset: Some(dataset?),
+            backend,
             prefix: job.prefix.map(|p| self.spanned(p, "prefix", &table)).or_else(|| defaults.prefix.clone()),
             sinks: sinks?,
-            compress: job.compress.map(|p| p.0).or(defaults.compress).unwrap_or_default(),
+            compress: job.compress.map(|p| p.0).or(defaults.compress).unwrap_or(suggested.compression),
             encrypt,
             identities: match job.identity {
                 Some(identity) => self.identities(identity, &table),
@@ -303,7 +313,7 @@ impl Reader<'_> {
             keep: job.keep.or(defaults.keep),
             limits: Limits {
                 level: verify.level.or(defaults.verify.level).unwrap_or_default(),
-                max_age: verify.max_age.or(defaults.verify.max_age),
+                max_age: verify.max_age.or(defaults.verify.max_age).or(suggested.max_age),
                 age_status: verify.age_status.or(defaults.verify.age_status).unwrap_or(Status::Fail),
             },
         })
@@ -365,17 +375,26 @@ impl Reader<'_> {
     /// Two jobs that write the same names into the same folder could not be told apart.
     fn check_collisions(&mut self, jobs: &[(Range<usize>, JobConfig)]) {
         for (index, (span, job)) in jobs.iter().enumerate() {
-            let folder =
-                |j: &JobConfig| j.prefix.as_ref().map(|p| p.raw().trim_matches('/').to_owned()).unwrap_or_default();
             let same = jobs[..index].iter().find(|(_, other)| {
                 other.dataset == job.dataset
-                    && folder(other) == folder(job)
+                    && other.folder() == job.folder()
                     && other.sinks.iter().any(|s| job.sinks.contains(s))
             });
             if let Some((_, other)) = same {
-                let message = format!("[jobs.{}] has the dataset and the folder of [jobs.{}]", job.name, other.name);
-                self.mistakes
-                    .push(Mistake::new(span.start, message).hint("give one of them another dataset or prefix"));
+                let (message, hint) = match job.dataset {
+                    Some(_) => (
+                        format!("[jobs.{}] has the dataset and the folder of [jobs.{}]", job.name, other.name),
+                        "give one of them another dataset or prefix",
+                    ),
+                    None => (
+                        format!(
+                            "[jobs.{}] and [jobs.{}] have many datasets each, and the same folder",
+                            job.name, other.name
+                        ),
+                        "give one of them another prefix",
+                    ),
+                };
+                self.mistakes.push(Mistake::new(span.start, message).hint(hint));
             }
         }
     }
