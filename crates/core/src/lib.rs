@@ -10,6 +10,7 @@ pub mod context;
 pub mod encryptor;
 pub mod error;
 pub mod manifest;
+pub mod memory;
 pub mod name;
 pub mod pipeline;
 pub mod plan;

@@ -48,6 +48,11 @@ pub trait Target: Send + Sync {
     /// name the documentation of the implementation gives. Cancel through `cx.cancel`, which cleans up.
     async fn restore(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>>;
 
+    /// Whether what it is given is nothing but secrets: see [`memory`](crate::memory).
+    fn is_confidential(&self) -> bool {
+        false
+    }
+
     /// Whether this target changes a live system piece by piece, so that a person looks at the plan first. Such a target
     /// implements [`plan`](Target::plan).
     fn plans(&self) -> bool {

@@ -10,6 +10,7 @@ use crate::catalog::Artifact;
 use crate::context::Context;
 use crate::encryptor::Encryptor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory::Confidential;
 use crate::plan::{Plan, Prepared};
 use crate::progress::{Event, Unit};
 use crate::report::Check;
@@ -83,6 +84,7 @@ impl Restore {
     /// As [`Target::restore`]: cancel through the context's token.
     pub async fn into(self, target: &dyn Target) -> Result<Restored> {
         let started = Instant::now();
+        let _confidential = target.is_confidential().then(Confidential::begin);
         let input = self.begin().await?;
         let checks = target.restore(input, &self.context).await?;
         self.context.progress.event(Event::End);
@@ -99,10 +101,11 @@ impl Restore {
     /// Safe: nothing was changed.
     pub async fn plan(self, target: &dyn Target) -> Result<PlannedRestore> {
         let started = Instant::now();
+        let confidential = target.is_confidential().then(Confidential::begin);
         let input = self.begin().await?;
         let prepared = target.plan(input, &self.context).await?;
         self.context.progress.event(Event::End);
-        Ok(PlannedRestore { restore: self, prepared, took: started.elapsed() })
+        Ok(PlannedRestore { restore: self, prepared, took: started.elapsed(), _confidential: confidential })
     }
 
     async fn begin(&self) -> Result<RestoreInput> {
@@ -138,6 +141,7 @@ pub struct PlannedRestore {
     restore: Restore,
     prepared: Box<dyn Prepared>,
     took: Duration,
+    _confidential: Option<Confidential>,
 }
 
 impl PlannedRestore {
