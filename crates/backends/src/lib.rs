@@ -2,7 +2,15 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+#[cfg(feature = "doppler")]
+pub mod doppler;
+#[cfg(feature = "cloudflare-dns")]
+pub mod cloudflare;
 #[cfg(feature = "http-api")]
 pub mod http;
+#[cfg(any(feature = "cloudflare-dns", feature = "doppler"))]
+pub mod outfile;
+#[cfg(feature = "http-api")]
+pub mod outfile;
 #[cfg(feature = "postgres")]
 pub mod postgres;

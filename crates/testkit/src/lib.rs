@@ -4,6 +4,7 @@
 //! - [`chaos`]: a sink that fails on purpose; [`memory`]: a sink that needs nothing.
 //! - [`minio`]: the MinIO of the tests, or one that a test may kill.
 //! - [`postgres`]: a database of a test's own, or a server that it may stop.
+//! - [`doppler`]: an imitation of Doppler's API.
 //! - [`http_api`]: imitations of HTTP APIs, with faults on purpose.
 //! - [`content`]: bytes, streams and names.
 //!
@@ -13,6 +14,7 @@
 pub mod chaos;
 pub mod conformance;
 pub mod content;
+pub mod doppler;
 pub mod http_api;
 pub mod memory;
 pub mod minio;
