@@ -2,14 +2,12 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-#[cfg(feature = "doppler")]
-pub mod doppler;
 #[cfg(feature = "cloudflare-dns")]
 pub mod cloudflare;
+#[cfg(feature = "doppler")]
+pub mod doppler;
 #[cfg(feature = "http-api")]
 pub mod http;
-#[cfg(any(feature = "cloudflare-dns", feature = "doppler"))]
-pub mod outfile;
 #[cfg(feature = "http-api")]
 pub mod outfile;
 #[cfg(feature = "postgres")]
