@@ -12,19 +12,50 @@
 //! registers and stacks. A program that wants all of what the allocator gives back wiped uses an allocator that does so, as
 //! `lifeboat-doppler` does. Memory is not locked either: let swap be off or encrypted.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-/// While one of these lives, stages that are started wipe their buffers, and the process leaves no core dump. When the last
-/// one is dropped, core dumps are as they were before the first.
+/// While one of these lives, stages that are started wipe their buffers, and the process leaves no core dump.
 ///
 /// [`Backup`](crate::Backup), [`Restore`](crate::Restore) and [`Verify`](crate::Verify) take one by themselves where it is
-/// needed. A program that handles secrets before or after takes one for itself, early in `main`: it affects the whole
-/// process (a debugger cannot attach, and `/proc/self` belongs to root), which is why a library gives it back.
+/// needed. A program that reads a [stream](crate::Restore::stream) of secrets by itself takes one for itself.
 #[derive(Debug)]
-pub struct Confidential(());
+pub struct Confidential {
+    _dumps: NoCoreDumps,
+}
+
+static WIPING: AtomicUsize = AtomicUsize::new(0);
+
+impl Confidential {
+    /// Begins.
+    pub fn begin() -> Self {
+        let dumps = NoCoreDumps::begin();
+        WIPING.fetch_add(1, Ordering::SeqCst);
+        Self { _dumps: dumps }
+    }
+
+    /// Whether one is alive.
+    pub fn is_held() -> bool {
+        WIPING.load(Ordering::SeqCst) > 0
+    }
+}
+
+impl Drop for Confidential {
+    fn drop(&mut self) {
+        WIPING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// While one of these lives, the process leaves no core dump. When the last one is dropped, it is as it was before the first.
+///
+/// It affects the whole process (a debugger cannot attach, and `/proc/self` belongs to root), which is why a library gives
+/// it back. A program that has secrets from its beginning to its end turns core dumps off
+/// [for the process](Self::for_the_process).
+#[derive(Debug)]
+pub struct NoCoreDumps(());
 
 #[derive(Default)]
 struct State {
@@ -34,24 +65,30 @@ struct State {
 
 static STATE: Mutex<State> = Mutex::new(State { holders: 0, before: None });
 
-impl Confidential {
+impl NoCoreDumps {
     /// Begins.
     pub fn begin() -> Self {
         let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
         if state.holders == 0 {
-            state.before = Dumps::off();
+            state.before = Some(Dumps::off());
         }
         state.holders += 1;
         Self(())
     }
 
-    /// Whether one is alive.
-    pub fn is_held() -> bool {
+    /// Until the process ends.
+    pub fn for_the_process() {
+        static HELD: OnceLock<NoCoreDumps> = OnceLock::new();
+        HELD.get_or_init(Self::begin);
+    }
+
+    #[cfg(test)]
+    fn is_held() -> bool {
         STATE.lock().unwrap_or_else(PoisonError::into_inner).holders > 0
     }
 }
 
-impl Drop for Confidential {
+impl Drop for NoCoreDumps {
     fn drop(&mut self) {
         let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
         state.holders -= 1;
@@ -77,8 +114,8 @@ struct Dumps {
 }
 
 impl Dumps {
-    /// Turns them off. `None` when the system does not even say how they were.
-    fn off() -> Option<Self> {
+    /// Turns them off.
+    fn off() -> Self {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let limit = getrlimit(Resource::Core);
         // The hard limit stays: lowered, it could not be raised again.
@@ -96,11 +133,11 @@ impl Dumps {
             }
             before
         };
-        Some(Self {
+        Self {
             limit,
             #[cfg(target_os = "linux")]
             behavior,
-        })
+        }
     }
 
     fn restore(self) {
@@ -121,15 +158,15 @@ mod tests {
     #[test]
     fn core_dumps_are_off_until_the_last_holder_has_gone() {
         let before = getrlimit(Resource::Core);
-        let first = Confidential::begin();
+        let first = NoCoreDumps::begin();
         let second = Confidential::begin();
         drop(first);
-        assert!(Confidential::is_held());
+        assert!(NoCoreDumps::is_held() && Confidential::is_held());
         assert_eq!(getrlimit(Resource::Core).current, Some(0));
         assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
         drop(second);
         // Other tests of this process may hold one of their own.
-        if !Confidential::is_held() {
+        if !NoCoreDumps::is_held() {
             assert_eq!(getrlimit(Resource::Core), before);
         }
     }

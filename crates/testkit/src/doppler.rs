@@ -190,7 +190,17 @@ impl FakeDoppler {
                 Ok(Response::json(200, &json!({ "config": config_info(&project, &name, config), "success": true })))
             }
             ("GET", "/v3/configs/config/secrets") => {
-                known(request, &["project", "config", "include_dynamic_secrets", "dynamic_secrets_ttl_sec", "secrets", "include_managed_secrets"])?;
+                known(
+                    request,
+                    &[
+                        "project",
+                        "config",
+                        "include_dynamic_secrets",
+                        "dynamic_secrets_ttl_sec",
+                        "secrets",
+                        "include_managed_secrets",
+                    ],
+                )?;
                 let (project, config) = scope(request, &access)?;
                 find(&mut state, &project, &config)?;
                 let wanted: Option<Vec<&str>> = request.param("secrets").map(|s| s.split(',').collect());
@@ -208,7 +218,10 @@ impl FakeDoppler {
                 Ok(Response::json(200, &json!({ "names": names })))
             }
             ("GET", "/v3/configs/config/secrets/download") => {
-                known(request, &["project", "config", "format", "include_dynamic_secrets", "secrets", "name_transformer"])?;
+                known(
+                    request,
+                    &["project", "config", "format", "include_dynamic_secrets", "secrets", "name_transformer"],
+                )?;
                 let (project, config) = scope(request, &access)?;
                 find(&mut state, &project, &config)?;
                 if request.param("format").unwrap_or("json") != "json" {

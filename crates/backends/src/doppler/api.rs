@@ -254,7 +254,7 @@ impl Connection {
                 scope.name(),
                 "the token does not say which project and config it is of",
             )
-            .hint("name them: --project NAME --config NAME, or project and config of the job")
+            .hint("name them, as in --from doppler://PROJECT/CONFIG, or project and config of the job")
         })
     }
 

@@ -66,6 +66,14 @@ impl KubernetesName {
         }
     }
 
+    /// The same name in a namespace.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn in_namespace(self, namespace: Option<&str>) -> Result<Self> {
+        Self::new(&self.name, namespace)
+    }
+
     /// The name that comes nearest to a dataset's.
     pub fn of_dataset(dataset: &str) -> Self {
         let mapped: String =

@@ -21,6 +21,9 @@ pub(super) enum Level {
     Secrets,
 }
 
+/// Is given each entry: its level, key and value as they are written.
+pub(super) type Each<'a> = dyn FnMut(Level, &[u8], &[u8]) -> Result<()> + 'a;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Start,
@@ -67,7 +70,7 @@ impl Splitter {
     /// # Errors
     /// [`ErrorKind::Corrupt`] for what is no JSON object; [`ErrorKind::Decrypt`] when the passphrase is probably wrong; what
     /// `each` returns.
-    pub(super) fn push(&mut self, bytes: &[u8], each: &mut dyn FnMut(Level, &[u8], &[u8]) -> Result<()>) -> Result<()> {
+    pub(super) fn push(&mut self, bytes: &[u8], each: &mut Each<'_>) -> Result<()> {
         for byte in bytes {
             self.byte(*byte, each)?;
             self.at += 1;
@@ -83,11 +86,14 @@ impl Splitter {
         match self.place {
             Place::End => Ok(()),
             Place::Start => Err(corrupt("it is empty")),
-            _ => Err(corrupt(format!("the JSON ends in the middle, after {} bytes: it was cut short", self.at))),
+            _ => Err(corrupt(format!(
+                "the JSON ends in the middle, after {} bytes: it was cut short or altered",
+                self.at
+            ))),
         }
     }
 
-    fn byte(&mut self, byte: u8, each: &mut dyn FnMut(Level, &[u8], &[u8]) -> Result<()>) -> Result<()> {
+    fn byte(&mut self, byte: u8, each: &mut Each<'_>) -> Result<()> {
         let blank = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
         match (self.place, byte) {
             (
@@ -183,7 +189,7 @@ impl Splitter {
         false
     }
 
-    fn entry(&mut self, each: &mut dyn FnMut(Level, &[u8], &[u8]) -> Result<()>) -> Result<()> {
+    fn entry(&mut self, each: &mut Each<'_>) -> Result<()> {
         self.place = Place::CommaOrEnd;
         let value = std::mem::take(&mut self.value);
         each(self.level, self.key.as_slice(), value.as_slice())

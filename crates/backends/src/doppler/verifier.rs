@@ -88,7 +88,7 @@ impl Verifier for DopplerVerifier {
     async fn live_content(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
         let Some((connection, scope)) = &self.options.live else {
             return Err(Error::new(ErrorKind::Config, "compare", "the live config", "it was not said where it is")
-                .hint("set DOPPLER_TOKEN, and --project and --config where the token does not imply them"));
+                .hint("give the token, and --from doppler://PROJECT/CONFIG where it does not imply them"));
         };
         let document = Document::read(input.stream, is_unauthenticated(&input.name)).await?;
         stands(&document)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use lifeboat::{Error, ErrorKind, Result};
 
-use super::{About, DatabaseArgs, Global, PlanArgs, PruneArgs, RestoreArgs, VerifyArgs};
+use super::{About, DatabaseArgs, Global, PlanArgs, PruneArgs, RestoreArgs, SecretsArgs, VerifyArgs};
 use crate::commands;
 use crate::config::Config;
 use crate::exit::Exit;
@@ -154,6 +154,8 @@ Examples:
         #[command(flatten)]
         database: DatabaseArgs,
         #[command(flatten)]
+        secrets: SecretsArgs,
+        #[command(flatten)]
         sink: SinkArg,
     },
     /// Delete the backups that the jobs' `keep` no longer keeps
@@ -212,10 +214,11 @@ impl Program for Lifeboat {
                 let options = verify.options()?;
                 Ok(commands::verify::run(session, select(&jobs, &sink)?, &options).await)
             }
-            Command::Restore { job, dataset, restore, plan, database, sink } => {
+            Command::Restore { job, dataset, restore, plan, database, secrets, sink } => {
                 let job = only(select(&[job], &sink)?)?;
-                let options = restore.options(database, &plan, session)?;
+                let mut options = restore.options(database, &plan, session)?;
                 let job = jobs::one(job, dataset.as_deref(), &options.at).await?;
+                options.choices.secrets = secrets.choices(job.dataset.as_ref())?;
                 commands::restore::run(session, &job, options).await
             }
             Command::Prune { jobs, prune } => {

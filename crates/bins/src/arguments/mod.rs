@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Subcommand};
-use lifeboat::{Level, Result};
+use lifeboat::{Dataset, Error, ErrorKind, Level, Result};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::backend::{RestoreChoices, VerifyChoices};
+use crate::backend::{RestoreChoices, SecretsChoices, VerifyChoices};
 use crate::commands::{prune, restore, verify};
 use crate::config::setting::Setting;
 use crate::duration;
@@ -17,7 +17,9 @@ use crate::exit::Exit;
 use crate::jobs::Limits;
 use crate::session::Session;
 
+pub(crate) mod cloudflare;
 pub(crate) mod configured;
+pub(crate) mod doppler;
 pub(crate) mod postgres;
 pub(crate) mod single;
 
@@ -139,6 +141,37 @@ pub(crate) struct PlanArgs {
     settings: bool,
 }
 
+/// What `restore` of secrets takes.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Secrets")]
+pub(crate) struct SecretsArgs {
+    /// How secrets are written to a file or to standard output: env, json or kubernetes
+    #[arg(long, value_name = "FORM")]
+    format: Option<String>,
+    /// With --format kubernetes: the name of the Secret; without it, the dataset's
+    #[arg(long, value_name = "NAME")]
+    secret_name: Option<String>,
+    /// With --format kubernetes: the namespace of the Secret
+    #[arg(long, value_name = "NAME")]
+    secret_namespace: Option<String>,
+    /// Where a token is that may write: env:NAME or file:PATH; without it, that of the backup
+    #[arg(long, value_name = "PLACE")]
+    token: Option<String>,
+}
+
+impl SecretsArgs {
+    pub(crate) fn choices(self, dataset: Option<&Dataset>) -> Result<SecretsChoices> {
+        let token = self.token.map(|place| token(Some(&place), "")).transpose()?;
+        Ok(SecretsChoices {
+            format: self.format,
+            name: self.secret_name,
+            namespace: self.secret_namespace,
+            token,
+            dataset: dataset.map(ToString::to_string),
+        })
+    }
+}
+
 impl RestoreArgs {
     pub(crate) fn options(
         self,
@@ -161,6 +194,7 @@ impl RestoreArgs {
                 spool_folder: database.spool_folder,
                 delete_extra: plan.delete_extra,
                 settings: plan.settings,
+                ..RestoreChoices::default()
             },
         })
     }
@@ -246,6 +280,20 @@ fn holds_password(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password"))
 }
 
+/// Where a token is: `env:NAME` or `file:PATH`; in `variable` where nobody says.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for anything else, which may be the token itself and is not printed.
+pub(crate) fn token(place: Option<&str>, variable: &str) -> Result<Setting> {
+    match place.map(|p| (p, p.split_once(':'))) {
+        None => Ok(Setting::argument(format!("${{{variable}}}"), variable)),
+        Some((_, Some(("env", name)))) if !name.is_empty() => Ok(Setting::argument(format!("${{{name}}}"), name)),
+        Some((place, Some(("file", path)))) if !path.is_empty() => Ok(Setting::argument(place, "--token")),
+        Some(_) => Err(Error::new(ErrorKind::Config, "use", "--token", "it does not take a token itself")
+            .hint("put it into a variable or a file of mode 0600, and write --token env:NAME or --token file:PATH")),
+    }
+}
+
 /// The limits of a verification that no config file sets.
 pub(crate) fn no_limits() -> Limits {
     Limits::default()
@@ -259,7 +307,9 @@ mod tests {
 
     #[test]
     fn the_command_lines_hold_together() {
+        cloudflare::LifeboatCloudflareDns::command().debug_assert();
         configured::Lifeboat::command().debug_assert();
+        doppler::LifeboatDoppler::command().debug_assert();
         postgres::LifeboatPostgres::command().debug_assert();
     }
 

@@ -66,7 +66,14 @@ impl Settings {
 
     #[allow(clippy::unused_self, reason = "a backend's settings may matter to its target")]
     pub(crate) fn target(&self, into: &Setting, choices: RestoreChoices) -> Result<NamedTarget> {
-        for (flag, given) in [("--delete-extra", choices.delete_extra), ("--settings", choices.settings)] {
+        for (flag, given) in [
+            ("--delete-extra", choices.delete_extra),
+            ("--settings", choices.settings),
+            ("--format", choices.secrets.format.is_some()),
+            ("--secret-name", choices.secrets.name.is_some()),
+            ("--secret-namespace", choices.secrets.namespace.is_some()),
+            ("--token", choices.secrets.token.is_some()),
+        ] {
             if given {
                 return Err(Error::new(ErrorKind::Config, "use", flag, "it has no meaning for a database")
                     .hint("a database is restored as a whole; --replace replaces one that is there"));

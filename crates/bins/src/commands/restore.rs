@@ -3,7 +3,7 @@
 use lifeboat::catalog::{self, At};
 use lifeboat::pipeline::Restored;
 use lifeboat::plan::Action;
-use lifeboat::{Error, ErrorKind, Plan, Restore, Result};
+use lifeboat::{Error, ErrorKind, Plan, Restore, Result, Status};
 use serde_json::json;
 
 use super::place;
@@ -70,15 +70,20 @@ pub(crate) async fn run(session: &Session, job: &Job, options: Options) -> Resul
     for line in checks(output, &restored.checks) {
         say(format!("  {line}"));
     }
+    let refused = restored.checks.iter().filter(|c| c.status == Status::Fail).count();
+    let (word, color, how) = match refused {
+        0 => ("DONE", GREEN, String::new()),
+        _ => ("PART", RED, ", but not all of it: see what is marked FAIL".to_owned()),
+    };
     say(format!(
-        "{} {} restored into {} in {}",
-        if named.to_stdout { "DONE".to_owned() } else { output.paint("DONE", GREEN) },
+        "{} {} restored into {} in {}{how}",
+        if named.to_stdout { word.to_owned() } else { output.paint(word, color) },
         restored.dataset,
         named.name,
         seconds(restored.seconds)
     ));
     output.result(&value(&restored, &named, restored.plan.as_ref().map(|_| true)));
-    Ok(Exit::Good)
+    Ok(if refused == 0 { Exit::Good } else { Exit::Failed })
 }
 
 fn check_choices(named: &NamedTarget, apply: bool, json: bool) -> Result<()> {
