@@ -181,7 +181,9 @@ fn what_changed_after_the_plan_is_not_overwritten() {
     place.doppler.set("backend", "prd", "API_KEY", "changed-once-123456", "masked");
     // Between the plan and the upload somebody changes it again.
     let doppler = place.doppler.clone();
-    let act = move || drop(doppler.set("backend", "prd", "API_KEY", "changed-again-123456", "masked"));
+    let act = move || {
+        doppler.set("backend", "prd", "API_KEY", "changed-again-123456", "masked");
+    };
     place.server.fault(Fault::on("/secrets", Kind::Before(std::sync::Arc::new(act))).method("POST"));
     let run = place.restore_live(&["--apply"]).ended(1).says("has changed meanwhile");
     assert!(!run.stderr.contains("changed-once"));
@@ -343,9 +345,9 @@ fn a_wrong_passphrase_a_cut_and_a_flip_each_say_what_is_wrong() {
     for damage in ["cut", "flip"] {
         let mut bytes = whole.clone();
         if damage == "cut" {
-            bytes.truncate(whole.len() - 9)
+            bytes.truncate(whole.len() - 9);
         } else {
-            bytes[whole.len() - 40] ^= 1
+            bytes[whole.len() - 40] ^= 1;
         }
         std::fs::write(&path, bytes).unwrap();
         aged.verify(&["--level", "structure"]).ended(1).says("FAIL");
@@ -524,9 +526,9 @@ fn traces(secret: &str) -> Vec<String> {
     };
     let url = secret.bytes().fold(String::new(), |mut out, b| {
         if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) {
-            out.push(b.into())
+            out.push(b.into());
         } else {
-            write!(out, "%{b:02X}").unwrap()
+            write!(out, "%{b:02X}").unwrap();
         }
         out
     });

@@ -51,6 +51,11 @@ impl Scope {
         Some(Self::of(project, config))
     }
 
+    /// The name of its dataset: `<project>.<config>`.
+    pub fn dataset(&self) -> String {
+        [&self.project, &self.config].into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(".")
+    }
+
     /// What to call it in messages.
     pub fn name(&self) -> String {
         match (&self.project, &self.config) {

@@ -150,6 +150,7 @@ impl Tap for SecretsTap {
 
 #[cfg(test)]
 mod tests {
+    use super::super::api::Scope;
     use super::super::document::Document;
     use super::super::secret::Text;
     use super::*;
@@ -172,7 +173,7 @@ mod tests {
             ("URL".to_owned(), secret("https://${A}/\n\"quoted\"", "https://a-value/\n\"quoted\"")),
             ("R".to_owned(), Secret::default()),
         ];
-        Document::new("backend", "prd", Salt::random().unwrap(), secrets.into())
+        Document::new(&Scope::of("backend", "prd"), Salt::random().unwrap(), secrets.into())
     }
 
     #[tokio::test]

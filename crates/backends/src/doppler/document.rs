@@ -25,6 +25,7 @@ use std::io::Write;
 use futures::StreamExt;
 use lifeboat_core::{ByteStream, Error, ErrorKind, Result};
 
+use super::api::Scope;
 use super::content::Salt;
 use super::parser::{Header, Parser};
 use super::secret::Secret;
@@ -43,11 +44,11 @@ pub struct Document {
 }
 
 impl Document {
-    pub(super) fn new(project: &str, config: &str, salt: Salt, secrets: BTreeMap<String, Secret>) -> Self {
+    pub(super) fn new(scope: &Scope, salt: Salt, secrets: BTreeMap<String, Secret>) -> Self {
         let header = Header {
             is_ours: true,
-            project: Some(project.to_owned()),
-            config: Some(config.to_owned()),
+            project: scope.project.clone(),
+            config: scope.config.clone(),
             salt: Some(salt),
             count: Some(secrets.len() as u64),
         };

@@ -244,11 +244,10 @@ impl Ready {
                 "what Doppler holds now is what the backup holds",
             ));
         }
-        Ok(Check::fail(
-            "read back",
-            differing.len().to_string(),
-            format!("other than in the backup: {}", super::source::listed(&differing)),
-        ))
+        let names = super::source::listed(&differing);
+        let why = format!("after the upload these are still other than in the backup: {names}");
+        Err(Error::new(ErrorKind::Mismatch, "restore into", self.scope.name(), why)
+            .hint("somebody may have changed them meanwhile: run it again, and look at the plan"))
     }
 }
 

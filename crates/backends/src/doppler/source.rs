@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use lifeboat_core::progress::Event;
 use lifeboat_core::{Context, Dataset, Description, Error, ErrorKind, Reading, Result, Source, stream};
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use super::api::{Connection, Scope};
@@ -19,6 +20,8 @@ pub struct Doppler {
     connection: Connection,
     scope: Scope,
     salt: Salt,
+    /// Project and config, once they are known.
+    found: OnceCell<Scope>,
 }
 
 impl Doppler {
@@ -27,7 +30,15 @@ impl Doppler {
     /// # Errors
     /// [`ErrorKind::Io`] when there are no random numbers.
     pub fn new(connection: Connection, scope: Scope) -> Result<Self> {
-        Ok(Self { connection, scope, salt: Salt::random()? })
+        Ok(Self { connection, scope, salt: Salt::random()?, found: OnceCell::new() })
+    }
+
+    async fn place(&self, cancel: &CancellationToken) -> Result<&Scope> {
+        let look = async {
+            let (project, config) = self.connection.resolve(&self.scope, cancel).await?;
+            Ok(Scope::of(project, config))
+        };
+        self.found.get_or_try_init(|| look).await
     }
 }
 
@@ -35,14 +46,13 @@ impl Doppler {
 impl Source for Doppler {
     async fn describe(&self) -> Result<Description> {
         let cancel = CancellationToken::new();
-        let (project, config) = self.connection.resolve(&self.scope, &cancel).await?;
-        let scope = Scope::of(&project, &config);
-        if self.connection.names(&scope, &cancel).await?.is_empty() {
+        let scope = self.place(&cancel).await?;
+        if self.connection.names(scope, &cancel).await?.is_empty() {
             return Err(Error::new(ErrorKind::NotFound, "back up", scope.name(), "it has no secrets")
                 .hint("check the project and the config: an empty backup is probably not what was meant"));
         }
         Ok(Description {
-            dataset: format!("{project}.{config}"),
+            dataset: scope.dataset(),
             system: SYSTEM.to_owned(),
             format: FORMAT.to_owned(),
             tool: Some("Doppler API v3".to_owned()),
@@ -55,10 +65,10 @@ impl Source for Doppler {
     }
 
     async fn open(&self, cx: &Context) -> Result<Reading> {
-        let (project, config) = self.connection.resolve(&self.scope, &cx.cancel).await?;
-        let secrets = self.connection.secrets(&Scope::of(&project, &config), &cx.cancel).await?;
+        let scope = self.place(&cx.cancel).await?;
+        let secrets = self.connection.secrets(scope, &cx.cancel).await?;
         if secrets.is_empty() {
-            return Err(Error::new(ErrorKind::NotFound, "back up", self.scope.name(), "it has no secrets"));
+            return Err(Error::new(ErrorKind::NotFound, "back up", scope.name(), "it has no secrets"));
         }
         let restricted: Vec<&str> =
             secrets.iter().filter(|(_, s)| s.value().is_none()).map(|(name, _)| name.as_str()).collect();
@@ -72,7 +82,7 @@ impl Source for Doppler {
                 listed(&restricted)
             )));
         }
-        let document = Document::new(&project, &config, self.salt.clone(), secrets);
+        let document = Document::new(scope, self.salt.clone(), secrets);
         let bytes = document.write()?.into_bytes();
         drop(document);
         Ok(Reading::new(stream::once(bytes), Box::new(SecretsTap::new(false)?)))
