@@ -247,7 +247,7 @@ mod tests {
             with(&was, "comment", "x".into()),
         ] {
             assert_eq!(
-                of(std::slice::from_ref(&was), &[edited.clone()], false),
+                of(std::slice::from_ref(&was), std::slice::from_ref(&edited), false),
                 [line('~', "A a.example.org")],
                 "{edited:?}"
             );

@@ -304,7 +304,8 @@ fn content(kind: &str, body: &Value, record: &mut Value) -> Result<(), Value> {
     if body.get("data").is_some() {
         return Err(fault(1004, "DNS Validation Error: data is for other types"));
     }
-    let host = |text: &str| text.trim_end_matches('.').to_lowercase();
+    // The root stands for itself: a null MX.
+    let host = |text: &str| if text == "." { text.to_owned() } else { text.trim_end_matches('.').to_lowercase() };
     let content = match kind {
         "A" => match sent.parse::<std::net::Ipv4Addr>() {
             Ok(address) => address.to_string(),
@@ -383,7 +384,8 @@ fn rendered(kind: &str, data: &Map<String, Value>) -> String {
 fn conflicts(zone: &Zone, record: &Value) -> Result<(), Value> {
     let kind = record["type"].as_str().unwrap_or_default();
     let is_address = |kind: &str| kind == "A" || kind == "AAAA";
-    for other in zone.records.iter().filter(|o| o["name"] == record["name"]) {
+    let name = record["name"].as_str().unwrap_or_default();
+    for other in zone.records.iter().filter(|o| o.get("name").and_then(Value::as_str) == Some(name)) {
         let other_kind = other["type"].as_str().unwrap_or_default();
         if kind == other_kind && other["content"] == record["content"] && other["priority"] == record["priority"] {
             return Err(fault(81058, "An identical record already exists."));
