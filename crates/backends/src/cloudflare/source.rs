@@ -22,12 +22,11 @@ struct Part {
     file: &'static str,
     title: &'static str,
     path: &'static [&'static str],
-    query: Option<(&'static str, &'static str)>,
     paged: bool,
 }
 
 const fn part(file: &'static str, title: &'static str, path: &'static [&'static str]) -> Part {
-    Part { file, title, path, query: None, paged: false }
+    Part { file, title, path, paged: false }
 }
 
 /// What is read beyond records and settings, where the token may.
@@ -145,10 +144,7 @@ impl CloudflareZone {
 
     async fn part(&self, zone: &Zone, part: &Part, cancel: &CancellationToken) -> Result<Value> {
         let path = ["zones", &zone.id].into_iter().chain(part.path.iter().copied());
-        let mut request = Request::get(path, "read", format!("the {} of {}", part.title, zone.name));
-        if let Some((name, value)) = part.query {
-            request = request.query(name, value);
-        }
+        let request = Request::get(path, "read", format!("the {} of {}", part.title, zone.name));
         if part.paged {
             return Ok(Value::Array(self.api.list(&request, 50, cancel).await?));
         }
