@@ -7,6 +7,8 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `postgres` | `lifeboat::postgres`: source, target and verifier for PostgreSQL |
+//! | `cloudflare-dns` | `lifeboat::cloudflare`: source, targets and verifier for DNS zones at Cloudflare |
+//! | `doppler` | `lifeboat::doppler`: source, targets and verifier for Doppler secrets |
 //! | `file` | `file://` sinks |
 //! | `s3` | `s3://`, `minio://` and `b2://` sinks |
 //! | `age` | `lifeboat::Age` |
@@ -22,6 +24,12 @@ pub use lifeboat_core::encryptor::Age;
 #[cfg(feature = "openssl")]
 pub use lifeboat_core::encryptor::OpenSsl;
 
+#[cfg(feature = "cloudflare-dns")]
+pub use lifeboat_backends::cloudflare;
+#[cfg(feature = "doppler")]
+pub use lifeboat_backends::doppler;
+#[cfg(any(feature = "cloudflare-dns", feature = "doppler"))]
+pub use lifeboat_backends::outfile;
 #[cfg(feature = "postgres")]
 pub use lifeboat_backends::postgres;
 

@@ -118,6 +118,8 @@ impl Desk {
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(match program {
             "lifeboat" => env!("CARGO_BIN_EXE_lifeboat"),
+            "lifeboat-cloudflare-dns" => env!("CARGO_BIN_EXE_lifeboat-cloudflare-dns"),
+            "lifeboat-doppler" => env!("CARGO_BIN_EXE_lifeboat-doppler"),
             "lifeboat-postgres" => env!("CARGO_BIN_EXE_lifeboat-postgres"),
             other => other,
         });

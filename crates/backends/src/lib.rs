@@ -2,5 +2,13 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+#[cfg(feature = "cloudflare-dns")]
+pub mod cloudflare;
+#[cfg(feature = "doppler")]
+pub mod doppler;
+#[cfg(feature = "http-api")]
+pub mod http;
+#[cfg(feature = "http-api")]
+pub mod outfile;
 #[cfg(feature = "postgres")]
 pub mod postgres;

@@ -106,6 +106,15 @@ pub(crate) fn undecided(what: &str) -> Error {
     )
 }
 
+/// The error for a backup of secrets that is not to be encrypted.
+pub(crate) fn demanded(what: &str) -> Error {
+    let why = "it is nothing but secrets, and is never stored without encryption";
+    Error::new(ErrorKind::Config, "back up", what, why).hint(
+        "choose an encryptor, as in --encrypt age:age1… or, in the config, encrypt = \"age:age1…\" (`lifeboat init` makes a \
+         key)",
+    )
+}
+
 /// A passphrase by the place where it lies; never the passphrase itself, which would show in argv or in a file.
 fn reference(text: &Setting, scheme: &str, place: &str) -> Result<Setting> {
     match place.split_once(':') {

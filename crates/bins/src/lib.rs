@@ -41,6 +41,16 @@ pub fn lifeboat() -> ExitCode {
     session::main::<arguments::configured::Lifeboat>()
 }
 
+/// Runs `lifeboat-cloudflare-dns` with the arguments of this process.
+pub fn lifeboat_cloudflare_dns() -> ExitCode {
+    session::main::<arguments::cloudflare::LifeboatCloudflareDns>()
+}
+
+/// Runs `lifeboat-doppler` with the arguments of this process.
+pub fn lifeboat_doppler() -> ExitCode {
+    session::main::<arguments::doppler::LifeboatDoppler>()
+}
+
 /// Runs `lifeboat-postgres` with the arguments of this process.
 pub fn lifeboat_postgres() -> ExitCode {
     session::main::<arguments::postgres::LifeboatPostgres>()

@@ -71,6 +71,12 @@ pub trait Source: Send + Sync {
     /// Safe: nothing is held over an await that outlives the future.
     async fn describe(&self) -> Result<Description>;
 
+    /// Whether what it reads is nothing but secrets. Then a backup without an encryptor is an error, and what is said in
+    /// [`memory`](crate::memory) holds. Known without asking the live system.
+    fn is_confidential(&self) -> bool {
+        false
+    }
+
     /// Starts reading.
     ///
     /// # Behaviour

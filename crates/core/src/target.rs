@@ -3,8 +3,9 @@
 use async_trait::async_trait;
 
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::name::ArtifactName;
+use crate::plan::Prepared;
 use crate::proof::Proof;
 use crate::report::Check;
 use crate::stream::ByteStream;
@@ -29,12 +30,13 @@ impl std::fmt::Debug for RestoreInput {
 /// Writes an artifact into a live system.
 #[async_trait]
 pub trait Target: Send + Sync {
-    /// Restores the stream.
+    /// Restores the stream. A target that [plans](Target::plans) makes its plan and carries it out at once.
     ///
     /// # Behaviour
     /// - A target that holds data already is refused unless it was built with leave to replace it.
     /// - What is replaced goes only after its replacement is known to be good.
-    /// - When this returns an error the live system is as it was before.
+    /// - When this returns an error the live system is as it was before. Only a target that plans may have done a part of
+    ///   it: the error says so, and the next plan holds the rest.
     /// - The checks say what was restored, and warn, once and by name, of what could not be (a role that does
     ///   not exist there).
     ///
@@ -45,4 +47,32 @@ pub trait Target: Send + Sync {
     /// Not cancel safe: a dropped future ends its children, but may leave a half-restored scratch database whose
     /// name the documentation of the implementation gives. Cancel through `cx.cancel`, which cleans up.
     async fn restore(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>>;
+
+    /// Whether what it is given is nothing but secrets: see [`memory`](crate::memory).
+    fn is_confidential(&self) -> bool {
+        false
+    }
+
+    /// Whether this target changes a live system piece by piece, so that a person looks at the plan first. Such a target
+    /// implements [`plan`](Target::plan).
+    fn plans(&self) -> bool {
+        false
+    }
+
+    /// Reads the artifact and the live system, and says what a restore would change.
+    ///
+    /// # Behaviour
+    /// - It changes nothing.
+    /// - The artifact is read to its end and checked before the plan is returned.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a target that does not plan; what cannot be read otherwise.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing was changed.
+    async fn plan(&self, input: RestoreInput, cx: &Context) -> Result<Box<dyn Prepared>> {
+        let _ = cx;
+        let subject = format!("the restore of {}", input.name);
+        Err(Error::new(ErrorKind::Unsupported, "plan", subject, "this kind of target restores without a plan"))
+    }
 }

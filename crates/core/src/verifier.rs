@@ -70,6 +70,11 @@ pub trait Verifier: Send + Sync {
     /// [`ErrorKind::Unsupported`] for a format that this backend does not know.
     fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>>;
 
+    /// Whether what it looks at is nothing but secrets: see [`memory`](crate::memory).
+    fn is_confidential(&self) -> bool {
+        false
+    }
+
     /// Restores into a scratch system of its own and compares the content with the proof: the `restore` level.
     ///
     /// # Behaviour
@@ -87,4 +92,19 @@ pub trait Verifier: Send + Sync {
     /// # Errors
     /// [`ErrorKind::Unsupported`] where the backend has no such comparison.
     async fn live(&self, expected: Option<&Proof>, cx: &Context) -> Result<Vec<Check>>;
+
+    /// Whether the `live` level wants the artifact's content, as [`live_content`](Verifier::live_content) gets it: where a
+    /// proof says too little to name what has drifted, and for foreign artifacts, which have none.
+    fn live_reads(&self) -> bool {
+        false
+    }
+
+    /// Compares the artifact's content with the live system: the `live` level of a verifier that
+    /// [reads](Verifier::live_reads) for it.
+    ///
+    /// # Errors
+    /// What the stream ends with, and what kept the live system from being looked at.
+    async fn live_content(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
+        self.live(input.proof.as_ref(), cx).await
+    }
 }

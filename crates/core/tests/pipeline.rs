@@ -13,9 +13,10 @@ use futures::stream::{self, StreamExt};
 use lifeboat_core::catalog::Kind;
 use lifeboat_core::context::Context;
 use lifeboat_core::encryptor::Age;
+use lifeboat_core::memory::Confidential;
 use lifeboat_core::progress::{Event, Tally};
 use lifeboat_core::proof::WholeStream;
-use lifeboat_core::{Backup, Compression, ErrorKind, Manifest, Restore, Sink};
+use lifeboat_core::{Backup, Compression, Description, ErrorKind, Manifest, Reading, Restore, Sink, Source};
 use lifeboat_testkit::chaos::{ChaosSink, Fault};
 use lifeboat_testkit::content;
 use lifeboat_testkit::memory::MemorySink;
@@ -628,4 +629,51 @@ async fn any_fault_of_the_sink_leaves_either_the_whole_artifact_or_nothing() {
             assert!(read_back(Arc::new(memory)).await == data, "seed {seed}, {faults:?}");
         }
     }
+}
+
+/// A source of nothing but secrets.
+struct Secrets(FakeSource);
+
+#[lifeboat_core::async_trait]
+impl Source for Secrets {
+    async fn describe(&self) -> lifeboat_core::Result<Description> {
+        self.0.describe().await
+    }
+
+    fn is_confidential(&self) -> bool {
+        true
+    }
+
+    async fn open(&self, cx: &Context) -> lifeboat_core::Result<Reading> {
+        assert!(Confidential::is_held(), "plaintext is read only when it will be wiped");
+        self.0.open(cx).await
+    }
+}
+
+#[tokio::test]
+async fn nothing_but_secrets_is_never_stored_without_encryption() {
+    let sink = MemorySink::new();
+    for unencrypted in [true, false] {
+        let source = Secrets(FakeSource::of("{}"));
+        let opens = source.0.opens.clone();
+        let mut backup = Backup::new(source).prefix(FOLDER).to(Arc::new(sink.clone()));
+        if unencrypted {
+            backup = backup.unencrypted();
+        }
+        let error = backup.run().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.message().contains("never stored without encryption"), "{error}");
+        assert!(!error.advice().unwrap().contains("none"), "not even in the hint");
+        assert_eq!(opens.load(Ordering::SeqCst), 0);
+    }
+    assert_nothing_is_left(&sink).await;
+    let (secret, public) = Age::generate();
+    let source = Secrets(FakeSource::of(content::bytes(3, 2_500_000)));
+    let made = Backup::new(source).prefix(FOLDER).encrypt(Age::to([public]).unwrap()).to(Arc::new(sink.clone()));
+    made.run().await.unwrap();
+    let artifact = the_artifact(&sink).await;
+    let key = Age::default().identities(&secret, "the key").unwrap();
+    let stream = Restore::new(Arc::new(sink), artifact).key(Arc::new(key)).stream().await.unwrap();
+    let back = lifeboat_core::stream::collect(stream, 1 << 26, "x").await.unwrap();
+    assert_eq!(back, content::bytes(3, 2_500_000), "wiping takes nothing away");
 }

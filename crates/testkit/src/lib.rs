@@ -4,14 +4,20 @@
 //! - [`chaos`]: a sink that fails on purpose; [`memory`]: a sink that needs nothing.
 //! - [`minio`]: the MinIO of the tests, or one that a test may kill.
 //! - [`postgres`]: a database of a test's own, or a server that it may stop.
+//! - [`cloudflare`]: an imitation of Cloudflare's API.
+//! - [`doppler`]: an imitation of Doppler's API.
+//! - [`http_api`]: imitations of HTTP APIs, with faults on purpose.
 //! - [`content`]: bytes, streams and names.
 //!
 //! Functions here panic instead of returning errors: they are used in tests only.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 pub mod chaos;
+pub mod cloudflare;
 pub mod conformance;
 pub mod content;
+pub mod doppler;
+pub mod http_api;
 pub mod memory;
 pub mod minio;
 pub mod postgres;

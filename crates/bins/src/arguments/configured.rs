@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use lifeboat::{Error, ErrorKind, Result};
 
-use super::{About, Global, PruneArgs, RestoreArgs, VerifyArgs};
+use super::{About, DatabaseArgs, Global, PlanArgs, PruneArgs, RestoreArgs, SecretsArgs, VerifyArgs};
 use crate::commands;
 use crate::config::Config;
 use crate::exit::Exit;
@@ -101,6 +101,9 @@ Examples:
         /// A job, or the key of a backup as `lifeboat list` prints it
         #[arg(value_name = "JOB|KEY")]
         what: String,
+        /// Which dataset of a job that has many
+        #[arg(long, value_name = "NAME")]
+        dataset: Option<String>,
         /// Which backup of the job: latest, a time or day (the newest that is not younger), or a key
         #[arg(long, value_name = "latest|TIME|KEY", default_value = "latest", hide_default_value = true)]
         at: String,
@@ -141,8 +144,17 @@ Examples:
         /// The job
         #[arg(value_name = "JOB")]
         job: String,
+        /// Which dataset of a job that has many
+        #[arg(long, value_name = "NAME")]
+        dataset: Option<String>,
         #[command(flatten)]
         restore: RestoreArgs,
+        #[command(flatten)]
+        plan: PlanArgs,
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(flatten)]
+        secrets: SecretsArgs,
         #[command(flatten)]
         sink: SinkArg,
     },
@@ -190,21 +202,24 @@ impl Program for Lifeboat {
             Command::List { jobs, sink } => {
                 Ok(commands::list::run(session, select(&jobs, &sink)?, !jobs.is_empty()).await)
             }
-            Command::Show { what, at, items, sink } => {
+            Command::Show { what, dataset, at, items, sink } => {
                 let is_key = commands::show::is_key(&what);
                 let jobs = select(if is_key { &[] } else { std::slice::from_ref(&what) }, &sink)?;
                 let (job, at) =
                     if is_key { commands::show::job_of_key(jobs, &what)? } else { (only(jobs)?, at.parse()?) };
+                let job = jobs::one(job, dataset.as_deref(), &at).await?;
                 commands::show::run(session, &job, &at, items).await
             }
             Command::Verify { jobs, verify, sink } => {
                 let options = verify.options()?;
                 Ok(commands::verify::run(session, select(&jobs, &sink)?, &options).await)
             }
-            Command::Restore { job, restore, sink } => {
+            Command::Restore { job, dataset, restore, plan, database, secrets, sink } => {
                 let job = only(select(&[job], &sink)?)?;
-                let (at, into, choices) = restore.parts(session)?;
-                commands::restore::run(session, &job, &at, &into, choices).await
+                let mut options = restore.options(database, &plan, session)?;
+                let job = jobs::one(job, dataset.as_deref(), &options.at).await?;
+                options.choices.secrets = secrets.choices(job.dataset.as_ref())?;
+                commands::restore::run(session, &job, options).await
             }
             Command::Prune { jobs, prune } => {
                 let options = prune.options()?;

@@ -5,20 +5,21 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Subcommand};
-use lifeboat::catalog::At;
-use lifeboat::{Level, Result};
+use lifeboat::{Dataset, Error, ErrorKind, Level, Result};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::backend::{RestoreChoices, VerifyChoices};
-use crate::commands::{prune, verify};
+use crate::backend::{RestoreChoices, SecretsChoices, VerifyChoices};
+use crate::commands::{prune, restore, verify};
 use crate::config::setting::Setting;
 use crate::duration;
 use crate::exit::Exit;
 use crate::jobs::Limits;
 use crate::session::Session;
 
+pub(crate) mod cloudflare;
 pub(crate) mod configured;
+pub(crate) mod doppler;
 pub(crate) mod postgres;
 pub(crate) mod single;
 
@@ -57,6 +58,9 @@ pub(crate) struct VerifyArgs {
     /// How many tables are restored and compared at once; 0 chooses by the machine
     #[arg(long = "jobs", value_name = "N", default_value_t = 0, hide_default_value = true)]
     parallel: usize,
+    /// Level live: warn when the live system's count differs by more
+    #[arg(long, value_name = "N")]
+    max_drift: Option<u64>,
     /// Leave no record of the outcome beside the backup
     #[arg(long)]
     no_record: bool,
@@ -73,6 +77,7 @@ impl VerifyArgs {
                 level: Level::default(),
                 scratch_folder: self.scratch_folder,
                 jobs: self.parallel,
+                max_drift: self.max_drift,
             },
         })
     }
@@ -94,6 +99,11 @@ pub(crate) struct RestoreArgs {
     /// Replace what is there; it goes only after the restored data is known to be good
     #[arg(long)]
     replace: bool,
+}
+
+/// What `restore` of a database takes.
+#[derive(Args, Debug, Default)]
+pub(crate) struct DatabaseArgs {
     /// With --replace: keep what was there under another name
     #[arg(long, requires = "replace")]
     keep_replaced: bool,
@@ -117,20 +127,76 @@ pub(crate) struct RestoreArgs {
     spool_folder: Option<PathBuf>,
 }
 
+/// What `restore` takes where it changes a live system piece by piece.
+#[derive(Args, Debug, Default)]
+pub(crate) struct PlanArgs {
+    /// Carry the plan out; without it the plan is shown and nothing is changed
+    #[arg(long)]
+    apply: bool,
+    /// Also delete what is there and not in the backup
+    #[arg(long)]
+    delete_extra: bool,
+    /// Also restore the settings beside the data, such as those of a zone
+    #[arg(long)]
+    settings: bool,
+}
+
+/// What `restore` of secrets takes.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Secrets")]
+pub(crate) struct SecretsArgs {
+    /// How secrets are written to a file or to standard output: env, json or kubernetes
+    #[arg(long, value_name = "FORM")]
+    format: Option<String>,
+    /// With --format kubernetes: the name of the Secret; without it, the dataset's
+    #[arg(long, value_name = "NAME")]
+    secret_name: Option<String>,
+    /// With --format kubernetes: the namespace of the Secret
+    #[arg(long, value_name = "NAME")]
+    secret_namespace: Option<String>,
+    /// Where a token is that may write: env:NAME or file:PATH; without it, that of the backup
+    #[arg(long, value_name = "PLACE")]
+    token: Option<String>,
+}
+
+impl SecretsArgs {
+    pub(crate) fn choices(self, dataset: Option<&Dataset>) -> Result<SecretsChoices> {
+        let token = self.token.map(|place| token(Some(&place), "")).transpose()?;
+        Ok(SecretsChoices {
+            format: self.format,
+            name: self.secret_name,
+            namespace: self.secret_namespace,
+            token,
+            dataset: dataset.map(ToString::to_string),
+        })
+    }
+}
+
 impl RestoreArgs {
-    pub(crate) fn parts(self, session: &Session) -> Result<(At, Setting, RestoreChoices)> {
-        let into = self.into.setting("--into", "LIFEBOAT_INTO", session);
-        let choices = RestoreChoices {
-            replace: self.replace,
-            keep_replaced: self.keep_replaced,
-            jobs: self.parallel,
-            tables: self.tables,
-            schemas: self.schemas,
-            keep_owners: self.keep_owners,
-            skip_proof: self.skip_proof,
-            spool_folder: self.spool_folder,
-        };
-        Ok((self.at.parse()?, into, choices))
+    pub(crate) fn options(
+        self,
+        database: DatabaseArgs,
+        plan: &PlanArgs,
+        session: &Session,
+    ) -> Result<restore::Options> {
+        Ok(restore::Options {
+            at: self.at.parse()?,
+            into: self.into.setting("--into", "LIFEBOAT_INTO", session),
+            apply: plan.apply,
+            choices: RestoreChoices {
+                replace: self.replace,
+                keep_replaced: database.keep_replaced,
+                jobs: database.parallel,
+                tables: database.tables,
+                schemas: database.schemas,
+                keep_owners: database.keep_owners,
+                skip_proof: database.skip_proof,
+                spool_folder: database.spool_folder,
+                delete_extra: plan.delete_extra,
+                settings: plan.settings,
+                ..RestoreChoices::default()
+            },
+        })
     }
 }
 
@@ -214,6 +280,20 @@ fn holds_password(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password"))
 }
 
+/// Where a token is: `env:NAME` or `file:PATH`; in `variable` where nobody says.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for anything else, which may be the token itself and is not printed.
+pub(crate) fn token(place: Option<&str>, variable: &str) -> Result<Setting> {
+    match place.map(|p| (p, p.split_once(':'))) {
+        None => Ok(Setting::argument(format!("${{{variable}}}"), variable)),
+        Some((_, Some(("env", name)))) if !name.is_empty() => Ok(Setting::argument(format!("${{{name}}}"), name)),
+        Some((place, Some(("file", path)))) if !path.is_empty() => Ok(Setting::argument(place, "--token")),
+        Some(_) => Err(Error::new(ErrorKind::Config, "use", "--token", "it does not take a token itself")
+            .hint("put it into a variable or a file of mode 0600, and write --token env:NAME or --token file:PATH")),
+    }
+}
+
 /// The limits of a verification that no config file sets.
 pub(crate) fn no_limits() -> Limits {
     Limits::default()
@@ -227,7 +307,9 @@ mod tests {
 
     #[test]
     fn the_command_lines_hold_together() {
+        cloudflare::LifeboatCloudflareDns::command().debug_assert();
         configured::Lifeboat::command().debug_assert();
+        doppler::LifeboatDoppler::command().debug_assert();
         postgres::LifeboatPostgres::command().debug_assert();
     }
 

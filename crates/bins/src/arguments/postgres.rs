@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use lifeboat::Result;
 
 use super::single::{Keys, Packing, Place};
-use super::{About, Global, PruneArgs, RestoreArgs, Secret, VerifyArgs};
+use super::{About, DatabaseArgs, Global, PlanArgs, PruneArgs, RestoreArgs, Secret, VerifyArgs};
 use crate::backend::Backend;
 use crate::backend::postgres::{DumpOptions, Settings};
 use crate::commands;
@@ -152,6 +152,8 @@ Examples:
         keys: Keys,
         #[command(flatten)]
         restore: RestoreArgs,
+        #[command(flatten)]
+        database: DatabaseArgs,
     },
     /// Delete the backups that a policy no longer keeps
     #[command(after_help = "\
@@ -229,10 +231,10 @@ impl Program for LifeboatPostgres {
                 let job = named(place, &settings, None, Some(keys))?;
                 Ok(commands::verify::run(session, one(job), &options).await)
             }
-            Command::Restore { place, keys, restore } => {
+            Command::Restore { place, keys, restore, database } => {
                 let job = place.job(nowhere()?, None, Some(keys))?;
-                let (at, into, choices) = restore.parts(session)?;
-                commands::restore::run(session, &job, &at, &into, choices).await
+                let options = restore.options(database, &PlanArgs::default(), session)?;
+                commands::restore::run(session, &job, options).await
             }
             Command::Prune { place, keep, prune } => {
                 let options = prune.options()?;

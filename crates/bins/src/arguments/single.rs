@@ -66,6 +66,7 @@ impl Place {
         Ok(Job {
             name: dataset.as_ref().map_or_else(|| "the dataset".to_owned(), ToString::to_string),
             dataset,
+            others: Vec::new(),
             backend,
             prefix: self.prefix.trim_matches('/').to_owned(),
             stores,

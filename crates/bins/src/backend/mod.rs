@@ -1,16 +1,21 @@
 //! The systems: what each makes of a job's settings. A new one is a variant here and a file beside this.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use lifeboat::{ArtifactName, Check, Level, Result, Source, Target, Verifier};
+use lifeboat::{ArtifactName, Check, Compression, Dataset, Level, Result, Source, Target, Verifier};
 
 use crate::config::setting::Setting;
 
+pub(crate) mod cloudflare;
+pub(crate) mod doppler;
 pub(crate) mod postgres;
 
 /// The system that a job backs up, with its settings.
 #[derive(Clone, Debug)]
 pub(crate) enum Backend {
+    CloudflareDns(cloudflare::Settings),
+    Doppler(doppler::Settings),
     Postgres(postgres::Settings),
 }
 
@@ -25,6 +30,24 @@ pub(crate) struct RestoreChoices {
     pub(crate) keep_owners: bool,
     pub(crate) skip_proof: bool,
     pub(crate) spool_folder: Option<PathBuf>,
+    /// Also delete what the live system has and the backup has not.
+    pub(crate) delete_extra: bool,
+    /// Also the settings beside the data.
+    pub(crate) settings: bool,
+    /// How secrets are restored.
+    pub(crate) secrets: SecretsChoices,
+}
+
+/// How secrets are restored: in which form to a file, or with which token to their service.
+#[derive(Debug, Default)]
+pub(crate) struct SecretsChoices {
+    pub(crate) format: Option<String>,
+    /// What a Kubernetes Secret is called.
+    pub(crate) name: Option<String>,
+    pub(crate) namespace: Option<String>,
+    /// A token that may write, where the job's own may only read.
+    pub(crate) token: Option<Setting>,
+    pub(crate) dataset: Option<String>,
 }
 
 /// What a verification was asked to do, as far as a backend is concerned.
@@ -33,25 +56,99 @@ pub(crate) struct VerifyChoices {
     pub(crate) level: Level,
     pub(crate) scratch_folder: Option<PathBuf>,
     pub(crate) jobs: usize,
+    /// By how many the live system's count may differ before it is a warning.
+    pub(crate) max_drift: Option<u64>,
 }
 
 /// A target, and what to call it in messages.
 pub(crate) struct NamedTarget {
     pub(crate) target: Box<dyn Target>,
     pub(crate) name: String,
+    /// Whether what is restored goes to standard output, so that nothing else may.
+    pub(crate) to_stdout: bool,
+}
+
+/// What a kind of system suggests where neither job nor defaults say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Suggested {
+    pub(crate) compression: Compression,
+    pub(crate) max_age: Option<Duration>,
 }
 
 impl Backend {
     /// What to back up.
     pub(crate) fn source(&self) -> Result<Box<dyn Source>> {
         match self {
+            Self::CloudflareDns(settings) => settings.source(),
+            Self::Doppler(settings) => settings.source(),
             Self::Postgres(settings) => settings.source(),
+        }
+    }
+
+    /// Whether a backup is nothing but secrets, which are never stored without encryption.
+    pub(crate) fn is_confidential(&self) -> bool {
+        matches!(self, Self::Doppler(_))
+    }
+
+    /// What this kind of system suggests where nobody says.
+    pub(crate) fn suggested(&self) -> Suggested {
+        match self {
+            Self::CloudflareDns(_) => cloudflare::Settings::suggested(),
+            Self::Doppler(settings) => settings.suggested(),
+            Self::Postgres(_) => Suggested::default(),
+        }
+    }
+
+    /// Whether which datasets there are is known to the live system alone, as with all zones of a token.
+    pub(crate) fn has_many(&self) -> bool {
+        match self {
+            Self::CloudflareDns(settings) => settings.has_many(),
+            Self::Doppler(settings) => settings.has_many(),
+            Self::Postgres(_) => false,
+        }
+    }
+
+    /// The datasets of the live system, where it [has many](Self::has_many).
+    ///
+    /// # Errors
+    /// What kept the live system from saying.
+    pub(crate) async fn datasets(&self) -> Result<Vec<Dataset>> {
+        match self {
+            Self::CloudflareDns(settings) => settings.datasets().await,
+            Self::Doppler(settings) => settings.datasets().await,
+            Self::Postgres(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The backend of one dataset of those that this one [has](Self::has_many).
+    pub(crate) fn narrow(&self, dataset: &Dataset) -> Self {
+        match self {
+            Self::CloudflareDns(settings) => Self::CloudflareDns(settings.narrow(dataset)),
+            Self::Doppler(settings) => Self::Doppler(settings.narrow(dataset)),
+            Self::Postgres(_) => {
+                let _ = dataset;
+                self.clone()
+            }
+        }
+    }
+
+    /// Whether an artifact in the folder of a job with many datasets is of this system, as far as its name tells.
+    pub(crate) fn claims(&self, name: &ArtifactName) -> bool {
+        match self {
+            Self::CloudflareDns(_) => cloudflare::Settings::claims(name),
+            Self::Doppler(settings) => settings.claims(name),
+            Self::Postgres(_) => {
+                let _ = name;
+                true
+            }
         }
     }
 
     /// Where to restore to.
     pub(crate) fn target(&self, into: &Setting, choices: RestoreChoices) -> Result<NamedTarget> {
         match self {
+            Self::CloudflareDns(settings) => settings.target(into, choices),
+            Self::Doppler(settings) => settings.target(into, choices),
             Self::Postgres(settings) => settings.target(into, choices),
         }
     }
@@ -59,6 +156,8 @@ impl Backend {
     /// What judges artifacts. The live system is looked up only for the level that needs it.
     pub(crate) fn verifier(&self, choices: &VerifyChoices) -> Result<Box<dyn Verifier>> {
         match self {
+            Self::CloudflareDns(settings) => settings.verifier(choices),
+            Self::Doppler(settings) => settings.verifier(choices),
             Self::Postgres(settings) => settings.verifier(choices),
         }
     }
@@ -66,6 +165,8 @@ impl Backend {
     /// Whether a backup can be made.
     pub(crate) async fn check(&self) -> Vec<Check> {
         match self {
+            Self::CloudflareDns(settings) => settings.check().await,
+            Self::Doppler(settings) => settings.check().await,
             Self::Postgres(settings) => settings.check().await,
         }
     }
@@ -73,6 +174,8 @@ impl Backend {
     /// The end of the shell line that restores an artifact with stock tools.
     pub(crate) fn stock_restore(&self, name: &ArtifactName) -> &'static str {
         match self {
+            Self::CloudflareDns(_) => lifeboat::cloudflare::stock_restore(name),
+            Self::Doppler(_) => lifeboat::doppler::stock_restore(name),
             Self::Postgres(_) => lifeboat::postgres::stock_restore(name),
         }
     }

@@ -66,6 +66,19 @@ impl Settings {
 
     #[allow(clippy::unused_self, reason = "a backend's settings may matter to its target")]
     pub(crate) fn target(&self, into: &Setting, choices: RestoreChoices) -> Result<NamedTarget> {
+        for (flag, given) in [
+            ("--delete-extra", choices.delete_extra),
+            ("--settings", choices.settings),
+            ("--format", choices.secrets.format.is_some()),
+            ("--secret-name", choices.secrets.name.is_some()),
+            ("--secret-namespace", choices.secrets.namespace.is_some()),
+            ("--token", choices.secrets.token.is_some()),
+        ] {
+            if given {
+                return Err(Error::new(ErrorKind::Config, "use", flag, "it has no meaning for a database")
+                    .hint("a database is restored as a whole; --replace replaces one that is there"));
+            }
+        }
         let connection = connect(into)?;
         let name = connection.redacted();
         let options = RestoreOptions {
@@ -78,10 +91,14 @@ impl Settings {
             skip_proof: choices.skip_proof,
             spool_folder: choices.spool_folder,
         };
-        Ok(NamedTarget { target: Box::new(PostgresTarget::new(connection, options)), name })
+        Ok(NamedTarget { target: Box::new(PostgresTarget::new(connection, options)), name, to_stdout: false })
     }
 
     pub(crate) fn verifier(&self, choices: &VerifyChoices) -> Result<Box<dyn Verifier>> {
+        if choices.max_drift.is_some() {
+            return Err(Error::new(ErrorKind::Config, "use", "--max-drift", "it has no meaning for a database")
+                .hint("rows are expected to change: a drift of more than 20% is a warning"));
+        }
         let live = if choices.level == Level::Live { Some(self.connection()?) } else { None };
         Ok(Box::new(PostgresVerifier::new(VerifierOptions {
             scratch_folder: choices.scratch_folder.clone(),

@@ -3,9 +3,9 @@
 use lifeboat::{Backup, Receipt, Result};
 use serde_json::{Value, json};
 
-use crate::encryption;
+use crate::encryption::{self, Choice};
 use crate::exit::Exit;
-use crate::jobs::{Job, Jobs};
+use crate::jobs::{self, Job, Jobs, LookIn};
 use crate::output::report::{count, seconds, size};
 use crate::output::{self, GREEN, YELLOW};
 use crate::session::Session;
@@ -14,7 +14,7 @@ use crate::session::Session;
 pub(crate) async fn run(session: &Session, jobs: Jobs) -> Exit {
     let mut exit = Exit::Good;
     let mut results = Vec::new();
-    for (name, job) in jobs {
+    for (name, job) in jobs::expand(jobs, session, LookIn::Live).await {
         let outcome = one(session, &name, job).await;
         match session.settle("back up", &name, outcome) {
             Ok(receipt) => {
@@ -37,7 +37,11 @@ async fn one(session: &Session, name: &str, job: Result<Job>) -> Result<Receipt>
     session.begin("back up", name)?;
     let job = job?;
     // Before the database is asked for: it is forgotten most often.
-    let encryptor = job.encrypt.as_ref().ok_or_else(|| encryption::undecided(name))?.encryptor()?;
+    let encryptor = match (&job.encrypt, job.backend.is_confidential()) {
+        (None | Some(Choice::None), true) => return Err(encryption::demanded(name)),
+        (None, false) => return Err(encryption::undecided(name)),
+        (Some(choice), _) => choice.encryptor()?,
+    };
     job.store()?;
     let mut backup = Backup::boxed(job.backend.source()?)
         .prefix(&job.prefix)

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::config::setting::Setting;
-use crate::encryption;
+use crate::encryption::{self, Choice};
 use crate::exit::Exit;
 use crate::jobs::{Job, Jobs, Store};
 use crate::output::report::{checks, count};
@@ -155,6 +155,9 @@ async fn read_back(sink: &dyn Sink, key: &str) -> Result<()> {
 
 /// Whether backups can be encrypted, and whether they can be decrypted here.
 async fn of_encryption(job: &Job) -> Vec<Check> {
+    if job.backend.is_confidential() && matches!(job.encrypt, None | Some(Choice::None)) {
+        return vec![Check::from_error("encryption", &encryption::demanded(&job.name))];
+    }
     let Some(choice) = &job.encrypt else {
         return vec![Check::from_error("encryption", &encryption::undecided(&job.name))];
     };

@@ -122,6 +122,7 @@ async fn rows_of(session: &Session, job: &Job, exit: &mut Exit) -> Result<Vec<Ro
         let mut artifacts = catalog::list(&*store.sink, &job.prefix, job.dataset.as_ref());
         while let Some(artifact) = artifacts.next().await {
             match artifact {
+                Ok(artifact) if !job.claims(&artifact.name) => {}
                 Ok(artifact) => {
                     let row = Row::of(&artifact, &store.name);
                     match merged.entry((row.taken_at, row.key.clone())) {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::place;
 use crate::exit::Exit;
-use crate::jobs::{Job, Jobs, Store};
+use crate::jobs::{self, Job, Jobs, LookIn, Store};
 use crate::output::report::{count, time};
 use crate::output::table::Table;
 use crate::output::{self, RED};
@@ -29,7 +29,7 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, asked: bool, options: &Op
     let mut exit = Exit::Good;
     let mut results: Vec<Value> = Vec::new();
     let mut cleaned = BTreeSet::new();
-    for (name, job) in jobs {
+    for (name, job) in jobs::expand(jobs, session, LookIn::Sink).await {
         let outcome = async {
             session.begin("prune", &name)?;
             let job = job?;

@@ -27,9 +27,12 @@ pub(crate) fn is_key(what: &str) -> bool {
 /// An artifact that no job has.
 pub(crate) fn job_of_key(jobs: Jobs, key: &str) -> Result<(Job, At)> {
     let (folder, name) = split_key(key);
-    let dataset = ArtifactName::parse(name).map(|n| n.dataset);
-    let mut fitting: Vec<Job> =
-        jobs.into_iter().filter_map(|(_, job)| job.ok()).filter(|job| job.dataset == dataset).collect();
+    let artifact = ArtifactName::parse(name);
+    let claims = |job: &Job| artifact.as_ref().is_some_and(|name| job.claims(name));
+    let dataset = artifact.as_ref().map(|n| n.dataset.clone());
+    let mut fitting: Vec<Job> = jobs.into_iter().filter_map(|(_, job)| job.ok()).filter(claims).collect();
+    // A job of this very dataset goes before one of many.
+    fitting.sort_by_key(|job| job.dataset.is_none());
     let exact = fitting.iter().position(|job| job.prefix == folder).unwrap_or(0);
     if fitting.is_empty() {
         let whose = dataset.map_or_else(|| key.to_owned(), |d| d.to_string());

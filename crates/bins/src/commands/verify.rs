@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::place;
 use crate::backend::VerifyChoices;
 use crate::exit::Exit;
-use crate::jobs::{Job, Jobs};
+use crate::jobs::{self, Job, Jobs, LookIn};
 use crate::output::report::{checks, count, seconds};
 use crate::output::{self, GREEN, RED};
 use crate::session::Session;
@@ -27,7 +27,7 @@ pub(crate) struct Options {
 pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exit {
     let mut exit = Exit::Good;
     let mut results = Vec::new();
-    for (index, (name, job)) in jobs.into_iter().enumerate() {
+    for (index, (name, job)) in jobs::expand(jobs, session, LookIn::Sink).await.into_iter().enumerate() {
         let begun = Instant::now();
         let dataset =
             job.as_ref().ok().and_then(|j| j.dataset.as_ref()).map_or_else(|| name.clone(), ToString::to_string);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use lifeboat::cloudflare::ZoneRef;
 use lifeboat::retention::Policy;
 use lifeboat::{Compression, Dataset, Error, ErrorKind, Result, Status};
 use serde::Deserialize;
@@ -50,7 +51,8 @@ pub(crate) struct SinkConfig {
 #[derive(Clone)]
 pub(crate) struct JobConfig {
     pub(crate) name: String,
-    pub(crate) dataset: Dataset,
+    /// `None` where the job has many, whose names the live system knows.
+    pub(crate) dataset: Option<Dataset>,
     pub(crate) backend: backend::Backend,
     pub(crate) prefix: Option<Setting>,
     pub(crate) sinks: Vec<String>,
@@ -59,6 +61,13 @@ pub(crate) struct JobConfig {
     pub(crate) identities: Vec<Setting>,
     pub(crate) keep: Option<Policy>,
     pub(crate) limits: Limits,
+}
+
+impl JobConfig {
+    /// The folder in the sinks, as it is written.
+    pub(crate) fn folder(&self) -> &str {
+        self.prefix.as_ref().map_or("", |p| p.raw().trim_matches('/'))
+    }
 }
 
 impl Config {
@@ -267,10 +276,17 @@ impl Reader<'_> {
 
     fn job(&mut self, name: &str, span: &Range<usize>, job: table::Job, defaults: &Defaults) -> Option<JobConfig> {
         let table = format!("[jobs.{name}]");
-        let dataset_at = job.dataset.as_ref().map_or(span.start, |d| d.span().start);
-        let dataset = Dataset::new(job.dataset.map_or_else(|| name.to_owned(), Spanned::into_inner))
-            .map_err(|error| self.mistakes.push(of_error(&error, dataset_at, "dataset", &table)))
-            .ok();
+        let named_at = job.dataset.as_ref().map(|d| d.span().start);
+        let dataset_at = named_at.unwrap_or(span.start);
+        // A zone that is written out names its backups.
+        let zone = job
+            .cloudflare_dns
+            .as_ref()
+            .and_then(|c| Some(ZoneRef::parse(c.get_ref().zone.get_ref()).ok()?.name()?.to_owned()));
+        let dataset =
+            Dataset::new(job.dataset.map_or_else(|| zone.unwrap_or_else(|| name.to_owned()), Spanned::into_inner))
+                .map_err(|error| self.mistakes.push(of_error(&error, dataset_at, "dataset", &table)))
+                .ok();
         for (key, schedule) in [("schedule", &job.schedule), ("verify_schedule", &job.verify_schedule)] {
             let Some(schedule) = schedule else { continue };
             if let Err(why) = schedule::check(schedule.get_ref()) {
@@ -283,18 +299,29 @@ impl Reader<'_> {
         };
         let verify = job.verify.unwrap_or_default();
         let sinks = self.sinks_of(&table, span, job.sinks.as_ref().or(defaults.sinks.as_ref()));
-        let Some(postgres) = job.postgres else {
-            let mistake = Mistake::new(span.start, format!("{table} does not say what to back up"));
-            self.mistakes.push(mistake.hint("write for example: postgres = { url = \"${SHOP_URL}\" }"));
-            return None;
-        };
+        let backend = self.backend(
+            Systems { cloudflare_dns: job.cloudflare_dns, doppler: job.doppler, postgres: job.postgres },
+            span,
+            &table,
+        )?;
+        let suggested = backend.suggested();
+        if let (true, Some(at)) = (backend.has_many(), named_at) {
+            let message = format!("dataset of {table}: the job has many, and the live system names them");
+            self.mistakes.push(Mistake::new(at, message).hint("leave it out"));
+        }
+        if backend.is_confidential() && matches!(encrypt, Some(Choice::None)) {
+            let message =
+                format!("encrypt of {table}: it is nothing but secrets, and is never stored without encryption");
+            let hint = "choose an encryptor, as in encrypt = \"age:age1…\" (`lifeboat init` makes a key)";
+            self.mistakes.push(Mistake::new(span.start, message).hint(hint));
+        }
         Some(JobConfig {
             name: name.to_owned(),
-            dataset: dataset?,
-            backend: self.postgres(postgres, &table)?,
+            dataset: if backend.has_many() { None } else { Some(dataset?) },
+            backend,
             prefix: job.prefix.map(|p| self.spanned(p, "prefix", &table)).or_else(|| defaults.prefix.clone()),
             sinks: sinks?,
-            compress: job.compress.map(|p| p.0).or(defaults.compress).unwrap_or_default(),
+            compress: job.compress.map(|p| p.0).or(defaults.compress).unwrap_or(suggested.compression),
             encrypt,
             identities: match job.identity {
                 Some(identity) => self.identities(identity, &table),
@@ -303,10 +330,74 @@ impl Reader<'_> {
             keep: job.keep.or(defaults.keep),
             limits: Limits {
                 level: verify.level.or(defaults.verify.level).unwrap_or_default(),
-                max_age: verify.max_age.or(defaults.verify.max_age),
+                max_age: verify.max_age.or(defaults.verify.max_age).or(suggested.max_age),
                 age_status: verify.age_status.or(defaults.verify.age_status).unwrap_or(Status::Fail),
             },
         })
+    }
+
+    /// The one system that a job names.
+    fn backend(&mut self, systems: Systems, span: &Range<usize>, table: &str) -> Option<backend::Backend> {
+        let named: Vec<&str> = [
+            ("cloudflare-dns", systems.cloudflare_dns.is_some()),
+            ("doppler", systems.doppler.is_some()),
+            ("postgres", systems.postgres.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, given)| given.then_some(name))
+        .collect();
+        if named.len() > 1 {
+            let message = format!("{table} names several systems: {}", named.join(" and "));
+            self.mistakes.push(Mistake::new(span.start, message).hint("make a job of each"));
+            return None;
+        }
+        match systems {
+            Systems { cloudflare_dns: Some(cloudflare), .. } => self.cloudflare_dns(cloudflare, table),
+            Systems { doppler: Some(doppler), .. } => self.doppler(doppler, table),
+            Systems { postgres: Some(postgres), .. } => self.postgres(postgres, table),
+            Systems { .. } => {
+                let mistake = Mistake::new(span.start, format!("{table} does not say what to back up"));
+                self.mistakes.push(mistake.hint("write for example: postgres = { url = \"${SHOP_URL}\" }"));
+                None
+            }
+        }
+    }
+
+    fn cloudflare_dns(&mut self, cloudflare: Spanned<table::CloudflareDns>, table: &str) -> Option<backend::Backend> {
+        let at = cloudflare.span().start;
+        let cloudflare = cloudflare.into_inner();
+        let zone_at = cloudflare.zone.span().start;
+        let token = match cloudflare.token {
+            Some(token) => self.spanned(token, "cloudflare-dns.token", table),
+            None => self.setting("${CLOUDFLARE_API_TOKEN}", at, "cloudflare-dns.token", table),
+        };
+        let zone = self.spanned(cloudflare.zone, "cloudflare-dns.zone", table);
+        if !zone.raw().contains("${")
+            && let Err(error) = ZoneRef::parse(zone.raw())
+        {
+            self.mistakes.push(of_error(&error, zone_at, "cloudflare-dns.zone", table));
+            return None;
+        }
+        let api_url = cloudflare.api_url.map(|url| self.spanned(url, "cloudflare-dns.api_url", table));
+        Some(backend::Backend::CloudflareDns(backend::cloudflare::Settings::new(token, api_url, Some(zone))))
+    }
+
+    fn doppler(&mut self, doppler: Spanned<table::Doppler>, table: &str) -> Option<backend::Backend> {
+        let at = doppler.span().start;
+        let doppler = doppler.into_inner();
+        let token_at = doppler.token.span().start;
+        let token = self.spanned(doppler.token, "doppler.token", table);
+        if token.raw().starts_with("dp.") {
+            let message = format!("doppler.token of {table}: it is the token itself");
+            let hint = "write token = \"${DOPPLER_TOKEN}\" or token = \"file:PATH\", and put the token there";
+            self.mistakes.push(Mistake::new(token_at, message).hint(hint));
+            return None;
+        }
+        let api_url = doppler.api_url.map(|url| self.spanned(url, "doppler.api_url", table));
+        backend::doppler::Settings::new(token, api_url, doppler.project, doppler.config)
+            .map(backend::Backend::Doppler)
+            .map_err(|error| self.mistakes.push(of_error(&error, at, "doppler", table)))
+            .ok()
     }
 
     fn postgres(&mut self, postgres: Spanned<table::Postgres>, table: &str) -> Option<backend::Backend> {
@@ -365,20 +456,36 @@ impl Reader<'_> {
     /// Two jobs that write the same names into the same folder could not be told apart.
     fn check_collisions(&mut self, jobs: &[(Range<usize>, JobConfig)]) {
         for (index, (span, job)) in jobs.iter().enumerate() {
-            let folder =
-                |j: &JobConfig| j.prefix.as_ref().map(|p| p.raw().trim_matches('/').to_owned()).unwrap_or_default();
             let same = jobs[..index].iter().find(|(_, other)| {
                 other.dataset == job.dataset
-                    && folder(other) == folder(job)
+                    && other.folder() == job.folder()
                     && other.sinks.iter().any(|s| job.sinks.contains(s))
             });
             if let Some((_, other)) = same {
-                let message = format!("[jobs.{}] has the dataset and the folder of [jobs.{}]", job.name, other.name);
-                self.mistakes
-                    .push(Mistake::new(span.start, message).hint("give one of them another dataset or prefix"));
+                let (message, hint) = match job.dataset {
+                    Some(_) => (
+                        format!("[jobs.{}] has the dataset and the folder of [jobs.{}]", job.name, other.name),
+                        "give one of them another dataset or prefix",
+                    ),
+                    None => (
+                        format!(
+                            "[jobs.{}] and [jobs.{}] have many datasets each, and the same folder",
+                            job.name, other.name
+                        ),
+                        "give one of them another prefix",
+                    ),
+                };
+                self.mistakes.push(Mistake::new(span.start, message).hint(hint));
             }
         }
     }
+}
+
+/// What a job says of systems.
+struct Systems {
+    cloudflare_dns: Option<Spanned<table::CloudflareDns>>,
+    doppler: Option<Spanned<table::Doppler>>,
+    postgres: Option<Spanned<table::Postgres>>,
 }
 
 struct Defaults {

@@ -40,6 +40,9 @@ pub(crate) struct Defaults {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Job {
+    #[serde(rename = "cloudflare-dns")]
+    pub(crate) cloudflare_dns: Option<Spanned<CloudflareDns>>,
+    pub(crate) doppler: Option<Spanned<Doppler>>,
     pub(crate) postgres: Option<Spanned<Postgres>>,
     pub(crate) dataset: Option<Spanned<String>>,
     pub(crate) prefix: Option<Spanned<String>>,
@@ -72,6 +75,25 @@ pub(crate) struct Postgres {
     pub(crate) exclude_table_data: Vec<String>,
     #[serde(default)]
     pub(crate) extra_args: Vec<String>,
+}
+
+/// `cloudflare-dns = { … }` of a job.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CloudflareDns {
+    pub(crate) token: Option<Spanned<String>>,
+    pub(crate) zone: Spanned<String>,
+    pub(crate) api_url: Option<Spanned<String>>,
+}
+
+/// `doppler = { … }` of a job.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Doppler {
+    pub(crate) token: Spanned<String>,
+    pub(crate) project: Option<String>,
+    pub(crate) config: Option<String>,
+    pub(crate) api_url: Option<Spanned<String>>,
 }
 
 /// `verify = { level = "restore", max_age = "2d", age_status = "fail" }`.

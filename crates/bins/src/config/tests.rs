@@ -48,7 +48,7 @@ verify_schedule = "0 6 * * 0#1"      # first Sunday of the month
     );
     let config = read(&text).unwrap();
     let job = &config.jobs[0];
-    assert_eq!((job.name.as_str(), job.dataset.as_str()), ("codetalk", "codetalk"));
+    assert_eq!((job.name.as_str(), job.dataset.as_ref().unwrap().as_str()), ("codetalk", "codetalk"));
     assert_eq!(job.compress.to_string(), "zstd:5");
     assert_eq!(job.keep.unwrap().to_string(), "30d,at-least=3");
     assert_eq!(job.limits.max_age, Some(Duration::from_secs(2 * 86_400)));
@@ -63,7 +63,7 @@ fn what_a_job_says_goes_before_the_defaults() {
     );
     let text = text.replace("[jobs.shop]", "verify = { max_age = \"36h\", age_status = \"warn\" }\n[jobs.shop]");
     let job = read(&text).unwrap().jobs.remove(0);
-    assert_eq!(job.dataset.as_str(), "shop-eu");
+    assert_eq!(job.dataset.as_ref().unwrap().as_str(), "shop-eu");
     assert_eq!(job.compress.to_string(), "gzip:6");
     // Each of the fields of `verify` stands for itself.
     assert_eq!((job.limits.level, job.limits.age_status), (lifeboat::Level::Stored, Status::Warn));

@@ -66,6 +66,13 @@ impl Output {
         }
     }
 
+    /// A line of a human result that goes to standard error, because standard output holds something else.
+    pub(crate) fn aside(&self, text: &str) {
+        if !self.quiet {
+            self.write_err(text);
+        }
+    }
+
     /// The result of a command as JSON. Nothing without `--json`; nothing the second time.
     pub(crate) fn result(&self, value: &impl Serialize) {
         if !self.json || std::mem::replace(&mut self.lock().result, true) {

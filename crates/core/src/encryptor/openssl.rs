@@ -82,6 +82,19 @@ fn read_full(input: &mut StageInput, buffer: &mut [u8]) -> Result<usize> {
     Ok(filled)
 }
 
+/// Whether the first plaintext block is that of something known: text, or a format with a magic. Under a wrong key a block
+/// is random: that it looks like text has a chance of
+/// some 10^-5.
+fn is_readable(first: &[u8]) -> bool {
+    const MAGICS: [&[u8]; 4] = [&[0x28, 0xb5, 0x2f, 0xfd], &[0x1f, 0x8b, 0x08], b"PGDMP", &[0x6d, 0xe2, 0x99, 0x81]];
+    // A character of several bytes may go on in the next block.
+    let text = match std::str::from_utf8(first) {
+        Err(error) if error.error_len().is_some() => false,
+        _ => first.iter().all(|b| !b.is_ascii_control() || b.is_ascii_whitespace()),
+    };
+    text || MAGICS.iter().any(|magic| first.starts_with(magic))
+}
+
 fn encrypt(passphrase: &SecretString, input: &mut StageInput, output: &mut StageOutput) -> Result<()> {
     let failed = |e| Error::io("encrypt", "the stream", e);
     let mut salt = [0; 8];
@@ -124,6 +137,7 @@ fn decrypt(passphrase: &SecretString, input: &mut StageInput, output: &mut Stage
     let mut buffer = Zeroizing::new(vec![0; BUFFER]);
     // The last block may be padding: it is held back until it is known whether more comes.
     let mut held: Option<Zeroizing<[u8; BLOCK]>> = None;
+    let mut begins_readable = None;
     let failed = |e| Error::io("decrypt", "the artifact", e);
     loop {
         let filled = read_full(input, &mut buffer)?;
@@ -132,6 +146,7 @@ fn decrypt(passphrase: &SecretString, input: &mut StageInput, output: &mut Stage
         }
         if filled > 0 {
             cipher.decrypt_blocks(blocks(&mut buffer[..filled]));
+            begins_readable.get_or_insert_with(|| is_readable(&buffer[..filled.min(BLOCK)]));
             if let Some(block) = held.take() {
                 output.write_all(&block[..]).map_err(failed)?;
             }
@@ -147,13 +162,19 @@ fn decrypt(passphrase: &SecretString, input: &mut StageInput, output: &mut Stage
     let Some(last) = held else { return Err(corrupt("it has no data after its header: it was cut short")) };
     let padding = usize::from(last[BLOCK - 1]);
     if !(1..=BLOCK).contains(&padding) || last[BLOCK - padding..].iter().any(|b| usize::from(*b) != padding) {
+        // The form has no check of its own; what the first block became under this key is all there is to go by.
+        if begins_readable == Some(true) {
+            return Err(corrupt(
+                "its last block is not as it must be: the passphrase is right, since it begins well, but it was cut short or altered",
+            ));
+        }
         return Err(Error::new(
             ErrorKind::Decrypt,
             "decrypt",
             "the artifact",
-            "its last block is not as it must be: the passphrase is wrong, or the object was cut short or altered",
+            "nothing in it can be read: the passphrase is wrong (or the object was altered from its beginning on)",
         )
-        .hint("this form cannot tell the two apart; `lifeboat verify --level stored` compares with the manifest's SHA-256"));
+        .hint("give the passphrase that it was written with; `lifeboat verify --level stored` compares the object with the manifest's SHA-256"));
     }
     output.write_all(&last[..BLOCK - padding]).map_err(failed)
 }
@@ -245,16 +266,28 @@ mod tests {
         assert_eq!(plain, data(1000));
     }
 
+    async fn sealed_text() -> Bytes {
+        collect(with("secret").encrypt(once("{\"A\": \"some text\"}\n".repeat(60))).unwrap(), 1 << 26, "x")
+            .await
+            .unwrap()
+    }
+
     #[tokio::test]
-    async fn a_wrong_passphrase_and_a_cut_say_what_may_be_wrong() {
-        let stored = sealed(1000).await;
-        let error = opened("wrong", stored.clone()).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Decrypt);
-        assert!(error.message().contains("passphrase is wrong"), "{error}");
+    async fn a_wrong_passphrase_and_a_cut_are_told_apart() {
+        let stored = sealed_text().await;
+        // One wrong passphrase of 256 meets bytes that look like padding; these do not.
+        for wrong in ["wrong", "Secret", "secret "] {
+            let error = opened(wrong, stored.clone()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Decrypt);
+            assert!(error.message().contains("the passphrase is wrong"), "{error}");
+        }
         for cut in [0, 10, 16, 17, 500] {
             let error = opened("secret", stored.slice(..cut)).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{cut}: {error}");
+            assert!(error.message().contains("cut short") || cut < 16, "{cut}: {error}");
         }
-        assert_eq!(opened("secret", stored.slice(..stored.len() - 16)).await.unwrap_err().kind(), ErrorKind::Decrypt);
+        let error = opened("secret", stored.slice(..stored.len() - 16)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.message().contains("the passphrase is right"), "{error}");
     }
 }

@@ -15,6 +15,7 @@ use crate::context::{Clock, Context};
 use crate::encryptor::Encryptor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{EncryptionNote, FORMAT_VERSION, Manifest, Private, StoredObject};
+use crate::memory::Confidential;
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key};
 use crate::progress::{Event, Progress, Unit};
 use crate::sink::Sink;
@@ -156,8 +157,15 @@ impl Backup {
     /// behind for `prune --orphans`. To end early and orderly, cancel the context's token: uploads are aborted then.
     pub async fn run(self) -> Result<Receipt> {
         let started = Instant::now();
+        let confidential = self.source.is_confidential();
+        let _confidential = confidential.then(Confidential::begin);
         let encryptor = match self.encryption {
             Encryption::With(encryptor) => Some(encryptor),
+            Encryption::None | Encryption::Undecided if confidential => {
+                let why = "it is nothing but secrets, and is never stored without encryption";
+                return Err(Error::new(ErrorKind::Config, "back up", "the dataset", why)
+                    .hint("choose an encryptor, as in --encrypt age:age1… (`lifeboat init` makes a key)"));
+            }
             Encryption::None => None,
             Encryption::Undecided => {
                 return Err(Error::new(ErrorKind::Config, "back up", "the dataset", "whether to encrypt was not said")

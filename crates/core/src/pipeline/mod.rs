@@ -16,5 +16,5 @@ mod verify;
 
 pub use backup::{Backup, Receipt, SinkOutcome};
 pub use prune::{Prune, Pruned, Undeleted};
-pub use restore::{Restore, Restored};
+pub use restore::{PlannedRestore, Restore, Restored};
 pub use verify::{AgeLimit, Verify};

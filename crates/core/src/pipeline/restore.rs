@@ -1,7 +1,7 @@
 //! [`Restore`]: from a sink back into a live system.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -10,6 +10,8 @@ use crate::catalog::Artifact;
 use crate::context::Context;
 use crate::encryptor::Encryptor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory::Confidential;
+use crate::plan::{Plan, Prepared};
 use crate::progress::{Event, Unit};
 use crate::report::Check;
 use crate::sink::Sink;
@@ -82,6 +84,31 @@ impl Restore {
     /// As [`Target::restore`]: cancel through the context's token.
     pub async fn into(self, target: &dyn Target) -> Result<Restored> {
         let started = Instant::now();
+        let _confidential = target.is_confidential().then(Confidential::begin);
+        let input = self.begin().await?;
+        let checks = target.restore(input, &self.context).await?;
+        self.context.progress.event(Event::End);
+        Ok(self.restored(None, checks, started.elapsed()))
+    }
+
+    /// Reads the artifact and the live system, and says what restoring into a target that plans would change. Nothing is
+    /// changed before [`PlannedRestore::apply`].
+    ///
+    /// # Errors
+    /// What cannot be read or decrypted; [`ErrorKind::Unsupported`] for a target that does not plan.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing was changed.
+    pub async fn plan(self, target: &dyn Target) -> Result<PlannedRestore> {
+        let started = Instant::now();
+        let confidential = target.is_confidential().then(Confidential::begin);
+        let input = self.begin().await?;
+        let prepared = target.plan(input, &self.context).await?;
+        self.context.progress.event(Event::End);
+        Ok(PlannedRestore { restore: self, prepared, took: started.elapsed(), _confidential: confidential })
+    }
+
+    async fn begin(&self) -> Result<RestoreInput> {
         if self.artifact.objects.is_empty() {
             return Err(Error::new(
                 ErrorKind::NotFound,
@@ -91,18 +118,66 @@ impl Restore {
             )
             .hint("use another artifact, or the copy in another sink"));
         }
-        let cx = &self.context;
         let step = format!("restore {}", self.artifact.name.dataset);
-        cx.progress.event(Event::Begin { step, unit: Unit::Bytes, total: Some(self.artifact.bytes()) });
-        let checks = target.restore(self.open().await?, cx).await?;
-        cx.progress.event(Event::End);
-        Ok(Restored {
+        let total = Some(self.artifact.bytes());
+        self.context.progress.event(Event::Begin { step, unit: Unit::Bytes, total });
+        self.open().await
+    }
+
+    fn restored(&self, plan: Option<Plan>, checks: Vec<Check>, took: Duration) -> Restored {
+        Restored {
             dataset: self.artifact.name.dataset.to_string(),
             key: self.artifact.key(),
             stored_bytes: self.artifact.bytes(),
+            plan,
             checks,
-            seconds: started.elapsed().as_secs_f64(),
-        })
+            seconds: took.as_secs_f64(),
+        }
+    }
+}
+
+/// A restore that was planned and not yet carried out.
+pub struct PlannedRestore {
+    restore: Restore,
+    prepared: Box<dyn Prepared>,
+    took: Duration,
+    _confidential: Option<Confidential>,
+}
+
+impl PlannedRestore {
+    /// What it would change.
+    pub fn plan(&self) -> &Plan {
+        self.prepared.plan()
+    }
+
+    /// What is known without carrying it out: the plan, and no checks.
+    pub fn report(&self) -> Restored {
+        self.restore.restored(Some(self.plan().clone()), Vec::new(), self.took)
+    }
+
+    /// Carries it out.
+    ///
+    /// # Errors
+    /// What ended it. What was done before that stays done, and the next plan holds the rest.
+    ///
+    /// # Cancel safety
+    /// As [`Prepared::apply`]: cancel through the context's token.
+    pub async fn apply(self) -> Result<Restored> {
+        let started = Instant::now();
+        let plan = self.plan().clone();
+        let cx = &self.restore.context;
+        let step = format!("apply {}", self.restore.artifact.name.dataset);
+        let total = Some(plan.counts().to_do() as u64);
+        cx.progress.event(Event::Begin { step, unit: Unit::Items, total });
+        let checks = self.prepared.apply(cx).await?;
+        cx.progress.event(Event::End);
+        Ok(self.restore.restored(Some(plan), checks, self.took + started.elapsed()))
+    }
+}
+
+impl std::fmt::Debug for PlannedRestore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PlannedRestore").field("restore", &self.restore).finish_non_exhaustive()
     }
 }
 
@@ -124,6 +199,9 @@ pub struct Restored {
     pub key: String,
     /// Stored bytes that were read.
     pub stored_bytes: u64,
+    /// What was to be changed, where the target plans.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
     /// What was restored, and what the user should know.
     pub checks: Vec<Check>,
     /// How long it took, in seconds.

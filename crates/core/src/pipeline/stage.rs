@@ -5,12 +5,14 @@
 
 use std::io::{self, BufRead, Read, Write};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use futures::StreamExt;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use zeroize::Zeroize;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory::{Confidential, wiped};
 use crate::stream::{ByteStream, CHUNK};
 
 /// Chunks that wait between two stages. Four of 1 MiB hide the jitter of both sides; more only costs memory.
@@ -31,6 +33,7 @@ where
     F: FnOnce(&mut StageInput, &mut StageOutput) -> Result<()> + Send + 'static,
 {
     let (sender, receiver) = mpsc::channel(DEPTH);
+    let wipes = Confidential::is_held();
     let runtime = Handle::current();
     let spawned = std::thread::Builder::new().name(format!("lifeboat-{name}")).spawn(move || {
         let mut input = StageInput {
@@ -40,8 +43,9 @@ where
             runtime,
             name,
             consumed: 0,
+            wipes,
         };
-        let mut output = StageOutput { sender, pending: BytesMut::new(), name };
+        let mut output = StageOutput { sender, pending: Vec::new(), name, wipes };
         let done = work(&mut input, &mut output).and_then(|()| output.flush_pending());
         let last = match done {
             Ok(()) => Message::End,
@@ -86,6 +90,8 @@ pub struct StageInput {
     runtime: Handle,
     name: &'static str,
     consumed: u64,
+    /// Whether what passes is secret: buffers are wiped.
+    wipes: bool,
 }
 
 impl StageInput {
@@ -138,15 +144,15 @@ impl StageInput {
     pub fn peek(&mut self, count: usize) -> Result<Bytes> {
         self.fill()?;
         if self.chunk.len() < count {
-            let mut joined = BytesMut::from(&std::mem::take(&mut self.chunk)[..]);
-            while joined.len() < count {
+            let mut parts = vec![std::mem::take(&mut self.chunk)];
+            while parts.iter().map(Bytes::len).sum::<usize>() < count {
                 self.fill()?;
                 if self.chunk.is_empty() {
                     break;
                 }
-                joined.extend_from_slice(&std::mem::take(&mut self.chunk));
+                parts.push(std::mem::take(&mut self.chunk));
             }
-            self.chunk = joined.freeze();
+            self.chunk = chunk_of(parts.concat(), self.wipes);
         }
         Ok(self.chunk.slice(..count.min(self.chunk.len())))
     }
@@ -182,8 +188,14 @@ impl Read for StageInput {
 /// What a stage writes: whole chunks without copying, or bytes through [`Write`], gathered into chunks.
 pub struct StageOutput {
     sender: mpsc::Sender<Message>,
-    pending: BytesMut,
+    pending: Vec<u8>,
     name: &'static str,
+    wipes: bool,
+}
+
+/// The bytes as a chunk, which is wiped in the end where that is asked for.
+fn chunk_of(bytes: Vec<u8>, wipes: bool) -> Bytes {
+    if wipes { wiped(bytes) } else { bytes.into() }
 }
 
 impl StageOutput {
@@ -204,15 +216,25 @@ impl StageOutput {
     }
 
     fn flush_pending(&mut self) -> Result<()> {
-        let chunk = self.pending.split().freeze();
+        let chunk = chunk_of(std::mem::take(&mut self.pending), self.wipes);
         self.pass(chunk)
+    }
+}
+
+impl Drop for StageOutput {
+    /// What was gathered and not passed on.
+    fn drop(&mut self) {
+        if self.wipes {
+            self.pending.zeroize();
+        }
     }
 }
 
 impl Write for StageOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.pending.capacity() == 0 {
-            self.pending.reserve(CHUNK);
+            // Never more than this is put in: it does not move, and leaves no copy behind.
+            self.pending.reserve_exact(CHUNK);
         }
         let count = bytes.len().min(CHUNK - self.pending.len());
         self.pending.extend_from_slice(&bytes[..count]);

@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::encryptor::Encryptor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Manifest, Private};
+use crate::memory::Confidential;
 use crate::progress::{Event, Unit};
 use crate::proof::Tap;
 use crate::report::{Check, Report, Status};
@@ -114,6 +115,7 @@ impl<'a> Verify<'a> {
     /// As [`Verifier::restore_test`]: cancel through the context's token.
     pub async fn run(self) -> Result<Report> {
         let started = Instant::now();
+        let _confidential = self.verifier.is_confidential().then(Confidential::begin);
         let cx = &self.context;
         let step = format!("verify {}", self.artifact.name.dataset);
         cx.progress.event(Event::Begin { step, unit: Unit::Bytes, total: Some(self.artifact.bytes()) });
@@ -153,6 +155,9 @@ impl<'a> Verify<'a> {
             },
             Level::Live => {
                 let Some(private) = self.private(manifest.as_ref(), &mut checks).await? else { return Ok(checks) };
+                if self.verifier.live_reads() {
+                    return self.live_content(manifest.as_ref(), private, checks).await;
+                }
                 checks.extend(self.verifier.live(private.as_ref().map(|p| &p.proof), &self.context).await?);
             }
         }
@@ -293,6 +298,35 @@ impl<'a> Verify<'a> {
         }
         checks.extend(restored.into_iter().flatten());
         Ok(())
+    }
+
+    /// The `live` level of a verifier that compares the content itself.
+    async fn live_content(
+        &self,
+        manifest: Option<&Manifest>,
+        private: Option<Private>,
+        mut checks: Vec<Check>,
+    ) -> Result<Vec<Check>> {
+        let (stored, _) = read::stored(self.sink.clone(), &self.artifact, manifest, &self.context);
+        let opened = read::plaintext(stored, &self.artifact, &self.keys).await;
+        let compared = match opened {
+            Ok(plain) => {
+                let stream = read::check_plaintext(plain, private.as_ref(), self.artifact.key());
+                let proof = private.map(|p| p.proof);
+                let input = RestoreInput { stream, name: self.artifact.name.clone(), proof };
+                self.verifier.live_content(input, &self.context).await
+            }
+            Err(error) => Err(error),
+        };
+        match compared {
+            Ok(found) => checks.extend(found),
+            // Other kinds may be the live system's.
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Mismatch) => {
+                checks.push(Check::from_error("structure", &error));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(checks)
     }
 
     /// Records the outcome, without names of what is inside. A verifier whose key may not write verifies all the same.

@@ -1,0 +1,110 @@
+//! Record data on the wire, from its text.
+
+use std::collections::BTreeSet;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use domain::base::rdata::ComposeRecordData;
+use domain::zonefile::inplace::{Entry, Zonefile};
+
+use super::text::{bytes_of, tokens};
+use super::{Rr, joined, loc, lower};
+
+/// The types that Cloudflare has and the library does not read, with their numbers
+/// (<https://www.iana.org/assignments/dns-parameters/>).
+pub(crate) const NOT_OF_THE_LIBRARY: [(&str, u16); 4] = [("LOC", 29), ("CERT", 37), ("SMIMEA", 53), ("URI", 256)];
+
+/// Data of a type, as text, on the wire in canonical form.
+///
+/// # Errors
+/// Why the text is no data of that type.
+pub(crate) fn wire(kind: &str, text: &str) -> Result<Vec<u8>, String> {
+    match kind {
+        "LOC" => loc::wire(&tokens(text)?),
+        "CERT" => cert(&tokens(text)?),
+        "URI" => uri(&tokens(text)?),
+        // The same parts as a TLSA (RFC 8162, section 2).
+        "SMIMEA" => by_library("TLSA", text),
+        // What the library does not accept without: a space between two strings.
+        _ => by_library(kind, text),
+    }
+}
+
+fn by_library(kind: &str, text: &str) -> Result<Vec<u8>, String> {
+    // The rest of the line: what is no data must not become a line of its own.
+    if text.contains(['\n', '\r']) {
+        return Err("it has a line break in it".to_owned());
+    }
+    let line = format!(". 0 IN {kind} {text}\n");
+    let mut file = Zonefile::load(&mut line.as_bytes()).map_err(|e| e.to_string())?;
+    match file.next_entry() {
+        Ok(Some(Entry::Record(record))) => {
+            let mut wire = Vec::new();
+            match record.data().compose_canonical_rdata(&mut wire) {
+                Ok(()) => Ok(wire),
+                Err(never) => match never {},
+            }
+        }
+        Ok(_) => Err("it says nothing".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn part<T: std::str::FromStr>(parts: &[String], at: usize) -> Result<T, String> {
+    parts.get(at).and_then(|p| p.parse().ok()).ok_or_else(|| format!("part {} is missing or no number", at + 1))
+}
+
+/// RFC 4398, section 2.
+fn cert(parts: &[String]) -> Result<Vec<u8>, String> {
+    let kinds = ["PKIX", "SPKI", "PGP", "IPKIX", "ISPKI", "IPGP", "ACPKIX", "IACPKIX"];
+    let named = parts.first().and_then(|p| kinds.iter().position(|k| k.eq_ignore_ascii_case(p)));
+    let kind = match named {
+        Some(at) => u16::try_from(at + 1).unwrap_or_default(),
+        None => part::<u16>(parts, 0)?,
+    };
+    let mut wire = kind.to_be_bytes().to_vec();
+    wire.extend(part::<u16>(parts, 1)?.to_be_bytes());
+    wire.push(part::<u8>(parts, 2)?);
+    let certificate: String = parts.get(3..).unwrap_or_default().concat();
+    wire.extend(STANDARD.decode(certificate).map_err(|e| format!("the certificate is no base64: {e}"))?);
+    Ok(wire)
+}
+
+/// RFC 7553, section 4.5.
+fn uri(parts: &[String]) -> Result<Vec<u8>, String> {
+    let mut wire = part::<u16>(parts, 0)?.to_be_bytes().to_vec();
+    wire.extend(part::<u16>(parts, 1)?.to_be_bytes());
+    let target = parts.get(2).map(|p| bytes_of(p)).unwrap_or_default();
+    if target.is_empty() || parts.len() > 3 {
+        return Err("it has no target, or more than one".to_owned());
+    }
+    wire.extend(target);
+    Ok(wire)
+}
+
+/// Reads a whole master file with the library alone. Types that it does not know have to be written as RFC 3597 says.
+///
+/// # Errors
+/// The library's own words, with the line.
+pub(crate) fn library_file(text: &str) -> Result<BTreeSet<Rr>, String> {
+    let mut file = Zonefile::load(&mut text.as_bytes()).map_err(|e| e.to_string())?;
+    let mut found = BTreeSet::new();
+    while let Some(entry) = file.next_entry().map_err(|e| e.to_string())? {
+        let Entry::Record(record) = entry else { return Err("it includes another file".to_owned()) };
+        let mut data = Vec::new();
+        match record.data().compose_canonical_rdata(&mut data) {
+            Ok(()) => {}
+            Err(never) => match never {},
+        }
+        let number = record.rtype().to_int();
+        let kind = NOT_OF_THE_LIBRARY
+            .iter()
+            .find(|(_, n)| *n == number)
+            .map_or_else(|| record.rtype().to_string(), |(kind, _)| (*kind).to_owned());
+        if matches!(kind.as_str(), "TXT" | "SPF") {
+            data = joined(&data);
+        }
+        found.insert(Rr { name: lower(&record.owner().to_string()), kind, data });
+    }
+    Ok(found)
+}

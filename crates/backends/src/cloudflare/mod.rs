@@ -1,0 +1,41 @@
+//! Cloudflare DNS: a zone through the API, version 4.
+//!
+//! - [`CloudflareZone`] reads a zone as a tar of JSON files and a BIND zone file ([`archive`]).
+//! - [`CloudflareTarget`] plans what would make a live zone as it was, and does it in batches; [`ZoneFileTarget`] writes a
+//!   zone file for any other DNS server.
+//! - [`CloudflareVerifier`] parses an artifact, rebuilds the zone as a zone file, reads that back with a DNS library of
+//!   others, and compares; at the level `live`, record by record with the live zone.
+//!
+//! Requests, retries and the limit of the rate are [`http`](crate::http)'s business. The API's shapes are those of
+//! <https://developers.cloudflare.com/api/>.
+
+mod api;
+pub mod archive;
+mod check;
+mod dns;
+mod plan;
+mod record;
+mod source;
+mod target;
+mod verifier;
+mod zone_file;
+
+use lifeboat_core::ArtifactName;
+
+pub use api::{Api, DEFAULT_URL, Zone, ZoneRef};
+pub use check::check;
+pub use source::CloudflareZone;
+pub use target::{CloudflareTarget, TargetOptions};
+pub use verifier::{CloudflareVerifier, VerifierOptions};
+pub use zone_file::ZoneFileTarget;
+
+/// The name of the system in manifests.
+pub const SYSTEM: &str = "cloudflare-dns";
+
+/// The extension of the artifacts' format.
+pub const FORMAT: &str = "tar";
+
+/// The end of the shell line that restores an artifact with stock tools: the zone file, which any DNS provider imports.
+pub fn stock_restore(_: &ArtifactName) -> &'static str {
+    "tar -xOf - zone-export.txt"
+}

@@ -1,0 +1,423 @@
+//! Doppler's API v3, as far as it is needed: <https://docs.doppler.com/reference/api>.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use lifeboat_core::{Error, ErrorKind, Result};
+use reqwest::Method;
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::secret::Secret;
+use crate::http::{Client, Rate, Request, Response, Retry, Settings, base_url};
+
+/// Where Doppler's API is.
+pub const API_URL: &str = "https://api.doppler.com";
+
+/// Projects or configs on a page.
+const PAGE: usize = 100;
+/// Pages that are walked before it is taken for a mistake.
+const MOST_PAGES: usize = 1000;
+/// How often a list that changes while it is read is read again.
+const MOST_WALKS: usize = 4;
+
+/// A way to Doppler: a token and where the API is.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    client: Client,
+}
+
+/// Which config. A service token implies both.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// The project's name (its slug).
+    pub project: Option<String>,
+    /// The config's name.
+    pub config: Option<String>,
+}
+
+impl Scope {
+    /// A config by name.
+    pub fn of(project: impl Into<String>, config: impl Into<String>) -> Self {
+        Self { project: Some(project.into()), config: Some(config.into()) }
+    }
+
+    /// Reads what the name of a dataset says: `<project>.<config>`.
+    pub fn of_dataset(name: &str) -> Option<Self> {
+        let (project, config) = name.rsplit_once('.')?;
+        Some(Self::of(project, config))
+    }
+
+    /// The name of its dataset: `<project>.<config>`.
+    pub fn dataset(&self) -> String {
+        [&self.project, &self.config].into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(".")
+    }
+
+    /// What to call it in messages.
+    pub fn name(&self) -> String {
+        match (&self.project, &self.config) {
+            (Some(project), Some(config)) => format!("config {config} of project {project}"),
+            (Some(project), None) => format!("project {project}"),
+            (None, Some(config)) => format!("config {config} of the token's project"),
+            (None, None) => "the token's config".to_owned(),
+        }
+    }
+}
+
+/// Who a token is (`GET /v3/me`).
+#[derive(Debug, Deserialize)]
+pub(super) struct Me {
+    #[serde(default, rename = "type")]
+    pub(super) kind: Option<String>,
+    #[serde(default)]
+    pub(super) name: Option<String>,
+    #[serde(default)]
+    pub(super) workplace: Option<Workplace>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Workplace {
+    #[serde(default)]
+    pub(super) name: Option<String>,
+}
+
+/// A config, as lists have it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub(super) struct ConfigInfo {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) project: Option<String>,
+    #[serde(default)]
+    pub(super) locked: bool,
+}
+
+/// One change of an upload (`change_requests` of `POST /v3/configs/config/secrets`). What was there when the plan was made goes
+/// with it, so that Doppler refuses what has changed since.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ChangeRequest<'a> {
+    pub(super) name: &'a str,
+    pub(super) original_name: Option<&'a str>,
+    pub(super) value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) visibility: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) value_type: Option<&'a serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) original_value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) original_visibility: Option<&'a str>,
+    pub(super) should_delete: bool,
+}
+
+#[derive(Deserialize)]
+struct Secrets {
+    secrets: BTreeMap<String, Secret>,
+}
+
+#[derive(Deserialize)]
+struct Names {
+    names: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Project {
+    #[serde(default)]
+    slug: Option<String>,
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Projects {
+    projects: Vec<Project>,
+}
+
+#[derive(Deserialize)]
+struct Configs {
+    configs: Vec<ConfigInfo>,
+}
+
+#[derive(Deserialize)]
+struct OneConfig {
+    config: ConfigInfo,
+}
+
+/// An error's envelope; a good answer may carry it as well.
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(default)]
+    success: Option<bool>,
+    #[serde(default)]
+    messages: Option<Vec<String>>,
+}
+
+fn explain(body: &[u8]) -> Option<String> {
+    let envelope: Envelope = serde_json::from_slice(body).ok()?;
+    Some(envelope.messages?.join("; "))
+}
+
+impl Connection {
+    /// With this token. `place` says where the token came from, for messages; `api_url` is Doppler's own when it is `None`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for what is no token or no URL.
+    pub fn new(token: SecretString, place: &str, api_url: Option<&str>) -> Result<Self> {
+        let base: Url = base_url(api_url.unwrap_or(API_URL))?;
+        // Limits depend on the plan; 429 with Retry-After is honoured in any case.
+        let rate = Rate::new(120, Duration::from_secs(60));
+        let settings = Settings {
+            token_place: place.to_owned(),
+            rights: "access to this project and config (read, and write to restore)",
+            retry: Retry::from_env()?,
+            ..Settings::new("Doppler", base, token, rate, explain)
+        };
+        Ok(Self { client: Client::new(settings)? })
+    }
+
+    /// What the token's prefix says that it is, before anything is asked.
+    pub(super) fn kind_by_prefix(&self) -> Option<&'static str> {
+        let token = self.client.settings().token.expose_secret();
+        [
+            ("dp.st.", "service token"),
+            ("dp.sa.", "service account token"),
+            ("dp.said.", "service account identity token"),
+            ("dp.pt.", "personal token"),
+            ("dp.ct.", "CLI token"),
+            ("dp.scim.", "SCIM token"),
+            ("dp.audit.", "audit token"),
+        ]
+        .into_iter()
+        .find_map(|(prefix, kind)| token.starts_with(prefix).then_some(kind))
+    }
+
+    /// Where the API is.
+    pub fn api_url(&self) -> String {
+        self.client.settings().base.to_string().trim_end_matches('/').to_owned()
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, request: &Request, cancel: &CancellationToken) -> Result<T> {
+        let response = self.send(request, cancel).await?;
+        self.client.read(request, &response)
+    }
+
+    /// Sends a request. An answer that says `success: false` with a good status is an error as well.
+    async fn send(&self, request: &Request, cancel: &CancellationToken) -> Result<Response> {
+        let response = self.client.send(request, cancel).await.map_err(explain_lock)?;
+        match serde_json::from_slice::<Envelope>(response.body()) {
+            Ok(Envelope { success: Some(false), messages }) => {
+                let words = messages.unwrap_or_default().join("; ");
+                let why = format!("Doppler says that it has not worked: {words}");
+                Err(Error::new(ErrorKind::Refused, request.operation(), request.subject(), why))
+            }
+            _ => Ok(response),
+        }
+    }
+
+    pub(super) async fn me(&self, cancel: &CancellationToken) -> Result<Me> {
+        self.ask(&Request::get(["v3", "me"], "ask Doppler about", "the token"), cancel).await
+    }
+
+    /// Every secret of a config, without those that are made on demand: reading them would make leases.
+    pub(super) async fn secrets(&self, scope: &Scope, cancel: &CancellationToken) -> Result<BTreeMap<String, Secret>> {
+        let request = scoped(["v3", "configs", "config", "secrets"], Method::GET, "read the secrets of", scope)
+            .query("include_dynamic_secrets", false);
+        Ok(self.ask::<Secrets>(&request, cancel).await?.secrets)
+    }
+
+    /// The names alone.
+    pub(super) async fn names(&self, scope: &Scope, cancel: &CancellationToken) -> Result<BTreeSet<String>> {
+        let path = ["v3", "configs", "config", "secrets", "names"];
+        let request = scoped(path, Method::GET, "list the secrets of", scope).query("include_dynamic_secrets", false);
+        Ok(self.ask::<Names>(&request, cancel).await?.names.into_iter().collect())
+    }
+
+    pub(super) async fn config(&self, scope: &Scope, cancel: &CancellationToken) -> Result<ConfigInfo> {
+        let request = scoped(["v3", "configs", "config"], Method::GET, "look at", scope);
+        Ok(self.ask::<OneConfig>(&request, cancel).await?.config)
+    }
+
+    /// Names what a service token leaves unsaid.
+    pub(super) async fn resolve(&self, scope: &Scope, cancel: &CancellationToken) -> Result<(String, String)> {
+        if let (Some(project), Some(config)) = (&scope.project, &scope.config) {
+            return Ok((project.clone(), config.clone()));
+        }
+        // Doppler puts these two into every config. They are no secrets.
+        let request = scoped(["v3", "configs", "config", "secrets"], Method::GET, "read the name of", scope)
+            .query("secrets", "DOPPLER_PROJECT,DOPPLER_CONFIG")
+            .query("include_dynamic_secrets", false);
+        let found = self.ask::<Secrets>(&request, cancel).await?.secrets;
+        let value = |name: &str| found.get(name).and_then(Secret::value).map(str::to_owned);
+        let project = scope.project.clone().or_else(|| value("DOPPLER_PROJECT"));
+        let config = scope.config.clone().or_else(|| value("DOPPLER_CONFIG"));
+        project.zip(config).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Config,
+                "find",
+                scope.name(),
+                "the token does not say which project and config it is of",
+            )
+            .hint("name them, as in --from doppler://PROJECT/CONFIG, or project and config of the job")
+        })
+    }
+
+    /// The projects that the token sees.
+    pub(super) async fn projects(&self, cancel: &CancellationToken) -> Result<Vec<String>> {
+        let request =
+            |page| Request::get(["v3", "projects"], "list", "the projects").query("page", page).query("per_page", PAGE);
+        self.every(cancel, request, |found: Projects| {
+            found.projects.into_iter().map(|p| p.slug.unwrap_or(p.name)).collect()
+        })
+        .await
+    }
+
+    /// The configs of a project.
+    pub(super) async fn configs(&self, project: &str, cancel: &CancellationToken) -> Result<Vec<ConfigInfo>> {
+        let request = |page| {
+            Request::get(["v3", "configs"], "list the configs of", format!("project {project}"))
+                .query("project", project)
+                .query("page", page)
+                .query("per_page", PAGE)
+        };
+        self.every(cancel, request, |found: Configs| found.configs).await
+    }
+
+    /// Walks all pages. The API tells no total, so a list of several pages is read until two readings agree: what is made or
+    /// deleted meanwhile moves the rest from page to page.
+    async fn every<T: DeserializeOwned, I: Ord + Clone>(
+        &self,
+        cancel: &CancellationToken,
+        request: impl Fn(usize) -> Request,
+        items: impl Fn(T) -> Vec<I>,
+    ) -> Result<Vec<I>> {
+        let mut before: Option<BTreeSet<I>> = None;
+        for _ in 0..MOST_WALKS {
+            let mut found = BTreeSet::new();
+            let mut pages = 0;
+            loop {
+                pages += 1;
+                let page = items(self.ask::<T>(&request(pages), cancel).await?);
+                let last = page.len() < PAGE;
+                found.extend(page);
+                if last {
+                    break;
+                }
+                if pages == MOST_PAGES {
+                    let request = request(pages);
+                    let why = format!("there are more than {MOST_PAGES} pages");
+                    return Err(Error::new(ErrorKind::Unsupported, request.operation(), request.subject(), why));
+                }
+            }
+            if pages == 1 || before.as_ref() == Some(&found) {
+                return Ok(found.into_iter().collect());
+            }
+            before = Some(found);
+        }
+        let request = request(1);
+        let why = format!("the list changed while it was read, {MOST_WALKS} times");
+        Err(Error::new(ErrorKind::Unavailable, request.operation(), request.subject(), why).hint("try again later"))
+    }
+
+    /// Uploads changes, all or none of them. Doing it twice fails instead of undoing what came between.
+    pub(super) async fn change(
+        &self,
+        scope: &Scope,
+        changes: &[ChangeRequest<'_>],
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        #[derive(Serialize)]
+        struct Upload<'a> {
+            change_requests: &'a [ChangeRequest<'a>],
+        }
+        let path = ["v3", "configs", "config", "secrets"];
+        let request =
+            scoped(path, Method::POST, "upload secrets to", scope).json(&Upload { change_requests: changes })?;
+        let sent = self.send(&request, cancel).await;
+        sent.map(drop).map_err(|error| without(error, changes.iter().flat_map(|c| [c.value, c.original_value])))
+    }
+
+    /// Sets the note of a secret, which belongs to the project.
+    pub(super) async fn set_note(
+        &self,
+        project: &str,
+        secret: &str,
+        note: &str,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        #[derive(Serialize)]
+        struct Note<'a> {
+            secret: &'a str,
+            note: &'a str,
+        }
+        let path = ["v3", "projects", "project", "note"];
+        let request = Request::new(Method::POST, path, "set the note of", format!("{secret} in project {project}"))
+            .query("project", project)
+            .json(&Note { secret, note })?
+            .repeatable(true);
+        self.send(&request, cancel).await.map(drop).map_err(|error| without(error, [Some(note)]))
+    }
+}
+
+fn scoped<'a>(
+    path: impl IntoIterator<Item = &'a str>,
+    method: Method,
+    operation: &'static str,
+    scope: &Scope,
+) -> Request {
+    let mut request = Request::new(method, path, operation, scope.name());
+    for (name, value) in [("project", &scope.project), ("config", &scope.config)] {
+        if let Some(value) = value {
+            request = request.query(name, value);
+        }
+    }
+    request
+}
+
+/// A config that is locked is refused like one that the token may not change.
+fn explain_lock(error: Error) -> Error {
+    if error.kind() != ErrorKind::Permission || !error.message().contains("locked") {
+        return error;
+    }
+    Error::new(ErrorKind::Refused, error.operation().to_owned(), error.subject(), error.message())
+        .hint("the config is locked: unlock it in Doppler's dashboard, or restore into another config")
+}
+
+/// The error without any of these texts, should the API have repeated one.
+fn without<'a>(error: Error, secrets: impl IntoIterator<Item = Option<&'a str>>) -> Error {
+    let mut message = error.message().to_owned();
+    for secret in secrets.into_iter().flatten().filter(|s| s.len() > 3) {
+        // What the message has of a long value, it has cut and put into one line.
+        let line: String = secret.chars().map(|c| if c.is_control() { ' ' } else { c }).take(32).collect();
+        for text in [secret, line.trim()] {
+            if message.contains(text) {
+                message = message.replace(text, "…");
+            }
+        }
+    }
+    let made = Error::new(error.kind(), error.operation().to_owned(), error.subject(), message);
+    let made = made.transient(error.is_transient());
+    match error.advice() {
+        Some(advice) => made.hint(advice),
+        None => made,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_the_api_repeats_is_in_no_error() {
+        let error = Error::new(ErrorKind::Refused, "upload", "x", "invalid value \"hunter2-and more\" for A").hint("h");
+        let shown = without(error, [None, Some("hunter2-and more"), Some("A")]);
+        assert_eq!((shown.message(), shown.advice()), ("invalid value \"…\" for A", Some("h")));
+    }
+
+    #[test]
+    fn the_name_of_a_dataset_says_which_config() {
+        assert_eq!(Scope::of_dataset("my.app.dev_personal"), Some(Scope::of("my.app", "dev_personal")));
+        assert_eq!(Scope::of_dataset("secrets"), None);
+    }
+}

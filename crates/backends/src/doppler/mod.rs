@@ -1,0 +1,51 @@
+//! Doppler: the secrets of a config, through the API v3.
+//!
+//! [`Doppler`] is the source, [`DopplerTarget`] puts secrets back into Doppler, [`SecretsFile`] writes them out for the day on
+//! which there is no Doppler, [`DopplerVerifier`] judges artifacts.
+//!
+//! What is read are nothing but secrets: a backup without an encryptor is refused, values are never shown (a name is; whether
+//! a value has changed is), and they lie in memory that is wiped ([`lifeboat_core::memory`]).
+//!
+//! The stored [`document`] is JSON in the shape of Doppler's own answer; the two flat shapes that shell scripts store
+//! (`doppler secrets download --format json`, `doppler secrets --json`) are read as well.
+
+mod api;
+mod check;
+mod content;
+pub mod document;
+mod drift;
+mod form;
+mod parser;
+mod plan;
+mod secret;
+mod source;
+mod splitter;
+mod target;
+mod verifier;
+
+use lifeboat_core::ArtifactName;
+
+pub use api::{API_URL, Connection, Scope};
+pub use check::check;
+pub use form::{Form, KubernetesName};
+pub use plan::DopplerTarget;
+pub use secret::{Secret, Text};
+pub use source::{Doppler, datasets};
+pub use target::SecretsFile;
+pub use verifier::{DopplerVerifier, VerifierOptions};
+
+/// The name of this system in manifests.
+pub const SYSTEM: &str = "doppler";
+
+/// The format of the plaintext, in names of artifacts.
+pub const FORMAT: &str = "json";
+
+/// The end of the shell line that restores without Lifeboat: as a `.env` file, values quoted for a shell.
+pub fn stock_restore(_: &ArtifactName) -> &'static str {
+    r#"(umask 077; jq -r '(.secrets // .) | to_entries[] | (.value.computed? // .value) as $v | select($v | type == "string") | "\(.key)=\($v | @sh)"' > secrets.env)"#
+}
+
+/// Whether Doppler sets this name itself in every config: it is never uploaded.
+fn is_dopplers_own(name: &str) -> bool {
+    name.starts_with("DOPPLER_")
+}

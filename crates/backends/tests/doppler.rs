@@ -1,0 +1,83 @@
+//! The Doppler backend as a library, against the imitation of Doppler's API.
+#![cfg(feature = "doppler")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::sync::Arc;
+
+use lifeboat_backends::doppler::{Connection, Doppler, DopplerTarget, Scope, datasets};
+use lifeboat_core::memory::Confidential;
+use lifeboat_core::{Backup, Context, ErrorKind, RestoreInput, Source, Target};
+use lifeboat_testkit::conformance::source;
+use lifeboat_testkit::doppler::{Access, FakeDoppler};
+use lifeboat_testkit::http_api::{Fault, Kind, Server};
+use lifeboat_testkit::memory::MemorySink;
+
+const TOKEN: &str = "dp.pt.personal000000000000000000000000000000000000";
+
+fn doppler() -> (FakeDoppler, Server) {
+    let doppler = FakeDoppler::new([(TOKEN, Access::Personal)]);
+    let server = doppler.serve();
+    (doppler, server)
+}
+
+fn connection(server: &Server) -> Connection {
+    Connection::new(TOKEN.to_owned().into(), "DOPPLER_TOKEN", Some(&server.url())).unwrap()
+}
+
+fn config(server: &Server) -> Doppler {
+    Doppler::new(connection(server), Scope::of("backend", "prd")).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_source_keeps_what_the_trait_promises() {
+    let (doppler, server) = doppler();
+    for n in 0..400 {
+        doppler.set("backend", "prd", &format!("SECRET_{n}"), &format!("{n}-{}", "x".repeat(3000)), "masked");
+    }
+    source::all(&config(&server)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_without_an_encryptor_is_refused_before_anything_is_asked() {
+    let (_, server) = doppler();
+    let source = config(&server);
+    assert!(source.is_confidential());
+    let error = Backup::new(source).unencrypted().to(Arc::new(MemorySink::new())).run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(server.requests().is_empty() && !Confidential::is_held());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_changes_between_two_pages_is_read_again() {
+    let (doppler, server) = doppler();
+    for n in 0..150 {
+        doppler.set("backend", &format!("c{n:03}"), "A", "a", "masked");
+    }
+    // One that comes before all others moves each of the rest by one: c099 is on the second page then, too.
+    let changing = doppler.clone();
+    let act = move || {
+        changing.set("backend", "a000", "A", "a", "masked");
+    };
+    server.fault(Fault::on("/v3/configs", Kind::Before(Arc::new(act))).after(1));
+    let found = datasets(&connection(&server), Some("backend")).await.unwrap();
+    assert_eq!(found.len(), 151);
+    assert!(found.iter().any(|d| d.as_str() == "backend.a000"));
+    assert_eq!(server.count("GET", "/v3/configs"), 6, "the second and the third walk agree");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_takes_five_hundred_changes_at_once_and_the_rest_after() {
+    let (doppler, server) = doppler();
+    for n in 0..1200 {
+        doppler.set("backend", "prd", &format!("SECRET_{n}"), &format!("value-{n}"), "masked");
+    }
+    let before = doppler.content("backend", "prd");
+    let reading = config(&server).open(&Context::default()).await.unwrap();
+    doppler.wipe("backend", "prd");
+    let name = "backend.prd-20261121-033000.json.age".parse().unwrap();
+    let input = RestoreInput { stream: reading.stream, name, proof: None };
+    let target = DopplerTarget::new(connection(&server), Scope::of("backend", "prd"));
+    target.restore(input, &Context::default()).await.unwrap();
+    assert_eq!(doppler.content("backend", "prd"), before);
+    assert_eq!(server.count("POST", "/secrets"), 3);
+}
