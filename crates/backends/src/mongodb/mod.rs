@@ -1,1 +1,3 @@
 //! MongoDB.
+
+pub mod archive;
