@@ -41,14 +41,14 @@ impl Connection {
         let read = ConnectionString::parse(text).map_err(|error| {
             // The driver quotes what it cannot read, and a password that is not encoded is cut in odd places.
             match text.contains('@') {
-                true => wrong("the driver cannot read it; what it says may hold the password and is not shown".to_owned()),
+                true => {
+                    wrong("the driver cannot read it; what it says may hold the password and is not shown".to_owned())
+                }
                 false => wrong(failure::message(&error)),
             }
         })?;
         let hosts = match &read.host_info {
-            HostInfo::HostIdentifiers(hosts) => {
-                hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-            }
+            HostInfo::HostIdentifiers(hosts) => hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
             HostInfo::DnsRecord(name) => name.clone(),
             _ => "a host".to_owned(),
         };
@@ -80,7 +80,8 @@ impl Connection {
     /// [`ErrorKind::Config`] for options that do not go together or a certificate that cannot be read;
     /// [`ErrorKind::Unavailable`] when the SRV records cannot be had.
     pub(crate) async fn client(&self) -> Result<Client> {
-        let mut options = ClientOptions::parse(self.url.expose_secret()).await.map_err(|e| self.error("connect to", &e))?;
+        let mut options =
+            ClientOptions::parse(self.url.expose_secret()).await.map_err(|e| self.error("connect to", &e))?;
         options.app_name = Some("lifeboat".to_owned());
         options.server_selection_timeout.get_or_insert(SELECTION_LIMIT);
         Client::with_options(options).map_err(|e| self.error("connect to", &e))

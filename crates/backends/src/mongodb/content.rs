@@ -36,13 +36,7 @@ impl Content {
 ///
 /// # Errors
 /// What the server fails with. A collection that is not there is empty.
-pub(crate) async fn read(
-    look: &Look,
-    db: &str,
-    collection: &str,
-    raw_buckets: bool,
-    cx: &Context,
-) -> Result<Content> {
+pub(crate) async fn read(look: &Look, db: &str, collection: &str, raw_buckets: bool, cx: &Context) -> Result<Content> {
     let shown = format!("{db}.{collection}");
     let mut command = doc! { "find": collection, "hint": { "$natural": 1 } };
     if raw_buckets {
@@ -60,7 +54,10 @@ pub(crate) async fn read(
             next = cursor.next() => next,
         };
         if let Some(done) = hashing.take() {
-            sum.merge(done.await.map_err(|_| Error::new(ErrorKind::Internal, "read back", &shown, "a thread broke off"))??);
+            sum.merge(
+                done.await
+                    .map_err(|_| Error::new(ErrorKind::Internal, "read back", &shown, "a thread broke off"))??,
+            );
         }
         let Some(batch) = next else { return Ok(sum) };
         let batch = batch.map_err(failed)?;
@@ -73,8 +70,9 @@ fn of_batch(batch: &RawBatch, shown: &str) -> Result<Content> {
     let mut content = Content::default();
     let array = batch.doc_slices().map_err(|e| failure::of_driver("read back", shown, &e))?;
     for document in documents(array.as_bytes()) {
-        let document = document
-            .map_err(|why| Error::new(ErrorKind::Corrupt, "read back", shown, format!("the server's reply is not BSON: {why}")))?;
+        let document = document.map_err(|why| {
+            Error::new(ErrorKind::Corrupt, "read back", shown, format!("the server's reply is not BSON: {why}"))
+        })?;
         content.add(document);
     }
     Ok(content)
@@ -82,18 +80,17 @@ fn of_batch(batch: &RawBatch, shown: &str) -> Result<Content> {
 
 /// How many documents a live collection has, by its statistics where that is all documents.
 pub(crate) async fn count(look: &Look, db: &str, collection: &str) -> Result<u64> {
-    let reply = look
-        .run(db, doc! { "count": collection }, "count the documents of", &format!("{db}.{collection}"))
-        .await?;
+    let reply =
+        look.run(db, doc! { "count": collection }, "count the documents of", &format!("{db}.{collection}")).await?;
     Ok(super::listing::number(&reply, "n").and_then(|n| u64::try_from(n).ok()).unwrap_or_default())
 }
 
-/// Whether two documents say the same: fields in order, with the fields of `without` left out of both. Numbers of different
+/// Whether two documents say the same: the same fields in the same order. Numbers of different
 /// kinds are the same when their values are: servers give 1, 1.0 and NumberLong(1) back as one or the other.
-pub(crate) fn same(a: &RawDocumentBuf, b: &RawDocumentBuf, without: &[&str]) -> bool {
+pub(crate) fn same(a: &RawDocumentBuf, b: &RawDocumentBuf) -> bool {
     let plain = |document: &RawDocumentBuf| -> Option<Vec<(String, bson::Bson)>> {
         let read = bson::Document::try_from(document.as_ref()).ok()?;
-        Some(read.into_iter().filter(|(key, _)| !without.contains(&key.as_str())).map(|(k, v)| (k, numbers(v))).collect())
+        Some(read.into_iter().map(|(k, v)| (k, numbers(v))).collect())
     };
     match (plain(a), plain(b)) {
         (Some(a), Some(b)) => a == b,
@@ -106,9 +103,7 @@ fn numbers(value: bson::Bson) -> bson::Bson {
     match value {
         bson::Bson::Int32(n) => bson::Bson::Double(f64::from(n)),
         bson::Bson::Int64(n) if n.unsigned_abs() < (1 << 53) => bson::Bson::Double(n as f64),
-        bson::Bson::Document(inner) => {
-            bson::Bson::Document(inner.into_iter().map(|(k, v)| (k, numbers(v))).collect())
-        }
+        bson::Bson::Document(inner) => bson::Bson::Document(inner.into_iter().map(|(k, v)| (k, numbers(v))).collect()),
         bson::Bson::Array(inner) => bson::Bson::Array(inner.into_iter().map(numbers).collect()),
         other => other,
     }
@@ -120,11 +115,10 @@ mod tests {
 
     #[test]
     fn options_and_indexes_are_compared_by_what_they_say() {
-        let a = bson::rawdoc! { "v": 2, "key": { "a": 1, "b": -1.0 }, "name": "a", "ns": "x.y" };
+        let a = bson::rawdoc! { "v": 2, "key": { "a": 1, "b": -1.0 }, "name": "a" };
         let b = bson::rawdoc! { "v": 2, "key": { "a": 1.0, "b": -1i64 }, "name": "a" };
-        assert!(same(&a, &b, &["ns"]));
-        assert!(!same(&a, &b, &[]));
+        assert!(same(&a, &b));
         let turned = bson::rawdoc! { "v": 2, "key": { "b": -1, "a": 1 }, "name": "a" };
-        assert!(!same(&b, &turned, &[]), "the order of an index's keys means something");
+        assert!(!same(&b, &turned), "the order of an index's keys means something");
     }
 }

@@ -35,7 +35,8 @@ pub(crate) async fn collection(look: &Look, entry: &Entry, db: &str, name: &str,
             let made = failure::of_driver("create", &subject, &error);
             Err(match made.advice() {
                 Some(_) => made,
-                None => made.hint("the options are those of the source; a server of its version, or a later one, takes them"),
+                None => made
+                    .hint("the options are those of the source; a server of its version, or a later one, takes them"),
             })
         }
     }
@@ -57,7 +58,8 @@ pub(crate) fn indexes(entry: &Entry) -> Result<Vec<Document>> {
         let read = Document::try_from(index.as_ref()).map_err(|e| {
             Error::new(ErrorKind::Corrupt, "read", format!("an index of {}", entry.shown()), e.to_string())
         })?;
-        let on_id = read.get_str("name").is_ok_and(|name| name == "_id_") || read.get_bool("clustered").unwrap_or_default();
+        let on_id =
+            read.get_str("name").is_ok_and(|name| name == "_id_") || read.get_bool("clustered").unwrap_or_default();
         if !on_id {
             made.push(read.into_iter().filter(|(key, _)| !NOT_INDEXED.contains(&key.as_str())).collect());
         }
@@ -74,56 +76,59 @@ pub(crate) fn indexes(entry: &Entry) -> Result<Vec<Document>> {
 ///
 /// # Errors
 /// What the server says: a unique index over documents that have duplicates, a kind of index that it does not have.
-pub(crate) async fn build(look: &Look, db: &str, name: &str, mut indexes: Vec<Document>, shown: &str) -> Result<Vec<String>> {
+pub(crate) async fn build(
+    look: &Look,
+    db: &str,
+    name: &str,
+    mut indexes: Vec<Document>,
+    shown: &str,
+) -> Result<Vec<String>> {
     let mut notes = Vec::new();
-    if indexes.is_empty() {
-        return Ok(notes);
-    }
-    let mut ignore_unknown = false;
-    loop {
+    let mut ask_to_ignore = false;
+    while !indexes.is_empty() {
         let list: Vec<Bson> = indexes.iter().cloned().map(Bson::Document).collect();
         let mut command = doc! { "createIndexes": name, "indexes": list };
-        if ignore_unknown {
+        if ask_to_ignore {
             command.insert("ignoreUnknownIndexOptions", true);
         }
-        let error = match look.client.database(db).run_command(command).await {
-            Ok(_) => return Ok(notes),
-            Err(error) => error,
-        };
+        let Err(error) = look.client.database(db).run_command(command).await else { break };
         let said = failure::message(&error);
-        let unknown = failure::code_of(&error) == Some(code::INVALID_INDEX_SPECIFICATION_OPTION)
-            || said.contains("is not valid for an index specification")
-            || (said.contains("ndex option") && said.contains("unknown"));
-        if ignore_unknown && said.contains("ignoreUnknownIndexOptions") {
-            ignore_unknown = false;
-        } else if unknown && !ignore_unknown && notes.is_empty() {
-            notes.push(format!("{shown}: the server does not take every option of its indexes: {said}"));
-            ignore_unknown = true;
-            continue;
-        } else if !unknown {
+        if ask_to_ignore && said.contains("ignoreUnknownIndexOptions") {
+            ask_to_ignore = false;
+        } else if !is_unknown_option(&error, &said) {
             return Err(failure::of_driver("build the indexes of", shown, &error)
                 .hint("the documents are as they were in the source: a unique index fails when they hold duplicates; --no-indexes restores without indexes"));
+        } else if !ask_to_ignore && notes.is_empty() {
+            notes.push(format!("{shown}: the server does not know every option of the indexes: {said}"));
+            ask_to_ignore = true;
+            continue;
         }
         // It named the option: without that one, and again.
-        let named = options_of(&indexes).find(|option| said.contains(&format!("\"{option}\"")) || said.contains(&format!("'{option}'")));
-        let Some(named) = named else {
-            return Err(failure::of_driver("build the indexes of", shown, &error));
-        };
-        notes.push(format!("{shown}: indexes were built without the option {named}, which the server does not know"));
-        indexes.iter_mut().for_each(|index| {
-            index.remove(&named);
-        });
-        ignore_unknown = false;
+        let quoted = |option: &String| said.contains(&format!("\"{option}\"")) || said.contains(&format!("'{option}'"));
+        match options_of(&indexes).into_iter().find(quoted) {
+            Some(named) => {
+                notes.push(format!("{shown}: its indexes were built without the option {named}"));
+                indexes.iter_mut().for_each(|index| drop(index.remove(&named)));
+            }
+            // What the refusal of `ignoreUnknownIndexOptions` says names none: the refusal before it, again, does.
+            None if !ask_to_ignore && said.contains("ignoreUnknownIndexOptions") => {}
+            None => return Err(failure::of_driver("build the indexes of", shown, &error)),
+        }
     }
+    Ok(notes)
 }
 
-fn options_of(indexes: &[Document]) -> impl Iterator<Item = String> {
-    let mut all: Vec<String> = indexes.iter().flat_map(|i| i.keys().cloned()).filter(|k| k != "key" && k != "name").collect();
-    all.sort();
-    all.dedup();
-    all.into_iter()
+fn is_unknown_option(error: &mongodb::error::Error, said: &str) -> bool {
+    failure::code_of(error) == Some(code::INVALID_INDEX_SPECIFICATION_OPTION)
+        || said.contains("is not valid for an index specification")
+        || (said.contains("ndex option") && said.contains("unknown"))
 }
 
+/// The names of everything that the indexes say besides key and name.
+fn options_of(indexes: &[Document]) -> Vec<String> {
+    let options = indexes.iter().flat_map(Document::keys).filter(|k| *k != "key" && *k != "name");
+    options.cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+}
 /// Drops a collection. One that is not there is no error.
 pub(crate) async fn drop_collection(look: &Look, db: &str, name: &str) -> Result<()> {
     match look.client.database(db).run_command(doc! { "drop": name }).await {

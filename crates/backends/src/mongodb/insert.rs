@@ -222,7 +222,10 @@ async fn insert(
 
 /// Reads the answer to an insert of `count` documents.
 fn tally(reply: &Document, count: u64, shown: &str) -> Result<Tally> {
-    let mut made = Tally { inserted: number(reply, "n").and_then(|n| u64::try_from(n).ok()).unwrap_or_default(), ..Tally::default() };
+    let mut made = Tally {
+        inserted: number(reply, "n").and_then(|n| u64::try_from(n).ok()).unwrap_or_default(),
+        ..Tally::default()
+    };
     for error in reply.get_array("writeErrors").into_iter().flatten().filter_map(Bson::as_document) {
         if number(error, "code") == Some(i64::from(code::DUPLICATE_KEY)) {
             made.duplicates += 1;
@@ -234,7 +237,11 @@ fn tally(reply: &Document, count: u64, shown: &str) -> Result<Tally> {
         }
     }
     if made.inserted + made.duplicates + made.refused != count {
-        let said = format!("of {count} documents the server counts {} in and {} not", made.inserted, made.duplicates + made.refused);
+        let said = format!(
+            "of {count} documents the server counts {} in and {} not",
+            made.inserted,
+            made.duplicates + made.refused
+        );
         return Err(Error::new(ErrorKind::Tool, "insert into", shown, said));
     }
     Ok(made)
@@ -321,8 +328,9 @@ impl Finished {
         whole.push(0);
         let length = i32::try_from(whole.len()).unwrap_or(i32::MAX);
         whole[..4].copy_from_slice(&length.to_le_bytes());
-        RawDocumentBuf::from_bytes(whole)
-            .map_err(|e| Error::new(ErrorKind::Internal, "insert", "a batch", format!("it was put together wrongly: {e}")))
+        RawDocumentBuf::from_bytes(whole).map_err(|e| {
+            Error::new(ErrorKind::Internal, "insert", "a batch", format!("it was put together wrongly: {e}"))
+        })
     }
 }
 
@@ -391,8 +399,9 @@ mod tests {
 
     #[test]
     fn a_command_holds_the_documents_byte_by_byte() {
-        let documents: Vec<RawDocumentBuf> =
-            (0..12).map(|n| bson::rawdoc! { "b": n, "a": "x", "b": 1.5, "t": bson::Timestamp { time: 0, increment: 0 } }).collect();
+        let documents: Vec<RawDocumentBuf> = (0..12)
+            .map(|n| bson::rawdoc! { "b": n, "a": "x", "b": 1.5, "t": bson::Timestamp { time: 0, increment: 0 } })
+            .collect();
         let mut command = Command::new(&place(), true, 64);
         for document in &documents {
             command.push(document.as_bytes());
@@ -430,7 +439,9 @@ mod tests {
         assert!(has_empty_timestamp(bson::rawdoc! { "a": 1, "t": empty }.as_bytes()));
         assert!(!has_empty_timestamp(bson::rawdoc! { "a": { "t": empty } }.as_bytes()));
         assert!(!has_empty_timestamp(bson::rawdoc! { "a": 0i64, "b": 0.0 }.as_bytes()));
-        for (version, knows) in [("4.4.30", false), ("5.0.29", true), ("6.0.16", false), ("7.0.13-rc1", true), ("8.2.0", true)] {
+        for (version, knows) in
+            [("4.4.30", false), ("5.0.29", true), ("6.0.16", false), ("7.0.13-rc1", true), ("8.2.0", true)]
+        {
             assert_eq!(knows_empty_timestamps(version), knows, "{version}");
         }
     }

@@ -80,7 +80,10 @@ impl Look {
             version: build.get_str("version").unwrap_or_default().to_owned(),
             topology,
             wire_version: number(&hello, "maxWireVersion").and_then(|n| i32::try_from(n).ok()).unwrap_or_default(),
-            max_batch: number(&hello, "maxWriteBatchSize").and_then(|n| usize::try_from(n).ok()).unwrap_or(100_000).max(1),
+            max_batch: number(&hello, "maxWriteBatchSize")
+                .and_then(|n| usize::try_from(n).ok())
+                .unwrap_or(100_000)
+                .max(1),
         })
     }
 
@@ -106,11 +109,7 @@ impl Look {
         operation: &'static str,
         subject: &str,
     ) -> Result<Document> {
-        self.client
-            .database(db)
-            .run_command(command)
-            .await
-            .map_err(|e| failure::of_driver(operation, subject, &e))
+        self.client.database(db).run_command(command).await.map_err(|e| failure::of_driver(operation, subject, &e))
     }
 
     /// The names of all databases.
@@ -122,10 +121,8 @@ impl Look {
             .await
             .map_err(|e| self.error("list the databases of", &e))?;
         let listed = reply.get_array("databases").map_err(|_| unreadable("listDatabases"))?;
-        let mut names: Vec<String> = listed
-            .iter()
-            .filter_map(|entry| entry.as_document()?.get_str("name").ok().map(str::to_owned))
-            .collect();
+        let mut names: Vec<String> =
+            listed.iter().filter_map(|entry| entry.as_document()?.get_str("name").ok().map(str::to_owned)).collect();
         names.sort();
         Ok(names)
     }
@@ -264,7 +261,12 @@ pub(crate) fn number(document: &Document, name: &str) -> Option<i64> {
 }
 
 fn unreadable(command: &str) -> Error {
-    Error::new(ErrorKind::Unsupported, "read", format!("the answer to {command}"), "it is not of the form that MongoDB gives")
+    Error::new(
+        ErrorKind::Unsupported,
+        "read",
+        format!("the answer to {command}"),
+        "it is not of the form that MongoDB gives",
+    )
 }
 
 /// All documents that a command's cursor yields.

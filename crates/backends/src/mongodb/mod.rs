@@ -7,19 +7,40 @@ pub mod archive;
 mod connection;
 mod content;
 mod create;
+mod diagnosis;
 mod documents;
 mod failure;
 mod insert;
 mod listing;
+mod load;
+mod mongod;
 mod namespace;
 mod oplog;
 mod plan;
+mod scratch;
 mod selection;
 mod source;
+mod swap;
+mod target;
+mod verifier;
 
 pub use connection::Connection;
 pub use selection::{Consistency, DumpOptions};
 pub use source::Mongo;
+pub use target::{MongoTarget, RestoreOptions};
+pub use verifier::{MongoVerifier, VerifierOptions};
+
+use lifeboat_core::{ArtifactName, Check};
 
 /// The name of this system in manifests.
 pub const SYSTEM: &str = "mongodb";
+
+/// Looks whether a deployment can be backed up: it answers, a snapshot or not, the rights. A check a line, each with what to do.
+pub async fn check(connection: &Connection, options: &DumpOptions) -> Vec<Check> {
+    diagnosis::check(connection, options).await
+}
+
+/// The end of the shell line that restores an artifact with stock tools.
+pub fn stock_restore(_name: &ArtifactName) -> &'static str {
+    "mongorestore --archive --uri URI"
+}

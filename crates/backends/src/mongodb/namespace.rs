@@ -97,8 +97,9 @@ impl Renames {
     /// [`ErrorKind::Config`] when the lists are not of one length, or a pair has not the same stars or variables.
     pub(crate) fn new(from: &[String], to: &[String]) -> Result<Self> {
         let wrong = |subject: String, why: &str| {
-            Error::new(ErrorKind::Config, "rename", subject, why)
-                .hint("write --ns-from 'shop.*' --ns-to 'copy.*', or name the parts: --ns-from '$db$.a' --ns-to 'b.$db$'")
+            Error::new(ErrorKind::Config, "rename", subject, why).hint(
+                "write --ns-from 'shop.*' --ns-to 'copy.*', or name the parts: --ns-from '$db$.a' --ns-to 'b.$db$'",
+            )
         };
         if from.len() != to.len() {
             let counts = format!("{} --ns-from and {} --ns-to", from.len(), to.len());
@@ -109,11 +110,17 @@ impl Renames {
             let made = Rename { from: parts(from, true), to: parts(to, true) };
             let stars = |parts: &[Part]| parts.iter().filter(|p| matches!(p, Part::Any(None))).count();
             let names = |parts: &[Part]| -> Vec<String> {
-                parts.iter().filter_map(|p| if let Part::Any(Some(name)) = p { Some(name.clone()) } else { None }).collect()
+                parts
+                    .iter()
+                    .filter_map(|p| if let Part::Any(Some(name)) = p { Some(name.clone()) } else { None })
+                    .collect()
             };
             let known = names(&made.from);
             if stars(&made.from) != stars(&made.to) || names(&made.to).iter().any(|n| !known.contains(n)) {
-                return Err(wrong(format!("{from} to {to}"), "both sides need the same stars, and no variable may be new on the right"));
+                return Err(wrong(
+                    format!("{from} to {to}"),
+                    "both sides need the same stars, and no variable may be new on the right",
+                ));
             }
             renames.push(made);
         }

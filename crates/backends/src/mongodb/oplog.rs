@@ -36,7 +36,9 @@ pub(crate) async fn start(look: &Look) -> Result<Timestamp> {
         "readConcern": { "level": "local" },
     };
     let reply = look.run("config", open, "look for open transactions in", "config.transactions").await?;
-    let oldest = first(&reply).and_then(|entry| entry.get_document("startOpTime").ok()).and_then(|at| at.get_timestamp("ts").ok());
+    let oldest = first(&reply)
+        .and_then(|entry| entry.get_document("startOpTime").ok())
+        .and_then(|at| at.get_timestamp("ts").ok());
     match oldest {
         Some(ts) => Ok(ts),
         None => newest(look).await,
@@ -66,9 +68,9 @@ async fn edge(look: &Look, direction: i32) -> Result<Timestamp> {
         "find": COLLECTION, "sort": { "$natural": direction }, "projection": { "ts": 1 }, "limit": 1, "singleBatch": true,
     };
     let reply = look.run("local", command, "read", "the oplog").await?;
-    first(&reply).and_then(|entry| entry.get_timestamp("ts").ok()).ok_or_else(|| {
-        Error::new(ErrorKind::Unsupported, "read", "the oplog", "it has no entry with a time")
-    })
+    first(&reply)
+        .and_then(|entry| entry.get_timestamp("ts").ok())
+        .ok_or_else(|| Error::new(ErrorKind::Unsupported, "read", "the oplog", "it has no entry with a time"))
 }
 
 fn first(reply: &Document) -> Option<&Document> {
@@ -86,15 +88,21 @@ pub(crate) fn inspect(batch: &RawBatch) -> Result<()> {
     let array = batch.doc_slices().map_err(|e| failure::of_driver("read", "the oplog", &e))?;
     for entry in array.into_iter().filter_map(std::result::Result::ok) {
         if let Some(name) = entry.as_document().and_then(fatal) {
-            return Err(Error::new(ErrorKind::Refused, "back up", "the oplog", format!("while the backup ran there was a {name}, which cannot be replayed"))
-                .hint("run the backup again at a time without such changes, or from a snapshot"));
+            return Err(Error::new(
+                ErrorKind::Refused,
+                "back up",
+                "the oplog",
+                format!("while the backup ran there was a {name}, which cannot be replayed"),
+            )
+            .hint("run the backup again at a time without such changes, or from a snapshot"));
         }
     }
     Ok(())
 }
 
 fn fatal(entry: &RawDocument) -> Option<&'static str> {
-    if entry.get_str("ns").is_ok_and(|ns| ns == "admin.system.version") && entry.get_str("op").is_ok_and(|op| op != "n") {
+    if entry.get_str("ns").is_ok_and(|ns| ns == "admin.system.version") && entry.get_str("op").is_ok_and(|op| op != "n")
+    {
         return Some("change of admin.system.version");
     }
     if !entry.get_str("op").is_ok_and(|op| op == "c") {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lifeboat_core::{Error, ErrorKind, Result};
 
-use super::archive::{Header, Metadata, Prelude};
+use super::archive::{Metadata, Prelude};
 use super::namespace::{Pattern, Renames};
 
 /// What an entry of the prelude is.
@@ -25,8 +25,6 @@ pub(crate) struct Entry {
     /// Its database and name in the archive.
     pub(crate) db: String,
     pub(crate) collection: String,
-    /// The collection under whose name its documents are in the archive.
-    pub(crate) data: String,
     pub(crate) kind: Kind,
     pub(crate) metadata: Metadata,
     /// The database and collection it becomes. `None`: it is not restored.
@@ -37,11 +35,6 @@ impl Entry {
     /// Its name in the archive.
     pub(crate) fn shown(&self) -> String {
         format!("{}.{}", self.db, self.collection)
-    }
-
-    /// The name under which its documents are in the archive, and in a proof.
-    pub(crate) fn data_name(&self) -> String {
-        format!("{}.{}", self.db, self.data)
     }
 
     /// An option that is a boolean, a number or a text, as text.
@@ -70,7 +63,6 @@ pub(crate) struct Mapping {
 /// [`ErrorKind::Corrupt`] for metadata that cannot be read; [`ErrorKind::Config`] when two collections would become one, or
 /// several databases go into one that is named, or a choice fits nothing.
 pub(crate) fn plan(prelude: &Prelude, mapping: &Mapping) -> Result<Vec<Entry>> {
-    let header: &Header = &prelude.header;
     let mut entries = Vec::with_capacity(prelude.collections.len());
     for listed in &prelude.collections {
         let kind = match listed.place() {
@@ -83,7 +75,6 @@ pub(crate) fn plan(prelude: &Prelude, mapping: &Mapping) -> Result<Vec<Entry>> {
         entries.push(Entry {
             db: listed.db.clone(),
             collection: listed.collection.clone(),
-            data: listed.data_collection(header).into_owned(),
             kind,
             metadata: listed.metadata()?.unwrap_or_default(),
             into: None,
@@ -104,8 +95,13 @@ pub(crate) fn plan(prelude: &Prelude, mapping: &Mapping) -> Result<Vec<Entry>> {
     check_distinct(&entries)?;
     if !mapping.only.is_empty() && entries.iter().all(|e| e.into.is_none()) {
         let held: Vec<String> = entries.iter().filter(|e| is_data(e)).map(Entry::shown).take(20).collect();
-        return Err(Error::new(ErrorKind::NotFound, "restore", "the chosen collections", "the archive holds none of them")
-            .hint(format!("it holds {}", held.join(", "))));
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "restore",
+            "the chosen collections",
+            "the archive holds none of them",
+        )
+        .hint(format!("it holds {}", held.join(", "))));
     }
     Ok(entries)
 }
@@ -117,8 +113,8 @@ fn is_data(entry: &Entry) -> bool {
 fn place_of(entry: &Entry, mapping: &Mapping) -> Option<(String, String)> {
     let shown = entry.shown();
     // A name without a database's is of whichever there is.
-    let chosen = mapping.only.is_empty()
-        || mapping.only.iter().any(|p| p.matches(&shown) || p.matches(&entry.collection));
+    let chosen =
+        mapping.only.is_empty() || mapping.only.iter().any(|p| p.matches(&shown) || p.matches(&entry.collection));
     if !chosen {
         return None;
     }
@@ -142,7 +138,12 @@ fn check_distinct(entries: &[Entry]) -> Result<()> {
         let Some(into) = &entry.into else { continue };
         if let Some(other) = seen.insert(into, entry) {
             let subject = format!("{} and {}", other.shown(), entry.shown());
-            return Err(Error::new(ErrorKind::Config, "rename", subject, format!("both would become {}.{}", into.0, into.1)));
+            return Err(Error::new(
+                ErrorKind::Config,
+                "rename",
+                subject,
+                format!("both would become {}.{}", into.0, into.1),
+            ));
         }
     }
     Ok(())

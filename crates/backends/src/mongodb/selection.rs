@@ -75,7 +75,9 @@ impl Selection {
         }
         if options.oplog {
             let why = "the oplog is of the whole replica set: it goes with all databases, all collections and no query";
-            if database.is_some() || *options != (DumpOptions { oplog: true, cursors: options.cursors, ..DumpOptions::default() }) {
+            if database.is_some()
+                || *options != (DumpOptions { oplog: true, cursors: options.cursors, ..DumpOptions::default() })
+            {
                 return Err(Error::new(ErrorKind::Config, "use", "oplog", why)
                     .hint("leave out the database and every selection, or leave out oplog"));
             }
@@ -110,7 +112,10 @@ impl Selection {
     }
 
     /// Queries of collections that are not among these.
-    pub(crate) fn idle_queries<'a>(&'a self, has: impl Fn(&str, &str) -> bool + 'a) -> impl Iterator<Item = String> + 'a {
+    pub(crate) fn idle_queries<'a>(
+        &'a self,
+        has: impl Fn(&str, &str) -> bool + 'a,
+    ) -> impl Iterator<Item = String> + 'a {
         self.queries.keys().filter(move |(db, name)| !has(db, name)).map(|(db, name)| format!("{db}.{name}"))
     }
 }

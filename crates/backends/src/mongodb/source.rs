@@ -115,7 +115,11 @@ impl Source for Mongo {
             ("consistency".to_owned(), consistency),
         ]);
         let o = &self.options;
-        if !(o.collections.is_empty() && o.exclude_collections.is_empty() && o.exclude_databases.is_empty() && o.queries.is_empty()) {
+        if !(o.collections.is_empty()
+            && o.exclude_collections.is_empty()
+            && o.exclude_databases.is_empty()
+            && o.queries.is_empty())
+        {
             facts.insert("selection".to_owned(), "a part of what is there".to_owned());
         }
         Ok(Description {
@@ -140,8 +144,13 @@ impl Source for Mongo {
         }
         let idle = self.selection.idle_queries(|db, name| listed.iter().any(|l| l.db == db && l.name == name));
         if let Some(name) = idle.into_iter().next() {
-            return Err(Error::new(ErrorKind::Config, "use", format!("the query of {name}"), "there is no such collection")
-                .hint("a query that fits nothing is probably misspelt; take it out"));
+            return Err(Error::new(
+                ErrorKind::Config,
+                "use",
+                format!("the query of {name}"),
+                "there is no such collection",
+            )
+            .hint("a query that fits nothing is probably misspelt; take it out"));
         }
         let mut consistency = consistency;
         let snapshot = if has_snapshot {
@@ -252,7 +261,9 @@ impl Writing {
                     Err(error) => Err(error),
                 },
                 Some(Message::Failed(error)) => Err(error),
-                None => Err(Error::new(ErrorKind::Internal, "read", "the collections", "the reading ended without a word")),
+                None => {
+                    Err(Error::new(ErrorKind::Internal, "read", "the collections", "the reading ended without a word"))
+                }
             };
             self.ready.extend(out);
             if let Err(error) = written {
@@ -280,7 +291,9 @@ struct Reader {
 
 impl Reader {
     async fn run(&self) -> Result<()> {
-        let of = |place: Place| -> Vec<usize> { (0..self.order.len()).filter(|i| self.entries[*i].place() == place).collect() };
+        let of = |place: Place| -> Vec<usize> {
+            (0..self.order.len()).filter(|i| self.entries[*i].place() == place).collect()
+        };
         for index in of(Place::First) {
             self.collection(index).await?;
         }
@@ -303,8 +316,9 @@ impl Reader {
         let mut command = doc! { "find": &self.datas[index] };
         match self.selection.query(&listed.db, &listed.name) {
             Some(filter) => {
-                let filter = Document::try_from(filter.as_ref())
-                    .map_err(|e| Error::new(ErrorKind::Config, "use", format!("the query of {shown}"), e.to_string()))?;
+                let filter = Document::try_from(filter.as_ref()).map_err(|e| {
+                    Error::new(ErrorKind::Config, "use", format!("the query of {shown}"), e.to_string())
+                })?;
                 command.insert("filter", filter);
             }
             None => {
@@ -445,10 +459,16 @@ impl Reader {
             }
         }
         if !vanished.is_empty() {
-            self.note(format!("dropped while the backup ran, or empty before: in the backup without documents: {}", names(vanished.into_iter())));
+            self.note(format!(
+                "dropped while the backup ran, or empty before: in the backup without documents: {}",
+                names(vanished.into_iter())
+            ));
         }
         if !dropped.is_empty() {
-            self.note(format!("dropped after they had been read to their end: in the backup as they were: {}", names(dropped.into_iter())));
+            self.note(format!(
+                "dropped after they had been read to their end: in the backup as they were: {}",
+                names(dropped.into_iter())
+            ));
         }
         if !now.is_empty() {
             self.note(format!("created while the backup ran, and not in it: {}", names(now.into_keys())));
@@ -479,9 +499,15 @@ async fn take_snapshot(look: &Look, listed: &[Listed]) -> Result<Option<Timestam
     }
     let failed = |e: mongodb::error::Error| failure::of_driver("read a snapshot of", &first.full_name(), &e);
     let reply = run.await.map_err(failed)?;
-    match reply.get_document("cursor").ok().and_then(|c| c.get("atClusterTime")).or_else(|| reply.get("atClusterTime")) {
+    match reply.get_document("cursor").ok().and_then(|c| c.get("atClusterTime")).or_else(|| reply.get("atClusterTime"))
+    {
         Some(Bson::Timestamp(at)) => Ok(Some(*at)),
-        _ => Err(Error::new(ErrorKind::Unsupported, "read a snapshot of", first.full_name(), "the server does not say as of which time it read")),
+        _ => Err(Error::new(
+            ErrorKind::Unsupported,
+            "read a snapshot of",
+            first.full_name(),
+            "the server does not say as of which time it read",
+        )),
     }
 }
 
