@@ -4,6 +4,7 @@
 //! - [`chaos`]: a sink that fails on purpose; [`memory`]: a sink that needs nothing.
 //! - [`minio`]: the MinIO of the tests, or one that a test may kill.
 //! - [`postgres`]: a database of a test's own, or a server that it may stop.
+//! - [`documents`]: BSON documents as bytes, with every type and its edges.
 //! - [`content`]: bytes, streams and names.
 //!
 //! Functions here panic instead of returning errors: they are used in tests only.
@@ -12,6 +13,7 @@
 pub mod chaos;
 pub mod conformance;
 pub mod content;
+pub mod documents;
 pub mod memory;
 pub mod minio;
 pub mod postgres;

@@ -39,6 +39,7 @@ pub use metadata::Metadata;
 pub use packer::{Batch, Block, Packer};
 pub use parser::{Handler, Parser, Prelude, Run};
 pub use reader::{Event, Reader};
+pub(crate) use tap::metadata_items;
 pub use tap::{ArchiveTap, Inside};
 pub use writer::Writer;
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use lifeboat_core::{Error, ErrorKind, Result};
+use xxhash_rust::xxh3::Xxh3Default;
 
 use super::checksum::Crc64;
 use super::collection::CollectionMetadata;
@@ -18,13 +19,15 @@ pub struct Prelude {
     pub header: Header,
     /// The collections. A namespace is named by its index here.
     pub collections: Vec<CollectionMetadata>,
-    /// Bytes of it, from the first of the archive to the end of its terminator; 0 before it has been read.
+    /// Bytes of it, from the first of the archive to the end of its terminator; 0 in one that was not read.
     pub bytes: u64,
+    /// XXH3-128 of its documents' bytes; 0 in one that was not read.
+    pub hash: u128,
 }
 
 impl Prelude {
     pub(super) fn new(header: Header, collections: Vec<CollectionMetadata>) -> Self {
-        Self { header, collections, bytes: 0 }
+        Self { header, collections, bytes: 0, hash: 0 }
     }
 }
 
@@ -89,6 +92,7 @@ pub trait Handler {
 /// the prelude ends, that nothing comes after.
 ///
 /// Memory: the prelude, which is refused above [`MAX_PRELUDE`], and one document of at most [`MAX_DOCUMENT`].
+#[derive(Clone)]
 pub struct Parser {
     state: State,
     /// What has come of the next document or terminator, where a chunk has ended within it.
@@ -98,9 +102,11 @@ pub struct Parser {
     header: Option<Header>,
     collections: Vec<CollectionMetadata>,
     prelude: Option<Arc<Prelude>>,
-    index: HashMap<(String, String), usize>,
+    /// Until the prelude has been read.
+    prelude_hash: Option<Box<Xxh3Default>>,
+    /// Database and collection, as the headers of blocks have them.
+    index: Arc<HashMap<(String, String), usize>>,
     namespaces: Vec<Namespace>,
-    /// The last header of a block, and what it says: most blocks have the same one again.
     open: usize,
     most_open: usize,
     ended: usize,
@@ -124,9 +130,8 @@ enum State {
     Failed,
 }
 
+#[derive(Clone, Copy)]
 struct Namespace {
-    /// The collection that holds the data, as block headers have it.
-    data: String,
     crc: Crc64,
     begun: bool,
     ended: bool,
@@ -154,7 +159,8 @@ impl Parser {
             header: None,
             collections: Vec::new(),
             prelude: None,
-            index: HashMap::new(),
+            prelude_hash: Some(Box::default()),
+            index: Arc::default(),
             namespaces: Vec::new(),
             open: 0,
             most_open: 0,
@@ -175,6 +181,17 @@ impl Parser {
     /// The most namespaces that have been open at once: mongorestore hangs when the header says less.
     pub fn most_open(&self) -> usize {
         self.most_open
+    }
+
+    #[cfg(test)]
+    pub(super) fn partial_capacity(&self) -> usize {
+        self.partial.capacity()
+    }
+
+    /// Whether a block, or nothing, may follow.
+    #[cfg(test)]
+    pub(super) fn is_at_border(&self) -> bool {
+        self.state == State::Border && self.partial.is_empty()
     }
 
     /// Reads the next bytes. Chunk boundaries mean nothing.
@@ -360,6 +377,7 @@ impl Parser {
                 }
                 let header =
                     Header::parse(unit).map_err(|e| self.corrupt(format!("its header cannot be read: {e}")))?;
+                self.hash_prelude(unit);
                 self.header = Some(header);
                 self.state = State::Collections;
             }
@@ -371,6 +389,7 @@ impl Parser {
                     return Err(self.corrupt(format!("its collections have more than {MAX_PRELUDE} bytes of metadata")));
                 }
                 entry.metadata().map_err(|e| self.corrupt(format!("{}: {}", e.subject(), e.message())))?;
+                self.hash_prelude(unit);
                 self.collections.push(entry);
             }
             State::Border => {
@@ -391,19 +410,28 @@ impl Parser {
         Ok(())
     }
 
+    fn hash_prelude(&mut self, unit: &[u8]) {
+        if let Some(hash) = &mut self.prelude_hash {
+            hash.update(unit);
+        }
+    }
+
     /// The prelude has ended.
     fn begin<H: Handler>(&mut self, handler: &mut H) -> Result<()> {
         let header = self.header.take().unwrap_or_default();
         let collections = std::mem::take(&mut self.collections);
+        let mut index = HashMap::with_capacity(collections.len());
         for (number, entry) in collections.iter().enumerate() {
             let data = entry.data_collection(&header).into_owned();
-            if self.index.insert((entry.db.clone(), data.clone()), number).is_some() {
+            if index.insert((entry.db.clone(), data), number).is_some() {
                 return Err(self.corrupt(format!("the collection {entry} is there twice")));
             }
-            self.namespaces.push(Namespace { data, crc: Crc64::new(), begun: false, ended: false });
+            self.namespaces.push(Namespace { crc: Crc64::new(), begun: false, ended: false });
         }
+        self.index = Arc::new(index);
         let bytes = self.position + TERMINATOR.len() as u64;
-        let prelude = Arc::new(Prelude { header, collections, bytes });
+        let hash = self.prelude_hash.take().map_or(0, |hash| hash.digest128());
+        let prelude = Arc::new(Prelude { header, collections, bytes, hash });
         self.prelude = Some(Arc::clone(&prelude));
         self.state = State::Border;
         handler.prelude(&prelude)
@@ -412,23 +440,24 @@ impl Parser {
     /// The header of a block.
     fn block<H: Handler>(&mut self, unit: &[u8], handler: &mut H) -> Result<()> {
         let header = NamespaceHeader::parse(unit).map_err(|e| self.corrupt(e))?;
-        let name = format!("{}.{}", header.db, header.collection);
-        let Some(&number) = self.index.get(&(header.db, header.collection)) else {
-            return Err(self.corrupt(format!("a block of {name}, which is not among its collections")));
+        let NamespaceHeader { db, collection, eof, crc } = header;
+        let key = (db, collection);
+        let name = || format!("{}.{}", key.0, key.1);
+        let Some(&number) = self.index.get(&key) else {
+            return Err(self.corrupt(format!("a block of {}, which is not among its collections", name())));
         };
         let namespace = &mut self.namespaces[number];
         if namespace.ended {
-            let what = format!("a block of {}, which has ended before", namespace.data);
-            return Err(self.corrupt(what));
+            return Err(self.corrupt(format!("a block of {}, which has ended before", name())));
         }
         if !namespace.begun {
             namespace.begun = true;
             self.open += 1;
             self.most_open = self.most_open.max(self.open);
         }
-        if !header.eof {
-            if header.crc != 0 {
-                return Err(self.corrupt(format!("a block of {name} has a checksum, and is not its end")));
+        if !eof {
+            if crc != 0 {
+                return Err(self.corrupt(format!("a block of {} has a checksum, and is not its end", name())));
             }
             self.state = State::Documents(number);
             return Ok(());
@@ -437,10 +466,10 @@ impl Parser {
         namespace.ended = true;
         self.open -= 1;
         self.ended += 1;
-        if found != header.crc {
+        if found != crc {
             return Err(self.corrupt(format!(
-                "the documents of {name} have the checksum {found:016x}, and not {:016x}, which is written at their end",
-                header.crc
+                "the documents of {} have the checksum {found:016x}, and not {crc:016x}, which is written at their end",
+                name()
             )));
         }
         self.state = State::AfterEnd;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use lifeboat_core::{Error, ErrorKind, Fingerprint, Proof, ProofItem, Result, Tap};
 use serde_json::{Value, json};
-use xxhash_rust::xxh3::Xxh3Default;
 
 use super::element::Walker;
 use super::extended_json::to_extended_json;
@@ -39,7 +38,7 @@ pub enum Inside {
 /// | key | what |
 /// |---|---|
 /// | `archive_version`, `server_version`, `tool_version`, `concurrent_collections` | from the header |
-/// | `prelude` | bytes, and XXH3-128 of the header and all entries |
+/// | `prelude` | its bytes, and XXH3-128 of its documents as they are |
 /// | `most_open` | how many namespaces were open at once |
 /// | `uuids` | collection → UUID |
 pub struct ArchiveTap {
@@ -158,11 +157,6 @@ impl Handler for Proving {
 
 impl Proving {
     fn into_proof(self, prelude: &Prelude, most_open: usize) -> Proof {
-        let mut hash = Xxh3Default::new();
-        hash.update(&prelude.header.to_bytes());
-        for entry in &prelude.collections {
-            hash.update(&entry.to_bytes());
-        }
         let header = &prelude.header;
         let details = BTreeMap::from([
             ("archive_version".to_owned(), Value::from(header.version.as_str())),
@@ -172,7 +166,7 @@ impl Proving {
             ("most_open".to_owned(), Value::from(most_open)),
             (
                 "prelude".to_owned(),
-                json!({ "bytes": prelude.bytes, "xxh3_128": Fingerprint(hash.digest128()).to_string() }),
+                json!({ "bytes": prelude.bytes, "xxh3_128": Fingerprint(prelude.hash).to_string() }),
             ),
             ("uuids".to_owned(), json!(self.uuids)),
         ]);
