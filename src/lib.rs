@@ -6,6 +6,7 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
+//! | `mongodb` | `lifeboat::mongodb`: source, target and verifier for MongoDB |
 //! | `postgres` | `lifeboat::postgres`: source, target and verifier for PostgreSQL |
 //! | `file` | `file://` sinks |
 //! | `s3` | `s3://`, `minio://` and `b2://` sinks |
@@ -22,6 +23,8 @@ pub use lifeboat_core::encryptor::Age;
 #[cfg(feature = "openssl")]
 pub use lifeboat_core::encryptor::OpenSsl;
 
+#[cfg(feature = "mongodb")]
+pub use lifeboat_backends::mongodb;
 #[cfg(feature = "postgres")]
 pub use lifeboat_backends::postgres;
 

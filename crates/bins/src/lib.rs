@@ -41,6 +41,11 @@ pub fn lifeboat() -> ExitCode {
     session::main::<arguments::configured::Lifeboat>()
 }
 
+/// Runs `lifeboat-mongodb` with the arguments of this process.
+pub fn lifeboat_mongodb() -> ExitCode {
+    session::main::<arguments::mongodb::LifeboatMongodb>()
+}
+
 /// Runs `lifeboat-postgres` with the arguments of this process.
 pub fn lifeboat_postgres() -> ExitCode {
     session::main::<arguments::postgres::LifeboatPostgres>()

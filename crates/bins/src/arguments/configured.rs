@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use lifeboat::{Error, ErrorKind, Result};
 
-use super::{About, Global, PruneArgs, RestoreArgs, VerifyArgs};
+use super::{About, Global, MongodbRestoreArgs, PostgresRestoreArgs, PruneArgs, RestoreArgs, ScratchArg, VerifyArgs};
 use crate::commands;
 use crate::config::Config;
 use crate::exit::Exit;
@@ -129,6 +129,8 @@ Examples:
         #[command(flatten)]
         verify: VerifyArgs,
         #[command(flatten)]
+        scratch: ScratchArg,
+        #[command(flatten)]
         sink: SinkArg,
     },
     /// Restore a backup
@@ -143,6 +145,10 @@ Examples:
         job: String,
         #[command(flatten)]
         restore: RestoreArgs,
+        #[command(flatten, next_help_heading = "PostgreSQL")]
+        postgres: PostgresRestoreArgs,
+        #[command(flatten, next_help_heading = "MongoDB")]
+        mongodb: MongodbRestoreArgs,
         #[command(flatten)]
         sink: SinkArg,
     },
@@ -197,13 +203,13 @@ impl Program for Lifeboat {
                     if is_key { commands::show::job_of_key(jobs, &what)? } else { (only(jobs)?, at.parse()?) };
                 commands::show::run(session, &job, &at, items).await
             }
-            Command::Verify { jobs, verify, sink } => {
-                let options = verify.options()?;
+            Command::Verify { jobs, verify, scratch, sink } => {
+                let options = verify.options(scratch.setting(session))?;
                 Ok(commands::verify::run(session, select(&jobs, &sink)?, &options).await)
             }
-            Command::Restore { job, restore, sink } => {
+            Command::Restore { job, restore, postgres, mongodb, sink } => {
                 let job = only(select(&[job], &sink)?)?;
-                let (at, into, choices) = restore.parts(session)?;
+                let (at, into, choices) = restore.parts(postgres, mongodb, session)?;
                 commands::restore::run(session, &job, &at, &into, choices).await
             }
             Command::Prune { jobs, prune } => {

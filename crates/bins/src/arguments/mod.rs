@@ -10,6 +10,7 @@ use lifeboat::{Level, Result};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use crate::backend::mongodb::Choices;
 use crate::backend::{RestoreChoices, VerifyChoices};
 use crate::commands::{prune, verify};
 use crate::config::setting::Setting;
@@ -19,6 +20,7 @@ use crate::jobs::Limits;
 use crate::session::Session;
 
 pub(crate) mod configured;
+pub(crate) mod mongodb;
 pub(crate) mod postgres;
 pub(crate) mod single;
 
@@ -63,7 +65,8 @@ pub(crate) struct VerifyArgs {
 }
 
 impl VerifyArgs {
-    pub(crate) fn options(self) -> Result<verify::Options> {
+    /// `scratch` is a server for restore tests, where one was named.
+    pub(crate) fn options(self, scratch: Option<Setting>) -> Result<verify::Options> {
         Ok(verify::Options {
             level: self.level,
             at: self.at.parse()?,
@@ -72,6 +75,7 @@ impl VerifyArgs {
             choices: VerifyChoices {
                 level: Level::default(),
                 scratch_folder: self.scratch_folder,
+                scratch,
                 jobs: self.parallel,
             },
         })
@@ -97,9 +101,17 @@ pub(crate) struct RestoreArgs {
     /// With --replace: keep what was there under another name
     #[arg(long, requires = "replace")]
     keep_replaced: bool,
-    /// How many jobs restore at once; more than 1 writes the dump to an unnamed file first
+    /// How many jobs restore at once; for PostgreSQL more than 1 writes the dump to an unnamed file first
     #[arg(long = "jobs", value_name = "N", default_value_t = 0, hide_default_value = true)]
     parallel: usize,
+    /// Do not compare the restored content with the proof
+    #[arg(long)]
+    skip_proof: bool,
+}
+
+/// What `restore` takes for PostgreSQL.
+#[derive(Args, Debug, Default)]
+pub(crate) struct PostgresRestoreArgs {
     /// Only this table; may be given several times
     #[arg(long = "table", value_name = "TABLE")]
     tables: Vec<String>,
@@ -109,26 +121,66 @@ pub(crate) struct RestoreArgs {
     /// Give everything the owners that it had, instead of the connecting role
     #[arg(long)]
     keep_owners: bool,
-    /// Do not compare the restored content with the proof
-    #[arg(long)]
-    skip_proof: bool,
     /// Where the dump is spooled when a seekable file is needed
     #[arg(long, value_name = "FOLDER")]
     spool_folder: Option<PathBuf>,
 }
 
+/// What `restore` takes for MongoDB.
+#[derive(Args, Debug, Default)]
+pub(crate) struct MongodbRestoreArgs {
+    /// Only this collection, as in orders or shop.orders; may hold `*`, and may be given several times
+    #[arg(long = "collection", value_name = "PATTERN")]
+    collections: Vec<String>,
+    /// Rename collections: those that fit this pattern, as in 'shop.*' or '$db$.orders'; in pairs with --ns-to
+    #[arg(long, value_name = "PATTERN")]
+    ns_from: Vec<String>,
+    /// What they become, as in 'copy.*' or 'copy.$db$'
+    #[arg(long, value_name = "PATTERN")]
+    ns_to: Vec<String>,
+    /// Build no indexes but the one that each collection has
+    #[arg(long)]
+    no_indexes: bool,
+}
+
+/// A server for restore tests.
+#[derive(Args, Debug)]
+pub(crate) struct ScratchArg {
+    /// A MongoDB server for restore tests, where there is no mongod: only databases of its own are made there, and dropped. A
+    /// URL, env:NAME or file:PATH
+    #[arg(long, value_name = "URL", env = "LIFEBOAT_SCRATCH_URL", hide_env_values = true)]
+    scratch: Option<Secret>,
+}
+
+impl ScratchArg {
+    pub(crate) fn setting(self, session: &Session) -> Option<Setting> {
+        self.scratch.map(|url| url.setting("--scratch", "LIFEBOAT_SCRATCH_URL", session))
+    }
+}
+
 impl RestoreArgs {
-    pub(crate) fn parts(self, session: &Session) -> Result<(At, Setting, RestoreChoices)> {
+    pub(crate) fn parts(
+        self,
+        postgres: PostgresRestoreArgs,
+        mongodb: MongodbRestoreArgs,
+        session: &Session,
+    ) -> Result<(At, Setting, RestoreChoices)> {
         let into = self.into.setting("--into", "LIFEBOAT_INTO", session);
         let choices = RestoreChoices {
             replace: self.replace,
             keep_replaced: self.keep_replaced,
             jobs: self.parallel,
-            tables: self.tables,
-            schemas: self.schemas,
-            keep_owners: self.keep_owners,
+            tables: postgres.tables,
+            schemas: postgres.schemas,
+            keep_owners: postgres.keep_owners,
             skip_proof: self.skip_proof,
-            spool_folder: self.spool_folder,
+            spool_folder: postgres.spool_folder,
+            mongodb: Choices {
+                collections: mongodb.collections,
+                ns_from: mongodb.ns_from,
+                ns_to: mongodb.ns_to,
+                no_indexes: mongodb.no_indexes,
+            },
         };
         Ok((self.at.parse()?, into, choices))
     }
@@ -211,7 +263,11 @@ impl Secret {
 }
 
 fn holds_password(text: &str) -> bool {
-    Url::parse(text).is_ok_and(|url| url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password"))
+    // Several hosts, as MongoDB has them, are no URL.
+    let user = text.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
+    user.is_some_and(|(user, _)| user.contains(':'))
+        || Url::parse(text)
+            .is_ok_and(|url| url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password"))
 }
 
 /// The limits of a verification that no config file sets.
@@ -228,6 +284,7 @@ mod tests {
     #[test]
     fn the_command_lines_hold_together() {
         configured::Lifeboat::command().debug_assert();
+        mongodb::LifeboatMongodb::command().debug_assert();
         postgres::LifeboatPostgres::command().debug_assert();
     }
 
@@ -238,6 +295,8 @@ mod tests {
         assert!(holds_password("postgres://u:hunter2@h/d"));
         assert!(holds_password("postgres://u@h/d?password=hunter2"));
         assert!(!holds_password("postgres://u@h/d?sslmode=require"));
+        assert!(holds_password("mongodb://u:hunter2@a:27017,b:27017/d"));
+        assert!(!holds_password("mongodb://u@a:27017,b:27017/d"));
         assert!(!holds_password("env:NAME"));
     }
 }

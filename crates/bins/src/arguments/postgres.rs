@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use lifeboat::Result;
 
 use super::single::{Keys, Packing, Place};
-use super::{About, Global, PruneArgs, RestoreArgs, Secret, VerifyArgs};
+use super::{About, Global, MongodbRestoreArgs, PostgresRestoreArgs, PruneArgs, RestoreArgs, Secret, VerifyArgs};
 use crate::backend::Backend;
 use crate::backend::postgres::{DumpOptions, Settings};
 use crate::commands;
@@ -152,6 +152,8 @@ Examples:
         keys: Keys,
         #[command(flatten)]
         restore: RestoreArgs,
+        #[command(flatten)]
+        postgres: PostgresRestoreArgs,
     },
     /// Delete the backups that a policy no longer keeps
     #[command(after_help = "\
@@ -224,14 +226,14 @@ impl Program for LifeboatPostgres {
                 commands::show::run(session, &job, &at.parse()?, items).await
             }
             Command::Verify { from, place, keys, verify } => {
-                let options = verify.options()?;
+                let options = verify.options(None)?;
                 let settings = from.settings(Dump::default(), session)?;
                 let job = named(place, &settings, None, Some(keys))?;
                 Ok(commands::verify::run(session, one(job), &options).await)
             }
-            Command::Restore { place, keys, restore } => {
+            Command::Restore { place, keys, restore, postgres } => {
                 let job = place.job(nowhere()?, None, Some(keys))?;
-                let (at, into, choices) = restore.parts(session)?;
+                let (at, into, choices) = restore.parts(postgres, MongodbRestoreArgs::default(), session)?;
                 commands::restore::run(session, &job, &at, &into, choices).await
             }
             Command::Prune { place, keep, prune } => {

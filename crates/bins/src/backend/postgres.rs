@@ -66,6 +66,11 @@ impl Settings {
 
     #[allow(clippy::unused_self, reason = "a backend's settings may matter to its target")]
     pub(crate) fn target(&self, into: &Setting, choices: RestoreChoices) -> Result<NamedTarget> {
+        if choices.mongodb != super::mongodb::Choices::default() {
+            let what = "--collection, --ns-from, --ns-to and --no-indexes";
+            return Err(Error::new(ErrorKind::Config, "use", what, "they have no meaning for PostgreSQL")
+                .hint("single tables are chosen with --table and --schema"));
+        }
         let connection = connect(into)?;
         let name = connection.redacted();
         let options = RestoreOptions {

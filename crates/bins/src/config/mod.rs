@@ -283,15 +283,26 @@ impl Reader<'_> {
         };
         let verify = job.verify.unwrap_or_default();
         let sinks = self.sinks_of(&table, span, job.sinks.as_ref().or(defaults.sinks.as_ref()));
-        let Some(postgres) = job.postgres else {
-            let mistake = Mistake::new(span.start, format!("{table} does not say what to back up"));
-            self.mistakes.push(mistake.hint("write for example: postgres = { url = \"${SHOP_URL}\" }"));
-            return None;
+        let backend = match (job.postgres, job.mongodb) {
+            (Some(postgres), None) => self.postgres(postgres, &table),
+            (None, Some(mongodb)) => Some(self.mongodb(mongodb, &table)),
+            (Some(_), Some(_)) => {
+                let mistake = Mistake::new(span.start, format!("{table} names two systems"));
+                self.mistakes.push(mistake.hint("write a job for each"));
+                None
+            }
+            (None, None) => {
+                let mistake = Mistake::new(span.start, format!("{table} does not say what to back up"));
+                let hint =
+                    "write for example: postgres = { url = \"${SHOP_URL}\" }, or mongodb = { url = \"${SHOP_URL}\" }";
+                self.mistakes.push(mistake.hint(hint));
+                return None;
+            }
         };
         Some(JobConfig {
             name: name.to_owned(),
             dataset: dataset?,
-            backend: self.postgres(postgres, &table)?,
+            backend: backend?,
             prefix: job.prefix.map(|p| self.spanned(p, "prefix", &table)).or_else(|| defaults.prefix.clone()),
             sinks: sinks?,
             compress: job.compress.map(|p| p.0).or(defaults.compress).unwrap_or_default(),
@@ -325,6 +336,22 @@ impl Reader<'_> {
             .map(backend::Backend::Postgres)
             .map_err(|error| self.mistakes.push(of_error(&error, at, "postgres", table)))
             .ok()
+    }
+
+    fn mongodb(&mut self, mongodb: Spanned<table::Mongodb>, table: &str) -> backend::Backend {
+        let mongodb = mongodb.into_inner();
+        let dump = backend::mongodb::DumpOptions {
+            collections: mongodb.collections,
+            exclude_collections: mongodb.exclude_collections,
+            exclude_databases: mongodb.exclude_databases,
+            queries: mongodb.queries,
+            consistency: mongodb.consistency,
+            oplog: mongodb.oplog,
+            cursors: mongodb.cursors,
+        };
+        let url = self.spanned(mongodb.url, "mongodb.url", table);
+        let scratch = mongodb.scratch.map(|url| self.spanned(url, "mongodb.scratch", table));
+        backend::Backend::Mongodb(backend::mongodb::Settings::new(Some(url), mongodb.database, scratch, dump))
     }
 
     /// The names of a job's sinks; where nothing says, the only sink there is.

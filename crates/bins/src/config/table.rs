@@ -40,6 +40,7 @@ pub(crate) struct Defaults {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Job {
+    pub(crate) mongodb: Option<Spanned<Mongodb>>,
     pub(crate) postgres: Option<Spanned<Postgres>>,
     pub(crate) dataset: Option<Spanned<String>>,
     pub(crate) prefix: Option<Spanned<String>>,
@@ -72,6 +73,29 @@ pub(crate) struct Postgres {
     pub(crate) exclude_table_data: Vec<String>,
     #[serde(default)]
     pub(crate) extra_args: Vec<String>,
+}
+
+/// `mongodb = { … }` of a job.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mongodb {
+    pub(crate) url: Spanned<String>,
+    pub(crate) database: Option<String>,
+    pub(crate) scratch: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(crate) collections: Vec<String>,
+    #[serde(default)]
+    pub(crate) exclude_collections: Vec<String>,
+    #[serde(default)]
+    pub(crate) exclude_databases: Vec<String>,
+    #[serde(default)]
+    pub(crate) queries: std::collections::BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) consistency: lifeboat::mongodb::Consistency,
+    #[serde(default)]
+    pub(crate) oplog: bool,
+    #[serde(default)]
+    pub(crate) cursors: usize,
 }
 
 /// `verify = { level = "restore", max_age = "2d", age_status = "fail" }`.
