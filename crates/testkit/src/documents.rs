@@ -18,6 +18,11 @@ impl Doc {
         Self(vec![0; 4])
     }
 
+    /// A document with these elements, to add more.
+    pub fn like(document: &[u8]) -> Self {
+        Self(document[..document.len() - 1].to_vec())
+    }
+
     /// An element of any type, its value given as bytes.
     #[must_use]
     pub fn raw(mut self, kind: u8, name: &str, value: &[u8]) -> Self {
