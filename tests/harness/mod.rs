@@ -118,6 +118,7 @@ impl Desk {
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(match program {
             "lifeboat" => env!("CARGO_BIN_EXE_lifeboat"),
+            "lifeboat-mongodb" => env!("CARGO_BIN_EXE_lifeboat-mongodb"),
             "lifeboat-postgres" => env!("CARGO_BIN_EXE_lifeboat-postgres"),
             other => other,
         });

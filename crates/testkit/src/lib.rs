@@ -3,6 +3,7 @@
 //! - [`conformance`]: what every implementation of a trait promises, as tests that each implementation runs.
 //! - [`chaos`]: a sink that fails on purpose; [`memory`]: a sink that needs nothing.
 //! - [`minio`]: the MinIO of the tests, or one that a test may kill.
+//! - [`mongo`]: a MongoDB-compatible database of a test's own, or a server that it may kill, and the stock tools.
 //! - [`mongo_wire`]: a server that speaks MongoDB's protocol and does what its script says.
 //! - [`postgres`]: a database of a test's own, or a server that it may stop.
 //! - [`documents`]: BSON documents as bytes, with every type and its edges.
@@ -17,5 +18,6 @@ pub mod content;
 pub mod documents;
 pub mod memory;
 pub mod minio;
+pub mod mongo;
 pub mod mongo_wire;
 pub mod postgres;

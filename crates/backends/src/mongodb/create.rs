@@ -11,8 +11,9 @@ use super::plan::{Entry, Kind};
 /// are what a server notes for itself (`create.idl`; `metadata.go` of mongorestore strips them as well).
 const NOT_CREATED: [&str; 4] = ["autoIndexId", "recordIdsReplicated", "uuid", "temp"];
 
-/// Fields of an index that are not given to a server: `ns` named the source, and later servers refuse it.
-const NOT_INDEXED: [&str; 2] = ["ns", "background"];
+/// Fields of an index that are not given to a server: `ns` named the source, and later servers refuse it; `v` is the server's
+/// own choice, as for mongorestore without `--keepIndexVersion`; `background` means nothing since 4.2.
+const NOT_INDEXED: [&str; 3] = ["v", "ns", "background"];
 
 /// Makes a collection as the archive's entry describes it. With `plain` a time series becomes an ordinary collection, which can
 /// be renamed and holds its buckets as they are.

@@ -9,7 +9,7 @@ use super::mongod;
 use super::oplog;
 use super::selection::{Consistency, DumpOptions, Selection};
 
-pub(crate) async fn check(connection: &Connection, options: &DumpOptions) -> Vec<Check> {
+pub(crate) async fn check(connection: &Connection, options: &DumpOptions, scratch: Option<&Connection>) -> Vec<Check> {
     let look = match Look::at(connection).await {
         Ok(look) => look,
         Err(error) => return vec![Check::from_error("server", &error)],
@@ -38,22 +38,27 @@ pub(crate) async fn check(connection: &Connection, options: &DumpOptions) -> Vec
         },
     });
     checks.push(rights(&look, options).await);
-    checks.push(match mongod::find() {
-        Some(program) => Check::pass(
-            "scratch server",
-            "mongod",
-            format!("restore tests can be made here with {}", program.display()),
-        ),
-        None => Check::warn(
-            "scratch server",
-            "missing",
-            format!(
-                "no mongod here (PATH, {}): restore tests need a server that --scratch or LIFEBOAT_SCRATCH_URL names",
-                mongod::FOLDERS_VARIABLE
-            ),
-        ),
-    });
+    checks.push(of_scratch(scratch).await);
     checks
+}
+
+/// Whether restore tests can be made.
+async fn of_scratch(named: Option<&Connection>) -> Check {
+    const NAME: &str = "scratch server";
+    match (named, mongod::find()) {
+        (Some(named), _) => match Look::at(named).await {
+            Ok(look) => Check::pass(NAME, format!("MongoDB {}", look.version), format!("{} answers", named.redacted())),
+            Err(error) => Check::from_error(NAME, &error),
+        },
+        (None, Some(program)) => Check::pass(NAME, "mongod", program.display().to_string()),
+        (None, None) => {
+            let detail = format!(
+                "no mongod here (PATH, {}): restore tests need a server that --scratch, LIFEBOAT_SCRATCH_URL or mongodb.scratch names",
+                mongod::FOLDERS_VARIABLE
+            );
+            Check::warn(NAME, "missing", detail)
+        }
+    }
 }
 
 fn consistency(look: &Look, options: &DumpOptions) -> Check {

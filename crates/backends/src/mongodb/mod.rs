@@ -35,9 +35,10 @@ use lifeboat_core::{ArtifactName, Check};
 /// The name of this system in manifests.
 pub const SYSTEM: &str = "mongodb";
 
-/// Looks whether a deployment can be backed up: it answers, a snapshot or not, the rights. A check a line, each with what to do.
-pub async fn check(connection: &Connection, options: &DumpOptions) -> Vec<Check> {
-    diagnosis::check(connection, options).await
+/// Looks whether a deployment can be backed up: it answers, there is a snapshot or not, the user may read; and whether there is
+/// a server for restore tests, `scratch` or a `mongod`. A check a line, each with what to do.
+pub async fn check(connection: &Connection, options: &DumpOptions, scratch: Option<&Connection>) -> Vec<Check> {
+    diagnosis::check(connection, options, scratch).await
 }
 
 /// The end of the shell line that restores an artifact with stock tools.

@@ -111,8 +111,16 @@ impl Settings {
     }
 
     pub(crate) async fn check(&self) -> Vec<Check> {
+        let named = self.scratch.clone().or_else(|| {
+            let variable = "LIFEBOAT_SCRATCH_URL";
+            std::env::var_os(variable).map(|_| Setting::argument(format!("${{{variable}}}"), variable))
+        });
+        let scratch = match named.as_ref().map(connect).transpose() {
+            Ok(scratch) => scratch,
+            Err(error) => return vec![Check::from_error("scratch server", &error)],
+        };
         match self.connection() {
-            Ok(connection) => lifeboat::mongodb::check(&connection, &self.dump).await,
+            Ok(connection) => lifeboat::mongodb::check(&connection, &self.dump, scratch.as_ref()).await,
             Err(error) => vec![Check::from_error("server", &error)],
         }
     }

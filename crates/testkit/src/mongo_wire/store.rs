@@ -91,6 +91,17 @@ impl Collection {
         Self { canned: Some(canned), ..self }
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The same collection, its UUID included, with another name.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
+    }
+
     /// How many documents it has.
     pub fn count(&self) -> u64 {
         self.canned.as_ref().map_or(self.documents.len() as u64, |canned| canned.count) + self.swallowed.0
