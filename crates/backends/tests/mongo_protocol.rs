@@ -105,7 +105,8 @@ async fn a_replica_set_is_read_as_of_one_time() {
     let read = read(&server).await.unwrap();
     assert_eq!((count_of(&read.proof, "shop.orders"), count_of(&read.proof, "shop.people")), (500, 300));
     assert!(read.notes.is_empty(), "{:?}", read.notes);
-    let finds: Vec<_> = server.seen("find").into_iter().filter(|seen| seen.body.get_bool("singleBatch").is_err()).collect();
+    let finds: Vec<_> =
+        server.seen("find").into_iter().filter(|seen| seen.body.get_bool("singleBatch").is_err()).collect();
     assert_eq!(finds.len(), 2);
     let at = |seen: &lifeboat_testkit::mongo_wire::Seen| {
         let concern = seen.body.get_document("readConcern").unwrap().to_owned();
@@ -251,7 +252,8 @@ async fn a_thousand_collections_and_unusual_names_come_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn documents_of_16_mib_come_back() {
     let large = (0..3).map(|n| of_size(n, 16 << 20));
-    let server = MongoWire::start(Script::standalone().collection(Collection::new("shop", "large").documents(large))).await;
+    let server =
+        MongoWire::start(Script::standalone().collection(Collection::new("shop", "large").documents(large))).await;
     let read = read(&server).await.unwrap();
     let target = MongoWire::start(Script::standalone()).await;
     restore(&target, "shop", &read.archive, RestoreOptions::default()).await.unwrap();
@@ -262,7 +264,8 @@ async fn documents_of_16_mib_come_back() {
 async fn duplicate_keys_are_counted_and_what_was_there_stays() {
     let mut twice = documents(10);
     twice.extend(documents(3));
-    let server = MongoWire::start(Script::standalone().collection(Collection::new("shop", "orders").documents(twice))).await;
+    let server =
+        MongoWire::start(Script::standalone().collection(Collection::new("shop", "orders").documents(twice))).await;
     let read = read(&server).await.unwrap();
     let target = MongoWire::start(Script::standalone().collection(orders(1))).await;
     let options = RestoreOptions { replace: true, ..RestoreOptions::default() };
@@ -328,7 +331,9 @@ async fn fields_that_a_server_refuses_are_left_out() {
     let target = MongoWire::start(Script::standalone().version("8.0.1")).await;
     restore(&target, "shop", &read.archive, RestoreOptions::default()).await.unwrap();
     let insert = &target.seen("insert")[0].body;
-    assert!(insert.get_bool("bypassEmptyTsReplacement").unwrap() && insert.get_bool("bypassDocumentValidation").unwrap());
+    assert!(
+        insert.get_bool("bypassEmptyTsReplacement").unwrap() && insert.get_bool("bypassDocumentValidation").unwrap()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -387,17 +392,21 @@ async fn a_restore_test_compares_content_and_leaves_nothing_behind() {
 async fn a_restore_test_sweeps_what_a_killed_one_has_left_and_nothing_else() {
     let server = MongoWire::start(Script::standalone().collection(orders(5))).await;
     let read = read(&server).await.unwrap();
-    let old = Doc::new().int32("_id", 1).text("owner", "elsewhere").int64("pid", 1).raw(0x09, "started", &0i64.to_le_bytes());
+    let old =
+        Doc::new().int32("_id", 1).text("owner", "elsewhere").int64("pid", 1).raw(0x09, "started", &0i64.to_le_bytes());
     let now = bson::DateTime::now().timestamp_millis();
-    let young = Doc::new().int32("_id", 1).text("owner", "elsewhere").int64("pid", 1).raw(0x09, "started", &now.to_le_bytes());
+    let young =
+        Doc::new().int32("_id", 1).text("owner", "elsewhere").int64("pid", 1).raw(0x09, "started", &now.to_le_bytes());
     let left = |stem: &str, marker: Doc| {
         [
             Collection::new(&format!("{stem}_0"), "lifeboat_owner").documents([marker.build()]),
             Collection::new(&format!("{stem}_1"), "orders").documents(documents(1)),
         ]
     };
-    let mut script = Script::standalone().collection(Collection::new("lifeboat_scratch_mine", "x").documents(documents(1)));
-    for collection in left("lifeboat_scratch_aaaaaaaa", old).into_iter().chain(left("lifeboat_scratch_bbbbbbbb", young)) {
+    let mut script =
+        Script::standalone().collection(Collection::new("lifeboat_scratch_mine", "x").documents(documents(1)));
+    for collection in left("lifeboat_scratch_aaaaaaaa", old).into_iter().chain(left("lifeboat_scratch_bbbbbbbb", young))
+    {
         script = script.collection(collection);
     }
     let scratch = MongoWire::start(script).await;

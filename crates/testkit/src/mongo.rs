@@ -154,8 +154,8 @@ impl Drop for Database {
         let name = self.name.clone();
         // Its server may be gone.
         self.runtime.block_on(async move {
-            let drop = client.database(&name).drop();
-            let _ = tokio::time::timeout(Duration::from_secs(5), drop).await;
+            let database = client.database(&name);
+            let _ = tokio::time::timeout(Duration::from_secs(5), database.drop()).await;
         });
     }
 }

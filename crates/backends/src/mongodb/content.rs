@@ -81,7 +81,7 @@ fn of_batch(batch: &RawBatch, shown: &str) -> Result<Content> {
 /// How many documents a live collection has, by its statistics where that is all documents.
 pub(crate) async fn count(look: &Look, db: &str, collection: &str) -> Result<u64> {
     let reply =
-        look.run(db, doc! { "count": collection }, "count the documents of", &format!("{db}.{collection}")).await?;
+        look.ask(db, doc! { "count": collection }, "count the documents of", &format!("{db}.{collection}")).await?;
     Ok(super::listing::number(&reply, "n").and_then(|n| u64::try_from(n).ok()).unwrap_or_default())
 }
 

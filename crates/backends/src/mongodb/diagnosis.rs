@@ -83,7 +83,7 @@ fn consistency(look: &Look, options: &DumpOptions) -> Check {
 /// Whether the user may read what is backed up.
 async fn rights(look: &Look, options: &DumpOptions) -> Check {
     let status = doc! { "connectionStatus": 1, "showPrivileges": true };
-    let reply = match look.run("admin", status, "ask for the rights of", "the user").await {
+    let reply = match look.ask("admin", status, "ask for the rights of", "the user").await {
         Ok(reply) => reply,
         Err(error) => return Check::warn("rights", "unknown", error.message()),
     };

@@ -59,16 +59,15 @@ impl Look {
     pub(crate) async fn at(connection: &Connection) -> Result<Self> {
         let client = connection.client().await?;
         let failed = |e: mongodb::error::Error| connection.error("connect to", &e);
-        let admin = client.database("admin");
-        let hello = match admin.run_command(doc! { "hello": 1 }).await {
+        let hello = match ask(&client, "admin", doc! { "hello": 1 }).await {
             Ok(hello) => hello,
             // Servers before 4.4.2 know it by its old name.
             Err(error) if failure::code_of(&error) == Some(code::COMMAND_NOT_FOUND) => {
-                admin.run_command(doc! { "isMaster": 1 }).await.map_err(failed)?
+                ask(&client, "admin", doc! { "isMaster": 1 }).await.map_err(failed)?
             }
             Err(error) => return Err(failed(error)),
         };
-        let build = admin.run_command(doc! { "buildInfo": 1 }).await.map_err(failed)?;
+        let build = ask(&client, "admin", doc! { "buildInfo": 1 }).await.map_err(failed)?;
         let topology = match (hello.get_str("msg"), hello.get_str("setName")) {
             (Ok("isdbgrid"), _) => Topology::Sharded,
             (_, Ok(name)) => Topology::ReplicaSet(name.to_owned()),
@@ -96,11 +95,6 @@ impl Look {
             .then(|| format!("MongoDB {} cannot read from a snapshot; 5.0 and later can", self.version))
     }
 
-    /// An error about this deployment.
-    pub(crate) fn error(&self, operation: &'static str, error: &mongodb::error::Error) -> Error {
-        self.connection.error(operation, error)
-    }
-
     /// Runs a command on a database, and says on what it failed.
     pub(crate) async fn run(
         &self,
@@ -112,14 +106,21 @@ impl Look {
         self.client.database(db).run_command(command).await.map_err(|e| failure::of_driver(operation, subject, &e))
     }
 
+    /// As [`run`](Self::run), a command that only reads: a member of the URL's read preference answers it.
+    pub(crate) async fn ask(
+        &self,
+        db: &str,
+        command: Document,
+        operation: &'static str,
+        subject: &str,
+    ) -> Result<Document> {
+        ask(&self.client, db, command).await.map_err(|e| failure::of_driver(operation, subject, &e))
+    }
+
     /// The names of all databases.
     pub(crate) async fn databases(&self) -> Result<Vec<String>> {
-        let reply = self
-            .client
-            .database("admin")
-            .run_command(doc! { "listDatabases": 1, "nameOnly": true })
-            .await
-            .map_err(|e| self.error("list the databases of", &e))?;
+        let command = doc! { "listDatabases": 1, "nameOnly": true };
+        let reply = self.ask("admin", command, "list the databases of", &self.connection.redacted()).await?;
         let listed = reply.get_array("databases").map_err(|_| unreadable("listDatabases"))?;
         let mut names: Vec<String> =
             listed.iter().filter_map(|entry| entry.as_document()?.get_str("name").ok().map(str::to_owned)).collect();
@@ -267,6 +268,16 @@ fn unreadable(command: &str) -> Error {
         format!("the answer to {command}"),
         "it is not of the form that MongoDB gives",
     )
+}
+
+/// Runs a command that only reads, with the read preference of the URL.
+async fn ask(client: &Client, db: &str, command: Document) -> mongodb::error::Result<Document> {
+    let database = client.database(db);
+    let mut run = database.run_command(command);
+    if let Some(criteria) = selection(client) {
+        run = run.selection_criteria(criteria);
+    }
+    run.await
 }
 
 /// All documents that a command's cursor yields.

@@ -406,7 +406,9 @@ impl Reader {
     async fn open(&self, db: &str, command: Document) -> mongodb::error::Result<RawBatchCursor> {
         let database = self.look.client.database(db);
         let mut run = database.run_cursor_command(command);
-        if let Some(criteria) = selection(&self.look.client) {
+        // With the oplog everything is read from the primary: what a member behind it had not applied yet could be missing in
+        // both.
+        if let Some(criteria) = selection(&self.look.client).filter(|_| self.oplog_start.is_none()) {
             run = run.selection_criteria(criteria);
         }
         run.batch().await
