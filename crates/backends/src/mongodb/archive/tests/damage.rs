@@ -139,7 +139,8 @@ fn the_fuzzers_corpus_is_read_or_refused_however_it_is_cut() {
         let path = seed.unwrap().path();
         let input = std::fs::read(&path).unwrap();
         let (size, archive) = input.split_first().unwrap();
-        let outcomes = [usize::from(*size), 1, archive.len()].map(|size| prove(archive, size).map_err(|e| e.to_string()));
+        let outcomes =
+            [usize::from(*size), 1, archive.len()].map(|size| prove(archive, size).map_err(|e| e.to_string()));
         assert_eq!(outcomes[0], outcomes[1], "{}", path.display());
         assert_eq!(outcomes[0], outcomes[2], "{}", path.display());
         if outcomes[0].is_ok() {

@@ -72,8 +72,11 @@ pub(super) fn prove(archive: &[u8], size: usize) -> Result<Proof> {
     tap.finish()
 }
 
+/// Documents by namespace.
+type Documents = Vec<Vec<Vec<u8>>>;
+
 /// Reads an archive: its prelude, and each namespace's documents in order.
-pub(super) fn read(archive: &[u8], size: usize) -> Result<(Arc<Prelude>, Vec<Vec<Vec<u8>>>)> {
+pub(super) fn read(archive: &[u8], size: usize) -> Result<(Arc<Prelude>, Documents)> {
     let (mut reader, mut events) = (Reader::new(), Vec::new());
     for chunk in archive.chunks(size.max(1)) {
         reader.push(&Bytes::copy_from_slice(chunk), &mut events)?;

@@ -64,7 +64,7 @@ fn the_bytes_are_those_that_mongodump_writes() {
         .text("type", "collection")
         .build();
     let begin = Doc::new().text("db", "db").text("collection", "c").bool("EOF", false).int64("CRC", 0).build();
-    let sum = crc(&[document.clone()]);
+    let sum = crc(std::slice::from_ref(&document));
     let end = Doc::new().text("db", "db").text("collection", "c").bool("EOF", true).int64("CRC", sum as i64).build();
     let wanted: [&[u8]; 10] = [
         &[0x6d, 0xe2, 0x99, 0x81],
