@@ -145,12 +145,12 @@ Examples:
         job: String,
         #[command(flatten)]
         restore: RestoreArgs,
+        #[command(flatten)]
+        sink: SinkArg,
         #[command(flatten, next_help_heading = "PostgreSQL")]
         postgres: PostgresRestoreArgs,
         #[command(flatten, next_help_heading = "MongoDB")]
         mongodb: MongodbRestoreArgs,
-        #[command(flatten)]
-        sink: SinkArg,
     },
     /// Delete the backups that the jobs' `keep` no longer keeps
     #[command(after_help = "\
