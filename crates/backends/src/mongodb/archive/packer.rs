@@ -8,12 +8,14 @@ use super::checksum::Crc64;
 use super::element::int32;
 use super::{MAX_DOCUMENT, MIN_DOCUMENT};
 
-/// Whole documents, back to back, with their checksum.
+/// Whole documents, back to back, with the checksum of their namespace up to here.
 #[derive(Clone, Debug)]
 pub struct Block {
     pub(super) bytes: Bytes,
     pub(super) documents: u64,
-    pub(super) crc: Crc64,
+    /// The namespace's checksum before these documents, and with them.
+    pub(super) before: u64,
+    pub(super) after: u64,
 }
 
 impl Block {
@@ -35,19 +37,22 @@ impl Block {
 
 /// Gathers documents of one namespace into [`Block`]s of about 1 MiB, and takes their checksum.
 ///
-/// A document is copied once, out of the server's reply; it is not decoded. What is checked is its length and its last byte.
+/// A namespace has one packer, and its blocks are written in the order in which they come out. A document is copied once, out of the server's reply; it is not decoded. What is checked is its length and its last byte.
 #[derive(Debug)]
 pub struct Packer {
     /// The namespace, for errors.
     name: String,
     buffer: BytesMut,
     documents: u64,
+    /// The checksum of all that has gone into blocks. It is carried on here and not joined from those of the blocks: joining two
+    /// takes longer than a MiB does.
+    crc: Crc64,
 }
 
 impl Packer {
     /// A packer for the namespace `name`.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), buffer: BytesMut::new(), documents: 0 }
+        Self { name: name.into(), buffer: BytesMut::new(), documents: 0, crc: Crc64::new() }
     }
 
     /// The documents of a batch, given as the bytes of the BSON array that holds them (`cursor.firstBatch` or
@@ -83,9 +88,9 @@ impl Packer {
             return None;
         }
         let bytes = std::mem::take(&mut self.buffer).freeze();
-        let mut crc = Crc64::new();
-        crc.update(&bytes);
-        Some(Block { bytes, documents: std::mem::take(&mut self.documents), crc })
+        let before = self.crc.value();
+        self.crc.update(&bytes);
+        Some(Block { bytes, documents: std::mem::take(&mut self.documents), before, after: self.crc.value() })
     }
 
     /// Makes sure that `length` bytes fit; returns what was there when they did not.

@@ -8,7 +8,6 @@ use bytes::{Bytes, BytesMut};
 use lifeboat_core::stream::CHUNK;
 use lifeboat_core::{Error, ErrorKind, Result};
 
-use super::checksum::Crc64;
 use super::collection::{CollectionMetadata, Place};
 use super::header::{Header, NamespaceHeader};
 use super::packer::Block;
@@ -44,7 +43,8 @@ struct Slot {
 
 enum State {
     Waiting,
-    Open(Crc64),
+    /// With the checksum so far.
+    Open(u64),
     Ended,
 }
 
@@ -106,8 +106,13 @@ impl Writer {
             return Ok(());
         }
         self.switch_to(namespace)?;
-        if let State::Open(crc) = &mut self.slots[namespace].state {
-            crc.append(&block.crc);
+        let slot = &mut self.slots[namespace];
+        match &mut slot.state {
+            State::Open(crc) if *crc == block.before => *crc = block.after,
+            _ => {
+                self.failed = true;
+                return Err(internal(format!("a block of {} is not the one that follows", slot.collection)));
+            }
         }
         if block.len() < SMALL {
             self.pending.extend_from_slice(&block.bytes);
@@ -139,7 +144,7 @@ impl Writer {
         self.open -= 1;
         self.pending.extend_from_slice(&TERMINATOR);
         self.current = None;
-        self.header(namespace, true, crc.value());
+        self.header(namespace, true, crc);
         self.pending.extend_from_slice(&TERMINATOR);
         if self.pending.len() >= SMALL {
             self.flush(out);
@@ -169,7 +174,7 @@ impl Writer {
         let checked = self.may_open(namespace);
         self.failed |= checked.is_err();
         if checked? {
-            self.slots[namespace].state = State::Open(Crc64::new());
+            self.slots[namespace].state = State::Open(0);
             self.open += 1;
         }
         if self.current.is_some() {

@@ -220,6 +220,22 @@ fn the_writer_refuses_documents_after_the_end_and_a_namespace_without_one() {
 }
 
 #[test]
+fn the_writer_refuses_a_block_that_is_written_twice_or_left_out() {
+    let (one, two) = ([of_size(1, 40)], [of_size(2, 40)]);
+    let mut packer = Packer::new("db.a");
+    let mut next = |document: &[Vec<u8>]| {
+        assert!(packer.push(&document[0]).unwrap().is_none());
+        packer.finish().unwrap()
+    };
+    let (first, second, mut out) = (next(&one), next(&two), Vec::new());
+    for wrong in [[&first, &first], [&second, &first]] {
+        let mut writer = Writer::new(header(1), vec![entry("a")]).unwrap();
+        assert!(wrong.into_iter().any(|block| writer.block(0, block, &mut out).is_err()));
+        assert!(writer.finish().is_err());
+    }
+}
+
+#[test]
 fn the_writer_puts_users_first_and_the_oplog_last() {
     let users = CollectionMetadata {
         db: "admin".to_owned(),
