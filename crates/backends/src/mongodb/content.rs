@@ -88,9 +88,11 @@ pub(crate) async fn count(look: &Look, db: &str, collection: &str) -> Result<u64
 /// Whether two documents say the same: the same fields in the same order. Numbers of different
 /// kinds are the same when their values are: servers give 1, 1.0 and NumberLong(1) back as one or the other.
 pub(crate) fn same(a: &RawDocumentBuf, b: &RawDocumentBuf) -> bool {
-    let plain = |document: &RawDocumentBuf| -> Option<Vec<(String, bson::Bson)>> {
+    // As bytes: two `Document`s are equal whatever the order of their fields.
+    let plain = |document: &RawDocumentBuf| -> Option<Vec<u8>> {
         let read = bson::Document::try_from(document.as_ref()).ok()?;
-        Some(read.into_iter().map(|(k, v)| (k, numbers(v))).collect())
+        let made: bson::Document = read.into_iter().map(|(key, value)| (key, numbers(value))).collect();
+        Some(RawDocumentBuf::try_from(&made).ok()?.into_bytes())
     };
     match (plain(a), plain(b)) {
         (Some(a), Some(b)) => a == b,
