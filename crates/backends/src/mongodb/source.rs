@@ -32,6 +32,9 @@ use super::{SYSTEM, content};
 
 /// Cursors that read side by side, where nobody says.
 const CURSORS: usize = 4;
+/// Bytes of a batch that are asked for. A server fills up to 16 MiB; a quarter of it stays in the processor's cache until it has
+/// been packed, and four cursors stay within the memory of a backup.
+const BATCH_BYTES: u64 = 4 << 20;
 /// Batches in memory at once, of all cursors. The server sends at most 16 MiB and a document in one.
 const BATCHES: usize = 3;
 /// Blocks of at most 1 MiB, or one document, that wait for the writer.
@@ -328,16 +331,17 @@ impl Reader {
         if listed.kind == "timeseries" && self.datas[index] == listed.name {
             command.insert("rawData", true);
         }
+        let most = self.batch_size(index).await;
         let permit = self.permit().await?;
         let mut plain = command.clone();
         if let Some(at) = self.snapshot {
             command.insert("readConcern", doc! { "level": "snapshot", "atClusterTime": at });
         }
-        let mut opened = self.open(&listed.db, command).await;
+        let mut opened = self.open(&listed.db, command, most).await;
         if let (Err(_), Some(_), true) = (&opened, self.snapshot, listed.is_capped()) {
             // Servers of 5.0 refuse snapshots of capped collections (SERVER-47574).
             self.note(format!("{shown} is capped and was read as it is, not as of the snapshot"));
-            opened = self.open(&listed.db, std::mem::take(&mut plain)).await;
+            opened = self.open(&listed.db, std::mem::take(&mut plain), most).await;
         }
         let cursor = opened.map_err(|e| failure::of_driver("read", &shown, &e))?;
         self.drain(index, cursor, permit, &shown, None).await
@@ -397,15 +401,33 @@ impl Reader {
         oplog::check_reach(&self.look, start).await?;
         let command = doc! { "find": oplog::COLLECTION, "filter": { "ts": { "$gte": start, "$lte": end } } };
         let permit = self.permit().await?;
-        let cursor = self.open("local", command).await.map_err(|e| failure::of_driver("read", "the oplog", &e))?;
+        let cursor =
+            self.open("local", command, None).await.map_err(|e| failure::of_driver("read", "the oplog", &e))?;
         self.drain(index, cursor, permit, "the oplog", Some(oplog::inspect)).await?;
         // What was overwritten while it was read would be missing in the middle.
         oplog::check_reach(&self.look, start).await
     }
 
-    async fn open(&self, db: &str, command: Document) -> mongodb::error::Result<RawBatchCursor> {
+    /// How many documents a batch may have: as many as make [`BATCH_BYTES`], by their average size. `None` when the server does
+    /// not say it.
+    async fn batch_size(&self, index: usize) -> Option<u32> {
+        let (db, data) = (&self.order[index].db, &self.datas[index]);
+        let statistics = self.look.ask(db, doc! { "collStats": data }, "look at the size of", data).await.ok()?;
+        let average = match statistics.get("avgObjSize")? {
+            Bson::Int32(size) => f64::from(*size),
+            Bson::Int64(size) => *size as f64,
+            Bson::Double(size) => *size,
+            _ => return None,
+        };
+        (average >= 1.0).then(|| (BATCH_BYTES as f64 / average).clamp(1.0, 1_000_000.0) as u32)
+    }
+
+    async fn open(&self, db: &str, command: Document, most: Option<u32>) -> mongodb::error::Result<RawBatchCursor> {
         let database = self.look.client.database(db);
         let mut run = database.run_cursor_command(command);
+        if let Some(most) = most {
+            run = run.batch_size(most);
+        }
         // With the oplog everything is read from the primary: what a member behind it had not applied yet could be missing in
         // both.
         if let Some(criteria) = selection(&self.look.client).filter(|_| self.oplog_start.is_none()) {

@@ -199,9 +199,8 @@ fn run(shared: &Shared, script: &mut Script, command: &str, db: &str, collection
         }
         "collStats" | "dbStats" => {
             let all = script.store.of(db).filter(|found| command == "dbStats" || found.name == collection);
-            let (documents, bytes) = all.fold((0, 0), |(documents, bytes), found| {
-                (documents + found.count(), bytes + found.documents.iter().map(|d| d.len() as u64).sum::<u64>())
-            });
+            let (documents, bytes) =
+                all.fold((0, 0), |(documents, bytes), found| (documents + found.count(), bytes + found.bytes()));
             let average = bytes / documents.max(1);
             let stats = Doc::new().int64("count", documents as i64).int64("objects", documents as i64);
             ok(

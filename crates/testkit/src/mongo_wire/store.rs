@@ -107,6 +107,12 @@ impl Collection {
         self.canned.as_ref().map_or(self.documents.len() as u64, |canned| canned.count) + self.swallowed.0
     }
 
+    /// How many bytes its documents have.
+    pub(super) fn bytes(&self) -> u64 {
+        let own: u64 = self.documents.iter().map(|document| document.len() as u64).sum();
+        own + self.canned.as_ref().map_or(0, |canned| canned.document.len() as u64 * canned.count) + self.swallowed.1
+    }
+
     pub(super) fn ns(&self) -> String {
         format!("{}.{}", self.db, self.name)
     }
