@@ -6,6 +6,7 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
+//! | `mongodb` | `lifeboat::mongodb`: source, target and verifier for MongoDB |
 //! | `postgres` | `lifeboat::postgres`: source, target and verifier for PostgreSQL |
 //! | `cloudflare-dns` | `lifeboat::cloudflare`: source, targets and verifier for DNS zones at Cloudflare |
 //! | `doppler` | `lifeboat::doppler`: source, targets and verifier for Doppler secrets |
@@ -28,6 +29,8 @@ pub use lifeboat_core::encryptor::OpenSsl;
 pub use lifeboat_backends::cloudflare;
 #[cfg(feature = "doppler")]
 pub use lifeboat_backends::doppler;
+#[cfg(feature = "mongodb")]
+pub use lifeboat_backends::mongodb;
 #[cfg(any(feature = "cloudflare-dns", feature = "doppler"))]
 pub use lifeboat_backends::outfile;
 #[cfg(feature = "postgres")]

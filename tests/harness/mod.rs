@@ -120,6 +120,7 @@ impl Desk {
             "lifeboat" => env!("CARGO_BIN_EXE_lifeboat"),
             "lifeboat-cloudflare-dns" => env!("CARGO_BIN_EXE_lifeboat-cloudflare-dns"),
             "lifeboat-doppler" => env!("CARGO_BIN_EXE_lifeboat-doppler"),
+            "lifeboat-mongodb" => env!("CARGO_BIN_EXE_lifeboat-mongodb"),
             "lifeboat-postgres" => env!("CARGO_BIN_EXE_lifeboat-postgres"),
             other => other,
         });

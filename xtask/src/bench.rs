@@ -15,8 +15,10 @@ use crate::arguments::{Options, UsageError};
 use crate::debian::Package;
 use crate::process::{self, Guard};
 use crate::requirements::{self, Requirement};
-use crate::services::{self, Session};
+use crate::services::{self, Service, Session};
 use crate::{minio, postgres, python, signals, workspace};
+
+mod mongodb;
 
 /// What can be measured, in this order.
 pub(crate) const CASES: &[(&str, &str)] = &[
@@ -25,6 +27,7 @@ pub(crate) const CASES: &[(&str, &str)] = &[
     ("verify", "verify --level structure, against age -d | zstd -d; and the parser alone"),
     ("restore", "verify --level restore, against initdb and pg_restore and a count"),
     ("memory", "peak memory of a backup to MinIO, and of one of four times the data"),
+    ("mongodb", "MongoDB, against mongodump and mongorestore: on FerretDB, and on a server of canned batches"),
 ];
 
 /// What a backup's peak memory may be, in KiB.
@@ -53,12 +56,30 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let is_chosen = |name: &str| chosen.contains(&name);
 
-    let binaries = build(options.value("--binaries").map(PathBuf::from))?;
+    let binaries = options.value("--binaries").map(PathBuf::from);
+    let mut within = true;
+    if chosen.iter().any(|name| *name != "mongodb") {
+        within &= postgres_cases(gib, runs, &is_chosen, binaries.clone())?;
+    }
+    if is_chosen("mongodb") {
+        within &= mongodb::run(gib, runs, binaries)?;
+    }
+    println!("\nLoad average: {}.", load_average());
+    Ok(if within { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The cases of PostgreSQL. Says whether memory stayed within its limit.
+fn postgres_cases(gib: f64, runs: usize, is_chosen: &dyn Fn(&str) -> bool, binaries: Option<PathBuf>) -> Result<bool> {
+    let services: [&Service; 2] = [&postgres::SERVICE, &minio::SERVICE];
+    let build = ["build", "--release", "-p", "lifeboat-bins", "--bin", "lifeboat-postgres"];
+    let binaries = self::build(binaries, &services, &[&build], &["lifeboat-postgres"])?;
     let aws = python::program("aws", "awscli", AWSCLI)?;
-    let mut session = Session::start(&[&postgres::SERVICE, &minio::SERVICE])?;
+    let mut session = Session::start(&services)?;
     let folder = session.scratch().folder("bench")?;
     let bench = Bench::new(&session, folder, &binaries, &aws, runs)?;
-    bench.describe()?;
+    bench.describe(
+        "lifeboat-postgres --version; pg_dump --version; zstd --version; echo age $(age --version); aws --version",
+    )?;
 
     let rows = (gib * ROWS_PER_GIB) as u64;
     process::step(&format!("load {rows} rows"), || bench.load(1, rows))?;
@@ -78,26 +99,27 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         bench.restore(size)?;
     }
     let within = if is_chosen("memory") { bench.memory(size, rows)? } else { true };
-    println!("\nLoad average: {}.", load_average());
     drop(session);
-    Ok(if within { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(within)
 }
 
 /// The version of the PyPI package `awscli`, where no `aws` is on the path.
 const AWSCLI: &str = "1.45.11";
 
-/// Builds the release binaries, unless they are given, while the rest is installed.
-fn build(given: Option<PathBuf>) -> Result<PathBuf> {
-    let mut required = services::requirements(&[&postgres::SERVICE, &minio::SERVICE]);
+/// Builds for release, unless the binaries are given, while the rest is installed. Returns their folder.
+fn build(given: Option<PathBuf>, services: &[&Service], builds: &[&[&str]], wanted: &[&str]) -> Result<PathBuf> {
+    let mut required = services::requirements(services);
     required.extend(requirements::READERS);
     required.push(TIME);
     requirements::install(&required, || {
         if given.is_some() {
             return Ok(());
         }
-        let mut build = process::cargo();
-        build.args(["build", "--release", "-p", "lifeboat-bins", "--bin", "lifeboat-postgres"]);
-        ensure!(process::run_attached(&mut build)?.success(), "Lifeboat does not build");
+        for arguments in builds {
+            let mut build = process::cargo();
+            build.args(*arguments);
+            ensure!(process::run_attached(&mut build)?.success(), "Lifeboat does not build");
+        }
         Ok(())
     })?;
     let folder = match given {
@@ -108,24 +130,21 @@ fn build(given: Option<PathBuf>) -> Result<PathBuf> {
         }
     };
     let folder = folder.canonicalize().with_context(|| format!("cannot open {}", folder.display()))?;
-    ensure!(
-        workspace::is_executable(&folder.join("lifeboat-postgres")),
-        "there is no lifeboat-postgres in {}",
-        folder.display()
-    );
+    for name in wanted {
+        ensure!(workspace::is_executable(&folder.join(name)), "there is no {name} in {}", folder.display());
+    }
     Ok(folder)
 }
 
 /// What one run took.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Figures {
     /// Seconds from start to end.
     wall: f64,
     /// CPU seconds of the command and of all its children.
     cpu: f64,
-    /// CPU seconds of the PostgreSQL server and of MinIO meanwhile.
-    postgres: f64,
-    minio: f64,
+    /// CPU seconds of each server meanwhile.
+    servers: Vec<f64>,
     /// Most KiB that any one process had in memory.
     memory: u64,
 }
@@ -155,8 +174,8 @@ struct Bench {
     folder: PathBuf,
     runs: usize,
     environment: Vec<(&'static str, String)>,
-    postgres: u32,
-    minio: u32,
+    /// What each server is called, and its process.
+    servers: Vec<(&'static str, u32)>,
 }
 
 impl Bench {
@@ -198,7 +217,8 @@ impl Bench {
             ("RECIPIENT", recipient.trim().to_owned()),
         ];
         let id = |name| session.process_id(name).with_context(|| format!("there is no server {name}"));
-        Ok(Self { postgres: id("postgres")?, minio: id("minio")?, folder, runs, environment })
+        let servers = vec![("PostgreSQL", id("postgres")?), ("MinIO", id("minio")?)];
+        Ok(Self { servers, folder, runs, environment })
     }
 
     fn shell(&self, line: &str) -> Result<Command> {
@@ -225,7 +245,8 @@ impl Bench {
         command.args(["-f", "%e %U %S %M", "-o"]).arg(&report);
         command.args(["bash", "--noprofile", "--norc", "-o", "pipefail", "-e", "-c", line]);
         self.prepare_command(&mut command);
-        let servers = [server_cpu(self.postgres)?, server_cpu(self.minio)?];
+        let cpu = || self.servers.iter().map(|(_, id)| server_cpu(*id)).collect::<Result<Vec<f64>>>();
+        let before = cpu()?;
         process::run_logged(&mut command, &process::fresh_log("bench")?).with_context(|| format!("in: {line}"))?;
         // The postmaster has to reap the session's process before it counts.
         std::thread::sleep(Duration::from_millis(200));
@@ -235,8 +256,7 @@ impl Bench {
         Ok(Figures {
             wall,
             cpu: user + system,
-            postgres: server_cpu(self.postgres)? - servers[0],
-            minio: server_cpu(self.minio)? - servers[1],
+            servers: cpu()?.iter().zip(before).map(|(now, before)| now - before).collect(),
             memory: memory as u64,
         })
     }
@@ -252,12 +272,12 @@ impl Bench {
         }
         eprintln!("xtask: {title}: {:.0} s", started.elapsed().as_secs_f64());
         println!("\n### {title}\n");
-        print!("{}", table(size, contestants));
+        print!("{}", self.table(size, contestants));
         Ok(())
     }
 
-    /// The machine and the versions.
-    fn describe(&self) -> Result<()> {
+    /// The machine and the versions, which `versions` prints.
+    fn describe(&self, versions: &str) -> Result<()> {
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpu
             .lines()
@@ -265,12 +285,37 @@ impl Bench {
             .unwrap_or("")
             .trim_start_matches([' ', '\t', ':']);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let versions = process::output(&mut self.shell(
-            "date -u +%F; uname -sr; lifeboat-postgres --version; pg_dump --version; zstd --version; echo age $(age --version); aws --version",
-        )?)?;
+        let versions = process::output(&mut self.shell(&format!("date -u +%F; uname -sr; {versions}"))?)?;
         println!("{cores} × {model}; load average before: {}", load_average());
         println!("{}", versions.trim().replace('\n', "; "));
         Ok(())
+    }
+
+    fn table(&self, size: u64, contestants: &[Contestant]) -> String {
+        let names: String = self.servers.iter().map(|(name, _)| format!(" {name} |")).collect();
+        let columns = "---:|".repeat(self.servers.len());
+        let mut out = format!(
+            "| command | wall, median (range) | plaintext | CPU client |{names} largest process |\n\
+             |---|---:|---:|---:|{columns}---:|\n",
+        );
+        for contestant in contestants {
+            let wall = contestant.wall();
+            let least = contestant.figures.iter().map(|f| f.wall).fold(f64::INFINITY, f64::min);
+            let most = contestant.figures.iter().map(|f| f.wall).fold(0.0, f64::max);
+            let memory = contestant.figures.iter().map(|f| f.memory).max().unwrap_or(0);
+            let servers: String = (0..self.servers.len())
+                .map(|number| format!(" {:.2} s |", contestant.median(|f| f.servers[number])))
+                .collect();
+            let _ = writeln!(
+                out,
+                "| {} | {wall:.2} s ({least:.2}–{most:.2}) | {:.0} MB/s | {:.2} s |{servers} {} |",
+                contestant.name,
+                size as f64 / wall / 1e6,
+                contestant.median(|f| f.cpu),
+                mib(memory << 10),
+            );
+        }
+        out
     }
 
     fn load(&self, first: u64, last: u64) -> Result<()> {
@@ -310,7 +355,7 @@ impl Bench {
         println!("- lifeboat / pipeline, CPU of the client: {}", ratio(&whole[0], &whole[1], |f| f.cpu));
         println!("- lifeboat / slowest stage alone ({}): {:.2}", slowest.name, whole[0].wall() / slowest.wall());
         println!("- pipeline / slowest stage alone: {:.2}", whole[1].wall() / slowest.wall());
-        let all = whole[0].median(|f| f.cpu + f.postgres + f.minio);
+        let all = whole[0].median(|f| f.cpu + f.servers.iter().sum::<f64>());
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         println!(
             "- all CPU of a lifeboat run, servers included: {all:.1} s, so {:.1} s is the least that {cores} cores can do",
@@ -439,30 +484,6 @@ fn ratio(one: &Contestant, other: &Contestant, of: impl Fn(&Figures) -> f64) -> 
     ratios.sort_by(f64::total_cmp);
     let (least, most) = (ratios.first().copied().unwrap_or(f64::NAN), ratios.last().copied().unwrap_or(f64::NAN));
     format!("{:.2} ({least:.2} to {most:.2})", median(ratios))
-}
-
-fn table(size: u64, contestants: &[Contestant]) -> String {
-    let mut out = String::from(
-        "| command | wall, median (range) | plaintext | CPU client | PostgreSQL | MinIO | largest process |\n\
-         |---|---:|---:|---:|---:|---:|---:|\n",
-    );
-    for contestant in contestants {
-        let wall = contestant.wall();
-        let least = contestant.figures.iter().map(|f| f.wall).fold(f64::INFINITY, f64::min);
-        let most = contestant.figures.iter().map(|f| f.wall).fold(0.0, f64::max);
-        let memory = contestant.figures.iter().map(|f| f.memory).max().unwrap_or(0);
-        let _ = writeln!(
-            out,
-            "| {} | {wall:.2} s ({least:.2}–{most:.2}) | {:.0} MB/s | {:.2} s | {:.2} s | {:.2} s | {} |",
-            contestant.name,
-            size as f64 / wall / 1e6,
-            contestant.median(|f| f.cpu),
-            contestant.median(|f| f.postgres),
-            contestant.median(|f| f.minio),
-            mib(memory << 10),
-        );
-    }
-    out
 }
 
 #[cfg(test)]

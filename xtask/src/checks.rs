@@ -14,6 +14,7 @@ const FACADE: &str = "lifeboat";
 /// backend, sink or encryptor that brings a dependency of its own has its line here. A version tells ours from the older
 /// one of the same name that another feature's dependency brings.
 const OWNED: &[(&str, &[&str])] = &[
+    ("mongodb", &["mongodb", "bson", "crc-fast"]),
     ("postgres", &["tokio-postgres", "tokio-postgres-rustls"]),
     ("cloudflare-dns", &["domain", "reqwest"]),
     ("doppler", &["reqwest"]),

@@ -15,6 +15,7 @@ mod checks;
 mod debian;
 mod demo;
 mod minio;
+mod mongodb;
 mod postgres;
 mod process;
 mod python;
@@ -107,8 +108,7 @@ Measure Lifeboat against the stock tools' pipeline
 
 Usage: cargo xtask bench [--gib N] [--runs N] [--only CASE,...] [--binaries FOLDER]
 
-Builds `lifeboat-postgres` for release, starts PostgreSQL and MinIO, fills a database, and runs each case and its
-counterpart in turns. It prints wall time, CPU time of the command and of the servers, and peak memory. What counts are
+Builds the binaries for release, starts the servers, fills databases, and runs each case and its counterpart in turns. It prints wall time, CPU time of the command and of the servers, and peak memory. What counts are
 the ratios; the machine should have nothing else to do.
 
 Options:

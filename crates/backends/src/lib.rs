@@ -2,12 +2,18 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+#[cfg(any(feature = "mongodb", feature = "postgres"))]
+mod child;
 #[cfg(feature = "cloudflare-dns")]
 pub mod cloudflare;
 #[cfg(feature = "doppler")]
 pub mod doppler;
 #[cfg(feature = "http-api")]
 pub mod http;
+#[cfg(any(feature = "mongodb", feature = "postgres"))]
+mod keeper;
+#[cfg(feature = "mongodb")]
+pub mod mongodb;
 #[cfg(feature = "http-api")]
 pub mod outfile;
 #[cfg(feature = "postgres")]

@@ -51,6 +51,11 @@ pub fn lifeboat_doppler() -> ExitCode {
     session::main::<arguments::doppler::LifeboatDoppler>()
 }
 
+/// Runs `lifeboat-mongodb` with the arguments of this process.
+pub fn lifeboat_mongodb() -> ExitCode {
+    session::main::<arguments::mongodb::LifeboatMongodb>()
+}
+
 /// Runs `lifeboat-postgres` with the arguments of this process.
 pub fn lifeboat_postgres() -> ExitCode {
     session::main::<arguments::postgres::LifeboatPostgres>()

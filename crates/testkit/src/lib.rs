@@ -3,10 +3,13 @@
 //! - [`conformance`]: what every implementation of a trait promises, as tests that each implementation runs.
 //! - [`chaos`]: a sink that fails on purpose; [`memory`]: a sink that needs nothing.
 //! - [`minio`]: the MinIO of the tests, or one that a test may kill.
+//! - [`mongo`]: a MongoDB-compatible database of a test's own, or a server that it may kill, and the stock tools.
+//! - [`mongo_wire`]: a server that speaks MongoDB's protocol and does what its script says.
 //! - [`postgres`]: a database of a test's own, or a server that it may stop.
 //! - [`cloudflare`]: an imitation of Cloudflare's API.
 //! - [`doppler`]: an imitation of Doppler's API.
 //! - [`http_api`]: imitations of HTTP APIs, with faults on purpose.
+//! - [`documents`]: BSON documents as bytes, with every type and its edges.
 //! - [`content`]: bytes, streams and names.
 //!
 //! Functions here panic instead of returning errors: they are used in tests only.
@@ -16,8 +19,11 @@ pub mod chaos;
 pub mod cloudflare;
 pub mod conformance;
 pub mod content;
+pub mod documents;
 pub mod doppler;
 pub mod http_api;
 pub mod memory;
 pub mod minio;
+pub mod mongo;
+pub mod mongo_wire;
 pub mod postgres;

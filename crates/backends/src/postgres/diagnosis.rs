@@ -2,9 +2,9 @@
 
 use lifeboat_core::{Check, Error, ErrorKind};
 
-use super::child::Ended;
 use super::connection::Connection;
 use super::session::Session;
+use crate::child::Ended;
 
 /// Tables that row security keeps from the role, unless it owns them or may bypass it.
 const ROW_SECURITY: &str = "

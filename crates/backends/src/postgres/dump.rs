@@ -13,13 +13,13 @@ use tokio::io::AsyncReadExt;
 use tokio::process::ChildStdout;
 
 use super::archive::ArchiveTap;
-use super::child::{Ended, Running};
 use super::connection::Connection;
 use super::session::Session;
 use super::settings::Settings;
 use super::sql::GlobalsTap;
 use super::tools::{self, Tools};
 use super::{SYSTEM, diagnosis};
+use crate::child::{Ended, Running};
 
 /// The oldest server that is read, as `server_version_num` writes it: pg_stat_ssl is there since then.
 const OLDEST_SERVER: u32 = 90_500;

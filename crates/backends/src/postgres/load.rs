@@ -15,9 +15,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
 
 use super::archive::{BlockEnd, BlockIndex, EventHandler, Parser, Toc, TocProgress, TocReader};
-use super::child::{Ended, Running};
 use super::connection::Connection;
 use super::tools::Tools;
+use crate::child::{Ended, Running};
 
 /// The start of every custom archive (`pg_backup_archiver.c`, `WriteHead`).
 const ARCHIVE_MAGIC: &[u8] = b"PGDMP";

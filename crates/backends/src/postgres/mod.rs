@@ -4,7 +4,6 @@
 //! custom archive format is parsed as it flows, by [`archive`].
 
 pub mod archive;
-mod child;
 mod connection;
 mod content;
 mod diagnosis;

@@ -13,32 +13,18 @@ use lifeboat_core::{Context, Error, ErrorKind, Result};
 use secrecy::SecretString;
 use tokio::process::ChildStdin;
 
-use super::child::Running;
 use super::connection::{Connection, SslMode};
 use super::session::Session;
 use super::tools::Tools;
+use crate::child::Running;
+use crate::keeper::{KEEPER, Owner};
 
 /// How long a new cluster may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long the server may take to go away.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
-/// The unprivileged user that a root process runs the server as. Not `postgres`: that one owns the real databases.
-const UNPRIVILEGED: &str = "nobody";
 /// Name of the cluster's superuser: unlike any role in a dump, so that restoring roles finds none in the way.
 const SUPERUSER: &str = "lifeboat_scratch";
-
-/// Runs the server as its child, ends it when standard input ends, and removes the folder. `QUIT` is an immediate shutdown:
-/// nothing of the cluster is kept.
-const KEEPER: &str = r#"
-exec 3<&0
-"$@" 3<&- </dev/null &
-server=$!
-( read -r _ <&3
-  kill -QUIT "$server" 2>/dev/null
-  while kill -0 "$server" 2>/dev/null; do sleep 0.05; done
-  rm -rf -- "$LIFEBOAT_SCRATCH" ) &
-wait "$server"
-"#;
 
 /// For speed alone: what is lost in a crash is a copy that is thrown away anyhow.
 const SETTINGS: [&str; 18] = [
@@ -246,55 +232,6 @@ impl Drop for Scratch {
         if let Some(keeper) = self.keeper.take() {
             keeper.leave();
         }
-    }
-}
-
-/// As whom the server runs.
-enum Owner {
-    Ourselves,
-    /// Another user, because we are root.
-    User {
-        uid: u32,
-        gid: u32,
-    },
-}
-
-impl Owner {
-    fn choose() -> Result<Self> {
-        if !rustix::process::geteuid().is_root() {
-            return Ok(Self::Ourselves);
-        }
-        // passwd(5): name:password:UID:GID:…
-        let passwd = std::fs::read_to_string("/etc/passwd").map_err(|e| Error::io("read", "/etc/passwd", e))?;
-        let ids = passwd.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            (fields.next()? == UNPRIVILEGED).then_some(())?;
-            Some((fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?))
-        });
-        let (uid, gid) = ids.ok_or_else(|| {
-            Error::new(
-                ErrorKind::NotFound,
-                "find",
-                format!("user {UNPRIVILEGED}"),
-                "the scratch server must not run as root",
-            )
-            .hint("run Lifeboat as an unprivileged user")
-        })?;
-        Ok(Self::User { uid, gid })
-    }
-
-    fn give(&self, path: &Path) -> std::io::Result<()> {
-        match self {
-            Self::Ourselves => Ok(()),
-            Self::User { uid, gid } => std::os::unix::fs::chown(path, Some(*uid), Some(*gid)),
-        }
-    }
-
-    fn run_as(&self, command: &mut tokio::process::Command, folder: &Path) {
-        if let Self::User { uid, gid } = self {
-            command.uid(*uid).gid(*gid);
-        }
-        command.env("HOME", folder).current_dir(folder);
     }
 }
 

@@ -9,7 +9,6 @@ use lifeboat_core::progress::Event;
 use lifeboat_core::{Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Target};
 
 use super::archive::{Toc, Wanted, granted_roles, ident_len, quote_ident, select};
-use super::child::Ended;
 use super::connection::Connection;
 use super::content;
 use super::dump::Look;
@@ -18,6 +17,7 @@ use super::session::{Session, quote_literal};
 use super::settings::Settings;
 use super::sql::statements;
 use super::tools;
+use crate::child::Ended;
 
 /// How an archive is restored.
 #[derive(Clone, Debug, Default)]

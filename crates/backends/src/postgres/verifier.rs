@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use lifeboat_core::{ArtifactName, Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Tap, Verifier};
 
 use super::archive::{ArchiveTap, Toc, quote_ident, roles};
-use super::child::Ended;
 use super::connection::Connection;
 use super::content;
 use super::load::{Dump, Load};
@@ -17,6 +16,7 @@ use super::settings::Settings;
 use super::sql::{GlobalsTap, SqlTap, statements};
 use super::target::missing_extensions;
 use super::tools::{self, Tools};
+use crate::child::Ended;
 
 /// Rows by which a table of the live system may differ before it is told, in percent of the backup's.
 const DRIFT_PERCENT: u64 = 20;

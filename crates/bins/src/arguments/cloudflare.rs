@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use lifeboat::Result;
 
 use super::single::{Keys, Packing, Place};
-use super::{About, DatabaseArgs, Global, PlanArgs, PruneArgs, RestoreArgs, VerifyArgs};
+use super::{About, Global, KindArgs, PlanArgs, PruneArgs, RestoreArgs, VerifyArgs};
 use crate::backend::Backend;
 use crate::backend::cloudflare::Settings;
 use crate::commands;
@@ -222,14 +222,14 @@ impl Program for LifeboatCloudflareDns {
                 commands::show::run(session, &job, &at.parse()?, items).await
             }
             Command::Verify { from, place, keys, verify } => {
-                let options = verify.options()?;
+                let options = verify.options(None)?;
                 let mut job = named(place, from.settings()?, None, Some(keys))?;
                 job.limits.max_age = Settings::suggested().max_age;
                 Ok(commands::verify::run(session, one(job), &options).await)
             }
             Command::Restore { place, keys, restore, plan, access } => {
                 let job = place.job(Backend::CloudflareDns(access.settings(None)?), None, Some(keys))?;
-                let options = restore.options(DatabaseArgs::default(), &plan, session)?;
+                let options = restore.options(KindArgs { plan, ..KindArgs::default() }, session)?;
                 let job = jobs::one(job, None, &options.at).await?;
                 commands::restore::run(session, &job, options).await
             }

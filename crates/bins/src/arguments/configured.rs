@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use lifeboat::{Error, ErrorKind, Result};
 
-use super::{About, DatabaseArgs, Global, PlanArgs, PruneArgs, RestoreArgs, SecretsArgs, VerifyArgs};
+use super::{
+    About, DatabaseArgs, Global, KindArgs, MongodbRestoreArgs, PlanArgs, PostgresRestoreArgs, PruneArgs, RestoreArgs,
+    ScratchArg, SecretsArgs, VerifyArgs,
+};
 use crate::commands;
 use crate::config::Config;
 use crate::exit::Exit;
@@ -132,6 +135,8 @@ Examples:
         #[command(flatten)]
         verify: VerifyArgs,
         #[command(flatten)]
+        scratch: ScratchArg,
+        #[command(flatten)]
         sink: SinkArg,
     },
     /// Restore a backup
@@ -157,6 +162,10 @@ Examples:
         secrets: SecretsArgs,
         #[command(flatten)]
         sink: SinkArg,
+        #[command(flatten, next_help_heading = "PostgreSQL")]
+        postgres: PostgresRestoreArgs,
+        #[command(flatten, next_help_heading = "MongoDB")]
+        mongodb: MongodbRestoreArgs,
     },
     /// Delete the backups that the jobs' `keep` no longer keeps
     #[command(after_help = "\
@@ -210,13 +219,13 @@ impl Program for Lifeboat {
                 let job = jobs::one(job, dataset.as_deref(), &at).await?;
                 commands::show::run(session, &job, &at, items).await
             }
-            Command::Verify { jobs, verify, sink } => {
-                let options = verify.options()?;
+            Command::Verify { jobs, verify, scratch, sink } => {
+                let options = verify.options(scratch.setting(session))?;
                 Ok(commands::verify::run(session, select(&jobs, &sink)?, &options).await)
             }
-            Command::Restore { job, dataset, restore, plan, database, secrets, sink } => {
+            Command::Restore { job, dataset, restore, plan, database, secrets, sink, postgres, mongodb } => {
                 let job = only(select(&[job], &sink)?)?;
-                let mut options = restore.options(database, &plan, session)?;
+                let mut options = restore.options(KindArgs { database, postgres, mongodb, plan }, session)?;
                 let job = jobs::one(job, dataset.as_deref(), &options.at).await?;
                 options.choices.secrets = secrets.choices(job.dataset.as_ref())?;
                 commands::restore::run(session, &job, options).await

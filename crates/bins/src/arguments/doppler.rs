@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use lifeboat::Result;
 
 use super::single::{Keys, Packing, Place};
-use super::{About, DatabaseArgs, Global, PlanArgs, PruneArgs, RestoreArgs, SecretsArgs, VerifyArgs};
+use super::{About, Global, KindArgs, PlanArgs, PruneArgs, RestoreArgs, SecretsArgs, VerifyArgs};
 use crate::backend::Backend;
 use crate::backend::doppler::Settings;
 use crate::commands;
@@ -218,7 +218,7 @@ impl Program for LifeboatDoppler {
                 commands::show::run(session, &job, &at.parse()?, items).await
             }
             Command::Verify { from, place, keys, verify } => {
-                let options = verify.options()?;
+                let options = verify.options(None)?;
                 let settings = from.settings()?;
                 let max_age = settings.suggested().max_age;
                 let mut job = named(place, settings, None, Some(keys))?;
@@ -229,7 +229,7 @@ impl Program for LifeboatDoppler {
                 let backend = Backend::Doppler(settings(None, api_url.as_deref(), None)?);
                 let job = place.job(backend, None, Some(keys))?;
                 let plan = PlanArgs { apply, delete_extra, ..PlanArgs::default() };
-                let mut options = restore.options(DatabaseArgs::default(), &plan, session)?;
+                let mut options = restore.options(KindArgs { plan, ..KindArgs::default() }, session)?;
                 options.choices.secrets = secrets.choices(job.dataset.as_ref())?;
                 let job = jobs::one(job, None, &options.at).await?;
                 commands::restore::run(session, &job, options).await

@@ -9,6 +9,7 @@ use lifeboat::{Dataset, Error, ErrorKind, Level, Result};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use crate::backend::mongodb::Choices;
 use crate::backend::{RestoreChoices, SecretsChoices, VerifyChoices};
 use crate::commands::{prune, restore, verify};
 use crate::config::setting::Setting;
@@ -20,6 +21,7 @@ use crate::session::Session;
 pub(crate) mod cloudflare;
 pub(crate) mod configured;
 pub(crate) mod doppler;
+pub(crate) mod mongodb;
 pub(crate) mod postgres;
 pub(crate) mod single;
 
@@ -67,7 +69,8 @@ pub(crate) struct VerifyArgs {
 }
 
 impl VerifyArgs {
-    pub(crate) fn options(self) -> Result<verify::Options> {
+    /// `scratch` is a server for restore tests, where one was named.
+    pub(crate) fn options(self, scratch: Option<Setting>) -> Result<verify::Options> {
         Ok(verify::Options {
             level: self.level,
             at: self.at.parse()?,
@@ -76,6 +79,7 @@ impl VerifyArgs {
             choices: VerifyChoices {
                 level: Level::default(),
                 scratch_folder: self.scratch_folder,
+                scratch,
                 jobs: self.parallel,
                 max_drift: self.max_drift,
             },
@@ -107,9 +111,17 @@ pub(crate) struct DatabaseArgs {
     /// With --replace: keep what was there under another name
     #[arg(long, requires = "replace")]
     keep_replaced: bool,
-    /// How many jobs restore at once; more than 1 writes the dump to an unnamed file first
+    /// How many jobs restore at once; for PostgreSQL more than 1 writes the dump to an unnamed file first
     #[arg(long = "jobs", value_name = "N", default_value_t = 0, hide_default_value = true)]
     parallel: usize,
+    /// Do not compare the restored content with the proof
+    #[arg(long)]
+    skip_proof: bool,
+}
+
+/// What `restore` takes for PostgreSQL.
+#[derive(Args, Debug, Default)]
+pub(crate) struct PostgresRestoreArgs {
     /// Only this table; may be given several times
     #[arg(long = "table", value_name = "TABLE")]
     tables: Vec<String>,
@@ -119,9 +131,6 @@ pub(crate) struct DatabaseArgs {
     /// Give everything the owners that it had, instead of the connecting role
     #[arg(long)]
     keep_owners: bool,
-    /// Do not compare the restored content with the proof
-    #[arg(long)]
-    skip_proof: bool,
     /// Where the dump is spooled when a seekable file is needed
     #[arg(long, value_name = "FOLDER")]
     spool_folder: Option<PathBuf>,
@@ -172,13 +181,50 @@ impl SecretsArgs {
     }
 }
 
+/// What `restore` takes for MongoDB.
+#[derive(Args, Debug, Default)]
+pub(crate) struct MongodbRestoreArgs {
+    /// Only this collection, as in orders or shop.orders; may hold `*`, and may be given several times
+    #[arg(long = "collection", value_name = "PATTERN")]
+    collections: Vec<String>,
+    /// Rename collections: those that fit this pattern, as in 'shop.*' or '$db$.orders'; in pairs with --ns-to
+    #[arg(long, value_name = "PATTERN")]
+    ns_from: Vec<String>,
+    /// What they become, as in 'copy.*' or 'copy.$db$'
+    #[arg(long, value_name = "PATTERN")]
+    ns_to: Vec<String>,
+    /// Build no indexes but the one that each collection has
+    #[arg(long)]
+    no_indexes: bool,
+}
+
+/// A server for restore tests.
+#[derive(Args, Debug)]
+pub(crate) struct ScratchArg {
+    /// A MongoDB server for restore tests, where there is no mongod: only databases of its own are made there, and dropped. A
+    /// URL, env:NAME or file:PATH
+    #[arg(long, value_name = "URL", env = "LIFEBOAT_SCRATCH_URL", hide_env_values = true)]
+    scratch: Option<Secret>,
+}
+
+impl ScratchArg {
+    pub(crate) fn setting(self, session: &Session) -> Option<Setting> {
+        self.scratch.map(|url| url.setting("--scratch", "LIFEBOAT_SCRATCH_URL", session))
+    }
+}
+
+/// What `restore` takes for each kind of system. A program of one system leaves the others as they are.
+#[derive(Debug, Default)]
+pub(crate) struct KindArgs {
+    pub(crate) database: DatabaseArgs,
+    pub(crate) postgres: PostgresRestoreArgs,
+    pub(crate) mongodb: MongodbRestoreArgs,
+    pub(crate) plan: PlanArgs,
+}
+
 impl RestoreArgs {
-    pub(crate) fn options(
-        self,
-        database: DatabaseArgs,
-        plan: &PlanArgs,
-        session: &Session,
-    ) -> Result<restore::Options> {
+    pub(crate) fn options(self, kinds: KindArgs, session: &Session) -> Result<restore::Options> {
+        let KindArgs { database, postgres, mongodb, plan } = kinds;
         Ok(restore::Options {
             at: self.at.parse()?,
             into: self.into.setting("--into", "LIFEBOAT_INTO", session),
@@ -187,14 +233,20 @@ impl RestoreArgs {
                 replace: self.replace,
                 keep_replaced: database.keep_replaced,
                 jobs: database.parallel,
-                tables: database.tables,
-                schemas: database.schemas,
-                keep_owners: database.keep_owners,
                 skip_proof: database.skip_proof,
-                spool_folder: database.spool_folder,
+                tables: postgres.tables,
+                schemas: postgres.schemas,
+                keep_owners: postgres.keep_owners,
+                spool_folder: postgres.spool_folder,
+                mongodb: Choices {
+                    collections: mongodb.collections,
+                    ns_from: mongodb.ns_from,
+                    ns_to: mongodb.ns_to,
+                    no_indexes: mongodb.no_indexes,
+                },
                 delete_extra: plan.delete_extra,
                 settings: plan.settings,
-                ..RestoreChoices::default()
+                secrets: SecretsChoices::default(),
             },
         })
     }
@@ -277,7 +329,11 @@ impl Secret {
 }
 
 fn holds_password(text: &str) -> bool {
-    Url::parse(text).is_ok_and(|url| url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password"))
+    // Several hosts, as MongoDB has them, are no URL.
+    let user = text.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
+    user.is_some_and(|(user, _)| user.contains(':'))
+        || Url::parse(text)
+            .is_ok_and(|url| url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password"))
 }
 
 /// Where a token is: `env:NAME` or `file:PATH`; in `variable` where nobody says.
@@ -310,6 +366,7 @@ mod tests {
         cloudflare::LifeboatCloudflareDns::command().debug_assert();
         configured::Lifeboat::command().debug_assert();
         doppler::LifeboatDoppler::command().debug_assert();
+        mongodb::LifeboatMongodb::command().debug_assert();
         postgres::LifeboatPostgres::command().debug_assert();
     }
 
@@ -320,6 +377,8 @@ mod tests {
         assert!(holds_password("postgres://u:hunter2@h/d"));
         assert!(holds_password("postgres://u@h/d?password=hunter2"));
         assert!(!holds_password("postgres://u@h/d?sslmode=require"));
+        assert!(holds_password("mongodb://u:hunter2@a:27017,b:27017/d"));
+        assert!(!holds_password("mongodb://u@a:27017,b:27017/d"));
         assert!(!holds_password("env:NAME"));
     }
 }

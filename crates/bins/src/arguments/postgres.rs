@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use lifeboat::Result;
 
 use super::single::{Keys, Packing, Place};
-use super::{About, DatabaseArgs, Global, PlanArgs, PruneArgs, RestoreArgs, Secret, VerifyArgs};
+use super::{About, DatabaseArgs, Global, KindArgs, PostgresRestoreArgs, PruneArgs, RestoreArgs, Secret, VerifyArgs};
 use crate::backend::Backend;
 use crate::backend::postgres::{DumpOptions, Settings};
 use crate::commands;
@@ -154,6 +154,8 @@ Examples:
         restore: RestoreArgs,
         #[command(flatten)]
         database: DatabaseArgs,
+        #[command(flatten)]
+        postgres: PostgresRestoreArgs,
     },
     /// Delete the backups that a policy no longer keeps
     #[command(after_help = "\
@@ -226,14 +228,14 @@ impl Program for LifeboatPostgres {
                 commands::show::run(session, &job, &at.parse()?, items).await
             }
             Command::Verify { from, place, keys, verify } => {
-                let options = verify.options()?;
+                let options = verify.options(None)?;
                 let settings = from.settings(Dump::default(), session)?;
                 let job = named(place, &settings, None, Some(keys))?;
                 Ok(commands::verify::run(session, one(job), &options).await)
             }
-            Command::Restore { place, keys, restore, database } => {
+            Command::Restore { place, keys, restore, database, postgres } => {
                 let job = place.job(nowhere()?, None, Some(keys))?;
-                let options = restore.options(database, &PlanArgs::default(), session)?;
+                let options = restore.options(KindArgs { database, postgres, ..KindArgs::default() }, session)?;
                 commands::restore::run(session, &job, options).await
             }
             Command::Prune { place, keep, prune } => {

@@ -10,7 +10,7 @@ use lifeboat::outfile::Destination;
 use lifeboat::{ArtifactName, Check, Compression, Dataset, Error, ErrorKind, Level, Result, Source, Verifier};
 use tokio_util::sync::CancellationToken;
 
-use super::{NamedTarget, RestoreChoices, Suggested, VerifyChoices};
+use super::{NamedTarget, RestoreChoices, Suggested, Topic, VerifyChoices};
 use crate::config::setting::Setting;
 
 /// How Cloudflare is reached, and which zone.
@@ -78,19 +78,8 @@ impl Settings {
     pub(crate) fn target(&self, into: &Setting, choices: RestoreChoices) -> Result<NamedTarget> {
         let RestoreChoices { replace, delete_extra, settings, secrets, .. } = &choices;
         let wrong = |flag: &str, why: &str| Error::new(ErrorKind::Config, "use", flag, why);
-        for (flag, given) in [
-            ("--table", !choices.tables.is_empty()),
-            ("--schema", !choices.schemas.is_empty()),
-            ("--keep-replaced", choices.keep_replaced),
-            ("--keep-owners", choices.keep_owners),
-            ("--spool-folder", choices.spool_folder.is_some()),
-            ("--format", secrets.format.is_some()),
-            ("--secret-name", secrets.name.is_some() || secrets.namespace.is_some()),
-        ] {
-            if given {
-                return Err(wrong(flag, "it has no meaning for a zone"));
-            }
-        }
+        let hint = "look at the plan, then say --apply; or write a zone file with --into file:PATH";
+        choices.refuse_all_but(&[Topic::Plans, Topic::Zones, Topic::Tokens], "a zone", hint)?;
         let place = into.text()?;
         if let Some(destination) = Destination::parse(&place, *replace) {
             for (flag, given) in [("--delete-extra", *delete_extra), ("--settings", *settings)] {

@@ -10,7 +10,7 @@ use lifeboat::memory::NoCoreDumps;
 use lifeboat::outfile::Destination;
 use lifeboat::{ArtifactName, Check, Compression, Dataset, Error, ErrorKind, Level, Result, Source, Verifier};
 
-use super::{NamedTarget, RestoreChoices, SecretsChoices, Suggested, VerifyChoices};
+use super::{NamedTarget, RestoreChoices, SecretsChoices, Suggested, Topic, VerifyChoices};
 use crate::config::setting::Setting;
 
 /// How a place in Doppler is written.
@@ -112,18 +112,8 @@ impl Settings {
 
     pub(crate) fn target(&self, into: &Setting, choices: RestoreChoices) -> Result<NamedTarget> {
         let RestoreChoices { replace, delete_extra, secrets, .. } = &choices;
-        for (flag, given) in [
-            ("--settings", choices.settings),
-            ("--table", !choices.tables.is_empty()),
-            ("--schema", !choices.schemas.is_empty()),
-            ("--keep-replaced", choices.keep_replaced),
-            ("--keep-owners", choices.keep_owners),
-            ("--spool-folder", choices.spool_folder.is_some()),
-        ] {
-            if given {
-                return Err(Error::new(ErrorKind::Config, "use", flag, "it has no meaning for secrets"));
-            }
-        }
+        let hint = "look at the plan, then say --apply; or write a file with --into file:PATH";
+        choices.refuse_all_but(&[Topic::Plans, Topic::Secrets, Topic::Tokens], "secrets", hint)?;
         let place = into.text()?;
         if let Some(destination) = Destination::parse(&place, *replace) {
             if *delete_extra {

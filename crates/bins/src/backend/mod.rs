@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lifeboat::{ArtifactName, Check, Compression, Dataset, Level, Result, Source, Target, Verifier};
+use lifeboat::{ArtifactName, Check, Compression, Dataset, Error, ErrorKind, Level, Result, Source, Target, Verifier};
 
 use crate::config::setting::Setting;
 
 pub(crate) mod cloudflare;
 pub(crate) mod doppler;
+pub(crate) mod mongodb;
 pub(crate) mod postgres;
 
 /// The system that a job backs up, with its settings.
@@ -16,6 +17,7 @@ pub(crate) mod postgres;
 pub(crate) enum Backend {
     CloudflareDns(cloudflare::Settings),
     Doppler(doppler::Settings),
+    Mongodb(mongodb::Settings),
     Postgres(postgres::Settings),
 }
 
@@ -36,6 +38,56 @@ pub(crate) struct RestoreChoices {
     pub(crate) settings: bool,
     /// How secrets are restored.
     pub(crate) secrets: SecretsChoices,
+    pub(crate) mongodb: mongodb::Choices,
+}
+
+/// What a choice of a restore is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Topic {
+    Databases,
+    Postgres,
+    Mongodb,
+    /// What is changed piece by piece, after a plan.
+    Plans,
+    Zones,
+    Secrets,
+    /// A token that may write.
+    Tokens,
+}
+
+impl RestoreChoices {
+    /// Refuses what was chosen and has no meaning for the thing that is restored.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], naming the first such option.
+    pub(crate) fn refuse_all_but(&self, meant: &[Topic], thing: &str, hint: &str) -> Result<()> {
+        let given = [
+            (Topic::Databases, "--keep-replaced", self.keep_replaced),
+            (Topic::Databases, "--jobs", self.jobs != 0),
+            (Topic::Databases, "--skip-proof", self.skip_proof),
+            (Topic::Postgres, "--table", !self.tables.is_empty()),
+            (Topic::Postgres, "--schema", !self.schemas.is_empty()),
+            (Topic::Postgres, "--keep-owners", self.keep_owners),
+            (Topic::Postgres, "--spool-folder", self.spool_folder.is_some()),
+            (Topic::Mongodb, "--collection", !self.mongodb.collections.is_empty()),
+            (Topic::Mongodb, "--ns-from", !self.mongodb.ns_from.is_empty()),
+            (Topic::Mongodb, "--ns-to", !self.mongodb.ns_to.is_empty()),
+            (Topic::Mongodb, "--no-indexes", self.mongodb.no_indexes),
+            (Topic::Plans, "--delete-extra", self.delete_extra),
+            (Topic::Zones, "--settings", self.settings),
+            (Topic::Secrets, "--format", self.secrets.format.is_some()),
+            (Topic::Secrets, "--secret-name", self.secrets.name.is_some()),
+            (Topic::Secrets, "--secret-namespace", self.secrets.namespace.is_some()),
+            (Topic::Tokens, "--token", self.secrets.token.is_some()),
+        ];
+        match given.into_iter().find(|(topic, _, given)| *given && !meant.contains(topic)) {
+            Some((_, flag, _)) => {
+                let message = format!("it has no meaning for {thing}");
+                Err(Error::new(ErrorKind::Config, "use", flag, message).hint(hint))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// How secrets are restored: in which form to a file, or with which token to their service.
@@ -55,6 +107,8 @@ pub(crate) struct SecretsChoices {
 pub(crate) struct VerifyChoices {
     pub(crate) level: Level,
     pub(crate) scratch_folder: Option<PathBuf>,
+    /// A server in which restore tests may make databases of their own.
+    pub(crate) scratch: Option<Setting>,
     pub(crate) jobs: usize,
     /// By how many the live system's count may differ before it is a warning.
     pub(crate) max_drift: Option<u64>,
@@ -81,6 +135,7 @@ impl Backend {
         match self {
             Self::CloudflareDns(settings) => settings.source(),
             Self::Doppler(settings) => settings.source(),
+            Self::Mongodb(settings) => settings.source(),
             Self::Postgres(settings) => settings.source(),
         }
     }
@@ -95,7 +150,7 @@ impl Backend {
         match self {
             Self::CloudflareDns(_) => cloudflare::Settings::suggested(),
             Self::Doppler(settings) => settings.suggested(),
-            Self::Postgres(_) => Suggested::default(),
+            Self::Mongodb(_) | Self::Postgres(_) => Suggested::default(),
         }
     }
 
@@ -104,7 +159,7 @@ impl Backend {
         match self {
             Self::CloudflareDns(settings) => settings.has_many(),
             Self::Doppler(settings) => settings.has_many(),
-            Self::Postgres(_) => false,
+            Self::Mongodb(_) | Self::Postgres(_) => false,
         }
     }
 
@@ -116,7 +171,7 @@ impl Backend {
         match self {
             Self::CloudflareDns(settings) => settings.datasets().await,
             Self::Doppler(settings) => settings.datasets().await,
-            Self::Postgres(_) => Ok(Vec::new()),
+            Self::Mongodb(_) | Self::Postgres(_) => Ok(Vec::new()),
         }
     }
 
@@ -125,10 +180,7 @@ impl Backend {
         match self {
             Self::CloudflareDns(settings) => Self::CloudflareDns(settings.narrow(dataset)),
             Self::Doppler(settings) => Self::Doppler(settings.narrow(dataset)),
-            Self::Postgres(_) => {
-                let _ = dataset;
-                self.clone()
-            }
+            Self::Mongodb(_) | Self::Postgres(_) => self.clone(),
         }
     }
 
@@ -137,10 +189,7 @@ impl Backend {
         match self {
             Self::CloudflareDns(_) => cloudflare::Settings::claims(name),
             Self::Doppler(settings) => settings.claims(name),
-            Self::Postgres(_) => {
-                let _ = name;
-                true
-            }
+            Self::Mongodb(_) | Self::Postgres(_) => true,
         }
     }
 
@@ -149,6 +198,7 @@ impl Backend {
         match self {
             Self::CloudflareDns(settings) => settings.target(into, choices),
             Self::Doppler(settings) => settings.target(into, choices),
+            Self::Mongodb(settings) => settings.target(into, choices),
             Self::Postgres(settings) => settings.target(into, choices),
         }
     }
@@ -158,6 +208,7 @@ impl Backend {
         match self {
             Self::CloudflareDns(settings) => settings.verifier(choices),
             Self::Doppler(settings) => settings.verifier(choices),
+            Self::Mongodb(settings) => settings.verifier(choices),
             Self::Postgres(settings) => settings.verifier(choices),
         }
     }
@@ -167,6 +218,7 @@ impl Backend {
         match self {
             Self::CloudflareDns(settings) => settings.check().await,
             Self::Doppler(settings) => settings.check().await,
+            Self::Mongodb(settings) => settings.check().await,
             Self::Postgres(settings) => settings.check().await,
         }
     }
@@ -176,6 +228,7 @@ impl Backend {
         match self {
             Self::CloudflareDns(_) => lifeboat::cloudflare::stock_restore(name),
             Self::Doppler(_) => lifeboat::doppler::stock_restore(name),
+            Self::Mongodb(_) => lifeboat::mongodb::stock_restore(name),
             Self::Postgres(_) => lifeboat::postgres::stock_restore(name),
         }
     }

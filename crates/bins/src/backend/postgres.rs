@@ -7,7 +7,7 @@ use lifeboat::{Check, Dataset, Error, ErrorKind, Level, Result, Source, Verifier
 
 pub(crate) use lifeboat::postgres::DumpOptions;
 
-use super::{NamedTarget, RestoreChoices, VerifyChoices};
+use super::{NamedTarget, RestoreChoices, Topic, VerifyChoices};
 use crate::config::setting::Setting;
 
 /// Where the database is, and what of it is dumped.
@@ -66,19 +66,8 @@ impl Settings {
 
     #[allow(clippy::unused_self, reason = "a backend's settings may matter to its target")]
     pub(crate) fn target(&self, into: &Setting, choices: RestoreChoices) -> Result<NamedTarget> {
-        for (flag, given) in [
-            ("--delete-extra", choices.delete_extra),
-            ("--settings", choices.settings),
-            ("--format", choices.secrets.format.is_some()),
-            ("--secret-name", choices.secrets.name.is_some()),
-            ("--secret-namespace", choices.secrets.namespace.is_some()),
-            ("--token", choices.secrets.token.is_some()),
-        ] {
-            if given {
-                return Err(Error::new(ErrorKind::Config, "use", flag, "it has no meaning for a database")
-                    .hint("a database is restored as a whole; --replace replaces one that is there"));
-            }
-        }
+        let hint = "it is restored as a whole, or single tables with --table and --schema; --replace replaces one that is there";
+        choices.refuse_all_but(&[Topic::Databases, Topic::Postgres], "a PostgreSQL database", hint)?;
         let connection = connect(into)?;
         let name = connection.redacted();
         let options = RestoreOptions {

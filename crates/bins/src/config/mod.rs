@@ -300,7 +300,12 @@ impl Reader<'_> {
         let verify = job.verify.unwrap_or_default();
         let sinks = self.sinks_of(&table, span, job.sinks.as_ref().or(defaults.sinks.as_ref()));
         let backend = self.backend(
-            Systems { cloudflare_dns: job.cloudflare_dns, doppler: job.doppler, postgres: job.postgres },
+            Systems {
+                cloudflare_dns: job.cloudflare_dns,
+                doppler: job.doppler,
+                mongodb: job.mongodb,
+                postgres: job.postgres,
+            },
             span,
             &table,
         )?;
@@ -341,6 +346,7 @@ impl Reader<'_> {
         let named: Vec<&str> = [
             ("cloudflare-dns", systems.cloudflare_dns.is_some()),
             ("doppler", systems.doppler.is_some()),
+            ("mongodb", systems.mongodb.is_some()),
             ("postgres", systems.postgres.is_some()),
         ]
         .into_iter()
@@ -354,6 +360,7 @@ impl Reader<'_> {
         match systems {
             Systems { cloudflare_dns: Some(cloudflare), .. } => self.cloudflare_dns(cloudflare, table),
             Systems { doppler: Some(doppler), .. } => self.doppler(doppler, table),
+            Systems { mongodb: Some(mongodb), .. } => Some(self.mongodb(mongodb, table)),
             Systems { postgres: Some(postgres), .. } => self.postgres(postgres, table),
             Systems { .. } => {
                 let mistake = Mistake::new(span.start, format!("{table} does not say what to back up"));
@@ -416,6 +423,22 @@ impl Reader<'_> {
             .map(backend::Backend::Postgres)
             .map_err(|error| self.mistakes.push(of_error(&error, at, "postgres", table)))
             .ok()
+    }
+
+    fn mongodb(&mut self, mongodb: Spanned<table::Mongodb>, table: &str) -> backend::Backend {
+        let mongodb = mongodb.into_inner();
+        let dump = backend::mongodb::DumpOptions {
+            collections: mongodb.collections,
+            exclude_collections: mongodb.exclude_collections,
+            exclude_databases: mongodb.exclude_databases,
+            queries: mongodb.queries,
+            consistency: mongodb.consistency,
+            oplog: mongodb.oplog,
+            cursors: mongodb.cursors,
+        };
+        let url = self.spanned(mongodb.url, "mongodb.url", table);
+        let scratch = mongodb.scratch.map(|url| self.spanned(url, "mongodb.scratch", table));
+        backend::Backend::Mongodb(backend::mongodb::Settings::new(Some(url), mongodb.database, scratch, dump))
     }
 
     /// The names of a job's sinks; where nothing says, the only sink there is.
@@ -485,6 +508,7 @@ impl Reader<'_> {
 struct Systems {
     cloudflare_dns: Option<Spanned<table::CloudflareDns>>,
     doppler: Option<Spanned<table::Doppler>>,
+    mongodb: Option<Spanned<table::Mongodb>>,
     postgres: Option<Spanned<table::Postgres>>,
 }
 

@@ -43,6 +43,7 @@ pub(crate) struct Job {
     #[serde(rename = "cloudflare-dns")]
     pub(crate) cloudflare_dns: Option<Spanned<CloudflareDns>>,
     pub(crate) doppler: Option<Spanned<Doppler>>,
+    pub(crate) mongodb: Option<Spanned<Mongodb>>,
     pub(crate) postgres: Option<Spanned<Postgres>>,
     pub(crate) dataset: Option<Spanned<String>>,
     pub(crate) prefix: Option<Spanned<String>>,
@@ -94,6 +95,29 @@ pub(crate) struct Doppler {
     pub(crate) project: Option<String>,
     pub(crate) config: Option<String>,
     pub(crate) api_url: Option<Spanned<String>>,
+}
+
+/// `mongodb = { … }` of a job.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mongodb {
+    pub(crate) url: Spanned<String>,
+    pub(crate) database: Option<String>,
+    pub(crate) scratch: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(crate) collections: Vec<String>,
+    #[serde(default)]
+    pub(crate) exclude_collections: Vec<String>,
+    #[serde(default)]
+    pub(crate) exclude_databases: Vec<String>,
+    #[serde(default)]
+    pub(crate) queries: std::collections::BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) consistency: lifeboat::mongodb::Consistency,
+    #[serde(default)]
+    pub(crate) oplog: bool,
+    #[serde(default)]
+    pub(crate) cursors: usize,
 }
 
 /// `verify = { level = "restore", max_age = "2d", age_status = "fail" }`.

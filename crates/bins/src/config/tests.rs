@@ -119,9 +119,9 @@ fn an_unknown_key_is_named_with_its_line_and_a_near_name() {
             "did you mean \"prefix\"?",
         ),
         (
-            with_job("mongodb = { url = \"x\" }"),
-            "unknown key \"mongodb\" in [jobs.shop]",
-            "known are postgres, dataset",
+            with_job("mysql = { url = \"x\" }"),
+            "unknown key \"mysql\" in [jobs.shop]",
+            "known are mongodb, postgres, dataset",
         ),
         (
             with_job("").replace("url = \"$", "ulr = \"$"),

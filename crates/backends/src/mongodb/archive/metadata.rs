@@ -1,0 +1,118 @@
+//! What an archive says of a collection besides its documents: options, indexes, UUID.
+
+use bson::raw::RawDocumentBuf;
+use lifeboat_core::{Error, ErrorKind, Result};
+
+use super::element::Elements;
+use super::extended_json::{self, to_extended_json};
+use super::extended_json_read::Json;
+
+/// A collection's options and indexes, as `listCollections` and `listIndexes` give them. Key order is kept: that of an
+/// index's keys means something.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metadata {
+    /// `options` of `listCollections`; `None` when there are none.
+    pub options: Option<RawDocumentBuf>,
+    /// The documents of `listIndexes`, that of `_id_` included; none for a view.
+    pub indexes: Vec<RawDocumentBuf>,
+    /// `info.uuid` of `listCollections`: 32 lower-case hexadecimal digits.
+    pub uuid: Option<String>,
+    /// The collection's name.
+    pub collection_name: String,
+    /// `type` of `listCollections`: `collection`, `view` or `timeseries`. Empty in archives of old tools.
+    pub kind: String,
+}
+
+impl Metadata {
+    /// The JSON text as mongodump writes it: compact canonical Extended JSON v2, keys in the order `options`, `indexes`,
+    /// `uuid`, `collectionName`, `type`.
+    ///
+    /// # Behaviour
+    /// - The text is read again and compared: what Extended JSON cannot express (a NaN with a payload) is an error, as
+    ///   it is for mongodump.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] with the collection's name.
+    pub fn to_json(&self) -> Result<String> {
+        let unsupported = |what: &str, why: String| {
+            Error::new(
+                ErrorKind::Unsupported,
+                "write",
+                format!("{what} of the collection {}", self.collection_name),
+                why,
+            )
+        };
+        let mut out = String::from("{");
+        if let Some(options) = self.options.as_ref().filter(|options| options.as_bytes().len() > super::MIN_DOCUMENT) {
+            out.push_str("\"options\":");
+            out.push_str(&exact(options).map_err(|why| unsupported("the options", why))?);
+            out.push(',');
+        }
+        out.push_str("\"indexes\":[");
+        for (number, index) in self.indexes.iter().enumerate() {
+            if number > 0 {
+                out.push(',');
+            }
+            out.push_str(&exact(index).map_err(|why| unsupported("an index", why))?);
+        }
+        out.push(']');
+        let mut text = |name: &str, value: &str| {
+            out.push_str(name);
+            extended_json::quote(&mut out, value);
+        };
+        if let Some(uuid) = &self.uuid {
+            text(",\"uuid\":", uuid);
+        }
+        text(",\"collectionName\":", &self.collection_name);
+        if !self.kind.is_empty() {
+            text(",\"type\":", &self.kind);
+        }
+        out.push('}');
+        Ok(out)
+    }
+
+    /// Reads the JSON text, canonical or in the relaxed forms of old tools. Unknown keys are passed over.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    pub fn parse(json: &str) -> Result<Self, String> {
+        let mut metadata = Self::default();
+        let mut json = Json::new(json);
+        json.object(|json, key| {
+            match key {
+                "options" => metadata.options = json.optional_document()?,
+                "indexes" => json.array(|json| {
+                    metadata.indexes.push(json.document()?);
+                    Ok(())
+                })?,
+                "uuid" => metadata.uuid = json.text()?,
+                "collectionName" => metadata.collection_name = json.text()?.unwrap_or_default(),
+                "type" => metadata.kind = json.text()?.unwrap_or_default(),
+                _ => json.skip()?,
+            }
+            Ok(())
+        })?;
+        json.end()?;
+        Ok(metadata)
+    }
+
+    /// Whether the options have a key, and the bytes of its value with the BSON type.
+    pub(crate) fn option(&self, name: &str) -> Option<(u8, &[u8])> {
+        let options = self.options.as_ref()?;
+        Elements::of(options.as_bytes())
+            .ok()?
+            .filter_map(std::result::Result::ok)
+            .find(|element| element.name == name.as_bytes())
+            .map(|element| (element.kind, element.value))
+    }
+}
+
+/// A document's Extended JSON, from which the same bytes come again.
+fn exact(document: &RawDocumentBuf) -> Result<String, String> {
+    let text = to_extended_json(document.as_bytes())?;
+    let back = super::from_extended_json(&text)?;
+    if back.as_bytes() != document.as_bytes() {
+        return Err("it holds a value that Extended JSON cannot express".to_owned());
+    }
+    Ok(text)
+}

@@ -1,0 +1,75 @@
+//! What the driver and the server report, as errors of ours.
+
+use lifeboat_core::{Error, ErrorKind};
+use mongodb::error::ErrorKind as Driver;
+
+/// Codes of the server (`src/mongo/base/error_codes.yml`).
+pub(crate) mod code {
+    pub(crate) const UNAUTHORIZED: i32 = 13;
+    pub(crate) const AUTHENTICATION_FAILED: i32 = 18;
+    pub(crate) const NAMESPACE_NOT_FOUND: i32 = 26;
+    pub(crate) const CURSOR_NOT_FOUND: i32 = 43;
+    pub(crate) const NAMESPACE_EXISTS: i32 = 48;
+    pub(crate) const MAX_TIME_EXPIRED: i32 = 50;
+    pub(crate) const COMMAND_NOT_FOUND: i32 = 59;
+    pub(crate) const QUERY_PLAN_KILLED: i32 = 175;
+    pub(crate) const INVALID_INDEX_SPECIFICATION_OPTION: i32 = 197;
+    pub(crate) const CURSOR_KILLED: i32 = 237;
+    pub(crate) const SNAPSHOT_TOO_OLD: i32 = 239;
+    pub(crate) const DUPLICATE_KEY: i32 = 11_000;
+}
+
+/// The server's code, when it was the server who said no.
+pub(crate) fn code_of(error: &mongodb::error::Error) -> Option<i32> {
+    match &*error.kind {
+        Driver::Command(command) => Some(command.code),
+        _ => None,
+    }
+}
+
+/// What the driver or the server says, on one line.
+pub(crate) fn message(error: &mongodb::error::Error) -> String {
+    let text = match &*error.kind {
+        Driver::Command(command) if command.code_name.is_empty() => command.message.clone(),
+        Driver::Command(command) => format!("{} ({})", command.message, command.code_name),
+        Driver::InvalidArgument { message, .. } => message.clone(),
+        kind => kind.to_string(),
+    };
+    text.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// An error of `operation` on `subject`, with the kind and the advice that follow from the driver's.
+pub(crate) fn of_driver(operation: &'static str, subject: &str, error: &mongodb::error::Error) -> Error {
+    let said = message(error);
+    let made = |kind| Error::new(kind, operation, subject, said.clone());
+    match &*error.kind {
+        Driver::Authentication { .. } => made(ErrorKind::Permission)
+            .hint("check user, password and authSource: the database in the path is where the user is looked for when authSource is missing"),
+        Driver::InvalidArgument { .. } | Driver::InvalidTlsConfig { .. } => {
+            made(ErrorKind::Config).hint("check the options of the connection string")
+        }
+        Driver::DnsResolve { .. } => {
+            made(ErrorKind::Unavailable).hint("the SRV and TXT records of the name in mongodb+srv:// could not be had: check it and the DNS")
+        }
+        Driver::ServerSelection { .. } if said.contains("uthentication") || said.contains("SCRAM") => made(ErrorKind::Permission)
+            .hint("check user, password and authSource"),
+        Driver::ServerSelection { .. } => made(ErrorKind::Unavailable)
+            .hint("check host, port and TLS (tls=true, tlsCAFile); a member of a replica set that is reached by another name needs directConnection=true"),
+        Driver::Io(_) | Driver::ConnectionPoolCleared { .. } => {
+            made(ErrorKind::Unavailable).hint("the connection to the server was lost: look into its log, and run again")
+        }
+        Driver::IncompatibleServer { .. } => made(ErrorKind::Unsupported),
+        Driver::Command(command) => match command.code {
+            code::UNAUTHORIZED => made(ErrorKind::Permission)
+                .hint("a backup needs the role `read` on the database (`backup` for all of them), a restore `readWrite` and `dbAdmin` (`restore` for all)"),
+            code::AUTHENTICATION_FAILED => made(ErrorKind::Permission).hint("check user, password and authSource"),
+            code::CURSOR_NOT_FOUND | code::CURSOR_KILLED | code::QUERY_PLAN_KILLED | code::MAX_TIME_EXPIRED => made(ErrorKind::Unavailable)
+                .hint("the server gave up a cursor that was still being read: the collection was dropped, the cursor waited too long for a slow sink, or somebody killed it; run again"),
+            code::SNAPSHOT_TOO_OLD => made(ErrorKind::Unavailable)
+                .hint("reading took longer than the server keeps a snapshot: raise minSnapshotHistoryWindowInSeconds, or take consistency from the oplog (oplog = true) or do without (consistency = \"none\")"),
+            code::DUPLICATE_KEY => made(ErrorKind::Mismatch),
+            _ => made(ErrorKind::Tool),
+        },
+        _ => made(ErrorKind::Tool),
+    }
+}

@@ -1,0 +1,296 @@
+//! An archive into a server: its collections are made, filled, indexed and read back. Which names they get is the plan's; when
+//! they take the names that they shall have in the end is the target's business.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use lifeboat_core::progress::{Event as ProgressEvent, Unit};
+use lifeboat_core::{ByteStream, Context, Error, ErrorKind, Proof, ProofItem, Result};
+
+use super::archive::{self, Event, Prelude, Reader};
+use super::content::{self, Content};
+use super::create;
+use super::insert::{Destination, Inserter, Tally};
+use super::listing::Look;
+use super::plan::{Entry, Kind};
+
+/// Collections that are indexed side by side.
+const SIDE_BY_SIDE: usize = 4;
+/// Collections that are read back side by side. Each has two batches of at most 16 MB in memory.
+const READERS: usize = 2;
+
+/// The first server whose time series have no visible collection of buckets.
+const VIEWLESS: (u32, u32) = (8, 3);
+
+/// A stream of an archive of which the prelude has been read.
+pub(crate) struct Opened {
+    pub(crate) prelude: Arc<Prelude>,
+    reader: Reader,
+    events: Vec<Event>,
+    rest: ByteStream,
+}
+
+impl Opened {
+    /// Reads up to the end of the prelude.
+    ///
+    /// # Errors
+    /// The stream's own; [`ErrorKind::Corrupt`] for what is no archive, or ends before its prelude does.
+    pub(crate) async fn read(mut stream: ByteStream) -> Result<Self> {
+        let mut reader = Reader::new();
+        let mut events = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            reader.push(&chunk?, &mut events)?;
+            if let Some(Event::Prelude(prelude)) = events.first() {
+                let prelude = prelude.clone();
+                return Ok(Self { prelude, reader, events, rest: stream });
+            }
+        }
+        let prelude = reader.finish()?;
+        Ok(Self { prelude, reader: Reader::new(), events, rest: stream })
+    }
+}
+
+/// Where an entry's documents are put for the time being.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) db: String,
+    pub(crate) collection: String,
+}
+
+/// What is loaded where.
+pub(crate) struct Load<'a> {
+    pub(crate) look: &'a Look,
+    pub(crate) entries: &'a [Entry],
+    /// For each entry its collection for the time being; `None` for one that is not restored, and for views.
+    pub(crate) places: &'a [Option<Place>],
+    /// Whether time series become ordinary collections of their buckets, which can be renamed.
+    pub(crate) plain_buckets: bool,
+    pub(crate) connections: usize,
+    pub(crate) cx: &'a Context,
+}
+
+/// What came of it, for each entry.
+pub(crate) struct Loaded {
+    /// What the archive holds of it.
+    pub(crate) seen: Vec<Content>,
+    /// What the server made of it.
+    pub(crate) tallies: Vec<Tally>,
+}
+
+impl Loaded {
+    /// Documents that are not in the server.
+    pub(crate) fn missing(&self) -> (u64, u64) {
+        self.tallies.iter().fold((0, 0), |(d, r), t| (d + t.duplicates, r + t.refused))
+    }
+
+    /// Names what is missing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Mismatch`] when there is anything.
+    pub(crate) fn check(&self, entries: &[Entry]) -> Result<()> {
+        let (duplicates, refused) = self.missing();
+        let Some((entry, tally)) = entries.iter().zip(&self.tallies).find(|(_, t)| t.duplicates + t.refused > 0) else {
+            return Ok(());
+        };
+        let said =
+            tally.first.as_deref().map(|said| format!(", first of {}: {said}", entry.shown())).unwrap_or_default();
+        let why = match (duplicates, refused) {
+            (d, 0) => format!("{d} documents have a key that another one has already{said}"),
+            (0, r) => format!("the server refused {r} documents{said}"),
+            (d, r) => format!("{d} documents have a key that another one has already, and {r} were refused{said}"),
+        };
+        Err(Error::new(ErrorKind::Mismatch, "restore", "all documents", why)
+            .hint("the archive holds them; mongorestore would leave them out and end with 0"))
+    }
+}
+
+impl Load<'_> {
+    /// Makes the collections and fills them. When it returns, the archive has been read to its end and all its checksums are
+    /// right.
+    ///
+    /// # Errors
+    /// The stream's, the archive's or the server's. What was made stays: see [`drop_all`](Self::drop_all).
+    pub(crate) async fn fill(&self, opened: Opened) -> Result<Loaded> {
+        for (entry, place) in self.entries.iter().zip(self.places) {
+            // `system.js` comes with its first document; it cannot be made.
+            if let Some(place) = place.as_ref().filter(|p| !p.collection.starts_with("system.")) {
+                create::collection(self.look, entry, &place.db, &place.collection, self.plain_buckets).await?;
+            }
+        }
+        let destinations =
+            self.entries.iter().zip(self.places).map(|(entry, place)| self.destination(entry, place.as_ref()));
+        let mut inserter = Inserter::new(self.look, destinations.collect(), self.connections);
+        let mut seen = vec![Content::default(); self.entries.len()];
+        let Opened { mut reader, mut events, mut rest, .. } = opened;
+        loop {
+            for event in std::mem::take(&mut events) {
+                match event {
+                    Event::Prelude(_) => {}
+                    Event::Documents { namespace, bytes, .. } => {
+                        let insert = self.places[namespace].is_some();
+                        for document in each(&bytes) {
+                            seen[namespace].add(document);
+                            if insert {
+                                inserter.push(namespace, document).await?;
+                            }
+                        }
+                    }
+                    Event::End { namespace, .. } => inserter.close(namespace).await?,
+                }
+            }
+            if self.cx.cancel.is_cancelled() {
+                return Err(Error::cancelled("restore", self.look.connection.redacted()));
+            }
+            match rest.next().await {
+                Some(chunk) => reader.push(&chunk?, &mut events)?,
+                None => break,
+            }
+        }
+        reader.finish()?;
+        let tallies = inserter.finish().await?;
+        Ok(Loaded { seen, tallies })
+    }
+
+    fn destination(&self, entry: &Entry, place: Option<&Place>) -> Destination {
+        let buckets = entry.kind == Kind::Timeseries && !self.plain_buckets;
+        let viewless = buckets && is_viewless(self.look);
+        let (db, name) = place.map(|p| (p.db.clone(), p.collection.clone())).unwrap_or_default();
+        Destination {
+            collection: if buckets && !viewless { format!("system.buckets.{name}") } else { name },
+            db,
+            shown: entry.shown(),
+            // A time series checks its buckets, whatever it is told (`mongorestore` does not ask it to either).
+            bypass_validation: !buckets && entry.option("validator").is_some(),
+            raw_buckets: viewless,
+        }
+    }
+
+    /// Builds the indexes, all of a collection with one command. Returns what the server would not take of them.
+    ///
+    /// # Errors
+    /// [`create::build`]'s.
+    pub(crate) async fn index(&self) -> Result<Vec<String>> {
+        let mut work = Vec::new();
+        for (number, (entry, place)) in self.entries.iter().zip(self.places).enumerate() {
+            // Those of a time series are of the series, not of its buckets.
+            if place.is_some() && !(self.plain_buckets && entry.kind == Kind::Timeseries) {
+                let indexes = create::indexes(entry)?;
+                if !indexes.is_empty() {
+                    work.push((number, indexes));
+                }
+            }
+        }
+        let total = Some(work.len() as u64);
+        self.cx.progress.event(ProgressEvent::Begin { step: "index".to_owned(), unit: Unit::Items, total });
+        let notes: Vec<Vec<String>> = futures::stream::iter(work)
+            .map(|(number, indexes)| self.index_one(number, indexes).boxed())
+            .buffered(SIDE_BY_SIDE)
+            .try_collect()
+            .await?;
+        self.cx.progress.event(ProgressEvent::End);
+        Ok(notes.into_iter().flatten().collect())
+    }
+
+    async fn index_one(&self, number: usize, indexes: Vec<bson::Document>) -> Result<Vec<String>> {
+        let entry = &self.entries[number];
+        let Some(place) = &self.places[number] else { return Ok(Vec::new()) };
+        if self.cx.cancel.is_cancelled() {
+            return Err(Error::cancelled("build the indexes of", entry.shown()));
+        }
+        let notes = create::build(self.look, &place.db, &place.collection, indexes, &entry.shown()).await?;
+        self.cx.progress.event(ProgressEvent::Advance(1));
+        Ok(notes)
+    }
+
+    /// Reads back what is in the server, for each entry that has a place.
+    ///
+    /// # Errors
+    /// What the server fails with.
+    pub(crate) async fn read_back(&self) -> Result<Vec<Option<Content>>> {
+        let total = Some(self.places.iter().flatten().count() as u64);
+        self.cx.progress.event(ProgressEvent::Begin { step: "compare".to_owned(), unit: Unit::Items, total });
+        let found: Vec<Option<Content>> = futures::stream::iter(0..self.entries.len())
+            .map(|number| self.read_one(number).boxed())
+            .buffered(READERS)
+            .try_collect()
+            .await?;
+        self.cx.progress.event(ProgressEvent::End);
+        Ok(found)
+    }
+
+    async fn read_one(&self, number: usize) -> Result<Option<Content>> {
+        let Some(place) = &self.places[number] else { return Ok(None) };
+        let at = self.destination(&self.entries[number], Some(place));
+        let content = content::read(self.look, &at.db, &at.collection, at.raw_buckets, self.cx).await?;
+        self.cx.progress.event(ProgressEvent::Advance(1));
+        Ok(Some(content))
+    }
+
+    /// Drops what was made. What cannot be dropped is named in the log.
+    pub(crate) async fn drop_all(&self) {
+        for place in self.places.iter().flatten() {
+            if let Err(error) = create::drop_collection(self.look, &place.db, &place.collection).await {
+                tracing::warn!(collection = format!("{}.{}", place.db, place.collection), %error, "a temporary collection stays behind");
+            }
+        }
+    }
+}
+
+/// Whether the server's time series have no visible collection of buckets.
+pub(crate) fn is_viewless(look: &Look) -> bool {
+    let mut parts = look.version.split('.').map(|p| p.parse::<u32>().unwrap_or_default());
+    (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()) >= VIEWLESS
+}
+
+/// The documents of a run, of which the reader has checked the lengths.
+fn each(run: &Bytes) -> impl Iterator<Item = &[u8]> {
+    let mut rest: &[u8] = run;
+    std::iter::from_fn(move || {
+        let length = rest.first_chunk::<4>().map(|raw| u32::from_le_bytes(*raw) as usize)?;
+        let document = rest.get(..length.max(4))?;
+        rest = &rest[document.len()..];
+        Some(document)
+    })
+}
+
+/// The proof that an archive would have, of the entries that are restored: the expectation where there is no manifest.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] for metadata that cannot be written as JSON again.
+pub(crate) fn expected(entries: &[Entry], seen: &[Content]) -> Result<Proof> {
+    let mut items = Vec::new();
+    for (entry, content) in entries.iter().zip(seen).filter(|(e, _)| e.into.is_some()) {
+        items.extend(items_of(entry, Some(*content), &entry.metadata)?);
+    }
+    Ok(Proof { items, ..Proof::default() })
+}
+
+/// A collection's items in a proof, named as in the archive.
+pub(crate) fn items_of(
+    entry: &Entry,
+    content: Option<Content>,
+    metadata: &archive::Metadata,
+) -> Result<Vec<ProofItem>> {
+    let name = entry.shown();
+    let kind = match entry.kind {
+        Kind::View => "view",
+        Kind::Timeseries => "time series",
+        Kind::Oplog => "oplog",
+        Kind::Collection | Kind::Account => "collection",
+    };
+    let content = content.unwrap_or_default();
+    let mut items = vec![ProofItem {
+        kind: kind.to_owned(),
+        name: name.clone(),
+        count: content.count,
+        bytes: content.bytes,
+        fingerprint: (entry.kind != Kind::View).then_some(content.fingerprint),
+        value: None,
+    }];
+    items.extend(
+        archive::metadata_items(&name, metadata)
+            .map_err(|what| Error::new(ErrorKind::Corrupt, "read", format!("the metadata of {name}"), what))?,
+    );
+    Ok(items)
+}

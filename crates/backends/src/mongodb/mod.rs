@@ -1,0 +1,47 @@
+//! MongoDB: databases through the driver, in the archive format of mongodump and mongorestore.
+//!
+//! [`Mongo`] is the source, [`MongoTarget`] the target, [`MongoVerifier`] the verifier. The archive is written and parsed
+//! by [`archive`], which never decodes a document.
+
+pub mod archive;
+mod connection;
+mod content;
+mod create;
+mod diagnosis;
+mod documents;
+mod failure;
+mod insert;
+mod listing;
+mod load;
+mod mongod;
+mod namespace;
+mod oplog;
+mod plan;
+mod scratch;
+mod selection;
+mod source;
+mod swap;
+mod target;
+mod verifier;
+
+pub use connection::Connection;
+pub use selection::{Consistency, DumpOptions};
+pub use source::Mongo;
+pub use target::{MongoTarget, RestoreOptions};
+pub use verifier::{MongoVerifier, VerifierOptions};
+
+use lifeboat_core::{ArtifactName, Check};
+
+/// The name of this system in manifests.
+pub const SYSTEM: &str = "mongodb";
+
+/// Looks whether a deployment can be backed up: it answers, there is a snapshot or not, the user may read; and whether there is
+/// a server for restore tests, `scratch` or a `mongod`. A check a line, each with what to do.
+pub async fn check(connection: &Connection, options: &DumpOptions, scratch: Option<&Connection>) -> Vec<Check> {
+    diagnosis::check(connection, options, scratch).await
+}
+
+/// The end of the shell line that restores an artifact with stock tools.
+pub fn stock_restore(_name: &ArtifactName) -> &'static str {
+    "mongorestore --archive --uri URI"
+}

@@ -1,0 +1,592 @@
+//! The source: collections read side by side from the server, as an archive of mongodump's format.
+//!
+//! ```text
+//! cursor ─► batch (≤ 16 MB) ─► packer, on a thread ─┐
+//! cursor ─► batch           ─► packer               ├─► blocks (≤ 1 MiB each) ─► writer ─► chunks
+//! cursor ─► …                                       ┘        a channel of 4
+//! ```
+//!
+//! A batch takes a permit before it is asked for and gives it back when its documents have been copied into blocks:
+//! with three of them, one can be on its way while two are packed, and no number of cursors makes the memory grow.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bson::{Bson, Document, Timestamp, doc};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use lifeboat_core::progress::Event;
+use lifeboat_core::{ByteStream, Context, Description, Error, ErrorKind, Proof, Reading, Result, Source, Tap};
+use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
+use secrecy::SecretString;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::archive::{ArchiveTap, Block, CollectionMetadata, Header, Inside, Packer, Place, Writer};
+use super::connection::{Connection, selection};
+use super::failure;
+use super::listing::{Listed, Look};
+use super::oplog;
+use super::selection::{Consistency, DumpOptions, Selection};
+use super::{SYSTEM, content};
+
+/// Cursors that read side by side, where nobody says.
+const CURSORS: usize = 4;
+/// Bytes of a batch that are asked for. A server fills up to 16 MiB; a quarter of it stays in the processor's cache until it has
+/// been packed, and four cursors stay within the memory of a backup.
+const BATCH_BYTES: u64 = 4 << 20;
+/// Batches in memory at once, of all cursors. The server sends at most 16 MiB and a document in one.
+const BATCHES: usize = 3;
+/// Blocks of at most 1 MiB, or one document, that wait for the writer.
+const BLOCKS: usize = 4;
+/// Names of collections that a note lists.
+const NAMED: usize = 10;
+
+/// What is written into the archive's header and the manifest as the tool.
+fn tool() -> String {
+    format!("lifeboat {}", env!("CARGO_PKG_VERSION"))
+}
+
+/// A database of a MongoDB deployment, or all of them, read through the driver into mongodump's archive format.
+///
+/// ```no_run
+/// # async fn example() -> lifeboat_core::Result<()> {
+/// use lifeboat_backends::mongodb::Mongo;
+/// let source = Mongo::connect("mongodb://backup@db.example/shop").await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Mongo {
+    connection: Connection,
+    options: DumpOptions,
+    selection: Selection,
+}
+
+impl Mongo {
+    /// The database that the connection names, or all of them when it names none.
+    pub fn new(connection: Connection) -> Self {
+        let selection = Selection::everything(connection.database());
+        Self { connection, options: DumpOptions::default(), selection }
+    }
+
+    /// Reads a connection string and looks whether the deployment answers.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for the string; what the first commands fail with.
+    pub async fn connect(url: &str) -> Result<Self> {
+        let made = Self::new(Connection::parse(&SecretString::from(url.to_owned()))?);
+        made.describe().await?;
+        Ok(made)
+    }
+
+    /// Chooses what goes into the archive.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a query that is no filter, and for choices that do not go together.
+    pub fn options(mut self, options: DumpOptions) -> Result<Self> {
+        self.selection = Selection::new(&options, self.connection.database())?;
+        self.options = options;
+        Ok(self)
+    }
+
+    /// How consistent the collections will be with each other, in words, and whether there is a snapshot.
+    fn consistency(&self, look: &Look) -> Result<(String, bool)> {
+        if self.options.oplog {
+            oplog::possible(look)?;
+            return Ok(("oplog: a restore with --oplogReplay is of one time".to_owned(), false));
+        }
+        match (self.options.consistency, look.without_snapshot()) {
+            (Consistency::None, _) => Ok(("none: each collection as it was when it was read".to_owned(), false)),
+            (_, None) => Ok(("snapshot: all collections as of one time".to_owned(), true)),
+            (Consistency::Auto, Some(why)) => Ok((format!("none: {why}"), false)),
+            (Consistency::Snapshot, Some(why)) => {
+                Err(Error::new(ErrorKind::Unsupported, "read a snapshot of", self.connection.redacted(), why)
+                    .hint("set consistency to \"auto\" to take each collection as it is when it is read"))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Source for Mongo {
+    async fn describe(&self) -> Result<Description> {
+        let look = Look::at(&self.connection).await?;
+        let (consistency, _) = self.consistency(&look)?;
+        Header::new(1, look.version.clone(), tool())?;
+        let mut facts = BTreeMap::from([
+            ("topology".to_owned(), look.topology.kind().to_owned()),
+            ("consistency".to_owned(), consistency),
+        ]);
+        let o = &self.options;
+        if !(o.collections.is_empty()
+            && o.exclude_collections.is_empty()
+            && o.exclude_databases.is_empty()
+            && o.queries.is_empty())
+        {
+            facts.insert("selection".to_owned(), "a part of what is there".to_owned());
+        }
+        Ok(Description {
+            dataset: self.connection.database().unwrap_or("all-databases").to_owned(),
+            system: SYSTEM.to_owned(),
+            format: "archive".to_owned(),
+            server_version: Some(look.version),
+            tool: Some(tool()),
+            facts,
+        })
+    }
+
+    async fn open(&self, cx: &Context) -> Result<Reading> {
+        let look = Look::at(&self.connection).await?;
+        let (consistency, has_snapshot) = self.consistency(&look)?;
+        let note = |text: String| cx.progress.event(Event::Note(text));
+        let oplog_start = if self.options.oplog { Some(oplog::start(&look).await?) } else { None };
+        let database = self.connection.database();
+        let (listed, gone) = look.everything(&self.selection, database, cx).await?;
+        if !gone.is_empty() {
+            note(format!("dropped while they were listed, and not in the backup: {}", names(gone.into_iter())));
+        }
+        let idle = self.selection.idle_queries(|db, name| listed.iter().any(|l| l.db == db && l.name == name));
+        if let Some(name) = idle.into_iter().next() {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "use",
+                format!("the query of {name}"),
+                "there is no such collection",
+            )
+            .hint("a query that fits nothing is probably misspelt; take it out"));
+        }
+        let mut consistency = consistency;
+        let snapshot = if has_snapshot {
+            match take_snapshot(&look, &listed).await {
+                Ok(at) => at,
+                Err(error) if self.options.consistency == Consistency::Snapshot => return Err(error),
+                Err(error) => {
+                    consistency = format!("none: the server refused a snapshot ({})", error.message());
+                    None
+                }
+            }
+        } else {
+            None
+        };
+        if consistency.starts_with("none") {
+            let why = consistency.trim_start_matches("none: ");
+            note(format!("the collections are not of one time: {why}"));
+        }
+        let order = in_order(&look, listed).await;
+        let cursors = if self.options.cursors == 0 { CURSORS } else { self.options.cursors };
+        let header = Header::new(cursors, look.version.clone(), tool())?;
+        let mut entries = Vec::with_capacity(order.len() + 1);
+        for listed in &order {
+            entries.push(CollectionMetadata::new(listed.db.clone(), &listed.metadata())?);
+        }
+        if oplog_start.is_some() {
+            entries.push(CollectionMetadata::oplog());
+        }
+        let datas: Vec<String> = entries.iter().map(|e| e.data_collection(&header).into_owned()).collect();
+        let writer = Writer::new(header, entries.clone())?;
+        let (send, receive) = mpsc::channel(BLOCKS);
+        let yielded = Yielded::new(Mutex::new(vec![0; entries.len()]));
+        let reader = Reader {
+            look,
+            selection: self.selection.clone(),
+            order,
+            entries,
+            datas,
+            snapshot,
+            oplog_start,
+            cursors,
+            send: send.clone(),
+            batches: Arc::new(Semaphore::new(BATCHES)),
+            yielded: yielded.clone(),
+            cx: cx.clone(),
+        };
+        let task = tokio::spawn(async move {
+            let last = match reader.run().await {
+                Ok(()) => Message::Done,
+                Err(error) => Message::Failed(error),
+            };
+            // Nobody takes it when the stream was dropped.
+            let _ = send.send(last).await;
+        });
+        let state = Writing { writer: Some(writer), receive, ready: VecDeque::new(), _task: AbortOnDrop(task) };
+        let stream: ByteStream =
+            futures::stream::unfold(Some(state), |state| async move { state?.next().await }).boxed();
+        let tap = CountingTap { inner: Box::new(ArchiveTap::new(Inside::Carried)), yielded, consistency };
+        Ok(Reading::new(stream, Box::new(tap)))
+    }
+}
+
+/// Documents that the cursors yielded, by namespace.
+type Yielded = Arc<Mutex<Vec<u64>>>;
+
+/// What the readers send to the writer.
+enum Message {
+    Block(usize, Block),
+    End(usize),
+    /// Everything has been read: only with this does the archive end well.
+    Done,
+    Failed(Error),
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The stream's state: blocks become chunks of the archive.
+struct Writing {
+    writer: Option<Writer>,
+    receive: mpsc::Receiver<Message>,
+    ready: VecDeque<Bytes>,
+    _task: AbortOnDrop,
+}
+
+impl Writing {
+    async fn next(mut self) -> Option<(Result<Bytes>, Option<Self>)> {
+        loop {
+            if let Some(chunk) = self.ready.pop_front() {
+                return Some((Ok(chunk), Some(self)));
+            }
+            let writer = self.writer.as_mut()?;
+            let mut out = Vec::new();
+            let written = match self.receive.recv().await {
+                Some(Message::Block(namespace, block)) => writer.block(namespace, &block, &mut out),
+                Some(Message::End(namespace)) => writer.end(namespace, &mut out),
+                Some(Message::Done) => match self.writer.take()?.finish() {
+                    Ok(last) if last.is_empty() => Ok(()),
+                    Ok(last) => {
+                        out.push(last);
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                },
+                Some(Message::Failed(error)) => Err(error),
+                None => {
+                    Err(Error::new(ErrorKind::Internal, "read", "the collections", "the reading ended without a word"))
+                }
+            };
+            self.ready.extend(out);
+            if let Err(error) = written {
+                return Some((Err(error), None));
+            }
+        }
+    }
+}
+
+/// Reads everything, in the order that mongorestore needs.
+struct Reader {
+    look: Look,
+    selection: Selection,
+    order: Vec<Listed>,
+    entries: Vec<CollectionMetadata>,
+    datas: Vec<String>,
+    snapshot: Option<Timestamp>,
+    oplog_start: Option<Timestamp>,
+    cursors: usize,
+    send: mpsc::Sender<Message>,
+    batches: Arc<Semaphore>,
+    yielded: Yielded,
+    cx: Context,
+}
+
+impl Reader {
+    async fn run(&self) -> Result<()> {
+        let of = |place: Place| -> Vec<usize> {
+            (0..self.order.len()).filter(|i| self.entries[*i].place() == place).collect()
+        };
+        for index in of(Place::First) {
+            self.collection(index).await?;
+        }
+        futures::stream::iter(of(Place::Middle).into_iter().map(Ok))
+            .try_for_each_concurrent(self.cursors, |index| self.collection(index))
+            .await?;
+        if let Some(start) = self.oplog_start {
+            self.oplog(start).await?;
+        }
+        self.look_again().await
+    }
+
+    /// Reads one collection to its end.
+    async fn collection(&self, index: usize) -> Result<()> {
+        let listed = &self.order[index];
+        if listed.kind == "view" {
+            return self.end(index).await;
+        }
+        let shown = listed.full_name();
+        let mut command = doc! { "find": &self.datas[index] };
+        match self.selection.query(&listed.db, &listed.name) {
+            Some(filter) => {
+                let filter = Document::try_from(filter.as_ref()).map_err(|e| {
+                    Error::new(ErrorKind::Config, "use", format!("the query of {shown}"), e.to_string())
+                })?;
+                command.insert("filter", filter);
+            }
+            None => {
+                command.insert("hint", doc! { "$natural": 1 });
+            }
+        }
+        if listed.kind == "timeseries" && self.datas[index] == listed.name {
+            command.insert("rawData", true);
+        }
+        let most = self.batch_size(index).await;
+        let permit = self.permit().await?;
+        let mut plain = command.clone();
+        if let Some(at) = self.snapshot {
+            command.insert("readConcern", doc! { "level": "snapshot", "atClusterTime": at });
+        }
+        let mut opened = self.open(&listed.db, command, most).await;
+        if let (Err(_), Some(_), true) = (&opened, self.snapshot, listed.is_capped()) {
+            // Servers of 5.0 refuse snapshots of capped collections (SERVER-47574).
+            self.note(format!("{shown} is capped and was read as it is, not as of the snapshot"));
+            opened = self.open(&listed.db, std::mem::take(&mut plain), most).await;
+        }
+        let cursor = opened.map_err(|e| failure::of_driver("read", &shown, &e))?;
+        self.drain(index, cursor, permit, &shown, None).await
+    }
+
+    /// Packs what a cursor yields, and ends the namespace.
+    async fn drain(
+        &self,
+        index: usize,
+        mut cursor: RawBatchCursor,
+        permit: OwnedSemaphorePermit,
+        shown: &str,
+        inspect: Option<fn(&RawBatch) -> Result<()>>,
+    ) -> Result<()> {
+        let mut packer = Some(Packer::new(shown));
+        let mut packing: Option<tokio::task::JoinHandle<Result<Packer>>> = None;
+        let mut permit = Some(permit);
+        let broke_off = || Error::new(ErrorKind::Internal, "read", shown, "a thread broke off");
+        loop {
+            let held = match permit.take() {
+                Some(permit) => permit,
+                None => self.permit().await?,
+            };
+            // The next batch is on its way while the one before is packed.
+            let next = cursor.next().await;
+            if let Some(done) = packing.take() {
+                packer = Some(done.await.map_err(|_| broke_off())??);
+            }
+            let Some(batch) = next else { break };
+            let batch = batch.map_err(|e| failure::of_driver("read", shown, &e))?;
+            let Some(mut own) = packer.take() else { return Err(broke_off()) };
+            let (send, shown, yielded) = (self.send.clone(), shown.to_owned(), self.yielded.clone());
+            packing = Some(tokio::task::spawn_blocking(move || {
+                let _held = held;
+                if let Some(inspect) = inspect {
+                    inspect(&batch)?;
+                }
+                let array = batch.doc_slices().map_err(|e| failure::of_driver("read", &shown, &e))?;
+                for block in own.batch(array.as_bytes()) {
+                    let block = block?;
+                    yielded.lock().unwrap_or_else(PoisonError::into_inner)[index] += block.documents();
+                    send.blocking_send(Message::Block(index, block)).map_err(|_| stopped(&shown))?;
+                }
+                Ok(own)
+            }));
+        }
+        if let Some(last) = packer.as_mut().and_then(Packer::finish) {
+            self.yielded.lock().unwrap_or_else(PoisonError::into_inner)[index] += last.documents();
+            self.send.send(Message::Block(index, last)).await.map_err(|_| stopped(shown))?;
+        }
+        self.end(index).await
+    }
+
+    async fn oplog(&self, start: Timestamp) -> Result<()> {
+        let index = self.entries.len() - 1;
+        let end = oplog::newest(&self.look).await?;
+        oplog::check_reach(&self.look, start).await?;
+        let command = doc! { "find": oplog::COLLECTION, "filter": { "ts": { "$gte": start, "$lte": end } } };
+        let permit = self.permit().await?;
+        let cursor =
+            self.open("local", command, None).await.map_err(|e| failure::of_driver("read", "the oplog", &e))?;
+        self.drain(index, cursor, permit, "the oplog", Some(oplog::inspect)).await?;
+        // What was overwritten while it was read would be missing in the middle.
+        oplog::check_reach(&self.look, start).await
+    }
+
+    /// How many documents a batch may have: as many as make [`BATCH_BYTES`], by their average size. `None` when the server does
+    /// not say it.
+    async fn batch_size(&self, index: usize) -> Option<u32> {
+        let (db, data) = (&self.order[index].db, &self.datas[index]);
+        let statistics = self.look.ask(db, doc! { "collStats": data }, "look at the size of", data).await.ok()?;
+        let average = match statistics.get("avgObjSize")? {
+            Bson::Int32(size) => f64::from(*size),
+            Bson::Int64(size) => *size as f64,
+            Bson::Double(size) => *size,
+            _ => return None,
+        };
+        (average >= 1.0).then(|| (BATCH_BYTES as f64 / average).clamp(1.0, 1_000_000.0) as u32)
+    }
+
+    async fn open(&self, db: &str, command: Document, most: Option<u32>) -> mongodb::error::Result<RawBatchCursor> {
+        let database = self.look.client.database(db);
+        let mut run = database.run_cursor_command(command);
+        if let Some(most) = most {
+            run = run.batch_size(most);
+        }
+        // With the oplog everything is read from the primary: what a member behind it had not applied yet could be missing in
+        // both.
+        if let Some(criteria) = selection(&self.look.client).filter(|_| self.oplog_start.is_none()) {
+            run = run.selection_criteria(criteria);
+        }
+        run.batch().await
+    }
+
+    async fn end(&self, index: usize) -> Result<()> {
+        self.send.send(Message::End(index)).await.map_err(|_| stopped(&self.entries[index].to_string()))
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit> {
+        let closed = |_| Error::new(ErrorKind::Internal, "read", "a batch", "its semaphore is closed");
+        self.batches.clone().acquire_owned().await.map_err(closed)
+    }
+
+    fn note(&self, text: String) {
+        self.cx.progress.event(Event::Note(text));
+    }
+
+    /// What has been created, dropped or replaced since the list was made.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] for a collection that is another one now: its options and indexes in the archive would be those
+    /// of the one before.
+    async fn look_again(&self) -> Result<()> {
+        let databases: BTreeSet<&str> = match self.look.connection.database() {
+            Some(db) => BTreeSet::from([db]),
+            None => self.order.iter().map(|l| l.db.as_str()).collect(),
+        };
+        let mut now: BTreeMap<String, Option<String>> = BTreeMap::new();
+        for db in databases {
+            for listed in self.look.collections(db, |name| self.selection.takes(db, name)).await? {
+                now.insert(listed.full_name(), listed.uuid);
+            }
+        }
+        let yielded = self.yielded.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (mut vanished, mut dropped) = (Vec::new(), Vec::new());
+        for (index, listed) in self.order.iter().enumerate() {
+            let name = listed.full_name();
+            match now.remove(&name) {
+                Some(uuid) if uuid == listed.uuid => {}
+                Some(_) if self.snapshot.is_some() => {
+                    dropped.push(name);
+                }
+                Some(_) => {
+                    return Err(Error::new(ErrorKind::Refused, "back up", name, "it was replaced by another collection of that name while the backup ran")
+                        .hint("run the backup again at a time when nobody replaces collections, or from a snapshot (a replica set of 5.0 or later)"));
+                }
+                None if yielded[index] == 0 && listed.kind != "view" => vanished.push(name),
+                None => dropped.push(name),
+            }
+        }
+        if !vanished.is_empty() {
+            self.note(format!(
+                "dropped while the backup ran, or empty before: in the backup without documents: {}",
+                names(vanished.into_iter())
+            ));
+        }
+        if !dropped.is_empty() {
+            self.note(format!(
+                "dropped after they had been read to their end: in the backup as they were: {}",
+                names(dropped.into_iter())
+            ));
+        }
+        if !now.is_empty() {
+            self.note(format!("created while the backup ran, and not in it: {}", names(now.into_keys())));
+        }
+        Ok(())
+    }
+}
+
+fn stopped(subject: &str) -> Error {
+    Error::cancelled("read", subject)
+}
+
+fn names(all: impl Iterator<Item = String>) -> String {
+    let all: Vec<String> = all.collect();
+    let more = all.len().saturating_sub(NAMED);
+    let shown = all.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
+}
+
+/// Chooses the time that all collections are read as of: that of a first small read.
+async fn take_snapshot(look: &Look, listed: &[Listed]) -> Result<Option<Timestamp>> {
+    let Some(first) = listed.iter().find(|l| l.kind == "collection" && !l.is_capped()) else { return Ok(None) };
+    let command = doc! { "find": &first.name, "limit": 1, "singleBatch": true, "readConcern": { "level": "snapshot" } };
+    let database = look.client.database(&first.db);
+    let mut run = database.run_command(command);
+    if let Some(criteria) = selection(&look.client) {
+        run = run.selection_criteria(criteria);
+    }
+    let failed = |e: mongodb::error::Error| failure::of_driver("read a snapshot of", &first.full_name(), &e);
+    let reply = run.await.map_err(failed)?;
+    match reply.get_document("cursor").ok().and_then(|c| c.get("atClusterTime")).or_else(|| reply.get("atClusterTime"))
+    {
+        Some(Bson::Timestamp(at)) => Ok(Some(*at)),
+        _ => Err(Error::new(
+            ErrorKind::Unsupported,
+            "read a snapshot of",
+            first.full_name(),
+            "the server does not say as of which time it read",
+        )),
+    }
+}
+
+/// The order in which collections are read: accounts first, then views, then the largest first, so that no cursor is alone
+/// with one at the end.
+async fn in_order(look: &Look, listed: Vec<Listed>) -> Vec<Listed> {
+    let mut sized: Vec<(Listed, u64)> = futures::stream::iter(listed)
+        .map(|listed| async move {
+            let count = match &*listed.kind {
+                "collection" => content::count(look, &listed.db, &listed.name).await.unwrap_or_default(),
+                _ => 0,
+            };
+            (listed, count)
+        })
+        .buffered(8)
+        .collect()
+        .await;
+    let rank = |listed: &Listed| match &*listed.name {
+        "system.users" if listed.db == "admin" => 0,
+        "system.roles" if listed.db == "admin" => 1,
+        "system.version" if listed.db == "admin" => 2,
+        _ if listed.kind == "view" => 3,
+        _ => 4,
+    };
+    sized.sort_by(|(a, x), (b, y)| rank(a).cmp(&rank(b)).then(y.cmp(x)));
+    sized.into_iter().map(|(listed, _)| listed).collect()
+}
+
+/// The archive's tap, which also holds what it saw against what the cursors yielded.
+struct CountingTap {
+    inner: Box<ArchiveTap>,
+    yielded: Yielded,
+    consistency: String,
+}
+
+impl Tap for CountingTap {
+    fn push(&mut self, chunk: &[u8]) -> Result<()> {
+        self.inner.push(chunk)
+    }
+
+    fn finish(self: Box<Self>) -> Result<Proof> {
+        let mut proof = self.inner.finish()?;
+        let yielded = self.yielded.lock().unwrap_or_else(PoisonError::into_inner);
+        // The first items are those of the namespaces, in the order of the prelude.
+        for (item, yielded) in proof.items.iter().zip(yielded.iter()) {
+            if item.count != *yielded {
+                let why = format!("the cursor yielded {yielded} documents, and {} are in the archive", item.count);
+                return Err(Error::new(ErrorKind::Internal, "back up", &item.name, why));
+            }
+        }
+        proof.details.insert("consistency".to_owned(), self.consistency.into());
+        Ok(proof)
+    }
+
+    fn units_done(&self) -> u64 {
+        self.inner.units_done()
+    }
+}

@@ -1,0 +1,284 @@
+//! The verifier: parses archives, restores them into a scratch server, and compares with the proof.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use lifeboat_core::{
+    ArtifactName, Check, Context, Error, ErrorKind, Proof, ProofItem, RestoreInput, Result, Tap, Verifier,
+};
+
+use super::archive::{ArchiveTap, Inside, from_extended_json};
+use super::connection::Connection;
+use super::content;
+use super::create;
+use super::listing::{Listed, Look};
+use super::load::{self, Load, Opened, Place};
+use super::plan::{self, Entry, Kind, Mapping};
+use super::scratch::Scratch;
+
+/// Documents by which a collection of the live system may differ before it is told, in percent of the backup's.
+const DRIFT_PERCENT: u64 = 20;
+
+/// How artifacts are verified.
+#[derive(Clone, Debug, Default)]
+pub struct VerifierOptions {
+    /// A server in which restore tests make databases of their own, and drop them; a `mongod` of their own when `None`.
+    pub scratch: Option<Connection>,
+    /// Where such a `mongod` has its data; the system's temporary folder when `None`.
+    pub scratch_folder: Option<PathBuf>,
+    /// The live deployment, for the level `live`.
+    pub live: Option<Connection>,
+    /// Connections that insert side by side; 0 is 4.
+    pub jobs: usize,
+}
+
+/// Judges archives of mongodump's format.
+#[derive(Clone, Debug, Default)]
+pub struct MongoVerifier {
+    options: VerifierOptions,
+}
+
+impl MongoVerifier {
+    /// With these options.
+    pub fn new(options: VerifierOptions) -> Self {
+        Self { options }
+    }
+}
+
+#[async_trait]
+impl Verifier for MongoVerifier {
+    fn tap(&self, _name: &ArtifactName) -> Result<Box<dyn Tap>> {
+        Ok(Box::new(ArchiveTap::new(Inside::Walked)))
+    }
+
+    async fn restore_test(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
+        let opened = match Opened::read(input.stream).await {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(vec![Check::from_error("restore", &error)]),
+            Err(error) => return Err(error),
+        };
+        let begun = Instant::now();
+        let mut scratch =
+            Scratch::start(self.options.scratch.as_ref(), self.options.scratch_folder.as_deref(), cx).await?;
+        let mut checks = vec![self.scratch_check(&scratch, &opened).took(begun.elapsed())];
+        let tested = self.test(&mut scratch, opened, input.proof.as_ref(), &mut checks, cx).await;
+        scratch.end().await;
+        match tested {
+            Ok(()) => Ok(checks),
+            Err(error) if is_verdict(&error) => {
+                checks.push(Check::from_error("restore", &error));
+                Ok(checks)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn live(&self, expected: Option<&Proof>, cx: &Context) -> Result<Vec<Check>> {
+        let Some(live) = &self.options.live else {
+            return Err(Error::new(ErrorKind::Config, "compare with", "the live database", "there is no URL of it")
+                .hint("the job's mongodb.url is compared; from flags, give --from"));
+        };
+        let Some(expected) = expected else {
+            return Ok(vec![Check::warn("live", "not compared", "the artifact has no proof: it is foreign")]);
+        };
+        let look = Look::at(live).await?;
+        let mut there: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut checks = Vec::new();
+        let items: Vec<&ProofItem> = expected.items.iter().filter(|i| is_collection(i)).collect();
+        for item in &items {
+            if cx.cancel.is_cancelled() {
+                return Err(Error::cancelled("compare with", live.redacted()));
+            }
+            let Some((db, name)) = item.name.split_once('.') else { continue };
+            if !there.contains_key(db) {
+                let listed = look.collections(db, |_| true).await?;
+                there.insert(db.to_owned(), listed.into_iter().map(|l| l.name).collect());
+            }
+            let shown = format!("{} {}", item.kind, item.name);
+            if !there[db].contains(name) {
+                let detail = format!("{} documents in the backup, and no such collection live", item.count);
+                checks.push(Check::warn(shown, "gone", detail));
+                continue;
+            }
+            // A time series counts its measurements, a backup its buckets.
+            if item.kind != "collection" {
+                continue;
+            }
+            let count = content::count(&look, db, name).await?;
+            if count.abs_diff(item.count) * 100 > item.count.max(1) * DRIFT_PERCENT {
+                checks.push(Check::warn(
+                    shown,
+                    format!("{count} live"),
+                    format!("{} documents in the backup", item.count),
+                ));
+            }
+        }
+        let detail =
+            format!("collections that are there, with a number of documents within {DRIFT_PERCENT}% of the backup's");
+        let figure = format!("{} of {}", items.len() - checks.len(), items.len());
+        checks.push(Check::pass("live", figure, detail));
+        Ok(checks)
+    }
+}
+
+/// Whether an error says something of the artifact, and not only that it could not be tested.
+fn is_verdict(error: &Error) -> bool {
+    use ErrorKind as K;
+    !error.is_transient()
+        && matches!(error.kind(), K::Corrupt | K::Mismatch | K::Tool | K::AlreadyExists | K::Unsupported)
+}
+
+fn is_collection(item: &ProofItem) -> bool {
+    matches!(&*item.kind, "collection" | "view" | "time series")
+        && !item.name.starts_with("config.")
+        && !is_account(&item.name)
+}
+
+fn is_account(name: &str) -> bool {
+    ["admin.system.users", "admin.system.roles", "admin.system.version"].contains(&name)
+        || name.contains(".$admin.system.")
+}
+
+impl MongoVerifier {
+    fn scratch_check(&self, scratch: &Scratch, opened: &Opened) -> Check {
+        let version = &scratch.look.version;
+        let source = &opened.prelude.header.server_version;
+        let major = |v: &str| v.split('.').next().map(str::to_owned);
+        let whose = match (scratch.is_own(), scratch.swept) {
+            (true, _) => "a server of its own, thrown away afterwards".to_owned(),
+            (false, 0) => "databases of its own in the named server, dropped afterwards".to_owned(),
+            (false, n) => format!(
+                "databases of its own in the named server, dropped afterwards; {n} that killed runs had left were dropped first"
+            ),
+        };
+        if major(version) == major(source) {
+            return Check::pass("scratch server", format!("MongoDB {version}"), whose);
+        }
+        Check::warn(
+            "scratch server",
+            format!("MongoDB {version}"),
+            format!("the source was {source}: another major version may take what that one refuses; {whose}"),
+        )
+    }
+
+    async fn test(
+        &self,
+        scratch: &mut Scratch,
+        opened: Opened,
+        proof: Option<&Proof>,
+        checks: &mut Vec<Check>,
+        cx: &Context,
+    ) -> Result<()> {
+        let begun = Instant::now();
+        let databases: BTreeSet<String> =
+            opened.prelude.collections.iter().map(|c| c.db.clone()).filter(|db| !db.is_empty()).collect();
+        let mapping = Mapping { databases: Some(scratch.databases(&databases)), ..Mapping::default() };
+        let entries = plan::plan(&opened.prelude, &mapping)?;
+        let places: Vec<Option<Place>> = entries
+            .iter()
+            .map(|entry| {
+                let (db, collection) = entry.into.clone().filter(|_| entry.kind != Kind::View)?;
+                Some(Place { db, collection })
+            })
+            .collect();
+        let look = scratch.look.clone();
+        let load = Load {
+            look: &look,
+            entries: &entries,
+            places: &places,
+            plain_buckets: false,
+            connections: self.options.jobs,
+            cx,
+        };
+        let loaded = load.fill(opened).await?;
+        loaded.check(&entries)?;
+        for entry in entries.iter().filter(|e| e.kind == Kind::View) {
+            if let Some((db, name)) = &entry.into {
+                create::collection(&look, entry, db, name, false).await?;
+            }
+        }
+        let documents: u64 = loaded.tallies.iter().map(|t| t.inserted).sum();
+        // Before indexes with a time to live can take anything away.
+        let found = load.read_back().await?;
+        let notes = load.index().await?;
+        checks.push(
+            Check::pass("restore", format!("{documents} documents"), "into the scratch server, without an error")
+                .took(begun.elapsed()),
+        );
+        checks.extend(notes.into_iter().map(|note| Check::warn("indexes", "other", note)));
+        let begun = Instant::now();
+        let expected = match proof {
+            Some(proof) => Proof {
+                items: proof.items.iter().filter(|i| is_restored(i, &entries)).cloned().collect(),
+                ..Proof::default()
+            },
+            None => load::expected(&entries, &loaded.seen)?,
+        };
+        if documents == 0 {
+            let detail = "the archive holds no documents: that it can be restored is all there is to prove";
+            checks.push(Check::pass("restore mechanics verified", "0 documents", detail));
+        }
+        let found = self.found(&look, &entries, found, &expected).await?;
+        checks.extend(expected.compare(&found).into_iter().map(|c| c.took(begun.elapsed())));
+        if proof.is_none() {
+            checks.push(Check::pass(
+                "proof",
+                "none",
+                "the artifact is foreign: what was restored was compared with the archive itself",
+            ));
+        }
+        Ok(())
+    }
+
+    /// What is in the scratch databases, in the terms of a proof.
+    async fn found(
+        &self,
+        look: &Look,
+        entries: &[Entry],
+        contents: Vec<Option<content::Content>>,
+        expected: &Proof,
+    ) -> Result<Proof> {
+        let mut listed: BTreeMap<(String, String), Listed> = BTreeMap::new();
+        let databases: BTreeSet<&String> = entries.iter().filter_map(|e| e.into.as_ref()).map(|(db, _)| db).collect();
+        for db in databases {
+            for found in look.collections(db, |name| !name.starts_with("system.") || name == "system.js").await? {
+                listed.insert((db.clone(), found.name.clone()), found);
+            }
+        }
+        let mut items = Vec::new();
+        for (entry, content) in entries.iter().zip(contents) {
+            let Some(into) = &entry.into else { continue };
+            let Some(mut found) = listed.remove(into) else { continue };
+            found.indexes = look.indexes(&found).await?.unwrap_or_default();
+            items.extend(load::items_of(entry, content, &found.metadata())?);
+        }
+        for ((_, name), extra) in listed {
+            let count = content::count(look, &extra.db, &name).await?;
+            items.push(ProofItem { kind: extra.kind, name, count, ..ProofItem::default() });
+        }
+        // 1, 1.0 and NumberLong(1) are one value to a server, and it gives back one or the other.
+        for item in &mut items {
+            let wanted = expected.items.iter().find(|w| w.kind == item.kind && w.name == item.name);
+            if let (Some(Some(wanted)), Some(value)) = (wanted.map(|w| &w.value), &item.value)
+                && let (Ok(a), Ok(b)) = (from_extended_json(wanted), from_extended_json(value))
+                && content::same(&a, &b)
+            {
+                item.value = Some(wanted.clone());
+            }
+        }
+        Ok(Proof { items, ..Proof::default() })
+    }
+}
+
+/// Whether an item of the proof is of something that a restore test restores.
+fn is_restored(item: &ProofItem, entries: &[Entry]) -> bool {
+    let name = match &*item.kind {
+        "index" => item.name.split_once(": ").map_or(&*item.name, |(collection, _)| collection),
+        _ => &*item.name,
+    };
+    entries
+        .iter()
+        .any(|e| e.into.is_some() && (e.shown() == name || item.name.starts_with(&format!("{}: ", e.shown()))))
+}

@@ -1,0 +1,472 @@
+//! What no MongoDB-compatible server at hand can do or be made to do, at the protocol: snapshots, the oplog, time series, cursors
+//! that die, collections that come and go, servers that refuse a field.
+#![cfg(feature = "mongodb")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use lifeboat_backends::mongodb::archive::{ArchiveTap, Inside};
+use lifeboat_backends::mongodb::{
+    Connection, Consistency, DumpOptions, Mongo, MongoTarget, MongoVerifier, RestoreOptions, VerifierOptions,
+};
+use lifeboat_core::progress::Tally;
+use lifeboat_core::{
+    Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Source, Status, Tap, Target, Verifier,
+};
+use lifeboat_testkit::conformance;
+use lifeboat_testkit::documents::{Doc, odd, odd_collection_names, of_size};
+use lifeboat_testkit::mongo::mongorestore;
+use lifeboat_testkit::mongo_wire::{
+    CURSOR_NOT_FOUND, Collection, Effect, MongoWire, QUERY_PLAN_KILLED, SNAPSHOT_TOO_OLD, Script, Store, oplog_insert,
+};
+
+fn documents(count: i32) -> Vec<Vec<u8>> {
+    (0..count).map(|n| Doc::new().int32("_id", n).text("x", &format!("x{n}")).build()).collect()
+}
+
+fn orders(count: i32) -> Collection {
+    let index = Doc::new().int32("v", 2).doc("key", Doc::new().text("x", "text").int32("b", -1)).text("name", "x_b");
+    Collection::new("shop", "orders").documents(documents(count)).index(index)
+}
+
+fn connection(server: &MongoWire, database: &str) -> Connection {
+    let made = Connection::parse(&server.url().into()).unwrap();
+    if database.is_empty() { made } else { made.with_database(database) }
+}
+
+struct Read {
+    archive: Vec<u8>,
+    proof: Proof,
+    notes: Vec<String>,
+}
+
+async fn read_with(server: &MongoWire, database: &str, options: DumpOptions) -> Result<Read> {
+    let tally = Arc::new(Tally::default());
+    let cx = Context { progress: tally.clone(), ..Context::default() };
+    let source = Mongo::new(connection(server, database)).options(options)?;
+    source.describe().await?;
+    let mut reading = source.open(&cx).await?;
+    let mut archive = Vec::new();
+    while let Some(chunk) = reading.stream.next().await {
+        let chunk = chunk?;
+        reading.tap.push(&chunk)?;
+        archive.extend_from_slice(&chunk);
+    }
+    Ok(Read { archive, proof: reading.tap.finish()?, notes: tally.notes() })
+}
+
+async fn read(server: &MongoWire) -> Result<Read> {
+    read_with(server, "shop", DumpOptions::default()).await
+}
+
+fn input(archive: &[u8], proof: Option<Proof>) -> RestoreInput {
+    let chunks: Vec<Result<Bytes>> = archive.chunks(70_000).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
+    let name = "shop-20261121-033000.archive".parse().unwrap();
+    RestoreInput { stream: futures::stream::iter(chunks).boxed(), name, proof }
+}
+
+async fn restore(server: &MongoWire, database: &str, archive: &[u8], options: RestoreOptions) -> Result<Vec<Check>> {
+    let target = MongoTarget::new(connection(server, database), options)?;
+    target.restore(input(archive, None), &Context::default()).await
+}
+
+/// Everything in a database but indexes, for comparisons.
+fn content(server: &MongoWire, database: &str) -> Vec<(String, Vec<Vec<u8>>)> {
+    let name = |c: &Collection| c.name().to_owned();
+    server.with_store(|store| {
+        store
+            .of(database)
+            .map(|c| {
+                let mut documents = c.documents.clone();
+                documents.sort();
+                (name(c), documents)
+            })
+            .collect()
+    })
+}
+
+fn count_of(proof: &Proof, name: &str) -> u64 {
+    proof.items.iter().find(|i| i.name == name).unwrap().count
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_keeps_what_its_trait_promises() {
+    let server = MongoWire::start(Script::standalone().collection(orders(60_000))).await;
+    conformance::source::all(&Mongo::new(connection(&server, "shop"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_set_is_read_as_of_one_time() {
+    let more = Collection::new("shop", "people").documents(documents(300));
+    let script = Script::replica_set("rs0").collection(orders(500)).collection(more);
+    let server = MongoWire::start(script).await;
+    let read = read(&server).await.unwrap();
+    assert_eq!((count_of(&read.proof, "shop.orders"), count_of(&read.proof, "shop.people")), (500, 300));
+    assert!(read.notes.is_empty(), "{:?}", read.notes);
+    let finds: Vec<_> =
+        server.seen("find").into_iter().filter(|seen| seen.body.get_bool("singleBatch").is_err()).collect();
+    assert_eq!(finds.len(), 2);
+    let at = |seen: &lifeboat_testkit::mongo_wire::Seen| {
+        let concern = seen.body.get_document("readConcern").unwrap().to_owned();
+        (concern.get_str("level").unwrap().to_owned(), concern.get_timestamp("atClusterTime").unwrap())
+    };
+    assert_eq!(at(&finds[0]).0, "snapshot");
+    assert_eq!(at(&finds[0]), at(&finds[1]));
+    assert!(read.proof.details["consistency"].as_str().unwrap().starts_with("snapshot"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_snapshots_is_read_with_a_note_or_not_at_all() {
+    let server = MongoWire::start(Script::replica_set("rs0").without_snapshots().collection(orders(50))).await;
+    let done = read(&server).await.unwrap();
+    assert!(done.notes.iter().any(|n| n.contains("not of one time")), "{:?}", done.notes);
+    let strict = DumpOptions { consistency: Consistency::Snapshot, ..DumpOptions::default() };
+    assert!(read_with(&server, "shop", strict).await.is_err());
+    let alone = MongoWire::start(Script::standalone().collection(orders(5))).await;
+    let done = read(&alone).await.unwrap();
+    assert!(done.notes[0].contains("standalone"), "{:?}", done.notes);
+    let facts = Mongo::new(connection(&alone, "shop")).describe().await.unwrap().facts;
+    assert!(facts["consistency"].contains("standalone"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_that_dies_fails_the_backup_whatever_kills_it() {
+    for (what, effect) in [
+        ("cut", Effect::Cut),
+        ("cut within an answer", Effect::CutWithin),
+        ("timed out", CURSOR_NOT_FOUND),
+        ("dropped", QUERY_PLAN_KILLED),
+        ("snapshot too old", SNAPSHOT_TOO_OLD),
+        ("unknown", Effect::Fail(1, "InternalError", "something")),
+    ] {
+        let script = Script::replica_set("rs0").collection(orders(2_000)).at("getMore", "orders", 1, effect);
+        let server = MongoWire::start(script).await;
+        let error = read(&server).await.err().unwrap_or_else(|| panic!("{what}: a backup was made"));
+        assert!(error.to_string().contains("shop.orders"), "{what}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oplog_is_copied_from_before_the_first_read_to_after_the_last() {
+    let entries: Vec<Vec<u8>> =
+        (1..=5).map(|n| oplog_insert(n, "shop.orders", Doc::new().int32("_id", n as i32)).build()).collect();
+    let oplog = Collection::new("local", "oplog.rs").documents(entries);
+    let script = Script::replica_set("rs0").collection(orders(10)).collection(oplog.clone());
+    // What is written while the collections are read.
+    let write = Effect::Do(Arc::new(|store: &mut Store| {
+        let late = oplog_insert(9, "shop.orders", Doc::new().int32("_id", 900)).build();
+        store.get_mut("local", "oplog.rs").unwrap().documents.push(late);
+    }));
+    let options = DumpOptions { oplog: true, ..DumpOptions::default() };
+    let server = MongoWire::start(script.clone().at("find", "orders", 1, write)).await;
+    let read = read_with(&server, "", options.clone()).await.unwrap();
+    // The newest of before and the late one.
+    assert_eq!(count_of(&read.proof, ".oplog"), 2);
+    // And when the oldest was overwritten meanwhile, there is none.
+    let overflow = Effect::Do(Arc::new(|store: &mut Store| {
+        store.get_mut("local", "oplog.rs").unwrap().documents.drain(..5);
+        let late = oplog_insert(9, "shop.orders", Doc::new()).build();
+        store.get_mut("local", "oplog.rs").unwrap().documents.push(late);
+    }));
+    let server = MongoWire::start(script.at("find", "orders", 1, overflow)).await;
+    let error = read_with(&server, "", options).await.err().unwrap();
+    assert!(error.message().contains("overwritten"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn collections_that_come_and_go_while_it_runs_are_told() {
+    let drop_and_make = Effect::Do(Arc::new(|store: &mut Store| {
+        store.drop_collection("shop", "gone");
+        store.put(Collection::new("shop", "new").documents(documents(1)));
+    }));
+    let script = Script::standalone()
+        .collection(orders(10))
+        .collection(Collection::new("shop", "gone").documents(documents(3)))
+        .at("find", "gone", 1, drop_and_make);
+    let server = MongoWire::start(script).await;
+    let read = read(&server).await.unwrap();
+    assert!(read.notes.iter().any(|n| n.contains("without documents") && n.contains("shop.gone")), "{:?}", read.notes);
+    assert!(read.notes.iter().any(|n| n.contains("created") && n.contains("shop.new")), "{:?}", read.notes);
+    assert_eq!(count_of(&read.proof, "shop.gone"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_that_is_replaced_while_it_runs_fails_the_backup() {
+    let replace = Effect::Do(Arc::new(|store: &mut Store| {
+        // Another name gives another UUID.
+        store.put(Collection::new("shop", "next").documents(documents(1)));
+        let next = store.get("shop", "next").unwrap().clone();
+        store.put(next.named("orders"));
+        store.drop_collection("shop", "next");
+    }));
+    let server = MongoWire::start(Script::standalone().collection(orders(10)).at("find", "orders", 1, replace)).await;
+    let error = read(&server).await.err().unwrap();
+    assert!(error.message().contains("replaced"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn views_time_series_capped_collections_and_odd_documents_come_back() {
+    let options = Doc::new().bool("capped", true).int32("size", 4096).doc("collation", Doc::new().text("locale", "de"));
+    let script = Script::standalone()
+        .collection(orders(300))
+        .collection(Collection::new("shop", "log").options(options).documents(documents(20)))
+        .collection(Collection::view("shop", "open", "orders"))
+        .collection(Collection::timeseries("shop", "weather", "at"))
+        .collection(Collection::new("shop", "system.buckets.weather").documents(documents(7)))
+        .collection(Collection::new("shop", "odd").documents(odd().into_iter().map(|(_, d)| d)));
+    let server = MongoWire::start(script).await;
+    let read = read(&server).await.unwrap();
+    assert_eq!(count_of(&read.proof, "shop.weather"), 7);
+    let before = content(&server, "shop");
+    let target = MongoWire::start(Script::standalone()).await;
+    restore(&target, "shop", &read.archive, RestoreOptions::default()).await.unwrap();
+    assert_eq!(content(&target, "shop"), before);
+    // And again from the target: options and indexes as well.
+    let again = read_with(&target, "shop", DumpOptions::default()).await.unwrap();
+    let metadata = |proof: &Proof| -> Vec<(String, Option<String>)> {
+        let mut all: Vec<_> = proof.items.iter().map(|i| (format!("{} {}", i.kind, i.name), i.value.clone())).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(metadata(&again.proof), metadata(&read.proof));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_collections_and_unusual_names_come_back() {
+    let mut script = Script::standalone();
+    for n in 0..1000 {
+        script = script.collection(Collection::new("shop", &format!("c{n}")).documents(documents(n % 3)));
+    }
+    for name in odd_collection_names() {
+        script = script.collection(Collection::new("shop", &name).documents(documents(2)));
+    }
+    let server = MongoWire::start(script).await;
+    let read = read(&server).await.unwrap();
+    let target = MongoWire::start(Script::standalone()).await;
+    restore(&target, "shop", &read.archive, RestoreOptions::default()).await.unwrap();
+    assert_eq!(content(&target, "shop"), content(&server, "shop"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_of_16_mib_come_back() {
+    let large = (0..3).map(|n| of_size(n, 16 << 20));
+    let server =
+        MongoWire::start(Script::standalone().collection(Collection::new("shop", "large").documents(large))).await;
+    let read = read(&server).await.unwrap();
+    let target = MongoWire::start(Script::standalone()).await;
+    restore(&target, "shop", &read.archive, RestoreOptions::default()).await.unwrap();
+    assert!(content(&target, "shop") == content(&server, "shop"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn duplicate_keys_are_counted_and_what_was_there_stays() {
+    let mut twice = documents(10);
+    twice.extend(documents(3));
+    let server =
+        MongoWire::start(Script::standalone().collection(Collection::new("shop", "orders").documents(twice))).await;
+    let read = read(&server).await.unwrap();
+    let target = MongoWire::start(Script::standalone().collection(orders(1))).await;
+    let options = RestoreOptions { replace: true, ..RestoreOptions::default() };
+    let error = restore(&target, "shop", &read.archive, options).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    assert!(error.message().contains("3 documents have a key"), "{error}");
+    assert_eq!(content(&target, "shop"), [("orders".to_owned(), documents(1))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_fails_at_any_step_leaves_what_was_there() {
+    let server = MongoWire::start(Script::standalone().collection(orders(3_000))).await;
+    let read = read(&server).await.unwrap();
+    let fail = || Effect::Fail(1, "InternalError", "the disk is full");
+    for (command, effect) in [
+        ("create", fail()),
+        ("insert", fail()),
+        ("insert", Effect::Cut),
+        ("createIndexes", fail()),
+        ("find", fail()),
+        ("getMore", Effect::Cut),
+        ("renameCollection", fail()),
+    ] {
+        let script = Script::standalone().collection(orders(1)).at(command, "", 1, effect);
+        let target = MongoWire::start(script).await;
+        let options = RestoreOptions { replace: true, ..RestoreOptions::default() };
+        let done = restore(&target, "shop", &read.archive, options).await;
+        assert!(done.is_err(), "{command}");
+        assert_eq!(content(&target, "shop"), [("orders".to_owned(), documents(1))], "{command}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_with_a_flipped_bit_or_cut_short_is_not_restored() {
+    let server = MongoWire::start(Script::standalone().collection(orders(200))).await;
+    let archive = read(&server).await.unwrap().archive;
+    let target = MongoWire::start(Script::standalone().collection(orders(1))).await;
+    let mut flipped = archive.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 4;
+    for bad in [&flipped[..], &archive[..archive.len() - 4], &archive[..middle], b"hello", b""] {
+        let options = RestoreOptions { replace: true, ..RestoreOptions::default() };
+        let error = restore(&target, "shop", bad, options).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert_eq!(content(&target, "shop"), [("orders".to_owned(), documents(1))]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_that_a_server_refuses_are_left_out() {
+    let empty = Doc::new().int32("_id", 1).raw(0x11, "t", &[0; 8]).build();
+    let options = Doc::new().doc("validator", Doc::new().doc("a", Doc::new().bool("$exists", true)));
+    let source = Collection::new("shop", "orders").options(options).documents([empty]);
+    let server = MongoWire::start(Script::standalone().version("8.0.1").collection(source)).await;
+    let read = read(&server).await.unwrap();
+    for field in ["bypassEmptyTsReplacement", "bypassDocumentValidation", "dropTarget"] {
+        let script = Script::standalone().version("8.0.1").collection(orders(2)).refuse_field(field);
+        let target = MongoWire::start(script).await;
+        let options = RestoreOptions { replace: true, ..RestoreOptions::default() };
+        restore(&target, "shop", &read.archive, options).await.unwrap_or_else(|e| panic!("{field}: {e}"));
+        assert_eq!(content(&target, "shop"), content(&server, "shop"), "{field}");
+    }
+    let target = MongoWire::start(Script::standalone().version("8.0.1")).await;
+    restore(&target, "shop", &read.archive, RestoreOptions::default()).await.unwrap();
+    let insert = &target.seen("insert")[0].body;
+    assert!(
+        insert.get_bool("bypassEmptyTsReplacement").unwrap() && insert.get_bool("bypassDocumentValidation").unwrap()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_roles_and_the_oplog_are_told_not_to_be_restored() {
+    let oplog = Collection::new("local", "oplog.rs").documents([oplog_insert(1, "shop.orders", Doc::new()).build()]);
+    let script = Script::replica_set("rs0")
+        .collection(orders(5))
+        .collection(Collection::new("admin", "system.users").documents(documents(2)))
+        .collection(oplog);
+    let server = MongoWire::start(script).await;
+    let read = read_with(&server, "", DumpOptions { oplog: true, ..DumpOptions::default() }).await.unwrap();
+    let target = MongoWire::start(Script::standalone()).await;
+    let checks = restore(&target, "", &read.archive, RestoreOptions::default()).await.unwrap();
+    for name in ["users and roles", "oplog"] {
+        assert!(checks.iter().any(|c| c.name == name && c.status == Status::Warn), "{name}: {checks:?}");
+    }
+    assert_eq!(target.with_store(|store| store.databases()), ["shop"]);
+}
+
+async fn verify(scratch: &MongoWire, archive: &[u8], proof: Option<Proof>) -> Vec<Check> {
+    let options = VerifierOptions { scratch: Some(connection(scratch, "")), ..VerifierOptions::default() };
+    MongoVerifier::new(options).restore_test(input(archive, proof), &Context::default()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_test_compares_content_and_leaves_nothing_behind() {
+    let view = Collection::view("shop", "open", "orders");
+    let server = MongoWire::start(Script::standalone().collection(orders(500)).collection(view)).await;
+    let read = read(&server).await.unwrap();
+    let script = Script::standalone().collection(Collection::new("theirs", "precious").documents(documents(1)));
+    let scratch = MongoWire::start(script.clone()).await;
+    let checks = verify(&scratch, &read.archive, Some(read.proof.clone())).await;
+    assert!(checks.iter().all(|c| c.status != Status::Fail), "{checks:?}");
+    assert_eq!(scratch.with_store(|store| store.databases()), ["theirs"]);
+    // A server that loses a document, or changes one, is found out.
+    for (what, spoil) in [("lost", true), ("changed", false)] {
+        let effect = Effect::Do(Arc::new(move |store: &mut Store| {
+            let db = store.databases().into_iter().find(|db| db.ends_with("_1")).unwrap();
+            let orders = store.get_mut(&db, "orders").unwrap();
+            if spoil {
+                orders.documents.pop();
+            } else {
+                orders.documents[7] = Doc::new().int32("_id", 7).text("x", "y7").build();
+            }
+        }));
+        // The first `find` of orders reads back.
+        let scratch = MongoWire::start(script.clone().at("find", "orders", 1, effect)).await;
+        let checks = verify(&scratch, &read.archive, Some(read.proof.clone())).await;
+        let failed = checks.iter().find(|c| c.status == Status::Fail).unwrap_or_else(|| panic!("{what}: {checks:?}"));
+        assert!(failed.name.contains("shop.orders"), "{what}: {failed:?}");
+        assert_eq!(scratch.with_store(|store| store.databases()), ["theirs"], "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_test_sweeps_what_a_killed_one_has_left_and_nothing_else() {
+    let server = MongoWire::start(Script::standalone().collection(orders(5))).await;
+    let read = read(&server).await.unwrap();
+    let old =
+        Doc::new().int32("_id", 1).text("owner", "elsewhere").int64("pid", 1).raw(0x09, "started", &0i64.to_le_bytes());
+    let now = bson::DateTime::now().timestamp_millis();
+    let young =
+        Doc::new().int32("_id", 1).text("owner", "elsewhere").int64("pid", 1).raw(0x09, "started", &now.to_le_bytes());
+    let left = |stem: &str, marker: Doc| {
+        [
+            Collection::new(&format!("{stem}_0"), "lifeboat_owner").documents([marker.build()]),
+            Collection::new(&format!("{stem}_1"), "orders").documents(documents(1)),
+        ]
+    };
+    let mut script =
+        Script::standalone().collection(Collection::new("lifeboat_scratch_mine", "x").documents(documents(1)));
+    for collection in left("lifeboat_scratch_aaaaaaaa", old).into_iter().chain(left("lifeboat_scratch_bbbbbbbb", young))
+    {
+        script = script.collection(collection);
+    }
+    let scratch = MongoWire::start(script).await;
+    verify(&scratch, &read.archive, None).await;
+    let kept = ["lifeboat_scratch_bbbbbbbb_0", "lifeboat_scratch_bbbbbbbb_1", "lifeboat_scratch_mine"];
+    assert_eq!(scratch.with_store(|store| store.databases()), kept);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_restore_test_drops_its_databases() {
+    let server = MongoWire::start(Script::standalone().collection(orders(50))).await;
+    let archive = read(&server).await.unwrap().archive;
+    let scratch = MongoWire::start(Script::standalone()).await;
+    let cx = Context::default();
+    let cancel = cx.cancel.clone();
+    let mut input = input(&archive, None);
+    // Cancelled between two chunks.
+    let half = archive.len() / 2;
+    let chunks = vec![Bytes::copy_from_slice(&archive[..half]), Bytes::copy_from_slice(&archive[half..])];
+    input.stream = futures::stream::iter(chunks.into_iter().enumerate())
+        .map(move |(n, chunk)| {
+            if n == 1 {
+                cancel.cancel();
+            }
+            Ok::<_, Error>(chunk)
+        })
+        .boxed();
+    let options = VerifierOptions { scratch: Some(connection(&scratch, "")), ..VerifierOptions::default() };
+    let error = MongoVerifier::new(options).restore_test(input, &cx).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert_eq!(scratch.with_store(|store| store.databases()), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mongorestore_gives_our_archives_their_options_and_indexes() {
+    let options = Doc::new().bool("capped", true).int32("size", 4096);
+    let script = Script::standalone()
+        .collection(orders(100))
+        .collection(Collection::new("shop", "log").options(options).documents(documents(20)))
+        .collection(Collection::view("shop", "open", "orders"));
+    let server = MongoWire::start(script).await;
+    let first = read(&server).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.archive");
+    std::fs::write(&path, &first.archive).unwrap();
+    let target = MongoWire::start(Script::standalone()).await;
+    let (uri, archive) = (format!("--uri={}", target.url()), format!("--archive={}", path.display()));
+    tokio::task::spawn_blocking(move || mongorestore(&[&uri, &archive]).unwrap()).await.unwrap();
+    assert_eq!(content(&target, "shop"), content(&server, "shop"));
+    let again = read(&target).await.unwrap();
+    let values = |proof: &Proof| {
+        let mut all: Vec<_> = proof.items.iter().filter_map(|i| Some((i.name.clone(), i.value.clone()?))).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(values(&again.proof), values(&first.proof));
+}
+
+#[test]
+fn the_structure_of_what_is_no_archive_is_told() {
+    let mut tap = Box::new(ArchiveTap::new(Inside::Walked));
+    assert!(tap.push(b"PGDMP is something else").is_err());
+}

@@ -1,0 +1,367 @@
+//! MongoDB from the live server to the sink and back, through the binaries, and both ways with the stock tools.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod harness;
+
+use std::process::Stdio;
+
+use bson::doc;
+use harness::{Desk, Run, wait_for};
+use lifeboat_testkit::documents;
+use lifeboat_testkit::mongo::{Database, Server, mongodump, mongorestore, shared_url};
+
+/// Documents of an ordinary collection.
+fn people(count: i32) -> Vec<Vec<u8>> {
+    let one = |n: i32| bson::rawdoc! { "_id": n, "name": format!("n{n}"), "z": { "b": n, "a": [n, "x"] }, "big": i64::from(n) << 33 };
+    (0..count).map(|n| one(n).into_bytes()).collect()
+}
+
+/// A database with two collections and indexes.
+fn shop() -> Database {
+    let live = Database::fresh();
+    live.insert("people", people(500));
+    live.insert("odd names", (0..20).map(|n| bson::rawdoc! { "_id": n, "x y": n }.into_bytes()));
+    live.run(doc! { "createIndexes": "people", "indexes": [{ "key": { "name": -1, "big": 1 }, "name": "by name", "unique": true }] });
+    live.run(doc! { "create": "nothing" });
+    live
+}
+
+fn mongodb(desk: &Desk, arguments: &[&str]) -> Run {
+    desk.run("lifeboat-mongodb", &[arguments, &["--to", &desk.sink()]].concat())
+}
+
+fn desk() -> Desk {
+    let mut desk = Desk::new();
+    desk.set("LIFEBOAT_SCRATCH_URL", shared_url());
+    desk
+}
+
+fn backup(desk: &mut Desk, live: &Database) -> Run {
+    desk.set("FROM_URL", &*live.url);
+    let encrypt = desk.encrypt();
+    mongodb(desk, &["backup", "--from", "env:FROM_URL", "--dataset", "shop", "--encrypt", &encrypt])
+}
+
+fn restore(desk: &mut Desk, into: &Database, more: &[&str]) -> Run {
+    desk.set("INTO_URL", &*into.url);
+    let key = desk.key();
+    mongodb(desk, &[&["restore", "--dataset", "shop", "--identity", &key, "--into", "env:INTO_URL"], more].concat())
+}
+
+#[track_caller]
+fn same(a: &Database, b: &Database) {
+    assert_eq!(a.collections(), b.collections());
+    for name in a.collections() {
+        assert!(a.documents(&name) == b.documents(&name), "{name}");
+        assert_eq!(a.indexes(&name), b.indexes(&name), "{name}");
+    }
+}
+
+#[test]
+fn a_database_comes_back_byte_by_byte_and_is_proven() {
+    let (live, restored, mut desk) = (shop(), Database::fresh(), desk());
+    backup(&mut desk, &live).good().says("standalone");
+    let key = desk.key();
+    let report = mongodb(&desk, &["verify", "--dataset", "shop", "--identity", &key]).good();
+    report.says("520 documents").says("content: collection").says("content: index");
+    mongodb(&desk, &["verify", "--dataset", "shop", "--identity", &key, "--level", "live", "--from", "env:FROM_URL"])
+        .good();
+    restore(&mut desk, &restored, &[]).good().says("byte by byte");
+    same(&live, &restored);
+}
+
+#[test]
+fn what_mongodump_has_written_is_verified_and_restored() {
+    for (gzip, name) in [(false, "shop-20261120-030000.archive"), (true, "shop-20261120-030000.archive.gz")] {
+        let (live, restored, mut desk) = (shop(), Database::fresh(), desk());
+        let uri = format!("--uri={}", live.url);
+        let dumped = mongodump(&[&[&*uri, "--archive"][..], if gzip { &["--gzip"] } else { &[] }].concat());
+        std::fs::write(desk.path("sink").join(name), dumped).unwrap();
+        mongodb(&desk, &["verify", "--dataset", "shop"]).good().says("foreign").says("520 documents");
+        restore(&mut desk, &restored, &[]).good();
+        same(&live, &restored);
+    }
+}
+
+#[test]
+fn what_we_have_written_is_restored_by_mongorestore() {
+    for compress in ["none", "gzip"] {
+        let (live, restored, mut desk) = (Database::fresh(), Database::fresh(), desk());
+        // This server refuses the `ns` that mongorestore writes into an index: without one.
+        live.insert("people", people(500));
+        live.insert("odd names", (0..20).map(|n| bson::rawdoc! { "_id": n, "x y": n }.into_bytes()));
+        live.run(doc! { "create": "nothing" });
+        desk.set("FROM_URL", &*live.url);
+        mongodb(
+            &desk,
+            &["backup", "--from", "env:FROM_URL", "--dataset", "shop", "--encrypt", "none", "--compress", compress],
+        )
+        .good();
+        let stored = desk.stored().into_iter().find(|name| !name.contains("manifest")).unwrap();
+        let archive = format!("--archive={}", desk.path("sink").join(stored).display());
+        let (from, to) = (format!("--nsFrom={}.*", live.name), format!("--nsTo={}.*", restored.name));
+        let uri = format!("--uri={}", shared_url());
+        let gzip: &[&str] = if compress == "gzip" { &["--gzip"] } else { &[] };
+        mongorestore(&[&[&*uri, &*archive, &*from, &*to][..], gzip].concat()).unwrap();
+        same(&live, &restored);
+    }
+}
+
+#[test]
+fn a_database_that_is_not_empty_is_refused_and_replaced_only_when_told() {
+    let (live, target, mut desk) = (shop(), Database::fresh(), desk());
+    target.insert("people", [bson::rawdoc! { "_id": 1, "precious": true }.into_bytes()]);
+    target.insert("other", [bson::rawdoc! { "_id": 1 }.into_bytes()]);
+    backup(&mut desk, &live).good();
+    restore(&mut desk, &target, &[]).ended(1).says("not empty").says("--replace");
+    assert_eq!(target.collections(), ["other", "people"]);
+    assert_eq!(target.documents("people").len(), 1);
+    restore(&mut desk, &target, &["--replace"]).good().says("others").says("1 kept");
+    assert!(target.documents("people") == live.documents("people"));
+    assert_eq!(target.indexes("people"), live.indexes("people"));
+    assert_eq!(target.collections(), ["nothing", "odd names", "other", "people"]);
+}
+
+#[test]
+fn the_replaced_collections_can_be_kept() {
+    let (live, target, mut desk) = (shop(), Database::fresh(), desk());
+    target.insert("people", [bson::rawdoc! { "_id": 1, "precious": true }.into_bytes()]);
+    backup(&mut desk, &live).good();
+    restore(&mut desk, &target, &["--replace", "--keep-replaced"]).good().says("kept as");
+    let kept = target.collections().into_iter().find(|name| name.starts_with("people_lifeboat_replaced_")).unwrap();
+    assert_eq!(target.documents(&kept), [bson::rawdoc! { "_id": 1, "precious": true }.into_bytes()]);
+    assert!(target.documents("people") == live.documents("people"));
+}
+
+#[test]
+fn collections_are_chosen_and_renamed() {
+    let (live, target, mut desk) = (shop(), Database::fresh(), desk());
+    backup(&mut desk, &live).good();
+    restore(&mut desk, &target, &["--collection", "people", "--no-indexes"]).good();
+    assert_eq!(target.collections(), ["people"]);
+    assert_eq!(target.indexes("people").len(), 1);
+    let (from, to) = (format!("{}.*", live.name), format!("{}.again_*", target.name));
+    restore(&mut desk, &target, &["--ns-from", &from, "--ns-to", &to]).good();
+    assert_eq!(target.collections(), ["again_nothing", "again_odd names", "again_people", "people"]);
+    restore(&mut desk, &target, &["--collection", "nobody"]).ended(1).says("holds none of them");
+    restore(&mut desk, &target, &["--table", "people"]).ended(2).says("unexpected argument");
+}
+
+#[test]
+fn a_part_of_a_database_can_be_backed_up() {
+    let (live, restored, mut desk) = (shop(), Database::fresh(), desk());
+    desk.set("FROM_URL", &*live.url);
+    let encrypt = desk.encrypt();
+    let query = r#"people={"_id": {"$lt": {"$numberInt": "10"}}}"#;
+    mongodb(
+        &desk,
+        &[
+            "backup",
+            "--from",
+            "env:FROM_URL",
+            "--dataset",
+            "shop",
+            "--encrypt",
+            &encrypt,
+            "--query",
+            query,
+            "--exclude-collection",
+            "no*",
+        ],
+    )
+    .good();
+    restore(&mut desk, &restored, &[]).good();
+    assert_eq!(restored.collections(), ["odd names", "people"]);
+    assert_eq!(restored.documents("people"), people(10));
+}
+
+#[test]
+fn a_database_without_documents_is_backed_up_and_its_mechanics_are_verified() {
+    let (live, mut desk) = (Database::fresh(), desk());
+    live.run(doc! { "create": "nothing" });
+    backup(&mut desk, &live).good();
+    let key = desk.key();
+    mongodb(&desk, &["verify", "--dataset", "shop", "--identity", &key]).good().says("restore mechanics verified");
+    assert_eq!(live.databases("lifeboat_scratch_").iter().filter(|n| n.ends_with("_1")).count(), 0);
+}
+
+#[test]
+fn an_archive_that_is_cut_or_a_key_that_does_not_fit_changes_nothing() {
+    let (live, target, mut desk) = (shop(), Database::fresh(), desk());
+    let dumped = mongodump(&[&format!("--uri={}", live.url), "--archive"]);
+    target.insert("people", [bson::rawdoc! { "_id": 1, "precious": true }.into_bytes()]);
+    let file = desk.path("sink").join("shop-20261120-030000.archive");
+    for cut in [dumped.len() - 1, dumped.len() / 2, 100, 3] {
+        std::fs::write(&file, &dumped[..cut]).unwrap();
+        mongodb(&desk, &["verify", "--dataset", "shop", "--level", "structure"]).ended(1).says("FAIL");
+        restore(&mut desk, &target, &["--replace"]).ended(1);
+        assert_eq!(target.collections(), ["people"], "cut at {cut}");
+        assert_eq!(target.documents("people").len(), 1);
+    }
+    std::fs::remove_file(file).unwrap();
+    backup(&mut desk, &live).good();
+    let (other, _) = lifeboat::Age::generate();
+    std::fs::write(desk.path("key.txt"), secrecy::ExposeSecret::expose_secret(&other)).unwrap();
+    restore(&mut desk, &target, &["--replace"]).ended(1);
+    assert_eq!(target.documents("people").len(), 1);
+}
+
+#[test]
+fn kill_9_of_a_restore_leaves_what_was_there_and_the_next_one_tells_what_is_left() {
+    let (live, target, mut desk) = (Database::fresh(), Database::fresh(), desk());
+    live.insert("people", people(15_000));
+    target.insert("people", [bson::rawdoc! { "_id": 1, "precious": true }.into_bytes()]);
+    backup(&mut desk, &live).good();
+    let (sink, key) = (desk.sink(), desk.key());
+    let mut child = desk
+        .command("lifeboat-mongodb")
+        .env("INTO_URL", &target.url)
+        .args([
+            "restore",
+            "--dataset",
+            "shop",
+            "--to",
+            &sink,
+            "--identity",
+            &key,
+            "--into",
+            "env:INTO_URL",
+            "--replace",
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the middle of the restore", || target.collections().len() > 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(target.documents("people"), [bson::rawdoc! { "_id": 1, "precious": true }.into_bytes()]);
+    restore(&mut desk, &target, &["--replace"]).good().says("left over");
+    assert_eq!(target.documents("people").len(), 15_000);
+}
+
+#[test]
+fn a_server_that_is_killed_while_it_is_read_leaves_no_backup() {
+    let mut server = Server::start();
+    let mut desk = desk();
+    let live = Database::on(&server.url);
+    live.insert("people", people(10));
+    desk.set("FROM_URL", &*live.url);
+    // It is gone before the first byte; in the middle of a cursor it is at the protocol's level (crates/backends/tests).
+    server.kill();
+    let encrypt = desk.encrypt();
+    mongodb(&desk, &["backup", "--from", "env:FROM_URL", "--dataset", "shop", "--encrypt", &encrypt])
+        .ended(1)
+        .says("hint");
+    assert_eq!(desk.stored(), Vec::<String>::new());
+}
+
+#[test]
+fn datasets_are_told_apart_by_whole_names() {
+    let (one, other, mut desk) = (Database::fresh(), Database::fresh(), desk());
+    one.insert("a", people(3));
+    other.insert("b", people(5));
+    for (name, live) in [("educationelly", &one), ("educationelly-graphql", &other)] {
+        let dumped = mongodump(&[&format!("--uri={}", live.url), "--archive", "--gzip"]);
+        std::fs::write(desk.path("sink").join(format!("{name}-20261120-030000.archive.gz")), dumped).unwrap();
+    }
+    let listed = mongodb(&desk, &["list", "--dataset", "educationelly", "--json"]).good().json();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    mongodb(&desk, &["verify", "--dataset", "educationelly"]).good().says("3 documents");
+    let restored = Database::fresh();
+    desk.set("INTO_URL", &*restored.url);
+    mongodb(&desk, &["restore", "--dataset", "educationelly", "--into", "env:INTO_URL"]).good();
+    assert_eq!(restored.collections(), ["a"]);
+}
+
+#[test]
+fn every_kind_of_value_that_the_server_takes_comes_back() {
+    let (live, restored, mut desk) = (Database::fresh(), Database::fresh(), desk());
+    // What this server does not store at all is tested at the protocol's level.
+    let mut taken = 0;
+    for (_, document) in documents::odd() {
+        let raw = bson::RawDocumentBuf::from_bytes(document.clone()).unwrap();
+        if live.try_insert("odd", raw) {
+            taken += 1;
+        }
+    }
+    assert!(taken > 20, "{taken}");
+    backup(&mut desk, &live).good();
+    restore(&mut desk, &restored, &[]).good();
+    assert!(live.documents("odd") == restored.documents("odd"));
+}
+
+#[test]
+fn jobs_of_a_config_file_work_and_mistakes_in_it_are_told() {
+    let (live, mut desk) = (shop(), desk());
+    desk.set("SHOP_URL", shared_url());
+    let config = |more: &str| {
+        format!(
+            "[sinks.local]\nurl = \"{}\"\n[defaults]\nencrypt = \"none\"\n[jobs.shop]\nmongodb = {{ url = \"${{SHOP_URL}}\", database = \"{}\"{more} }}\n",
+            desk.sink(),
+            live.name
+        )
+    };
+    let file = desk.path("lifeboat.toml");
+    std::fs::write(&file, config(", exclude_collections = [\"odd*\"], consistency = \"auto\"")).unwrap();
+    desk.run("lifeboat", &["check"]).good().says("standalone").says("scratch server");
+    desk.run("lifeboat", &["backup"]).good();
+    desk.run("lifeboat", &["verify"]).good().says("500 documents");
+    desk.run("lifeboat", &["show", "shop"]).good().says("| mongorestore --archive");
+    std::fs::write(&file, config(", colections = []")).unwrap();
+    desk.run("lifeboat", &["backup"]).ended(2).says("did you mean \"collections\"");
+    std::fs::write(&file, config(", queries = { people = \"{\" }")).unwrap();
+    desk.run("lifeboat", &["backup"]).ended(2).says("query of people");
+    std::fs::write(&file, config(", consistency = \"snapshot\"")).unwrap();
+    desk.run("lifeboat", &["backup"]).ended(1).says("standalone");
+}
+
+#[test]
+fn no_password_is_in_any_output_or_file() {
+    const PASSWORD: &str = "Zx9-mongodb-password";
+    let (live, restored, mut desk) = (shop(), Database::fresh(), desk());
+    let with = |url: &str| {
+        format!(
+            "{}?authMechanism=PLAIN&authSource=$external",
+            url.replace("mongodb://", &format!("mongodb://backup:{PASSWORD}@"))
+        )
+    };
+    desk.set("RUST_LOG", "trace").set("FROM_URL", with(&live.url)).set("INTO_URL", with(&restored.url));
+    desk.set("LIFEBOAT_SCRATCH_URL", with(&shared_url()));
+    let encrypt = desk.encrypt();
+    let key = desk.key();
+    let place = ["--dataset", "shop"];
+    let mut said = String::new();
+    let mut keep = |run: Run| {
+        said.push_str(&run.stdout);
+        said.push_str(&run.stderr);
+        run
+    };
+    keep(mongodb(&desk, &[&["backup", "--from", "env:FROM_URL", "--encrypt", &encrypt, "-v"][..], &place].concat()))
+        .good();
+    keep(mongodb(&desk, &[&["verify", "--identity", &key, "-v"][..], &place].concat())).good();
+    keep(mongodb(&desk, &[&["show", "--identity", &key, "--items"][..], &place].concat())).good();
+    keep(mongodb(&desk, &[&["check", "--from", "env:FROM_URL", "--encrypt", &encrypt][..], &place].concat()));
+    keep(mongodb(&desk, &[&["restore", "--identity", &key, "--into", "env:INTO_URL"][..], &place].concat())).good();
+    for wrong in [
+        format!("mongodb://u:{PASSWORD}@127.0.0.1:1/d?serverSelectionTimeoutMS=300"),
+        format!("mongodb://u:{PASSWORD}@h:port/d"),
+        format!("mongodb://u:{PASSWORD}/@h/d"),
+        format!(
+            "mongodb://u:{PASSWORD}@{}shop?authMechanism=SCRAM-SHA-256",
+            shared_url().trim_start_matches("mongodb://")
+        ),
+    ] {
+        desk.set("FROM_URL", wrong);
+        keep(mongodb(&desk, &[&["backup", "--from", "env:FROM_URL", "--encrypt", "none"][..], &place].concat()))
+            .says("error");
+    }
+    assert!(!said.contains("Zx9"), "the password is in the output");
+    for folder in ["sink", "tmp"] {
+        for name in harness::files(&desk.path(folder)) {
+            let bytes = std::fs::read(desk.path(folder).join(&name)).unwrap();
+            assert!(!bytes.windows(PASSWORD.len()).any(|w| w == PASSWORD.as_bytes()), "{name}");
+        }
+    }
+}

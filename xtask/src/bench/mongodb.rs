@@ -1,0 +1,176 @@
+//! The part of MongoDB: `lifeboat-mongodb` against mongodump and mongorestore.
+//!
+//! Two servers. FerretDB is a real one, and slow: what is seen there is that nothing gets slower. The other one serves canned
+//! batches of 16 MB without computing anything (`crates/testkit/examples/mongo-wire.rs`): there the tools themselves are seen.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use anyhow::{Context as _, Result};
+
+use super::{Bench, Contestant, MOST_MEMORY, mib, ratio};
+use crate::mongodb;
+use crate::process::{self, Guard};
+use crate::services::Session;
+
+/// Collections of the canned database, and of the real one.
+const COLLECTIONS: u64 = 4;
+
+/// Documents in the real database: as many as FerretDB takes in half a minute.
+const REAL_DOCUMENTS: u64 = 200_000;
+
+/// Measures, and says whether memory stayed within its limit.
+pub(super) fn run(gib: f64, runs: usize, binaries: Option<PathBuf>) -> Result<bool> {
+    let lifeboat = ["build", "--release", "-p", "lifeboat-bins", "--bin", "lifeboat-mongodb"];
+    let wire = ["build", "--release", "-p", "lifeboat-testkit", "--example", "mongo-wire"];
+    let wanted = ["lifeboat-mongodb", "examples/mongo-wire"];
+    let binaries = super::build(binaries, &[&mongodb::SERVICE], &[&lifeboat, &wire], &wanted)?;
+    let mut session = Session::start(&[&mongodb::SERVICE])?;
+    let folder = session.scratch().folder("bench")?;
+    let mut within = true;
+
+    let versions = "lifeboat-mongodb --version; echo mongodump $(mongodump --version | head -1)";
+    let mut described = false;
+    for size in [200, 1024, 100 << 10] {
+        let canned = Canned::start(&binaries, size, gib, false)?;
+        let bench = bench(&session, &folder, &binaries, runs, &canned.url, ("server", canned.child.id()))?;
+        if !std::mem::replace(&mut described, true) {
+            bench.describe(versions)?;
+        }
+        let bytes = canned.bytes;
+        let title = format!("MongoDB, canned batches: {} of documents of {size} bytes", mib(bytes));
+        within &= dump(&bench, &title, bytes, false)?;
+        if size == 1024 {
+            within &= dump(&bench, &format!("{title}, gzip"), bytes, true)?;
+        }
+    }
+
+    let exported = |wanted: &str| {
+        let found = session.environment().iter().find(|(name, _)| *name == wanted);
+        found.and_then(|(_, value)| value.to_str()).map(str::to_owned).with_context(|| format!("no {wanted}"))
+    };
+    let ferret = session.process_id("ferretdb").context("there is no FerretDB")?;
+    let url = exported("LIFEBOAT_TEST_MONGO_URL")?;
+    let bench = bench(&session, &folder, &binaries, runs, &url, ("FerretDB", ferret))?;
+    let bytes = {
+        let source = Canned::start(&binaries, 1024, REAL_DOCUMENTS as f64 / f64::from(1 << 20), true)?;
+        process::step("fill the real server", || {
+            bench.quietly(&format!(
+                "mongodump --quiet --uri='{}' --archive | mongorestore --quiet --uri=$SERVER --archive",
+                source.url
+            ))
+        })?;
+        source.bytes
+    };
+    within &= dump(&bench, &format!("MongoDB, FerretDB: {}", mib(bytes)), bytes, false)?;
+    within &= restore(&bench, bytes)?;
+    Ok(within)
+}
+
+/// The programs, and a server that they are pointed at.
+fn bench(
+    session: &Session,
+    folder: &Path,
+    binaries: &Path,
+    runs: usize,
+    url: &str,
+    server: (&'static str, u32),
+) -> Result<Bench> {
+    let tool = |wanted: &str| {
+        let found = session.environment().iter().find(|(name, _)| *name == wanted);
+        let path = found.map(|(_, value)| PathBuf::from(value)).with_context(|| format!("no {wanted}"))?;
+        path.parent().map(Path::to_path_buf).with_context(|| format!("{wanted} is in no folder"))
+    };
+    let path = std::env::var("PATH").unwrap_or_default();
+    let tools = tool("LIFEBOAT_TEST_MONGODUMP")?;
+    let base = url.split('?').next().unwrap_or(url).trim_end_matches('/');
+    let environment = vec![
+        ("PATH", format!("{}:{}:{path}", binaries.display(), tools.display())),
+        ("SERVER", format!("{base}/?directConnection=true")),
+        ("FROM_URL", format!("{base}/bench?directConnection=true")),
+        ("INTO_URL", format!("{base}/again?directConnection=true")),
+    ];
+    Ok(Bench { folder: folder.to_path_buf(), runs, environment, servers: vec![server] })
+}
+
+/// A dump to a local file. What is packed is packed the same way.
+fn dump(bench: &Bench, title: &str, bytes: u64, gzip: bool) -> Result<bool> {
+    bench.quietly("rm -rf files; mkdir files")?;
+    let (ours, theirs) = if gzip { ("gzip:6", "--gzip") } else { ("none", "") };
+    let lifeboat = |compress| {
+        format!(
+            "lifeboat-mongodb backup -q --from env:FROM_URL --to file://$PWD/files --compress {compress} --encrypt none"
+        )
+    };
+    let mut all = vec![
+        Contestant::new("lifeboat-mongodb", lifeboat(ours)),
+        Contestant::new("mongodump", format!("mongodump --quiet --uri=$FROM_URL {theirs} --archive=files/theirs")),
+    ];
+    if gzip {
+        all.push(Contestant::new("lifeboat-mongodb, zstd:3", lifeboat("zstd:3")));
+    }
+    bench.compare(title, bytes, "rm -rf files; mkdir files", &mut all)?;
+    Ok(verdict(&all))
+}
+
+/// A restore of one archive into a database that is not there.
+fn restore(bench: &Bench, bytes: u64) -> Result<bool> {
+    bench.quietly(
+        "rm -rf files; mkdir files\n\
+         lifeboat-mongodb backup -q --from env:FROM_URL --to file://$PWD/files --dataset bench --compress none --encrypt none\n\
+         mongodump --quiet --uri=$FROM_URL --archive=theirs",
+    )?;
+    let lifeboat = "lifeboat-mongodb restore -q --dataset bench --to file://$PWD/files --into env:INTO_URL --replace";
+    let mut all = [
+        Contestant::new("lifeboat-mongodb, not read back", format!("{lifeboat} --skip-proof")),
+        Contestant::new(
+            "mongorestore",
+            "mongorestore --quiet --uri=$SERVER --drop --archive=theirs --nsFrom='bench.*' --nsTo='again.*'",
+        ),
+        Contestant::new("lifeboat-mongodb, read back and compared", lifeboat),
+    ];
+    bench.compare(&format!("MongoDB, FerretDB: restore of {}", mib(bytes)), bytes, "true", &mut all)?;
+    Ok(verdict(&all))
+}
+
+/// The ratios of the first two, and whether ours stayed within the limit of memory.
+fn verdict(all: &[Contestant]) -> bool {
+    let most = all[0].figures.iter().map(|f| f.memory).max().unwrap_or(0);
+    println!();
+    println!("- lifeboat / {}, wall: {}", all[1].name, ratio(&all[0], &all[1], |f| f.wall));
+    println!("- lifeboat / {}, CPU of the client: {}", all[1].name, ratio(&all[0], &all[1], |f| f.cpu));
+    let within = most < MOST_MEMORY;
+    println!("- {}: {} of {}", if within { "within" } else { "ABOVE" }, mib(most << 10), mib(MOST_MEMORY << 10));
+    within
+}
+
+/// The server of canned batches.
+struct Canned {
+    child: Child,
+    url: String,
+    /// Bytes of all documents.
+    bytes: u64,
+}
+
+impl Canned {
+    fn start(binaries: &Path, size: u64, gib: f64, distinct: bool) -> Result<Self> {
+        let mib = (gib * 1024.0 / COLLECTIONS as f64).ceil() as u64;
+        let mut command = process::guarded(binaries.join("examples/mongo-wire"), Guard::default())?;
+        command.args(["127.0.0.1:0".to_owned(), size.to_string(), mib.to_string(), COLLECTIONS.to_string()]);
+        if distinct {
+            command.arg("distinct");
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut url = String::new();
+        BufReader::new(child.stdout.take().context("no output")?).read_line(&mut url)?;
+        Ok(Self { child, url: url.trim().to_owned(), bytes: (mib << 20) / size * size * COLLECTIONS })
+    }
+}
+
+impl Drop for Canned {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
