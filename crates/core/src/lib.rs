@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod catalog;
+pub mod check;
 pub mod compress;
 pub mod context;
 pub mod encryptor;

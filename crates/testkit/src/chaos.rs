@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
-use lifeboat_core::sink::Deleted;
-use lifeboat_core::{ByteStream, Error, ErrorKind, ObjectInfo, Result, Sink, async_trait};
+use lifeboat_core::sink::{Deleted, Held, Hidden};
+use lifeboat_core::{ByteStream, Check, Error, ErrorKind, ObjectInfo, Result, Sink, async_trait};
 
 use crate::content::Random;
 
@@ -228,6 +228,23 @@ impl Sink for ChaosSink {
     async fn copy_in_sink(&self, from: &str, to: &str) -> Result<()> {
         self.call("copy", from)?;
         self.inner.copy_in_sink(from, to).await
+    }
+
+    async fn held(&self, keys: &[String]) -> Result<Vec<Held>> {
+        self.call("look up", &self.url())?;
+        self.inner.held(keys).await
+    }
+
+    fn hidden(&self, prefix: &str) -> BoxStream<'_, Result<Hidden>> {
+        self.inner.hidden(prefix)
+    }
+
+    async fn inspect(&self, folder: &str, probe: Option<&str>) -> Vec<Check> {
+        self.inner.inspect(folder, probe).await
+    }
+
+    async fn abort_uploads_of(&self, key: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {
+        self.inner.abort_uploads_of(key, before, dry_run).await
     }
 
     async fn abort_unfinished(&self, folder: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lifeboat::report::human_bytes;
 use lifeboat::retention::Policy;
+use lifeboat::sink::Held;
 use lifeboat::{Error, ErrorKind, Prune, Result, catalog};
 use serde_json::{Value, json};
 
@@ -105,8 +106,13 @@ async fn prune(
         "deleted": [],
         "bytes": 0,
         "failed": [],
+        "held": [],
+        "notes": [],
     });
     if options.dry_run {
+        let would_stay = prune.held().await?;
+        held(output, &would_stay);
+        value["held"] = json!(would_stay);
         let would = if deletions == 0 {
             "nothing would be deleted".to_owned()
         } else {
@@ -121,6 +127,10 @@ async fn prune(
             human_bytes(pruned.bytes),
             plan.kept().count()
         ));
+        held(output, &pruned.held);
+        for note in &pruned.notes {
+            output.warn(note);
+        }
         for undeleted in &pruned.failed {
             output.error(&Error::new(ErrorKind::Permission, "delete", &undeleted.key, &undeleted.why));
             exit.and(Exit::Failed);
@@ -128,6 +138,8 @@ async fn prune(
         value["deleted"] = json!(pruned.deleted);
         value["bytes"] = json!(pruned.bytes);
         value["failed"] = json!(pruned.failed);
+        value["held"] = json!(pruned.held);
+        value["notes"] = json!(pruned.notes);
     }
     results.push(value);
     Ok(())
@@ -149,12 +161,32 @@ fn policy(session: &Session, job: &Job, asked: bool, options: &Options) -> Resul
 
 async fn orphans(session: &Session, job: &Job, store: &Store, age: Duration, dry_run: bool) -> Result<Value> {
     let now = session.context.now();
-    let removed = catalog::remove_orphans(&*store.sink, &job.prefix, now, age, dry_run).await?;
+    let cleaned = catalog::remove_orphans(&*store.sink, &job.prefix, now, age, dry_run).await?;
     let verb = if dry_run { "would be removed" } else { "removed" };
     let place = lifeboat::name::join_key(&store.sink.url(), &job.prefix);
-    session.output.line(format!("{} in {place} {verb}", count(removed.len(), "leftover")));
-    for what in &removed {
+    let freed = if cleaned.bytes > 0 { format!(", {} freed", human_bytes(cleaned.bytes)) } else { String::new() };
+    session.output.line(format!("{} in {place} {verb}{freed}", count(cleaned.removed.len(), "leftover")));
+    for what in &cleaned.removed {
         session.output.line(format!("  {what}"));
     }
-    Ok(json!({ "sink": store.name, "folder": job.prefix, "dry_run": dry_run, "orphans": removed }))
+    held(&session.output, &cleaned.held);
+    for note in &cleaned.notes {
+        session.output.warn(note);
+    }
+    Ok(json!({
+        "sink": store.name,
+        "folder": job.prefix,
+        "dry_run": dry_run,
+        "orphans": cleaned.removed,
+        "bytes": cleaned.bytes,
+        "held": cleaned.held,
+        "notes": cleaned.notes,
+    }))
+}
+
+/// What the store does not let anyone delete yet: no failure.
+fn held(output: &output::Output, held: &[Held]) {
+    for held in held {
+        output.line(format!("  {} is {held}", held.key));
+    }
 }

@@ -415,7 +415,11 @@ impl Run {
         keys.push(intent_key(&self.folder, &self.artifact));
         for key in keys {
             match sink.delete(&[key]).await {
-                Ok(deleted) if deleted.kept.is_empty() => {}
+                Ok(deleted) if deleted.kept.is_empty() && deleted.held.is_empty() => {}
+                Ok(deleted) if deleted.kept.is_empty() => {
+                    tracing::debug!(sink = sink.url(), why = %deleted.held[0], "the note of this run stays");
+                    return;
+                }
                 // A key that may not delete is a good key for a writer.
                 Ok(deleted) => {
                     tracing::debug!(sink = sink.url(), why = deleted.kept[0].1, "the note of this run stays");

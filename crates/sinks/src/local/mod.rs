@@ -111,16 +111,17 @@ fn io_error(operation: &'static str, path: &Path, error: std::io::Error) -> Erro
     Error::io(operation, path.display().to_string(), error).hint(advice)
 }
 
-fn delete_one(root: &Path, key: &str) -> Result<()> {
+/// Deletes one file, and returns its size.
+fn delete_one(root: &Path, key: &str) -> Result<u64> {
     let path = locate(root, "delete", key)?;
     if key::is_partial(key) {
         return Err(Error::new(ErrorKind::Refused, "delete", key, "it is an unfinished upload"));
     }
+    let bytes = path.symlink_metadata().map_or(0, |meta| meta.len());
     match std::fs::remove_file(&path) {
-        Err(e) if !matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-            Err(io_error("delete", &path, e))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(bytes),
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(0),
+        Err(e) => Err(io_error("delete", &path, e)),
     }
 }
 
@@ -270,13 +271,17 @@ impl Sink for LocalSink {
                 return Err(Self::missing_root(&root, "delete from"));
             }
             let mut deleted = Deleted::default();
+            let mut freed = 0;
             for key in keys {
                 match delete_one(&root, &key) {
-                    Ok(()) => deleted.keys.push(key),
+                    Ok(bytes) => {
+                        freed += bytes;
+                        deleted.keys.push(key);
+                    }
                     Err(error) => deleted.kept.push((key, error.to_string())),
                 }
             }
-            Ok(deleted)
+            Ok(Deleted { bytes: Some(freed), ..deleted })
         })
         .await
     }
