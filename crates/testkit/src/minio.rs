@@ -294,7 +294,7 @@ fn encode(text: &str, also: &[u8]) -> String {
 }
 
 /// HMAC-SHA-256 (RFC 2104).
-fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
+pub(crate) fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
     let mut block = [0; 64];
     match key.len() {
         0..=64 => block[..key.len()].copy_from_slice(key),
