@@ -299,8 +299,7 @@ impl Front {
             return Some(Answer::error(403, "AccessDenied", "Unauthenticated requests are not allowed for this api"));
         };
         let Some(key) = state.keys.get(&authorization.key).cloned() else {
-            let well_formed =
-                authorization.key.len() == 25 && authorization.key.bytes().all(|b| b.is_ascii_hexdigit());
+            let well_formed = authorization.key.len() == 25 && authorization.key.bytes().all(|b| b.is_ascii_hexdigit());
             let why = match well_formed {
                 true => format!("The key '{}' is not valid", authorization.key),
                 false => "Malformed Access Key Id".to_owned(),

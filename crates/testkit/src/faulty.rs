@@ -534,8 +534,14 @@ mod tests {
             asked("PUT /b/_lifeboat/uploads/x.fedcba9876543210.json"),
         );
         assert_eq!(a.identity, b.identity);
-        assert_eq!(asked("PUT /b/k?partNumber=3&uploadId=x").identity, asked("PUT /b/k?partNumber=3&uploadId=y").identity);
-        assert_ne!(asked("PUT /b/k?partNumber=3&uploadId=x").identity, asked("PUT /b/k?partNumber=4&uploadId=x").identity);
+        assert_eq!(
+            asked("PUT /b/k?partNumber=3&uploadId=x").identity,
+            asked("PUT /b/k?partNumber=3&uploadId=y").identity
+        );
+        assert_ne!(
+            asked("PUT /b/k?partNumber=3&uploadId=x").identity,
+            asked("PUT /b/k?partNumber=4&uploadId=x").identity
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! - [`chaos`]: a sink that fails on purpose; [`memory`]: a sink that needs nothing.
 //! - [`b2`]: Backblaze B2's quirks before a MinIO; [`versions`]: what a versioned bucket holds.
 //! - [`faulty`]: a proxy before a store in which requests fail on purpose.
+//! - [`pages`]: a bucket with any number of artifacts that are not stored anywhere.
 //! - [`minio`]: the MinIO of the tests, or one that a test may kill.
 //! - [`postgres`]: a database of a test's own, or a server that it may stop.
 //! - [`content`]: bytes, streams and names.
@@ -19,6 +20,7 @@ pub mod faulty;
 mod http;
 pub mod memory;
 pub mod minio;
+pub mod pages;
 pub mod postgres;
 mod signature;
 pub mod versions;

@@ -133,6 +133,9 @@ impl Assembler {
 }
 
 #[cfg(test)]
+mod five_tebibytes;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
