@@ -11,7 +11,8 @@ use crate::report::Check;
 use crate::sink::{PROBES_FOLDER, Sink};
 use crate::stream;
 
-const PROBE: &[u8] = b"lifeboat check\n";
+/// What a probe holds.
+pub const PROBE: &[u8] = b"lifeboat check\n";
 
 /// Lists, writes, reads and deletes a probe object in a sink, and asks it about itself ([`Sink::inspect`]).
 ///

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::report::Check;
 use crate::stream::ByteStream;
 
@@ -134,7 +135,7 @@ pub trait Sink: Send + Sync + fmt::Debug {
     ///   aborted, and that error is returned as it is.
     /// - It returns after the object is durable: a folder has been synced, a store has confirmed.
     /// - Memory is bounded whatever the length.
-    /// - While it runs, what it has begun is noted under [`UPLOADS_FOLDER`] beside the key, so that
+    /// - While it runs, what it has begun is noted under [`UPLOADS_FOLDER`] beside the key (or where [`notes_in`](Sink::notes_in) says), so that
     ///   [`abort_unfinished`](Sink::abort_unfinished) can clean up after a process that was killed.
     ///
     /// # Errors
@@ -144,6 +145,31 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// A dropped future stores nothing that can be seen. Parts that were already uploaded may stay behind until
     /// [`abort_unfinished`](Sink::abort_unfinished): to cancel, let the stream end with an error.
     async fn put(&self, key: &str, body: ByteStream) -> Result<u64>;
+
+    /// Stores a stream of unknown length under `key`, in the place of what is there, if anything is. Artifacts are never
+    /// replaced; this is for copies of what other tools rewrite.
+    ///
+    /// # Behaviour
+    /// - As [`put`](Sink::put), but for the key that may be taken. At every moment a reader gets the old object or the new
+    ///   one, each whole: a process that is killed, or a stream that fails, leaves the old one as it was.
+    /// - A store that keeps versions keeps the old one as a version.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) where nothing can be replaced.
+    ///
+    /// # Cancel safety
+    /// As [`put`](Sink::put).
+    async fn replace(&self, key: &str, _body: ByteStream) -> Result<u64> {
+        let why = "this sink never replaces an object";
+        Err(Error::new(ErrorKind::Unsupported, "replace", key, why))
+    }
+
+    /// The same sink, which keeps the notes about unfinished uploads in the [`UPLOADS_FOLDER`] of `folder` (`""` for the
+    /// sink itself) and not beside each key: where the keys lie in a folder of another tool, in which nothing of ours may be.
+    /// [`abort_unfinished`](Sink::abort_unfinished) of that folder finds them. `None` for a sink that cannot do so.
+    fn notes_in(&self, _folder: &str) -> Option<Arc<dyn Sink>> {
+        None
+    }
 
     /// Reads an object, or the bytes of `range` of it.
     ///

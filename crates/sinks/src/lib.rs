@@ -17,7 +17,7 @@
 
 use std::sync::Arc;
 
-use lifeboat_core::{Result, Sink};
+use lifeboat_core::{Error, ErrorKind, Result, Sink};
 
 mod address;
 #[cfg_attr(not(any(feature = "file", feature = "s3")), allow(dead_code))]
@@ -28,7 +28,7 @@ pub mod local;
 pub mod s3;
 mod settings;
 
-pub use settings::{Credentials, Environment, Retry, Settings};
+pub use settings::{Credentials, Environment, Lock, LockMode, Retry, Settings};
 
 /// Opens the sink at `url` with the process's environment and default settings. Nothing is contacted yet.
 ///
@@ -45,6 +45,11 @@ pub fn open(url: &str) -> Result<Arc<dyn Sink>> {
 /// As [`open`].
 pub fn open_with(url: &str, settings: &Settings) -> Result<Arc<dyn Sink>> {
     match address::parse(url)? {
+        #[cfg(feature = "file")]
+        address::Address::Folder(path) if settings.lock.is_some() => {
+            Err(Error::new(ErrorKind::Config, "open", format!("file://{}", path.display()), "a folder cannot lock what it holds")
+                .hint("take `lock` away, or store in a bucket that has Object Lock"))
+        }
         #[cfg(feature = "file")]
         address::Address::Folder(path) => Ok(Arc::new(local::LocalSink::new(path))),
         #[cfg(feature = "s3")]

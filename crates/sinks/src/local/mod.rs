@@ -8,6 +8,7 @@ use std::fs::{File, Metadata};
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -18,8 +19,8 @@ use lifeboat_core::stream::CHUNK;
 use lifeboat_core::{ByteStream, Error, ErrorKind, ObjectInfo, Result, Sink};
 use tokio::sync::mpsc;
 
-use crate::key;
-use partial::Partial;
+use crate::key::{self, Notes};
+use partial::{Over, Partial};
 
 mod partial;
 mod walk;
@@ -34,19 +35,68 @@ const WAITING: usize = 4;
 #[derive(Clone, Debug)]
 pub struct LocalSink {
     root: PathBuf,
+    notes: Notes,
 }
 
 impl LocalSink {
     /// The sink in the folder `root`. It is made by the first [`put`](Sink::put) when it does not exist; until then
     /// everything else says that it is not there.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), notes: Notes::default() }
     }
 
     /// The error for a root that is not there.
     fn missing_root(root: &Path, operation: &'static str) -> Error {
         Error::new(ErrorKind::NotFound, operation, root.display().to_string(), "the folder does not exist")
             .hint("check the path of the file:// URL; is the volume mounted? The first backup makes the folder")
+    }
+
+    /// Writes a temporary file and gives it its name in the end.
+    async fn write(&self, key: &str, mut body: ByteStream, over: Over) -> Result<u64> {
+        key::check("write", key)?;
+        if key::is_partial(key) {
+            return Err(Error::new(ErrorKind::Config, "write", key, "that name is one of an unfinished upload"));
+        }
+        let (root, notes, name) = (self.root.clone(), self.notes.clone(), key.to_owned());
+        let mut partial = blocking(move || Partial::begin(&root, &notes, &name, over)).await?;
+
+        let (chunks, mut waiting) = mpsc::channel::<Message>(WAITING);
+        let writer = blocking(move || {
+            loop {
+                match waiting.blocking_recv() {
+                    Some(Message::Chunk(chunk)) => partial.write(&chunk)?,
+                    Some(Message::End) => return partial.publish().map(Some),
+                    None => return Ok(None),
+                }
+            }
+        });
+        let feeder = async move {
+            while let Some(item) = body.next().await {
+                // A closed channel: the writer has failed, and says why.
+                if chunks.send(Message::Chunk(item?)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            let _ = chunks.send(Message::End).await;
+            Ok(())
+        };
+        // The writer's failure ends the feeder at its next chunk; it must also end one that waits for its source.
+        tokio::pin!(writer);
+        let fed: Result<()> = tokio::select! {
+            biased;
+            written = &mut writer => return written?.ok_or_else(|| Error::cancelled("write", key)),
+            fed = feeder => fed,
+        };
+        // The channel is closed now. Without an end before it, the writer undoes what it has begun.
+        match fed {
+            Ok(()) => writer.await?.ok_or_else(|| Error::cancelled("write", key)),
+            Err(error) => {
+                if let Err(undo) = writer.await {
+                    tracing::warn!(error = %undo, "while undoing an upload");
+                }
+                Err(error)
+            }
+        }
     }
 }
 
@@ -155,51 +205,16 @@ impl Sink for LocalSink {
         format!("cat {}", key::shell_word(&self.root.join(key).display().to_string()))
     }
 
-    async fn put(&self, key: &str, mut body: ByteStream) -> Result<u64> {
-        key::check("write", key)?;
-        if key::is_partial(key) {
-            return Err(Error::new(ErrorKind::Config, "write", key, "that name is one of an unfinished upload"));
-        }
-        let (root, name) = (self.root.clone(), key.to_owned());
-        let mut partial = blocking(move || Partial::begin(&root, &name)).await?;
+    async fn put(&self, key: &str, body: ByteStream) -> Result<u64> {
+        self.write(key, body, Over::Nothing).await
+    }
 
-        let (chunks, mut waiting) = mpsc::channel::<Message>(WAITING);
-        let writer = blocking(move || {
-            loop {
-                match waiting.blocking_recv() {
-                    Some(Message::Chunk(chunk)) => partial.write(&chunk)?,
-                    Some(Message::End) => return partial.publish().map(Some),
-                    None => return Ok(None),
-                }
-            }
-        });
-        let feeder = async move {
-            while let Some(item) = body.next().await {
-                // A closed channel: the writer has failed, and says why.
-                if chunks.send(Message::Chunk(item?)).await.is_err() {
-                    return Ok(());
-                }
-            }
-            let _ = chunks.send(Message::End).await;
-            Ok(())
-        };
-        // The writer's failure ends the feeder at its next chunk; it must also end one that waits for its source.
-        tokio::pin!(writer);
-        let fed: Result<()> = tokio::select! {
-            biased;
-            written = &mut writer => return written?.ok_or_else(|| Error::cancelled("write", key)),
-            fed = feeder => fed,
-        };
-        // The channel is closed now. Without an end before it, the writer undoes what it has begun.
-        match fed {
-            Ok(()) => writer.await?.ok_or_else(|| Error::cancelled("write", key)),
-            Err(error) => {
-                if let Err(undo) = writer.await {
-                    tracing::warn!(error = %undo, "while undoing an upload");
-                }
-                Err(error)
-            }
-        }
+    async fn replace(&self, key: &str, body: ByteStream) -> Result<u64> {
+        self.write(key, body, Over::WhatIsThere).await
+    }
+
+    fn notes_in(&self, folder: &str) -> Option<Arc<dyn Sink>> {
+        Some(Arc::new(Self { notes: Notes::in_folder(folder), ..self.clone() }))
     }
 
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream> {
@@ -287,10 +302,11 @@ impl Sink for LocalSink {
     }
 
     async fn copy_in_sink(&self, from: &str, to: &str) -> Result<()> {
-        let (root, from, to) = (self.root.clone(), from.to_owned(), to.to_owned());
+        let (root, notes) = (self.root.clone(), self.notes.clone());
+        let (from, to) = (from.to_owned(), to.to_owned());
         blocking(move || {
             let (mut source, _) = open(&root, "copy", &from)?;
-            let mut partial = Partial::begin(&root, &to)?;
+            let mut partial = Partial::begin(&root, &notes, &to, Over::Nothing)?;
             partial.fill_from(&mut source)?;
             partial.publish().map(drop)
         })

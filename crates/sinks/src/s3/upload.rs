@@ -3,16 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use http::Method;
+use jiff::{SignedDuration, Timestamp};
 use lifeboat_core::name::{join_key, split_key};
-use lifeboat_core::stream;
-use lifeboat_core::{ByteStream, Error, ErrorKind, Result};
-use object_store::multipart::{MultipartStore, PartId};
+use lifeboat_core::{ByteStream, Error, ErrorKind, Result, catalog, stream};
+use object_store::PutPayload;
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
-use object_store::{
-    Attribute, Attributes, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions,
-    PutPayload,
-};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
@@ -20,12 +17,20 @@ use tokio::task::JoinSet;
 
 use super::Store;
 use super::failure::{Action, says_missing};
+use super::lock::locked;
 use super::parts::{Assembler, Part};
+use super::request::{Body, Reply, Request, encode_path, xml_text};
 use crate::key;
 
 /// The name, in an object's metadata, of the mark by which an upload knows its own object: a request whose answer was
 /// lost may have been done.
-const MARK: &str = "lifeboat-upload";
+const MARK_HEADER: &str = "x-amz-meta-lifeboat-upload";
+
+/// The id of the version that a write has made, where the bucket keeps versions.
+const VERSION_HEADER: &str = "x-amz-version-id";
+
+/// How far a store's clock may be behind ours.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(15);
 
 /// Memory is counted in units of so many bytes.
 const UNIT: u64 = 64 << 10;
@@ -39,24 +44,35 @@ const LONGEST_NOTE: usize = 16 << 10;
 /// What lies in the uploads folder while a multipart upload runs.
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
-    /// The key, relative to the folder that holds the uploads folder.
+    /// The key, relative to the folder that holds the uploads folder; with a slash before it, relative to the sink.
     key: String,
     upload_id: String,
     started_at: Timestamp,
 }
 
-pub(super) async fn put(store: &Arc<Store>, key: &str, body: ByteStream) -> Result<u64> {
+/// What a write may take the place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// Nothing: the key has to be free.
+    Nothing,
+    /// What is there. One request, or the completion of an upload, is atomic: a reader gets the old object or the new one.
+    WhatIsThere,
+}
+
+pub(super) async fn put(store: &Arc<Store>, key: &str, body: ByteStream, over: Over) -> Result<u64> {
     let path = store.path(Action::Write, key)?;
-    store.check_free(Action::Write, key).await?;
+    if over == Over::Nothing {
+        store.check_free(Action::Write, key).await?;
+    }
     let mut parts = Assembler::new(body);
     let size = store.schedule.size(0).expect("a store allows at least one part");
     let first = parts.next(size).await?;
     match first {
         Some(first) if !parts.is_at_end().await? => {
-            let mut upload = Upload::begin(store.clone(), key, path).await?;
+            let mut upload = Upload::begin(store.clone(), key, path, over).await?;
             match upload.run(first, parts).await {
                 Ok(bytes) => {
-                    upload.forget_note().await;
+                    upload.end_well().await;
                     Ok(bytes)
                 }
                 Err(error) => {
@@ -67,9 +83,34 @@ pub(super) async fn put(store: &Arc<Store>, key: &str, body: ByteStream) -> Resu
         }
         only => {
             let (payload, bytes) = only.map_or_else(|| (PutPayload::new(), 0), |part| (part.payload, part.bytes));
-            store.put_whole(key, &path, payload).await?;
+            store.put_whole(key, payload, over).await?;
             Ok(bytes)
         }
+    }
+}
+
+/// Copies an object in one request.
+pub(super) async fn copy(store: &Arc<Store>, from: &str, to: &str) -> Result<()> {
+    store.path(Action::Copy, to)?;
+    let info = store.head(Action::Copy, from).await?;
+    let most = store.place.profile.most_copy;
+    if info.bytes > most {
+        let why = format!("it has {} bytes, and the store copies at most {most} in one request", info.bytes);
+        return Err(Error::new(ErrorKind::Unsupported, "copy", from, why));
+    }
+    store.check_free(Action::Copy, to).await?;
+    let mark = mark();
+    let source = format!("/{}/{}", store.place.bucket, encode_path(&store.full_key(from)));
+    let request = Request::object(Action::Copy, from, Method::PUT, store.full_key(to))
+        .header("x-amz-copy-source", &source)
+        .header("x-amz-metadata-directive", "REPLACE")
+        .header(MARK_HEADER, &mark);
+    let request = store.conditional(locked(request, store.lock.as_ref(), to), Over::Nothing);
+    match store.send(request).await {
+        Ok(reply) => store.keep_first(to, &mark, reply.header(VERSION_HEADER), Over::Nothing).await,
+        // An attempt whose answer was lost may have done it.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && store.is_own(to, &mark).await => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -82,45 +123,124 @@ fn mark() -> String {
     }
 }
 
-fn marked(mark: &str) -> Attributes {
-    let mut attributes = Attributes::new();
-    if !mark.is_empty() {
-        attributes.insert(Attribute::Metadata(MARK.into()), mark.to_owned().into());
-    }
-    attributes
-}
-
 impl Store {
-    async fn put_whole(&self, key: &str, path: &Path, payload: PutPayload) -> Result<()> {
-        let mark = mark();
-        let mode = if self.place.profile.conditional_create { PutMode::Create } else { PutMode::Overwrite };
-        let written = self
-            .pacing
-            .run(|| async {
-                let options = PutOptions { mode: mode.clone(), attributes: marked(&mark), ..PutOptions::default() };
-                let done = self.store.put_opts(path, payload.clone(), options).await;
-                done.map(drop).map_err(|e| self.place.store_error(Action::Write, key, e))
-            })
-            .await;
-        match written {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && self.is_own(path, &mark).await => Ok(()),
-            written => written,
+    /// A write with this lock or none.
+    fn writing(&self, key: &str) -> Action {
+        match self.lock {
+            Some(_) if !catalog::is_bookkeeping(key) => Action::WriteLocked,
+            _ => Action::Write,
         }
     }
 
-    /// Whether the object at `path` is the one that was written with this mark.
-    async fn is_own(&self, path: &Path, mark: &str) -> bool {
-        let options = GetOptions { head: true, ..GetOptions::default() };
-        let found = self
-            .pacing
-            .run(|| async {
-                let found = self.store.get_opts(path, options.clone()).await;
-                found.map_err(|e| self.place.store_error(Action::LookUp, path.as_ref(), e))
-            })
-            .await;
-        found.is_ok_and(|object| {
-            object.attributes.get(&Attribute::Metadata(MARK.into())).is_some_and(|m| !mark.is_empty() && **m == *mark)
-        })
+    /// The request, with the condition that the key is free where the store knows it.
+    fn conditional<'a>(&self, request: Request<'a>, over: Over) -> Request<'a> {
+        match over {
+            Over::Nothing if self.place.profile.conditional_create => request.header("if-none-match", "*"),
+            _ => request,
+        }
+    }
+
+    /// A body, with the digest by which the store checks it.
+    async fn body(&self, payload: PutPayload) -> Body {
+        Body::new(payload, !self.place.profile.checksums).await
+    }
+
+    fn checked<'a>(&self, request: Request<'a>, body: &'a Body) -> Request<'a> {
+        let request = request.body(body);
+        match self.place.profile.checksums {
+            true => request.header("x-amz-checksum-sha256", &body.sha256_base64()),
+            false => request,
+        }
+    }
+
+    async fn put_whole(self: &Arc<Self>, key: &str, payload: PutPayload, over: Over) -> Result<()> {
+        let mark = mark();
+        let body = self.body(payload).await;
+        match self.try_put(key, &body, &mark, over).await {
+            Ok(reply) => self.keep_first(key, &mark, reply.header(VERSION_HEADER), over).await,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && self.is_own(key, &mark).await => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn try_put(&self, key: &str, body: &Body, mark: &str, over: Over) -> Result<Reply> {
+        let request = Request::object(self.writing(key), key, Method::PUT, self.full_key(key)).header(MARK_HEADER, mark);
+        let request = self.conditional(locked(request, self.lock.as_ref(), key), over);
+        self.send(self.checked(request, body)).await
+    }
+
+    /// Tries to write to a key that is taken by an object with this content. Whether the store refuses it.
+    pub(super) async fn refuses_to_overwrite(&self, key: &str, content: &'static [u8]) -> Result<bool> {
+        let body = self.body(PutPayload::from_static(content)).await;
+        match self.try_put(key, &body, &mark(), Over::Nothing).await {
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The mark of an object, or of one version of it.
+    async fn mark_of(&self, key: &str, version: Option<&str>) -> Result<Option<String>> {
+        let request = Request::object(Action::LookUp, key, Method::HEAD, self.full_key(key));
+        let request = match version {
+            Some(id) => request.query("versionId", id),
+            None => request,
+        };
+        Ok(self.send(request).await?.header(MARK_HEADER).map(str::to_owned))
+    }
+
+    /// Whether the object under `key` is the one that was written with this mark.
+    async fn is_own(&self, key: &str, mark: &str) -> bool {
+        !mark.is_empty() && self.mark_of(key, None).await.is_ok_and(|found| found.as_deref() == Some(mark))
+    }
+
+    /// After a write to a store that cannot refuse to overwrite: of several writers that all found the key free, the one
+    /// whose version is the oldest has won. The others take theirs away again. All of them see the same list.
+    async fn keep_first(self: &Arc<Self>, key: &str, mark: &str, own: Option<&str>, over: Over) -> Result<()> {
+        if over == Over::WhatIsThere || self.place.profile.conditional_create {
+            return Ok(());
+        }
+        let versions = match self.versions_of(Action::ListVersions, key).await {
+            Ok(versions) => versions,
+            Err(error) if matches!(error.kind(), ErrorKind::Permission | ErrorKind::Unsupported) => {
+                tracing::debug!(%error, "cannot look whether somebody else has written the same key");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        // What lies below a delete marker was deleted before.
+        let live: Vec<_> = versions.into_iter().take_while(|v| !v.marker).map(|v| v.id).collect();
+        let Some(first) = live.last() else { return Ok(()) };
+        let mut ours = Vec::new();
+        for id in &live {
+            let is_ours = own == Some(id.as_str())
+                || (live.len() > 1 && self.mark_of(key, Some(id)).await?.as_deref() == Some(mark));
+            if is_ours {
+                ours.push(id.clone());
+            }
+        }
+        let won = ours.contains(first);
+        // An attempt whose answer was lost has left a second one of ours.
+        ours.retain(|id| !won || id != first);
+        let refused = super::delete::versions(self, key, ours).await?;
+        match (won, refused) {
+            (true, _) => Ok(()),
+            (false, refused) => {
+                let stays = refused.map(|why| format!(" (what was written stays as a version of it: {why})"));
+                let why = format!("somebody else has written it at the same time{}", stays.unwrap_or_default());
+                Err(Error::new(ErrorKind::AlreadyExists, "write", key, why))
+            }
+        }
+    }
+
+    /// The version of the object that was written with this mark.
+    async fn own_version(self: &Arc<Self>, key: &str, mark: &str) -> Option<String> {
+        for version in self.versions_of(Action::ListVersions, key).await.ok()?.into_iter().take_while(|v| !v.marker) {
+            if self.mark_of(key, Some(&version.id)).await.ok().flatten().as_deref() == Some(mark) {
+                return Some(version.id);
+            }
+        }
+        None
     }
 
     async fn abort(&self, key: &str, path: &Path, id: &String) -> Result<()> {
@@ -138,14 +258,28 @@ impl Store {
         }
     }
 
-    async fn remove_note(&self, note: &Path) -> Result<()> {
-        self.pacing
-            .run(|| async {
-                let removed = self.store.delete(note).await;
-                removed.map_err(|e| self.place.store_error(Action::Delete, note.as_ref(), e))
-            })
-            .await
+    /// Removes a note. `false` when the store holds it: that does no harm.
+    async fn remove_note(self: &Arc<Self>, note: &str) -> Result<bool> {
+        let deleted = super::delete::delete(self, &[note.to_owned()]).await?;
+        if let Some((_, why)) = deleted.kept.into_iter().next() {
+            return Err(Error::new(ErrorKind::Permission, "delete", note, why));
+        }
+        Ok(deleted.held.is_empty())
     }
+}
+
+/// A part that was sent.
+#[derive(Clone, Debug)]
+struct Sent {
+    e_tag: String,
+    /// As the completion has to repeat it.
+    sha256: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Begun {
+    upload_id: String,
 }
 
 /// A multipart upload. Dropped before its end, it is aborted in the background where a runtime is left to do so.
@@ -153,48 +287,64 @@ struct Upload {
     store: Arc<Store>,
     key: String,
     path: Path,
+    over: Over,
     id: String,
-    note: Path,
+    /// Key of its note.
+    note: String,
     mark: String,
-    parts: JoinSet<Result<(usize, PartId)>>,
-    done: Vec<Option<PartId>>,
+    /// Since when there may be uploads that nobody knows: an attempt to begin one was tried again, and its lost answer had
+    /// the id.
+    strays_since: Option<Timestamp>,
+    parts: JoinSet<Result<(usize, Sent)>>,
+    done: Vec<Option<Sent>>,
     ended: bool,
 }
 
 impl Upload {
     /// Starts the upload and notes it.
-    async fn begin(store: Arc<Store>, key: &str, path: Path) -> Result<Self> {
-        let mark = mark();
-        let id = store
+    async fn begin(store: Arc<Store>, key: &str, path: Path, over: Over) -> Result<Self> {
+        let (mark, started_at) = (mark(), Timestamp::now());
+        let mut attempts = 0;
+        let begun = store
             .pacing
-            .run(|| async {
-                let options = PutMultipartOptions { attributes: marked(&mark), ..PutMultipartOptions::default() };
-                let id = store.store.create_multipart_opts(&path, options).await;
-                id.map_err(|e| store.place.store_error(Action::Write, key, e))
+            .run(|| {
+                attempts += 1;
+                store.begin_upload(key, &mark)
             })
-            .await?;
+            .await;
+        let begun = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                if attempts > 1 {
+                    store.abort_strays(key, &path, None, started_at).await;
+                }
+                return Err(error);
+            }
+        };
+        let id = begun.upload_id;
 
-        let (folder, name) = split_key(key);
+        let name = split_key(key).1;
         // A key's last part may fill all the room that a key has.
         let cut = (0..=name.len().min(200)).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
         let hash = hex::encode(&Sha256::digest(id.as_bytes())[..8]);
-        let note_key = join_key(&key::uploads_folder(folder), &format!("{}.{hash}.json", &name[..cut]));
-        let note = store.path(Action::Write, &note_key)?;
-        let text = Note { key: name.to_owned(), upload_id: id.clone(), started_at: Timestamp::now() };
-        let (parts, done) = (JoinSet::new(), Vec::new());
-        let mut upload = Self { store, key: key.to_owned(), path, id, note, mark, parts, done, ended: false };
-
-        let text = serde_json::to_vec(&text)
-            .map_err(|e| Error::new(ErrorKind::Internal, "write", &note_key, e.to_string()))?;
-        let payload = PutPayload::from(text);
-        let noted = upload
-            .store
-            .pacing
-            .run(|| async {
-                let put = upload.store.store.put(&upload.note, payload.clone()).await;
-                put.map(drop).map_err(|e| upload.store.place.store_error(Action::Write, &note_key, e))
-            })
-            .await;
+        let note = join_key(&store.notes.folder_for(key), &format!("{}.{hash}.json", &name[..cut]));
+        let text = Note { key: store.notes.name_of(key), upload_id: id.clone(), started_at };
+        let text =
+            serde_json::to_vec(&text).map_err(|e| Error::new(ErrorKind::Internal, "write", &note, e.to_string()))?;
+        let mut upload = Self {
+            store,
+            key: key.to_owned(),
+            path,
+            over,
+            id,
+            note,
+            mark,
+            strays_since: (attempts > 1).then_some(started_at),
+            parts: JoinSet::new(),
+            done: Vec::new(),
+            ended: false,
+        };
+        let noted = upload.store.put_whole(&upload.note, PutPayload::from(text), Over::WhatIsThere).await;
         if let Err(error) = noted {
             upload.abort().await;
             return Err(error);
@@ -246,17 +396,11 @@ impl Upload {
                 return Err(self.too_large(total));
             }
             self.done.push(None);
-            let (store, key, path, id) = (store.clone(), self.key.clone(), self.path.clone(), self.id.clone());
+            let (store, key, id) = (store.clone(), self.key.clone(), self.id.clone());
             let index = index as usize;
             self.parts.spawn(async move {
-                let sent = store
-                    .pacing
-                    .run(|| async {
-                        let sent = store.store.put_part(&path, &id, index, part.payload.clone()).await;
-                        sent.map_err(|e| store.place.store_error(Action::Write, &key, e))
-                    })
-                    .await;
-                drop((part, permit));
+                let sent = store.send_part(&key, &id, index, part.payload).await;
+                drop(permit);
                 Ok((index, sent?))
             });
         }
@@ -267,7 +411,7 @@ impl Upload {
         Ok(total)
     }
 
-    fn note_part(&mut self, part: Result<Result<(usize, PartId)>, tokio::task::JoinError>) -> Result<()> {
+    fn note_part(&mut self, part: Result<Result<(usize, Sent)>, tokio::task::JoinError>) -> Result<()> {
         match part {
             Ok(part) => {
                 let (index, id) = part?;
@@ -281,33 +425,50 @@ impl Upload {
 
     async fn complete(&mut self) -> Result<()> {
         let store = self.store.clone();
-        if !store.place.profile.conditional_create {
+        if self.over == Over::Nothing && !store.place.profile.conditional_create {
             store.check_free(Action::Write, &self.key).await?;
         }
-        let parts: Vec<PartId> = self.done.iter().flatten().cloned().collect();
-        debug_assert_eq!(parts.len(), self.done.len());
-        let completed = store
-            .pacing
-            .run(|| async {
-                let done = store.store.complete_multipart(&self.path, &self.id, parts.clone()).await;
-                done.map(drop).map_err(|e| store.place.store_error(Action::Write, &self.key, e))
-            })
-            .await;
-        match completed {
-            // An attempt whose answer was lost has completed it: the upload is gone, and the object is there.
-            Err(error)
-                if (error.kind() == ErrorKind::AlreadyExists || says_missing(&error))
-                    && store.is_own(&self.path, &self.mark).await =>
-            {
-                Ok(())
+        let mut text = String::from(r#"<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">"#);
+        for (number, part) in (1..).zip(&self.done) {
+            let part = part.as_ref().expect("every part was waited for");
+            text += &format!("<Part><PartNumber>{number}</PartNumber><ETag>{}</ETag>", xml_text(&part.e_tag));
+            if let Some(sha256) = &part.sha256 {
+                text += &format!("<ChecksumSHA256>{sha256}</ChecksumSHA256>");
             }
-            completed => completed,
+            text += "</Part>";
+        }
+        text += "</CompleteMultipartUpload>";
+        let body = Body::new(PutPayload::from(text.into_bytes()), false).await;
+        let request = Request::object(store.writing(&self.key), &self.key, Method::POST, store.full_key(&self.key))
+            .query("uploadId", &self.id)
+            .body(&body);
+        match store.send(store.conditional(request, self.over)).await {
+            Ok(reply) => store.keep_first(&self.key, &self.mark, reply.header(VERSION_HEADER), self.over).await,
+            // An attempt whose answer was lost has completed it: the upload is gone, and the object is there.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists || says_missing(&error) => {
+                if store.is_own(&self.key, &self.mark).await {
+                    return store.keep_first(&self.key, &self.mark, None, self.over).await;
+                }
+                if !store.place.profile.conditional_create
+                    && let Some(own) = store.own_version(&self.key, &self.mark).await
+                {
+                    return store.keep_first(&self.key, &self.mark, Some(&own), self.over).await;
+                }
+                Err(error)
+            }
+            Err(error) => Err(error),
         }
     }
 
-    /// Removes the note of an upload that was completed.
-    async fn forget_note(&mut self) {
+    /// Removes the note of an upload that was completed, and what its beginning may have left.
+    async fn end_well(&mut self) {
         self.ended = true;
+        if let Some(since) = self.strays_since
+            && !self.store.abort_strays(&self.key, &self.path, Some(&self.id), since).await
+        {
+            // The note stays: with it, a later run looks again.
+            return;
+        }
         if let Err(error) = self.store.remove_note(&self.note).await {
             // A key that may not delete is a good key for a writer, and the note of a finished upload does no harm.
             tracing::debug!(%error, note = %self.note, "the note of a finished upload stays");
@@ -317,7 +478,7 @@ impl Upload {
     /// Aborts the upload and removes its note. What cannot be removed now, the note lets a later run remove.
     async fn abort(&mut self) {
         self.parts.shutdown().await;
-        clean_up(&self.store, &self.key, &self.path, &self.id, &self.note).await;
+        clean_up(&self.store, &self.key, &self.path, &self.id, &self.note, self.strays_since).await;
         self.ended = true;
     }
 
@@ -328,10 +489,68 @@ impl Upload {
     }
 }
 
-async fn clean_up(store: &Store, key: &str, path: &Path, id: &String, note: &Path) {
+impl Store {
+    async fn begin_upload(&self, key: &str, mark: &str) -> Result<Begun> {
+        let request = Request::object(self.writing(key), key, Method::POST, self.full_key(key))
+            .query("uploads", "")
+            .header(MARK_HEADER, mark);
+        let request = match self.place.profile.checksums {
+            true => request.header("x-amz-checksum-algorithm", "SHA256"),
+            false => request,
+        };
+        self.ask_once(locked(request, self.lock.as_ref(), key)).await
+    }
+
+    async fn send_part(&self, key: &str, upload: &str, index: usize, payload: PutPayload) -> Result<Sent> {
+        let body = self.body(payload).await;
+        let number = (index + 1).to_string();
+        let request = Request::object(self.writing(key), key, Method::PUT, self.full_key(key))
+            .query("partNumber", &number)
+            .query("uploadId", upload);
+        let reply = self.send(self.checked(request, &body)).await?;
+        let Some(e_tag) = reply.header("etag") else {
+            return Err(self.place.strange_answer(Action::Write, key, "it confirms a part without its ETag"));
+        };
+        let sha256 = self.place.profile.checksums.then(|| body.sha256_base64());
+        Ok(Sent { e_tag: e_tag.to_owned(), sha256 })
+    }
+
+    /// Aborts the uploads of `key` that were begun since then, but for one. `false` when that could not be done.
+    async fn abort_strays(&self, key: &str, path: &Path, but: Option<&str>, since: Timestamp) -> bool {
+        // The store's clock may be behind.
+        let since = since - CLOCK_SKEW;
+        let aborted = async {
+            for (id, begun) in self.uploads_of(key).await? {
+                if begun >= since && but != Some(id.as_str()) {
+                    self.abort(key, path, &id).await?;
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        let aborted = aborted.await;
+        if let Err(error) = &aborted {
+            tracing::debug!(%error, "an upload that nobody knows may be left");
+        }
+        aborted.is_ok()
+    }
+}
+
+async fn clean_up(
+    store: &Arc<Store>,
+    key: &str,
+    path: &Path,
+    id: &String,
+    note: &str,
+    strays_since: Option<Timestamp>,
+) {
     let done = tokio::time::timeout(CLEAN_UP, async {
         store.abort(key, path, id).await?;
-        store.remove_note(note).await
+        if let Some(since) = strays_since
+            && !store.abort_strays(key, path, Some(id), since).await
+        {
+            return Ok(());
+        }
+        store.remove_note(note).await.map(drop)
     });
     match done.await {
         Ok(Ok(())) => {}
@@ -349,10 +568,10 @@ impl Drop for Upload {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let mut parts = std::mem::take(&mut self.parts);
         let (store, key, path) = (self.store.clone(), self.key.clone(), self.path.clone());
-        let (id, note) = (self.id.clone(), self.note.clone());
+        let (id, note, strays_since) = (self.id.clone(), self.note.clone(), self.strays_since);
         runtime.spawn(async move {
             parts.shutdown().await;
-            clean_up(&store, &key, &path, &id, &note).await;
+            clean_up(&store, &key, &path, &id, &note, strays_since).await;
         });
     }
 }
@@ -409,14 +628,19 @@ pub(super) async fn abort_unfinished(
         };
         // What is not a note of ours is left alone.
         let Ok(note) = serde_json::from_slice::<Note>(&text) else { continue };
-        if note.started_at >= before || note.key.contains('/') {
-            continue;
-        }
-        let key = join_key(folder, &note.key);
+        let Some(key) = key::named_in_note(folder, &note.key).filter(|_| note.started_at < before) else { continue };
         if !dry_run {
-            let (path, note_path) = (store.path(Action::Abort, &key)?, store.path(Action::Delete, &object.key)?);
+            let path = store.path(Action::Abort, &key)?;
             store.abort(&key, &path, &note.upload_id).await?;
-            store.remove_note(&note_path).await?;
+            // Others of this key, of which no answer has told.
+            let others = abort_uploads_of(store, &key, before, false).await;
+            if let Err(error) = others {
+                tracing::debug!(%error, "uploads without a note are not looked for");
+            }
+            // One that the store holds says nothing new the next time.
+            if !store.remove_note(&object.key).await? {
+                continue;
+            }
         }
         removed.push(unfinished(&key, note.started_at));
     }
