@@ -30,7 +30,7 @@ pub use encryptor::Encryptor;
 pub use error::{Error, ErrorKind, Result};
 pub use manifest::Manifest;
 pub use name::{ArtifactName, Dataset};
-pub use pipeline::{AgeLimit, Backup, Prune, Receipt, Restore, Verify};
+pub use pipeline::{AgeLimit, Backup, Prune, Receipt, Replicate, Restore, TreeCopy, Verify};
 pub use proof::{Fingerprint, Proof, ProofItem, Tap};
 pub use report::{Check, Report, Status};
 pub use sink::{ObjectInfo, Sink};

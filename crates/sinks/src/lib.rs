@@ -8,7 +8,7 @@
 //! | `b2://bucket/prefix` | `s3` | Backblaze B2 through its S3 interface |
 //!
 //! [`open`] reads credentials from the environment; [`open_with`] takes them, and everything else that the environment
-//! could say, as [`Settings`]. A URL never holds credentials.
+//! could say, as [`Settings`]. A URL never holds credentials. [`tee`] makes one of several.
 //!
 //! What lives here: the implementations of [`Sink`]. What does not: which artifact has which name, what is kept and
 //! what is deleted (`lifeboat-core`).
@@ -27,6 +27,7 @@ pub mod local;
 #[cfg(feature = "s3")]
 pub mod s3;
 mod settings;
+mod tee;
 
 pub use settings::{Credentials, Environment, Lock, LockMode, Retry, Settings};
 

@@ -349,7 +349,7 @@ impl Run {
     fn gave_no_answer(&self, index: usize, grace: Duration) -> Error {
         let why = format!("it gave no answer for {} s and was given up", grace.as_secs());
         Error::new(ErrorKind::Unavailable, "write to", self.sinks[index].url(), why)
-            .hint("run the backup again, or copy the artifact and its manifest from the other sink")
+            .hint("`lifeboat replicate` later copies what is missing there")
     }
 
     /// Makes sure that nothing has this artifact's name yet.
@@ -458,7 +458,7 @@ impl Run {
         let key = self.key();
         // Cancelled when the first of them has confirmed: the stream has ended then.
         let first_done = CancellationToken::new();
-        let bodies = flow::split(stored, willing.len(), SINK_DEPTH, SINK_GRACE);
+        let bodies = stream::split(stored, willing.len(), SINK_DEPTH, SINK_GRACE);
         let puts = bodies.into_iter().zip(willing).enumerate().map(|(place, (body, index))| {
             let (sink, key, meter, first_done) = (&self.sinks[*index], &key, Meter::default(), &first_done);
             async move {
