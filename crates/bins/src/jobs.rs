@@ -149,6 +149,7 @@ pub(crate) fn open_sink(config: &SinkConfig) -> Result<Arc<dyn Sink>> {
         credentials,
         endpoint: text(&config.endpoint)?,
         region: text(&config.region)?,
+        lock: config.lock,
         ..sinks::Settings::default()
     };
     sinks::open_with(&config.url.text()?, &settings)

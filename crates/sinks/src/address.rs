@@ -169,7 +169,16 @@ pub(crate) fn parse(text: &str) -> Result<Address> {
     if !prefix.is_empty() {
         key::check("use", &prefix)?;
     }
-    Ok(Address::Bucket(BucketAddress { scheme: url.scheme().to_owned(), host, bucket, prefix, region, endpoint, tls, lock }))
+    Ok(Address::Bucket(BucketAddress {
+        scheme: url.scheme().to_owned(),
+        host,
+        bucket,
+        prefix,
+        region,
+        endpoint,
+        tls,
+        lock,
+    }))
 }
 
 fn host_and_port(url: &Url) -> String {

@@ -30,6 +30,7 @@ mod settings;
 mod tee;
 
 pub use settings::{Credentials, Environment, Lock, LockMode, Retry, Settings};
+pub use tee::tee;
 
 /// Opens the sink at `url` with the process's environment and default settings. Nothing is contacted yet.
 ///
@@ -47,10 +48,13 @@ pub fn open(url: &str) -> Result<Arc<dyn Sink>> {
 pub fn open_with(url: &str, settings: &Settings) -> Result<Arc<dyn Sink>> {
     match address::parse(url)? {
         #[cfg(feature = "file")]
-        address::Address::Folder(path) if settings.lock.is_some() => {
-            Err(Error::new(ErrorKind::Config, "open", format!("file://{}", path.display()), "a folder cannot lock what it holds")
-                .hint("take `lock` away, or store in a bucket that has Object Lock"))
-        }
+        address::Address::Folder(path) if settings.lock.is_some() => Err(Error::new(
+            ErrorKind::Config,
+            "open",
+            format!("file://{}", path.display()),
+            "a folder cannot lock what it holds",
+        )
+        .hint("take `lock` away, or store in a bucket that has Object Lock")),
         #[cfg(feature = "file")]
         address::Address::Folder(path) => Ok(Arc::new(local::LocalSink::new(path))),
         #[cfg(feature = "s3")]

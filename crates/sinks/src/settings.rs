@@ -275,7 +275,9 @@ mod tests {
     fn a_lock_is_a_mode_and_days() {
         assert_eq!("governance:30".parse::<Lock>().unwrap(), Lock { mode: LockMode::Governance, days: 30 });
         assert_eq!("compliance:1".parse::<Lock>().unwrap(), Lock { mode: LockMode::Compliance, days: 1 });
-        for wrong in ["", "30", "governance", "governance:", "governance:0", "legal:3", "governance:40000", "governance:-1"] {
+        for wrong in
+            ["", "30", "governance", "governance:", "governance:0", "legal:3", "governance:40000", "governance:-1"]
+        {
             assert_eq!(wrong.parse::<Lock>().unwrap_err().kind(), ErrorKind::Config, "{wrong}");
         }
     }

@@ -44,6 +44,7 @@ pub(crate) struct SinkConfig {
     pub(crate) access_key: Option<Setting>,
     pub(crate) secret_key: Option<Setting>,
     pub(crate) session_token: Option<Setting>,
+    pub(crate) lock: Option<lifeboat::sinks::Lock>,
 }
 
 /// `[jobs.NAME]` with what it takes from `[defaults]`.
@@ -217,6 +218,7 @@ impl Reader<'_> {
             access_key: read(sink.access_key, "access_key"),
             secret_key: read(sink.secret_key, "secret_key"),
             session_token: read(sink.session_token, "session_token"),
+            lock: sink.lock.map(|lock| lock.0),
         }
     }
 

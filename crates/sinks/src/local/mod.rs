@@ -16,12 +16,13 @@ use futures::stream::{BoxStream, StreamExt};
 use jiff::Timestamp;
 use lifeboat_core::sink::Deleted;
 use lifeboat_core::stream::CHUNK;
-use lifeboat_core::{ByteStream, Error, ErrorKind, ObjectInfo, Result, Sink};
+use lifeboat_core::{ByteStream, Check, Error, ErrorKind, ObjectInfo, Result, Sink};
 use tokio::sync::mpsc;
 
 use crate::key::{self, Notes};
 use partial::{Over, Partial};
 
+mod inspect;
 mod partial;
 mod walk;
 
@@ -299,6 +300,14 @@ impl Sink for LocalSink {
             Ok(Deleted { bytes: Some(freed), ..deleted })
         })
         .await
+    }
+
+    async fn inspect(&self, folder: &str, _: Option<&str>) -> Vec<Check> {
+        let (root, folder) = (self.root.clone(), folder.to_owned());
+        match blocking(move || Ok(inspect::inspect(&root, &folder))).await {
+            Ok(found) => found,
+            Err(error) => vec![Check::from_error("folder", &error)],
+        }
     }
 
     async fn copy_in_sink(&self, from: &str, to: &str) -> Result<()> {

@@ -150,8 +150,7 @@ async fn of_versions(store: &Arc<Store>, keys: BTreeSet<String>, deleted: &mut D
     let mut outcome = in_bulk(store, &data).await?;
     let stuck: BTreeSet<String> = outcome.refused.keys().map(|(key, _)| key.clone()).collect();
     // The marker that hides a version which must stay, stays: without it the version would be seen again.
-    let markers: Vec<Target> =
-        versions.iter().filter(|v| v.marker && !stuck.contains(&v.key)).map(target).collect();
+    let markers: Vec<Target> = versions.iter().filter(|v| v.marker && !stuck.contains(&v.key)).map(target).collect();
     let of_markers = in_bulk(store, &markers).await?;
     outcome.gone.extend(of_markers.gone);
     outcome.refused.extend(of_markers.refused);
@@ -254,7 +253,8 @@ async fn in_bulk(store: &Arc<Store>, targets: &[Target]) -> Result<Outcome> {
         };
         for gone in answer.deleted {
             let Some(target) = find(&gone.key, gone.version_id.as_deref()) else { continue };
-            if target.1.is_none() && (gone.delete_marker || gone.delete_marker_version_id.is_some_and(|id| !id.is_empty()))
+            if target.1.is_none()
+                && (gone.delete_marker || gone.delete_marker_version_id.is_some_and(|id| !id.is_empty()))
             {
                 outcome.hidden.insert(target.0.clone());
             }

@@ -182,8 +182,9 @@ impl Place {
             }
             // B2 says so of its master key, and of the account's id.
             (_, _) if answer.message.contains("Malformed Access Key Id") => {
-                make(ErrorKind::Permission, format!("{name} does not take this key for its S3 interface"))
-                    .hint(format!("make an application key (not the master key), and put its keyID into {key_variable}"))
+                make(ErrorKind::Permission, format!("{name} does not take this key for its S3 interface")).hint(
+                    format!("make an application key (not the master key), and put its keyID into {key_variable}"),
+                )
             }
             (_, "SignatureDoesNotMatch") => {
                 make(ErrorKind::Permission, format!("{name} refused the signature: the secret key is wrong"))
@@ -217,10 +218,11 @@ impl Place {
                     None => made.hint(format!("add ?region= to the URL or set {}", self.profile.region_variable)),
                 }
             }
-            (_, "InvalidRequest" | "ObjectLockConfigurationNotFoundError") if action == Action::WriteLocked => {
-                make(ErrorKind::Config, format!("the bucket \"{}\" cannot lock objects: {}", self.bucket, answer.message))
-                    .hint("enable Object Lock on the bucket (most stores: only when it is made), or take `lock` away")
-            }
+            (_, "InvalidRequest" | "ObjectLockConfigurationNotFoundError") if action == Action::WriteLocked => make(
+                ErrorKind::Config,
+                format!("the bucket \"{}\" cannot lock objects: {}", self.bucket, answer.message),
+            )
+            .hint("enable Object Lock on the bucket (most stores: only when it is made), or take `lock` away"),
             (409 | 412, _) => make(ErrorKind::AlreadyExists, "an object of that name is already there".to_owned()),
             (_, "NoSuchUpload") => make(
                 ErrorKind::NotFound,
@@ -335,7 +337,12 @@ mod tests {
     use super::*;
 
     fn place() -> Place {
-        Place { profile: Profile::AWS, endpoint: "https://s3.example".into(), bucket: "backups".into(), prefix: "pg".into() }
+        Place {
+            profile: Profile::AWS,
+            endpoint: "https://s3.example".into(),
+            bucket: "backups".into(),
+            prefix: "pg".into(),
+        }
     }
 
     fn answered(status: u16, code: &str) -> Error {

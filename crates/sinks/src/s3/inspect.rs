@@ -174,7 +174,8 @@ fn of_clock(theirs: Timestamp, asked: Timestamp, answered: Timestamp) -> Check {
 async fn of_overwriting(store: &Arc<Store>, probe: &str) -> Check {
     let name = "no overwriting";
     if !store.place.profile.conditional_create {
-        let detail = format!("{} cannot refuse it: Lifeboat looks before and after each write", store.place.profile.name);
+        let detail =
+            format!("{} cannot refuse it: Lifeboat looks before and after each write", store.place.profile.name);
         return Check::pass(name, "by looking", detail);
     }
     match store.refuses_to_overwrite(probe, PROBE).await {
@@ -266,8 +267,7 @@ fn of_rules(store: &Store, rules: &[Rule], folder: &str, versioning: Versioning)
     });
 
     if versioning == Versioning::Enabled || versioning == Versioning::Suspended {
-        let expires =
-            ours().filter_map(|r| r.noncurrent_version_expiration.as_ref()?.noncurrent_days).min();
+        let expires = ours().filter_map(|r| r.noncurrent_version_expiration.as_ref()?.noncurrent_days).min();
         found.push(match expires {
             Some(days) => Check::pass("hidden versions", format!("{days}d"), "a rule of the bucket deletes them then"),
             None => Check::warn(
@@ -301,7 +301,9 @@ async fn of_lock(store: &Arc<Store>) -> Check {
             "`lock` is set, and this bucket cannot lock objects: every write is refused. Enable Object Lock on it, or take \
              `lock` away",
         ),
-        (Ok(BucketLock::None), None) => Check::pass(name, "off", "whoever has the right can delete backups at any time"),
+        (Ok(BucketLock::None), None) => {
+            Check::pass(name, "off", "whoever has the right can delete backups at any time")
+        }
         (Ok(BucketLock::Enabled(default)), wanted) => {
             let default = default.map(|default| {
                 let long = match (default.days, default.years) {
@@ -314,7 +316,9 @@ async fn of_lock(store: &Arc<Store>) -> Check {
             });
             let figure = if wanted.is_some() || default.is_some() { "on" } else { "possible" };
             let detail = match (wanted, default) {
-                (None, None) => "the bucket can lock objects, and nothing locks these; `lock = { mode, days }` would".to_owned(),
+                (None, None) => {
+                    "the bucket can lock objects, and nothing locks these; `lock = { mode, days }` would".to_owned()
+                }
                 (wanted, default) => [wanted, default].into_iter().flatten().collect::<Vec<_>>().join("; "),
             };
             Check::pass(name, figure, detail)

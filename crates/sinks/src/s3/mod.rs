@@ -129,14 +129,12 @@ impl S3Sink {
         }
 
         let scheme = if address.tls { "https" } else { "http" };
-        let endpoint = endpoint.unwrap_or_else(|| {
-            match (&address.host, profile.scheme) {
-                (Some(host), _) => format!("{scheme}://{host}"),
-                (None, "b2") => format!("https://s3.{region}.backblazeb2.com"),
-                (None, _) => builder
-                    .get_config_value(&AmazonS3ConfigKey::Endpoint)
-                    .unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com")),
-            }
+        let endpoint = endpoint.unwrap_or_else(|| match (&address.host, profile.scheme) {
+            (Some(host), _) => format!("{scheme}://{host}"),
+            (None, "b2") => format!("https://s3.{region}.backblazeb2.com"),
+            (None, _) => builder
+                .get_config_value(&AmazonS3ConfigKey::Endpoint)
+                .unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com")),
         });
         let endpoint = endpoint.trim_end_matches('/').to_owned();
         match url::Url::parse(&endpoint) {

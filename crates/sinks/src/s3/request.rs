@@ -90,15 +90,7 @@ impl Reply {
 impl<'a> Request<'a> {
     /// About the bucket.
     pub(super) fn bucket(action: Action, subject: &'a str, method: Method) -> Self {
-        Self {
-            action,
-            subject,
-            method,
-            key: None,
-            query: String::new(),
-            headers: HeaderMap::new(),
-            body: None,
-        }
+        Self { action, subject, method, key: None, query: String::new(), headers: HeaderMap::new(), body: None }
     }
 
     /// About an object; `full` is its key in the bucket.

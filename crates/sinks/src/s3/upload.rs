@@ -164,7 +164,8 @@ impl Store {
     }
 
     async fn try_put(&self, key: &str, body: &Body, mark: &str, over: Over) -> Result<Reply> {
-        let request = Request::object(self.writing(key), key, Method::PUT, self.full_key(key)).header(MARK_HEADER, mark);
+        let request =
+            Request::object(self.writing(key), key, Method::PUT, self.full_key(key)).header(MARK_HEADER, mark);
         let request = self.conditional(locked(request, self.lock.as_ref(), key), over);
         self.send(self.checked(request, body)).await
     }

@@ -204,7 +204,6 @@ impl Store {
         };
         stream::once(begun).try_flatten().boxed()
     }
-
 }
 
 /// Of each key one item, when its latest version is a delete marker.

@@ -288,9 +288,7 @@ impl Body for Incoming {
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(frame) => {
                 this.waiting = None;
-                Poll::Ready(
-                    frame.map(|frame| frame.map_err(|error| failed(Failure::Broken(innermost(&error))))),
-                )
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| failed(Failure::Broken(innermost(&error))))))
             }
             Poll::Pending => {
                 let stall = this.stall;
