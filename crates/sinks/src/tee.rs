@@ -100,9 +100,10 @@ impl Tee {
                 written
             }
         };
-        let others = self.sinks[1..].iter().zip(bodies).map(|(sink, body)| {
-            store(sink.clone(), after_the_first(body, first.clone(), key.to_owned()))
-        });
+        let others = self.sinks[1..]
+            .iter()
+            .zip(bodies)
+            .map(|(sink, body)| store(sink.clone(), after_the_first(body, first.clone(), key.to_owned())));
         let (written, others) = futures::future::join(decides, join_all(others)).await;
         let bytes = written?;
         let held = |index: usize| others[index].as_ref().is_ok_and(|stored| *stored == bytes);
@@ -115,10 +116,14 @@ impl Tee {
         Err(match others.into_iter().nth(failed) {
             Some(Err(error)) => {
                 let why = format!("not in {url}: {}; it is in {holding}", error.message());
-                Error::new(error.kind(), "write", key, why).transient(error.is_transient()).with_source(error).hint(hint)
+                Error::new(error.kind(), "write", key, why)
+                    .transient(error.is_transient())
+                    .with_source(error)
+                    .hint(hint)
             }
             _ => {
-                let why = format!("{url} confirmed another size than the {bytes} bytes that were sent; it is in {holding}");
+                let why =
+                    format!("{url} confirmed another size than the {bytes} bytes that were sent; it is in {holding}");
                 Error::new(ErrorKind::Internal, "write", key, why)
             }
         })
@@ -217,7 +222,13 @@ impl Sink for Tee {
                 Ok(deleted) => {
                     all.keys.retain(|key| deleted.keys.contains(key));
                     bytes = bytes.zip(deleted.bytes).map(|(a, b)| a + b);
-                    all.held.extend(deleted.held.into_iter().filter(|h| all.held.iter().all(|k| k.key != h.key)).collect::<Vec<_>>());
+                    all.held.extend(
+                        deleted
+                            .held
+                            .into_iter()
+                            .filter(|h| all.held.iter().all(|k| k.key != h.key))
+                            .collect::<Vec<_>>(),
+                    );
                     for (key, why) in deleted.kept {
                         if all.kept.iter().all(|(kept, _)| *kept != key) {
                             all.kept.push((key, format!("{}: {why}", sink.url())));

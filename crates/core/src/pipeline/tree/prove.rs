@@ -63,7 +63,7 @@ impl TreeCopy {
                 }
                 Ok(found) => {
                     let detail = format!(
-                        "it has {} bytes and the SHA-256 {}; recorded were {} and {}",
+                        "it has {} bytes and the SHA-256 {}; recorded were {} and {}. Delete it there, and copy again",
                         found.bytes, found.sha256, entry.bytes, entry.sha256
                     );
                     bad.push(Check::fail(subject, "differs", detail));
