@@ -20,6 +20,7 @@ use crate::session::Session;
 
 pub(crate) mod configured;
 pub(crate) mod postgres;
+pub(crate) mod replicate;
 pub(crate) mod single;
 
 /// What every command takes.

@@ -243,7 +243,7 @@ impl Program for LifeboatPostgres {
             Command::Check { from, place, packing, keys } => {
                 let settings = from.settings(Dump::default(), session)?;
                 let job = named(place, &settings, Some(packing), Some(keys))?;
-                Ok(commands::check::run(session, None, one(job)).await)
+                Ok(commands::check::run(session, None, one(job), true).await)
             }
             Command::About(about) => about.run::<Self>(session),
         }

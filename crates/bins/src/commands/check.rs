@@ -7,6 +7,7 @@ use std::sync::Arc;
 use lifeboat::{Check, Encryptor, Error, ErrorKind, Result, Status, check, stream};
 use serde_json::{Value, json};
 
+use super::copies;
 use crate::config::Config;
 use crate::config::setting::Setting;
 use crate::encryption;
@@ -20,7 +21,8 @@ use crate::session::Session;
 const PROBE: &[u8] = b"lifeboat check\n";
 
 /// Checks the config, then each place in a sink, then each job.
-pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs) -> Exit {
+/// Without names of jobs, the copies too.
+pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs, named: bool) -> Exit {
     let mut run = Run { session, failed: false, warned: false, results: Vec::new() };
     if let Some(config) = config {
         run.tell("config", vec![of_config(config)]);
@@ -41,7 +43,11 @@ pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs) 
         for store in &job.stores {
             if seen.insert((store.sink.url(), job.prefix.clone())) {
                 let place = if job.prefix.is_empty() { String::new() } else { format!(", folder {}", job.prefix) };
-                run.tell(&format!("sink {}{place}", store.name), of_sink(session, store, &job.prefix).await);
+                let found = match copies::foreign(config, &job, store).await {
+                    Some(foreign) => vec![foreign],
+                    None => of_sink(session, store, &job.prefix).await,
+                };
+                run.tell(&format!("sink {}{place}", store.name), found);
             }
         }
         let mut found = job.backend.check().await;
@@ -51,6 +57,11 @@ pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs) 
             None => Check::pass("retention", "all", "no keep is set: nothing is ever deleted"),
         });
         run.tell(&format!("job {name}"), found);
+    }
+    if let Some(config) = config.filter(|_| !named) {
+        for (subject, found) in copies::check(config, &session.context).await {
+            run.tell(&subject, found);
+        }
     }
     run.end()
 }

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
+pub(crate) mod copies;
 pub(crate) mod mistake;
 mod schedule;
 pub(crate) mod setting;
@@ -33,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) sinks: BTreeMap<String, SinkConfig>,
     /// In the order of the file.
     pub(crate) jobs: Vec<JobConfig>,
+    /// In the order of the file.
+    pub(crate) copies: Vec<copies::CopyConfig>,
 }
 
 /// `[sinks.NAME]`.
@@ -128,6 +131,7 @@ impl Reader<'_> {
             }
         };
         let (mut sinks, mut defaults, mut jobs) = (Vec::new(), table::Defaults::default(), Vec::new());
+        let mut copies = Vec::new();
         for (key, value) in root {
             match &**key.get_ref() {
                 "sinks" => {
@@ -136,6 +140,7 @@ impl Reader<'_> {
                     sinks = self.tables("sinks", value);
                 }
                 "jobs" => jobs = self.tables("jobs", value),
+                "copies" => copies = self.tables("copies", value),
                 "defaults" => {
                     let read = self.table("[defaults]", value);
                     self.partial |= read.is_none();
@@ -143,7 +148,7 @@ impl Reader<'_> {
                 }
                 other => {
                     let unknown = Mistake::new(key.span().start, format!("unknown key \"{other}\""))
-                        .hint(suggest(other, &["sinks", "defaults", "jobs"]));
+                        .hint(suggest(other, &["sinks", "defaults", "jobs", "copies"]));
                     self.mistakes.push(unknown);
                     self.partial = true;
                 }
@@ -162,10 +167,12 @@ impl Reader<'_> {
             .filter_map(|(name, span, job)| Some((span.clone(), self.job(&name, &span, job, &defaults)?)))
             .collect();
         self.check_collisions(&jobs);
+        let jobs: Vec<JobConfig> = jobs.into_iter().map(|(_, job)| job).collect();
+        let copies = copies.into_iter().filter_map(|(name, span, copy)| self.copy(&name, &span, copy, &jobs)).collect();
         if !self.mistakes.is_empty() {
             return Err(mistake::error(self.path, self.text, self.mistakes));
         }
-        Ok(Config { path: self.path.to_owned(), sinks, jobs: jobs.into_iter().map(|(_, job)| job).collect() })
+        Ok(Config { path: self.path.to_owned(), sinks, jobs, copies })
     }
 
     /// The tables in `[sinks]` or `[jobs]`, each read by itself, in the order of the file.
