@@ -28,6 +28,8 @@ pub(crate) struct Job {
     pub(crate) identities: Vec<Setting>,
     pub(crate) keep: Option<Policy>,
     pub(crate) limits: Limits,
+    /// How long a sink other than the first may hold up a backup.
+    pub(crate) sink_grace: Option<Duration>,
 }
 
 /// A sink with the name that it has in the config, or its URL.
@@ -121,6 +123,7 @@ impl Job {
             identities: job.identities.clone(),
             keep: job.keep,
             limits: job.limits,
+            sink_grace: job.sink_grace,
         })
     }
 }

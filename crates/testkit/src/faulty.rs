@@ -53,7 +53,7 @@ pub struct Asked {
     pub call: Call,
     /// The path, decoded: `/bucket/key`.
     pub path: String,
-    /// Method, path and query without what is random in them.
+    /// What it asks for, path and query, without what is random in them.
     pub identity: String,
     /// How often the same was asked before.
     pub attempt: u32,
@@ -85,7 +85,7 @@ impl Asked {
         let part = parameter(query, "partNumber").unwrap_or_default();
         let range = head.header("range").unwrap_or_default();
         let kind = if call == Call::List { query } else { "" };
-        let identity = format!("{method} {}{} {part}{kind} {range}", hide_hex(&path), if in_bucket { "/" } else { "" });
+        let identity = format!("{call:?} {} {part}{kind} {range}", hide_hex(&path));
         Self { call, path, identity, attempt: 0, earlier: 0, length: head.length().unwrap_or_default() }
     }
 }
@@ -210,20 +210,22 @@ impl Schedule {
         // The length of an answer is not known yet: often within the first bytes, sometimes far in.
         let in_answer = if random.below(2) == 0 { random.below(200) } else { random.below(4 << 20) };
         let in_request = random.below(asked.length);
-        let fault = match random.below(16) {
+        // Stalls are rare: they cost time and show little else.
+        let fault = match random.below(20) {
             0 => Fault::Late(Duration::from_millis(random.below(150))),
             1 => Fault::Reset,
-            2 | 3 => Fault::ResetInRequest(in_request),
-            4 => Fault::Refuse { status: 500, retry_after: None },
+            2 | 3 | 16 => Fault::ResetInRequest(in_request),
+            4 | 17 => Fault::Refuse { status: 500, retry_after: None },
             5 => Fault::Refuse { status: 503, retry_after: None },
             6 => Fault::Refuse { status: 503, retry_after: Some(u32::from(random.below(4) == 0)) },
             7 => Fault::StallInRequest(in_request),
-            8 | 9 => Fault::Corrupt(in_request),
-            10 | 11 => Fault::LoseAnswer,
+            8 | 9 | 18 => Fault::Corrupt(in_request),
+            10 | 11 | 19 => Fault::LoseAnswer,
             12 => Fault::StallAnswer,
             13 => Fault::Truncate(in_answer),
             14 => Fault::ResetInAnswer(in_answer),
-            _ => Fault::StallInAnswer(in_answer),
+            15 => Fault::StallInAnswer(in_answer),
+            _ => unreachable!("below 20"),
         };
         match (asked.call, fault) {
             (Call::Complete, Fault::Truncate(_) | Fault::ResetInAnswer(_)) => Fault::ErrorInside { done: true },
@@ -358,7 +360,7 @@ impl Shared {
         *self.calls.lock().unwrap().entry(asked.call).or_default() += 1;
         let fault = (self.schedule.lock().unwrap().decide)(&asked);
         if let Some(fault) = fault {
-            let line = format!("{:?} {} (attempt {}): {fault:?}", asked.call, asked.identity, asked.attempt);
+            let line = format!("{} (attempt {}): {fault:?}", asked.identity, asked.attempt);
             self.log.lock().unwrap().push(line);
         }
         fault

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use lifeboat::retention::Policy;
 use lifeboat::{Compression, Dataset, Error, ErrorKind, Result, Status};
@@ -63,6 +64,7 @@ pub(crate) struct JobConfig {
     pub(crate) identities: Vec<Setting>,
     pub(crate) keep: Option<Policy>,
     pub(crate) limits: Limits,
+    pub(crate) sink_grace: Option<Duration>,
 }
 
 impl Config {
@@ -239,6 +241,7 @@ impl Reader<'_> {
             compress: defaults.compress.map(|p| p.0),
             keep: defaults.keep,
             verify: defaults.verify.unwrap_or_default(),
+            sink_grace: defaults.sink_grace,
         }
     }
 
@@ -315,6 +318,7 @@ impl Reader<'_> {
                 max_age: verify.max_age.or(defaults.verify.max_age),
                 age_status: verify.age_status.or(defaults.verify.age_status).unwrap_or(Status::Fail),
             },
+            sink_grace: job.sink_grace.or(defaults.sink_grace),
         })
     }
 
@@ -398,6 +402,7 @@ struct Defaults {
     identities: Option<Vec<Setting>>,
     keep: Option<Policy>,
     verify: table::Verify,
+    sink_grace: Option<Duration>,
 }
 
 /// A mistake that an error speaks of. The error's own subject stays when it is more than the place.

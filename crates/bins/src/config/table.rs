@@ -69,6 +69,8 @@ pub(crate) struct Defaults {
     pub(crate) identity: Option<Spanned<Texts>>,
     pub(crate) keep: Option<Policy>,
     pub(crate) verify: Option<Verify>,
+    #[serde(default, deserialize_with = "sink_grace")]
+    pub(crate) sink_grace: Option<std::time::Duration>,
 }
 
 /// `[jobs.NAME]`. It has exactly one key that names a system.
@@ -86,6 +88,8 @@ pub(crate) struct Job {
     pub(crate) identity: Option<Spanned<Texts>>,
     pub(crate) keep: Option<Policy>,
     pub(crate) verify: Option<Verify>,
+    #[serde(default, deserialize_with = "sink_grace")]
+    pub(crate) sink_grace: Option<std::time::Duration>,
 }
 
 /// `postgres = { … }` of a job.
@@ -137,6 +141,11 @@ fn level<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Level>, D::Error> {
 fn max_age<'de, D: Deserializer<'de>>(d: D) -> Result<Option<std::time::Duration>, D::Error> {
     let text = String::deserialize(d)?;
     duration::parse(&text, "max_age").map(Some).map_err(|e| with_advice(&e))
+}
+
+fn sink_grace<'de, D: Deserializer<'de>>(d: D) -> Result<Option<std::time::Duration>, D::Error> {
+    let text = String::deserialize(d)?;
+    duration::parse(&text, "sink_grace").map(Some).map_err(|e| with_advice(&e))
 }
 
 fn age_status<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Status>, D::Error> {

@@ -38,6 +38,7 @@ compress = "zstd:5"
 encrypt = {{ age = {{ recipients = ["{RECIPIENT}"] }} }}
 keep = {{ days = 30, at_least = 3 }}
 verify = {{ level = "restore", max_age = "2d" }}
+sink_grace = "90s"
 
 [jobs.codetalk]
 postgres = {{ url = "${{CODETALK_URL}}" }}
@@ -53,13 +54,14 @@ verify_schedule = "0 6 * * 0#1"      # first Sunday of the month
     assert_eq!(job.keep.unwrap().to_string(), "30d,at-least=3");
     assert_eq!(job.limits.max_age, Some(Duration::from_secs(2 * 86_400)));
     assert_eq!(job.sinks, ["offsite"]);
+    assert_eq!(job.sink_grace, Some(Duration::from_secs(90)));
     assert!(matches!(&job.encrypt, Some(Choice::Age { recipients, .. }) if recipients.len() == 1));
 }
 
 #[test]
 fn what_a_job_says_goes_before_the_defaults() {
     let text = with_job(
-        "dataset = \"shop-eu\"\ncompress = \"gzip\"\nverify = { level = \"stored\" }\nkeep = \"last=2\"\nencrypt = \"openssl:env:P\"",
+        "dataset = \"shop-eu\"\ncompress = \"gzip\"\nverify = { level = \"stored\" }\nkeep = \"last=2\"\nencrypt = \"openssl:env:P\"\nsink_grace = \"2m\"",
     );
     let text = text.replace("[jobs.shop]", "verify = { max_age = \"36h\", age_status = \"warn\" }\n[jobs.shop]");
     let job = read(&text).unwrap().jobs.remove(0);
@@ -69,6 +71,7 @@ fn what_a_job_says_goes_before_the_defaults() {
     assert_eq!((job.limits.level, job.limits.age_status), (lifeboat::Level::Stored, Status::Warn));
     assert_eq!(job.limits.max_age, Some(Duration::from_secs(36 * 3600)));
     assert!(matches!(job.encrypt, Some(Choice::OpenSsl(_))));
+    assert_eq!(job.sink_grace, Some(Duration::from_secs(120)));
 }
 
 #[test]

@@ -21,11 +21,11 @@ use crate::sink::Sink;
 use crate::source::{Description, Source};
 use crate::stream;
 
-/// How long a further sink may take no data, or not answer a small request, before it is given up.
+/// How long a further sink may take no data, or not answer a small request, before it is given up, when nothing else is set.
 const SINK_GRACE: Duration = Duration::from_secs(60);
-/// How long a further sink may take no more data and not confirm either, once the first has confirmed. Longer: what it
-/// has in flight may have to pass a slow line first.
-const CONFIRM_GRACE: Duration = Duration::from_secs(300);
+/// How much longer it may take no more data and not confirm either, once the first has confirmed: what it has in flight may
+/// have to pass a slow line first.
+const CONFIRMING: u32 = 5;
 /// Chunks that each of several sinks may be behind.
 const SINK_DEPTH: usize = 8;
 /// How long an orderly end may take after a cancellation, before everything is dropped.
@@ -48,6 +48,7 @@ pub struct Backup {
     compression: Compression,
     encryption: Encryption,
     sinks: Vec<Arc<dyn Sink>>,
+    grace: Duration,
     context: Context,
 }
 
@@ -66,6 +67,7 @@ impl Backup {
             compression: Compression::default(),
             encryption: Encryption::Undecided,
             sinks: Vec::new(),
+            grace: SINK_GRACE,
             context: Context::default(),
         }
     }
@@ -123,6 +125,14 @@ impl Backup {
     #[must_use]
     pub fn also_to(self, sink: Arc<dyn Sink>) -> Self {
         self.to(sink)
+    }
+
+    /// How long a sink other than the first may take no data, or not answer a small request, before it is given up: 60 s when
+    /// this is not called. Once the first sink has confirmed, a further one has five times as long in which something must move.
+    #[must_use]
+    pub fn sink_grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
     }
 
     /// Where progress goes.
@@ -193,6 +203,7 @@ impl Backup {
             folder: self.prefix.trim_matches('/').to_owned(),
             name,
             sinks: self.sinks,
+            grace: self.grace,
             compression: self.compression,
             encryptor,
             description,
@@ -270,6 +281,7 @@ struct Run {
     folder: String,
     name: ArtifactName,
     sinks: Vec<Arc<dyn Sink>>,
+    grace: Duration,
     compression: Compression,
     encryptor: Option<Arc<dyn Encryptor>>,
     description: Description,
@@ -343,7 +355,7 @@ impl Run {
         if index == 0 {
             return Ok(work.await);
         }
-        tokio::time::timeout(SINK_GRACE, work).await.map_err(|_| self.gave_no_answer(index, SINK_GRACE))
+        tokio::time::timeout(self.grace, work).await.map_err(|_| self.gave_no_answer(index, self.grace))
     }
 
     fn gave_no_answer(&self, index: usize, grace: Duration) -> Error {
@@ -458,7 +470,7 @@ impl Run {
         let key = self.key();
         // Cancelled when the first of them has confirmed: the stream has ended then.
         let first_done = CancellationToken::new();
-        let bodies = stream::split(stored, willing.len(), SINK_DEPTH, SINK_GRACE);
+        let bodies = stream::split(stored, willing.len(), SINK_DEPTH, self.grace);
         let puts = bodies.into_iter().zip(willing).enumerate().map(|(place, (body, index))| {
             let (sink, key, meter, first_done) = (&self.sinks[*index], &key, Meter::default(), &first_done);
             async move {
@@ -470,9 +482,10 @@ impl Run {
                     }
                     return (*index, meter, put);
                 }
+                let grace = self.grace * CONFIRMING;
                 let put = tokio::select! {
                     put = put => put,
-                    () = given_up(first_done, &meter) => Err(self.gave_no_answer(*index, CONFIRM_GRACE)),
+                    () = given_up(first_done, &meter, grace) => Err(self.gave_no_answer(*index, grace)),
                 };
                 (*index, meter, put)
             }
@@ -543,12 +556,12 @@ impl Run {
     }
 }
 
-/// Ends when a further sink has taken nothing for [`CONFIRM_GRACE`] after the first was done.
-async fn given_up(first_done: &CancellationToken, meter: &Meter) {
+/// Ends when a further sink has taken nothing for `grace` after the first was done.
+async fn given_up(first_done: &CancellationToken, meter: &Meter, grace: Duration) {
     first_done.cancelled().await;
     loop {
         let taken = meter.bytes();
-        tokio::time::sleep(CONFIRM_GRACE).await;
+        tokio::time::sleep(grace).await;
         if meter.bytes() == taken {
             return;
         }

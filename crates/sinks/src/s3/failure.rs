@@ -187,8 +187,14 @@ impl Place {
                 )
             }
             (_, "SignatureDoesNotMatch") => {
-                make(ErrorKind::Permission, format!("{name} refused the signature: the secret key is wrong"))
-                    .hint(format!("check {secret_variable} (or the file that {secret_variable}_FILE names)"))
+                let made =
+                    make(ErrorKind::Permission, format!("{name} refused the signature: the secret key is wrong"));
+                // With a region of its own, the store signs otherwise, and cannot tell the one from the other.
+                let region = match self.profile.default_region {
+                    None => format!(", and that ?region= or {} is the bucket's", self.profile.region_variable),
+                    Some(_) => String::new(),
+                };
+                made.hint(format!("check {secret_variable} (or the file that {secret_variable}_FILE names){region}"))
             }
             (_, "InvalidAccessKeyId") => make(ErrorKind::Permission, format!("{name} does not know the access key"))
                 .hint(format!("check {key_variable} (or the file that {key_variable}_FILE names)")),
@@ -223,6 +229,12 @@ impl Place {
                 format!("the bucket \"{}\" cannot lock objects: {}", self.bucket, answer.message),
             )
             .hint("enable Object Lock on the bucket (most stores: only when it is made), or take `lock` away"),
+            // Backblaze B2: of bytes stored, bytes downloaded, or calls.
+            (403, _) if answer.message.contains("cap exceeded") => {
+                make(ErrorKind::Io, format!("{name} does no more: {}", answer.message)).hint(
+                    "raise the account's cap, or wait until it is counted anew (GMT midnight for downloads and calls)",
+                )
+            }
             (409 | 412, _) => make(ErrorKind::AlreadyExists, "an object of that name is already there".to_owned()),
             (_, "NoSuchUpload") => make(
                 ErrorKind::NotFound,

@@ -75,6 +75,9 @@ struct Store {
     memory: u64,
     lock: Option<Lock>,
     known: Arc<Known>,
+    /// For a simulation of more bytes than can be hashed.
+    #[cfg(test)]
+    unhashed: bool,
 }
 
 /// What was learnt about the bucket: each asked once.
@@ -204,6 +207,8 @@ impl S3Sink {
             memory: settings.memory,
             lock: settings.lock.or(address.lock),
             known: Arc::default(),
+            #[cfg(test)]
+            unhashed: false,
         })))
     }
 

@@ -68,6 +68,12 @@ impl Body {
         }
     }
 
+    /// A payload that is not hashed, for a store that keeps nothing.
+    #[cfg(test)]
+    pub(super) fn unhashed(payload: PutPayload) -> Self {
+        Self { sha256: [0; 32], md5: None, payload }
+    }
+
     /// SHA-256 as the checksum headers have it.
     pub(super) fn sha256_base64(&self) -> String {
         BASE64_STANDARD.encode(self.sha256)
@@ -125,7 +131,17 @@ impl Store {
 
     /// Sends a request until it is answered, or has failed for too long.
     pub(super) async fn send(&self, request: Request<'_>) -> Result<Reply> {
-        self.pacing.run(|| self.attempt(&request)).await
+        self.send_counted(request).await.0
+    }
+
+    /// As [`send`](Self::send), with the number of attempts: all but the last one failed, and may have been done all the same.
+    pub(super) async fn send_counted(&self, request: Request<'_>) -> (Result<Reply>, u32) {
+        let mut attempts = 0;
+        let sent = self.pacing.run(|| {
+            attempts += 1;
+            self.attempt(&request)
+        });
+        (sent.await, attempts)
     }
 
     /// Asks for an XML document.

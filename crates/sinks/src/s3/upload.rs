@@ -46,6 +46,7 @@ const LONGEST_NOTE: usize = 16 << 10;
 struct Note {
     /// The key, relative to the folder that holds the uploads folder; with a slash before it, relative to the sink.
     key: String,
+    /// Empty when nobody knows it: an answer was lost.
     upload_id: String,
     started_at: Timestamp,
 }
@@ -106,10 +107,10 @@ pub(super) async fn copy(store: &Arc<Store>, from: &str, to: &str) -> Result<()>
         .header("x-amz-metadata-directive", "REPLACE")
         .header(MARK_HEADER, &mark);
     let request = store.conditional(locked(request, store.lock.as_ref(), to), Over::Nothing);
-    match store.send(request).await {
+    let (copied, attempts) = store.send_counted(request).await;
+    match copied {
         Ok(reply) => store.keep_first(to, &mark, reply.header(VERSION_HEADER), Over::Nothing).await,
-        // An attempt whose answer was lost may have done it.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && store.is_own(to, &mark).await => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => store.unless_own(to, &mark, attempts, error).await,
         Err(error) => Err(error),
     }
 }
@@ -142,6 +143,10 @@ impl Store {
 
     /// A body, with the digest by which the store checks it.
     async fn body(&self, payload: PutPayload) -> Body {
+        #[cfg(test)]
+        if self.unhashed {
+            return Body::unhashed(payload);
+        }
         Body::new(payload, !self.place.profile.checksums).await
     }
 
@@ -157,23 +162,25 @@ impl Store {
         let mark = mark();
         let body = self.body(payload).await;
         match self.try_put(key, &body, &mark, over).await {
-            Ok(reply) => self.keep_first(key, &mark, reply.header(VERSION_HEADER), over).await,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && self.is_own(key, &mark).await => Ok(()),
-            Err(error) => Err(error),
+            (Ok(reply), _) => self.keep_first(key, &mark, reply.header(VERSION_HEADER), over).await,
+            (Err(error), attempts) if error.kind() == ErrorKind::AlreadyExists => {
+                self.unless_own(key, &mark, attempts, error).await
+            }
+            (Err(error), _) => Err(error),
         }
     }
 
-    async fn try_put(&self, key: &str, body: &Body, mark: &str, over: Over) -> Result<Reply> {
+    async fn try_put(&self, key: &str, body: &Body, mark: &str, over: Over) -> (Result<Reply>, u32) {
         let request =
             Request::object(self.writing(key), key, Method::PUT, self.full_key(key)).header(MARK_HEADER, mark);
         let request = self.conditional(locked(request, self.lock.as_ref(), key), over);
-        self.send(self.checked(request, body)).await
+        self.send_counted(self.checked(request, body)).await
     }
 
     /// Tries to write to a key that is taken by an object with this content. Whether the store refuses it.
     pub(super) async fn refuses_to_overwrite(&self, key: &str, content: &'static [u8]) -> Result<bool> {
         let body = self.body(PutPayload::from_static(content)).await;
-        match self.try_put(key, &body, &mark(), Over::Nothing).await {
+        match self.try_put(key, &body, &mark(), Over::Nothing).await.0 {
             Ok(_) => Ok(false),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(true),
             Err(error) => Err(error),
@@ -191,8 +198,28 @@ impl Store {
     }
 
     /// Whether the object under `key` is the one that was written with this mark.
-    async fn is_own(&self, key: &str, mark: &str) -> bool {
-        !mark.is_empty() && self.mark_of(key, None).await.is_ok_and(|found| found.as_deref() == Some(mark))
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] when an earlier attempt may have written it and the store cannot be asked: "somebody
+    /// else's" would be a guess.
+    async fn is_own(&self, key: &str, mark: &str, attempts: u32) -> Result<bool> {
+        if mark.is_empty() {
+            return Ok(false);
+        }
+        match self.mark_of(key, None).await {
+            Ok(found) => Ok(found.as_deref() == Some(mark)),
+            Err(error) if error.is_transient() && attempts > 1 => {
+                let why =
+                    format!("it may be there, since an answer was lost, and cannot be asked for: {}", error.message());
+                Err(Error::new(ErrorKind::Unavailable, "write", key, why).with_source(error))
+            }
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// The error that a write has met with, unless an attempt of its own whose answer was lost is what stood in its way.
+    async fn unless_own(&self, key: &str, mark: &str, attempts: u32, error: Error) -> Result<()> {
+        if self.is_own(key, mark, attempts).await? { Ok(()) } else { Err(error) }
     }
 
     /// After a write to a store that cannot refuse to overwrite: of several writers that all found the key free, the one
@@ -215,7 +242,13 @@ impl Store {
         let mut ours = Vec::new();
         for id in &live {
             let is_ours = own == Some(id.as_str())
-                || (live.len() > 1 && self.mark_of(key, Some(id)).await?.as_deref() == Some(mark));
+                || (live.len() > 1
+                    && match self.mark_of(key, Some(id)).await {
+                        Ok(found) => found.as_deref() == Some(mark),
+                        // Another one that has lost has just taken it away.
+                        Err(error) if says_missing(&error) => false,
+                        Err(error) => return Err(error),
+                    });
             if is_ours {
                 ours.push(id.clone());
             }
@@ -316,19 +349,16 @@ impl Upload {
         let begun = match begun {
             Ok(begun) => begun,
             Err(error) => {
-                if attempts > 1 {
+                if attempts > 1 || error.is_transient() {
                     store.abort_strays(key, &path, None, started_at).await;
+                    store.note_strays(key, &mark, started_at).await;
                 }
                 return Err(error);
             }
         };
         let id = begun.upload_id;
 
-        let name = split_key(key).1;
-        // A key's last part may fill all the room that a key has.
-        let cut = (0..=name.len().min(200)).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
-        let hash = hex::encode(&Sha256::digest(id.as_bytes())[..8]);
-        let note = join_key(&store.notes.folder_for(key), &format!("{}.{hash}.json", &name[..cut]));
+        let note = store.note_key(key, &hex::encode(&Sha256::digest(id.as_bytes())[..8]));
         let text = Note { key: store.notes.name_of(key), upload_id: id.clone(), started_at };
         let text =
             serde_json::to_vec(&text).map_err(|e| Error::new(ErrorKind::Internal, "write", &note, e.to_string()))?;
@@ -443,11 +473,12 @@ impl Upload {
         let request = Request::object(store.writing(&self.key), &self.key, Method::POST, store.full_key(&self.key))
             .query("uploadId", &self.id)
             .body(&body);
-        match store.send(store.conditional(request, self.over)).await {
+        let (completed, attempts) = store.send_counted(store.conditional(request, self.over)).await;
+        match completed {
             Ok(reply) => store.keep_first(&self.key, &self.mark, reply.header(VERSION_HEADER), self.over).await,
             // An attempt whose answer was lost has completed it: the upload is gone, and the object is there.
             Err(error) if error.kind() == ErrorKind::AlreadyExists || says_missing(&error) => {
-                if store.is_own(&self.key, &self.mark).await {
+                if store.is_own(&self.key, &self.mark, attempts).await? {
                     return store.keep_first(&self.key, &self.mark, None, self.over).await;
                 }
                 if !store.place.profile.conditional_create
@@ -514,6 +545,24 @@ impl Store {
         };
         let sha256 = self.place.profile.checksums.then(|| body.sha256_base64());
         Ok(Sent { e_tag: e_tag.to_owned(), sha256 })
+    }
+
+    /// Leaves a note of an upload whose id nobody knows: a store that is slow may begin it after everybody has looked.
+    async fn note_strays(self: &Arc<Self>, key: &str, mark: &str, started_at: Timestamp) {
+        let note = self.note_key(key, &mark[..mark.len().min(16)]);
+        let text = Note { key: self.notes.name_of(key), upload_id: String::new(), started_at };
+        let Ok(text) = serde_json::to_vec(&text) else { return };
+        if let Err(error) = self.put_whole(&note, PutPayload::from(text), Over::WhatIsThere).await {
+            tracing::debug!(%error, "an upload that nobody knows may be left");
+        }
+    }
+
+    /// Key of a note about an upload of `key`, told from others by `which`.
+    fn note_key(&self, key: &str, which: &str) -> String {
+        let name = split_key(key).1;
+        // A key's last part may fill all the room that a key has.
+        let cut = (0..=name.len().min(200)).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
+        join_key(&self.notes.folder_for(key), &format!("{}.{which}.json", &name[..cut]))
     }
 
     /// Aborts the uploads of `key` that were begun since then, but for one. `false` when that could not be done.
@@ -632,7 +681,9 @@ pub(super) async fn abort_unfinished(
         let Some(key) = key::named_in_note(folder, &note.key).filter(|_| note.started_at < before) else { continue };
         if !dry_run {
             let path = store.path(Action::Abort, &key)?;
-            store.abort(&key, &path, &note.upload_id).await?;
+            if !note.upload_id.is_empty() {
+                store.abort(&key, &path, &note.upload_id).await?;
+            }
             // Others of this key, of which no answer has told.
             let others = abort_uploads_of(store, &key, before, false).await;
             if let Err(error) = others {
