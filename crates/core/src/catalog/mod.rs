@@ -215,6 +215,20 @@ pub fn list<'a>(sink: &'a dyn Sink, folder: &str, dataset: Option<&Dataset>) -> 
         .boxed()
 }
 
+/// Whether there is an object with this key. Stores that let an identity list below a prefix only answer a question for a
+/// missing object as if it were forbidden: then the listing says.
+pub(crate) async fn exists(sink: &dyn Sink, key: &str) -> Result<bool> {
+    match sink.head(key).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) if error.kind() == ErrorKind::Permission => {
+            let first = sink.list(key).next().await.transpose()?;
+            Ok(first.is_some_and(|object| object.key == key))
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Leaves out what a run is still writing, or has left behind when it was killed.
 async fn keep(
     sink: &dyn Sink,
@@ -232,17 +246,13 @@ async fn keep(
     // The intents were listed before the objects. An object that came after that belongs to a run whose intent was not
     // there yet: ask for that one. Older objects cannot be in that state.
     if artifact.objects.iter().any(|o| o.modified > started - CLOCK_SKEW) {
-        match sink.head(&intent_key(&artifact.folder, &name)).await {
-            Ok(_) => return Ok(None),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        if exists(sink, &intent_key(&artifact.folder, &name)).await? {
+            return Ok(None);
         }
         // Neither intent nor manifest was seen: it may have been committed in between.
         let manifest = format!("{}{MANIFEST_SUFFIX}", artifact.key());
-        match sink.head(&manifest).await {
-            Ok(_) => return Ok(Some(Artifact { kind: Kind::Managed, manifest: Some(manifest), ..artifact })),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        if exists(sink, &manifest).await? {
+            return Ok(Some(Artifact { kind: Kind::Managed, manifest: Some(manifest), ..artifact }));
         }
     }
     Ok(Some(artifact))

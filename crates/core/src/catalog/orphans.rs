@@ -6,7 +6,7 @@ use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{Intent, Role, intent_key, intent_of, intents, role};
+use super::{Intent, Role, exists, intent_key, intent_of, intents, role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{ArtifactName, join_key, split_key};
 use crate::sink::{Held, Hidden, PROBES_FOLDER, Sink, UPLOADS_FOLDER};
@@ -254,10 +254,8 @@ impl Sweep<'_> {
             return Ok(true);
         }
         let intent = intent_key(self.folder, &artifact.to_string());
-        match self.sink.head(&intent).await {
-            Ok(_) => return Ok(true),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        if exists(self.sink, &intent).await? {
+            return Ok(true);
         }
         let hidden = self.sink.hidden(&intent).next().await.transpose()?;
         Ok(hidden.is_some_and(|hidden| hidden.key == intent))

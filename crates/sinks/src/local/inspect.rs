@@ -4,7 +4,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use lifeboat_core::Check;
-use lifeboat_core::name::join_key;
 use lifeboat_core::report::human_bytes;
 
 use crate::key;
@@ -62,7 +61,7 @@ fn of_space(root: &Path) -> Option<Check> {
 /// A file gets its name by being moved out of the uploads folder, which cannot be done from one file system to another.
 fn of_file_system(root: &Path, folder: &str, meta: &std::fs::Metadata) -> Check {
     let mut device = meta.dev();
-    let artifacts = root.join(folder);
+    let artifacts = if folder.is_empty() { root.to_owned() } else { root.join(folder) };
     let uploads = root.join(key::uploads_folder(folder));
     if let Ok(meta) = artifacts.metadata() {
         device = meta.dev();
@@ -76,6 +75,6 @@ fn of_file_system(root: &Path, folder: &str, meta: &std::fs::Metadata) -> Check 
             );
             Check::fail("file system", "two", detail)
         }
-        _ => Check::pass("file system", "one", join_key(&root.display().to_string(), folder)),
+        _ => Check::pass("file system", "one", artifacts.display().to_string()),
     }
 }

@@ -62,7 +62,14 @@ struct Outcome {
     gone: HashSet<Target>,
     /// Keys for which the store says that a delete marker was made: the bucket keeps versions.
     hidden: BTreeSet<String>,
-    refused: HashMap<Target, String>,
+    refused: HashMap<Target, Refusal>,
+}
+
+/// Why the store did not delete something.
+struct Refusal {
+    /// For want of a right, or because something holds it: stores do not say which.
+    denied: bool,
+    why: String,
 }
 
 pub(super) async fn delete(store: &Arc<Store>, keys: &[String]) -> Result<Deleted> {
@@ -98,7 +105,7 @@ pub(super) async fn delete(store: &Arc<Store>, keys: &[String]) -> Result<Delete
 /// Deletes these versions of a key. Returns why one of them stays.
 pub(super) async fn versions(store: &Arc<Store>, key: &str, ids: Vec<String>) -> Result<Option<String>> {
     let targets: Vec<Target> = ids.into_iter().map(|id| (key.to_owned(), Some(id))).collect();
-    Ok(in_bulk(store, &targets).await?.refused.into_values().next())
+    Ok(in_bulk(store, &targets).await?.refused.into_values().next().map(|refusal| refusal.why))
 }
 
 /// Deletes keys without their versions. Returns those that the store has only hidden; they are among the deleted ones.
@@ -106,7 +113,7 @@ async fn plainly(store: &Arc<Store>, keys: BTreeSet<String>, deleted: &mut Delet
     let targets: Vec<Target> = keys.into_iter().map(|key| (key, None)).collect();
     let outcome = in_bulk(store, &targets).await?;
     deleted.keys.extend(outcome.gone.into_iter().map(|(key, _)| key));
-    deleted.kept.extend(outcome.refused.into_iter().map(|((key, _), why)| (key, why)));
+    deleted.kept.extend(outcome.refused.into_iter().map(|((key, _), refusal)| (key, refusal.why)));
     Ok(outcome.hidden)
 }
 
@@ -157,9 +164,9 @@ async fn of_versions(store: &Arc<Store>, keys: BTreeSet<String>, deleted: &mut D
 
     let freed: u64 = versions.iter().filter(|v| outcome.gone.contains(&target(v))).map(|v| v.bytes).sum();
     deleted.bytes = Some(deleted.bytes.unwrap_or(0) + freed);
-    let mut refused: BTreeMap<String, Vec<(Option<String>, String)>> = BTreeMap::new();
-    for ((key, id), why) in outcome.refused {
-        refused.entry(key).or_default().push((id, why));
+    let mut refused: BTreeMap<String, Vec<(Option<String>, Refusal)>> = BTreeMap::new();
+    for ((key, id), refusal) in outcome.refused {
+        refused.entry(key).or_default().push((id, refusal));
     }
     deleted.keys.extend(keys.into_iter().filter(|key| !refused.contains_key(key)));
 
@@ -174,11 +181,11 @@ async fn of_versions(store: &Arc<Store>, keys: BTreeSet<String>, deleted: &mut D
         }
         match hold {
             Some(held) => deleted.held.push(held),
-            None if versions.iter().all(|(_, why)| why.contains("Access Denied") || why.contains("AccessDenied")) => {
+            None if versions.iter().all(|(_, refusal)| refusal.denied) => {
                 without_right.insert(key);
             }
             None => {
-                let why = versions.into_iter().next().map(|(_, why)| why).unwrap_or_default();
+                let why = versions.into_iter().next().map(|(_, refusal)| refusal.why).unwrap_or_default();
                 deleted.kept.push((key, why));
             }
         }
@@ -265,15 +272,27 @@ async fn in_bulk(store: &Arc<Store>, targets: &[Target]) -> Result<Outcome> {
             if refused.code == "NoSuchVersion" || refused.code == "NoSuchKey" {
                 outcome.gone.insert(target);
             } else {
-                outcome.refused.insert(target, format!("{}: {}", refused.code, refused.message));
+                outcome.refused.insert(target, refusal(store, refused));
             }
         }
         for target in page {
             if !outcome.gone.contains(target) && !outcome.refused.contains_key(target) {
-                let why = "the store does not say what became of it";
-                outcome.refused.insert(target.clone(), why.to_owned());
+                let why = "the store does not say what became of it".to_owned();
+                outcome.refused.insert(target.clone(), Refusal { denied: false, why });
             }
         }
     }
     Ok(outcome)
+}
+
+fn refusal(store: &Store, refused: Refused) -> Refusal {
+    let profile = &store.place.profile;
+    let denied = refused.code == "AccessDenied";
+    let why = if denied {
+        let right = if refused.version_id.is_some() { profile.rights.delete_version } else { profile.rights.delete };
+        format!("{} denies access ({}): the key needs the right {right}", profile.name, refused.message)
+    } else {
+        format!("{}: {}", refused.code, refused.message)
+    };
+    Refusal { denied, why }
 }
