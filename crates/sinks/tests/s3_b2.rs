@@ -100,7 +100,7 @@ async fn a_cap_that_is_reached_is_named_and_not_taken_for_a_missing_right() {
         assert!(!error.is_transient());
     }
     b2.reach(None);
-    sink.get("a", None).await.unwrap();
+    assert!(sink.get("a", None).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,7 +131,7 @@ async fn a_read_only_key_is_told_which_capability_it_lacks() {
     sink.put("pg/a", once("x")).await.unwrap();
     let reader = open_as(&b2, &b2.restricted(&["listBuckets", "listFiles", "readFiles"], ""));
     assert_eq!(conformance::keys(&*reader, "").await, ["pg/a"]);
-    reader.get("pg/a", None).await.unwrap();
+    assert!(reader.get("pg/a", None).await.is_ok());
     for size in [1, 11 << 20] {
         let error = reader.put("pg/b", stream_of(1, size)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Permission, "{error}");

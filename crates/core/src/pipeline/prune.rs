@@ -64,13 +64,11 @@ impl Prune {
         }
         // Where something was restored, only that counts as proven: a mere look at a newer one must not cost it.
         let any_restored = facts.iter().any(|f| f.restored.is_some());
-        let mut sizes: HashMap<String, u64> = HashMap::new();
+        let mut sizes = Vec::with_capacity(facts.len());
         let mut candidates = Vec::with_capacity(facts.len());
         for fact in facts {
             let proven = if any_restored { fact.restored } else { fact.parsed };
-            if fact.bytes > 0 {
-                sizes.insert(fact.key.clone(), fact.bytes);
-            }
+            sizes.push(fact.bytes);
             let mut candidate = Candidate::new(fact.key, fact.taken_at);
             if let Some(at) = proven {
                 candidate = candidate.verified(at);
@@ -78,7 +76,8 @@ impl Prune {
             candidates.push(if fact.bad { candidate.bad() } else { candidate });
         }
         let plan = policy.plan(&candidates, now);
-        let bytes_to_free = plan.deletions().filter_map(|d| sizes.get(&d.key)).sum();
+        let sizes: HashMap<&str, u64> = candidates.iter().map(|c| c.key.as_str()).zip(sizes).collect();
+        let bytes_to_free = plan.deletions().filter_map(|d| sizes.get(d.key.as_str())).sum();
         Ok(Self { sink, folder: folder.to_owned(), dataset: dataset.clone(), plan, bytes_to_free })
     }
 
@@ -98,11 +97,25 @@ impl Prune {
     /// # Errors
     /// What the sink fails with.
     pub async fn held(&self) -> Result<Vec<Held>> {
-        let doomed = self.doomed().await?;
-        let mut held = Vec::new();
-        for batch in self.batches(&doomed) {
-            held.extend(self.held_of(&batch).await?);
+        let keys: HashSet<&str> = self.plan.deletions().map(|d| d.key.as_str()).collect();
+        let (mut held, mut batch) = (Vec::new(), Vec::with_capacity(BATCH));
+        if keys.is_empty() {
+            return Ok(held);
         }
+        let mut listed = catalog::list(&*self.sink, &self.folder, Some(&self.dataset));
+        while let Some(artifact) = listed.next().await {
+            let artifact = artifact?;
+            if keys.contains(artifact.key().as_str()) {
+                batch.push(artifact);
+            }
+            if batch.len() == BATCH {
+                held.extend(self.held_of(&batch.iter().collect::<Vec<_>>()).await?);
+                batch.clear();
+            }
+        }
+        held.extend(self.held_of(&batch.iter().collect::<Vec<_>>()).await?);
+        // In the plan's order: the newest first.
+        held.reverse();
         Ok(held)
     }
 

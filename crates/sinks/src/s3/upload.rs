@@ -35,6 +35,9 @@ const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(15);
 /// Memory is counted in units of so many bytes.
 const UNIT: u64 = 64 << 10;
 
+/// How long a request that nobody waits for any more may be under way.
+const STRAGGLER: Duration = Duration::from_secs(1);
+
 /// How long the clean-up after a dropped upload may take.
 const CLEAN_UP: Duration = Duration::from_secs(30);
 
@@ -331,6 +334,8 @@ struct Upload {
     strays_since: Option<Timestamp>,
     parts: JoinSet<Result<(usize, Sent)>>,
     done: Vec<Option<Sent>>,
+    /// The note is in the store.
+    noted: bool,
     ended: bool,
 }
 
@@ -373,6 +378,7 @@ impl Upload {
             strays_since: (attempts > 1).then_some(started_at),
             parts: JoinSet::new(),
             done: Vec::new(),
+            noted: false,
             ended: false,
         };
         let noted = upload.store.put_whole(&upload.note, PutPayload::from(text), Over::WhatIsThere).await;
@@ -380,6 +386,7 @@ impl Upload {
             upload.abort().await;
             return Err(error);
         }
+        upload.noted = true;
         Ok(upload)
     }
 
@@ -619,8 +626,13 @@ impl Drop for Upload {
         let mut parts = std::mem::take(&mut self.parts);
         let (store, key, path) = (self.store.clone(), self.key.clone(), self.path.clone());
         let (id, note, strays_since) = (self.id.clone(), self.note.clone(), self.strays_since);
+        let noted = self.noted;
         runtime.spawn(async move {
             parts.shutdown().await;
+            if !noted {
+                // The note's request was dropped as well, and may still arrive.
+                tokio::time::sleep(STRAGGLER).await;
+            }
             clean_up(&store, &key, &path, &id, &note, strays_since).await;
         });
     }
