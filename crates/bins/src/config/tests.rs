@@ -61,7 +61,7 @@ verify_schedule = "0 6 * * 0#1"      # first Sunday of the month
 #[test]
 fn what_a_job_says_goes_before_the_defaults() {
     let text = with_job(
-        "dataset = \"shop-eu\"\ncompress = \"gzip\"\nverify = { level = \"stored\" }\nkeep = \"last=2\"\nencrypt = \"openssl:env:P\"\nsink_grace = \"2m\"",
+        "dataset = \"shop-eu\"\ncompress = \"gzip\"\nverify = { level = \"stored\" }\nkeep = \"last=2\"\nencrypt = \"openssl:env:P\"\nsink_grace = \"2min\"",
     );
     let text = text.replace("[jobs.shop]", "verify = { max_age = \"36h\", age_status = \"warn\" }\n[jobs.shop]");
     let job = read(&text).unwrap().jobs.remove(0);
