@@ -168,6 +168,18 @@ Examples:
         #[command(flatten)]
         prune: PruneArgs,
     },
+    /// Copy the backups that the first sink holds to the others that lack them
+    #[command(after_help = "\
+Examples:
+  lifeboat-postgres replicate --dataset shop --to minio://minio:9000/backups --to b2://offsite
+  lifeboat-postgres replicate --to file:///backups --to s3://backups --dry-run")]
+    Replicate {
+        #[command(flatten)]
+        place: Place,
+        /// Only show what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Check the sink, the database, the keys and the tools
     #[command(after_help = "\
 Examples:
@@ -239,6 +251,10 @@ impl Program for LifeboatPostgres {
                 let mut job = place.job(nowhere()?, None, None)?;
                 job.keep = keep.map(|text| text.parse()).transpose()?;
                 Ok(commands::prune::run(session, one(job), true, &options).await)
+            }
+            Command::Replicate { place, dry_run } => {
+                let job = place.job(nowhere()?, None, None)?;
+                Ok(commands::replicate::one(session, job, dry_run).await)
             }
             Command::Check { from, place, packing, keys } => {
                 let settings = from.settings(Dump::default(), session)?;

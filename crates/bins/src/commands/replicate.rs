@@ -22,7 +22,7 @@ use crate::session::Session;
 const SHOWN: usize = 50;
 
 /// What the command line says.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Options {
     pub(crate) names: Vec<String>,
     pub(crate) from: Option<String>,
@@ -46,9 +46,8 @@ enum Task {
 /// The tasks of a run under the name of their job or copy, or why that has none.
 type Tasks = Vec<(String, Result<Vec<Task>>)>;
 
-/// Copies each; one that fails does not stop the others.
+/// Copies what the config and the flags say.
 pub(crate) async fn run(session: &Session, options: Options, config: Option<&Path>) -> Result<Exit> {
-    let asked = !options.names.is_empty();
     let tasks = tasks(session, &options, config)?;
     if tasks.is_empty() {
         return Err(Error::new(
@@ -61,6 +60,19 @@ pub(crate) async fn run(session: &Session, options: Options, config: Option<&Pat
             "name two sinks with --from and --to, write sinks = [\"A\", \"B\"] into a job, or a table [copies.NAME]",
         ));
     }
+    let asked = !options.names.is_empty();
+    Ok(work(session, tasks, asked, &options).await)
+}
+
+/// Copies the backups of one job from its first sink to its others.
+pub(crate) async fn one(session: &Session, job: Job, dry_run: bool) -> Exit {
+    let options = Options { dry_run, ..Options::default() };
+    let name = job.name.clone();
+    work(session, vec![(name, of_job(None, job, &options))], true, &options).await
+}
+
+/// Does each task; one that fails does not stop the others.
+async fn work(session: &Session, tasks: Tasks, asked: bool, options: &Options) -> Exit {
     let mut exit = Exit::Good;
     let mut results = Vec::new();
     for (name, made) in tasks {
@@ -80,10 +92,10 @@ pub(crate) async fn run(session: &Session, options: Options, config: Option<&Pat
                 session.begin("replicate", &name)?;
                 match task {
                     Task::Backups { from, to, folder, dataset } => {
-                        backups(session, &name, from, to, folder, dataset, asked, &options).await
+                        backups(session, &name, from, to, folder, dataset, asked, options).await
                     }
                     Task::Tree { tree, .. } if options.verify => prove(session, &name, &to, &tree).await,
-                    Task::Tree { tree, .. } => copy(session, &name, &to, &tree, &options).await,
+                    Task::Tree { tree, .. } => copy(session, &name, &to, &tree, options).await,
                 }
             };
             match session.settle("replicate", &name, outcome.await) {
@@ -96,7 +108,7 @@ pub(crate) async fn run(session: &Session, options: Options, config: Option<&Pat
         }
     }
     session.output.result(&results);
-    Ok(exit)
+    exit
 }
 
 fn fail(session: &Session, name: &str, to: Option<&str>, error: &Error, exit: &mut Exit, results: &mut Vec<Value>) {
@@ -131,6 +143,9 @@ fn tasks(session: &Session, options: &Options, path: Option<&Path>) -> Result<Ta
         return Ok(vec![(name, Ok(vec![Task::Tree { to: to.name, tree: Box::new(tree) }]))]);
     }
     let config = Config::load(path)?;
+    for named in [&options.from, &options.to].into_iter().flatten() {
+        copies::sink(Some(&config), named)?;
+    }
     let mut tasks = Tasks::new();
     let known: Vec<&str> =
         config.jobs.iter().map(|j| j.name.as_str()).chain(config.copies.iter().map(|c| c.name.as_str())).collect();
@@ -148,7 +163,7 @@ fn tasks(session: &Session, options: &Options, path: Option<&Path>) -> Result<Ta
         .collect();
     if !chosen.is_empty() {
         for (name, job) in jobs::select(&config, &chosen, None)? {
-            let made = job.and_then(|job| of_job(&config, job, options));
+            let made = job.and_then(|job| of_job(Some(&config), job, options));
             tasks.push((name, made));
         }
     }
@@ -174,7 +189,7 @@ fn tasks(session: &Session, options: &Options, path: Option<&Path>) -> Result<Ta
 }
 
 /// From a job's first sink to its others, or as the flags say.
-fn of_job(config: &Config, job: Job, options: &Options) -> Result<Vec<Task>> {
+fn of_job(config: Option<&Config>, job: Job, options: &Options) -> Result<Vec<Task>> {
     if options.verify {
         return Err(Error::new(
             ErrorKind::Config,
@@ -184,9 +199,14 @@ fn of_job(config: &Config, job: Job, options: &Options) -> Result<Vec<Task>> {
         )
         .hint(format!("`lifeboat verify {} --sink NAME` verifies a backup in any sink", job.name)));
     }
+    if options.deletion.is_some() && options.names.contains(&job.name) {
+        let why = "backups are never deleted because another sink lacks them";
+        return Err(Error::new(ErrorKind::Config, "use", format!("--delete-extra with job {}", job.name), why)
+            .hint("`lifeboat prune` deletes what the job no longer keeps, in each of its sinks"));
+    }
     let find = |named: &str| match job.stores.iter().find(|store| store.name == named) {
         Some(store) => Ok(store.clone()),
-        None => copies::sink(Some(config), named),
+        None => copies::sink(config, named),
     };
     let from = match &options.from {
         Some(named) => find(named)?,
@@ -353,14 +373,16 @@ fn show_tree(session: &Session, plan: &TreePlan) {
     if hidden > 0 {
         output.line(format!("  and {hidden} more; --json shows all"));
     }
-    output.line(format!(
-        "  {} would be copied or compared, {} at most sent; {} unchanged; {} no longer at the source would be {}",
-        count(plan.objects.len(), "object"),
-        human_bytes(plan.bytes_to_copy()),
-        plan.unchanged,
-        plan.extra.len(),
-        if deletes { "deleted" } else { "kept" }
-    ));
+    let mut figures = vec![
+        format!("{} would be copied or compared", count(plan.objects.len(), "object")),
+        format!("{} at most sent", human_bytes(plan.bytes_to_copy())),
+        format!("{} unchanged", plan.unchanged),
+    ];
+    if !plan.extra.is_empty() {
+        let fate = if deletes { "deleted" } else { "kept" };
+        figures.push(format!("{} no longer at the source would be {fate}", plan.extra.len()));
+    }
+    output.line(format!("  {}", figures.join("; ")));
     if let Err(error) = &plan.deletes {
         output.error(error);
     }
@@ -372,18 +394,21 @@ fn tell_tree(session: &Session, done: &TreeCopied) {
     for note in &done.notes {
         output.note(note);
     }
-    output.line(format!(
-        "  {} {} copied, {} replaced, {} unchanged; {} sent in {}; {} no longer at the source kept, {} deleted{}",
-        verdict(session, done.is_complete()),
-        count(usize::try_from(done.copied).unwrap_or(usize::MAX), "object"),
-        done.replaced,
-        done.unchanged,
-        human_bytes(done.bytes),
-        seconds(done.seconds),
-        done.extra,
-        done.deleted,
-        failures(&done.failed)
-    ));
+    let mut figures = vec![
+        format!("{} copied", count(usize::try_from(done.copied).unwrap_or(usize::MAX), "object")),
+        format!("{} replaced", done.replaced),
+        format!("{} unchanged", done.unchanged),
+        format!("{} sent in {}", human_bytes(done.bytes), seconds(done.seconds)),
+    ];
+    for (number, what) in [(done.deleted, "deleted"), (done.extra, "kept that are no longer at the source")] {
+        if number > 0 {
+            figures.push(format!("{number} {what}"));
+        }
+    }
+    if !done.failed.is_empty() {
+        figures.push(format!("{} not copied", done.failed.len()));
+    }
+    output.line(format!("  {} {}", verdict(session, done.is_complete()), figures.join("; ")));
     if let Some(record) = &done.record {
         output.line(format!("     recorded in {record}"));
     }

@@ -239,3 +239,52 @@ fn secrets_are_looked_up_when_they_are_needed() {
         "cannot use postgres.url of [jobs.shop] (lifeboat.toml, line 7): the environment variable SHOP_URL is not set"
     );
 }
+
+/// A file with two sinks and a copy that has these lines.
+fn with_copy(lines: &str) -> String {
+    with_job("") + &format!("[sinks.offsite]\nurl = \"b2://offsite\"\n[copies.velero]\n{lines}\n")
+}
+
+#[test]
+fn a_copy_is_read_with_what_it_takes_for_granted() {
+    let config = read(&with_copy("from = \"local\"\nto = [\"offsite\"]\nprefix = \"a/velero/\"")).unwrap();
+    let copy = &config.copies[0];
+    assert_eq!(
+        (copy.name.as_str(), copy.from.as_str(), copy.to.clone()),
+        ("velero", "local", vec!["offsite".to_owned()])
+    );
+    assert_eq!(copy.deletion, lifeboat::pipeline::Deletion::Never);
+    // Nothing else may be written in the tree, and nothing in its copy.
+    for (sink, folder, covered) in [
+        ("local", "a/velero", true),
+        ("local", "a/velero/shop", true),
+        ("offsite", "a/velero/shop", true),
+        ("local", "a", false),
+        ("local", "a/velero2", false),
+        ("elsewhere", "a/velero", false),
+    ] {
+        assert_eq!(copy.covers(sink, folder), covered, "{sink} {folder}");
+    }
+    let all = read(&with_copy("from = \"local\"\nto = [\"offsite\"]\ndelete_extra = \"all\"")).unwrap();
+    assert!(all.copies[0].covers("offsite", "velero/x") && all.copies[0].covers("local", "anything"));
+    assert_eq!(all.copies[0].deletion, lifeboat::pipeline::Deletion::All);
+}
+
+#[test]
+fn a_wrong_copy_is_told_with_what_to_write() {
+    for (lines, message) in [
+        ("from = \"locl\"\nto = [\"offsite\"]", "there is no sink \"locl\""),
+        ("from = \"local\"\nto = []", "names no sink to copy to"),
+        ("from = \"local\"\nto = [\"local\"]", "into itself"),
+        ("from = \"local\"\nto = [\"offsite\"]\ninto = \"/\"", "the record of the copy would lie in it"),
+        ("from = \"local\"\nto = [\"offsite\"]\ndelete_extra = \"some\"", "delete_extra is true, false or \"all\""),
+        ("from = \"local\"\nto = [\"offsite\"]\nprefx = \"x\"", "unknown key \"prefx\""),
+        ("to = [\"offsite\"]", "the key \"from\" is missing"),
+    ] {
+        let error = mistake(&with_copy(lines));
+        assert!(error.message().contains(message), "{lines}: {error}");
+    }
+    let taken =
+        with_job("") + "[sinks.offsite]\nurl = \"b2://x\"\n[copies.shop]\nfrom = \"local\"\nto = [\"offsite\"]\n";
+    assert!(mistake(&taken).message().contains("has the name of [jobs.shop]"), "{}", mistake(&taken));
+}
