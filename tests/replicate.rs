@@ -330,11 +330,10 @@ async fn three_kills_cost_no_object_that_had_arrived() {
             let here = stream::collect(from.get(name, None).await.unwrap(), 2 << 20, name).await.unwrap();
             assert!(here == there, "{what}: {name}");
         }
-        // Neither a note nor a half file of the killed runs is taken for anything, and no note of an object stays.
-        let intents: Vec<_> = files(&desk.path("offsite"))
-            .into_iter()
-            .filter(|n| n.contains(".intent.") || n.contains(".part."))
-            .collect();
+        // No note of an object stays. (Half files of the killed runs do, until `prune --orphans`.)
+        let stored = files(&desk.path("offsite"));
+        let intents: Vec<_> =
+            stored.into_iter().filter(|n| n.ends_with(".intent.json") || n.ends_with(".part.jsonl.zst")).collect();
         assert_eq!(intents, [""; 0], "{what}");
     }
     let all: Vec<ObjectInfo> = from.list("").try_collect().await.unwrap();

@@ -85,14 +85,9 @@ fn print(session: &Session, receipt: &Receipt) {
             Some(error) => {
                 output.line(format!("     NOT in {}: {error}", sink.url));
                 output.warn(&format!("{} is not in {}: {error}", receipt.key, sink.url));
-                // Whatever kept it out: the others hold it, and need not be asked for it again from the source.
-                let later = "`lifeboat replicate` later copies what is missing there";
-                let hint = match &sink.hint {
-                    Some(hint) if hint.contains("lifeboat replicate") => hint.clone(),
-                    Some(hint) => format!("{hint}; {later}"),
-                    None => later.to_owned(),
-                };
-                output.write_err(&format!("  hint: {hint}"));
+                if let Some(hint) = &sink.hint {
+                    output.write_err(&format!("  hint: {hint}"));
+                }
             }
         }
     }

@@ -343,7 +343,7 @@ impl Run {
                 .map(|(sink, error)| SinkOutcome {
                     url: sink.url(),
                     error: error.as_ref().map(ToString::to_string),
-                    hint: error.as_ref().and_then(|e| e.advice().map(str::to_owned)),
+                    hint: error.as_ref().map(advice_for_later),
                 })
                 .collect(),
             notes: Vec::new(),
@@ -565,6 +565,16 @@ async fn given_up(first_done: &CancellationToken, meter: &Meter, grace: Duration
         if meter.bytes() == taken {
             return;
         }
+    }
+}
+
+/// What to do about a sink that did not get the artifact while others did: it need not be read from the source again.
+fn advice_for_later(error: &Error) -> String {
+    let later = "`lifeboat replicate` later copies what is missing there";
+    match error.advice() {
+        Some(advice) if advice.contains(later) => advice.to_owned(),
+        Some(advice) => format!("{advice}; {later}"),
+        None => later.to_owned(),
     }
 }
 

@@ -306,6 +306,10 @@ impl Run {
                     self.done.failed.push(NotCopied::new(&key, &error));
                 }
                 self.done.notes.extend(deleted.notes);
+                if let Some(held) = deleted.held.first() {
+                    let count = deleted.held.len();
+                    self.done.notes.push(format!("{count} objects stay, as {}: {held}", held.key));
+                }
             }
             // What refers to others is gone before they go.
             if self.done.failed.iter().any(|f| f.kind == ErrorKind::Permission.as_str()) {

@@ -78,7 +78,7 @@ impl TreeCopy {
         drop(each);
         cx.progress.event(Event::End);
         let figure = format!("{good} of {}", known.entries.len());
-        let detail = format!("{} read; size and SHA-256 as recorded", human_bytes(bytes));
+        let detail = format!("have the size and SHA-256 of the record; {} of them read", human_bytes(bytes));
         let status = if bad.is_empty() { crate::Status::Pass } else { crate::Status::Fail };
         checks.push(Check::new(status, "objects", figure, detail).took(begun.elapsed()));
         bad.sort_by(|a, b| a.name.cmp(&b.name));
