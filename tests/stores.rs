@@ -8,6 +8,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::{Desk, ends_within, wait_for};
+use lifeboat_testkit::b2::{self, B2};
 use lifeboat_testkit::faulty::{Call, Fault, FaultProxy, Schedule};
 use lifeboat_testkit::minio::Minio;
 use lifeboat_testkit::pages::Pages;
@@ -179,6 +180,15 @@ const NEIGHBOURS: &[&str] = &[
     "_lifeboat/uploads/elsewhere.json",
 ];
 
+/// Neighbours that another tool has deleted where a deletion only hides: whether they go for good is its affair.
+const HIDDEN: &[&str] = &[
+    "pg/shop-latest.dump",
+    "pg/shop-20200101-030000-copy.dump",
+    "pg/backups/shop-20200101-030000/velero-backup.json",
+    "pg/wal/000000010000000000000001.gz",
+    "pg/_lifeboat/uploads/readme.txt",
+];
+
 async fn neighbours(minio: &Minio, bucket: &str) -> Vec<versions::Version> {
     let all = versions::of(minio, bucket).await;
     all.into_iter().filter(|version| NEIGHBOURS.contains(&version.key.as_str())).collect()
@@ -202,8 +212,14 @@ async fn what_other_tools_put_beside_ours_is_never_touched() {
                 assert_eq!(status, 200, "{answer}");
             }
         }
+        if versioned {
+            for key in HIDDEN {
+                let (status, answer) = minio.request("DELETE", &format!("/{bucket}/{key}"), &[], b"").await.unwrap();
+                assert_eq!(status, 204, "{answer}");
+            }
+        }
         let before = neighbours(&minio, &bucket).await;
-        assert_eq!(before.len(), NEIGHBOURS.len() * if versioned { 2 } else { 1 });
+        assert_eq!(before.len(), if versioned { NEIGHBOURS.len() * 2 + HIDDEN.len() } else { NEIGHBOURS.len() });
 
         let (desk, url) = (desk(minio.user(), minio.password()), minio.sink_url(&bucket));
         let sink = url.replacen("?tls", "/pg?tls", 1);
@@ -324,4 +340,45 @@ async fn a_second_sink_that_fails_or_stalls_neither_fails_the_first_nor_holds_it
         let key = listed[0]["key"].as_str().unwrap();
         assert_eq!(minio.unfinished_uploads(&second, key).await, Vec::<String>::new());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b2_backup_check_verify_and_prune_leave_one_version_of_what_is_kept_and_none_of_the_rest() {
+    let minio = Minio::shared();
+    let b2 = B2::start(&minio).await;
+    let live = Database::fresh();
+    live.run(ROWS);
+    let sink = format!("b2://{}/pg?region={}&endpoint={}&tls=false", b2.bucket(), b2::REGION, b2.endpoint());
+    let with = |key: &b2::ApplicationKey| {
+        let mut desk = Desk::new();
+        desk.set("B2_APPLICATION_KEY_ID", &key.id).set("B2_APPLICATION_KEY", &key.secret);
+        desk
+    };
+    let writer = with(&b2.restricted(&["listFiles", "readFiles", "writeFiles"], "pg/"));
+    let encrypt = writer.encrypt();
+    for _ in 0..2 {
+        writer.postgres(&live.url, &["backup", "--dataset", "shop", "--to", &sink, "--encrypt", &encrypt]).good();
+        // Names carry whole seconds.
+        let second = jiff::Timestamp::now().as_second();
+        wait_for("the next second", || jiff::Timestamp::now().as_second() > second);
+    }
+    let identity = writer.key();
+    let verify = ["verify", "--dataset", "shop", "--to", &sink, "--identity", &identity, "--level", "structure"];
+    writer.run("lifeboat-postgres", &verify).good();
+
+    let owner = with(b2.key());
+    let check = ["check", "--dataset", "shop", "--to", &sink, "--encrypt", &encrypt];
+    owner.postgres(&live.url, &check).good().says("versioning");
+    owner.run("lifeboat-postgres", &["prune", "--dataset", "shop", "--to", &sink, "--keep", "last=1"]).good();
+    owner
+        .run("lifeboat-postgres", &["prune", "--dataset", "shop", "--to", &sink, "--orphans", "--orphan-age", "0s"])
+        .good();
+    let listed = owner.run("lifeboat-postgres", &["list", "--to", &sink, "--json"]).good().json();
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    let kept = format!("pg/{}", listed[0]["key"].as_str().unwrap());
+    let left = versions::of(&minio, b2.bucket()).await;
+    assert!(left.iter().all(|v| v.is_latest && !v.is_marker && v.key.starts_with(&kept)), "{left:#?}");
+    // The object, its manifest, and the record of its verification.
+    assert_eq!(left.len(), 3, "{left:#?}");
+    assert_eq!(b2.refused(), Vec::<String>::new());
 }

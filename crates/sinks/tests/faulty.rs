@@ -62,11 +62,11 @@ fn impatient() -> Retry {
     }
 }
 
-fn open(minio: &Minio, url: &str) -> Arc<dyn Sink> {
+fn open(minio: &Minio, url: &str, retry: Retry) -> Arc<dyn Sink> {
     let settings = Settings {
         environment: Environment::empty(),
         credentials: Some(Credentials::new(minio.user(), minio.password())),
-        retry: impatient(),
+        retry,
         first_part: 5 << 20,
         ..Settings::default()
     };
@@ -90,7 +90,8 @@ impl Stage {
         let minio = Minio::shared();
         let proxy = FaultProxy::start(minio.host(), schedule).await;
         let place = format!("{bucket}/{folder}");
-        let (faulty, clean) = (open(&minio, &proxy.sink_url(&place)), open(&minio, &minio.sink_url(&place)));
+        let faulty = open(&minio, &proxy.sink_url(&place), impatient());
+        let clean = open(&minio, &minio.sink_url(&place), Retry::default());
         Self { minio, bucket: bucket.to_owned(), folder: folder.to_owned(), proxy, faulty, clean }
     }
 
@@ -115,7 +116,18 @@ impl Stage {
 
     /// What the store holds of uploads that nobody has finished.
     async fn unfinished(&self) -> Vec<String> {
-        self.minio.unfinished_uploads(&self.bucket, &format!("{}/{KEY}", self.folder)).await
+        let key = format!("{}/{KEY}", self.folder);
+        let mut known = Vec::new();
+        for id in self.minio.unfinished_uploads(&self.bucket, &key).await {
+            // A part that was given up and arrives after the end of its upload makes MinIO list that one again. It says itself
+            // that there is no such upload, whoever wants its parts or its end; it sweeps up after a day.
+            let path = format!("/{}/{key}", self.bucket);
+            let (status, _) = self.minio.request("GET", &path, &[("uploadId", &id)], b"").await.unwrap();
+            if status != 404 {
+                known.push(id);
+            }
+        }
+        known
     }
 
     /// Cleans up as `prune --orphans` does.
@@ -245,7 +257,7 @@ async fn whatever_goes_wrong_ends_with_a_good_artifact_or_a_clear_failure_and_no
                 (seed, run.unwrap_or_else(|panic| Err(panic.to_string())))
             }
         })
-        .buffer_unordered(32);
+        .buffer_unordered(20);
     let ended: Vec<_> = runs.collect().await;
     let broken: Vec<_> = ended.iter().filter_map(|(seed, run)| Some((seed, run.as_ref().err()?))).collect();
     for (seed, why) in &broken {
