@@ -150,4 +150,16 @@ mod tests {
         assert!(!is_left_out(note, "pg/_lifeboat/") && !is_left_out(note, "pg/_lifeboat/uploads/x"));
         assert!(!is_left_out("pg/_lifeboat", "") && !is_left_out("pg/x_lifeboat/a", ""));
     }
+
+    #[cfg(feature = "s3")]
+    #[test]
+    fn a_note_names_its_key_wherever_it_lies() {
+        for (notes, folder) in [(Notes::Beside, "a/b"), (Notes::in_folder("x/y/"), "x/y")] {
+            assert_eq!(notes.folder_for("a/b/key"), format!("{folder}/{UPLOADS_FOLDER}"));
+            assert_eq!(named_in_note(folder, &notes.name_of("a/b/key")).as_deref(), Some("a/b/key"));
+        }
+        for foreign in ["b/key", "/../key", "/", "/a//b"] {
+            assert_eq!(named_in_note("a", foreign), None, "{foreign}");
+        }
+    }
 }
