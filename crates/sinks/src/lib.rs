@@ -17,7 +17,7 @@
 
 use std::sync::Arc;
 
-use lifeboat_core::{Error, ErrorKind, Result, Sink};
+use lifeboat_core::{Result, Sink};
 
 mod address;
 #[cfg_attr(not(any(feature = "file", feature = "s3")), allow(dead_code))]
@@ -48,8 +48,8 @@ pub fn open(url: &str) -> Result<Arc<dyn Sink>> {
 pub fn open_with(url: &str, settings: &Settings) -> Result<Arc<dyn Sink>> {
     match address::parse(url)? {
         #[cfg(feature = "file")]
-        address::Address::Folder(path) if settings.lock.is_some() => Err(Error::new(
-            ErrorKind::Config,
+        address::Address::Folder(path) if settings.lock.is_some() => Err(lifeboat_core::Error::new(
+            lifeboat_core::ErrorKind::Config,
             "open",
             format!("file://{}", path.display()),
             "a folder cannot lock what it holds",
