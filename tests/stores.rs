@@ -1,5 +1,6 @@
 //! Object stores as they are, through the binaries: very many artifacts, a store that crashes, neighbours in the bucket.
-#![allow(clippy::unwrap_used, missing_docs)]
+// The figures of the measurement are printed.
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
 mod harness;
 

@@ -2,7 +2,8 @@
 //!
 //! `LIFEBOAT_TEST_SEED=17` runs one of the random schedules, `LIFEBOAT_TEST_SEED=200..2000` others.
 #![cfg(feature = "s3")]
-#![allow(clippy::unwrap_used)]
+// What a schedule has broken is told with its seed.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
