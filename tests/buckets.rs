@@ -8,6 +8,7 @@ use std::sync::Arc;
 use harness::Desk;
 use lifeboat::stream::once;
 use lifeboat::{Sink, sinks};
+use lifeboat_testkit::b2::{self, ApplicationKey, B2};
 use lifeboat_testkit::minio::Minio;
 use lifeboat_testkit::postgres::Database;
 use lifeboat_testkit::versions::{self, Version};
@@ -285,4 +286,73 @@ async fn check_has_a_line_with_advice_for_each_setting_of_the_bucket() {
     let locking = format!("{place}&lock=compliance:1");
     let check = ["check", "--dataset", "shop", "--to", &locking, "--encrypt", "none"];
     desk.postgres(&live.url, &check).ended(1).says("this bucket cannot lock objects");
+}
+
+fn desk_of_b2(key: &ApplicationKey) -> Desk {
+    let mut desk = Desk::new();
+    desk.set("B2_APPLICATION_KEY_ID", &key.id).set("B2_APPLICATION_KEY", &key.secret);
+    desk
+}
+
+fn b2_url(b2: &B2) -> String {
+    format!("b2://{}/prod?endpoint={}&tls=false&region={}", b2.bucket(), b2.endpoint(), b2::REGION)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_application_keys_with_the_documented_capabilities_do_their_work_on_b2() {
+    let minio = Minio::shared();
+    let b2 = B2::start(&minio).await;
+    let (place, live) = (b2_url(&b2), Database::fresh());
+    // More than one part.
+    live.run("CREATE TABLE t AS SELECT encode(sha512(i::text::bytea), 'base64') || encode(sha512((i * 3)::text::bytea), 'base64') AS x FROM generate_series(1, 120000) i");
+    let desk = |capabilities: &[&str]| desk_of_b2(&b2.restricted(capabilities, "prod/"));
+    let writer = desk(&["writeFiles", "readFiles", "listFiles"]);
+    let verifier = desk(&["listFiles", "readFiles"]);
+    let pruner = desk(&["listFiles", "readFiles", "deleteFiles", "writeFiles", "readFileRetentions"]);
+    let to = ["--dataset", "shop", "--to", place.as_str()];
+    let with = |first: &[&'static str]| [first, &to].concat();
+
+    writer.postgres(&live.url, &with(&["backup", "--encrypt", "none"])).good();
+    verifier.run("lifeboat-postgres", &with(&["verify", "--level", "structure", "--no-record"])).good();
+    verifier.postgres(&live.url, &with(&["backup", "--encrypt", "none"])).ended(1).says("writeFiles").says("read-only");
+
+    // The writer destroys nothing, and hides nothing.
+    let key = b2.key();
+    let settings = sinks::Settings {
+        credentials: Some(sinks::Credentials::new(&key.id, key.secret.as_str())),
+        ..sinks::Settings::default()
+    };
+    let root = sinks::open_with(&place, &settings).unwrap();
+    root.put(SHOP, once("an old one of a script")).await.unwrap();
+    let prune = with(&["prune", "--keep", "last=1"]);
+    writer.run("lifeboat-postgres", &prune).ended(1).says("deleteFiles");
+    assert!(root.head(SHOP).await.is_ok());
+    pruner.run("lifeboat-postgres", &prune).good().says("1 artifact deleted, 22 B freed");
+    pruner.run("lifeboat-postgres", &with(&["prune", "--orphans", "--orphan-age", "0s"])).good();
+    let left = versions::of(&minio, b2.bucket()).await;
+    assert!(left.iter().all(|v| !v.key.ends_with(SHOP) && !v.key.contains("_lifeboat/")), "{left:?}");
+    let listed = verifier.run("lifeboat-postgres", &with(&["list", "--json"])).good().json();
+    assert_eq!((listed.as_array().unwrap().len(), listed[0]["kind"].as_str()), (1, Some("managed")));
+    assert_eq!(b2.refused(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_of_b2_what_it_is() {
+    let minio = Minio::shared();
+    let b2 = B2::start(&minio).await;
+    let (desk, live, place) = (desk_of_b2(b2.key()), Database::fresh(), b2_url(&b2));
+    let check = ["check", "--dataset", "shop", "--to", &place, "--encrypt", "none"];
+    let said = desk.postgres(&live.url, &check).good();
+    for line in [
+        "by looking",
+        "what is deleted is only hidden; prune needs listFiles and deleteFiles",
+        "let a rule abort incomplete uploads",
+        "let a rule delete noncurrent versions",
+    ] {
+        assert!(said.stdout.contains(line), "\"{line}\" is not said in\n{}", said.stdout);
+    }
+    assert_eq!(versions::of(&minio, b2.bucket()).await, [], "the probe is gone with all its versions");
+    let reader = desk_of_b2(&b2.restricted(&["listFiles", "readFiles"], ""));
+    reader.postgres(&live.url, &check).ended(1).says("writeFiles").says("must not be restricted");
+    assert_eq!(b2.refused(), [""; 0]);
 }

@@ -335,6 +335,7 @@ async fn what_a_writer_s_key_may_not_ask_is_no_failure() {
     let checks = writer.inspect("db", None).await;
     assert!(checks.iter().all(|c| c.status == Status::Pass), "{checks:#?}");
     assert_eq!(line(&checks, "versioning").figure, "not asked");
+    assert_eq!(line(&checks, "clock").figure, "agrees", "a refusal has a date as well");
     let missing = open(&minio, "no-such-bucket-here");
     let checks = check::sink(&*missing, "", "", Timestamp::now()).await;
     assert_eq!(

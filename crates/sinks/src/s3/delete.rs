@@ -154,7 +154,11 @@ async fn of_versions(store: &Arc<Store>, keys: BTreeSet<String>, deleted: &mut D
     let target = |v: &Version| (v.key.clone(), Some(v.id.clone()));
     // The oldest first, so that what can be seen goes last.
     let data: Vec<Target> = versions.iter().rev().filter(|v| !v.marker).map(target).collect();
-    let mut outcome = in_bulk(store, &data).await?;
+    let mut outcome = match in_bulk(store, &data).await {
+        // Some stores refuse the whole request, and not each version.
+        Err(error) if error.kind() == ErrorKind::Permission => return hide(store, keys, deleted).await,
+        outcome => outcome?,
+    };
     let stuck: BTreeSet<String> = outcome.refused.keys().map(|(key, _)| key.clone()).collect();
     // The marker that hides a version which must stay, stays: without it the version would be seen again.
     let markers: Vec<Target> = versions.iter().filter(|v| v.marker && !stuck.contains(&v.key)).map(target).collect();

@@ -119,7 +119,7 @@ impl Action {
             Self::ListUploads => rights.list_uploads,
             Self::ListVersions => rights.list_versions,
             Self::LookUpLock => rights.look_up_lock,
-            Self::ReadSettings => rights.settings,
+            Self::ReadSettings => rights.versioning,
         };
         right.to_owned()
     }
@@ -334,6 +334,14 @@ pub(super) fn says_missing(error: &Error) -> bool {
 /// Whether an error of ours comes from an answer with this status.
 pub(super) fn is_answer(error: &Error, wanted: u16) -> bool {
     status(error) == Some(wanted)
+}
+
+/// Seconds by which the store's clock is ahead of ours, as the answer behind an error of ours tells.
+pub(super) fn clock_ahead(error: &Error) -> Option<i64> {
+    match StdError::source(error)?.downcast_ref::<Failure>()? {
+        Failure::Answer(answer) => answer.clock_ahead,
+        _ => None,
+    }
 }
 
 /// The status of the answer behind an error of ours.

@@ -11,7 +11,7 @@ use lifeboat_core::{Check, ErrorKind, Result};
 use serde::Deserialize;
 
 use super::Store;
-use super::failure::{Action, is_answer};
+use super::failure::{Action, clock_ahead, is_answer};
 use super::lock::BucketLock;
 use super::request::Request;
 use super::versions::Versioning;
@@ -111,6 +111,9 @@ pub(super) async fn inspect(store: &Arc<Store>, folder: &str, probe: Option<&str
         // Whoever may not list may not ask for the bucket either.
         Err(error) if error.kind() == ErrorKind::Permission => {
             found.insert(0, Check::pass("bucket", "not asked", format!("{}: {}", name, error.message())));
+            let ahead = clock_ahead(&error).map(jiff::SignedDuration::from_secs);
+            let answered = Timestamp::now();
+            found.extend(ahead.map(|ahead| of_clock(answered + ahead, asked, answered)));
         }
         Err(error) => {
             found.insert(0, Check::from_error("bucket", &error));
@@ -207,7 +210,7 @@ fn of_versioning(store: &Store, versioning: Versioning) -> Check {
         Versioning::Unknown => Check::pass(
             "versioning",
             "not asked",
-            format!("the key may not ask ({}); a writer need not", rights.settings),
+            format!("the key may not ask ({}); a writer need not", rights.versioning),
         ),
     }
 }
@@ -219,7 +222,8 @@ async fn of_lifecycle(store: &Arc<Store>, folder: &str, versioning: Versioning) 
         // NoSuchLifecycleConfiguration, or a store that has none.
         Err(error) if [404, 400, 405, 501].iter().any(|status| is_answer(&error, *status)) => Vec::new(),
         Err(error) if error.kind() == ErrorKind::Permission => {
-            let detail = "the key may not ask (s3:GetLifecycleConfiguration); a writer need not";
+            let right = store.place.profile.rights.lifecycle;
+            let detail = format!("the key may not ask ({right}); a writer need not");
             return vec![Check::pass("lifecycle", "not asked", detail)];
         }
         Err(error) => return vec![Check::from_error("lifecycle", &error)],
@@ -292,7 +296,10 @@ async fn of_lock(store: &Arc<Store>) -> Check {
             "not asked",
             match wanted {
                 Some(wanted) => format!("{wanted}; the key may not ask whether the bucket can"),
-                None => "the key may not ask (s3:GetBucketObjectLockConfiguration); a writer need not".to_owned(),
+                None => {
+                    let right = store.place.profile.rights.bucket_lock;
+                    format!("the key may not ask ({right}); a writer need not")
+                }
             },
         ),
         (Ok(BucketLock::None), Some(_)) => Check::fail(

@@ -70,8 +70,12 @@ pub struct Rights {
     pub lock: &'static str,
     /// To see what holds an object.
     pub look_up_lock: &'static str,
-    /// To read the bucket's settings.
-    pub settings: &'static str,
+    /// To read what the bucket does with versions.
+    pub versioning: &'static str,
+    /// To read the bucket's lifecycle rules.
+    pub lifecycle: &'static str,
+    /// To read whether the bucket locks.
+    pub bucket_lock: &'static str,
 }
 
 const S3_RIGHTS: Rights = Rights {
@@ -85,7 +89,9 @@ const S3_RIGHTS: Rights = Rights {
     delete_version: "s3:DeleteObjectVersion",
     lock: "s3:PutObjectRetention",
     look_up_lock: "s3:GetObjectRetention",
-    settings: "s3:GetBucketVersioning (and the like)",
+    versioning: "s3:GetBucketVersioning",
+    lifecycle: "s3:GetLifecycleConfiguration",
+    bucket_lock: "s3:GetBucketObjectLockConfiguration",
 };
 
 impl Profile {
@@ -154,7 +160,9 @@ impl Profile {
             delete_version: "deleteFiles",
             lock: "writeFileRetentions",
             look_up_lock: "readFileRetentions",
-            settings: "readBuckets",
+            versioning: "listBuckets",
+            lifecycle: "listBuckets",
+            bucket_lock: "readBucketRetentions",
         },
         ..Self::AWS
     };

@@ -1,7 +1,8 @@
 //! Writing an object: one request for a stream shorter than a part, a multipart upload for any other.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
@@ -40,6 +41,9 @@ const STRAGGLER: Duration = Duration::from_secs(1);
 
 /// How long the clean-up after a dropped upload may take.
 const CLEAN_UP: Duration = Duration::from_secs(30);
+
+/// How long a writer that has to take its version away again may take.
+const WITHDRAWAL: Duration = Duration::from_secs(5);
 
 /// A note's size is bounded by that of a key and of an upload id.
 const LONGEST_NOTE: usize = 16 << 10;
@@ -225,48 +229,58 @@ impl Store {
         if self.is_own(key, mark, attempts).await? { Ok(()) } else { Err(error) }
     }
 
-    /// After a write to a store that cannot refuse to overwrite: of several writers that all found the key free, the one
-    /// whose version is the oldest has won. The others take theirs away again. All of them see the same list.
+    /// After a write to a store that cannot refuse to overwrite: makes sure that of several writers that all found the key free
+    /// at most one succeeds.
+    ///
+    /// Whoever sees only its own version has won. Whoever sees an older one of somebody else has lost, and takes its own away.
+    /// Whoever has the oldest waits for the others to do so: one that stays had won before this one could be seen (a
+    /// version is as old as the beginning of its write), or cannot be taken away.
     async fn keep_first(self: &Arc<Self>, key: &str, mark: &str, own: Option<&str>, over: Over) -> Result<()> {
         if over == Over::WhatIsThere || self.place.profile.conditional_create {
             return Ok(());
         }
-        let versions = match self.versions_of(Action::ListVersions, key).await {
-            Ok(versions) => versions,
-            Err(error) if matches!(error.kind(), ErrorKind::Permission | ErrorKind::Unsupported) => {
-                tracing::debug!(%error, "cannot look whether somebody else has written the same key");
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        // What lies below a delete marker was deleted before.
-        let live: Vec<_> = versions.into_iter().take_while(|v| !v.marker).map(|v| v.id).collect();
-        let Some(first) = live.last() else { return Ok(()) };
-        let mut ours = Vec::new();
-        for id in &live {
-            let is_ours = own == Some(id.as_str())
-                || (live.len() > 1
-                    && match self.mark_of(key, Some(id)).await {
+        let (begun, mut pause) = (Instant::now(), Duration::from_millis(100));
+        // Of each version that was looked at: whether it is this writer's.
+        let mut known: HashMap<String, bool> = own.map(|id| (id.to_owned(), true)).into_iter().collect();
+        loop {
+            let versions = match self.versions_of(Action::ListVersions, key).await {
+                Ok(versions) => versions,
+                Err(error) if matches!(error.kind(), ErrorKind::Permission | ErrorKind::Unsupported) => {
+                    tracing::debug!(%error, "cannot look whether somebody else has written the same key");
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            };
+            // What lies below a delete marker was deleted before.
+            let live: Vec<String> = versions.into_iter().take_while(|v| !v.marker).map(|v| v.id).collect();
+            for id in &live {
+                if !known.contains_key(id) {
+                    let is_ours = match self.mark_of(key, Some(id)).await {
                         Ok(found) => found.as_deref() == Some(mark),
-                        // Another one that has lost has just taken it away.
+                        // One that has lost has just taken it away.
                         Err(error) if says_missing(&error) => false,
                         Err(error) => return Err(error),
-                    });
-            if is_ours {
-                ours.push(id.clone());
+                    };
+                    known.insert(id.clone(), is_ours);
+                }
             }
-        }
-        let won = ours.contains(first);
-        // An attempt whose answer was lost has left a second one of ours.
-        ours.retain(|id| !won || id != first);
-        let refused = super::delete::versions(self, key, ours).await?;
-        match (won, refused) {
-            (true, _) => Ok(()),
-            (false, refused) => {
+            let (mut ours, others): (Vec<String>, Vec<String>) = live.iter().cloned().partition(|id| known[id]);
+            if others.is_empty() && !ours.is_empty() {
+                // An attempt whose answer was lost has left a second one of ours.
+                ours.pop();
+                super::delete::versions(self, key, ours).await?;
+                return Ok(());
+            }
+            // A list that does not show this writer's own version is older than that, and says nothing.
+            let has_lost = !ours.is_empty() && live.last().is_some_and(|id| !known[id]);
+            if has_lost || begun.elapsed() > WITHDRAWAL {
+                let refused = super::delete::versions(self, key, ours).await?;
                 let stays = refused.map(|why| format!(" (what was written stays as a version of it: {why})"));
                 let why = format!("somebody else has written it at the same time{}", stays.unwrap_or_default());
-                Err(Error::new(ErrorKind::AlreadyExists, "write", key, why))
+                return Err(Error::new(ErrorKind::AlreadyExists, "write", key, why));
             }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
         }
     }
 
