@@ -39,6 +39,8 @@ pub(crate) struct Job {
     pub(crate) identities: Vec<Setting>,
     pub(crate) keep: Option<Policy>,
     pub(crate) limits: Limits,
+    /// How long a sink other than the first may hold up a backup.
+    pub(crate) sink_grace: Option<Duration>,
 }
 
 /// A sink with the name that it has in the config, or its URL.
@@ -112,6 +114,7 @@ impl Job {
             identities: self.identities.clone(),
             keep: self.keep,
             limits: self.limits,
+            sink_grace: self.sink_grace,
         }
     }
 
@@ -188,6 +191,7 @@ impl Job {
             identities: job.identities.clone(),
             keep: job.keep,
             limits: job.limits,
+            sink_grace: job.sink_grace,
         })
     }
 }
@@ -296,6 +300,7 @@ pub(crate) fn open_sink(config: &SinkConfig) -> Result<Arc<dyn Sink>> {
         credentials,
         endpoint: text(&config.endpoint)?,
         region: text(&config.region)?,
+        lock: config.lock,
         ..sinks::Settings::default()
     };
     sinks::open_with(&config.url.text()?, &settings)

@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod catalog;
+pub mod check;
 pub mod compress;
 pub mod context;
 pub mod encryptor;
@@ -31,7 +32,7 @@ pub use encryptor::Encryptor;
 pub use error::{Error, ErrorKind, Result};
 pub use manifest::Manifest;
 pub use name::{ArtifactName, Dataset};
-pub use pipeline::{AgeLimit, Backup, PlannedRestore, Prune, Receipt, Restore, Verify};
+pub use pipeline::{AgeLimit, Backup, PlannedRestore, Prune, Receipt, Replicate, Restore, TreeCopy, Verify};
 pub use plan::{Action, Change, Plan, Prepared};
 pub use proof::{Fingerprint, Proof, ProofItem, Tap};
 pub use report::{Check, Report, Status};

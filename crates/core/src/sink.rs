@@ -2,16 +2,22 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
+use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::report::Check;
 use crate::stream::ByteStream;
 
 /// The folder, beside the artifacts, in which notes about unfinished uploads lie. No artifact has a key in it.
 pub const UPLOADS_FOLDER: &str = "_lifeboat/uploads";
+
+/// The folder, beside the artifacts, in which [`check::sink`](crate::check::sink) puts its probes.
+pub const PROBES_FOLDER: &str = "_lifeboat/probe";
 
 /// What a sink knows of a stored object without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +35,73 @@ pub struct ObjectInfo {
 pub struct Deleted {
     /// Keys that are gone now (one that was not there before counts as gone).
     pub keys: Vec<String>,
+    /// Stored bytes that were freed, all versions together. `None` where the store does not say; whoever has listed the
+    /// objects knows.
+    pub bytes: Option<u64>,
+    /// Keys that the store itself holds until a time: no failure, and nothing of them was hidden.
+    pub held: Vec<Held>,
     /// Keys that are still there, each with the reason.
     pub kept: Vec<(String, String)>,
+    /// What a person should know: that objects could only be hidden, and what right was missing. Each is said once.
+    pub notes: Vec<String>,
+}
+
+/// An object that its store does not let anyone delete yet (S3's Object Lock).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Held {
+    /// The key.
+    pub key: String,
+    /// Until when. `None` for a legal hold, which somebody has to lift.
+    pub until: Option<Timestamp>,
+    /// What holds it.
+    pub mode: HoldMode,
+}
+
+impl fmt::Display for Held {
+    /// `held until 2026-12-21T03:30:00Z (governance)`, without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.until {
+            Some(until) => {
+                let until = Timestamp::from_second(until.as_second()).unwrap_or(until);
+                write!(f, "held until {until} ({})", self.mode)
+            }
+            None => write!(f, "held by a {}", self.mode),
+        }
+    }
+}
+
+/// What holds an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HoldMode {
+    /// A retention that an identity with a right of its own can lift before its time.
+    Governance,
+    /// A retention that nobody can lift before its time.
+    Compliance,
+    /// A hold without an end, until somebody lifts it.
+    LegalHold,
+}
+
+impl fmt::Display for HoldMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Governance => "governance",
+            Self::Compliance => "compliance",
+            Self::LegalHold => "legal hold",
+        })
+    }
+}
+
+/// An object that cannot be seen any more but still takes room: all that is left of its key are older versions below a
+/// delete marker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hidden {
+    /// The key, relative to the sink.
+    pub key: String,
+    /// Size of all its versions in bytes.
+    pub bytes: u64,
+    /// Since when it is hidden, by the store's clock.
+    pub since: Timestamp,
 }
 
 /// Stores, lists, reads and deletes objects under keys.
@@ -64,7 +135,7 @@ pub trait Sink: Send + Sync + fmt::Debug {
     ///   aborted, and that error is returned as it is.
     /// - It returns after the object is durable: a folder has been synced, a store has confirmed.
     /// - Memory is bounded whatever the length.
-    /// - While it runs, what it has begun is noted under [`UPLOADS_FOLDER`] beside the key, so that
+    /// - While it runs, what it has begun is noted under [`UPLOADS_FOLDER`] beside the key (or where [`notes_in`](Sink::notes_in) says), so that
     ///   [`abort_unfinished`](Sink::abort_unfinished) can clean up after a process that was killed.
     ///
     /// # Errors
@@ -74,6 +145,31 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// A dropped future stores nothing that can be seen. Parts that were already uploaded may stay behind until
     /// [`abort_unfinished`](Sink::abort_unfinished): to cancel, let the stream end with an error.
     async fn put(&self, key: &str, body: ByteStream) -> Result<u64>;
+
+    /// Stores a stream of unknown length under `key`, in the place of what is there, if anything is. Artifacts are never
+    /// replaced; this is for copies of what other tools rewrite.
+    ///
+    /// # Behaviour
+    /// - As [`put`](Sink::put), but for the key that may be taken. At every moment a reader gets the old object or the new
+    ///   one, each whole: a process that is killed, or a stream that fails, leaves the old one as it was.
+    /// - A store that keeps versions keeps the old one as a version.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) where nothing can be replaced.
+    ///
+    /// # Cancel safety
+    /// As [`put`](Sink::put).
+    async fn replace(&self, key: &str, _body: ByteStream) -> Result<u64> {
+        let why = "this sink never replaces an object";
+        Err(Error::new(ErrorKind::Unsupported, "replace", key, why))
+    }
+
+    /// The same sink, which keeps the notes about unfinished uploads in the [`UPLOADS_FOLDER`] of `folder` (`""` for the
+    /// sink itself) and not beside each key: where the keys lie in a folder of another tool, in which nothing of ours may be.
+    /// [`abort_unfinished`](Sink::abort_unfinished) of that folder finds them. `None` for a sink that cannot do so.
+    fn notes_in(&self, _folder: &str) -> Option<Arc<dyn Sink>> {
+        None
+    }
 
     /// Reads an object, or the bytes of `range` of it.
     ///
@@ -101,12 +197,47 @@ pub trait Sink: Send + Sync + fmt::Debug {
     ///   bucket. A prefix under which there is nothing is empty.
     fn list(&self, prefix: &str) -> BoxStream<'_, Result<ObjectInfo>>;
 
-    /// Deletes objects. One that does not exist counts as deleted. Goes on after a failure, and says of each key
-    /// what became of it.
+    /// Deletes objects, and frees their space. One that does not exist counts as deleted. Goes on after a failure, and says of
+    /// each key what became of it.
+    ///
+    /// # Behaviour
+    /// - Where the store keeps versions, every version and delete marker of exactly these keys goes; never one of another
+    ///   key that starts alike.
+    /// - An identity that may not delete versions hides the objects instead, and the outcome's notes say so.
+    /// - An object that the store holds (Object Lock) stays as it is, and is in the outcome with the time.
     ///
     /// # Errors
     /// Only what keeps the whole from being done (the store cannot be reached).
     async fn delete(&self, keys: &[String]) -> Result<Deleted>;
+
+    /// Which of these objects the store holds, so that [`delete`](Sink::delete) would leave them. A sink that cannot
+    /// hold objects says none; so does one whose identity may not ask.
+    ///
+    /// # Errors
+    /// Only what keeps the whole from being asked.
+    async fn held(&self, _keys: &[String]) -> Result<Vec<Held>> {
+        Ok(Vec::new())
+    }
+
+    /// Every key that starts with `prefix` and of which only hidden versions are left, in ascending order, page by page. A
+    /// sink without versions has none. Folders named `_lifeboat` are left out as in [`list`](Sink::list).
+    ///
+    /// # Behaviour
+    /// - A store that keeps versions, and does not let this identity list them, is an error of kind
+    ///   [`Permission`](crate::ErrorKind::Permission).
+    fn hidden(&self, _prefix: &str) -> BoxStream<'_, Result<Hidden>> {
+        Box::pin(futures::stream::empty())
+    }
+
+    /// What this kind of store has to say about itself before it is relied on: whether it exists, how it is reached, what
+    /// it does with versions, old objects and unfinished uploads. Each check has a figure, and says what to do.
+    ///
+    /// `folder` is where the artifacts lie; `probe` an object that exists, and that the sink may try to overwrite (with the
+    /// same content) to see whether the store refuses that. [`check::sink`](crate::check::sink) calls this and tries
+    /// the rights besides.
+    async fn inspect(&self, _folder: &str, _probe: Option<&str>) -> Vec<Check> {
+        Vec::new()
+    }
 
     /// Copies an object within the sink without reading it, where the store can.
     ///

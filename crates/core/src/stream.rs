@@ -1,8 +1,11 @@
 //! Streams of bytes, the one shape in which data passes between parts.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use tokio::sync::mpsc;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -44,4 +47,71 @@ pub async fn collect(mut stream: ByteStream, limit: usize, subject: &str) -> Res
         all.extend_from_slice(&chunk);
     }
     Ok(all.freeze())
+}
+
+/// Splits a stream to `count` receivers without copying. Each has a buffer of its own of `depth` chunks. The first is
+/// waited for as long as it takes; a further one that takes nothing for `grace` is given up with an error, so that
+/// it does not hold up the first. One that has gone is passed over; when all have gone, so has the input.
+pub fn split(input: ByteStream, count: usize, depth: usize, grace: Duration) -> Vec<ByteStream> {
+    if count == 1 {
+        return vec![input];
+    }
+    type Item = Option<Result<Bytes>>;
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel::<Item>(depth)).unzip();
+    tokio::spawn(async move {
+        let mut input = input;
+        let mut senders: Vec<Option<mpsc::Sender<Item>>> = senders.into_iter().map(Some).collect();
+        loop {
+            let item = input.next().await;
+            let last = !matches!(item, Some(Ok(_)));
+            for (index, slot) in senders.iter_mut().enumerate() {
+                let Some(sender) = slot else { continue };
+                let copy = match &item {
+                    Some(Ok(chunk)) => Some(Ok(chunk.clone())),
+                    Some(Err(error)) => Some(Err(error.duplicate())),
+                    None => None,
+                };
+                let gone = if index == 0 {
+                    sender.send(copy).await.is_err()
+                } else {
+                    // The channel of one that stalls stays full, so dropping the sender makes it fail: its stream
+                    // ends without the closing item.
+                    tokio::time::timeout(grace, sender.send(copy)).await.map_or(true, |sent| sent.is_err())
+                };
+                if gone {
+                    *slot = None;
+                }
+            }
+            if last || senders.iter().all(Option::is_none) {
+                return;
+            }
+        }
+    });
+    receivers
+        .into_iter()
+        .map(|receiver| {
+            futures::stream::unfold(Some(receiver), move |state| async move {
+                let mut receiver = state?;
+                match receiver.recv().await {
+                    Some(Some(Ok(chunk))) => Some((Ok(chunk), Some(receiver))),
+                    Some(Some(Err(error))) => Some((Err(error), None)),
+                    Some(None) => None,
+                    None => {
+                        let error = Error::new(
+                            ErrorKind::Unavailable,
+                            "write to",
+                            "this sink",
+                            format!(
+                                "it took no data for {} s and was given up so that the others could go on",
+                                grace.as_secs()
+                            ),
+                        )
+                        .hint("`lifeboat replicate` later copies what is missing there");
+                        Some((Err(error), None))
+                    }
+                }
+            })
+            .boxed()
+        })
+        .collect()
 }

@@ -37,7 +37,7 @@ async fn kinds(sink: &dyn Sink, folder: &str) -> Vec<(String, Kind)> {
 }
 
 async fn orphans(sink: &dyn Sink, now: &str, age: Duration, dry_run: bool) -> Vec<String> {
-    catalog::remove_orphans(sink, "db", at(now), age, dry_run).await.unwrap()
+    catalog::remove_orphans(sink, "db", at(now), age, dry_run).await.unwrap().removed
 }
 
 #[tokio::test]
@@ -388,9 +388,16 @@ async fn orphans_go_before_their_note_so_that_a_kill_while_cleaning_up_is_found_
 #[tokio::test]
 async fn orphans_of_another_folder_stay() {
     let sink = bucket([NOTE, OBJECT]);
-    assert!(catalog::remove_orphans(&sink, "", Timestamp::now(), Duration::ZERO, false).await.unwrap().is_empty());
-    assert!(catalog::remove_orphans(&sink, "d", Timestamp::now(), Duration::ZERO, false).await.unwrap().is_empty());
-    assert_eq!(catalog::remove_orphans(&sink, "/db/", Timestamp::now(), Duration::ZERO, false).await.unwrap().len(), 2);
+    assert!(
+        catalog::remove_orphans(&sink, "", Timestamp::now(), Duration::ZERO, false).await.unwrap().removed.is_empty()
+    );
+    assert!(
+        catalog::remove_orphans(&sink, "d", Timestamp::now(), Duration::ZERO, false).await.unwrap().removed.is_empty()
+    );
+    assert_eq!(
+        catalog::remove_orphans(&sink, "/db/", Timestamp::now(), Duration::ZERO, false).await.unwrap().removed.len(),
+        2
+    );
 }
 
 #[tokio::test]

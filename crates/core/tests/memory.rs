@@ -45,7 +45,7 @@ impl Sink for Counting {
         stream::empty().boxed()
     }
     async fn delete(&self, keys: &[String]) -> Result<Deleted> {
-        Ok(Deleted { keys: keys.to_vec(), kept: Vec::new() })
+        Ok(Deleted { keys: keys.to_vec(), ..Deleted::default() })
     }
     async fn copy_in_sink(&self, from: &str, _: &str) -> Result<()> {
         Err(Error::new(ErrorKind::Unsupported, "copy", from, "nothing is kept"))

@@ -398,7 +398,10 @@ async fn second_sink_that_fails_does_not_fail_the_first() {
         assert_eq!(receipt.sinks[0].error, None);
         assert!(receipt.sinks[1].error.as_ref().unwrap().contains("the disk is full"), "{suffix}");
         assert_eq!(receipt.sinks[1].url, "memory://scripted");
-        assert_eq!(receipt.sinks[1].hint.as_deref(), Some("free some space"));
+        assert_eq!(
+            receipt.sinks[1].hint.as_deref(),
+            Some("free some space; `lifeboat replicate` later copies what is missing there")
+        );
         assert_eq!(the_artifact(&first).await.kind, Kind::Managed);
         assert_nothing_is_left(&second.memory).await;
     }

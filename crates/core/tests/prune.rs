@@ -3,12 +3,16 @@
 
 mod doubles;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use doubles::*;
+use futures::stream::BoxStream;
+use jiff::Timestamp;
 use lifeboat_core::catalog::Kind;
 use lifeboat_core::retention::Policy;
-use lifeboat_core::{ErrorKind, Prune, Sink};
+use lifeboat_core::sink::{Deleted, Held, HoldMode};
+use lifeboat_core::{ByteStream, ErrorKind, ObjectInfo, Prune, Result, Sink, async_trait};
 use lifeboat_testkit::chaos::{ChaosSink, Fault};
 use lifeboat_testkit::memory::MemorySink;
 
@@ -162,4 +166,77 @@ async fn what_a_killed_run_has_left_is_no_business_of_prune() {
     sink.place("db/_lifeboat/uploads/shop-20261101-033000.dump.zst.intent.json", "{}", old);
     sink.place(&key(1), "half", old);
     assert_eq!(doomed(&plan(sink, "7d").await), Vec::<String>::new());
+}
+
+/// A sink that holds some of its objects, as Object Lock does.
+#[derive(Debug)]
+struct Holding {
+    memory: MemorySink,
+    held: Vec<String>,
+}
+
+#[async_trait]
+impl Sink for Holding {
+    fn url(&self) -> String {
+        self.memory.url()
+    }
+    fn read_command(&self, key: &str) -> String {
+        self.memory.read_command(key)
+    }
+    async fn put(&self, key: &str, body: ByteStream) -> Result<u64> {
+        self.memory.put(key, body).await
+    }
+    async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream> {
+        self.memory.get(key, range).await
+    }
+    async fn head(&self, key: &str) -> Result<ObjectInfo> {
+        self.memory.head(key).await
+    }
+    fn list(&self, prefix: &str) -> BoxStream<'_, Result<ObjectInfo>> {
+        self.memory.list(prefix)
+    }
+    async fn delete(&self, keys: &[String]) -> Result<Deleted> {
+        let (held, free): (Vec<_>, Vec<_>) = keys.iter().cloned().partition(|key| self.held.contains(key));
+        let deleted = self.memory.delete(&free).await?;
+        Ok(Deleted { held: self.held(&held).await?, bytes: Some(7 * free.len() as u64), ..deleted })
+    }
+    async fn held(&self, keys: &[String]) -> Result<Vec<Held>> {
+        let until = Some(at("2026-12-24T00:00:00Z"));
+        let held = keys.iter().filter(|key| self.held.contains(key));
+        Ok(held.map(|key| Held { key: key.clone(), until, mode: HoldMode::Compliance }).collect())
+    }
+    async fn copy_in_sink(&self, from: &str, to: &str) -> Result<()> {
+        self.memory.copy_in_sink(from, to).await
+    }
+    async fn abort_unfinished(&self, folder: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {
+        self.memory.abort_unfinished(folder, before, dry_run).await
+    }
+}
+
+#[tokio::test]
+async fn an_artifact_of_which_anything_is_held_stays_whole() {
+    for part in ["", ".manifest.json"] {
+        let memory = bucket([(1, &[][..]), (2, &[]), (25, &[])]);
+        let held = vec![format!("{}{part}", key(2))];
+        let prune = plan(Holding { memory: memory.clone(), held }, "7d").await;
+        let would: Vec<_> = prune.held().await.unwrap().into_iter().map(|h| h.to_string()).collect();
+        assert_eq!(would, ["held until 2026-12-24T00:00:00Z (compliance)"]);
+        assert_eq!(memory.keys().len(), 6, "asking deletes nothing");
+        let pruned = prune.execute().await.unwrap();
+        // A manifest and an object, of which the sink says that they had 7 bytes each.
+        assert_eq!((pruned.deleted, pruned.bytes, pruned.failed.len()), (vec![key(1)], 14, 0));
+        assert_eq!(pruned.held.iter().map(|h| h.key.clone()).collect::<Vec<_>>(), [key(2)]);
+        assert_eq!(memory.keys().len(), 4);
+    }
+}
+
+#[tokio::test]
+async fn a_held_record_of_a_verification_does_not_hold_its_artifact() {
+    let memory = bucket([(1, &["stored-pass"][..]), (25, &[])]);
+    let record = memory.keys().into_iter().find(|key| key.contains(".verified-")).unwrap();
+    let prune = plan(Holding { memory: memory.clone(), held: vec![record.clone()] }, "7d").await;
+    assert_eq!(prune.held().await.unwrap(), []);
+    let pruned = prune.execute().await.unwrap();
+    assert_eq!((pruned.deleted, &pruned.held[0].key), (vec![key(1)], &record));
+    assert_eq!(memory.keys(), [record, key(25), format!("{}.manifest.json", key(25))]);
 }

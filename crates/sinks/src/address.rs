@@ -6,6 +6,7 @@ use lifeboat_core::{Error, ErrorKind, Result};
 use url::Url;
 
 use crate::key;
+use crate::settings::Lock;
 
 /// The schemes, as an error lists them.
 const SCHEMES: &[(&str, &str)] = &[
@@ -37,6 +38,7 @@ pub(crate) struct BucketAddress {
     pub(crate) region: Option<String>,
     pub(crate) endpoint: Option<String>,
     pub(crate) tls: bool,
+    pub(crate) lock: Option<Lock>,
 }
 
 impl BucketAddress {
@@ -106,11 +108,10 @@ pub(crate) fn parse(text: &str) -> Result<Address> {
 
     let known: &[&str] = match url.scheme() {
         "file" => &[],
-        "s3" => &["region", "endpoint", "tls"],
-        "minio" => &["region", "tls"],
-        _ => &["region"],
+        "minio" => &["region", "tls", "lock"],
+        _ => &["region", "endpoint", "tls", "lock"],
     };
-    let (mut region, mut endpoint, mut tls) = (None, None, true);
+    let (mut region, mut endpoint, mut tls, mut lock) = (None, None, true, None);
     for (name, value) in url.query_pairs() {
         match &*name {
             name if !known.contains(&name) => {
@@ -128,6 +129,7 @@ pub(crate) fn parse(text: &str) -> Result<Address> {
                     _ => return Err(wrong(&shown, "parameter \"tls\" is neither true nor false", "write ?tls=false")),
                 }
             }
+            "lock" => lock = Some(value.parse()?),
             "region" => region = Some(value.into_owned()),
             _ => endpoint = Some(value.into_owned()),
         }
@@ -167,7 +169,16 @@ pub(crate) fn parse(text: &str) -> Result<Address> {
     if !prefix.is_empty() {
         key::check("use", &prefix)?;
     }
-    Ok(Address::Bucket(BucketAddress { scheme: url.scheme().to_owned(), host, bucket, prefix, region, endpoint, tls }))
+    Ok(Address::Bucket(BucketAddress {
+        scheme: url.scheme().to_owned(),
+        host,
+        bucket,
+        prefix,
+        region,
+        endpoint,
+        tls,
+        lock,
+    }))
 }
 
 fn host_and_port(url: &Url) -> String {

@@ -70,6 +70,52 @@ pub(crate) fn uploads_folder(folder: &str) -> String {
     lifeboat_core::name::join_key(folder, UPLOADS_FOLDER)
 }
 
+/// Where a sink keeps its notes about unfinished uploads.
+#[cfg(any(feature = "file", feature = "s3"))]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Notes {
+    /// Beside each key.
+    #[default]
+    Beside,
+    /// All of them below this folder.
+    In(String),
+}
+
+#[cfg(any(feature = "file", feature = "s3"))]
+impl Notes {
+    pub(crate) fn in_folder(folder: &str) -> Self {
+        Self::In(folder.trim_matches('/').to_owned())
+    }
+
+    /// The folder in which the notes about `key` lie.
+    pub(crate) fn folder_for(&self, key: &str) -> String {
+        match self {
+            Self::Beside => uploads_folder(lifeboat_core::name::split_key(key).0),
+            Self::In(folder) => uploads_folder(folder),
+        }
+    }
+
+    /// The key as its note names it: relative to the folder that holds the notes' folder, or, with a slash before it,
+    /// relative to the sink.
+    #[cfg(feature = "s3")]
+    pub(crate) fn name_of(&self, key: &str) -> String {
+        match self {
+            Self::Beside => lifeboat_core::name::split_key(key).1.to_owned(),
+            Self::In(_) => format!("/{key}"),
+        }
+    }
+}
+
+/// The key that a note in the uploads folder of `folder` names. `None` when no note of ours would.
+#[cfg(any(feature = "s3", test))]
+pub(crate) fn named_in_note(folder: &str, name: &str) -> Option<String> {
+    match name.strip_prefix('/') {
+        Some(key) => check("clean up", key).ok().map(|()| key.to_owned()),
+        None if name.contains('/') => None,
+        None => Some(lifeboat_core::name::join_key(folder, name)),
+    }
+}
+
 /// Whether `key` is that of a local file that is still being written: no object.
 #[cfg(feature = "file")]
 pub(crate) fn is_partial(key: &str) -> bool {
@@ -103,5 +149,17 @@ mod tests {
         assert!(is_left_out(note, "") && is_left_out(note, "pg/") && is_left_out(note, "pg/_life"));
         assert!(!is_left_out(note, "pg/_lifeboat/") && !is_left_out(note, "pg/_lifeboat/uploads/x"));
         assert!(!is_left_out("pg/_lifeboat", "") && !is_left_out("pg/x_lifeboat/a", ""));
+    }
+
+    #[cfg(feature = "s3")]
+    #[test]
+    fn a_note_names_its_key_wherever_it_lies() {
+        for (notes, folder) in [(Notes::Beside, "a/b"), (Notes::in_folder("x/y/"), "x/y")] {
+            assert_eq!(notes.folder_for("a/b/key"), format!("{folder}/{UPLOADS_FOLDER}"));
+            assert_eq!(named_in_note(folder, &notes.name_of("a/b/key")).as_deref(), Some("a/b/key"));
+        }
+        for foreign in ["b/key", "/../key", "/", "/a//b"] {
+            assert_eq!(named_in_note("a", foreign), None, "{foreign}");
+        }
     }
 }

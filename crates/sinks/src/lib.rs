@@ -8,7 +8,7 @@
 //! | `b2://bucket/prefix` | `s3` | Backblaze B2 through its S3 interface |
 //!
 //! [`open`] reads credentials from the environment; [`open_with`] takes them, and everything else that the environment
-//! could say, as [`Settings`]. A URL never holds credentials.
+//! could say, as [`Settings`]. A URL never holds credentials. [`tee`] makes one of several.
 //!
 //! What lives here: the implementations of [`Sink`]. What does not: which artifact has which name, what is kept and
 //! what is deleted (`lifeboat-core`).
@@ -27,8 +27,10 @@ pub mod local;
 #[cfg(feature = "s3")]
 pub mod s3;
 mod settings;
+mod tee;
 
-pub use settings::{Credentials, Environment, Retry, Settings};
+pub use settings::{Credentials, Environment, Lock, LockMode, Retry, Settings};
+pub use tee::tee;
 
 /// Opens the sink at `url` with the process's environment and default settings. Nothing is contacted yet.
 ///
@@ -45,6 +47,14 @@ pub fn open(url: &str) -> Result<Arc<dyn Sink>> {
 /// As [`open`].
 pub fn open_with(url: &str, settings: &Settings) -> Result<Arc<dyn Sink>> {
     match address::parse(url)? {
+        #[cfg(feature = "file")]
+        address::Address::Folder(path) if settings.lock.is_some() => Err(lifeboat_core::Error::new(
+            lifeboat_core::ErrorKind::Config,
+            "open",
+            format!("file://{}", path.display()),
+            "a folder cannot lock what it holds",
+        )
+        .hint("take `lock` away, or store in a bucket that has Object Lock")),
         #[cfg(feature = "file")]
         address::Address::Folder(path) => Ok(Arc::new(local::LocalSink::new(path))),
         #[cfg(feature = "s3")]

@@ -30,13 +30,16 @@ pub struct Settings {
     pub endpoint: Option<String>,
     /// The bucket's region; goes before what the URL and the environment say.
     pub region: Option<String>,
+    /// Locks every backup that is written (Object Lock); goes before what the URL says.
+    pub lock: Option<Lock>,
     /// How long, and how, a failing request is tried again. The environment's `LIFEBOAT_RETRY_LIMIT`, in seconds, goes
     /// before `retry.limit`.
     pub retry: Retry,
     /// Bytes that an upload may hold in memory: the parts on their way and the one being filled. One part is
     /// always allowed.
     pub memory: u64,
-    /// The least size of the first parts of a multipart upload, in bytes.
+    /// Bytes of each of the first parts of a multipart upload; later ones are at least as large. Below the store's least size
+    /// (5 MiB) it counts as that.
     pub first_part: u64,
 }
 
@@ -47,10 +50,77 @@ impl Default for Settings {
             credentials: None,
             endpoint: None,
             region: None,
+            lock: None,
             retry: Retry::default(),
             memory: 48 << 20,
             first_part: 8 << 20,
         }
+    }
+}
+
+/// How what is written is locked: until then the store lets nobody delete or replace it.
+///
+/// Notes, probes and the records of verifications are not locked by this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lock {
+    /// Who can lift it.
+    pub mode: LockMode,
+    /// For how many days from the write.
+    pub days: u32,
+}
+
+/// Who can lift a lock before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockMode {
+    /// An identity with a right of its own (`s3:BypassGovernanceRetention`).
+    Governance,
+    /// Nobody, the owner of the account included.
+    Compliance,
+}
+
+impl fmt::Display for LockMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Governance => "governance",
+            Self::Compliance => "compliance",
+        })
+    }
+}
+
+impl Lock {
+    /// A lock of so many days.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for no mode's name, and for a number of days that stores do not take: 1 to 36,500.
+    pub fn new(mode: &str, days: u32) -> Result<Self> {
+        let wrong = |why: String| {
+            Error::new(ErrorKind::Config, "use", format!("lock \"{mode}:{days}\""), why)
+                .hint("write governance:30 or compliance:30: the mode, and days")
+        };
+        let mode = match mode {
+            "governance" => LockMode::Governance,
+            "compliance" => LockMode::Compliance,
+            _ => return Err(wrong("its mode is neither governance nor compliance".to_owned())),
+        };
+        if !(1..=36_500).contains(&days) {
+            return Err(wrong("its days are not between 1 and 36500".to_owned()));
+        }
+        Ok(Self { mode, days })
+    }
+}
+
+impl std::str::FromStr for Lock {
+    type Err = Error;
+
+    /// `governance:30` or `compliance:30`: the mode, and days.
+    fn from_str(text: &str) -> Result<Self> {
+        let parts = text.split_once(':').and_then(|(mode, days)| Some((mode, days.parse().ok()?)));
+        let Some((mode, days)) = parts else {
+            let why = "it is not a mode and a number of days";
+            return Err(Error::new(ErrorKind::Config, "use", format!("lock \"{text}\""), why)
+                .hint("write governance:30 or compliance:30"));
+        };
+        Self::new(mode, days)
     }
 }
 
@@ -199,6 +269,17 @@ mod tests {
         assert_eq!(env.get_or_file("B").unwrap().as_deref(), Some("b"));
         assert_eq!(env.get_or_file("C").unwrap(), None);
         assert_eq!(env.get_or_file("D").unwrap_err().kind(), ErrorKind::Config);
+    }
+
+    #[test]
+    fn a_lock_is_a_mode_and_days() {
+        assert_eq!("governance:30".parse::<Lock>().unwrap(), Lock { mode: LockMode::Governance, days: 30 });
+        assert_eq!("compliance:1".parse::<Lock>().unwrap(), Lock { mode: LockMode::Compliance, days: 1 });
+        for wrong in
+            ["", "30", "governance", "governance:", "governance:0", "legal:3", "governance:40000", "governance:-1"]
+        {
+            assert_eq!(wrong.parse::<Lock>().unwrap_err().kind(), ErrorKind::Config, "{wrong}");
+        }
     }
 
     #[test]

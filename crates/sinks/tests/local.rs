@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use lifeboat_core::stream::once;
-use lifeboat_core::{ErrorKind, Sink};
+use lifeboat_core::{ErrorKind, Sink, Status, check};
 use lifeboat_testkit::conformance::sink as conformance;
 use lifeboat_testkit::content::{failing_stream, stream_of};
 
@@ -191,4 +191,26 @@ fn a_limit_on_the_size_of_files_is_named_and_leaves_nothing() {
     let output = in_another_world("trap '' XFSZ; ulimit -f 8192; exec \"$@\"", folder.path(), "File too large");
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[tokio::test]
+async fn a_folder_says_what_it_is_before_it_is_relied_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = async |path: &Path| {
+        let checks = check::sink(&*sink_in(path), "", "", jiff::Timestamp::now()).await;
+        checks.into_iter().map(|c| (c.name, c.status, c.figure)).collect::<Vec<_>>()
+    };
+    let has = |checks: &[(String, Status, String)], name: &str, status, figure: &str| {
+        assert!(checks.iter().any(|(n, s, f)| n == name && *s == status && f.contains(figure)), "{name}: {checks:?}");
+    };
+    let missing = of(&folder.path().join("not/there")).await;
+    assert_eq!(missing, [("folder".to_owned(), Status::Warn, "missing".to_owned())]);
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let good = of(folder.path()).await;
+    has(&good, "permissions", Status::Pass, "0700");
+    has(&good, "delete", Status::Pass, "works");
+    has(&good, "file system", Status::Pass, "one");
+    assert!(good.iter().any(|(name, _, figure)| name == "space" && figure.ends_with("free")), "{good:?}");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    has(&of(folder.path()).await, "permissions", Status::Warn, "0777");
 }

@@ -81,10 +81,14 @@ async fn no_part_of_a_failed_upload_stays_in_the_store() {
 
 /// Leaves an upload as a killed process does: everything that could clean up is gone.
 async fn leave_unfinished(minio: &Minio, bucket: &str, key: &'static str) {
-    let sink = open(&minio.sink_url(bucket), &settings(minio));
-    let folder = lifeboat_core::name::split_key(key).0;
-    let uploads = format!("{}/", lifeboat_core::name::join_key(folder, lifeboat_core::sink::UPLOADS_FOLDER));
     let writer = open(&minio.sink_url(bucket), &settings(minio));
+    leave_unfinished_by(writer, lifeboat_core::name::split_key(key).0, minio, bucket, key).await;
+}
+
+/// The same, by a writer that keeps its notes in `folder`.
+async fn leave_unfinished_by(writer: Arc<dyn Sink>, folder: &str, minio: &Minio, bucket: &str, key: &'static str) {
+    let sink = open(&minio.sink_url(bucket), &settings(minio));
+    let uploads = format!("{}/", lifeboat_core::name::join_key(folder, lifeboat_core::sink::UPLOADS_FOLDER));
     let process = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.spawn(async move { writer.put(key, endless_stream(1, 20 << 20)).await });
@@ -110,6 +114,17 @@ async fn what_a_killed_writer_left_is_found_and_aborted() {
         conformance::cleans_up_after_a_killed_writer(&*sink, folder).await;
         assert_eq!(minio.unfinished_uploads(&bucket, key).await, [""; 0]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_writer_left_is_found_where_its_notes_are() {
+    let minio = Minio::shared();
+    let (sink, bucket) = fresh_sink(&minio).await;
+    let (key, notes) = ("velero/kopia/shop/p0001", "_lifeboat/copies/velero");
+    leave_unfinished_by(sink.notes_in(notes).unwrap(), notes, &minio, &bucket, key).await;
+    assert_eq!(conformance::keys(&*sink, "velero/kopia/shop/_lifeboat/").await, [""; 0]);
+    conformance::cleans_up_after_a_killed_writer(&*sink, notes).await;
+    assert_eq!(minio.unfinished_uploads(&bucket, key).await, [""; 0]);
 }
 
 /// A stream whose `n`th chunk of 1 MiB waits until it is told to go on.

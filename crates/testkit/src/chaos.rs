@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
-use lifeboat_core::sink::Deleted;
-use lifeboat_core::{ByteStream, Error, ErrorKind, ObjectInfo, Result, Sink, async_trait};
+use lifeboat_core::sink::{Deleted, Held, Hidden};
+use lifeboat_core::{ByteStream, Check, Error, ErrorKind, ObjectInfo, Result, Sink, async_trait};
 
 use crate::content::Random;
 
@@ -112,6 +112,28 @@ impl ChaosSink {
         self.lock().iter().find_map(matching)
     }
 
+    /// What a `put` reads, with its faults.
+    fn disturbed(&self, key: &str, body: ByteStream) -> ByteStream {
+        let body = match self.find(|f| if let Fault::PutFails { after } = f { Some(*after) } else { None }) {
+            Some(after) => {
+                let key = key.to_owned();
+                head_of(body, after).chain(stream::once(async move { Err(gone("write", &key)) })).boxed()
+            }
+            None => body,
+        };
+        match self.find(|f| if let Fault::PutStalls { after } = f { Some(*after) } else { None }) {
+            Some(after) => head_of(body, after).chain(stream::pending()).boxed(),
+            None => body,
+        }
+    }
+
+    fn answer(&self, key: &str, stored: u64) -> Result<u64> {
+        match self.find(|f| (*f == Fault::PutLosesItsAnswer).then_some(())) {
+            Some(()) => Err(gone("write", key)),
+            None => Ok(stored),
+        }
+    }
+
     fn call(&self, operation: &'static str, subject: &str) -> Result<()> {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         match self.find(|f| if let Fault::Unavailable { calls } = f { Some(*calls) } else { None }) {
@@ -153,22 +175,18 @@ impl Sink for ChaosSink {
 
     async fn put(&self, key: &str, body: ByteStream) -> Result<u64> {
         self.call("write", key)?;
-        let body = match self.find(|f| if let Fault::PutFails { after } = f { Some(*after) } else { None }) {
-            Some(after) => {
-                let key = key.to_owned();
-                head_of(body, after).chain(stream::once(async move { Err(gone("write", &key)) })).boxed()
-            }
-            None => body,
-        };
-        let body = match self.find(|f| if let Fault::PutStalls { after } = f { Some(*after) } else { None }) {
-            Some(after) => head_of(body, after).chain(stream::pending()).boxed(),
-            None => body,
-        };
-        let stored = self.inner.put(key, body).await?;
-        match self.find(|f| (*f == Fault::PutLosesItsAnswer).then_some(())) {
-            Some(()) => Err(gone("write", key)),
-            None => Ok(stored),
-        }
+        let stored = self.inner.put(key, self.disturbed(key, body)).await?;
+        self.answer(key, stored)
+    }
+
+    async fn replace(&self, key: &str, body: ByteStream) -> Result<u64> {
+        self.call("replace", key)?;
+        let stored = self.inner.replace(key, self.disturbed(key, body)).await?;
+        self.answer(key, stored)
+    }
+
+    fn notes_in(&self, folder: &str) -> Option<Arc<dyn Sink>> {
+        Some(Arc::new(Self { inner: self.inner.notes_in(folder)?, ..self.clone() }))
     }
 
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream> {
@@ -228,6 +246,23 @@ impl Sink for ChaosSink {
     async fn copy_in_sink(&self, from: &str, to: &str) -> Result<()> {
         self.call("copy", from)?;
         self.inner.copy_in_sink(from, to).await
+    }
+
+    async fn held(&self, keys: &[String]) -> Result<Vec<Held>> {
+        self.call("look up", &self.url())?;
+        self.inner.held(keys).await
+    }
+
+    fn hidden(&self, prefix: &str) -> BoxStream<'_, Result<Hidden>> {
+        self.inner.hidden(prefix)
+    }
+
+    async fn inspect(&self, folder: &str, probe: Option<&str>) -> Vec<Check> {
+        self.inner.inspect(folder, probe).await
+    }
+
+    async fn abort_uploads_of(&self, key: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {
+        self.inner.abort_uploads_of(key, before, dry_run).await
     }
 
     async fn abort_unfinished(&self, folder: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {

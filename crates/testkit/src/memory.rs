@@ -69,6 +69,14 @@ fn check(operation: &'static str, key: &str) -> Result<()> {
     Ok(())
 }
 
+async fn read(mut body: ByteStream) -> Result<Bytes> {
+    let mut all = Vec::new();
+    while let Some(chunk) = body.next().await {
+        all.extend_from_slice(&chunk?);
+    }
+    Ok(all.into())
+}
+
 #[async_trait]
 impl Sink for MemorySink {
     fn url(&self) -> String {
@@ -79,19 +87,29 @@ impl Sink for MemorySink {
         format!("false # {key} is in memory only")
     }
 
-    async fn put(&self, key: &str, mut body: ByteStream) -> Result<u64> {
+    async fn put(&self, key: &str, body: ByteStream) -> Result<u64> {
         match self.find("write", key) {
             Ok(_) => self.insert("write", key, Bytes::new())?,
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let mut all = Vec::new();
-        while let Some(chunk) = body.next().await {
-            all.extend_from_slice(&chunk?);
-        }
+        let all = read(body).await?;
         let bytes = all.len() as u64;
-        self.insert("write", key, all.into())?;
+        self.insert("write", key, all)?;
         Ok(bytes)
+    }
+
+    async fn replace(&self, key: &str, body: ByteStream) -> Result<u64> {
+        check("replace", key)?;
+        let all = read(body).await?;
+        let bytes = all.len() as u64;
+        self.place(key, all, Timestamp::now());
+        Ok(bytes)
+    }
+
+    /// It makes no notes.
+    fn notes_in(&self, _: &str) -> Option<Arc<dyn Sink>> {
+        Some(Arc::new(self.clone()))
     }
 
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream> {

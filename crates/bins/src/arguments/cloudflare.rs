@@ -167,6 +167,18 @@ Examples:
         #[command(flatten)]
         prune: PruneArgs,
     },
+    /// Copy the backups that the first sink holds to the others that lack them
+    #[command(after_help = "\
+Examples:
+  lifeboat-cloudflare-dns replicate --dataset example.org --to minio://minio:9000/backups --to b2://offsite
+  lifeboat-cloudflare-dns replicate --to file:///backups --to s3://backups --dry-run")]
+    Replicate {
+        #[command(flatten)]
+        place: Place,
+        /// Only show what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Check the sink, the token and its rights, the zone and the keys
     #[command(after_help = "\
 Examples:
@@ -239,9 +251,13 @@ impl Program for LifeboatCloudflareDns {
                 job.keep = keep.map(|text| text.parse()).transpose()?;
                 Ok(commands::prune::run(session, one(job), true, &options).await)
             }
+            Command::Replicate { place, dry_run } => {
+                let job = place.job(nowhere()?, None, None)?;
+                Ok(commands::replicate::one(session, job, dry_run).await)
+            }
             Command::Check { from, place, packing, keys } => {
                 let job = named(place, from.settings()?, Some(packing), Some(keys))?;
-                Ok(commands::check::run(session, None, one(job)).await)
+                Ok(commands::check::run(session, None, one(job), true).await)
             }
             Command::About(about) => about.run::<Self>(session),
         }

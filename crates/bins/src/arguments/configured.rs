@@ -180,6 +180,15 @@ Examples:
         #[command(flatten)]
         prune: PruneArgs,
     },
+    /// Copy what one sink lacks from another: backups, and trees that other tools wrote
+    #[command(after_help = "\
+Examples:
+  lifeboat replicate                                 every job with several sinks, every [copies.NAME]
+  lifeboat replicate shop --dry-run
+  lifeboat replicate --from minio --to offsite       from the one to the other, for every job
+  lifeboat replicate velero --verify                 read the copy again, compare it with its record
+  lifeboat replicate --tree --from minio://minio:9000/velero --to b2://offsite --into velero")]
+    Replicate(super::replicate::ReplicateArgs),
     /// Check the config, the sinks, the sources, the keys and the tools
     #[command(after_help = "\
 Examples:
@@ -234,10 +243,11 @@ impl Program for Lifeboat {
                 let options = prune.options()?;
                 Ok(commands::prune::run(session, select(&jobs, &every_sink)?, !jobs.is_empty(), &options).await)
             }
+            Command::Replicate(args) => commands::replicate::run(session, args.options()?, path).await,
             Command::Check { jobs } => {
                 let config = Config::load(path)?;
                 let selected = jobs::select(&config, &jobs, None)?;
-                Ok(commands::check::run(session, Some(&config), selected).await)
+                Ok(commands::check::run(session, Some(&config), selected, !jobs.is_empty()).await)
             }
             Command::About(about) => about.run::<Self>(session),
         }

@@ -23,6 +23,7 @@ pub(crate) mod configured;
 pub(crate) mod doppler;
 pub(crate) mod mongodb;
 pub(crate) mod postgres;
+pub(crate) mod replicate;
 pub(crate) mod single;
 
 /// What every command takes.

@@ -184,6 +184,18 @@ Examples:
         #[command(flatten)]
         prune: PruneArgs,
     },
+    /// Copy the backups that the first sink holds to the others that lack them
+    #[command(after_help = "\
+Examples:
+  lifeboat-mongodb replicate --dataset shop --to minio://minio:9000/backups --to b2://offsite
+  lifeboat-mongodb replicate --to file:///backups --to s3://backups --dry-run")]
+    Replicate {
+        #[command(flatten)]
+        place: Place,
+        /// Only show what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Check the sink, the database, the keys and the tools
     #[command(after_help = "\
 Examples:
@@ -274,10 +286,14 @@ impl Program for LifeboatMongodb {
                 job.keep = keep.map(|text| text.parse()).transpose()?;
                 Ok(commands::prune::run(session, one(job), true, &options).await)
             }
+            Command::Replicate { place, dry_run } => {
+                let job = place.job(nowhere(), None, None)?;
+                Ok(commands::replicate::one(session, job, dry_run).await)
+            }
             Command::Check { from, place, packing, keys } => {
                 let settings = from.settings(Dump::default(), session)?;
                 let job = named(place, &settings, Some(packing), Some(keys))?;
-                Ok(commands::check::run(session, None, one(job)).await)
+                Ok(commands::check::run(session, None, one(job), true).await)
             }
             Command::About(about) => about.run::<Self>(session),
         }

@@ -75,6 +75,7 @@ impl Place {
             identities: identities.into_iter().map(|text| Setting::argument(text, "--identity")).collect(),
             keep: None,
             limits: no_limits(),
+            sink_grace: None,
         })
     }
 }

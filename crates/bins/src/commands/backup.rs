@@ -54,6 +54,9 @@ async fn one(session: &Session, name: &str, job: Result<Job>) -> Result<Receipt>
         Some(encryptor) => backup.encrypt_with(encryptor),
         None => backup.unencrypted(),
     };
+    if let Some(grace) = job.sink_grace {
+        backup = backup.sink_grace(grace);
+    }
     for store in job.stores {
         backup = backup.also_to(store.sink);
     }

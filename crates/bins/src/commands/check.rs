@@ -3,13 +3,11 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::time::Instant;
 
-use futures::StreamExt;
-use lifeboat::name::{format_stamp, join_key};
-use lifeboat::{Check, Encryptor, Error, ErrorKind, Result, Sink, Status, stream};
+use lifeboat::{Check, Encryptor, Error, ErrorKind, Result, Status, check, stream};
 use serde_json::{Value, json};
 
+use super::copies;
 use crate::config::Config;
 use crate::config::setting::Setting;
 use crate::encryption::{self, Choice};
@@ -19,14 +17,12 @@ use crate::output::report::{checks, count};
 use crate::output::{GREEN, RED};
 use crate::session::Session;
 
-/// Where probe objects lie, beside the artifacts. No artifact has a key in it.
-const PROBES: &str = "_lifeboat/probe";
-
 /// What is encrypted and decrypted to see whether a key fits.
 const PROBE: &[u8] = b"lifeboat check\n";
 
 /// Checks the config, then each place in a sink, then each job.
-pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs) -> Exit {
+/// Without names of jobs, the copies too.
+pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs, named: bool) -> Exit {
     let mut run = Run { session, failed: false, warned: false, results: Vec::new() };
     if let Some(config) = config {
         run.tell("config", vec![of_config(config)]);
@@ -47,7 +43,11 @@ pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs) 
         for store in &job.stores {
             if seen.insert((store.sink.url(), job.prefix.clone())) {
                 let place = if job.prefix.is_empty() { String::new() } else { format!(", folder {}", job.prefix) };
-                run.tell(&format!("sink {}{place}", store.name), of_sink(session, store, &job.prefix).await);
+                let found = match copies::foreign(config, &job, store).await {
+                    Some(foreign) => vec![foreign],
+                    None => of_sink(session, store, &job.prefix).await,
+                };
+                run.tell(&format!("sink {}{place}", store.name), found);
             }
         }
         let mut found = job.backend.check().await;
@@ -57,6 +57,11 @@ pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs) 
             None => Check::pass("retention", "all", "no keep is set: nothing is ever deleted"),
         });
         run.tell(&format!("job {name}"), found);
+    }
+    if let Some(config) = config.filter(|_| !named) {
+        for (subject, found) in copies::check(config, &session.context).await {
+            run.tell(&subject, found);
+        }
     }
     run.end()
 }
@@ -98,59 +103,10 @@ fn of_config(config: &Config) -> Check {
     Check::pass("file", figure, config.path.display().to_string())
 }
 
-/// Lists, writes, reads and deletes beside the artifacts.
 async fn of_sink(session: &Session, store: &Store, prefix: &str) -> Vec<Check> {
-    let sink = &store.sink;
-    let begun = Instant::now();
-    let url = sink.url();
-    let is_folder = url.starts_with("file://");
-    let listed = sink.list(&join_key(prefix, PROBES)).next().await;
-    match listed {
-        Some(Err(error)) if error.kind() == ErrorKind::NotFound && is_folder => {
-            let detail = format!("{url} does not exist yet: the first backup makes it. Is the volume mounted?");
-            return vec![Check::warn("list", "missing", detail)];
-        }
-        Some(Err(error)) => return vec![Check::from_error("list", &error)],
-        _ => {}
-    }
-    let mut found = vec![Check::pass("list", "works", &url).took(begun.elapsed())];
-    let begun = Instant::now();
-    let stamp = format_stamp(session.context.now());
-    // A key may be allowed below its prefix only. A local folder would keep the empty folders of a prefix with a typo.
-    let beside = if is_folder { "" } else { prefix };
-    let key = join_key(beside, &format!("{PROBES}/{stamp}-{}", std::process::id()));
-    if let Err(error) = sink.put(&key, stream::once(PROBE)).await {
-        found.push(Check::from_error("write", &error));
-        return found;
-    }
-    found.push(Check::pass("write", "works", &key).took(begun.elapsed()));
-    let begun = Instant::now();
-    found.push(match read_back(&**sink, &key).await {
-        Ok(()) => Check::pass("read", "works", "the probe came back as it was").took(begun.elapsed()),
-        Err(error) => Check::from_error("read", &error),
-    });
-    let begun = Instant::now();
-    let refused = match sink.delete(std::slice::from_ref(&key)).await {
-        Ok(deleted) => deleted.kept.into_iter().next().map(|(_, why)| why),
-        Err(error) => Some(error.to_string()),
-    };
-    found.push(match refused {
-        None => Check::pass("delete", "works", "the probe is gone").took(begun.elapsed()),
-        Some(why) => Check::warn(
-            "delete",
-            "refused",
-            format!("{why}. Backups need no right to delete; prune does. The probe {key} stays"),
-        ),
-    });
-    found
-}
-
-async fn read_back(sink: &dyn Sink, key: &str) -> Result<()> {
-    let read = stream::collect(sink.get(key, None).await?, 1 << 20, key).await?;
-    if read == PROBE {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::Corrupt, "read", key, "what came back is not what was written"))
+    // A local folder would keep the empty folders of a prefix with a typo.
+    let beside = if store.sink.url().starts_with("file://") { "" } else { prefix };
+    check::sink(&*store.sink, prefix, beside, session.context.now()).await
 }
 
 /// Whether backups can be encrypted, and whether they can be decrypted here.

@@ -1,8 +1,7 @@
 //! `list`.
 
-use std::collections::BTreeMap;
-
-use futures::StreamExt;
+use futures::future::ready;
+use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use lifeboat::catalog::{self, Artifact, Kind, Verification};
 use lifeboat::{Dataset, Level, Result};
@@ -77,64 +76,81 @@ fn failure(last: Option<&Verification>) -> Option<(Timestamp, Level)> {
     last.filter(|v| !v.passed).map(|v| (v.at, v.level))
 }
 
-/// Lists the artifacts of each job, from all its sinks. `asked`: the jobs were named, so each must have one.
+/// Lists the artifacts of each job, from all its sinks, as they come: by dataset, the oldest first. Memory does not grow with
+/// their number. `asked`: the jobs were named, so each must have one.
 pub(crate) async fn run(session: &Session, jobs: Jobs, asked: bool) -> Exit {
     let output = &session.output;
     let mut exit = Exit::Good;
-    let mut rows = Vec::new();
+    let mut listing = Listing::new(session);
     let mut empty = Vec::new();
     for (name, job) in jobs {
+        let before = listing.rows;
         let found = async {
             session.begin("list", &name)?;
             let job = job?;
-            let found = rows_of(session, &job, &mut exit).await?;
-            Ok::<_, lifeboat::Error>((job, found))
+            list(session, &job, &mut listing, &mut exit).await?;
+            Ok::<_, lifeboat::Error>(job)
         };
         match session.settle("list", &name, found.await) {
-            Ok((job, found)) if found.is_empty() => empty.push(job),
-            Ok((_, found)) => rows.extend(found),
+            Ok(job) if listing.rows == before => empty.push(job),
+            Ok(_) => {}
             Err(error) => {
                 output.error(&error);
                 exit.and(Exit::from(&error));
             }
         }
     }
-    print(session, &rows);
-    output.result(&rows);
+    let rows = listing.end();
     for job in empty {
         // Where an error was printed, "there is none" would be a guess.
-        if asked || (rows.is_empty() && exit == Exit::Good) {
+        if asked || (rows == 0 && exit == Exit::Good) {
             let error = place::nothing(&job).await;
             output.error(&error);
             exit.and(Exit::from(&error));
-        } else if !rows.is_empty() {
+        } else if rows > 0 {
             output.note(&format!("there is no artifact of job {}", job.name));
         }
     }
     exit
 }
 
-/// The artifacts of a job, oldest first. A sink that cannot be read is an error of its own when there is another.
-async fn rows_of(session: &Session, job: &Job, exit: &mut Exit) -> Result<Vec<Row>> {
-    let mut merged: BTreeMap<(Timestamp, String), Row> = BTreeMap::new();
+/// Lists a job. A sink that cannot be read is an error of its own when there is another.
+async fn list(session: &Session, job: &Job, listing: &mut Listing<'_>, exit: &mut Exit) -> Result<()> {
+    let mut stores: Vec<_> = job
+        .stores
+        .iter()
+        .map(|store| {
+            let artifacts = catalog::list(&*store.sink, &job.prefix, job.dataset.as_ref());
+            let own = artifacts.try_filter(|artifact| ready(job.claims(&artifact.name)));
+            (own.map_ok(|artifact| Row::of(&artifact, &store.name)), None::<Row>)
+        })
+        .collect();
     let mut failed = Vec::new();
-    for store in &job.stores {
-        let mut artifacts = catalog::list(&*store.sink, &job.prefix, job.dataset.as_ref());
-        while let Some(artifact) = artifacts.next().await {
-            match artifact {
-                Ok(artifact) if !job.claims(&artifact.name) => {}
-                Ok(artifact) => {
-                    let row = Row::of(&artifact, &store.name);
-                    match merged.entry((row.taken_at, row.key.clone())) {
-                        std::collections::btree_map::Entry::Occupied(mut known) => known.get_mut().merge(row),
-                        std::collections::btree_map::Entry::Vacant(vacant) => drop(vacant.insert(row)),
+    loop {
+        let mut open = Vec::with_capacity(stores.len());
+        for (mut rows, mut next) in stores {
+            if next.is_none() {
+                next = match rows.next().await {
+                    Some(Ok(row)) => Some(row),
+                    Some(Err(error)) => {
+                        failed.push(error);
+                        None
                     }
-                }
-                Err(error) => {
-                    failed.push(error);
-                    break;
-                }
+                    None => None,
+                };
             }
+            // One that has ended, or failed, is not asked again.
+            if next.is_some() {
+                open.push((rows, next));
+            }
+        }
+        stores = open;
+        // Every listing is in the order of keys: what several sinks hold comes first from all of them.
+        let Some(key) = stores.iter().filter_map(|(_, next)| Some(&next.as_ref()?.key)).min().cloned() else { break };
+        let mut same = stores.iter_mut().filter_map(|(_, next)| next.take_if(|row| row.key == key));
+        if let Some(mut row) = same.next() {
+            same.for_each(|other| row.merge(other));
+            listing.add(&row);
         }
     }
     if failed.len() == job.stores.len()
@@ -149,40 +165,70 @@ async fn rows_of(session: &Session, job: &Job, exit: &mut Exit) -> Result<Vec<Ro
         session.output.error(&error);
         exit.and(Exit::from(&error));
     }
-    Ok(merged.into_values().collect())
+    Ok(())
 }
 
-fn print(session: &Session, rows: &[Row]) {
-    let now = session.context.now();
-    let mut table = Table::new(["TAKEN AT", "AGE", "SIZE", "KIND", "VERIFIED", "SINKS", "KEY"]).right(2);
-    for row in rows {
-        table.row([
+/// Rows that are printed together: columns are as wide as the widest cell so far.
+const TOGETHER: usize = 500;
+
+/// What is printed, page by page.
+struct Listing<'a> {
+    session: &'a Session,
+    now: Timestamp,
+    table: Table,
+    rows: usize,
+    future: usize,
+}
+
+impl<'a> Listing<'a> {
+    fn new(session: &'a Session) -> Self {
+        let table = Table::new(["TAKEN AT", "AGE", "SIZE", "KIND", "VERIFIED", "SINKS", "KEY"]).right(2);
+        Self { session, now: session.context.now(), table, rows: 0, future: 0 }
+    }
+
+    fn add(&mut self, row: &Row) {
+        self.rows += 1;
+        self.future += usize::from(row.taken_at > self.now);
+        if self.session.output.is_json() {
+            self.session.output.item(row);
+            return;
+        }
+        self.table.row([
             time(row.taken_at),
-            age(row.taken_at, now),
+            age(row.taken_at, self.now),
             size(row.bytes),
             row.kind.as_str().to_owned(),
-            row.verified(now),
+            row.verified(self.now),
             row.sinks.join(","),
             row.key.clone(),
         ]);
-    }
-    if !table.is_empty() {
-        for line in table.lines() {
-            session.output.line(line);
+        if self.rows.is_multiple_of(TOGETHER) {
+            self.flush();
         }
     }
-    warn_of_future(session, rows.iter().map(|r| r.taken_at));
+
+    fn flush(&mut self) {
+        if !self.table.is_empty() {
+            self.session.output.line(self.table.take().join("\n"));
+        }
+    }
+
+    /// Prints the rest. Returns how many rows there were.
+    fn end(mut self) -> usize {
+        self.flush();
+        self.session.output.end_of_items();
+        warn_of_future(self.session, self.future);
+        self.rows
+    }
 }
 
 /// An artifact from the future says that a clock is wrong: here, or where it was made.
-pub(crate) fn warn_of_future(session: &Session, times: impl Iterator<Item = Timestamp>) {
-    let now = session.context.now();
-    let future = times.filter(|t| *t > now).count();
+fn warn_of_future(session: &Session, future: usize) {
     if future > 0 {
         session.output.warn(&format!(
             "{} dated in the future, and now is {}: is this machine's clock right?",
             if future == 1 { "an artifact is".to_owned() } else { format!("{} are", count(future, "artifact")) },
-            time(now)
+            time(session.context.now())
         ));
     }
 }

@@ -3,10 +3,12 @@
 pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod copies;
 pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod place;
 pub(crate) mod prune;
+pub(crate) mod replicate;
 pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod verify;

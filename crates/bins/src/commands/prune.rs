@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use lifeboat::pipeline::Pruned;
 use lifeboat::report::human_bytes;
-use lifeboat::retention::Policy;
-use lifeboat::{Error, ErrorKind, Prune, Result, catalog};
+use lifeboat::retention::{Decision, Policy};
+use lifeboat::sink::Held;
+use lifeboat::{Dataset, Error, ErrorKind, Prune, Result, catalog};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::place;
@@ -15,6 +18,9 @@ use crate::output::report::{count, time};
 use crate::output::table::Table;
 use crate::output::{self, RED};
 use crate::session::Session;
+
+/// Rows that are printed together: columns are as wide as the widest cell so far.
+const TOGETHER: usize = 500;
 
 /// What the command line says.
 pub(crate) struct Options {
@@ -27,20 +33,20 @@ pub(crate) struct Options {
 pub(crate) async fn run(session: &Session, jobs: Jobs, asked: bool, options: &Options) -> Exit {
     let output = &session.output;
     let mut exit = Exit::Good;
-    let mut results: Vec<Value> = Vec::new();
     let mut cleaned = BTreeSet::new();
     for (name, job) in jobs::expand(jobs, session, LookIn::Sink).await {
         let outcome = async {
             session.begin("prune", &name)?;
             let job = job?;
             for store in &job.stores {
-                prune(session, &job, store, asked, options, &mut exit, &mut results).await?;
+                prune(session, &job, store, asked, options, &mut exit).await?;
             }
             if let Some(age) = options.orphans {
                 for store in &job.stores {
                     // Jobs that share a folder share its leftovers.
                     if cleaned.insert((store.sink.url(), job.prefix.clone())) {
-                        results.push(orphans(session, &job, store, age, options.dry_run).await?);
+                        let cleaned = orphans(session, &job, store, age, options.dry_run).await?;
+                        output.item(&cleaned);
                     }
                 }
             }
@@ -49,10 +55,10 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, asked: bool, options: &Op
         if let Err(error) = session.settle("prune", &name, outcome.await) {
             output.error(&error);
             exit.and(Exit::from(&error));
-            results.push(json!({ "job": name, "error": output::error_value(&error) }));
+            output.item(&json!({ "job": name, "error": output::error_value(&error) }));
         }
     }
-    output.result(&results);
+    output.end_of_items();
     exit
 }
 
@@ -63,7 +69,6 @@ async fn prune(
     asked: bool,
     options: &Options,
     exit: &mut Exit,
-    results: &mut Vec<Value>,
 ) -> Result<()> {
     let Some(policy) = policy(session, job, asked, options)? else { return Ok(()) };
     let output = &session.output;
@@ -79,58 +84,77 @@ async fn prune(
     }
     output.line(format!("{dataset} in {}, keep {policy}:", store.name));
     let mut table = Table::new(["ACTION", "TAKEN AT", "KEY", "WHY"]);
-    for decision in &plan.decisions {
-        table.row([
-            if decision.keeps() { "keep".to_owned() } else { output.paint("delete", RED) },
-            time(decision.taken_at),
-            decision.key.clone(),
-            decision.why(),
-        ]);
-    }
-    for line in table.lines() {
-        output.line(format!("  {line}"));
+    for decisions in plan.decisions.chunks(TOGETHER) {
+        for decision in decisions {
+            table.row([
+                if decision.keeps() { "keep".to_owned() } else { output.paint("delete", RED) },
+                time(decision.taken_at),
+                decision.key.clone(),
+                decision.why(),
+            ]);
+        }
+        for line in table.take() {
+            output.line(format!("  {line}"));
+        }
     }
     for warning in &plan.warnings {
         output.warn(&warning.to_string());
     }
     let deletions = plan.deletions().count();
-    let mut value = json!({
-        "dataset": dataset,
-        "sink": store.name,
-        "policy": policy.to_string(),
-        "dry_run": options.dry_run,
-        "decisions": plan.decisions,
-        "warnings": plan.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "bytes_to_free": prune.bytes_to_free(),
-        "deleted": [],
-        "bytes": 0,
-        "failed": [],
-    });
+    let mut outcome = Outcome {
+        dataset,
+        sink: &store.name,
+        policy: policy.to_string(),
+        dry_run: options.dry_run,
+        decisions: &plan.decisions,
+        warnings: plan.warnings.iter().map(ToString::to_string).collect(),
+        bytes_to_free: prune.bytes_to_free(),
+        pruned: Pruned::default(),
+    };
     if options.dry_run {
+        let would_stay = prune.held().await?;
+        held(output, &would_stay);
         let would = if deletions == 0 {
             "nothing would be deleted".to_owned()
         } else {
             format!("{} would be deleted, {} freed", count(deletions, "artifact"), human_bytes(prune.bytes_to_free()))
         };
         output.line(format!("  {would}; {} kept", plan.kept().count()));
+        outcome.pruned.held = would_stay;
     } else {
         let pruned = prune.execute().await?;
+        held(output, &pruned.held);
         output.line(format!(
             "  {} deleted, {} freed; {} kept",
             count(pruned.deleted.len(), "artifact"),
             human_bytes(pruned.bytes),
             plan.kept().count()
         ));
+        for note in &pruned.notes {
+            output.warn(note);
+        }
         for undeleted in &pruned.failed {
             output.error(&Error::new(ErrorKind::Permission, "delete", &undeleted.key, &undeleted.why));
             exit.and(Exit::Failed);
         }
-        value["deleted"] = json!(pruned.deleted);
-        value["bytes"] = json!(pruned.bytes);
-        value["failed"] = json!(pruned.failed);
+        outcome.pruned = pruned;
     }
-    results.push(value);
+    output.item(&outcome);
     Ok(())
+}
+
+/// What `--json` says of one dataset in one sink. The names of the fields are a promise.
+#[derive(Serialize)]
+struct Outcome<'a> {
+    dataset: &'a Dataset,
+    sink: &'a str,
+    policy: String,
+    dry_run: bool,
+    decisions: &'a [Decision],
+    warnings: Vec<String>,
+    bytes_to_free: u64,
+    #[serde(flatten)]
+    pruned: Pruned,
 }
 
 /// The policy; `None` when there is none and nobody asked for this very job.
@@ -149,12 +173,32 @@ fn policy(session: &Session, job: &Job, asked: bool, options: &Options) -> Resul
 
 async fn orphans(session: &Session, job: &Job, store: &Store, age: Duration, dry_run: bool) -> Result<Value> {
     let now = session.context.now();
-    let removed = catalog::remove_orphans(&*store.sink, &job.prefix, now, age, dry_run).await?;
+    let cleaned = catalog::remove_orphans(&*store.sink, &job.prefix, now, age, dry_run).await?;
     let verb = if dry_run { "would be removed" } else { "removed" };
     let place = lifeboat::name::join_key(&store.sink.url(), &job.prefix);
-    session.output.line(format!("{} in {place} {verb}", count(removed.len(), "leftover")));
-    for what in &removed {
+    let freed = if cleaned.bytes > 0 { format!(", {} freed", human_bytes(cleaned.bytes)) } else { String::new() };
+    session.output.line(format!("{} in {place} {verb}{freed}", count(cleaned.removed.len(), "leftover")));
+    for what in &cleaned.removed {
         session.output.line(format!("  {what}"));
     }
-    Ok(json!({ "sink": store.name, "folder": job.prefix, "dry_run": dry_run, "orphans": removed }))
+    held(&session.output, &cleaned.held);
+    for note in &cleaned.notes {
+        session.output.warn(note);
+    }
+    Ok(json!({
+        "sink": store.name,
+        "folder": job.prefix,
+        "dry_run": dry_run,
+        "orphans": cleaned.removed,
+        "bytes": cleaned.bytes,
+        "held": cleaned.held,
+        "notes": cleaned.notes,
+    }))
+}
+
+/// What the store does not let anyone delete yet: no failure.
+fn held(output: &output::Output, held: &[Held]) {
+    for held in held {
+        output.line(format!("  {} is {held}", held.key));
+    }
 }

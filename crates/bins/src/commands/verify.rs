@@ -86,7 +86,8 @@ async fn one(session: &Session, name: &str, job: Result<Job>, level: Level, opti
         .await
 }
 
-fn print(session: &Session, report: &Report) {
+/// Prints a report with its verdict.
+pub(crate) fn print(session: &Session, report: &Report) {
     let output = &session.output;
     output.line(&report.key);
     for line in checks(output, &report.checks) {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use lifeboat::cloudflare::ZoneRef;
 use lifeboat::retention::Policy;
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
+pub(crate) mod copies;
 pub(crate) mod mistake;
 mod schedule;
 pub(crate) mod setting;
@@ -34,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) sinks: BTreeMap<String, SinkConfig>,
     /// In the order of the file.
     pub(crate) jobs: Vec<JobConfig>,
+    /// In the order of the file.
+    pub(crate) copies: Vec<copies::CopyConfig>,
 }
 
 /// `[sinks.NAME]`.
@@ -45,6 +49,7 @@ pub(crate) struct SinkConfig {
     pub(crate) access_key: Option<Setting>,
     pub(crate) secret_key: Option<Setting>,
     pub(crate) session_token: Option<Setting>,
+    pub(crate) lock: Option<lifeboat::sinks::Lock>,
 }
 
 /// `[jobs.NAME]` with what it takes from `[defaults]`.
@@ -61,6 +66,7 @@ pub(crate) struct JobConfig {
     pub(crate) identities: Vec<Setting>,
     pub(crate) keep: Option<Policy>,
     pub(crate) limits: Limits,
+    pub(crate) sink_grace: Option<Duration>,
 }
 
 impl JobConfig {
@@ -136,6 +142,7 @@ impl Reader<'_> {
             }
         };
         let (mut sinks, mut defaults, mut jobs) = (Vec::new(), table::Defaults::default(), Vec::new());
+        let mut copies = Vec::new();
         for (key, value) in root {
             match &**key.get_ref() {
                 "sinks" => {
@@ -144,6 +151,7 @@ impl Reader<'_> {
                     sinks = self.tables("sinks", value);
                 }
                 "jobs" => jobs = self.tables("jobs", value),
+                "copies" => copies = self.tables("copies", value),
                 "defaults" => {
                     let read = self.table("[defaults]", value);
                     self.partial |= read.is_none();
@@ -151,7 +159,7 @@ impl Reader<'_> {
                 }
                 other => {
                     let unknown = Mistake::new(key.span().start, format!("unknown key \"{other}\""))
-                        .hint(suggest(other, &["sinks", "defaults", "jobs"]));
+                        .hint(suggest(other, &["sinks", "defaults", "jobs", "copies"]));
                     self.mistakes.push(unknown);
                     self.partial = true;
                 }
@@ -170,10 +178,12 @@ impl Reader<'_> {
             .filter_map(|(name, span, job)| Some((span.clone(), self.job(&name, &span, job, &defaults)?)))
             .collect();
         self.check_collisions(&jobs);
+        let jobs: Vec<JobConfig> = jobs.into_iter().map(|(_, job)| job).collect();
+        let copies = copies.into_iter().filter_map(|(name, span, copy)| self.copy(&name, &span, copy, &jobs)).collect();
         if !self.mistakes.is_empty() {
             return Err(mistake::error(self.path, self.text, self.mistakes));
         }
-        Ok(Config { path: self.path.to_owned(), sinks, jobs: jobs.into_iter().map(|(_, job)| job).collect() })
+        Ok(Config { path: self.path.to_owned(), sinks, jobs, copies })
     }
 
     /// The tables in `[sinks]` or `[jobs]`, each read by itself, in the order of the file.
@@ -226,6 +236,7 @@ impl Reader<'_> {
             access_key: read(sink.access_key, "access_key"),
             secret_key: read(sink.secret_key, "secret_key"),
             session_token: read(sink.session_token, "session_token"),
+            lock: sink.lock.map(|lock| lock.0),
         }
     }
 
@@ -239,6 +250,7 @@ impl Reader<'_> {
             compress: defaults.compress.map(|p| p.0),
             keep: defaults.keep,
             verify: defaults.verify.unwrap_or_default(),
+            sink_grace: defaults.sink_grace,
         }
     }
 
@@ -338,6 +350,7 @@ impl Reader<'_> {
                 max_age: verify.max_age.or(defaults.verify.max_age).or(suggested.max_age),
                 age_status: verify.age_status.or(defaults.verify.age_status).unwrap_or(Status::Fail),
             },
+            sink_grace: job.sink_grace.or(defaults.sink_grace),
         })
     }
 
@@ -520,6 +533,7 @@ struct Defaults {
     identities: Option<Vec<Setting>>,
     keep: Option<Policy>,
     verify: table::Verify,
+    sink_grace: Option<Duration>,
 }
 
 /// A mistake that an error speaks of. The error's own subject stays when it is more than the place.

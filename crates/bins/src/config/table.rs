@@ -21,6 +21,41 @@ pub(crate) struct Sink {
     pub(crate) access_key: Option<Spanned<String>>,
     pub(crate) secret_key: Option<Spanned<String>>,
     pub(crate) session_token: Option<Spanned<String>>,
+    pub(crate) lock: Option<Lock>,
+}
+
+/// `lock = { mode = "governance", days = 30 }`, or `"governance:30"`.
+#[derive(Clone, Copy)]
+pub(crate) struct Lock(pub(crate) lifeboat::sinks::Lock);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LockTable {
+    mode: String,
+    days: u32,
+}
+
+impl<'de> Deserialize<'de> for Lock {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Lock;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("{ mode = \"governance\", days = 30 } or \"governance:30\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Lock, E> {
+                text.parse().map(Lock).map_err(|e| with_advice(&e))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Lock, A::Error> {
+                let table = LockTable::deserialize(MapAccessDeserializer::new(map))?;
+                lifeboat::sinks::Lock::new(&table.mode, table.days).map(Lock).map_err(|e| with_advice(&e))
+            }
+        }
+        d.deserialize_any(Form)
+    }
 }
 
 /// `[defaults]`: what a job takes that does not say otherwise.
@@ -34,6 +69,8 @@ pub(crate) struct Defaults {
     pub(crate) identity: Option<Spanned<Texts>>,
     pub(crate) keep: Option<Policy>,
     pub(crate) verify: Option<Verify>,
+    #[serde(default, deserialize_with = "sink_grace")]
+    pub(crate) sink_grace: Option<std::time::Duration>,
 }
 
 /// `[jobs.NAME]`. It has exactly one key that names a system.
@@ -55,6 +92,8 @@ pub(crate) struct Job {
     pub(crate) identity: Option<Spanned<Texts>>,
     pub(crate) keep: Option<Policy>,
     pub(crate) verify: Option<Verify>,
+    #[serde(default, deserialize_with = "sink_grace")]
+    pub(crate) sink_grace: Option<std::time::Duration>,
 }
 
 /// `postgres = { … }` of a job.
@@ -148,6 +187,11 @@ fn level<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Level>, D::Error> {
 fn max_age<'de, D: Deserializer<'de>>(d: D) -> Result<Option<std::time::Duration>, D::Error> {
     let text = String::deserialize(d)?;
     duration::parse(&text, "max_age").map(Some).map_err(|e| with_advice(&e))
+}
+
+fn sink_grace<'de, D: Deserializer<'de>>(d: D) -> Result<Option<std::time::Duration>, D::Error> {
+    let text = String::deserialize(d)?;
+    duration::parse(&text, "sink_grace").map(Some).map_err(|e| with_advice(&e))
 }
 
 fn age_status<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Status>, D::Error> {

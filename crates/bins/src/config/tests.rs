@@ -38,6 +38,7 @@ compress = "zstd:5"
 encrypt = {{ age = {{ recipients = ["{RECIPIENT}"] }} }}
 keep = {{ days = 30, at_least = 3 }}
 verify = {{ level = "restore", max_age = "2d" }}
+sink_grace = "90s"
 
 [jobs.codetalk]
 postgres = {{ url = "${{CODETALK_URL}}" }}
@@ -53,13 +54,14 @@ verify_schedule = "0 6 * * 0#1"      # first Sunday of the month
     assert_eq!(job.keep.unwrap().to_string(), "30d,at-least=3");
     assert_eq!(job.limits.max_age, Some(Duration::from_secs(2 * 86_400)));
     assert_eq!(job.sinks, ["offsite"]);
+    assert_eq!(job.sink_grace, Some(Duration::from_secs(90)));
     assert!(matches!(&job.encrypt, Some(Choice::Age { recipients, .. }) if recipients.len() == 1));
 }
 
 #[test]
 fn what_a_job_says_goes_before_the_defaults() {
     let text = with_job(
-        "dataset = \"shop-eu\"\ncompress = \"gzip\"\nverify = { level = \"stored\" }\nkeep = \"last=2\"\nencrypt = \"openssl:env:P\"",
+        "dataset = \"shop-eu\"\ncompress = \"gzip\"\nverify = { level = \"stored\" }\nkeep = \"last=2\"\nencrypt = \"openssl:env:P\"\nsink_grace = \"2min\"",
     );
     let text = text.replace("[jobs.shop]", "verify = { max_age = \"36h\", age_status = \"warn\" }\n[jobs.shop]");
     let job = read(&text).unwrap().jobs.remove(0);
@@ -69,6 +71,7 @@ fn what_a_job_says_goes_before_the_defaults() {
     assert_eq!((job.limits.level, job.limits.age_status), (lifeboat::Level::Stored, Status::Warn));
     assert_eq!(job.limits.max_age, Some(Duration::from_secs(36 * 3600)));
     assert!(matches!(job.encrypt, Some(Choice::OpenSsl(_))));
+    assert_eq!(job.sink_grace, Some(Duration::from_secs(120)));
 }
 
 #[test]
@@ -235,4 +238,53 @@ fn secrets_are_looked_up_when_they_are_needed() {
         error.to_string(),
         "cannot use postgres.url of [jobs.shop] (lifeboat.toml, line 7): the environment variable SHOP_URL is not set"
     );
+}
+
+/// A file with two sinks and a copy that has these lines.
+fn with_copy(lines: &str) -> String {
+    with_job("") + &format!("[sinks.offsite]\nurl = \"b2://offsite\"\n[copies.velero]\n{lines}\n")
+}
+
+#[test]
+fn a_copy_is_read_with_what_it_takes_for_granted() {
+    let config = read(&with_copy("from = \"local\"\nto = [\"offsite\"]\nprefix = \"a/velero/\"")).unwrap();
+    let copy = &config.copies[0];
+    assert_eq!(
+        (copy.name.as_str(), copy.from.as_str(), copy.to.clone()),
+        ("velero", "local", vec!["offsite".to_owned()])
+    );
+    assert_eq!(copy.deletion, lifeboat::pipeline::Deletion::Never);
+    // Nothing else may be written in the tree, and nothing in its copy.
+    for (sink, folder, covered) in [
+        ("local", "a/velero", true),
+        ("local", "a/velero/shop", true),
+        ("offsite", "a/velero/shop", true),
+        ("local", "a", false),
+        ("local", "a/velero2", false),
+        ("elsewhere", "a/velero", false),
+    ] {
+        assert_eq!(copy.covers(sink, folder), covered, "{sink} {folder}");
+    }
+    let all = read(&with_copy("from = \"local\"\nto = [\"offsite\"]\ndelete_extra = \"all\"")).unwrap();
+    assert!(all.copies[0].covers("offsite", "velero/x") && all.copies[0].covers("local", "anything"));
+    assert_eq!(all.copies[0].deletion, lifeboat::pipeline::Deletion::All);
+}
+
+#[test]
+fn a_wrong_copy_is_told_with_what_to_write() {
+    for (lines, message) in [
+        ("from = \"locl\"\nto = [\"offsite\"]", "there is no sink \"locl\""),
+        ("from = \"local\"\nto = []", "names no sink to copy to"),
+        ("from = \"local\"\nto = [\"local\"]", "into itself"),
+        ("from = \"local\"\nto = [\"offsite\"]\ninto = \"/\"", "the record of the copy would lie in it"),
+        ("from = \"local\"\nto = [\"offsite\"]\ndelete_extra = \"some\"", "delete_extra is true, false or \"all\""),
+        ("from = \"local\"\nto = [\"offsite\"]\nprefx = \"x\"", "unknown key \"prefx\""),
+        ("to = [\"offsite\"]", "the key \"from\" is missing"),
+    ] {
+        let error = mistake(&with_copy(lines));
+        assert!(error.message().contains(message), "{lines}: {error}");
+    }
+    let taken =
+        with_job("") + "[sinks.offsite]\nurl = \"b2://x\"\n[copies.shop]\nfrom = \"local\"\nto = [\"offsite\"]\n";
+    assert!(mistake(&taken).message().contains("has the name of [jobs.shop]"), "{}", mistake(&taken));
 }

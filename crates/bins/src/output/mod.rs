@@ -23,11 +23,16 @@ pub(crate) struct Output {
     printed: Mutex<Printed>,
 }
 
+/// Bytes of items that are written together.
+const ITEMS_TOGETHER: usize = 64 << 10;
+
 #[derive(Default)]
 struct Printed {
     /// Whether the one JSON value of this run is out.
     result: bool,
     notes: HashSet<String>,
+    /// Items of a result that is written as it comes, and is not out yet.
+    items: Option<Vec<u8>>,
 }
 
 impl Output {
@@ -81,6 +86,43 @@ impl Output {
         let text = serde_json::to_string_pretty(value)
             .unwrap_or_else(|e| json!({ "error": { "kind": "internal", "message": e.to_string() } }).to_string());
         self.write_out(&text);
+    }
+
+    /// One item of a result that is an array, written as its items come: memory does not grow with their number. Nothing
+    /// without `--json`. [`end_of_items`](Self::end_of_items) has to follow.
+    pub(crate) fn item(&self, value: &impl Serialize) {
+        if !self.json {
+            return;
+        }
+        let mut text = {
+            let mut printed = self.lock();
+            let begun = std::mem::replace(&mut printed.result, true);
+            let mut text = printed.items.take().unwrap_or_default();
+            text.extend_from_slice(if begun { b",\n  " } else { b"[\n  " });
+            text
+        };
+        let written = serde_json::to_writer_pretty(Indented { output: self, text: &mut text }, value);
+        written.expect("nothing here fails to become JSON, and the writer never fails");
+        self.lock().items = Some(text);
+    }
+
+    /// Ends the array of [`item`](Self::item)s, of which there may be none.
+    pub(crate) fn end_of_items(&self) {
+        if !self.json {
+            return;
+        }
+        let items = {
+            let mut printed = self.lock();
+            printed.result = true;
+            printed.items.take()
+        };
+        match items {
+            Some(mut items) => {
+                items.extend_from_slice(b"\n]\n");
+                self.write_part(&items);
+            }
+            None => self.write_part(b"[]\n"),
+        }
     }
 
     /// Something that the user should know and that is no error. The same text is printed once.
@@ -146,9 +188,13 @@ impl Output {
     }
 
     fn write_out(&self, text: &str) {
+        self.write_part(format!("{text}\n").as_bytes());
+    }
+
+    fn write_part(&self, text: &[u8]) {
         let write = || {
             let mut out = io::stdout().lock();
-            writeln!(out, "{text}").and_then(|()| out.flush())
+            out.write_all(text).and_then(|()| out.flush())
         };
         let written = match &self.bars {
             Some(bars) => bars.suspend(write),
@@ -165,6 +211,33 @@ impl Output {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Printed> {
         self.printed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes an item of an array with the array's indent, and what has gathered when it is much.
+struct Indented<'a> {
+    output: &'a Output,
+    text: &'a mut Vec<u8>,
+}
+
+impl Write for Indented<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // A line's end in a text of JSON is escaped: every other one is layout.
+        for part in bytes.split_inclusive(|b| *b == b'\n') {
+            self.text.extend_from_slice(part);
+            if part.ends_with(b"\n") {
+                self.text.extend_from_slice(b"  ");
+            }
+        }
+        if self.text.len() > ITEMS_TOGETHER {
+            self.output.write_part(self.text);
+            self.text.clear();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -7,11 +7,15 @@ use unicode_width::UnicodeWidthStr;
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
     right: Vec<usize>,
+    /// Of the columns, as far as lines were taken.
+    widths: Vec<usize>,
+    /// Whether the head is among the rows.
+    headed: bool,
 }
 
 impl Table {
     pub(crate) fn new<const N: usize>(head: [&str; N]) -> Self {
-        Self { rows: vec![head.map(str::to_owned).to_vec()], right: Vec::new() }
+        Self { rows: vec![head.map(str::to_owned).to_vec()], right: Vec::new(), widths: vec![0; N], headed: true }
     }
 
     /// Aligns this column to the right.
@@ -25,16 +29,23 @@ impl Table {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.rows.len() == 1
+        self.rows.len() == usize::from(self.headed)
     }
 
     /// The lines, without white space at their ends.
-    pub(crate) fn lines(&self) -> Vec<String> {
-        let columns = self.rows[0].len();
-        let widths: Vec<usize> =
-            (0..columns).map(|c| self.rows.iter().map(|row| width(&row[c])).max().unwrap_or_default()).collect();
-        self.rows
-            .iter()
+    pub(crate) fn lines(mut self) -> Vec<String> {
+        self.take()
+    }
+
+    /// The lines so far; the rows are forgotten, and those that follow are at least as wide.
+    pub(crate) fn take(&mut self) -> Vec<String> {
+        let rows = std::mem::take(&mut self.rows);
+        self.headed = false;
+        for (column, known) in self.widths.iter_mut().enumerate() {
+            *known = rows.iter().map(|row| width(&row[column])).max().unwrap_or_default().max(*known);
+        }
+        let widths = &self.widths;
+        rows.iter()
             .map(|row| {
                 let mut line = String::new();
                 for (column, cell) in row.iter().enumerate() {
@@ -74,6 +85,16 @@ fn width(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_goes_on_as_wide_as_it_was() {
+        let mut table = Table::new(["A", "B"]);
+        table.row(["long one".to_owned(), "x".to_owned()]);
+        assert_eq!(table.take(), ["A         B", "long one  x"]);
+        assert!(table.is_empty());
+        table.row(["y".to_owned(), "z".to_owned()]);
+        assert_eq!(table.take(), ["y         z"]);
+    }
 
     #[test]
     fn columns_are_aligned_by_what_is_seen() {

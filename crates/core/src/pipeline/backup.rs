@@ -22,11 +22,11 @@ use crate::sink::Sink;
 use crate::source::{Description, Source};
 use crate::stream;
 
-/// How long a further sink may take no data, or not answer a small request, before it is given up.
+/// How long a further sink may take no data, or not answer a small request, before it is given up, when nothing else is set.
 const SINK_GRACE: Duration = Duration::from_secs(60);
-/// How long a further sink may take no more data and not confirm either, once the first has confirmed. Longer: what it
-/// has in flight may have to pass a slow line first.
-const CONFIRM_GRACE: Duration = Duration::from_secs(300);
+/// How much longer it may take no more data and not confirm either, once the first has confirmed: what it has in flight may
+/// have to pass a slow line first.
+const CONFIRMING: u32 = 5;
 /// Chunks that each of several sinks may be behind.
 const SINK_DEPTH: usize = 8;
 /// How long an orderly end may take after a cancellation, before everything is dropped.
@@ -49,6 +49,7 @@ pub struct Backup {
     compression: Compression,
     encryption: Encryption,
     sinks: Vec<Arc<dyn Sink>>,
+    grace: Duration,
     context: Context,
 }
 
@@ -67,6 +68,7 @@ impl Backup {
             compression: Compression::default(),
             encryption: Encryption::Undecided,
             sinks: Vec::new(),
+            grace: SINK_GRACE,
             context: Context::default(),
         }
     }
@@ -124,6 +126,14 @@ impl Backup {
     #[must_use]
     pub fn also_to(self, sink: Arc<dyn Sink>) -> Self {
         self.to(sink)
+    }
+
+    /// How long a sink other than the first may take no data, or not answer a small request, before it is given up: 60 s when
+    /// this is not called. Once the first sink has confirmed, a further one has five times as long in which something must move.
+    #[must_use]
+    pub fn sink_grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
     }
 
     /// Where progress goes.
@@ -201,6 +211,7 @@ impl Backup {
             folder: self.prefix.trim_matches('/').to_owned(),
             name,
             sinks: self.sinks,
+            grace: self.grace,
             compression: self.compression,
             encryptor,
             description,
@@ -278,6 +289,7 @@ struct Run {
     folder: String,
     name: ArtifactName,
     sinks: Vec<Arc<dyn Sink>>,
+    grace: Duration,
     compression: Compression,
     encryptor: Option<Arc<dyn Encryptor>>,
     description: Description,
@@ -339,7 +351,7 @@ impl Run {
                 .map(|(sink, error)| SinkOutcome {
                     url: sink.url(),
                     error: error.as_ref().map(ToString::to_string),
-                    hint: error.as_ref().and_then(|e| e.advice().map(str::to_owned)),
+                    hint: error.as_ref().map(advice_for_later),
                 })
                 .collect(),
             notes: Vec::new(),
@@ -351,13 +363,13 @@ impl Run {
         if index == 0 {
             return Ok(work.await);
         }
-        tokio::time::timeout(SINK_GRACE, work).await.map_err(|_| self.gave_no_answer(index, SINK_GRACE))
+        tokio::time::timeout(self.grace, work).await.map_err(|_| self.gave_no_answer(index, self.grace))
     }
 
     fn gave_no_answer(&self, index: usize, grace: Duration) -> Error {
         let why = format!("it gave no answer for {} s and was given up", grace.as_secs());
         Error::new(ErrorKind::Unavailable, "write to", self.sinks[index].url(), why)
-            .hint("run the backup again, or copy the artifact and its manifest from the other sink")
+            .hint("`lifeboat replicate` later copies what is missing there")
     }
 
     /// Makes sure that nothing has this artifact's name yet.
@@ -423,7 +435,11 @@ impl Run {
         keys.push(intent_key(&self.folder, &self.artifact));
         for key in keys {
             match sink.delete(&[key]).await {
-                Ok(deleted) if deleted.kept.is_empty() => {}
+                Ok(deleted) if deleted.kept.is_empty() && deleted.held.is_empty() => {}
+                Ok(deleted) if deleted.kept.is_empty() => {
+                    tracing::debug!(sink = sink.url(), why = %deleted.held[0], "the note of this run stays");
+                    return;
+                }
                 // A key that may not delete is a good key for a writer.
                 Ok(deleted) => {
                     tracing::debug!(sink = sink.url(), why = deleted.kept[0].1, "the note of this run stays");
@@ -462,7 +478,7 @@ impl Run {
         let key = self.key();
         // Cancelled when the first of them has confirmed: the stream has ended then.
         let first_done = CancellationToken::new();
-        let bodies = flow::split(stored, willing.len(), SINK_DEPTH, SINK_GRACE);
+        let bodies = stream::split(stored, willing.len(), SINK_DEPTH, self.grace);
         let puts = bodies.into_iter().zip(willing).enumerate().map(|(place, (body, index))| {
             let (sink, key, meter, first_done) = (&self.sinks[*index], &key, Meter::default(), &first_done);
             async move {
@@ -474,9 +490,10 @@ impl Run {
                     }
                     return (*index, meter, put);
                 }
+                let grace = self.grace * CONFIRMING;
                 let put = tokio::select! {
                     put = put => put,
-                    () = given_up(first_done, &meter) => Err(self.gave_no_answer(*index, CONFIRM_GRACE)),
+                    () = given_up(first_done, &meter, grace) => Err(self.gave_no_answer(*index, grace)),
                 };
                 (*index, meter, put)
             }
@@ -547,15 +564,25 @@ impl Run {
     }
 }
 
-/// Ends when a further sink has taken nothing for [`CONFIRM_GRACE`] after the first was done.
-async fn given_up(first_done: &CancellationToken, meter: &Meter) {
+/// Ends when a further sink has taken nothing for `grace` after the first was done.
+async fn given_up(first_done: &CancellationToken, meter: &Meter, grace: Duration) {
     first_done.cancelled().await;
     loop {
         let taken = meter.bytes();
-        tokio::time::sleep(CONFIRM_GRACE).await;
+        tokio::time::sleep(grace).await;
         if meter.bytes() == taken {
             return;
         }
+    }
+}
+
+/// What to do about a sink that did not get the artifact while others did: it need not be read from the source again.
+fn advice_for_later(error: &Error) -> String {
+    let later = "`lifeboat replicate` later copies what is missing there";
+    match error.advice() {
+        Some(advice) if advice.contains(later) => advice.to_owned(),
+        Some(advice) => format!("{advice}; {later}"),
+        None => later.to_owned(),
     }
 }
 

@@ -1,18 +1,16 @@
-//! The stages that only look at what flows: tap, hash, cancellation, progress; and the split to several sinks.
+//! The stages that only look at what flows: tap, hash, cancellation, progress.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use bytes::Bytes;
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::stage;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
 use crate::progress::{Event, Progress};
 use crate::proof::{Proof, Tap};
 use crate::stream::ByteStream;
@@ -120,6 +118,29 @@ pub(crate) fn until_cancelled(
     .boxed()
 }
 
+/// Ends a stream with an error when it has another length than its object had when it was listed: it is being rewritten, or
+/// was cut short. Nothing follows an error.
+pub(crate) fn exactly(input: ByteStream, bytes: u64, key: String) -> ByteStream {
+    let wrong = move |key: &str, seen: u64| {
+        let why = format!("it gave {seen} bytes, and was listed with {bytes}: it is being rewritten, or was cut short");
+        Some((Err(Error::new(ErrorKind::Corrupt, "read", key, why).hint("run it again")), None))
+    };
+    futures::stream::unfold(Some((input, 0u64, key)), move |state| async move {
+        let (mut input, seen, key) = state?;
+        match input.next().await {
+            Some(Ok(chunk)) => {
+                let seen = seen + chunk.len() as u64;
+                if seen > bytes { wrong(&key, seen) } else { Some((Ok(chunk), Some((input, seen, key)))) }
+            }
+            Some(Err(error)) => Some((Err(error), None)),
+            None if seen == bytes => None,
+            None => wrong(&key, seen),
+        }
+    })
+    .fuse()
+    .boxed()
+}
+
 /// Reports bytes that pass.
 pub(crate) fn count(input: ByteStream, progress: Arc<dyn Progress>) -> ByteStream {
     input
@@ -129,73 +150,6 @@ pub(crate) fn count(input: ByteStream, progress: Arc<dyn Progress>) -> ByteStrea
             }
         })
         .boxed()
-}
-
-/// Splits a stream to `count` receivers without copying. Each has a buffer of its own of `depth` chunks. The first is
-/// waited for as long as it takes; a further one that takes nothing for `grace` is given up with an error, so that
-/// it does not hold up the first. One that has gone is passed over; when all have gone, so has the input.
-pub(crate) fn split(input: ByteStream, count: usize, depth: usize, grace: Duration) -> Vec<ByteStream> {
-    if count == 1 {
-        return vec![input];
-    }
-    type Item = Option<Result<Bytes>>;
-    let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel::<Item>(depth)).unzip();
-    tokio::spawn(async move {
-        let mut input = input;
-        let mut senders: Vec<Option<mpsc::Sender<Item>>> = senders.into_iter().map(Some).collect();
-        loop {
-            let item = input.next().await;
-            let last = !matches!(item, Some(Ok(_)));
-            for (index, slot) in senders.iter_mut().enumerate() {
-                let Some(sender) = slot else { continue };
-                let copy = match &item {
-                    Some(Ok(chunk)) => Some(Ok(chunk.clone())),
-                    Some(Err(error)) => Some(Err(error.duplicate())),
-                    None => None,
-                };
-                let gone = if index == 0 {
-                    sender.send(copy).await.is_err()
-                } else {
-                    // The channel of one that stalls stays full, so dropping the sender makes it fail: its stream
-                    // ends without the closing item.
-                    tokio::time::timeout(grace, sender.send(copy)).await.map_or(true, |sent| sent.is_err())
-                };
-                if gone {
-                    *slot = None;
-                }
-            }
-            if last || senders.iter().all(Option::is_none) {
-                return;
-            }
-        }
-    });
-    receivers
-        .into_iter()
-        .map(|receiver| {
-            futures::stream::unfold(Some(receiver), move |state| async move {
-                let mut receiver = state?;
-                match receiver.recv().await {
-                    Some(Some(Ok(chunk))) => Some((Ok(chunk), Some(receiver))),
-                    Some(Some(Err(error))) => Some((Err(error), None)),
-                    Some(None) => None,
-                    None => {
-                        let error = Error::new(
-                            ErrorKind::Unavailable,
-                            "write to",
-                            "this sink",
-                            format!(
-                                "it took no data for {} s and was given up so that the others could go on",
-                                grace.as_secs()
-                            ),
-                        )
-                        .hint("run the backup again, or copy the artifact and its manifest from the other sink");
-                        Some((Err(error), None))
-                    }
-                }
-            })
-            .boxed()
-        })
-        .collect()
 }
 
 /// Counts bytes that pass, readable while they do.

@@ -1,6 +1,7 @@
 //! The pipeline: the one place in which stages are composed.
 //!
 //! Backup: `source → tap (count, fingerprint, plaintext hash) → compress → encrypt → hash → sink(s)`.
+//! Replicate: `sink → hash → sink`, as the bytes are stored.
 //! Restore and verify: `sink → hash → decrypt → decompress → check → (tap) → target`.
 //!
 //! Each CPU stage runs on a thread of its own; short bounded channels join them, so a slow stage pushes back on the
@@ -10,11 +11,16 @@ mod backup;
 mod flow;
 mod prune;
 mod read;
+mod replicate;
 mod restore;
+mod room;
 pub mod stage;
+mod tree;
 mod verify;
 
 pub use backup::{Backup, Receipt, SinkOutcome};
 pub use prune::{Prune, Pruned, Undeleted};
+pub use replicate::{Copied, NotCopied, PlannedCopy, Replicate, ReplicatePlan, Replicated, Step};
 pub use restore::{PlannedRestore, Restore, Restored};
+pub use tree::{Deletion, Extra, PlannedObject, TreeCopied, TreeCopy, TreePlan, TreeStep};
 pub use verify::{AgeLimit, Verify};

@@ -310,15 +310,21 @@ pub struct ScriptedSink {
     pub memory: MemorySink,
     script: Script,
     log: Arc<Mutex<Vec<String>>>,
+    name: &'static str,
 }
 
 impl ScriptedSink {
     pub fn new(script: impl Fn(&str, &str) -> Fate + Send + Sync + 'static) -> Self {
-        Self { memory: MemorySink::new(), script: Arc::new(script), log: Arc::default() }
+        Self { memory: MemorySink::new(), script: Arc::new(script), log: Arc::default(), name: "scripted" }
     }
 
     pub fn over(memory: MemorySink, script: impl Fn(&str, &str) -> Fate + Send + Sync + 'static) -> Self {
         Self { memory, ..Self::new(script) }
+    }
+
+    /// With another URL: a second place.
+    pub fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
     }
 
     pub fn arc(&self) -> Arc<dyn Sink> {
@@ -349,7 +355,7 @@ impl fmt::Debug for ScriptedSink {
 #[async_trait]
 impl Sink for ScriptedSink {
     fn url(&self) -> String {
-        "memory://scripted".to_owned()
+        format!("memory://{}", self.name)
     }
 
     fn read_command(&self, key: &str) -> String {
@@ -367,6 +373,19 @@ impl Sink for ScriptedSink {
             Fate::Hangs => std::future::pending().await,
             Fate::ConfirmsEarly => Ok(body.next().await.map_or(0, |chunk| chunk.unwrap().len()) as u64),
         }
+    }
+
+    async fn replace(&self, key: &str, body: ByteStream) -> Result<u64> {
+        match self.fate("replace", key) {
+            Fate::Fails => Err(full(key)),
+            Fate::Hangs => std::future::pending().await,
+            _ => self.memory.replace(key, body).await,
+        }
+    }
+
+    /// It makes no notes.
+    fn notes_in(&self, _: &str) -> Option<Arc<dyn Sink>> {
+        Some(self.arc())
     }
 
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream> {

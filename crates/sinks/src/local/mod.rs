@@ -8,6 +8,7 @@ use std::fs::{File, Metadata};
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -15,12 +16,13 @@ use futures::stream::{BoxStream, StreamExt};
 use jiff::Timestamp;
 use lifeboat_core::sink::Deleted;
 use lifeboat_core::stream::CHUNK;
-use lifeboat_core::{ByteStream, Error, ErrorKind, ObjectInfo, Result, Sink};
+use lifeboat_core::{ByteStream, Check, Error, ErrorKind, ObjectInfo, Result, Sink};
 use tokio::sync::mpsc;
 
-use crate::key;
-use partial::Partial;
+use crate::key::{self, Notes};
+use partial::{Over, Partial};
 
+mod inspect;
 mod partial;
 mod walk;
 
@@ -34,19 +36,68 @@ const WAITING: usize = 4;
 #[derive(Clone, Debug)]
 pub struct LocalSink {
     root: PathBuf,
+    notes: Notes,
 }
 
 impl LocalSink {
     /// The sink in the folder `root`. It is made by the first [`put`](Sink::put) when it does not exist; until then
     /// everything else says that it is not there.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), notes: Notes::default() }
     }
 
     /// The error for a root that is not there.
     fn missing_root(root: &Path, operation: &'static str) -> Error {
         Error::new(ErrorKind::NotFound, operation, root.display().to_string(), "the folder does not exist")
             .hint("check the path of the file:// URL; is the volume mounted? The first backup makes the folder")
+    }
+
+    /// Writes a temporary file and gives it its name in the end.
+    async fn write(&self, key: &str, mut body: ByteStream, over: Over) -> Result<u64> {
+        key::check("write", key)?;
+        if key::is_partial(key) {
+            return Err(Error::new(ErrorKind::Config, "write", key, "that name is one of an unfinished upload"));
+        }
+        let (root, notes, name) = (self.root.clone(), self.notes.clone(), key.to_owned());
+        let mut partial = blocking(move || Partial::begin(&root, &notes, &name, over)).await?;
+
+        let (chunks, mut waiting) = mpsc::channel::<Message>(WAITING);
+        let writer = blocking(move || {
+            loop {
+                match waiting.blocking_recv() {
+                    Some(Message::Chunk(chunk)) => partial.write(&chunk)?,
+                    Some(Message::End) => return partial.publish().map(Some),
+                    None => return Ok(None),
+                }
+            }
+        });
+        let feeder = async move {
+            while let Some(item) = body.next().await {
+                // A closed channel: the writer has failed, and says why.
+                if chunks.send(Message::Chunk(item?)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            let _ = chunks.send(Message::End).await;
+            Ok(())
+        };
+        // The writer's failure ends the feeder at its next chunk; it must also end one that waits for its source.
+        tokio::pin!(writer);
+        let fed: Result<()> = tokio::select! {
+            biased;
+            written = &mut writer => return written?.ok_or_else(|| Error::cancelled("write", key)),
+            fed = feeder => fed,
+        };
+        // The channel is closed now. Without an end before it, the writer undoes what it has begun.
+        match fed {
+            Ok(()) => writer.await?.ok_or_else(|| Error::cancelled("write", key)),
+            Err(error) => {
+                if let Err(undo) = writer.await {
+                    tracing::warn!(error = %undo, "while undoing an upload");
+                }
+                Err(error)
+            }
+        }
     }
 }
 
@@ -111,16 +162,17 @@ fn io_error(operation: &'static str, path: &Path, error: std::io::Error) -> Erro
     Error::io(operation, path.display().to_string(), error).hint(advice)
 }
 
-fn delete_one(root: &Path, key: &str) -> Result<()> {
+/// Deletes one file, and returns its size.
+fn delete_one(root: &Path, key: &str) -> Result<u64> {
     let path = locate(root, "delete", key)?;
     if key::is_partial(key) {
         return Err(Error::new(ErrorKind::Refused, "delete", key, "it is an unfinished upload"));
     }
+    let bytes = path.symlink_metadata().map_or(0, |meta| meta.len());
     match std::fs::remove_file(&path) {
-        Err(e) if !matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-            Err(io_error("delete", &path, e))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(bytes),
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(0),
+        Err(e) => Err(io_error("delete", &path, e)),
     }
 }
 
@@ -154,51 +206,16 @@ impl Sink for LocalSink {
         format!("cat {}", key::shell_word(&self.root.join(key).display().to_string()))
     }
 
-    async fn put(&self, key: &str, mut body: ByteStream) -> Result<u64> {
-        key::check("write", key)?;
-        if key::is_partial(key) {
-            return Err(Error::new(ErrorKind::Config, "write", key, "that name is one of an unfinished upload"));
-        }
-        let (root, name) = (self.root.clone(), key.to_owned());
-        let mut partial = blocking(move || Partial::begin(&root, &name)).await?;
+    async fn put(&self, key: &str, body: ByteStream) -> Result<u64> {
+        self.write(key, body, Over::Nothing).await
+    }
 
-        let (chunks, mut waiting) = mpsc::channel::<Message>(WAITING);
-        let writer = blocking(move || {
-            loop {
-                match waiting.blocking_recv() {
-                    Some(Message::Chunk(chunk)) => partial.write(&chunk)?,
-                    Some(Message::End) => return partial.publish().map(Some),
-                    None => return Ok(None),
-                }
-            }
-        });
-        let feeder = async move {
-            while let Some(item) = body.next().await {
-                // A closed channel: the writer has failed, and says why.
-                if chunks.send(Message::Chunk(item?)).await.is_err() {
-                    return Ok(());
-                }
-            }
-            let _ = chunks.send(Message::End).await;
-            Ok(())
-        };
-        // The writer's failure ends the feeder at its next chunk; it must also end one that waits for its source.
-        tokio::pin!(writer);
-        let fed: Result<()> = tokio::select! {
-            biased;
-            written = &mut writer => return written?.ok_or_else(|| Error::cancelled("write", key)),
-            fed = feeder => fed,
-        };
-        // The channel is closed now. Without an end before it, the writer undoes what it has begun.
-        match fed {
-            Ok(()) => writer.await?.ok_or_else(|| Error::cancelled("write", key)),
-            Err(error) => {
-                if let Err(undo) = writer.await {
-                    tracing::warn!(error = %undo, "while undoing an upload");
-                }
-                Err(error)
-            }
-        }
+    async fn replace(&self, key: &str, body: ByteStream) -> Result<u64> {
+        self.write(key, body, Over::WhatIsThere).await
+    }
+
+    fn notes_in(&self, folder: &str) -> Option<Arc<dyn Sink>> {
+        Some(Arc::new(Self { notes: Notes::in_folder(folder), ..self.clone() }))
     }
 
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream> {
@@ -270,22 +287,35 @@ impl Sink for LocalSink {
                 return Err(Self::missing_root(&root, "delete from"));
             }
             let mut deleted = Deleted::default();
+            let mut freed = 0;
             for key in keys {
                 match delete_one(&root, &key) {
-                    Ok(()) => deleted.keys.push(key),
+                    Ok(bytes) => {
+                        freed += bytes;
+                        deleted.keys.push(key);
+                    }
                     Err(error) => deleted.kept.push((key, error.to_string())),
                 }
             }
-            Ok(deleted)
+            Ok(Deleted { bytes: Some(freed), ..deleted })
         })
         .await
     }
 
+    async fn inspect(&self, folder: &str, _: Option<&str>) -> Vec<Check> {
+        let (root, folder) = (self.root.clone(), folder.to_owned());
+        match blocking(move || Ok(inspect::inspect(&root, &folder))).await {
+            Ok(found) => found,
+            Err(error) => vec![Check::from_error("folder", &error)],
+        }
+    }
+
     async fn copy_in_sink(&self, from: &str, to: &str) -> Result<()> {
-        let (root, from, to) = (self.root.clone(), from.to_owned(), to.to_owned());
+        let (root, notes) = (self.root.clone(), self.notes.clone());
+        let (from, to) = (from.to_owned(), to.to_owned());
         blocking(move || {
             let (mut source, _) = open(&root, "copy", &from)?;
-            let mut partial = Partial::begin(&root, &to)?;
+            let mut partial = Partial::begin(&root, &notes, &to, Over::Nothing)?;
             partial.fill_from(&mut source)?;
             partial.publish().map(drop)
         })

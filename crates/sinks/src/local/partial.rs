@@ -10,7 +10,16 @@ use lifeboat_core::name::{format_stamp, join_key, parse_stamp, split_key};
 use lifeboat_core::{Error, ErrorKind, Result};
 
 use super::{io_error, locate};
-use crate::key::{self, PARTIAL_SUFFIX};
+use crate::key::{self, Notes, PARTIAL_SUFFIX};
+
+/// What a file may take the place of when it gets its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// Nothing: the name has to be free.
+    Nothing,
+    /// A file that is there. Readers of the old one keep it; at no moment is there none.
+    WhatIsThere,
+}
 
 /// A file under a temporary name. Dropping it removes it, unless it was published.
 ///
@@ -21,6 +30,7 @@ pub(super) struct Partial {
     target: PathBuf,
     key: String,
     bytes: u64,
+    over: Over,
     /// Folders whose entries have changed, and must be synced.
     changed: Vec<PathBuf>,
     published: bool,
@@ -31,13 +41,18 @@ impl Partial {
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] when the key is taken.
-    pub(super) fn begin(root: &Path, key: &str) -> Result<Self> {
+    pub(super) fn begin(root: &Path, notes: &Notes, key: &str, over: Over) -> Result<Self> {
         let target = locate(root, "write", key)?;
-        if target.symlink_metadata().is_ok() {
-            return Err(taken(key));
+        match target.symlink_metadata() {
+            Ok(_) if over == Over::Nothing => return Err(taken(key)),
+            Ok(meta) if !meta.is_file() => {
+                let why = "a folder of that name is there";
+                return Err(Error::new(ErrorKind::AlreadyExists, "write", key, why));
+            }
+            _ => {}
         }
-        let (folder, name) = split_key(key);
-        let uploads = locate(root, "write", &key::uploads_folder(folder))?;
+        let name = split_key(key).1;
+        let uploads = locate(root, "write", &notes.folder_for(key))?;
         let mut changed = Vec::new();
         // Another upload that ends at this moment removes the empty folder: make it again.
         for _ in 0..100 {
@@ -50,7 +65,7 @@ impl Partial {
                         tracing::debug!(%error, path = %path.display(), "cannot lock");
                     }
                     let key = key.to_owned();
-                    return Ok(Self { file, path, target, key, bytes: 0, changed, published: false });
+                    return Ok(Self { file, path, target, key, bytes: 0, over, changed, published: false });
                 }
                 Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {}
                 Err(e) => return Err(io_error("create", &path, e)),
@@ -71,12 +86,16 @@ impl Partial {
         Ok(())
     }
 
-    /// Makes the file durable, gives it its name without replacing anything, and makes the name durable.
+    /// Makes the file durable, gives it its name, and makes the name durable.
     pub(super) fn publish(mut self) -> Result<u64> {
         self.file.sync_all().map_err(|e| self.failed(e))?;
         let folder = self.target.parent().unwrap_or(Path::new("/")).to_owned();
         make_folders(&folder, &mut self.changed).map_err(|e| io_error("make folder", &folder, e))?;
-        rename_without_replacing(&self.path, &self.target).map_err(|e| match e.kind() {
+        let renamed = match self.over {
+            Over::Nothing => rename_without_replacing(&self.path, &self.target),
+            Over::WhatIsThere => std::fs::rename(&self.path, &self.target),
+        };
+        renamed.map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists => taken(&self.key),
             io::ErrorKind::Unsupported => Error::new(
                 ErrorKind::Unsupported,

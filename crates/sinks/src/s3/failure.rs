@@ -81,30 +81,47 @@ pub(super) enum Action {
     Delete,
     Copy,
     Abort,
+    /// As [`Write`](Action::Write), with a lock on what is written.
+    WriteLocked,
+    ListUploads,
+    ListVersions,
+    LookUpLock,
+    /// Of the bucket.
+    ReadSettings,
 }
 
 impl Action {
     pub(super) fn verb(self) -> &'static str {
         match self {
-            Self::Write => "write",
+            Self::Write | Self::WriteLocked => "write",
             Self::Read => "read",
             Self::LookUp => "look up",
             Self::List => "list",
             Self::Delete => "delete",
             Self::Copy => "copy",
             Self::Abort => "abort the upload of",
+            Self::ListUploads => "list the unfinished uploads of",
+            Self::ListVersions => "list the versions of",
+            Self::LookUpLock => "look up the lock of",
+            Self::ReadSettings => "read the settings of",
         }
     }
 
-    fn right(self, profile: &Profile) -> &'static str {
+    fn right(self, profile: &Profile) -> String {
         let rights = &profile.rights;
-        match self {
+        let right = match self {
+            Self::WriteLocked => return format!("{} and {}", rights.write, rights.lock),
             Self::Write | Self::Copy => rights.write,
             Self::Read | Self::LookUp => rights.read,
             Self::List => rights.list,
             Self::Delete => rights.delete,
             Self::Abort => rights.abort,
-        }
+            Self::ListUploads => rights.list_uploads,
+            Self::ListVersions => rights.list_versions,
+            Self::LookUpLock => rights.look_up_lock,
+            Self::ReadSettings => rights.versioning,
+        };
+        right.to_owned()
     }
 }
 
@@ -114,6 +131,8 @@ pub(super) struct Place {
     pub(super) profile: Profile,
     pub(super) endpoint: String,
     pub(super) bucket: String,
+    /// Of every key, without slashes at its ends.
+    pub(super) prefix: String,
 }
 
 impl Place {
@@ -161,9 +180,21 @@ impl Place {
                 make(ErrorKind::NotFound, format!("the bucket \"{}\" does not exist at {}", self.bucket, self.endpoint))
                     .hint("check the bucket's name in the URL, or create the bucket")
             }
+            // B2 says so of its master key, and of the account's id.
+            (_, _) if answer.message.contains("Malformed Access Key Id") => {
+                make(ErrorKind::Permission, format!("{name} does not take this key for its S3 interface")).hint(
+                    format!("make an application key (not the master key), and put its keyID into {key_variable}"),
+                )
+            }
             (_, "SignatureDoesNotMatch") => {
-                make(ErrorKind::Permission, format!("{name} refused the signature: the secret key is wrong"))
-                    .hint(format!("check {secret_variable} (or the file that {secret_variable}_FILE names)"))
+                let made =
+                    make(ErrorKind::Permission, format!("{name} refused the signature: the secret key is wrong"));
+                // With a region of its own, the store signs otherwise, and cannot tell the one from the other.
+                let region = match self.profile.default_region {
+                    None => format!(", and that ?region= or {} is the bucket's", self.profile.region_variable),
+                    Some(_) => String::new(),
+                };
+                made.hint(format!("check {secret_variable} (or the file that {secret_variable}_FILE names){region}"))
             }
             (_, "InvalidAccessKeyId") => make(ErrorKind::Permission, format!("{name} does not know the access key"))
                 .hint(format!("check {key_variable} (or the file that {key_variable}_FILE names)")),
@@ -193,6 +224,17 @@ impl Place {
                     None => made.hint(format!("add ?region= to the URL or set {}", self.profile.region_variable)),
                 }
             }
+            (_, "InvalidRequest" | "ObjectLockConfigurationNotFoundError") if action == Action::WriteLocked => make(
+                ErrorKind::Config,
+                format!("the bucket \"{}\" cannot lock objects: {}", self.bucket, answer.message),
+            )
+            .hint("enable Object Lock on the bucket (most stores: only when it is made), or take `lock` away"),
+            // Backblaze B2: of bytes stored, bytes downloaded, or calls.
+            (403, _) if answer.message.contains("cap exceeded") => {
+                make(ErrorKind::Io, format!("{name} does no more: {}", answer.message)).hint(
+                    "raise the account's cap, or wait until it is counted anew (GMT midnight for downloads and calls)",
+                )
+            }
             (409 | 412, _) => make(ErrorKind::AlreadyExists, "an object of that name is already there".to_owned()),
             (_, "NoSuchUpload") => make(
                 ErrorKind::NotFound,
@@ -221,8 +263,11 @@ impl Place {
             (401 | 403, _) => {
                 let why = if answer.message.is_empty() { String::new() } else { format!(" ({})", answer.message) };
                 let right = action.right(&self.profile);
-                make(ErrorKind::Permission, format!("{name} denies access{why}"))
-                    .hint(format!("the key needs the right {right} for this place; a wrong key can look the same"))
+                let made = make(ErrorKind::Permission, format!("{name} denies access{why}"));
+                if self.profile.restricted_keys {
+                    return made.hint(self.restricted_key(&right));
+                }
+                made.hint(format!("the key needs the right {right} for this place; a wrong key can look the same"))
             }
             (501, _) => make(ErrorKind::Unsupported, format!("the store cannot do this: {}", answer.message)),
             (408 | 429 | 500.., _) => {
@@ -231,6 +276,20 @@ impl Place {
             }
             _ => make(ErrorKind::Io, Failure::Answer(answer.clone()).to_string()),
         }
+    }
+
+    /// What can be wrong with a key that is made for a bucket and a prefix.
+    fn restricted_key(&self, capability: &str) -> String {
+        let (bucket, prefix) = (&self.bucket, &self.prefix);
+        let names = match prefix.as_str() {
+            "" => "to names with a prefix".to_owned(),
+            prefix => format!("to names that do not begin with \"{prefix}/\""),
+        };
+        format!(
+            "the application key needs the capability {capability} (one that can list but not do this is read-only, or lacks \
+             just that), and must not be restricted to another bucket than \"{bucket}\" or {names}; `b2 key list --long` \
+             shows what it may do"
+        )
     }
 
     /// What is neither an answer nor the wire: credentials that could not be had, a body that could not be read.
@@ -272,6 +331,19 @@ pub(super) fn says_missing(error: &Error) -> bool {
     StdError::source(error).and_then(|s| s.downcast_ref::<Failure>()).is_some_and(Failure::is_missing)
 }
 
+/// Whether an error of ours comes from an answer with this status.
+pub(super) fn is_answer(error: &Error, wanted: u16) -> bool {
+    status(error) == Some(wanted)
+}
+
+/// Seconds by which the store's clock is ahead of ours, as the answer behind an error of ours tells.
+pub(super) fn clock_ahead(error: &Error) -> Option<i64> {
+    match StdError::source(error)?.downcast_ref::<Failure>()? {
+        Failure::Answer(answer) => answer.clock_ahead,
+        _ => None,
+    }
+}
+
 /// The status of the answer behind an error of ours.
 pub(super) fn status(error: &Error) -> Option<u16> {
     match StdError::source(error)?.downcast_ref::<Failure>()? {
@@ -285,7 +357,12 @@ mod tests {
     use super::*;
 
     fn place() -> Place {
-        Place { profile: Profile::AWS, endpoint: "https://s3.example".into(), bucket: "backups".into() }
+        Place {
+            profile: Profile::AWS,
+            endpoint: "https://s3.example".into(),
+            bucket: "backups".into(),
+            prefix: "pg".into(),
+        }
     }
 
     fn answered(status: u16, code: &str) -> Error {
@@ -317,6 +394,22 @@ mod tests {
             assert_eq!(e.is_transient(), retried, "{code}");
         }
         assert!(answered(403, "AccessDenied").advice().unwrap().contains("s3:PutObject"));
+    }
+
+    #[test]
+    fn an_application_key_that_may_not_is_explained() {
+        let place = Place { profile: Profile::B2, ..place() };
+        let answer = |code: &str, message: &str| {
+            let (code, message) = (code.to_owned(), message.to_owned());
+            Failure::Answer(Answer { status: 403, code, message, ..Answer::default() })
+        };
+        let e = place.error(Action::Write, "a/b", answer("AccessDenied", "not entitled"));
+        let hint = e.advice().unwrap();
+        for word in ["writeFiles", "read-only", "\"backups\"", "begin with \"pg/\""] {
+            assert!(hint.contains(word), "{hint}");
+        }
+        let e = place.error(Action::List, "a/b", answer("InvalidAccessKeyId", "Malformed Access Key Id"));
+        assert!(e.advice().unwrap().contains("not the master key"), "{e:?}");
     }
 
     #[test]

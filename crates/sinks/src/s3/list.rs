@@ -4,16 +4,14 @@
 use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use http::Method;
 use jiff::Timestamp;
-use lifeboat_core::name::join_key;
 use lifeboat_core::{ObjectInfo, Result};
-use object_store::aws::AwsAuthorizer;
-use object_store::client::{HttpRequest, HttpRequestBody};
 use serde::Deserialize;
-use url::form_urlencoded;
 
 use super::Store;
-use super::failure::{Action, chain};
+use super::failure::Action;
+use super::request::Request;
 use crate::{address, key};
 
 #[derive(Debug, Deserialize)]
@@ -65,7 +63,7 @@ impl Store {
                 Next::After(token) => Some(token),
                 Next::Done => return Ok(None),
             };
-            let page = store.pacing.run(|| store.page(&prefix, token.as_deref())).await?;
+            let page = store.page(&prefix, token.as_deref()).await?;
             let next = match page.next_continuation_token {
                 Some(token) if page.is_truncated => Next::After(token),
                 _ => Next::Done,
@@ -102,51 +100,25 @@ impl Store {
 
     async fn page(&self, prefix: &str, token: Option<&str>) -> Result<Page> {
         let subject = self.place_of(prefix);
-        let full = join_key(&self.base, prefix);
-        let query = form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(token.map(|token| ("continuation-token", token)))
-            .append_pair("encoding-type", "url")
-            .append_pair("list-type", "2")
-            .append_pair("prefix", &full)
-            .finish();
-        self.ask(&query, &subject).await
+        let question = Request::bucket(Action::List, &subject, Method::GET);
+        let question = match token {
+            Some(token) => question.query("continuation-token", token),
+            None => question,
+        };
+        let question = question.query("encoding-type", "url").query("list-type", "2");
+        self.ask(question.query("prefix", &self.full_key(prefix))).await
     }
 
     /// The unfinished uploads of exactly this key, each with the time at which it was begun. Stores list them reliably only
     /// when the prefix is the whole key.
     pub(super) async fn uploads_of(&self, key: &str) -> Result<Vec<(String, Timestamp)>> {
         let subject = self.place_of(key);
-        let full = join_key(&self.base, key);
-        let query = form_urlencoded::Serializer::new(String::new())
-            .append_pair("prefix", &full)
-            .append_pair("uploads", "")
-            .finish();
-        let found: Uploads = self.pacing.run(|| self.ask(&query, &subject)).await?;
+        let full = self.full_key(key);
+        let question = Request::bucket(Action::ListUploads, &subject, Method::GET);
+        let found: Uploads = self.ask(question.query("prefix", &full).query("uploads", "")).await?;
         let ours = found.upload.into_iter().filter(|upload| upload.key == full);
         // A time that cannot be read is no reason to abort something.
         Ok(ours.filter_map(|upload| Some((upload.upload_id, upload.initiated.parse().ok()?))).collect())
-    }
-
-    /// Sends a signed question about the bucket, and reads the answer.
-    async fn ask<T: serde::de::DeserializeOwned>(&self, query: &str, subject: &str) -> Result<T> {
-        let from_store = |error| self.place.store_error(Action::List, subject, error);
-        let uri = format!("{}?{query}", self.bucket_url);
-        let strange = |why: &dyn std::fmt::Display| self.place.strange_answer(Action::List, subject, why);
-        let mut request: HttpRequest =
-            http::Request::get(uri).body(HttpRequestBody::empty()).map_err(|e| strange(&e))?;
-        let credential = self.store.credentials().get_credential().await.map_err(from_store)?;
-        AwsAuthorizer::new(&credential, "s3", &self.region).try_authorize(&mut request, None).map_err(from_store)?;
-        let failed = |error| from_store(object_store::Error::Generic { store: "S3", source: Box::new(error) });
-        let response = self.client.execute(request).await.map_err(failed)?;
-        let body = match tokio::time::timeout(self.pacing.retry().stall, response.into_body().bytes()).await {
-            Ok(body) => body.map_err(failed)?,
-            Err(_) => {
-                let failure = super::failure::Failure::Stalled(self.pacing.retry().stall);
-                return Err(self.place.error(Action::List, subject, failure));
-            }
-        };
-        let text = std::str::from_utf8(&body).map_err(|e| strange(&e))?;
-        quick_xml::de::from_str(text).map_err(|e| strange(&chain(&e)))
     }
 
     /// The object of an entry; `None` for one that a listing leaves out.

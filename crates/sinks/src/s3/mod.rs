@@ -1,42 +1,52 @@
 //! The sink for object stores that speak S3: Amazon S3, MinIO, Backblaze B2 and others.
 //!
-//! Requests go through `object_store`; what it does not do is here: the cut of a stream into parts and their upload
-//! side by side, each tried again on its own, the note that lets a later run clean up after a killed one, a listing
-//! that any key survives, the resumption of a broken download, and errors that say what to do.
+//! Credentials, signatures, downloads and single deletions are `object_store`'s; what it does not do is here: the cut of a
+//! stream into parts and their upload side by side, each tried again on its own, locks on what is written, the note that
+//! lets a later run clean up after a killed one, a listing that any key survives, versions and their deletion, the
+//! resumption of a broken download, and errors that say what to do.
 //!
 //! Stores differ in their [`Profile`], which is data; nothing else here asks which store it is.
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
-use futures::StreamExt;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use lifeboat_core::name::join_key;
-use lifeboat_core::sink::Deleted;
-use lifeboat_core::{ByteStream, Error, ErrorKind, ObjectInfo, Result, Sink};
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut, S3CopyIfNotExists};
+use lifeboat_core::sink::{Deleted, Held, Hidden};
+use lifeboat_core::{ByteStream, Check, Error, ErrorKind, ObjectInfo, Result, Sink};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::client::HttpClient;
 use object_store::path::Path;
-use object_store::{CopyMode, CopyOptions, GetOptions, ObjectStore, ObjectStoreExt, RetryConfig};
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt, RetryConfig};
 use secrecy::ExposeSecret;
+use tokio::sync::OnceCell;
 
 use crate::address::BucketAddress;
-use crate::key;
-use crate::settings::{Credentials, Settings};
+use crate::key::{self, Notes};
+use crate::settings::{Credentials, Lock, Settings};
 use failure::{Action, Place, says_missing};
+use lock::BucketLock;
 use retry::Pacing;
+use upload::Over;
+use versions::Versioning;
 use wire::Wire;
 
+mod delete;
 mod download;
 mod failure;
+mod inspect;
 mod list;
+mod lock;
 mod parts;
 mod profile;
+mod request;
 mod retry;
 mod upload;
+mod versions;
 mod wire;
 
 pub use parts::PartSchedule;
@@ -47,8 +57,10 @@ pub use profile::{Profile, Rights};
 pub struct S3Sink(Arc<Store>);
 
 /// What every request needs.
+#[derive(Clone)]
 struct Store {
     store: AmazonS3,
+    notes: Notes,
     client: HttpClient,
     place: Place,
     pacing: Arc<Pacing>,
@@ -61,6 +73,20 @@ struct Store {
     base: String,
     schedule: PartSchedule,
     memory: u64,
+    lock: Option<Lock>,
+    known: Arc<Known>,
+    /// For a simulation of more bytes than can be hashed.
+    #[cfg(test)]
+    unhashed: bool,
+}
+
+/// What was learnt about the bucket: each asked once.
+#[derive(Debug, Default)]
+struct Known {
+    versioning: OnceCell<Versioning>,
+    lock: OnceCell<BucketLock>,
+    /// This key may not list versions.
+    versions_denied: AtomicBool,
 }
 
 impl S3Sink {
@@ -79,16 +105,23 @@ impl S3Sink {
             }
         }
 
+        let endpoint = settings.endpoint.clone().or_else(|| address.endpoint.clone());
+        let endpoint = match (endpoint, profile.scheme == Profile::AWS.scheme) {
+            (None, false) => profile.endpoint_variable.and_then(|name| environment.get(name)),
+            (endpoint, _) => endpoint,
+        };
         let region = settings.region.clone().or_else(|| address.region.clone());
-        let region = match region.or_else(|| environment.get(profile.region_variable)) {
+        let region = region.or_else(|| environment.get(profile.region_variable));
+        let region = match region.or_else(|| endpoint.as_deref().and_then(|e| profile.region_of(e))) {
             Some(region) => region,
             None => builder
                 .get_config_value(&AmazonS3ConfigKey::Region)
                 .or_else(|| builder.get_config_value(&AmazonS3ConfigKey::DefaultRegion))
                 .or_else(|| profile.default_region.map(str::to_owned))
                 .ok_or_else(|| {
+                    let or = profile.endpoint_variable.map(|name| format!(" or {name}")).unwrap_or_default();
                     wrong("the bucket's region is not known".to_owned()).hint(format!(
-                        "add ?region=us-west-004 (the middle of the bucket's endpoint) or set {}",
+                        "add ?region=us-west-004 (the middle of the bucket's endpoint) or set {}{or}",
                         profile.region_variable
                     ))
                 })?,
@@ -99,14 +132,12 @@ impl S3Sink {
         }
 
         let scheme = if address.tls { "https" } else { "http" };
-        let endpoint = settings.endpoint.clone().or_else(|| address.endpoint.clone()).unwrap_or_else(|| {
-            match (&address.host, profile.scheme) {
-                (Some(host), _) => format!("{scheme}://{host}"),
-                (None, "b2") => format!("https://s3.{region}.backblazeb2.com"),
-                (None, _) => builder
-                    .get_config_value(&AmazonS3ConfigKey::Endpoint)
-                    .unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com")),
-            }
+        let endpoint = endpoint.unwrap_or_else(|| match (&address.host, profile.scheme) {
+            (Some(host), _) => format!("{scheme}://{host}"),
+            (None, "b2") => format!("https://s3.{region}.backblazeb2.com"),
+            (None, _) => builder
+                .get_config_value(&AmazonS3ConfigKey::Endpoint)
+                .unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com")),
         });
         let endpoint = endpoint.trim_end_matches('/').to_owned();
         match url::Url::parse(&endpoint) {
@@ -129,7 +160,7 @@ impl S3Sink {
         }
 
         let pacing = Pacing::new(settings.retry.limited_by(&settings.environment)?);
-        let wire = Wire::new(endpoint.clone(), profile.conditional_create, pacing.clone())
+        let wire = Wire::new(endpoint.clone(), pacing.clone())
             .map_err(|e| wrong(format!("no HTTP client: {}", failure::chain(&e))))?;
         let credentials = match &settings.credentials {
             Some(credentials) => Some(credentials.clone()),
@@ -153,38 +184,31 @@ impl S3Sink {
             }
             None => {}
         }
-        if profile.checksums {
-            builder = builder.with_checksum_algorithm(Checksum::SHA256);
-        }
-        let (put, copy) = match profile.conditional_create {
-            true => (S3ConditionalPut::ETagMatch, Some(S3CopyIfNotExists::Header("if-none-match".into(), "*".into()))),
-            false => (S3ConditionalPut::Disabled, None),
-        };
-        builder = builder.with_conditional_put(put);
-        if let Some(copy) = copy {
-            builder = builder.with_copy_if_not_exists(copy);
-        }
-        let store = builder
+        builder = builder
             .with_bucket_name(&address.bucket)
             .with_region(&region)
             .with_endpoint(&endpoint)
             .with_virtual_hosted_style_request(false)
             // Retries are decided in one place, by our own errors.
             .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
-            .with_http_connector(wire.clone())
-            .build()
-            .map_err(|e| wrong(failure::chain(&e)))?;
+            .with_http_connector(wire.clone());
+        let store = builder.build().map_err(|e| wrong(failure::chain(&e)))?;
         Ok(Self(Arc::new(Store {
             store,
+            notes: Notes::default(),
             client: wire.client(),
             bucket_url: format!("{endpoint}/{}", address.bucket),
-            place: Place { profile, endpoint, bucket: address.bucket.clone() },
+            place: Place { profile, endpoint, bucket: address.bucket.clone(), prefix: address.prefix.clone() },
             pacing,
             url,
             region,
             base: address.prefix.clone(),
             schedule: PartSchedule::new(&profile, settings.first_part),
             memory: settings.memory,
+            lock: settings.lock.or(address.lock),
+            known: Arc::default(),
+            #[cfg(test)]
+            unhashed: false,
         })))
     }
 
@@ -201,8 +225,8 @@ fn credentials_of(settings: &Settings, profile: &Profile) -> Result<Option<Crede
         match (environment.get_or_file(key_name)?, environment.get_or_file(secret_name)?) {
             (Some(key), Some(secret)) => {
                 let mut credentials = Credentials::new(key, secret);
-                if profile.scheme == Profile::AWS.scheme {
-                    credentials.session_token = environment.get_or_file("AWS_SESSION_TOKEN")?.map(Into::into);
+                if let Some(name) = profile.token_variable {
+                    credentials.session_token = environment.get_or_file(name)?.map(Into::into);
                 }
                 return Ok(Some(credentials));
             }
@@ -294,7 +318,15 @@ impl Sink for S3Sink {
     }
 
     async fn put(&self, key: &str, body: ByteStream) -> Result<u64> {
-        upload::put(&self.0, key, body).await
+        upload::put(&self.0, key, body, Over::Nothing).await
+    }
+
+    async fn replace(&self, key: &str, body: ByteStream) -> Result<u64> {
+        upload::put(&self.0, key, body, Over::WhatIsThere).await
+    }
+
+    fn notes_in(&self, folder: &str) -> Option<Arc<dyn Sink>> {
+        Some(Arc::new(Self(Arc::new(Store { notes: Notes::in_folder(folder), ..Store::clone(&self.0) }))))
     }
 
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream> {
@@ -310,85 +342,23 @@ impl Sink for S3Sink {
     }
 
     async fn delete(&self, keys: &[String]) -> Result<Deleted> {
-        let mut deleted = Deleted::default();
-        let mut paths = Vec::with_capacity(keys.len());
-        for key in keys {
-            match self.0.path(Action::Delete, key) {
-                Ok(path) => paths.push((key.clone(), path)),
-                Err(error) => deleted.kept.push((key.clone(), error.to_string())),
-            }
-        }
-        let store = &self.0;
-        for page in paths.chunks(store.place.profile.most_deletes) {
-            let outcomes = store
-                .pacing
-                .run(|| async {
-                    let paths: Vec<_> = page.iter().map(|(_, path)| Ok(path.clone())).collect();
-                    let outcomes: Vec<_> =
-                        store.store.delete_stream(futures::stream::iter(paths).boxed()).collect().await;
-                    let mut said = Vec::with_capacity(page.len());
-                    for outcome in outcomes {
-                        match outcome {
-                            // What the whole request met with, not one key of it.
-                            Err(error) if failure::Failure::find(&error).is_some() => {
-                                return Err(store.place.store_error(Action::Delete, &store.url, error));
-                            }
-                            outcome => said.push(outcome),
-                        }
-                    }
-                    if said.len() != page.len() {
-                        let why = match said.into_iter().find_map(Result::err) {
-                            Some(error) => return Err(store.place.store_error(Action::Delete, &store.url, error)),
-                            None => "it does not say of each key what became of it",
-                        };
-                        return Err(store.place.strange_answer(Action::Delete, &store.url, why));
-                    }
-                    Ok(said)
-                })
-                .await?;
-            for ((key, _), outcome) in page.iter().zip(outcomes) {
-                match outcome {
-                    Ok(_) => deleted.keys.push(key.clone()),
-                    Err(error) => deleted.kept.push((key.clone(), failure::chain(&error))),
-                }
-            }
-        }
-        Ok(deleted)
+        delete::delete(&self.0, keys).await
+    }
+
+    async fn held(&self, keys: &[String]) -> Result<Vec<Held>> {
+        self.0.held(keys).await
+    }
+
+    fn hidden(&self, prefix: &str) -> BoxStream<'_, Result<Hidden>> {
+        self.0.clone().hidden(prefix.to_owned())
+    }
+
+    async fn inspect(&self, folder: &str, probe: Option<&str>) -> Vec<Check> {
+        inspect::inspect(&self.0, folder, probe).await
     }
 
     async fn copy_in_sink(&self, from: &str, to: &str) -> Result<()> {
-        let store = &self.0;
-        let (source, target) = (store.path(Action::Copy, from)?, store.path(Action::Copy, to)?);
-        let info = store.head(Action::Copy, from).await?;
-        let most = store.place.profile.most_copy;
-        if info.bytes > most {
-            let why = format!("it has {} bytes, and the store copies at most {most} in one request", info.bytes);
-            return Err(Error::new(ErrorKind::Unsupported, "copy", from, why));
-        }
-        store.check_free(Action::Copy, to).await?;
-        let mode = if store.place.profile.conditional_create { CopyMode::Create } else { CopyMode::Overwrite };
-        let mut tried = false;
-        store
-            .pacing
-            .run(|| {
-                let again = std::mem::replace(&mut tried, true);
-                let options = CopyOptions::new().with_mode(mode);
-                let (source, target) = (&source, &target);
-                async move {
-                    match store.store.copy_opts(source, target, options).await {
-                        Ok(()) => Ok(()),
-                        Err(error) => {
-                            let error = store.place.store_error(Action::Copy, from, error);
-                            // An attempt whose answer was lost may have done it.
-                            if again && error.kind() == ErrorKind::AlreadyExists {
-                                return Ok(());
-                            }
-                            Err(error)
-                        }
-                    }
-                }
-            })
-            .await
+        upload::copy(&self.0, from, to).await
     }
 
     async fn abort_uploads_of(&self, key: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {

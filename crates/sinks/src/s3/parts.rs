@@ -10,7 +10,7 @@ use super::profile::Profile;
 
 const MIB: u64 = 1 << 20;
 
-/// Parts of 8 MiB, then of 16 MiB up to 100 GiB, then larger and larger ones.
+/// Parts of 8 MiB (if nothing else is set), then of 16 MiB up to 100 GiB, then larger and larger ones.
 const SMALL: u64 = 1000;
 const MEDIUM: u64 = 6900;
 /// What each part after [`MEDIUM`] is larger than the one before, in bytes. The 3,100 parts that are left hold 5.7 TiB.
@@ -29,7 +29,7 @@ pub struct PartSchedule {
 }
 
 impl PartSchedule {
-    /// The schedule for a store, with no part smaller than `first` bytes.
+    /// The schedule for a store whose first parts have `first` bytes; no later one has fewer.
     pub fn new(profile: &Profile, first: u64) -> Self {
         Self { first, least: profile.least_part, most: profile.most_part, parts: profile.most_parts }
     }
@@ -40,7 +40,7 @@ impl PartSchedule {
             return None;
         }
         let standard = match u64::from(index) {
-            index if index < SMALL => 8 * MIB,
+            index if index < SMALL => self.first,
             index if index < MEDIUM => 16 * MIB,
             index => 16 * MIB + (index - MEDIUM + 1) * GROWTH,
         };
@@ -133,6 +133,9 @@ impl Assembler {
 }
 
 #[cfg(test)]
+mod five_tebibytes;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
@@ -140,7 +143,7 @@ mod tests {
 
     #[test]
     fn parts_stay_small_up_to_100_gib() {
-        let schedule = PartSchedule::new(&Profile::AWS, 0);
+        let schedule = PartSchedule::new(&Profile::AWS, 8 * MIB);
         let mut written = 0;
         for index in 0.. {
             let size = schedule.size(index).unwrap();

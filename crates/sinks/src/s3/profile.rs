@@ -10,7 +10,8 @@ pub struct Profile {
     /// It refuses a write with `If-None-Match: *` to a key that exists. Where it does not, two writers of one key that
     /// start at the same moment are told apart only by looking before.
     pub conditional_create: bool,
-    /// It checks a SHA-256 that comes with each part (`x-amz-checksum-sha256`).
+    /// It checks a SHA-256 that comes with each write (`x-amz-checksum-sha256`). Where it does not, writes carry an MD5
+    /// (`Content-MD5`), which every store checks and Object Lock asks for.
     pub checksums: bool,
     /// A plain delete only hides the newest version, always.
     pub delete_hides: bool,
@@ -32,8 +33,16 @@ pub struct Profile {
     pub default_region: Option<&'static str>,
     /// Variables of the access key's id and of the secret key, in the order in which they are tried.
     pub variables: &'static [(&'static str, &'static str)],
+    /// The variable of the session token, for temporary credentials.
+    pub token_variable: Option<&'static str>,
     /// The variable of the region.
     pub region_variable: &'static str,
+    /// The variable of the endpoint, where the environment can set one.
+    pub endpoint_variable: Option<&'static str>,
+    /// It aborts unfinished uploads by itself.
+    pub aborts_stale_uploads: bool,
+    /// Its keys are made for one bucket and names with one prefix.
+    pub restricted_keys: bool,
     /// What the store calls the rights to write, read, list and delete.
     pub rights: Rights,
 }
@@ -51,6 +60,22 @@ pub struct Rights {
     pub delete: &'static str,
     /// To abort an upload.
     pub abort: &'static str,
+    /// To list unfinished uploads.
+    pub list_uploads: &'static str,
+    /// To list the versions of objects.
+    pub list_versions: &'static str,
+    /// To delete a version of an object.
+    pub delete_version: &'static str,
+    /// To lock what is written.
+    pub lock: &'static str,
+    /// To see what holds an object.
+    pub look_up_lock: &'static str,
+    /// To read what the bucket does with versions.
+    pub versioning: &'static str,
+    /// To read the bucket's lifecycle rules.
+    pub lifecycle: &'static str,
+    /// To read whether the bucket locks.
+    pub bucket_lock: &'static str,
 }
 
 const S3_RIGHTS: Rights = Rights {
@@ -59,6 +84,14 @@ const S3_RIGHTS: Rights = Rights {
     list: "s3:ListBucket",
     delete: "s3:DeleteObject",
     abort: "s3:AbortMultipartUpload",
+    list_uploads: "s3:ListBucketMultipartUploads",
+    list_versions: "s3:ListBucketVersions",
+    delete_version: "s3:DeleteObjectVersion",
+    lock: "s3:PutObjectRetention",
+    look_up_lock: "s3:GetObjectRetention",
+    versioning: "s3:GetBucketVersioning",
+    lifecycle: "s3:GetLifecycleConfiguration",
+    bucket_lock: "s3:GetBucketObjectLockConfiguration",
 };
 
 impl Profile {
@@ -78,7 +111,11 @@ impl Profile {
         parts_in_flight: 4,
         default_region: Some("us-east-1"),
         variables: &[("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")],
+        token_variable: Some("AWS_SESSION_TOKEN"),
         region_variable: "AWS_REGION",
+        endpoint_variable: Some("AWS_ENDPOINT_URL"),
+        aborts_stale_uploads: false,
+        restricted_keys: false,
         rights: S3_RIGHTS,
     };
 
@@ -86,16 +123,21 @@ impl Profile {
     pub const MINIO: Self = Self {
         scheme: "minio",
         name: "MinIO",
+        aborts_stale_uploads: true,
         variables: &[("MINIO_ACCESS_KEY", "MINIO_SECRET_KEY"), ("MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD")],
+        token_variable: Some("MINIO_SESSION_TOKEN"),
         region_variable: "MINIO_REGION",
+        endpoint_variable: None,
         ..Self::AWS
     };
 
-    /// Backblaze B2 through its S3 interface: no conditional writes (501), a delete hides, sizes in powers of ten.
+    /// Backblaze B2 through its S3 interface: no conditional writes (501), no checksum headers (400), a delete hides, sizes in
+    /// powers of ten.
     pub const B2: Self = Self {
         scheme: "b2",
         name: "Backblaze B2",
         conditional_create: false,
+        checksums: false,
         delete_hides: true,
         least_part: 5_000_000,
         most_part: 5_000_000_000,
@@ -103,16 +145,34 @@ impl Profile {
         most_copy: 5_000_000_000,
         default_region: None,
         variables: &[("B2_APPLICATION_KEY_ID", "B2_APPLICATION_KEY")],
+        token_variable: None,
         region_variable: "B2_REGION",
+        endpoint_variable: Some("B2_ENDPOINT"),
+        restricted_keys: true,
         rights: Rights {
             write: "writeFiles",
             read: "readFiles",
             list: "listFiles",
             delete: "deleteFiles",
             abort: "writeFiles",
+            list_uploads: "listFiles",
+            list_versions: "listFiles",
+            delete_version: "deleteFiles",
+            lock: "writeFileRetentions",
+            look_up_lock: "readFileRetentions",
+            versioning: "listBuckets",
+            lifecycle: "listBuckets",
+            bucket_lock: "readBucketRetentions",
         },
         ..Self::AWS
     };
+
+    /// The region that an endpoint names: the second part of `s3.us-west-004.backblazeb2.com`.
+    pub(crate) fn region_of(&self, endpoint: &str) -> Option<String> {
+        let host = url::Url::parse(endpoint).ok()?.host_str()?.to_owned();
+        let (region, rest) = host.strip_prefix("s3.")?.split_once('.')?;
+        (self.scheme == Self::B2.scheme && rest == "backblazeb2.com").then(|| region.to_owned())
+    }
 
     /// The profile of a scheme.
     pub(crate) fn of_scheme(scheme: &str) -> Self {

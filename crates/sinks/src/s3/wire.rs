@@ -1,5 +1,4 @@
-//! The HTTP client below `object_store`: notices stalls, turns answers that are errors into [`Failure`]s, and adds
-//! the condition that `object_store` cannot put on the completion of an upload.
+//! The HTTP client below `object_store`: notices stalls, and turns answers that are errors into [`Failure`]s.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{DATE, HeaderMap, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
+use http::header::{DATE, HeaderMap, RETRY_AFTER};
 use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use jiff::Timestamp;
@@ -39,16 +38,10 @@ pub(super) struct Wire {
     pacing: Arc<Pacing>,
     /// URLs that start with this are the store's; others are asked for credentials.
     endpoint: String,
-    /// Completions of uploads carry `If-None-Match: *`.
-    conditional_complete: bool,
 }
 
 impl Wire {
-    pub(super) fn new(
-        endpoint: String,
-        conditional_complete: bool,
-        pacing: Arc<Pacing>,
-    ) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(endpoint: String, pacing: Arc<Pacing>) -> Result<Self, reqwest::Error> {
         // Whoever embeds this may have chosen a provider: then it stays.
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             let _ = rustls::crypto::ring::default_provider().install_default();
@@ -60,7 +53,7 @@ impl Wire {
             // A redirect says that the region is wrong; followed, it would only fail less clearly.
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        Ok(Self { client, pacing, endpoint, conditional_complete })
+        Ok(Self { client, pacing, endpoint })
     }
 
     /// The same as a client of `object_store`.
@@ -78,16 +71,13 @@ impl HttpConnector for Wire {
 #[async_trait]
 impl HttpService for Wire {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let (mut parts, body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         let url: reqwest::Url = parts.uri.to_string().parse().map_err(|e| HttpError::new(HttpErrorKind::Request, e))?;
         if !url.as_str().starts_with(&self.endpoint) {
             return self.ask_for_credentials(url, parts, body).await;
         }
         let completes = parts.method == Method::POST && url.query_pairs().any(|(name, _)| name == "uploadId");
         let copies = parts.headers.contains_key("x-amz-copy-source");
-        if completes && self.conditional_complete {
-            parts.headers.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
-        }
         let mut stall = self.pacing.retry().stall;
         if completes || copies {
             stall *= SILENT_WORK;
@@ -107,7 +97,7 @@ impl HttpService for Wire {
         };
         self.pacing.answered();
         let (parts, body) = http::Response::from(response).into_parts();
-        let body = HttpResponseBody::new(Incoming(body));
+        let body = HttpResponseBody::new(Incoming::new(body, stall));
         if !parts.status.is_success() && parts.status != StatusCode::NOT_MODIFIED {
             return Err(failed(Failure::Answer(read_answer(parts.status, &parts.headers, body, stall).await)));
         }
@@ -148,7 +138,7 @@ impl Wire {
         *request.timeout_mut() = Some(CREDENTIALS_TIMEOUT);
         let response = self.client.execute(request).await.map_err(|e| refused(innermost(&e)))?;
         let (parts, body) = http::Response::from(response).into_parts();
-        Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(Incoming(body))))
+        Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(Incoming::new(body, CREDENTIALS_TIMEOUT))))
     }
 }
 
@@ -235,9 +225,19 @@ fn make_answer(status: StatusCode, headers: &HeaderMap, body: ErrorBody) -> Answ
         code: or(body.code, "x-minio-error-code"),
         message: or(body.message, "x-minio-error-desc"),
         region: header("x-amz-bucket-region").or(body.region),
-        retry_after: header(RETRY_AFTER.as_str()).and_then(|s| s.parse().ok()).map(Duration::from_secs),
+        retry_after: header(RETRY_AFTER.as_str()).and_then(|text| retry_after(&text, date.as_ref())),
         clock_ahead: date.map(|d| d.timestamp().as_second() - Timestamp::now().as_second()),
     }
+}
+
+/// The pause that `Retry-After` asks for: a number of seconds, or a date, which is the store's own (RFC 9110, 10.2.3).
+fn retry_after(text: &str, now: Option<&jiff::Zoned>) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = jiff::fmt::rfc2822::parse(text.trim()).ok()?.timestamp();
+    let now = now.map_or_else(Timestamp::now, jiff::Zoned::timestamp);
+    Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
 }
 
 /// A request's body that counts what has been taken from it.
@@ -264,24 +264,63 @@ impl Body for Outgoing {
     }
 }
 
-/// A response's body with errors as [`Failure`]s.
-struct Incoming(reqwest::Body);
+/// A response's body with errors as [`Failure`]s, of which one is that nothing comes any more: whoever reads it may wait without
+/// a limit of its own.
+struct Incoming {
+    body: reqwest::Body,
+    stall: Duration,
+    /// Runs while the reader waits for the next frame.
+    waiting: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Incoming {
+    fn new(body: reqwest::Body, stall: Duration) -> Self {
+        Self { body, stall, waiting: None }
+    }
+}
 
 impl Body for Incoming {
     type Data = Bytes;
     type Error = HttpError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
-        Pin::new(&mut self.0)
-            .poll_frame(cx)
-            .map(|frame| frame.map(|frame| frame.map_err(|error| failed(Failure::Broken(innermost(&error))))))
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                this.waiting = None;
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| failed(Failure::Broken(innermost(&error))))))
+            }
+            Poll::Pending => {
+                let stall = this.stall;
+                let waiting = this.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
+                waiting.as_mut().poll(cx).map(|()| Some(Err(failed(Failure::Stalled(stall)))))
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_asked_for_in_seconds_or_by_the_store_s_own_clock() {
+        let now = jiff::fmt::rfc2822::parse("Sat, 21 Nov 2026 08:00:00 GMT").unwrap();
+        for (text, seconds) in [
+            ("7", Some(7)),
+            ("Sat, 21 Nov 2026 08:00:30 GMT", Some(30)),
+            ("Sat, 21 Nov 2026 07:00:00 GMT", Some(0)),
+            ("soon", None),
+        ] {
+            assert_eq!(retry_after(text, Some(&now)), seconds.map(Duration::from_secs), "{text}");
+        }
     }
 }

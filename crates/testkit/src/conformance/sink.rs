@@ -25,6 +25,8 @@ pub async fn all(sink: &dyn Sink) {
     nothing_stays_of_a_dropped_put(sink).await;
     never_overwrites(sink).await;
     one_of_many_writers_wins(sink).await;
+    replaces_whole_or_not_at_all(sink).await;
+    notes_lie_where_they_are_wanted(sink).await;
     lists_in_order_under_a_prefix(sink).await;
     any_key_is_kept_as_it_is(sink).await;
     what_is_no_key_is_refused(sink).await;
@@ -181,6 +183,57 @@ pub async fn one_of_many_writers_wins(sink: &dyn Sink) {
         assert_same(sink, &key, won[0].0, size).await;
     }
     nothing_is_unfinished(sink, &folder).await;
+    remove(sink, &folder).await;
+}
+
+/// `replace` takes the place of what is there, or of nothing; a stream that fails leaves the old object as it was.
+pub async fn replaces_whole_or_not_at_all(sink: &dyn Sink) {
+    let folder = fresh_name("replace");
+    let key = format!("{folder}/sub/key");
+    assert_eq!(sink.replace(&key, stream_of(1, 10)).await.unwrap(), 10, "a key that is free is simply written");
+    for (seed, size) in [(2u64, 20 * MIB), (3, 5), (4, 0), (5, 9 * MIB)] {
+        assert_eq!(sink.replace(&key, stream_of(seed, size)).await.unwrap(), size as u64);
+        assert_eq!(sink.head(&key).await.unwrap().bytes, size as u64);
+        assert_same(sink, &key, seed, size).await;
+        assert_eq!(keys(sink, &format!("{folder}/")).await, [key.as_str()]);
+        for failing in [0, 1, 21 * MIB] {
+            let error = sink.replace(&key, failing_stream(9, failing)).await.unwrap_err();
+            assert_eq!(error.kind(), failure().kind(), "{error}");
+            assert_same(sink, &key, seed, size).await;
+        }
+        let put = tokio::time::timeout(Duration::from_millis(200), sink.replace(&key, endless_stream(9, 10 * MIB)));
+        put.await.unwrap_err();
+        assert_same(sink, &key, seed, size).await;
+    }
+    // What was replaced is still not overwritten.
+    assert_eq!(sink.put(&key, once("x")).await.unwrap_err().kind(), ErrorKind::AlreadyExists);
+    nothing_is_unfinished(sink, &format!("{folder}/sub")).await;
+    remove(sink, &folder).await;
+}
+
+/// With `notes_in`, nothing of ours is ever beside the keys, and what was begun is found where the notes are.
+pub async fn notes_lie_where_they_are_wanted(sink: &dyn Sink) {
+    let (folder, notes) = (fresh_name("theirs"), fresh_name("notes"));
+    let apart = sink.notes_in(&notes).expect("every sink can keep its notes elsewhere");
+    let key = format!("{folder}/a/key");
+    {
+        let put = apart.put(&key, endless_stream(5, 20 * MIB));
+        tokio::pin!(put);
+        for _ in 0..8 {
+            let waited = tokio::time::timeout(Duration::from_millis(50), &mut put).await;
+            assert!(waited.is_err(), "the stream has no end");
+            for beside in [format!("{folder}/_lifeboat/"), format!("{folder}/a/_lifeboat/")] {
+                assert_eq!(keys(sink, &beside).await, [""; 0]);
+            }
+            assert_eq!(keys(sink, &format!("{folder}/")).await, [""; 0]);
+        }
+    }
+    nothing_is_unfinished(sink, &notes).await;
+    apart.put(&key, stream_of(5, 20 * MIB)).await.unwrap();
+    apart.replace(&key, stream_of(6, 20 * MIB)).await.unwrap();
+    assert_same(sink, &key, 6, 20 * MIB).await;
+    nothing_is_unfinished(sink, &notes).await;
+    assert_eq!(keys(sink, &format!("{folder}/")).await, [key.as_str()]);
     remove(sink, &folder).await;
 }
 

@@ -10,14 +10,14 @@
 //! An object without a manifest that is named like an artifact is *foreign*: a shell script wrote it. One for which
 //! there is an intent is the remains of a run that was killed, or a run that goes on: it is not an artifact.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{MANIFEST_LIMIT, Manifest};
@@ -25,6 +25,13 @@ use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, format_stamp, join_key
 use crate::sink::{ObjectInfo, Sink, UPLOADS_FOLDER};
 use crate::stream;
 use crate::verifier::Level;
+
+mod orphans;
+
+pub use orphans::{Cleaned, remove_orphans};
+
+/// The folder that holds everything of Lifeboat's that is no artifact.
+const OWN_FOLDER: &str = "_lifeboat";
 
 /// The suffix of an intent's name, after its artifact's name.
 const INTENT_SUFFIX: &str = ".intent.json";
@@ -148,6 +155,13 @@ impl Artifact {
     }
 }
 
+/// Whether an object with this key is part of the bookkeeping (a note, a probe, the record of a verification) and no
+/// backup: a sink that locks what it stores leaves these open.
+pub fn is_bookkeeping(key: &str) -> bool {
+    let (folder, name) = split_key(key);
+    folder.split('/').any(|part| part == OWN_FOLDER) || matches!(role(name), Some((_, Role::Verification(..))))
+}
+
 /// Key of the intent of an artifact.
 pub(crate) fn intent_key(folder: &str, artifact: &str) -> String {
     join_key(folder, &format!("{UPLOADS_FOLDER}/{artifact}{INTENT_SUFFIX}"))
@@ -171,7 +185,7 @@ pub fn list<'a>(sink: &'a dyn Sink, folder: &str, dataset: Option<&Dataset>) -> 
     let dataset = dataset.cloned();
     let begin = async move {
         let started = Timestamp::now();
-        let intents = intents(sink, &folder).await?.into_iter().map(|i| i.artifact).collect::<HashSet<_>>();
+        let intents = Arc::new(Announced::read(sink, &folder).await?);
         let prefix = join_key(&folder, &dataset.as_ref().map(|d| format!("{d}-")).unwrap_or_default());
         let prefix = if dataset.is_none() && !folder.is_empty() { format!("{folder}/") } else { prefix };
         let state = Listing {
@@ -201,34 +215,44 @@ pub fn list<'a>(sink: &'a dyn Sink, folder: &str, dataset: Option<&Dataset>) -> 
         .boxed()
 }
 
+/// Whether there is an object with this key. Stores that let an identity list below a prefix only answer a question for a
+/// missing object as if it were forbidden: then the listing says.
+pub(crate) async fn exists(sink: &dyn Sink, key: &str) -> Result<bool> {
+    match sink.head(key).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) if error.kind() == ErrorKind::Permission => {
+            let first = sink.list(key).next().await.transpose()?;
+            Ok(first.is_some_and(|object| object.key == key))
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Leaves out what a run is still writing, or has left behind when it was killed.
 async fn keep(
     sink: &dyn Sink,
     artifact: Artifact,
-    intents: &HashSet<String>,
+    intents: &Announced,
     started: Timestamp,
 ) -> Result<Option<Artifact>> {
     if artifact.kind != Kind::Foreign {
         return Ok(Some(artifact));
     }
     let name = artifact.name.to_string();
-    if intents.contains(&name) {
+    if intents.has(&name) {
         return Ok(None);
     }
     // The intents were listed before the objects. An object that came after that belongs to a run whose intent was not
     // there yet: ask for that one. Older objects cannot be in that state.
     if artifact.objects.iter().any(|o| o.modified > started - CLOCK_SKEW) {
-        match sink.head(&intent_key(&artifact.folder, &name)).await {
-            Ok(_) => return Ok(None),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        if exists(sink, &intent_key(&artifact.folder, &name)).await? {
+            return Ok(None);
         }
         // Neither intent nor manifest was seen: it may have been committed in between.
         let manifest = format!("{}{MANIFEST_SUFFIX}", artifact.key());
-        match sink.head(&manifest).await {
-            Ok(_) => return Ok(Some(Artifact { kind: Kind::Managed, manifest: Some(manifest), ..artifact })),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        if exists(sink, &manifest).await? {
+            return Ok(Some(Artifact { kind: Kind::Managed, manifest: Some(manifest), ..artifact }));
         }
     }
     Ok(Some(artifact))
@@ -255,13 +279,13 @@ struct Listing<'a> {
 }
 
 /// What the name of an object in a folder says it is.
-enum Role {
+pub(crate) enum Role {
     Object,
     Manifest,
     Verification(Timestamp, Level, bool),
 }
 
-fn role(name: &str) -> Option<(ArtifactName, Role)> {
+pub(crate) fn role(name: &str) -> Option<(ArtifactName, Role)> {
     if let Some(base) = name.strip_suffix(MANIFEST_SUFFIX) {
         return Some((ArtifactName::parse(base)?, Role::Manifest));
     }
@@ -465,89 +489,41 @@ pub(crate) struct Intent {
     pub(crate) modified: Timestamp,
 }
 
-pub(crate) async fn intents(sink: &dyn Sink, folder: &str) -> Result<Vec<Intent>> {
+pub(crate) fn intents<'a>(sink: &'a dyn Sink, folder: &str) -> BoxStream<'a, Result<Intent>> {
     let prefix = format!("{}/", join_key(folder, UPLOADS_FOLDER));
-    let mut found = Vec::new();
-    let mut objects = sink.list(&prefix);
-    while let Some(object) = objects.next().await {
-        let object = match object {
-            Ok(object) => object,
-            Err(error) => return Err(error),
-        };
-        if let Some(artifact) = object.key.strip_prefix(&prefix).and_then(|n| n.strip_suffix(INTENT_SUFFIX)) {
-            found.push(Intent { artifact: artifact.to_owned(), modified: object.modified, key: object.key.clone() });
-        }
-    }
-    Ok(found)
+    let objects = sink.list(&prefix);
+    objects
+        .filter_map(move |object| {
+            let intent = object.map(|object| {
+                let artifact = intent_of(&object.key, &prefix)?.to_owned();
+                Some(Intent { artifact, modified: object.modified, key: object.key })
+            });
+            futures::future::ready(intent.transpose())
+        })
+        .boxed()
 }
 
-/// Removes what killed runs have left in a folder: objects without a manifest for which there is an intent, unfinished
-/// uploads, and the notes about both, when they are older than `age`. Touches nothing else. Returns what was
-/// removed (with `dry_run`: what would be), in words.
-///
-/// # Errors
-/// What the sink fails with.
-///
-/// # Cancel safety
-/// Safe: what is not removed yet is found again by the next call.
-pub async fn remove_orphans(
-    sink: &dyn Sink,
-    folder: &str,
-    now: Timestamp,
-    age: Duration,
-    dry_run: bool,
-) -> Result<Vec<String>> {
-    let folder = folder.trim_matches('/');
-    let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
-    let before = now.checked_sub(age).unwrap_or(Timestamp::MIN);
-    let mut removed = Vec::new();
-    for intent in intents(sink, folder).await?.into_iter().filter(|i| i.modified < before) {
-        let Some(name) = ArtifactName::parse(&intent.artifact) else { continue };
-        let key = join_key(folder, &intent.artifact);
-        let mut keys = Vec::new();
-        let mut committed = false;
-        {
-            let mut objects = sink.list(&key);
-            while let Some(object) = objects.next().await {
-                let object = object?;
-                match role(split_key(&object.key).1) {
-                    Some((artifact, Role::Manifest)) if artifact == name => committed = true,
-                    Some((artifact, Role::Object)) if artifact == name => keys.push((object.key, object.bytes)),
-                    _ => {}
-                }
-            }
-        }
-        if !committed {
-            for (key, bytes) in &keys {
-                removed.push(format!("{key} ({bytes} bytes, its backup did not finish)"));
-            }
-            if !dry_run {
-                let keys: Vec<String> = keys.into_iter().map(|(key, _)| key).collect();
-                deleted_all(sink.delete(&keys).await?)?;
-            }
-        }
-        if !committed {
-            match sink.abort_uploads_of(&key, before, dry_run).await {
-                Ok(aborted) => removed.extend(aborted),
-                Err(error) if error.kind() == ErrorKind::Permission => {
-                    tracing::debug!(%error, "uploads without a note are not looked for");
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        let run = if committed { "a run that has finished" } else { "a run that did not finish" };
-        removed.push(format!("{} (the note of {run})", intent.key));
-        if !dry_run {
-            deleted_all(sink.delete(&[intent.key]).await?)?;
-        }
-    }
-    removed.extend(sink.abort_unfinished(folder, before, dry_run).await?);
-    Ok(removed)
+/// The name of the artifact whose intent has this key; `uploads` is the folder of notes, with its slash.
+pub(crate) fn intent_of<'a>(key: &'a str, uploads: &str) -> Option<&'a str> {
+    key.strip_prefix(uploads)?.strip_suffix(INTENT_SUFFIX)
 }
 
-fn deleted_all(deleted: crate::sink::Deleted) -> Result<()> {
-    match deleted.kept.into_iter().next() {
-        Some((key, why)) => Err(Error::new(ErrorKind::Permission, "delete", key, why)),
-        None => Ok(()),
+/// The artifacts for which there is an intent, 8 bytes for each: a writer that may not delete leaves one beside every
+/// artifact.
+struct Announced(Vec<u64>);
+
+impl Announced {
+    async fn read(sink: &dyn Sink, folder: &str) -> Result<Self> {
+        let mut found = Vec::new();
+        let mut intents = intents(sink, folder);
+        while let Some(intent) = intents.next().await {
+            found.push(xxh3_64(intent?.artifact.as_bytes()));
+        }
+        found.sort_unstable();
+        Ok(Self(found))
+    }
+
+    fn has(&self, artifact: &str) -> bool {
+        self.0.binary_search(&xxh3_64(artifact.as_bytes())).is_ok()
     }
 }

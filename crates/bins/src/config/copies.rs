@@ -1,0 +1,128 @@
+//! `[copies.NAME]`: copies of trees that Lifeboat did not write.
+
+use std::ops::Range;
+
+use lifeboat::Dataset;
+use lifeboat::pipeline::Deletion;
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+use super::mistake::{Mistake, suggest};
+use super::setting::Setting;
+use super::{JobConfig, Reader, of_error};
+
+/// `[copies.NAME]`, as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Copy {
+    from: Spanned<String>,
+    to: Vec<Spanned<String>>,
+    prefix: Option<Spanned<String>>,
+    into: Option<Spanned<String>>,
+    #[serde(default, deserialize_with = "delete_extra")]
+    delete_extra: Deletion,
+}
+
+/// `delete_extra = true`, `false` or `"all"`.
+fn delete_extra<'de, D: Deserializer<'de>>(d: D) -> Result<Deletion, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Flag(bool),
+        Text(String),
+    }
+    let wrong = || serde::de::Error::custom("delete_extra is true, false or \"all\"");
+    match Either::deserialize(d).map_err(|_| wrong())? {
+        Either::Flag(false) => Ok(Deletion::Never),
+        Either::Flag(true) => Ok(Deletion::AtMostHalf),
+        Either::Text(text) if text == "all" => Ok(Deletion::All),
+        Either::Text(_) => Err(wrong()),
+    }
+}
+
+/// `[copies.NAME]`.
+#[derive(Clone)]
+pub(crate) struct CopyConfig {
+    pub(crate) name: String,
+    /// A sink of the config, like each of `to`.
+    pub(crate) from: String,
+    pub(crate) to: Vec<String>,
+    pub(crate) prefix: Option<Setting>,
+    pub(crate) into: Option<Setting>,
+    pub(crate) deletion: Deletion,
+}
+
+impl CopyConfig {
+    /// The folder in the source, before variables are put in.
+    fn raw_prefix(&self) -> &str {
+        self.prefix.as_ref().map_or("", Setting::raw).trim_matches('/')
+    }
+
+    /// The folder in the destination, before variables are put in.
+    fn raw_into(&self) -> &str {
+        match (&self.into, self.raw_prefix()) {
+            (Some(into), _) => into.raw().trim_matches('/'),
+            (None, "") => &self.name,
+            (None, prefix) => prefix,
+        }
+    }
+
+    /// Whether what lies in this folder of a sink lies in the tree or its copy.
+    pub(crate) fn covers(&self, sink: &str, folder: &str) -> bool {
+        let within = |tree: &str| tree.is_empty() || format!("{folder}/").starts_with(&format!("{tree}/"));
+        (sink == self.from && within(self.raw_prefix()))
+            || (self.to.iter().any(|to| to == sink) && within(self.raw_into()))
+    }
+}
+
+impl Reader<'_> {
+    pub(super) fn copy(
+        &mut self,
+        name: &str,
+        span: &Range<usize>,
+        copy: Copy,
+        jobs: &[JobConfig],
+    ) -> Option<CopyConfig> {
+        let table = format!("[copies.{name}]");
+        if let Err(error) = Dataset::new(name) {
+            self.mistakes.push(of_error(&error, span.start, "the name", &table));
+        }
+        if jobs.iter().any(|job| job.name == name) {
+            let message = format!("{table} has the name of [jobs.{name}]");
+            self.mistakes.push(Mistake::new(span.start, message).hint("`lifeboat replicate NAME` means one of them"));
+        }
+        let known: Vec<&str> = self.sinks.iter().map(String::as_str).collect();
+        for sink in copy.to.iter().chain([&copy.from]) {
+            if !known.contains(&sink.get_ref().as_str()) && !self.partial {
+                let message = format!("there is no sink \"{}\"", sink.get_ref());
+                self.mistakes.push(Mistake::new(sink.span().start, message).hint(suggest(sink.get_ref(), &known)));
+            }
+        }
+        if copy.to.is_empty() {
+            let message = format!("{table} names no sink to copy to");
+            self.mistakes.push(Mistake::new(span.start, message).hint("write to = [\"NAME\"]"));
+        }
+        let read = |value: Option<Spanned<String>>, key: &str| value.map(|v| self.spanned(v, key, &table));
+        let made = CopyConfig {
+            name: name.to_owned(),
+            from: copy.from.get_ref().clone(),
+            to: copy.to.iter().map(|to| to.get_ref().clone()).collect(),
+            prefix: read(copy.prefix, "prefix"),
+            into: read(copy.into, "into"),
+            deletion: copy.delete_extra,
+        };
+        if made.raw_into().is_empty() {
+            let message =
+                format!("into of {table}: the record of the copy would lie in it, beside the objects of another tool");
+            self.mistakes.push(Mistake::new(span.start, message).hint("give the copy a folder of its own"));
+        }
+        for to in &copy.to {
+            if to.get_ref() == copy.from.get_ref() {
+                let message = format!("{table} copies from sink \"{}\" into itself", to.get_ref());
+                let hint = "a copy belongs in a sink that fails separately";
+                self.mistakes.push(Mistake::new(to.span().start, message).hint(hint));
+            }
+        }
+        Some(made)
+    }
+}

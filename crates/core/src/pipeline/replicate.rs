@@ -1,0 +1,601 @@
+//! [`Replicate`]: copies the artifacts that one sink holds and another lacks, as they are stored.
+//!
+//! Nothing is decrypted. What arrives is compared with the manifest while it passes; the manifest is copied last, byte for
+//! byte, and is the commit point as in a backup. What an interrupted run has finished is there and is not copied again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::flow::{self, Hashed};
+use super::room::Room;
+use crate::catalog::{self, Artifact, Kind, intent_key};
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::manifest::{MANIFEST_LIMIT, Manifest};
+use crate::name::{Dataset, MANIFEST_SUFFIX, join_key};
+use crate::progress::{Event, Unit};
+use crate::sink::Sink;
+use crate::stream;
+
+/// A backup that has written its manifest is done with all its sinks after this time, whatever they do.
+const SETTLING: SignedDuration = SignedDuration::from_mins(10);
+/// Artifacts that are looked at, or copied, side by side.
+const SIDE_BY_SIDE: usize = 8;
+/// After so many artifacts in a row that met with a store that is not there, the rest is not tried.
+pub(super) const PATIENCE: u32 = 3;
+/// What tells the note of a copy from that of a backup.
+const COPIED_FROM: &str = "copied_from";
+/// A note is a line.
+const LONGEST_NOTE: usize = 64 << 10;
+
+/// Copies what is missing: `Replicate::new(from, to).folder("databases").plan().await`, show it,
+/// [`execute`](ReplicatePlan::execute).
+#[derive(Clone, Debug)]
+pub struct Replicate {
+    from: Arc<dyn Sink>,
+    to: Arc<dyn Sink>,
+    folder: String,
+    dataset: Option<Dataset>,
+    context: Context,
+}
+
+/// What becomes of an artifact of the first sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// It is not in the second sink: it is copied.
+    Copy,
+    /// A part of it is there already: what is there is compared, the rest is copied.
+    Complete,
+    /// Another content has its name there. It stays as it is.
+    Conflict,
+    /// The first sink does not hold it whole, or its manifest cannot be read.
+    Unusable,
+}
+
+impl Step {
+    /// The step's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Complete => "complete",
+            Self::Conflict => "conflict",
+            Self::Unusable => "unusable",
+        }
+    }
+}
+
+/// An artifact that is not in both sinks, the same.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlannedCopy {
+    /// Its key.
+    pub key: String,
+    /// When it was taken.
+    pub taken_at: Timestamp,
+    /// Stored bytes.
+    pub bytes: u64,
+    /// What is done with it.
+    pub step: Step,
+    /// Why, in words.
+    pub why: String,
+    #[serde(skip)]
+    artifact: Artifact,
+}
+
+/// What is to be copied. Printing it, and throwing it away, is a dry run.
+#[derive(Clone, Debug)]
+pub struct ReplicatePlan {
+    replicate: Replicate,
+    /// The artifacts with which something is to be done, in ascending order of keys.
+    pub artifacts: Vec<PlannedCopy>,
+    /// How many are in both sinks, the same.
+    pub present: u64,
+}
+
+/// An artifact that was not copied.
+#[derive(Clone, Debug, Serialize)]
+pub struct NotCopied {
+    /// Its key.
+    pub key: String,
+    /// The error's kind.
+    pub kind: &'static str,
+    /// Why not.
+    pub error: String,
+    /// What to try.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl NotCopied {
+    pub(super) fn new(key: &str, error: &Error) -> Self {
+        Self {
+            key: key.to_owned(),
+            kind: error.kind().as_str(),
+            error: error.to_string(),
+            hint: error.advice().map(str::to_owned),
+        }
+    }
+}
+
+/// An artifact that was copied.
+#[derive(Clone, Debug, Serialize)]
+pub struct Copied {
+    /// Its key.
+    pub key: String,
+    /// Bytes that were sent. Zero where only the manifest was missing.
+    pub bytes: u64,
+}
+
+/// What a run has done.
+#[derive(Clone, Debug, Serialize)]
+pub struct Replicated {
+    /// What was copied, in ascending order of keys.
+    pub copied: Vec<Copied>,
+    /// How many were in both sinks before.
+    pub present: u64,
+    /// What was not copied, in ascending order of keys: conflicts too.
+    pub failed: Vec<NotCopied>,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+impl Replicated {
+    /// Whether the second sink now holds every artifact of the first.
+    pub fn is_complete(&self) -> bool {
+        self.failed.is_empty()
+    }
+
+    /// Bytes that were sent.
+    pub fn bytes(&self) -> u64 {
+        self.copied.iter().map(|c| c.bytes).sum()
+    }
+}
+
+impl Replicate {
+    /// From one sink to another.
+    pub fn new(from: Arc<dyn Sink>, to: Arc<dyn Sink>) -> Self {
+        Self { from, to, folder: String::new(), dataset: None, context: Context::default() }
+    }
+
+    /// The folder in both sinks.
+    #[must_use]
+    pub fn folder(mut self, folder: impl AsRef<str>) -> Self {
+        self.folder = folder.as_ref().trim_matches('/').to_owned();
+        self
+    }
+
+    /// Only this dataset; without it, all in the folder.
+    #[must_use]
+    pub fn dataset(mut self, dataset: Option<Dataset>) -> Self {
+        self.dataset = dataset;
+        self
+    }
+
+    /// Sets cancellation, progress and clock.
+    #[must_use]
+    pub fn context(mut self, context: Context) -> Self {
+        self.context = context;
+        self
+    }
+
+    /// Compares the two catalogs. Writes nothing. Of an artifact that both hold, the manifests are compared, and the sizes
+    /// that the listings say; the stored bytes are not read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when both are the same place; what a listing fails with: from half a listing nothing is decided.
+    pub async fn plan(&self) -> Result<ReplicatePlan> {
+        if self.from.url() == self.to.url() {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "replicate",
+                self.from.url(),
+                "it is both source and destination",
+            ));
+        }
+        let subject = || self.from.url();
+        self.context.unless_cancelled("replicate", subject, self.compare()).await
+    }
+
+    async fn compare(&self) -> Result<ReplicatePlan> {
+        let mut plan = ReplicatePlan { replicate: self.clone(), artifacts: Vec::new(), present: 0 };
+        let mut judged = self.pairs().map_ok(|(here, there)| self.judge(here, there)).try_buffered(SIDE_BY_SIDE);
+        while let Some(planned) = judged.try_next().await? {
+            match planned {
+                Some(planned) => plan.artifacts.push(planned),
+                None => plan.present += 1,
+            }
+        }
+        drop(judged);
+        Ok(plan)
+    }
+
+    /// Each artifact of the first sink with what the second holds under its name. Both catalogs are in order of keys, so
+    /// that they are read side by side, page by page.
+    fn pairs(&self) -> BoxStream<'_, Result<(Artifact, Option<Artifact>)>> {
+        let here = catalog::list(&*self.from, &self.folder, self.dataset.as_ref());
+        // A folder that nothing was ever written to is empty.
+        let mut at_first = true;
+        let there = catalog::list(&*self.to, &self.folder, self.dataset.as_ref())
+            .filter(move |item| {
+                let skip = std::mem::replace(&mut at_first, false)
+                    && item.as_ref().is_err_and(|error| is_not_made_yet(&*self.to, error));
+                std::future::ready(!skip)
+            })
+            .peekable();
+        futures::stream::try_unfold((here, Box::pin(there)), |(mut here, mut there)| async move {
+            let Some(artifact) = here.try_next().await? else { return Ok(None) };
+            let key = artifact.key();
+            let mut found = None;
+            while let Some(next) = there.as_mut().next_if(|a| a.as_ref().map_or(true, |a| a.key() <= key)).await {
+                let next = next?;
+                if next.key() == key {
+                    found = Some(next);
+                    break;
+                }
+            }
+            Ok(Some(((artifact, found), (here, there))))
+        })
+        .boxed()
+    }
+
+    /// What to do with an artifact; `None` when it is there, the same.
+    async fn judge(&self, here: Artifact, there: Option<Artifact>) -> Result<Option<PlannedCopy>> {
+        let (step, why) = match self.compare_one(&here, there.as_ref()).await? {
+            Some(verdict) => verdict,
+            None => return Ok(None),
+        };
+        Ok(Some(PlannedCopy {
+            key: here.key(),
+            taken_at: here.name.taken_at,
+            bytes: here.bytes(),
+            step,
+            why,
+            artifact: here,
+        }))
+    }
+
+    async fn compare_one(&self, here: &Artifact, there: Option<&Artifact>) -> Result<Option<(Step, String)>> {
+        let told = |step, why: &str| Ok(Some((step, why.to_owned())));
+        let sizes =
+            |a: &Artifact| -> BTreeMap<String, u64> { a.objects.iter().map(|o| (o.key.clone(), o.bytes)).collect() };
+        if here.kind == Kind::Damaged {
+            return match there {
+                Some(there) if there.kind == Kind::Managed => Ok(None),
+                _ => told(Step::Unusable, "its manifest is there, and its object is gone"),
+            };
+        }
+        let Some(there) = there else { return told(Step::Copy, "it is not there") };
+        if !there.objects.is_empty() && sizes(here) != sizes(there) {
+            let why = format!("what is there under its name has {} bytes, and not {}", there.bytes(), here.bytes());
+            return Ok(Some((Step::Conflict, why)));
+        }
+        match (here.kind, there.kind) {
+            (Kind::Foreign, Kind::Damaged) => told(Step::Conflict, "a manifest without its object is there"),
+            // Without a manifest there is nothing to compare but the size.
+            (Kind::Foreign, _) => Ok(None),
+            (_, Kind::Foreign) => told(Step::Complete, "its object is there, and its manifest is not"),
+            (_, kind) => {
+                let manifests =
+                    futures::future::join(read_manifest(&*self.from, here), read_manifest(&*self.to, there));
+                match manifests.await {
+                    (Err(error), _) if is_about_the_store(&error) => Err(error),
+                    (_, Err(error)) if is_about_the_store(&error) => Err(error),
+                    (Err(error), _) => Ok(Some((Step::Unusable, error.to_string()))),
+                    (_, Err(error)) => Ok(Some((Step::Conflict, format!("the manifest there is no good: {error}")))),
+                    (Ok((_, ours)), Ok((_, theirs))) if ours.objects != theirs.objects => {
+                        told(Step::Conflict, "the manifest there is that of another content")
+                    }
+                    _ if kind == Kind::Damaged => told(Step::Complete, "its manifest is there, and its object is gone"),
+                    _ => Ok(None),
+                }
+            }
+        }
+    }
+}
+
+/// Whether an error says that a folder is not there, which the first `put` makes.
+pub(super) fn is_not_made_yet(sink: &dyn Sink, error: &Error) -> bool {
+    error.kind() == ErrorKind::NotFound && sink.url().starts_with("file://")
+}
+
+/// Whether an error is about the store as a whole, and not about the one object.
+pub(super) fn is_about_the_store(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Permission | ErrorKind::Cancelled)
+}
+
+/// The manifest of an artifact, as it is stored and as it reads.
+async fn read_manifest(sink: &dyn Sink, artifact: &Artifact) -> Result<(Bytes, Manifest)> {
+    let key = format!("{}{MANIFEST_SUFFIX}", artifact.key());
+    let bytes = stream::collect(sink.get(&key, None).await?, MANIFEST_LIMIT, &key).await?;
+    let manifest = Manifest::parse(&bytes, &key)?;
+    if manifest.artifact != artifact.name.to_string() {
+        let why = format!("it is the manifest of {}", manifest.artifact);
+        return Err(Error::new(ErrorKind::Corrupt, "read", key, why));
+    }
+    Ok((bytes, manifest))
+}
+
+impl ReplicatePlan {
+    /// Bytes that are to be sent.
+    pub fn bytes_to_copy(&self) -> u64 {
+        self.artifacts.iter().filter(|a| a.step == Step::Copy).map(|a| a.bytes).sum()
+    }
+
+    /// Does what the plan says, several artifacts side by side. One that fails does not keep the others from being copied;
+    /// a store that is gone ends the run.
+    ///
+    /// An artifact counts as copied when its objects are there with the manifest's SHA-256, and then its manifest. One
+    /// without a manifest is read back and compared. Records of verifications are not copied: they speak of the bytes in
+    /// one place.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Cancelled`]. What was not copied is in the result.
+    ///
+    /// # Cancel safety
+    /// Safe: what is finished stays, and the next run goes on from there. An object that was cut off is sent again from its
+    /// start.
+    pub async fn execute(&self) -> Result<Replicated> {
+        let begun = Instant::now();
+        let cx = &self.replicate.context;
+        let step = format!("replicate to {}", self.replicate.to.url());
+        cx.progress.event(Event::Begin { step, unit: Unit::Bytes, total: Some(self.bytes_to_copy()) });
+        let mut done = Replicated { copied: Vec::new(), present: self.present, failed: Vec::new(), seconds: 0.0 };
+        let (room, away) = (Room::new(), AtomicU32::new(0));
+        let each = futures::stream::iter(&self.artifacts).map(|planned| {
+            let (room, away) = (&room, &away);
+            async move {
+                let outcome = match planned.step {
+                    Step::Copy | Step::Complete if away.load(Ordering::Relaxed) >= PATIENCE => {
+                        let why = "it was not tried, because the store did not answer";
+                        Err(Error::new(ErrorKind::Unavailable, "copy", &planned.key, why).hint("run it again later"))
+                    }
+                    Step::Copy | Step::Complete => {
+                        let _room = room.for_bytes(planned.bytes).await;
+                        let copied = self.replicate.copy(&planned.artifact).await;
+                        match &copied {
+                            Err(e) if is_about_the_store(e) => drop(away.fetch_add(1, Ordering::Relaxed)),
+                            _ => away.store(0, Ordering::Relaxed),
+                        }
+                        copied
+                    }
+                    Step::Conflict => Err(Error::new(ErrorKind::AlreadyExists, "copy", &planned.key, &planned.why)
+                        .hint("verify both, and delete the one that is not wanted: nothing is overwritten")),
+                    Step::Unusable => Err(Error::new(ErrorKind::Corrupt, "copy", &planned.key, &planned.why)
+                        .hint("use another artifact; `lifeboat verify` says what is wrong with this one")),
+                };
+                (&planned.key, outcome)
+            }
+        });
+        let mut each = each.buffer_unordered(SIDE_BY_SIDE);
+        while let Some((key, outcome)) = each.next().await {
+            match outcome {
+                Ok(bytes) => done.copied.push(Copied { key: key.clone(), bytes }),
+                Err(error) => done.failed.push(NotCopied::new(key, &error)),
+            }
+        }
+        cx.progress.event(Event::End);
+        if cx.cancel.is_cancelled() {
+            return Err(Error::cancelled("replicate to", self.replicate.to.url()));
+        }
+        done.copied.sort_by(|a, b| a.key.cmp(&b.key));
+        done.failed.sort_by(|a, b| a.key.cmp(&b.key));
+        done.seconds = begun.elapsed().as_secs_f64();
+        Ok(done)
+    }
+}
+
+/// An object that is to be in the second sink.
+struct Wanted {
+    key: String,
+    bytes: u64,
+    /// What the manifest says. `None` for a foreign one.
+    expected: Option<Hashed>,
+}
+
+impl Replicate {
+    /// Copies one artifact, and returns the bytes that were sent.
+    async fn copy(&self, artifact: &Artifact) -> Result<u64> {
+        let cx = &self.context;
+        if cx.cancel.is_cancelled() {
+            return Err(Error::cancelled("copy", artifact.key()));
+        }
+        let manifest = match artifact.kind {
+            Kind::Foreign => None,
+            _ => Some(read_manifest(&*self.from, artifact).await?),
+        };
+        let wanted: Vec<Wanted> = match &manifest {
+            Some((_, manifest)) => manifest
+                .objects
+                .iter()
+                .map(|o| Wanted {
+                    key: join_key(&artifact.folder, &o.name),
+                    bytes: o.bytes,
+                    expected: Some(Hashed { bytes: o.bytes, sha256: o.sha256.clone() }),
+                })
+                .collect(),
+            None => {
+                let of = |o: &crate::ObjectInfo| Wanted { key: o.key.clone(), bytes: o.bytes, expected: None };
+                artifact.objects.iter().map(of).collect()
+            }
+        };
+        let intent = intent_key(&artifact.folder, &artifact.name.to_string());
+        let finished_at = manifest.as_ref().map(|(_, m)| m.finished_at);
+        let noted = self.is_noted(&intent, artifact, finished_at).await?;
+
+        // What is there already is compared before anything is written: it may be somebody else's.
+        let mut missing = Vec::new();
+        for object in &wanted {
+            match self.to.head(&object.key).await {
+                Ok(_) => self.check_there(object).await?,
+                Err(error) if error.kind() == ErrorKind::NotFound => missing.push(object),
+                Err(error) => return Err(error),
+            }
+        }
+        if !missing.is_empty() && !noted {
+            self.leave_note(&intent, artifact).await?;
+        }
+        let mut sent = 0;
+        for object in &missing {
+            match self.send(object).await {
+                Ok(bytes) => sent += bytes,
+                Err(error) => {
+                    self.withdraw(&intent, &wanted).await;
+                    return Err(error);
+                }
+            }
+        }
+        if let Some((bytes, _)) = &manifest {
+            self.commit(&format!("{}{MANIFEST_SUFFIX}", artifact.key()), bytes).await?;
+        }
+        if (noted || !missing.is_empty())
+            && let Err(error) = self.to.delete(&[intent]).await
+        {
+            tracing::warn!(%error, "the note of this copy stays; prune --orphans removes it");
+        }
+        Ok(sent)
+    }
+
+    /// Whether there is a note that a run has begun to write this artifact.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] when that is the backup itself, which may still be at it.
+    async fn is_noted(&self, intent: &str, artifact: &Artifact, finished_at: Option<Timestamp>) -> Result<bool> {
+        let note = match self.to.get(intent, None).await {
+            Ok(note) => stream::collect(note, LONGEST_NOTE, intent).await?,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let is_a_copy = serde_json::from_slice::<serde_json::Value>(&note).is_ok_and(|n| n.get(COPIED_FROM).is_some());
+        // Everything under the name is the backup's until it has settled: it may delete it.
+        if !is_a_copy && finished_at.is_some_and(|at| self.context.now().duration_since(at) < SETTLING) {
+            let why = "the backup that made it has only just ended, and may still be writing there";
+            return Err(Error::new(ErrorKind::Refused, "copy", artifact.key(), why)
+                .hint(format!("run it again in {} minutes", SETTLING.as_mins())));
+        }
+        Ok(true)
+    }
+
+    /// Notes that this artifact is being written: until its manifest is there, nobody takes it for a foreign one.
+    async fn leave_note(&self, intent: &str, artifact: &Artifact) -> Result<()> {
+        let note = serde_json::json!({
+            "artifact": artifact.name.to_string(),
+            "started_at": self.context.now(),
+            "process": std::process::id(),
+            COPIED_FROM: self.from.url(),
+        });
+        match self.to.put(intent, stream::once(note.to_string())).await {
+            // Another copy of the same artifact has begun: both write the same.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            put => put.map(drop),
+        }
+    }
+
+    /// Sends one object, compared with the manifest while it passes: one that differs is never finished there.
+    async fn send(&self, object: &Wanted) -> Result<u64> {
+        let cx = &self.context;
+        let body = self.from.get(&object.key, None).await?;
+        let body = flow::until_cancelled(body, cx.cancel.clone(), "copy", object.key.clone());
+        let body = flow::exactly(body, object.bytes, object.key.clone());
+        let (body, hashed) = flow::hash(body, object.expected.clone(), object.key.clone());
+        let put = self.to.put(&object.key, flow::count(body, cx.progress.clone())).await;
+        match put {
+            // Another copy was faster.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.check_there(object).await.map(|()| 0),
+            Err(error) => Err(error),
+            Ok(bytes) => {
+                let hashed = hashed.await.map_err(|_| internal(&object.key, "it was confirmed before its end"))?;
+                if bytes != hashed.bytes || bytes != object.bytes {
+                    let why = format!("{bytes} bytes were confirmed of {}", object.bytes);
+                    return Err(internal(&object.key, &why));
+                }
+                if object.expected.is_none() {
+                    // Nobody can tell later whether it is the same.
+                    self.read_back(&object.key, hashed).await?;
+                }
+                Ok(bytes)
+            }
+        }
+    }
+
+    async fn read_back(&self, key: &str, expected: Hashed) -> Result<()> {
+        let there = self.hash_of(&self.to, key).await?;
+        if there == expected {
+            return Ok(());
+        }
+        let why = format!("what came to be there has the SHA-256 {}, and {} was sent", there.sha256, expected.sha256);
+        Err(Error::new(ErrorKind::Corrupt, "copy", key, why).hint("delete it there, and run this again"))
+    }
+
+    /// Compares an object that is there already with what is to be there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] when it is another.
+    async fn check_there(&self, object: &Wanted) -> Result<()> {
+        let there = self.hash_of(&self.to, &object.key).await?;
+        let expected = match &object.expected {
+            Some(expected) => expected.clone(),
+            None => self.hash_of(&self.from, &object.key).await?,
+        };
+        if there == expected {
+            return Ok(());
+        }
+        let why = format!("what is there under its name is another content (SHA-256 {})", there.sha256);
+        Err(Error::new(ErrorKind::AlreadyExists, "copy", &object.key, why)
+            .hint("verify both, and delete the one that is not wanted: nothing is overwritten"))
+    }
+
+    async fn hash_of(&self, sink: &Arc<dyn Sink>, key: &str) -> Result<Hashed> {
+        hash_of(&**sink, key, &self.context).await
+    }
+
+    async fn commit(&self, key: &str, manifest: &Bytes) -> Result<()> {
+        match self.to.put(key, stream::once(manifest.clone())).await {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let there = stream::collect(self.to.get(key, None).await?, MANIFEST_LIMIT, key).await?;
+                if there == *manifest {
+                    return Ok(());
+                }
+                let why = "another manifest is there, which nothing here overwrites";
+                Err(Error::new(ErrorKind::AlreadyExists, "copy", key, why))
+            }
+            put => put.map(drop),
+        }
+    }
+
+    /// Takes the note away when nothing of the artifact is there. Otherwise it stays: it keeps what is there from being
+    /// taken for a backup, and the next run goes on from it.
+    async fn withdraw(&self, intent: &str, wanted: &[Wanted]) {
+        for object in wanted {
+            match self.to.head(&object.key).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                _ => return,
+            }
+        }
+        if let Err(error) = self.to.delete(&[intent.to_owned()]).await {
+            tracing::debug!(%error, "the note of this copy stays; prune --orphans removes it");
+        }
+    }
+}
+
+/// Size and SHA-256 of an object, read to its end.
+pub(super) async fn hash_of(sink: &dyn Sink, key: &str, cx: &Context) -> Result<Hashed> {
+    let body = flow::until_cancelled(sink.get(key, None).await?, cx.cancel.clone(), "read", key.to_owned());
+    let (mut body, hashed) = flow::hash(body, None, key.to_owned());
+    while body.try_next().await?.is_some() {}
+    hashed.await.map_err(|_| internal(key, "its end was not said"))
+}
+
+pub(super) fn internal(key: &str, why: &str) -> Error {
+    Error::new(ErrorKind::Internal, "copy", key, why)
+}
+
+/// How long ago something may have been written that a killed run has left: a run that goes on is not disturbed.
+pub(super) const ABANDONED: Duration = Duration::from_secs(24 * 3600);

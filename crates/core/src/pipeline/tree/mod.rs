@@ -1,0 +1,363 @@
+//! [`TreeCopy`]: an independent copy of what Lifeboat did not write: a Velero bucket with its kopia repositories, a WAL
+//! archive.
+//!
+//! Objects keep their keys, so that the tool that wrote them can use the copy as it is, and nothing of ours is ever written
+//! below the copied folder, neither here nor there. What was copied, with its SHA-256, is in a [record](record) outside of it.
+//!
+//! - `mod.rs`: options and plan; what has changed since the last copy.
+//! - `execute.rs`: the copying, in the [order](order) in which objects refer to each other.
+//! - `prove.rs`: the copy read again and compared with its record.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::replicate::is_not_made_yet;
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::{Dataset, join_key};
+use crate::sink::Sink;
+use record::Known;
+
+mod execute;
+mod order;
+mod prove;
+mod record;
+
+pub use execute::TreeCopied;
+
+/// The folder of a sink that holds the records of copies, a folder for each.
+const RECORDS_FOLDER: &str = "_lifeboat/copies";
+
+/// What becomes of objects of the copy that are no longer at the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deletion {
+    /// They stay.
+    #[default]
+    Never,
+    /// They are deleted, unless they are more than half of the copy: then the source was probably emptied by accident or by
+    /// somebody else.
+    AtMostHalf,
+    /// They are deleted, however many they are.
+    All,
+}
+
+/// Copies a tree of objects: `TreeCopy::new("velero", from, to)?.prefix("velero").plan().await`, show it,
+/// [`execute`](TreePlan::execute).
+///
+/// Memory grows with the number of objects, by some 400 bytes each, and not with their size.
+#[derive(Clone, Debug)]
+pub struct TreeCopy {
+    name: String,
+    from: Arc<dyn Sink>,
+    prefix: String,
+    /// Without notes in the tree.
+    to: Arc<dyn Sink>,
+    into: String,
+    deletion: Deletion,
+    context: Context,
+}
+
+/// What becomes of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TreeStep {
+    /// It is not there: it is copied.
+    Copy,
+    /// Another content is there: it is replaced.
+    Replace,
+    /// It may be another: it is read and compared, and replaced when it is.
+    Compare,
+}
+
+impl TreeStep {
+    /// The step's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Replace => "replace",
+            Self::Compare => "compare",
+        }
+    }
+}
+
+/// An object with which something is to be done.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlannedObject {
+    /// Its key, relative to the tree.
+    pub key: String,
+    /// Its size at the source, in bytes.
+    pub bytes: u64,
+    /// What is done with it.
+    pub step: TreeStep,
+    /// Why, in words.
+    pub why: &'static str,
+    #[serde(skip)]
+    modified: Timestamp,
+    /// What the copy has, where the record says so.
+    #[serde(skip)]
+    recorded: Option<String>,
+}
+
+/// An object of the copy that is no longer at the source.
+#[derive(Clone, Debug, Serialize)]
+pub struct Extra {
+    /// Its key, relative to the tree.
+    pub key: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// What is to be done. Printing it, and throwing it away, is a dry run.
+#[derive(Debug)]
+pub struct TreePlan {
+    tree: TreeCopy,
+    /// The objects with which something is to be done, in ascending order of keys.
+    pub objects: Vec<PlannedObject>,
+    /// How many are the same as in the last copy.
+    pub unchanged: u64,
+    /// What is in the copy, and no longer at the source.
+    pub extra: Vec<Extra>,
+    /// Whether those are deleted; an error when they would be, but are too many.
+    pub deletes: Result<bool>,
+    /// The record of the last copy that was compared with.
+    pub last_record: Option<String>,
+    known: Known,
+    there: HashMap<String, u64>,
+    here: Listing,
+}
+
+/// The objects of a tree: size, and when each was last written.
+type Listing = BTreeMap<String, (u64, Timestamp)>;
+
+impl TreePlan {
+    /// Bytes that are to be sent at most.
+    pub fn bytes_to_copy(&self) -> u64 {
+        self.objects.iter().map(|o| o.bytes).sum()
+    }
+}
+
+impl TreeCopy {
+    /// A copy called `name` (as a dataset may be called) of all that is in `from`, into the folder `name` of `to`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a name that cannot be one, [`ErrorKind::Unsupported`] for a sink that keeps its notes beside
+    /// its objects.
+    pub fn new(name: &str, from: Arc<dyn Sink>, to: Arc<dyn Sink>) -> Result<Self> {
+        let name = Dataset::new(name)?.to_string();
+        let records = join_key(RECORDS_FOLDER, &name);
+        let to = to.notes_in(&records).ok_or_else(|| {
+            Error::new(ErrorKind::Unsupported, "copy to", to.url(), "it keeps its notes beside its objects")
+        })?;
+        let into = name.clone();
+        let (deletion, context) = (Deletion::default(), Context::default());
+        Ok(Self { name, from, prefix: String::new(), to, into, deletion, context })
+    }
+
+    /// The folder at the source; the copy is in a folder of the same name, unless [`into`](Self::into_folder) says
+    /// otherwise.
+    #[must_use]
+    pub fn prefix(mut self, prefix: &str) -> Self {
+        self.prefix = prefix.trim_matches('/').to_owned();
+        if !self.prefix.is_empty() {
+            self.into.clone_from(&self.prefix);
+        }
+        self
+    }
+
+    /// The folder at the destination.
+    #[must_use]
+    pub fn into_folder(mut self, into: &str) -> Self {
+        self.into = into.trim_matches('/').to_owned();
+        self
+    }
+
+    /// What becomes of objects that are no longer at the source.
+    #[must_use]
+    pub fn deletion(mut self, deletion: Deletion) -> Self {
+        self.deletion = deletion;
+        self
+    }
+
+    /// Sets cancellation, progress and clock.
+    #[must_use]
+    pub fn context(mut self, context: Context) -> Self {
+        self.context = context;
+        self
+    }
+
+    /// The place of the tree at the source, as a URL.
+    pub fn source_url(&self) -> String {
+        place(&*self.from, &self.prefix)
+    }
+
+    /// The place of the copy, as a URL.
+    pub fn destination_url(&self) -> String {
+        place(&*self.to, &self.into)
+    }
+
+    /// The folder of its records in the destination.
+    fn records(&self) -> String {
+        join_key(RECORDS_FOLDER, &self.name)
+    }
+
+    fn source_key(&self, key: &str) -> String {
+        join_key(&self.prefix, key)
+    }
+
+    fn destination_key(&self, key: &str) -> String {
+        join_key(&self.into, key)
+    }
+
+    /// Compares the source's listing with the last record and the copy's listing. Writes nothing, and reads no object but
+    /// the record.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for places that cannot be source and copy; [`ErrorKind::NoArtifact`] when nothing is at the
+    /// source; what a listing fails with: from half a listing nothing is decided.
+    pub async fn plan(&self) -> Result<TreePlan> {
+        self.check_places()?;
+        let subject = || self.source_url();
+        self.context.unless_cancelled("copy", subject, self.compare()).await
+    }
+
+    async fn compare(&self) -> Result<TreePlan> {
+        let here = self.list_source().await?;
+        if here.is_empty() {
+            return Err(Error::new(
+                ErrorKind::NoArtifact,
+                "find",
+                "anything to copy",
+                format!("there is nothing in {}", self.source_url()),
+            )
+            .hint("is the prefix right? A copy is never emptied because its source is"));
+        }
+        self.check_layout(here.keys().map(String::as_str))?;
+        let known = Known::read(&*self.to, &self.records()).await?;
+        let mut there = HashMap::new();
+        let folder = format!("{}/", self.into);
+        let mut listed = self.to.list(&folder);
+        while let Some(object) = listed.next().await {
+            let object = match object {
+                Err(error) if is_not_made_yet(&*self.to, &error) => break,
+                object => object?,
+            };
+            if let Some(key) = object.key.strip_prefix(&folder) {
+                there.insert(key.to_owned(), object.bytes);
+            }
+        }
+        drop(listed);
+        let objects = changed(&here, &known, &there, true);
+        let unchanged = (here.len() - objects.len()) as u64;
+        let extra = extra(&here, &there);
+        let deletes = self.deletes(&extra, there.len());
+        let last_record = known.last.as_ref().map(|(key, _)| key.clone());
+        Ok(TreePlan { tree: self.clone(), objects, unchanged, extra, deletes, last_record, known, there, here })
+    }
+
+    fn deletes(&self, extra: &[Extra], all: usize) -> Result<bool> {
+        match self.deletion {
+            Deletion::Never => Ok(false),
+            Deletion::AtMostHalf if extra.len() * 2 > all => {
+                let why = format!("{} of its {all} objects are no longer at the source: more than half", extra.len());
+                Err(Error::new(ErrorKind::Refused, "delete from", self.destination_url(), why)
+                    .hint("look at the source; --delete-extra=all deletes them all the same"))
+            }
+            _ => Ok(!extra.is_empty()),
+        }
+    }
+
+    /// All objects of the source. Markers of folders, which some tools leave, are none.
+    async fn list_source(&self) -> Result<Listing> {
+        let folder = if self.prefix.is_empty() { String::new() } else { format!("{}/", self.prefix) };
+        let mut here = Listing::new();
+        let mut listed = self.from.list(&folder);
+        while let Some(object) = listed.next().await {
+            let object = object?;
+            match object.key.strip_prefix(&folder) {
+                Some(key) if !key.is_empty() && !key.ends_with('/') => {
+                    here.insert(key.to_owned(), (object.bytes, object.modified));
+                }
+                _ => {}
+            }
+        }
+        Ok(here)
+    }
+
+    /// Source and copy must not overlap, and the records must not lie in the copy.
+    fn check_places(&self) -> Result<()> {
+        let wrong = |why: &str, hint: &str| {
+            Err(Error::new(ErrorKind::Config, "copy to", self.destination_url(), why).hint(hint.to_owned()))
+        };
+        if self.into.is_empty() {
+            return wrong(
+                "the record of the copy would lie in it, beside the objects of another tool",
+                "give the copy a folder of its own: into = \"velero\", or --into velero",
+            );
+        }
+        if self.into.split('/').any(|part| part == "_lifeboat") {
+            return wrong("that folder is for what is no backup", "give the copy another folder");
+        }
+        let (from, to) = (format!("{}/", self.source_url()), format!("{}/", self.destination_url()));
+        if from.starts_with(&to) || to.starts_with(&from) {
+            return wrong("it lies in what it is to be a copy of, or around it", "copy to another bucket");
+        }
+        Ok(())
+    }
+
+    /// Velero refuses a storage location with any other folder at its top than its own. `keys` are relative to the tree.
+    fn check_layout<'a>(&self, mut keys: impl Iterator<Item = &'a str>) -> Result<()> {
+        let at_the_top = keys.find(|key| order::storage_root(&self.destination_key(key)).is_some_and(str::is_empty));
+        let Some(key) = at_the_top else { return Ok(()) };
+        let key = self.destination_key(key);
+        let why = format!(
+            "with {key} the sink itself would be a storage location of Velero, and the record of the copy would lie at its top, \
+             which makes the location Unavailable"
+        );
+        Err(Error::new(ErrorKind::Config, "copy to", self.destination_url(), why).hint(
+            "copy the whole tree into a folder: into = \"velero\", or --into velero; or use a sink one level above",
+        ))
+    }
+}
+
+fn place(sink: &dyn Sink, folder: &str) -> String {
+    join_key(&sink.url(), folder).trim_end_matches('/').to_owned()
+}
+
+/// What is in the copy, and no longer at the source.
+fn extra(here: &Listing, there: &HashMap<String, u64>) -> Vec<Extra> {
+    let mut extra: Vec<Extra> = there
+        .iter()
+        .filter(|(key, _)| !here.contains_key(*key))
+        .map(|(key, bytes)| Extra { key: key.clone(), bytes: *bytes })
+        .collect();
+    extra.sort_by(|a, b| a.key.cmp(&b.key));
+    extra
+}
+
+/// The objects with which something is to be done. `careful`: one that was copied shortly after it was written is looked at
+/// again.
+fn changed(here: &Listing, known: &Known, there: &HashMap<String, u64>, careful: bool) -> Vec<PlannedObject> {
+    let mut objects = Vec::new();
+    for (key, (bytes, modified)) in here {
+        let entry = known.entries.get(key);
+        let (step, why) = match (there.get(key), entry) {
+            (None, _) => (TreeStep::Copy, "it is not there"),
+            (Some(size), _) if size != bytes => (TreeStep::Replace, "it has another size"),
+            (Some(_), None) => (TreeStep::Compare, "it is there, and no record says what it is"),
+            (Some(_), Some(entry)) if entry.bytes != *bytes => (TreeStep::Replace, "it has another size"),
+            (Some(_), Some(entry)) if entry.modified != *modified => (TreeStep::Compare, "it was written again"),
+            (Some(_), Some(entry)) if entry.fresh && careful => {
+                (TreeStep::Compare, "it was copied in the second in which it was written")
+            }
+            (Some(_), Some(_)) => continue,
+        };
+        // What a record says of an object that is not as it says is worth nothing.
+        let recorded = entry.filter(|e| there.get(key) == Some(&e.bytes)).map(|e| e.sha256.clone());
+        objects.push(PlannedObject { key: key.clone(), bytes: *bytes, step, why, modified: *modified, recorded });
+    }
+    objects
+}

@@ -1,0 +1,245 @@
+//! Versions: whether the bucket keeps them, which there are of a key, and which keys are only hidden.
+
+use std::sync::Arc;
+
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use http::Method;
+use jiff::Timestamp;
+use lifeboat_core::sink::Hidden;
+use lifeboat_core::{ErrorKind, Result};
+use serde::Deserialize;
+
+use super::Store;
+use super::failure::{Action, is_answer};
+use super::request::Request;
+use crate::{address, key};
+
+/// What a bucket does with what is overwritten or deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Versioning {
+    /// It is gone.
+    Never,
+    /// It becomes an older version.
+    Enabled,
+    /// It was kept once: older versions may be there.
+    Suspended,
+    /// This key may not ask.
+    Unknown,
+}
+
+/// One version of a key, or a delete marker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    /// The key, relative to the sink.
+    pub(super) key: String,
+    pub(super) id: String,
+    pub(super) bytes: u64,
+    pub(super) modified: Timestamp,
+    /// A delete marker: the key is hidden by it when it is the latest.
+    pub(super) marker: bool,
+    pub(super) latest: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Configuration {
+    #[serde(default)]
+    status: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Page {
+    #[serde(default)]
+    version: Vec<Entry>,
+    #[serde(default)]
+    delete_marker: Vec<Entry>,
+    next_key_marker: Option<String>,
+    next_version_id_marker: Option<String>,
+    #[serde(default)]
+    encoding_type: Option<String>,
+    #[serde(default)]
+    is_truncated: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Entry {
+    key: String,
+    #[serde(default)]
+    version_id: String,
+    #[serde(default)]
+    size: u64,
+    last_modified: String,
+    #[serde(default)]
+    is_latest: bool,
+}
+
+impl Store {
+    /// What the bucket does with what is deleted: asked once.
+    pub(super) async fn versioning(&self) -> Result<Versioning> {
+        if self.place.profile.delete_hides {
+            return Ok(Versioning::Enabled);
+        }
+        self.known.versioning.get_or_try_init(|| self.ask_versioning()).await.copied()
+    }
+
+    pub(super) async fn ask_versioning(&self) -> Result<Versioning> {
+        let question = Request::bucket(Action::ReadSettings, &self.url, Method::GET).query("versioning", "");
+        match self.ask::<Configuration>(question).await {
+            Ok(configuration) => Ok(match configuration.status.as_str() {
+                "Enabled" => Versioning::Enabled,
+                "Suspended" => Versioning::Suspended,
+                _ => Versioning::Never,
+            }),
+            Err(error) if error.kind() == ErrorKind::Permission => Ok(Versioning::Unknown),
+            // A store that does not know the question has no versions.
+            Err(error) if is_answer(&error, 501) || is_answer(&error, 400) || is_answer(&error, 405) => {
+                Ok(Versioning::Never)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Every version and delete marker under `prefix`, page by page: keys in ascending order, and of one key the newest
+    /// first.
+    pub(super) fn versions(self: Arc<Self>, action: Action, prefix: String) -> BoxStream<'static, Result<Version>> {
+        enum Next {
+            First,
+            After(String, Option<String>),
+            Done,
+        }
+        stream::try_unfold((self, prefix, Next::First), move |(store, prefix, next)| async move {
+            let subject = store.place_of(&prefix);
+            let question = Request::bucket(action, &subject, Method::GET)
+                .query("encoding-type", "url")
+                .query("prefix", &store.full_key(&prefix))
+                .query("versions", "");
+            let question = match &next {
+                Next::First => question,
+                Next::After(key, None) => question.query("key-marker", key),
+                Next::After(key, Some(id)) => question.query("key-marker", key).query("version-id-marker", id),
+                Next::Done => return Ok(None),
+            };
+            let page: Page = store.ask(question).await?;
+            let encoded = page.encoding_type.as_deref() == Some("url");
+            let next = match page.next_key_marker {
+                Some(marker) if page.is_truncated => {
+                    let marker = decode(marker, encoded)
+                        .ok_or_else(|| store.place.strange_answer(action, &subject, "a key is no UTF-8 text"))?;
+                    Next::After(marker, page.next_version_id_marker.filter(|id| !id.is_empty()))
+                }
+                _ => Next::Done,
+            };
+            let mut versions = Vec::with_capacity(page.version.len() + page.delete_marker.len());
+            for (entries, marker) in [(page.version, false), (page.delete_marker, true)] {
+                for entry in entries {
+                    versions.extend(store.version(action, entry, marker, encoded, &subject)?);
+                }
+            }
+            // Two lists, each in order, of one list that was. The sort is stable.
+            versions.sort_by(|a, b| a.key.cmp(&b.key).then(b.latest.cmp(&a.latest)).then(b.modified.cmp(&a.modified)));
+            Ok::<_, lifeboat_core::Error>(Some((versions, (store, prefix, next))))
+        })
+        .map_ok(|versions| stream::iter(versions.into_iter().map(Ok)))
+        .try_flatten()
+        .boxed()
+    }
+
+    fn version(
+        &self,
+        action: Action,
+        entry: Entry,
+        marker: bool,
+        encoded: bool,
+        subject: &str,
+    ) -> Result<Option<Version>> {
+        let strange = |why: String| self.place.strange_answer(action, subject, why);
+        let full = decode(entry.key, encoded).ok_or_else(|| strange("a key is no UTF-8 text".to_owned()))?;
+        let key = match self.base.as_str() {
+            "" => Some(full.as_str()),
+            base => full.strip_prefix(base).and_then(|k| k.strip_prefix('/')),
+        };
+        // Below a prefix of this sink there is nothing else; what is listed all the same is not ours.
+        let Some(key) = key else { return Ok(None) };
+        let modified: Timestamp =
+            entry.last_modified.parse().map_err(|_| strange(format!("\"{}\" is no time", entry.last_modified)))?;
+        Ok(Some(Version {
+            key: key.to_owned(),
+            id: entry.version_id,
+            bytes: entry.size,
+            modified,
+            marker,
+            latest: entry.is_latest,
+        }))
+    }
+
+    /// Every version and delete marker of exactly this key, the newest first.
+    pub(super) async fn versions_of(self: &Arc<Self>, action: Action, key: &str) -> Result<Vec<Version>> {
+        let mut found = Vec::new();
+        let mut versions = self.clone().versions(action, key.to_owned());
+        while let Some(version) = versions.try_next().await? {
+            // A key comes before every longer one that starts with it.
+            if version.key != key {
+                break;
+            }
+            found.push(version);
+        }
+        Ok(found)
+    }
+
+    /// Keys of which only hidden versions are left.
+    pub(super) fn hidden(self: Arc<Self>, prefix: String) -> BoxStream<'static, Result<Hidden>> {
+        let begun = async move {
+            if self.versioning().await? == Versioning::Never {
+                return Ok(stream::empty().boxed());
+            }
+            let left_out = prefix.clone();
+            let versions = self.versions(Action::ListVersions, prefix);
+            let visible = versions.try_filter(move |v| {
+                let shown = !key::is_left_out(&v.key, &left_out);
+                futures::future::ready(shown)
+            });
+            Ok(grouped(visible.fuse().boxed()))
+        };
+        stream::once(begun).try_flatten().boxed()
+    }
+}
+
+/// Of each key one item, when its latest version is a delete marker.
+fn grouped(versions: BoxStream<'static, Result<Version>>) -> BoxStream<'static, Result<Hidden>> {
+    struct Group {
+        hidden: Hidden,
+        is_hidden: bool,
+    }
+    stream::try_unfold((versions, None::<Group>), |(mut versions, mut group)| async move {
+        loop {
+            let next = versions.try_next().await?;
+            let ended = next.is_none();
+            let same = next.as_ref().zip(group.as_ref()).is_some_and(|(v, g)| v.key == g.hidden.key);
+            let done = if same { None } else { group.take() };
+            if let Some(version) = next {
+                let group = group.get_or_insert_with(|| Group {
+                    hidden: Hidden { key: version.key.clone(), bytes: 0, since: version.modified },
+                    is_hidden: false,
+                });
+                group.hidden.bytes += version.bytes;
+                if version.latest && version.marker {
+                    group.is_hidden = true;
+                    group.hidden.since = version.modified;
+                }
+            }
+            if let Some(done) = done.filter(|g| g.is_hidden) {
+                return Ok(Some((done.hidden, (versions, group))));
+            }
+            if ended {
+                return Ok(None);
+            }
+        }
+    })
+    .boxed()
+}
+
+fn decode(key: String, encoded: bool) -> Option<String> {
+    if encoded { address::decode(&key.replace('+', " ")) } else { Some(key) }
+}

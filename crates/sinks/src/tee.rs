@@ -1,0 +1,281 @@
+//! [`tee`]: several sinks as one.
+//!
+//! | what | where |
+//! |---|---|
+//! | `put`, `replace`, `copy_in_sink` | all of them; the first decides |
+//! | `get`, `head` | the first that has the object |
+//! | `list` | the first that can be listed |
+//! | `delete`, `abort_unfinished` | all of them |
+//!
+//! A backup that shall survive the failure of a sink names its sinks one by one (`also_to`): there each has its own fate. A
+//! tee is for what has to be in all of them or counts as failed.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use futures::stream::{self, BoxStream, StreamExt};
+use jiff::Timestamp;
+use lifeboat_core::sink::{Deleted, Held};
+use lifeboat_core::stream::split;
+use lifeboat_core::{ByteStream, Error, ErrorKind, ObjectInfo, Result, Sink};
+use tokio::sync::watch;
+
+/// Chunks that each of the sinks may be behind.
+const DEPTH: usize = 8;
+/// How long a further sink may take no data before it is given up.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// Several sinks as one.
+///
+/// A `put` reads its stream once. Each sink has a buffer of its own; a further one that takes nothing for 60 s is given up.
+/// **The first sink decides**: the others finish their objects only after it has confirmed its own, so that of several
+/// writers of one key the same one wins everywhere, and a stream that fails leaves nothing anywhere. A `put` is good when all
+/// sinks hold the object. When a further one fails, the others keep theirs, and the error says which do: what is missing
+/// there [`Replicate`](lifeboat_core::pipeline::Replicate) copies.
+///
+/// # Errors
+/// [`ErrorKind::Config`] without a sink.
+pub fn tee(sinks: impl IntoIterator<Item = Arc<dyn Sink>>) -> Result<Arc<dyn Sink>> {
+    let sinks: Vec<_> = sinks.into_iter().collect();
+    if sinks.is_empty() {
+        return Err(Error::new(ErrorKind::Config, "open", "a tee", "it has no sink"));
+    }
+    Ok(Arc::new(Tee { sinks }))
+}
+
+#[derive(Clone)]
+struct Tee {
+    /// At least one.
+    sinks: Vec<Arc<dyn Sink>>,
+}
+
+impl fmt::Debug for Tee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.sinks).finish()
+    }
+}
+
+/// What has become of the first sink's object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    Writing,
+    Holds,
+    Failed,
+}
+
+/// The stream of a further sink: its end comes when the first holds the object, and not at all when that has failed.
+fn after_the_first(body: ByteStream, first: watch::Receiver<First>, key: String) -> ByteStream {
+    stream::unfold(Some((body, first, key)), |state| async move {
+        let (mut body, mut first, key) = state?;
+        match body.next().await {
+            Some(Ok(chunk)) => Some((Ok(chunk), Some((body, first, key)))),
+            Some(Err(error)) => Some((Err(error), None)),
+            None => match first.wait_for(|first| *first != First::Writing).await.map(|first| *first) {
+                Ok(First::Holds) => None,
+                _ => Some((Err(Error::cancelled("write", key)), None)),
+            },
+        }
+    })
+    .boxed()
+}
+
+impl Tee {
+    async fn write(&self, key: &str, body: ByteStream, over: bool) -> Result<u64> {
+        let (tell, first) = watch::channel(First::Writing);
+        let mut bodies = split(body, self.sinks.len(), DEPTH, GRACE).into_iter();
+        let store = |sink: Arc<dyn Sink>, body: ByteStream| async move {
+            if over { sink.replace(key, body).await } else { sink.put(key, body).await }
+        };
+        let decides = {
+            let body = bodies.next().expect("a stream for each sink, and there is one");
+            let written = store(self.sinks[0].clone(), body);
+            async move {
+                let written = written.await;
+                // The others may have gone.
+                let _ = tell.send(if written.is_ok() { First::Holds } else { First::Failed });
+                written
+            }
+        };
+        let others = self.sinks[1..]
+            .iter()
+            .zip(bodies)
+            .map(|(sink, body)| store(sink.clone(), after_the_first(body, first.clone(), key.to_owned())));
+        let (written, others) = futures::future::join(decides, join_all(others)).await;
+        let bytes = written?;
+        let held = |index: usize| others[index].as_ref().is_ok_and(|stored| *stored == bytes);
+        let Some(failed) = (0..others.len()).find(|index| !held(*index)) else { return Ok(bytes) };
+        let holding: Vec<String> = std::iter::once(self.sinks[0].url())
+            .chain((0..others.len()).filter(|i| held(*i)).map(|i| self.sinks[i + 1].url()))
+            .collect();
+        let (url, holding) = (self.sinks[failed + 1].url(), holding.join(", "));
+        let hint = "`lifeboat replicate` copies what is missing there";
+        Err(match others.into_iter().nth(failed) {
+            Some(Err(error)) => {
+                let why = format!("not in {url}: {}; it is in {holding}", error.message());
+                Error::new(error.kind(), "write", key, why)
+                    .transient(error.is_transient())
+                    .with_source(error)
+                    .hint(hint)
+            }
+            _ => {
+                let why =
+                    format!("{url} confirmed another size than the {bytes} bytes that were sent; it is in {holding}");
+                Error::new(ErrorKind::Internal, "write", key, why)
+            }
+        })
+    }
+
+    /// The answer of the first sink that does not fail. When all do: that the object is missing counts for more than that a
+    /// store is, only when all say so.
+    async fn first_that_can<T, F>(&self, ask: impl Fn(Arc<dyn Sink>) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let mut failed: Option<Error> = None;
+        for sink in &self.sinks {
+            match ask(sink.clone()).await {
+                Ok(found) => return Ok(found),
+                Err(error) => {
+                    if failed.as_ref().is_none_or(|f| f.kind() == ErrorKind::NotFound) {
+                        failed = Some(error);
+                    }
+                }
+            }
+        }
+        Err(failed.expect("there is a sink, and it failed"))
+    }
+}
+
+#[async_trait]
+impl Sink for Tee {
+    fn url(&self) -> String {
+        self.sinks.iter().map(|sink| sink.url()).collect::<Vec<_>>().join(" + ")
+    }
+
+    fn read_command(&self, key: &str) -> String {
+        self.sinks[0].read_command(key)
+    }
+
+    async fn put(&self, key: &str, body: ByteStream) -> Result<u64> {
+        // The first cannot know of an object that only another holds.
+        for sink in &self.sinks[1..] {
+            match sink.head(key).await {
+                Ok(_) => {
+                    let why = format!("an object of that name is already in {}", sink.url());
+                    return Err(Error::new(ErrorKind::AlreadyExists, "write", key, why));
+                }
+                // What is wrong otherwise shows when it is written to.
+                Err(error) if error.kind() == ErrorKind::Config => return Err(error),
+                Err(_) => {}
+            }
+        }
+        self.write(key, body, false).await
+    }
+
+    async fn replace(&self, key: &str, body: ByteStream) -> Result<u64> {
+        self.write(key, body, true).await
+    }
+
+    fn notes_in(&self, folder: &str) -> Option<Arc<dyn Sink>> {
+        let sinks = self.sinks.iter().map(|sink| sink.notes_in(folder)).collect::<Option<_>>()?;
+        Some(Arc::new(Self { sinks }))
+    }
+
+    async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream> {
+        self.first_that_can(|sink| {
+            let range = range.clone();
+            async move { sink.get(key, range).await }
+        })
+        .await
+    }
+
+    async fn head(&self, key: &str) -> Result<ObjectInfo> {
+        self.first_that_can(|sink| async move { sink.head(key).await }).await
+    }
+
+    fn list(&self, prefix: &str) -> BoxStream<'_, Result<ObjectInfo>> {
+        let prefix = prefix.to_owned();
+        // A listing that has begun is not taken up by another sink: its objects may be others.
+        let begin = async move {
+            let mut failed = None;
+            for sink in &self.sinks {
+                let mut listed = sink.list(&prefix);
+                match listed.next().await {
+                    Some(Err(error)) => failed = failed.or(Some(error)),
+                    first => return stream::iter(first).chain(listed).boxed(),
+                }
+            }
+            stream::iter(failed.map(Err)).boxed()
+        };
+        stream::once(begin).flatten().boxed()
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<Deleted> {
+        let mut all = Deleted { keys: keys.to_vec(), ..Deleted::default() };
+        let (mut bytes, mut failed) = (Some(0), None);
+        for (sink, outcome) in self.sinks.iter().zip(join_all(self.sinks.iter().map(|s| s.delete(keys))).await) {
+            match outcome {
+                Ok(deleted) => {
+                    all.keys.retain(|key| deleted.keys.contains(key));
+                    bytes = bytes.zip(deleted.bytes).map(|(a, b)| a + b);
+                    all.held.extend(
+                        deleted
+                            .held
+                            .into_iter()
+                            .filter(|h| all.held.iter().all(|k| k.key != h.key))
+                            .collect::<Vec<_>>(),
+                    );
+                    for (key, why) in deleted.kept {
+                        if all.kept.iter().all(|(kept, _)| *kept != key) {
+                            all.kept.push((key, format!("{}: {why}", sink.url())));
+                        }
+                    }
+                    all.notes.extend(deleted.notes);
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        all.bytes = bytes;
+        all.notes.dedup();
+        failed.map_or(Ok(all), Err)
+    }
+
+    async fn held(&self, keys: &[String]) -> Result<Vec<Held>> {
+        let mut all: Vec<Held> = Vec::new();
+        for sink in &self.sinks {
+            for held in sink.held(keys).await? {
+                if all.iter().all(|known| known.key != held.key) {
+                    all.push(held);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    async fn copy_in_sink(&self, from: &str, to: &str) -> Result<()> {
+        for sink in &self.sinks {
+            sink.copy_in_sink(from, to).await?;
+        }
+        Ok(())
+    }
+
+    async fn abort_uploads_of(&self, key: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {
+        let mut all = Vec::new();
+        for sink in &self.sinks {
+            all.extend(sink.abort_uploads_of(key, before, dry_run).await?);
+        }
+        Ok(all)
+    }
+
+    async fn abort_unfinished(&self, folder: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {
+        let mut all = Vec::new();
+        for sink in &self.sinks {
+            all.extend(sink.abort_unfinished(folder, before, dry_run).await?);
+        }
+        Ok(all)
+    }
+}
