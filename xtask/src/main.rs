@@ -15,6 +15,7 @@ mod checks;
 mod debian;
 mod demo;
 mod minio;
+mod mongodb;
 mod postgres;
 mod process;
 mod python;

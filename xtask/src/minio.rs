@@ -11,12 +11,12 @@ use crate::process::{self, Guard};
 use crate::requirements::Requirement;
 use crate::scratch;
 use crate::services::{Launch, Service, Session};
-use crate::toolchain::GoProgram;
+use crate::toolchain::{GoBuild, Recipe};
 
-const MINIO: GoProgram = GoProgram {
+const MINIO: GoBuild = GoBuild {
     name: "minio",
-    package: "github.com/minio/minio",
     version: "v0.0.0-20260212201848-7aac2a2c5b7c",
+    recipe: Recipe::Install("github.com/minio/minio"),
     note: "two minutes and more",
 };
 
@@ -32,7 +32,7 @@ fn start(session: &mut Session) -> Result<()> {
     let folder = session.scratch().folder("minio")?;
     let user = format!("lifeboat-{}", scratch::random_hex(4)?);
     let password = scratch::random_hex(16)?;
-    let binary = MINIO.path()?;
+    let binary = MINIO.path(MINIO.name)?;
     let port = session.serve(
         "minio",
         Duration::from_secs(60),

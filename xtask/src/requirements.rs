@@ -5,7 +5,7 @@ use std::thread;
 use anyhow::{Result, anyhow};
 
 use crate::debian::{self, Package};
-use crate::toolchain::{self, GoProgram};
+use crate::toolchain::{self, GoBuild};
 use crate::workspace;
 
 /// One thing that a service or the tests need on this machine.
@@ -14,7 +14,7 @@ pub(crate) enum Requirement {
     /// From the Debian archive.
     Debian(Package),
     /// Built from the Go module proxy at an exact version.
-    Go(&'static GoProgram),
+    Go(&'static GoBuild),
 }
 
 /// The programs that, with `pg_restore`, read a backup without Lifeboat.
@@ -46,7 +46,7 @@ pub(crate) fn install(requirements: &[Requirement], meanwhile: impl FnOnce() -> 
         })
         .collect();
     let packages = debian::missing(&packages)?;
-    let programs: Vec<&GoProgram> = requirements
+    let programs: Vec<&GoBuild> = requirements
         .iter()
         .filter_map(|requirement| match requirement {
             Requirement::Go(program) if !program.is_built() => Some(*program),

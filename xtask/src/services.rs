@@ -14,10 +14,10 @@ use rustix::process::Signal;
 use crate::arguments::UsageError;
 use crate::requirements::Requirement;
 use crate::scratch::{self, Scratch};
-use crate::{minio, postgres, process, signals, workspace};
+use crate::{minio, mongodb, postgres, process, signals, workspace};
 
 /// Every service there is, in the order in which they start: one may use what those before it exported.
-pub(crate) const ALL: &[&Service] = &[&postgres::SERVICE, &minio::SERVICE];
+pub(crate) const ALL: &[&Service] = &[&postgres::SERVICE, &minio::SERVICE, &mongodb::SERVICE];
 
 /// A kind of server that tests need.
 pub(crate) struct Service {

