@@ -7,6 +7,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `postgres` | `lifeboat::postgres`: source, target and verifier for PostgreSQL |
+//! | `velero` | `lifeboat::velero`: Velero's backups of a cluster, judged, restore-tested and copied |
 //! | `file` | `file://` sinks |
 //! | `s3` | `s3://`, `minio://` and `b2://` sinks |
 //! | `age` | `lifeboat::Age` |
@@ -24,6 +25,8 @@ pub use lifeboat_core::encryptor::OpenSsl;
 
 #[cfg(feature = "postgres")]
 pub use lifeboat_backends::postgres;
+#[cfg(feature = "velero")]
+pub use lifeboat_backends::velero;
 
 #[cfg(any(feature = "file", feature = "s3"))]
 pub use lifeboat_sinks as sinks;

@@ -15,6 +15,7 @@ const FACADE: &str = "lifeboat";
 /// one of the same name that another feature's dependency brings.
 const OWNED: &[(&str, &[&str])] = &[
     ("postgres", &["tokio-postgres", "tokio-postgres-rustls"]),
+    ("velero", &["kube", "k8s-openapi"]),
     ("s3", &["object_store", "reqwest"]),
     ("age", &["age"]),
     ("openssl", &["aes v0.9", "cbc v0.2", "pbkdf2 v0.13"]),

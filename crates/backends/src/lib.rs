@@ -4,3 +4,5 @@
 
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "velero")]
+pub mod velero;
