@@ -193,9 +193,11 @@ fn start_kubernetes(session: &mut Session, folder: PathBuf) -> Result<Cluster> {
     )?;
     let kubeconfig = pki.kubeconfig(port)?;
 
-    // What a restore test needs: namespaces go away, Deployments make Pods, service accounts come by themselves.
+    // What a restore test needs: namespaces go away, with claims in them, Deployments make Pods, service accounts come by
+    // themselves.
     const CONTROLLERS: &str = "namespace-controller,garbage-collector-controller,serviceaccount-controller,\
-                               root-ca-certificate-publisher-controller,deployment-controller,replicaset-controller";
+                               root-ca-certificate-publisher-controller,deployment-controller,replicaset-controller,\
+                               persistentvolumeclaim-protection-controller";
     session.serve(
         "kube-controller-manager",
         LIMIT,

@@ -96,9 +96,9 @@ pub(crate) struct Messages {
 impl Messages {
     /// All of them, those of a namespace with its name.
     pub(crate) fn all(&self) -> Vec<String> {
-        let general = self.velero.iter().chain(&self.cluster).cloned();
+        let general = self.velero.iter().chain(&self.cluster).map(|message| message.trim().to_owned());
         let inside = self.namespaces.iter().flat_map(|(namespace, messages)| {
-            messages.iter().map(move |message| format!("namespace {namespace}: {message}"))
+            messages.iter().map(move |message| format!("namespace {namespace}: {}", message.trim()))
         });
         general.chain(inside).collect()
     }
@@ -281,11 +281,6 @@ impl Inspection {
     /// The backup as Velero stored it, when that could be read.
     pub(crate) fn backup(&self) -> Option<&Backup> {
         self.backup.as_ref()
-    }
-
-    /// What Velero says went wrong while it made the backup.
-    pub(crate) fn results(&self) -> Option<&Results> {
-        self.results.as_ref()
     }
 
     /// Count, bytes and fingerprint of each resource in the tarball.

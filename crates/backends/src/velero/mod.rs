@@ -5,9 +5,12 @@
 pub mod api;
 mod bucket;
 mod client;
+mod compare;
 mod gunzip;
 mod inspection;
 mod objects;
+mod restore_test;
+mod restored;
 mod run;
 mod source;
 mod tap;
@@ -15,6 +18,7 @@ mod tar;
 
 pub use bucket::BucketVerifier;
 pub use client::{Cluster, ConnectOptions};
+pub use restore_test::{OWNER_LABEL, RestoreTest, RestoreTestOptions};
 pub use run::BackupOptions;
 pub use source::Velero;
 pub use tap::BackupTap;
