@@ -1,6 +1,11 @@
 //! Velero: backups of a Kubernetes cluster, judged, restore-tested and copied.
 //!
-//! [`BucketVerifier`] judges backups where they lie, without a cluster.
+//! [`Velero`] is the source: it has Velero make a backup, and copies its files out of the storage location. [`BackupTap`]
+//! parses such a copy. [`BucketVerifier`] judges backups where they lie, without a cluster. [`RestoreTest`] has Velero
+//! restore a namespace into a scratch one and compares it object by object.
+//!
+//! The storage location is read through a [`Sink`](lifeboat_core::Sink) that the caller opens at its bucket and prefix.
+//! Nothing is ever written there.
 
 pub mod api;
 mod bucket;

@@ -92,10 +92,11 @@ impl<T: TakesObjects> Consumer for Objects<T> {
                     }
                     *file = Some(Place::parse(name).map_or(File::Other, |place| File::Object(place, Vec::new())));
                 }
-                Piece::Data(data) => match file {
-                    Some(File::Object(_, text) | File::Version(text)) => text.extend_from_slice(data),
-                    _ => {}
-                },
+                Piece::Data(data) => {
+                    if let Some(File::Object(_, text) | File::Version(text)) = file {
+                        text.extend_from_slice(data);
+                    }
+                }
                 Piece::End => match file.take() {
                     Some(File::Object(place, text)) => out.object(place, text)?,
                     Some(File::Version(text)) => *version = Some(String::from_utf8_lossy(&text).trim().to_owned()),

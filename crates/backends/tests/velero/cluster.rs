@@ -45,10 +45,15 @@ pub async fn cluster() -> Cluster {
 
 /// The bucket of the storage location.
 pub fn location() -> Arc<dyn Sink> {
+    bucket(&variable("LIFEBOAT_TEST_VELERO_BUCKET"))
+}
+
+/// A bucket of the MinIO server that Velero uses.
+pub fn bucket(name: &str) -> Arc<dyn Sink> {
     let minio = Minio::shared();
     let credentials = Some(Credentials::new(minio.user(), minio.password()));
     let settings = Settings { credentials, ..Settings::default() };
-    lifeboat_sinks::open_with(&minio.sink_url(&variable("LIFEBOAT_TEST_VELERO_BUCKET")), &settings).unwrap()
+    lifeboat_sinks::open_with(&minio.sink_url(name), &settings).unwrap()
 }
 
 /// The Kubernetes API, past the code under test.
@@ -126,6 +131,7 @@ impl Kubernetes {
     }
 }
 
+pub const STORAGE_LOCATION: &str = "velero.io/v1 BackupStorageLocation backupstoragelocations";
 pub const NAMESPACE: &str = "v1 Namespace namespaces";
 pub const CONFIG_MAP: &str = "v1 ConfigMap configmaps";
 

@@ -1,14 +1,20 @@
 //! The restore test.
 
+use std::process::Command;
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use lifeboat_backends::velero::{OWNER_LABEL, RestoreTest, RestoreTestOptions};
-use lifeboat_core::{Check, Context, ErrorKind, Report, Status};
+use lifeboat_core::{Check, Context, ErrorKind, Report, Source, Status, stream};
 use lifeboat_testkit::content::fresh_name;
+use lifeboat_testkit::minio::Minio;
 use serde_json::json;
 
-use crate::cluster::{CONFIG_MAP, Kubernetes, NAMESPACE, back_up, cluster, location};
+use crate::cluster::{
+    CONFIG_MAP, Kubernetes, NAMESPACE, STORAGE_LOCATION, back_up, bucket, cluster, location, source, variable,
+    velero_namespace,
+};
 
 async fn test(options: RestoreTestOptions) -> Report {
     RestoreTest::new(cluster().await, location(), options).run(&Context::default()).await.unwrap()
@@ -143,4 +149,52 @@ async fn a_cancelled_test_cleans_up() {
     cancel.cancel();
     assert_eq!(test.await.unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
     assert!(api.get_opt(&scratch).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_restores_when_the_first_bucket_has_lost_the_backup() {
+    let kubernetes = Kubernetes::new().await;
+    let namespace = kubernetes.shop().await;
+    let reading = source(&namespace).await.open(&Context::default()).await.unwrap();
+    let copy = stream::collect(reading.stream, 1 << 24, "the copy").await.unwrap();
+
+    // The first bucket loses it, and the cluster forgets it.
+    let lost: Vec<_> = location().list(&format!("backups/{namespace}-")).try_collect().await.unwrap();
+    let keys: Vec<_> = lost.into_iter().map(|object| object.key).collect();
+    location().delete(&keys).await.unwrap();
+    let backup = keys[0].split('/').nth(1).unwrap();
+    let backups = kubernetes.api("velero.io/v1 Backup backups", Some(&velero_namespace()));
+    backups.delete(backup, &DeleteParams::default()).await.unwrap();
+
+    // The copy is unpacked by stock tar into a bucket that a second storage location names.
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("copy.tar");
+    std::fs::write(&archive, copy).unwrap();
+    assert!(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(folder.path()).status().unwrap().success());
+    let second = Minio::shared().fresh_bucket().await;
+    let sink = bucket(&second);
+    for key in &keys {
+        sink.put(key, stream::once(std::fs::read(folder.path().join(key)).unwrap())).await.unwrap();
+    }
+    let (place, minio) = (fresh_name("second"), variable("LIFEBOAT_TEST_MINIO_URL"));
+    let config = json!({"region": "us-east-1", "s3ForcePathStyle": "true", "s3Url": minio});
+    let spec = json!({"provider": "aws", "objectStorage": {"bucket": second}, "config": config});
+    kubernetes
+        .create(STORAGE_LOCATION, Some(&velero_namespace()), json!({"metadata": {"name": place}, "spec": spec}))
+        .await;
+
+    // Velero finds it there by itself, within its interval of ten seconds.
+    let found = async {
+        while backups.get_opt(backup).await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(90), found).await.unwrap();
+    let options = of(&namespace, backup);
+    let report = RestoreTest::new(cluster().await, sink, options).run(&Context::default()).await.unwrap();
+    assert!(report.passed, "{report:#?}");
+    assert_eq!(check(&report, "content: configmaps").figure, "3");
+    assert!(check(&report, "storage location").detail.ends_with(&second), "{report:#?}");
+    let locations = kubernetes.api(STORAGE_LOCATION, Some(&velero_namespace()));
+    locations.delete(&place, &DeleteParams::default()).await.unwrap();
 }

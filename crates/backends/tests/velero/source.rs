@@ -14,7 +14,7 @@ use lifeboat_testkit::content::{bytes, fresh_name};
 use serde_json::json;
 
 use crate::cluster::{
-    CONFIG_MAP, Kubernetes, NAMESPACE, cluster, location, options, source, variable, velero_namespace,
+    CONFIG_MAP, Kubernetes, NAMESPACE, STORAGE_LOCATION, cluster, location, options, source, variable, velero_namespace,
 };
 
 fn of(namespace: &str) -> BackupOptions {
@@ -82,8 +82,9 @@ async fn a_storage_location_that_is_not_available_is_named_before_anything_start
     let minio = variable("LIFEBOAT_TEST_MINIO_URL");
     let config = json!({"region": "us-east-1", "s3ForcePathStyle": "true", "s3Url": minio});
     let spec = json!({"provider": "aws", "objectStorage": {"bucket": bucket}, "config": config});
-    let kind = "velero.io/v1 BackupStorageLocation backupstoragelocations";
-    kubernetes.create(kind, Some(&velero_namespace()), json!({"metadata": {"name": name}, "spec": spec})).await;
+    kubernetes
+        .create(STORAGE_LOCATION, Some(&velero_namespace()), json!({"metadata": {"name": name}, "spec": spec}))
+        .await;
 
     let options = BackupOptions { storage_location: Some(name.clone()), ..of("default") };
     let source = Velero::new(cluster().await, location(), options);
@@ -91,7 +92,7 @@ async fn a_storage_location_that_is_not_available_is_named_before_anything_start
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.subject().contains(&name), "{error}");
     assert!(error.message().contains(&bucket), "{error}");
-    let api = kubernetes.api(kind, Some(&velero_namespace()));
+    let api = kubernetes.api(STORAGE_LOCATION, Some(&velero_namespace()));
     api.delete(&name, &kube::api::DeleteParams::default()).await.unwrap();
 }
 
@@ -102,8 +103,7 @@ async fn a_server_that_does_not_run_is_a_time_limit_and_not_a_hang() {
     let nobody = kubernetes.fresh_namespace().await;
     let location_object = json!({"metadata": {"name": "default"}, "spec": {"provider": "aws", "default": true,
         "objectStorage": {"bucket": "any"}}, "status": {"phase": "Available"}});
-    let kind = "velero.io/v1 BackupStorageLocation backupstoragelocations";
-    kubernetes.create(kind, Some(&nobody), location_object).await;
+    kubernetes.create(STORAGE_LOCATION, Some(&nobody), location_object).await;
     let cluster = Cluster::connect(&options(&nobody)).await.unwrap();
     let limited = BackupOptions { limit: Duration::from_secs(1), ..of("default") };
     let error = Velero::new(cluster, location(), limited).open(&Context::default()).await.unwrap_err();
