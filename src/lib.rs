@@ -13,7 +13,7 @@
 //! | `age` | `lifeboat::Age` |
 //! | `openssl` | `lifeboat::OpenSsl` |
 //!
-//! All are on by default; with none of them the traits, the pipeline and the catalog remain.
+//! All but `velero`, which no program uses yet, are on by default; with none of them the traits, the pipeline and the catalog remain.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use lifeboat_core::*;

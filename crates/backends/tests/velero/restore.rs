@@ -52,7 +52,6 @@ async fn a_namespace_comes_back_object_by_object_and_nothing_is_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_came_back_changed_is_named() {
-    // A patch that Velero applies to what it restores is how an object comes back otherwise than it was.
     let kubernetes = Kubernetes::new().await;
     let namespace = kubernetes.shop().await;
     let backup = back_up(&namespace).await;
@@ -108,12 +107,11 @@ async fn an_old_backup_fails_though_it_comes_back() {
     let kubernetes = Kubernetes::new().await;
     let namespace = kubernetes.fresh_namespace().await;
     let backup = back_up(&namespace).await;
-    let options = RestoreTestOptions { max_age: Duration::ZERO, ..of(&namespace, &backup) };
+    let options = of(&namespace, &backup);
     let later = Context {
         clock: std::sync::Arc::new(|| jiff::Timestamp::now() + jiff::SignedDuration::from_hours(49)),
         ..Context::default()
     };
-    let options = RestoreTestOptions { max_age: Duration::from_secs(48 * 3600), ..options };
     let report = RestoreTest::new(cluster().await, location(), options).run(&later).await.unwrap();
     assert_eq!(check(&report, "age").status, Status::Fail);
     assert!(check(&report, "age").detail.ends_with("and 2d 0h is the limit"), "{report:#?}");
