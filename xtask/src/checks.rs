@@ -18,6 +18,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("postgres", &["tokio-postgres", "tokio-postgres-rustls"]),
     ("cloudflare-dns", &["domain", "reqwest"]),
     ("doppler", &["reqwest"]),
+    ("velero", &["kube", "k8s-openapi"]),
     ("s3", &["object_store", "reqwest"]),
     ("age", &["age"]),
     ("openssl", &["aes v0.9", "cbc v0.2", "pbkdf2 v0.13"]),

@@ -16,6 +16,7 @@ mod debian;
 mod demo;
 mod minio;
 mod mongodb;
+mod pki;
 mod postgres;
 mod process;
 mod python;
@@ -25,6 +26,7 @@ mod services;
 mod signals;
 mod testing;
 mod toolchain;
+mod velero;
 mod workspace;
 
 use arguments::{Arguments, UsageError};
@@ -77,8 +79,9 @@ Start the services and run the whole test suite against them
 
 Usage: cargo xtask test [--with NAME]... [-- ARGUMENTS OF CARGO TEST]
 
-Runs `cargo test --workspace --all-features`; with -p among the arguments, only those packages. The exit status is
-that of the tests.
+Runs `cargo test --workspace --all-features` with every service. With -p among the arguments it runs only the tests of
+those packages, with the services that start by default and those that --with names. The exit status is that of the
+tests.
 
 Options:
   --with NAME   a service that is not started by default, as in `cargo xtask services`
@@ -87,6 +90,7 @@ Options:
 Examples:
   cargo xtask test
   cargo xtask test -- -p lifeboat-backends postgres -- --nocapture
+  cargo xtask test --with velero -- -p lifeboat-backends velero
 ";
 
 const DEMO_HELP: &str = "\

@@ -14,10 +14,10 @@ use rustix::process::Signal;
 use crate::arguments::UsageError;
 use crate::requirements::Requirement;
 use crate::scratch::{self, Scratch};
-use crate::{minio, mongodb, postgres, process, signals, workspace};
+use crate::{minio, mongodb, postgres, process, signals, velero, workspace};
 
 /// Every service there is, in the order in which they start: one may use what those before it exported.
-pub(crate) const ALL: &[&Service] = &[&postgres::SERVICE, &minio::SERVICE, &mongodb::SERVICE];
+pub(crate) const ALL: &[&Service] = &[&postgres::SERVICE, &minio::SERVICE, &mongodb::SERVICE, &velero::SERVICE];
 
 /// A kind of server that tests need.
 pub(crate) struct Service {
@@ -25,7 +25,7 @@ pub(crate) struct Service {
     pub(crate) name: &'static str,
     /// One line for `--help`.
     pub(crate) about: &'static str,
-    /// Whether it starts without being asked for.
+    /// Whether it starts without being asked for. One that takes long to build does not: only the whole test suite starts it.
     pub(crate) default: bool,
     pub(crate) requirements: &'static [Requirement],
     /// Starts its servers and exports the environment by which tests find them.
@@ -41,6 +41,11 @@ pub(crate) fn select(with: &[String]) -> Result<Vec<&'static Service>> {
     Ok(ALL.iter().copied().filter(|service| service.default || with.iter().any(|name| name == service.name)).collect())
 }
 
+/// Every service: for the whole test suite.
+pub(crate) fn every() -> Vec<&'static Service> {
+    ALL.to_vec()
+}
+
 /// What all of these services require.
 pub(crate) fn requirements(services: &[&Service]) -> Vec<Requirement> {
     services.iter().flat_map(|service| service.requirements).copied().collect()
@@ -51,6 +56,8 @@ pub(crate) fn requirements(services: &[&Service]) -> Vec<Requirement> {
 pub(crate) struct Session {
     servers: Vec<Server>,
     environment: Vec<(&'static str, OsString)>,
+    /// Folders outside of the scratch folder that a server makes.
+    leftovers: Vec<PathBuf>,
     scratch: Scratch,
 }
 
@@ -73,7 +80,8 @@ pub(crate) struct Launch {
 impl Session {
     /// Starts the services, one after the other. They have to be installed.
     pub(crate) fn start(services: &[&Service]) -> Result<Self> {
-        let mut session = Self { servers: Vec::new(), environment: Vec::new(), scratch: Scratch::new()? };
+        let mut session =
+            Self { servers: Vec::new(), environment: Vec::new(), leftovers: Vec::new(), scratch: Scratch::new()? };
         for service in services {
             signals::check()?;
             let started = Instant::now();
@@ -94,6 +102,11 @@ impl Session {
 
     pub(crate) fn environment(&self) -> &[(&'static str, OsString)] {
         &self.environment
+    }
+
+    /// Once the servers are stopped, removes this folder if it is empty. The folders go in the order of the calls.
+    pub(crate) fn remove_empty_at_the_end(&mut self, folder: impl Into<PathBuf>) {
+        self.leftovers.push(folder.into());
     }
 
     /// The process id of a running server.
@@ -170,6 +183,10 @@ impl Drop for Session {
     fn drop(&mut self) {
         while let Some(server) = self.servers.pop() {
             drop(server);
+        }
+        for folder in &self.leftovers {
+            // Another run may use it, or have removed it.
+            let _ = std::fs::remove_dir(folder);
         }
     }
 }

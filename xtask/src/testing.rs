@@ -47,7 +47,8 @@ pub(crate) fn services(options: &Options) -> Result<ExitCode> {
 
 /// `cargo xtask test`.
 pub(crate) fn test(options: &Options) -> Result<ExitCode> {
-    let selected = services::select(&options.with)?;
+    let named = services::select(&options.with)?;
+    let selected = if names_packages(&options.tail) { named } else { services::every() };
     let mut required = services::requirements(&selected);
     required.extend(STOCK_TOOLS);
 
@@ -77,13 +78,18 @@ pub(crate) fn test(options: &Options) -> Result<ExitCode> {
     run_with(&session, &mut command)
 }
 
+/// Whether the tests of some packages were asked for, not those of the whole workspace.
+fn names_packages(given: &[OsString]) -> bool {
+    given
+        .iter()
+        .take_while(|argument| *argument != OsStr::new("--"))
+        .filter_map(|argument| argument.to_str())
+        .any(|argument| argument == "--package" || argument.starts_with("--package=") || argument.starts_with("-p"))
+}
+
 fn test_arguments(given: &[OsString]) -> Vec<&'static str> {
-    let names_packages =
-        given.iter().take_while(|argument| *argument != OsStr::new("--")).filter_map(|argument| argument.to_str()).any(
-            |argument| argument == "--package" || argument.starts_with("--package=") || argument.starts_with("-p"),
-        );
     let mut arguments = vec!["test", "--all-features"];
-    if !names_packages {
+    if !names_packages(given) {
         arguments.push("--workspace");
     }
     arguments

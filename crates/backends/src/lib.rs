@@ -18,3 +18,5 @@ pub mod mongodb;
 pub mod outfile;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "velero")]
+pub mod velero;

@@ -1,0 +1,422 @@
+//! The restore test: the latest backup of a schedule, restored into a scratch namespace of the same cluster, compared object
+//! by object, and cleaned up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
+use lifeboat_core::report::human_duration;
+use lifeboat_core::{Check, Context, Error, ErrorKind, Level, Report, Result, Sink, Status};
+
+use super::api::{Backup, Restore, RestoreSpec, SCHEDULE_LABEL, Stage};
+use super::bucket::BucketVerifier;
+use super::client::{Cluster, Waited, explain, is_missing};
+use super::restored::{self, Mapping};
+use super::run::{self, Shown};
+
+/// The label on what a restore test makes: its value is the scratch namespace, so that the next test on the same one finds
+/// what a killed test left.
+pub const OWNER_LABEL: &str = "lifeboat-restore-test";
+
+/// How long a namespace has to go away.
+const CLEAN_UP: Duration = Duration::from_secs(300);
+
+/// How long Velero's server has to take up a restore that shall be removed; one that does not run takes up none.
+const BEGINS: Duration = Duration::from_secs(10);
+
+/// How often a namespace that goes away, or Pods that get ready, are looked at.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What is tested, and how strictly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoreTestOptions {
+    /// The schedule whose latest completed backup is tested; any backup when not set.
+    pub schedule: Option<String>,
+    /// This backup and no other.
+    pub backup: Option<String>,
+    /// The namespace in the backup that is restored.
+    pub namespace: String,
+    /// The namespace that it is restored into. It must not exist, or be left by an earlier test.
+    pub scratch_namespace: String,
+    /// How old the backup may be.
+    pub max_age: Duration,
+    /// How long Velero has to restore it.
+    pub limit: Duration,
+    /// How long the restored Pods have to get ready; they are not waited for when not set.
+    pub pods_ready: Option<Duration>,
+    /// Claims, as `namespace/name`, whose data must be in the backup.
+    pub must_cover: Vec<String>,
+}
+
+impl RestoreTestOptions {
+    /// Of this namespace: the latest backup of any schedule, at most 48 hours old, into `velero-test-restore`.
+    pub fn new(namespace: impl Into<String>) -> Self {
+        Self {
+            schedule: None,
+            backup: None,
+            namespace: namespace.into(),
+            scratch_namespace: "velero-test-restore".to_owned(),
+            max_age: Duration::from_secs(48 * 3600),
+            limit: Duration::from_secs(1800),
+            pods_ready: None,
+            must_cover: Vec::new(),
+        }
+    }
+}
+
+/// Tests whether a backup in the cluster's storage location comes back.
+#[derive(Clone, Debug)]
+pub struct RestoreTest {
+    cluster: Cluster,
+    location: Arc<dyn Sink>,
+    options: RestoreTestOptions,
+}
+
+impl RestoreTest {
+    /// In this cluster. `location` is opened at the bucket and prefix of the backup storage location.
+    pub fn new(cluster: Cluster, location: Arc<dyn Sink>, options: RestoreTestOptions) -> Self {
+        Self { cluster, location, options }
+    }
+
+    /// Makes the test.
+    ///
+    /// # Behaviour
+    /// - The scratch namespace and the Restore are removed whatever happens, a cancelled run included. What a killed run
+    ///   left is removed by the next one.
+    /// - A namespace that no test made is never touched: then the test fails.
+    ///
+    /// # Errors
+    /// What kept the test itself from being made: the cluster does not answer, a right is missing. A backup that does not
+    /// come back is a report that did not pass.
+    ///
+    /// # Cancel safety
+    /// Cancel through the context's token. A dropped future leaves the scratch namespace for the next test to remove.
+    pub async fn run(&self, cx: &Context) -> Result<Report> {
+        let begun = Instant::now();
+        let mut test = Test { subject: self, checks: Vec::new(), backup: None, dirty: false };
+        let outcome = test.steps(cx).await;
+        if test.dirty {
+            // It must be done after a cancelled run as well.
+            let cleaned = self.clean_up(&Context::default()).await;
+            match cleaned {
+                Ok(_) if outcome.is_ok() => {
+                    let detail = format!("the namespace {} and the Restore are gone", self.options.scratch_namespace);
+                    test.checks.push(Check::pass("clean-up", "done", detail));
+                }
+                Ok(_) => {}
+                Err(error) => test.checks.push(Check::from_error("clean-up", &error)),
+            }
+        }
+        outcome?;
+        let backup = test.backup.unwrap_or_default();
+        let dataset = self.options.schedule.clone().unwrap_or_else(|| backup.clone());
+        let mut report = Report::new(dataset, format!("backups/{backup}"), Level::Restore, test.checks);
+        report.seconds = begun.elapsed().as_secs_f64();
+        Ok(report)
+    }
+
+    fn namespaces(&self) -> Api<Namespace> {
+        Api::all(self.cluster.client().clone())
+    }
+
+    /// Removes the scratch namespace and the Restores of tests with it, and waits until the namespace is gone. Says what
+    /// there was.
+    async fn clean_up(&self, cx: &Context) -> Result<Vec<String>> {
+        let name = &self.options.scratch_namespace;
+        let mut removed = Vec::new();
+        for restore in self.cluster.list::<Restore>(&format!("{OWNER_LABEL}={name}")).await? {
+            self.let_end(&restore, cx).await?;
+            self.cluster.delete::<Restore>(&restore.name_any()).await?;
+            removed.push(format!("Restore {}", restore.name_any()));
+        }
+        let namespaces = self.namespaces();
+        let read = |error| explain(error, "read", format!("Namespace {name}"));
+        let Some(found) = namespaces.get_opt(name).await.map_err(read)? else { return Ok(removed) };
+        if found.labels().get(OWNER_LABEL) != Some(name) {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                "use",
+                format!("Namespace {name}"),
+                "it exists, and no restore test has made it",
+            )
+            .hint("name another scratch namespace, or remove this one if nobody needs it"));
+        }
+        removed.push(format!("Namespace {name}"));
+        match namespaces.delete(name, &DeleteParams::default()).await {
+            // A conflict says that it is going away already.
+            Err(error) if !is_missing(&error) && !matches!(&error, kube::Error::Api(status) if status.code == 409) => {
+                return Err(explain(error, "delete", format!("Namespace {name}")));
+            }
+            _ => {}
+        }
+        let deadline = Instant::now() + CLEAN_UP;
+        while namespaces.get_opt(name).await.map_err(read)?.is_some_and(|there| there.uid() == found.uid()) {
+            if cx.cancel.is_cancelled() {
+                return Err(Error::cancelled("remove", format!("Namespace {name}")));
+            }
+            if Instant::now() >= deadline {
+                let why = format!("it is not gone after {}", human_duration(CLEAN_UP));
+                return Err(Error::new(ErrorKind::Unavailable, "remove", format!("Namespace {name}"), why).hint(
+                    "an object in it has a finalizer that nobody serves: `kubectl describe namespace` names it",
+                ));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(removed)
+    }
+
+    /// Waits for the end of a restore, since nothing stops one: Velero goes on without the Restore, and makes the namespace
+    /// again where it is removed. One that Velero's server has not begun, or does not end, is not waited for long.
+    async fn let_end(&self, restore: &Restore, cx: &Context) -> Result<()> {
+        let name = restore.name_any();
+        let phase = |restore: &Restore| restore.status.as_ref().and_then(|status| status.phase.clone());
+        let begun = |restore: &Restore| !matches!(phase(restore).as_deref(), None | Some("" | "New"));
+        let ended = |restore: &Restore| Stage::of(phase(restore).as_deref()) != Stage::Running;
+        for (limit, done) in [(BEGINS, &begun as &(dyn Fn(&Restore) -> bool + Sync)), (CLEAN_UP, &ended)] {
+            match self.cluster.wait(&name, limit, cx, done).await {
+                Ok(Waited::Done(_)) => {}
+                Ok(Waited::TooLong(_)) => break,
+                Err(error) if error.kind() == ErrorKind::NotFound => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The backup to test: the one that is named, or the latest completed one of the schedule.
+    async fn choose(&self) -> Result<std::result::Result<Backup, Check>> {
+        let labels = self.options.schedule.as_ref().map(|schedule| format!("{SCHEDULE_LABEL}={schedule}"));
+        let mut backups: Vec<Backup> = match &self.options.backup {
+            Some(name) => self.cluster.find::<Backup>(name).await?.into_iter().collect(),
+            None => self.cluster.list::<Backup>(&labels.unwrap_or_default()).await?,
+        };
+        backups.sort_by_key(|backup| backup.status.as_ref().and_then(|s| s.start_timestamp.clone()).map(|time| time.0));
+        let phase = |backup: &Backup| backup.status.as_ref().and_then(|status| status.phase.clone());
+        let latest = backups.iter().rfind(|backup| Stage::of(phase(backup).as_deref()) == Stage::Completed);
+        if let Some(backup) = latest {
+            return Ok(Ok(backup.clone()));
+        }
+        let what = match (&self.options.backup, &self.options.schedule) {
+            (Some(name), _) => format!("the backup {name}"),
+            (None, Some(schedule)) => format!("a backup of the schedule {schedule}"),
+            (None, None) => "a backup".to_owned(),
+        };
+        let detail = match backups.last() {
+            Some(last) => {
+                let phase = phase(last).unwrap_or_else(|| "New".to_owned());
+                let why = match Stage::of(Some(&phase)) {
+                    Stage::PartiallyFailed | Stage::Failed => {
+                        let error = run::explain_failure(&self.cluster, &*self.location, last).await;
+                        format!(": {}", error.message())
+                    }
+                    _ => String::new(),
+                };
+                format!("there is not {what} that is Completed; the last one, {}, is {phase}{why}", last.name_any())
+            }
+            None => format!("there is not {what}"),
+        };
+        Ok(Err(Check::fail("backup", "none", detail)))
+    }
+}
+
+/// A test that is going on.
+struct Test<'a> {
+    subject: &'a RestoreTest,
+    checks: Vec<Check>,
+    backup: Option<String>,
+    /// Whether there is something to clean up.
+    dirty: bool,
+}
+
+impl Test<'_> {
+    /// Every step after the other; a step that fails ends the test, but not with an error.
+    async fn steps(&mut self, cx: &Context) -> Result<()> {
+        let RestoreTest { cluster, location, options } = self.subject;
+        let chosen = self.subject.choose().await?;
+        let place = chosen.as_ref().ok().and_then(|backup| backup.spec.storage_location.as_deref());
+        let place = run::location(cluster, place).await?;
+        self.checks.push(run::location_check(&place));
+        let backup = match chosen {
+            Ok(backup) => backup,
+            Err(check) => {
+                self.checks.push(check);
+                return Ok(());
+            }
+        };
+        let name = backup.name_any();
+        self.backup = Some(name.clone());
+        self.checks.push(Check::pass("backup", name.clone(), "the latest that is Completed"));
+        self.checks.push(age(&backup, cx.now(), options.max_age));
+        // An old backup is restored all the same: whether it comes back is worth knowing.
+        if self.checks[0].status == Status::Fail {
+            return Ok(());
+        }
+        if !self.judge_files(&name, cx).await? || !self.prepare(cx).await? || !self.restore(&name, cx).await? {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let mapping = Mapping { from: options.namespace.clone(), into: options.scratch_namespace.clone() };
+        let tarball = restored::tarball(location, &name).await?;
+        let mut compared = restored::compare(cluster, tarball, &mapping, cx).await?;
+        if let Some(first) = compared.first_mut() {
+            first.seconds = begun.elapsed().as_secs_f64();
+        }
+        self.checks.append(&mut compared);
+        if let Some(limit) = options.pods_ready {
+            self.checks.push(self.pods_ready(limit, cx).await?);
+        }
+        Ok(())
+    }
+
+    /// What the backup's files say of themselves and of the claims in the namespace. Whether they are there at all.
+    async fn judge_files(&mut self, name: &str, cx: &Context) -> Result<bool> {
+        let RestoreTest { location, options, .. } = self.subject;
+        let bucket = BucketVerifier::new(Arc::clone(location)).must_cover(options.must_cover.iter().cloned());
+        let report = match bucket.verify(name, cx).await {
+            Ok(report) => report,
+            Err(error) if error.kind() == ErrorKind::NoArtifact => {
+                let detail =
+                    format!("its files are not in {}: is this the bucket of the storage location?", location.url());
+                self.checks.push(Check::fail("files", "missing", detail));
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        let inside = format!("volume {}/", options.namespace);
+        let wanted = |check: &Check| {
+            let must = options.must_cover.iter().any(|claim| check.name == format!("volume {claim}"));
+            must || check.name.starts_with(&inside)
+        };
+        let failed = |check: &Check| check.status == Status::Fail && !check.name.starts_with("volume ");
+        self.checks.extend(report.checks.into_iter().filter(|check| wanted(check) || failed(check)));
+        Ok(true)
+    }
+
+    /// Removes what an earlier test left and makes the scratch namespace.
+    async fn prepare(&mut self, cx: &Context) -> Result<bool> {
+        let name = &self.subject.options.scratch_namespace;
+        match self.subject.clean_up(cx).await {
+            Ok(removed) if removed.is_empty() => {}
+            Ok(removed) => {
+                let detail = format!("an earlier test was cut off; removed {}", removed.join(", "));
+                self.checks.push(Check::warn("leftovers", removed.len().to_string(), detail));
+            }
+            Err(error) if error.kind() == ErrorKind::Refused => {
+                self.checks.push(Check::from_error("scratch namespace", &error));
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        }
+        let labels = BTreeMap::from([(OWNER_LABEL.to_owned(), name.clone())]);
+        let metadata = ObjectMeta { name: Some(name.clone()), labels: Some(labels), ..ObjectMeta::default() };
+        self.dirty = true;
+        let namespace = Namespace { metadata, ..Namespace::default() };
+        let made = self.subject.namespaces().create(&PostParams::default(), &namespace).await;
+        made.map_err(|error| explain(error, "create", format!("Namespace {name}")))?;
+        Ok(true)
+    }
+
+    /// Has Velero restore the namespace, and says whether it did.
+    async fn restore(&mut self, backup: &str, cx: &Context) -> Result<bool> {
+        let RestoreTest { cluster, location, options } = self.subject;
+        let begun = Instant::now();
+        let name = format!("{}-{}", OWNER_LABEL, run::random_suffix()?);
+        let spec = RestoreSpec {
+            backup_name: backup.to_owned(),
+            included_namespaces: vec![options.namespace.clone()],
+            namespace_mapping: BTreeMap::from([(options.namespace.clone(), options.scratch_namespace.clone())]),
+            ..RestoreSpec::default()
+        };
+        let mut wanted = Restore::new(&name, spec);
+        wanted.metadata.labels = Some(BTreeMap::from([(OWNER_LABEL.to_owned(), options.scratch_namespace.clone())]));
+        cluster.create(&wanted).await?;
+        let mut shown = Shown::begin(cx, "restore");
+        let waited = cluster
+            .wait::<Restore>(&name, options.limit, cx, |restore| {
+                let status = restore.status.clone().unwrap_or_default();
+                shown.show(status.progress, |progress| progress.items_restored);
+                Stage::of(status.phase.as_deref()) != Stage::Running
+            })
+            .await?;
+        shown.end();
+        let (restore, in_time) = match waited {
+            Waited::Done(restore) => (restore, true),
+            Waited::TooLong(restore) => (restore, false),
+        };
+        let status = restore.status.unwrap_or_default();
+        let phase = status.phase.clone().unwrap_or_else(|| "New".to_owned());
+        if !in_time {
+            let limit = human_duration(options.limit);
+            let detail = format!("it has not ended within {limit}: does Velero's server run? Look at its log");
+            self.checks.push(Check::fail("restore", phase, detail).took(begun.elapsed()));
+            return Ok(false);
+        }
+        let results = run::results(&**location, &format!("restores/{name}/restore-{name}-results.gz")).await;
+        let (errors, warnings) =
+            results.map(|results| (results.errors.all(), results.warnings.all())).unwrap_or_default();
+        let good = Stage::of(Some(&phase)) == Stage::Completed && status.errors == 0;
+        self.checks.push(if good {
+            let detail = format!("into the namespace {}, without errors", options.scratch_namespace);
+            Check::pass("restore", phase, detail).took(begun.elapsed())
+        } else {
+            let reasons = status.failure_reason.into_iter().chain(status.validation_errors).chain(errors).collect();
+            Check::fail("restore", phase, run::first_of(reasons)).took(begun.elapsed())
+        });
+        // The cluster puts this one into each namespace by itself, before Velero comes to it.
+        let warnings: Vec<_> = warnings.into_iter().filter(|warning| !warning.contains("kube-root-ca.crt")).collect();
+        if !warnings.is_empty() {
+            self.checks.push(Check::warn("restore warnings", warnings.len().to_string(), run::first_of(warnings)));
+        }
+        Ok(good)
+    }
+
+    async fn pods_ready(&self, limit: Duration, cx: &Context) -> Result<Check> {
+        let RestoreTest { cluster, options, .. } = self.subject;
+        let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), &options.scratch_namespace);
+        let begun = Instant::now();
+        loop {
+            let all = pods.list(&ListParams::default()).await;
+            let all =
+                all.map_err(|error| explain(error, "list", format!("the Pods of {}", options.scratch_namespace)))?;
+            let waiting: Vec<_> = all.iter().filter(|pod| !is_ready(pod)).map(ResourceExt::name_any).collect();
+            if waiting.is_empty() {
+                let figure = all.items.len().to_string();
+                return Ok(Check::pass("pods ready", figure, "all of them").took(begun.elapsed()));
+            }
+            if begun.elapsed() >= limit {
+                let figure = format!("{} of {}", all.items.len() - waiting.len(), all.items.len());
+                let detail = format!("not ready after {}: {}", human_duration(limit), run::first_of(waiting));
+                return Ok(Check::fail("pods ready", figure, detail).took(begun.elapsed()));
+            }
+            tokio::select! {
+                biased;
+                () = cx.cancel.cancelled() => return Err(Error::cancelled("wait for", "Pods")),
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
+    }
+}
+
+/// A Pod that has ended well counts as ready.
+fn is_ready(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else { return false };
+    status.phase.as_deref() == Some("Succeeded")
+        || status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn age(backup: &Backup, now: Timestamp, limit: Duration) -> Check {
+    let status = backup.status.clone().unwrap_or_default();
+    let Some(taken) = status.start_timestamp.map(|time| time.0) else {
+        return Check::fail("age", "unknown", "Velero does not say when it began");
+    };
+    let age = Duration::try_from(now.duration_since(taken)).unwrap_or_default();
+    let (figure, limit_text) = (human_duration(age), human_duration(limit));
+    if age > limit {
+        return Check::fail("age", figure, format!("taken at {taken}, and {limit_text} is the limit"));
+    }
+    Check::pass("age", figure, format!("taken at {taken}, within {limit_text}"))
+}

@@ -1,0 +1,295 @@
+//! A backup that Velero is asked to make: what goes into it, waiting for its end, and why it failed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::ResourceExt;
+use kube::api::ObjectMeta;
+use lifeboat_core::progress::{Event, Unit};
+use lifeboat_core::report::human_duration;
+use lifeboat_core::{Check, Context, Error, ErrorKind, Result, Sink, stream};
+use serde::{Deserialize, Serialize};
+
+use super::api::{
+    BACKUP_LABEL, Backup, BackupSpec, BackupStorageLocation, PodVolumeBackup, Progress, SCHEDULE_LABEL, Schedule, Stage,
+};
+use super::client::{Cluster, Waited};
+use super::gunzip::{Consumer, Gunzip};
+use super::inspection::{Results, explain_volume};
+
+/// The most messages of a failed run that an error shows.
+const SHOWN: usize = 10;
+
+/// The most that the list of a run's messages may have, in bytes.
+const RESULTS_LIMIT: usize = 32 << 20;
+
+/// What a backup holds, and how long it may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackupOptions {
+    /// The schedule whose template is taken; the options below go before what it says.
+    pub from_schedule: Option<String>,
+    /// Only these namespaces.
+    pub namespaces: Vec<String>,
+    /// All namespaces but these.
+    pub exclude_namespaces: Vec<String>,
+    /// Only objects with these labels.
+    pub labels: BTreeMap<String, String>,
+    /// How long Velero keeps it, as Go writes durations: `720h`.
+    pub ttl: Option<String>,
+    /// The backup storage location; the default one when not set.
+    pub storage_location: Option<String>,
+    /// Whether the files of all volumes of Pods are copied.
+    pub default_volumes_to_fs_backup: Option<bool>,
+    /// Whether persistent volumes are snapshotted.
+    pub snapshot_volumes: Option<bool>,
+    /// How long Velero has to make it.
+    pub limit: Duration,
+}
+
+impl Default for BackupOptions {
+    fn default() -> Self {
+        Self {
+            from_schedule: None,
+            namespaces: Vec::new(),
+            exclude_namespaces: Vec::new(),
+            labels: BTreeMap::new(),
+            ttl: None,
+            storage_location: None,
+            default_volumes_to_fs_backup: None,
+            snapshot_volumes: None,
+            limit: Duration::from_secs(4 * 3600),
+        }
+    }
+}
+
+impl BackupOptions {
+    /// The object to create, with a name of its own.
+    pub(crate) async fn backup(&self, cluster: &Cluster, now: Timestamp) -> Result<Backup> {
+        let mut labels = BTreeMap::new();
+        let mut spec = BackupSpec::default();
+        if let Some(name) = &self.from_schedule {
+            let schedule = cluster.find::<Schedule>(name).await?.ok_or_else(|| {
+                let why = format!("there is no such schedule in the namespace {}", cluster.namespace());
+                Error::new(ErrorKind::NotFound, "read", format!("Schedule {name}"), why)
+                    .hint("`velero schedule get` shows what there is")
+            })?;
+            spec = schedule.spec.template;
+            labels.insert(SCHEDULE_LABEL.to_owned(), name.clone());
+        }
+        for (given, place) in [
+            (&self.namespaces, &mut spec.included_namespaces),
+            (&self.exclude_namespaces, &mut spec.excluded_namespaces),
+        ] {
+            if !given.is_empty() {
+                place.clone_from(given);
+            }
+        }
+        if !self.labels.is_empty() {
+            spec.label_selector =
+                Some(LabelSelector { match_labels: Some(self.labels.clone()), ..LabelSelector::default() });
+        }
+        spec.ttl = self.ttl.clone().or(spec.ttl);
+        spec.storage_location = self.storage_location.clone().or(spec.storage_location);
+        spec.default_volumes_to_fs_backup = self.default_volumes_to_fs_backup.or(spec.default_volumes_to_fs_backup);
+        spec.snapshot_volumes = self.snapshot_volumes.or(spec.snapshot_volumes);
+        let stamp = now.strftime("%Y%m%d%H%M%S");
+        // The name is a label's value as well, which has 63 characters at most.
+        let base: String = self.dataset().chars().take(36).collect();
+        let name = format!("{}-{stamp}-{}", base.trim_end_matches(['-', '.']), random_suffix()?);
+        let metadata = ObjectMeta { labels: Some(labels).filter(|l| !l.is_empty()), ..ObjectMeta::default() };
+        let mut backup = Backup::new(&name, spec);
+        backup.metadata = ObjectMeta { name: Some(name), ..metadata };
+        Ok(backup)
+    }
+
+    /// What to call the dataset: the schedule, the one namespace, or the whole cluster.
+    pub(crate) fn dataset(&self) -> String {
+        match (&self.from_schedule, &self.namespaces[..]) {
+            (Some(schedule), _) => schedule.clone(),
+            (None, [namespace]) if !namespace.contains('*') => namespace.clone(),
+            _ => "cluster".to_owned(),
+        }
+    }
+}
+
+/// Eight hexadecimal digits that make a name unique.
+pub(crate) fn random_suffix() -> Result<String> {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::new(ErrorKind::Io, "read", "random bytes of the system", error.to_string()))?;
+    Ok(hex::encode(bytes))
+}
+
+/// The storage location of this name, or the default one.
+pub(crate) async fn location(cluster: &Cluster, name: Option<&str>) -> Result<BackupStorageLocation> {
+    let missing = |subject: String, why: &str| {
+        Error::new(ErrorKind::NotFound, "find", subject, why).hint("`velero backup-location get` shows what there is")
+    };
+    if let Some(name) = name {
+        let found = cluster.find::<BackupStorageLocation>(name).await?;
+        return found.ok_or_else(|| missing(format!("backup storage location {name}"), "there is none of that name"));
+    }
+    let all = cluster.list::<BackupStorageLocation>("").await?;
+    let only = if all.len() == 1 { all.first() } else { None };
+    let chosen = all.iter().find(|location| location.spec.is_default).or(only).cloned();
+    chosen.ok_or_else(|| missing("the default backup storage location".to_owned(), "none is marked as the default"))
+}
+
+/// Whether a storage location can be used now.
+pub(crate) fn location_check(location: &BackupStorageLocation) -> Check {
+    let (name, status) = (location.name_any(), location.status.clone().unwrap_or_default());
+    let place = format!("{name}: {}", bucket_of(location));
+    match status.phase.as_deref() {
+        Some("Available") => Check::pass("storage location", "Available", place),
+        phase => {
+            let why =
+                status.message.unwrap_or_else(|| "Velero has not looked at it yet: does its server run?".to_owned());
+            Check::fail("storage location", phase.unwrap_or("unknown"), format!("{place}: {why}"))
+        }
+    }
+}
+
+/// `bucket/prefix` of a storage location.
+pub(crate) fn bucket_of(location: &BackupStorageLocation) -> String {
+    let storage = &location.spec.object_storage;
+    let prefix = storage.prefix.as_deref().unwrap_or_default().trim_matches('/');
+    if prefix.is_empty() { storage.bucket.clone() } else { format!("{}/{prefix}", storage.bucket) }
+}
+
+/// Has Velero make a backup and waits until it is complete.
+///
+/// Velero goes on with it when this run ends early.
+pub(crate) async fn make(cluster: &Cluster, sink: &dyn Sink, options: &BackupOptions, cx: &Context) -> Result<Backup> {
+    let wanted = options.backup(cluster, cx.now()).await?;
+    let made = cluster.create(&wanted).await?;
+    let name = made.name_any();
+    let mut shown = Shown::begin(cx, "backup");
+    let waited = cluster
+        .wait::<Backup>(&name, options.limit, cx, |backup| {
+            let status = backup.status.clone().unwrap_or_default();
+            shown.show(status.progress, |progress| progress.items_backed_up);
+            Stage::of(status.phase.as_deref()) != Stage::Running
+        })
+        .await?;
+    shown.end();
+    let backup = match waited {
+        Waited::Done(backup) => backup,
+        Waited::TooLong(backup) => return Err(too_long(&backup, options.limit)),
+    };
+    let status = backup.status.clone().unwrap_or_default();
+    match Stage::of(status.phase.as_deref()) {
+        Stage::Completed => Ok(backup),
+        _ => Err(explain_failure(cluster, sink, &backup).await),
+    }
+}
+
+/// Progress of a run in items, whose total grows.
+pub(crate) struct Shown<'a> {
+    cx: &'a Context,
+    step: &'static str,
+    total: Option<u64>,
+    done: u64,
+}
+
+impl<'a> Shown<'a> {
+    pub(crate) fn begin(cx: &'a Context, step: &'static str) -> Self {
+        cx.progress.event(Event::Begin { step: step.to_owned(), unit: Unit::Items, total: None });
+        Self { cx, step, total: None, done: 0 }
+    }
+
+    pub(crate) fn show(&mut self, progress: Option<Progress>, done: impl Fn(&Progress) -> u64) {
+        let Some(progress) = progress else { return };
+        if self.total != Some(progress.total_items) && progress.total_items > 0 {
+            self.total = Some(progress.total_items);
+            let step = self.step.to_owned();
+            self.cx.progress.event(Event::Begin { step, unit: Unit::Items, total: self.total });
+            self.cx.progress.event(Event::Advance(self.done));
+        }
+        let now = done(&progress);
+        self.cx.progress.event(Event::Advance(now.saturating_sub(self.done)));
+        self.done = self.done.max(now);
+    }
+
+    pub(crate) fn end(self) {
+        self.cx.progress.event(Event::End);
+    }
+}
+
+fn too_long(backup: &Backup, limit: Duration) -> Error {
+    let status = backup.status.clone().unwrap_or_default();
+    let progress = status.progress.unwrap_or_default();
+    let limit = human_duration(limit);
+    let (message, hint) = match status.phase.as_deref() {
+        None | Some("" | "New") => (
+            format!("Velero has not begun it within {limit}"),
+            "does Velero's server run, and has it other backups to make first? Look at its log",
+        ),
+        Some(phase) => (
+            format!(
+                "it is not complete after {limit}: {phase}, {} of {} items",
+                progress.items_backed_up, progress.total_items
+            ),
+            "Velero goes on with it if its server runs; look at its log, or allow more time",
+        ),
+    };
+    Error::new(ErrorKind::Unavailable, "make", format!("Velero's backup {}", backup.name_any()), message).hint(hint)
+}
+
+/// Why a backup is not complete: its own reasons, volumes that were not copied, errors of its log.
+pub(crate) async fn explain_failure(cluster: &Cluster, sink: &dyn Sink, backup: &Backup) -> Error {
+    let (name, status) = (backup.name_any(), backup.status.clone().unwrap_or_default());
+    let mut reasons: Vec<String> = status.failure_reason.into_iter().chain(status.validation_errors).collect();
+    // What cannot be read must not hide that the backup failed.
+    if let Ok(copies) = cluster.list::<PodVolumeBackup>(&format!("{BACKUP_LABEL}={name}")).await {
+        let failed = copies
+            .iter()
+            .filter(|copy| Stage::of(copy.status.as_ref().and_then(|status| status.phase.as_deref())) == Stage::Failed);
+        reasons.extend(failed.map(explain_volume));
+    }
+    if let Ok(results) = results(sink, &format!("backups/{name}/{name}-results.gz")).await {
+        reasons.extend(results.errors.all());
+    }
+    let timed_out = reasons.iter().any(|reason| reason.contains("timed out") || reason.contains("timeout"));
+    let hint = if timed_out {
+        "something took too long: raise the server's --fs-backup-timeout, or the backup's csiSnapshotTimeout or \
+         itemOperationTimeout"
+    } else {
+        "the backup's log has more: `velero backup logs`"
+    };
+    let phase = status.phase.unwrap_or_else(|| "no phase".to_owned());
+    let message = format!("it ended as {phase}: {}", first_of(reasons));
+    Error::new(ErrorKind::Tool, "make", format!("Velero's backup {name}"), message).hint(hint)
+}
+
+/// The first of these messages, and how many more there are.
+pub(crate) fn first_of(mut messages: Vec<String>) -> String {
+    if messages.is_empty() {
+        return "Velero gives no reason".to_owned();
+    }
+    let more = messages.len().saturating_sub(SHOWN);
+    messages.truncate(SHOWN);
+    let tail = if more > 0 { format!("; and {more} more") } else { String::new() };
+    format!("{}{tail}", messages.join("; "))
+}
+
+/// Errors and warnings of a backup or restore, from the storage location.
+pub(crate) async fn results(sink: &dyn Sink, key: &str) -> Result<Results> {
+    struct Text(Vec<u8>);
+    impl Consumer for Text {
+        fn take(&mut self, bytes: &[u8]) -> Result<()> {
+            if self.0.len() + bytes.len() > RESULTS_LIMIT {
+                return Err(Error::new(ErrorKind::Corrupt, "read", "the list of messages", "it is too large"));
+            }
+            self.0.extend_from_slice(bytes);
+            Ok(())
+        }
+    }
+    let packed = stream::collect(sink.get(key, None).await?, RESULTS_LIMIT, key).await?;
+    let mut gunzip = Gunzip::new(Text(Vec::new()));
+    gunzip.push(&packed)?;
+    let text = gunzip.finish()?.0;
+    serde_json::from_slice(&text).map_err(|error| Error::new(ErrorKind::Corrupt, "parse", key, error.to_string()))
+}

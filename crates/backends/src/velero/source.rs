@@ -1,0 +1,143 @@
+//! The source: has Velero make a backup, then streams its files out of the storage location as a tar archive.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::ResourceExt;
+use lifeboat_core::sink::ObjectInfo;
+use lifeboat_core::{ByteStream, Context, Description, Error, ErrorKind, Reading, Result, Sink, Source, Status};
+
+use super::client::{Cluster, explain};
+use super::run::{self, BackupOptions};
+use super::tap::{BACKUPS, BackupTap};
+use super::{SYSTEM, bucket, tar};
+
+/// A backup by Velero, copied out of its bucket while it is read.
+///
+/// The copy is a tar archive of `backups/NAME/…`. Unpacked into a bucket that a storage location names, it is a backup again:
+/// Velero finds it by itself. Volumes whose data lies in a repository are not in it.
+#[derive(Clone, Debug)]
+pub struct Velero {
+    cluster: Cluster,
+    location: Arc<dyn Sink>,
+    options: BackupOptions,
+}
+
+impl Velero {
+    /// Of this cluster. `location` is opened at the bucket and prefix of the backup storage location.
+    pub fn new(cluster: Cluster, location: Arc<dyn Sink>, options: BackupOptions) -> Self {
+        Self { cluster, location, options }
+    }
+
+    async fn check_location(&self) -> Result<String> {
+        let location = run::location(&self.cluster, self.options.storage_location.as_deref()).await?;
+        let check = run::location_check(&location);
+        if check.status != Status::Pass {
+            let subject = format!("backup storage location {}", location.name_any());
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "use",
+                subject,
+                format!("{} ({})", check.figure, check.detail),
+            )
+            .hint(
+                "Velero makes no backup until it is Available: look at its bucket, credentials and foreign folders",
+            ));
+        }
+        Ok(run::bucket_of(&location))
+    }
+}
+
+#[async_trait]
+impl Source for Velero {
+    async fn describe(&self) -> Result<Description> {
+        let bucket = self.check_location().await?;
+        let version = self.cluster.client().apiserver_version().await;
+        let version =
+            version.map_err(|error| explain(error, "ask", format!("{} for its version", self.cluster.server())))?;
+        Ok(Description {
+            dataset: self.options.dataset(),
+            system: SYSTEM.to_owned(),
+            format: "tar".to_owned(),
+            server_version: Some(format!("Kubernetes {}", version.git_version)),
+            tool: Some("Velero".to_owned()),
+            facts: BTreeMap::from([("bucket".to_owned(), bucket)]),
+        })
+    }
+
+    async fn open(&self, cx: &Context) -> Result<Reading> {
+        let bucket = self.check_location().await?;
+        let backup = run::make(&self.cluster, &*self.location, &self.options, cx).await?;
+        let name = backup.name_any();
+        if !bucket::is_there(&*self.location, &name).await? {
+            let message =
+                format!("Velero has stored it in the bucket {bucket}, but it is not in {}", self.location.url());
+            return Err(Error::new(ErrorKind::Config, "find", format!("Velero's backup {name}"), message)
+                .hint("the location's URL has to name the bucket and the prefix of the backup storage location"));
+        }
+        let files: Vec<ObjectInfo> = self.location.list(&format!("{BACKUPS}{name}/")).try_collect().await?;
+        let stream = until_cancelled(archive(Arc::clone(&self.location), files), cx, name);
+        Ok(Reading::new(stream, Box::new(BackupTap::new())))
+    }
+}
+
+/// The files as a tar archive, read one after the other.
+fn archive(sink: Arc<dyn Sink>, files: Vec<ObjectInfo>) -> ByteStream {
+    let bodies = stream::iter(files).then(move |file| {
+        let sink = Arc::clone(&sink);
+        async move {
+            let body = sink.get(&file.key, None).await?;
+            let seconds = u64::try_from(file.modified.as_second()).unwrap_or(0);
+            let before = [tar::header(&file.key, file.bytes, seconds)];
+            let after = [tar::padding(file.bytes)];
+            let whole = exactly(body, file);
+            Ok::<_, Error>(chunks(before).chain(whole).chain(chunks(after)))
+        }
+    });
+    bodies.try_flatten().chain(chunks([tar::end()])).boxed()
+}
+
+fn chunks<const N: usize>(chunks: [Bytes; N]) -> ByteStream {
+    stream::iter(chunks.into_iter().filter(|chunk| !chunk.is_empty()).map(Ok)).boxed()
+}
+
+/// The body of a file that has as many bytes as its header in the archive says.
+fn exactly(body: ByteStream, file: ObjectInfo) -> ByteStream {
+    let wrong = move |seen: u64| {
+        let why = format!("{seen} bytes came, and the bucket lists {}: it was changed meanwhile", file.bytes);
+        Error::new(ErrorKind::Corrupt, "read", file.key.clone(), why)
+    };
+    let expected = file.bytes;
+    stream::try_unfold((body, 0_u64), move |(mut body, seen)| {
+        let wrong = wrong.clone();
+        async move {
+            match body.try_next().await? {
+                Some(chunk) => {
+                    let seen = seen + chunk.len() as u64;
+                    if seen > expected { Err(wrong(seen)) } else { Ok(Some((chunk, (body, seen)))) }
+                }
+                None if seen == expected => Ok(None),
+                None => Err(wrong(seen)),
+            }
+        }
+    })
+    .boxed()
+}
+
+fn until_cancelled(stream: ByteStream, cx: &Context, name: String) -> ByteStream {
+    let cancel = cx.cancel.clone();
+    stream::try_unfold(stream, move |mut stream| {
+        let (cancel, name) = (cancel.clone(), name.clone());
+        async move {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => Err(Error::cancelled("copy", format!("Velero's backup {name}"))),
+                chunk = stream.try_next() => Ok(chunk?.map(|chunk| (chunk, stream))),
+            }
+        }
+    })
+    .boxed()
+}
