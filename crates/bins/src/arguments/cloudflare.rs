@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use lifeboat::Result;
 
 use super::single::{Keys, Packing, Place};
-use super::{About, Global, KindArgs, PlanArgs, PruneArgs, RestoreArgs, VerifyArgs};
+use super::{About, DriftArgs, Global, KindArgs, PlanArgs, PruneArgs, RestoreArgs, VerifyArgs, VerifyKindArgs};
 use crate::backend::Backend;
 use crate::backend::cloudflare::Settings;
 use crate::commands;
@@ -128,6 +128,8 @@ Examples:
         keys: Keys,
         #[command(flatten)]
         verify: VerifyArgs,
+        #[command(flatten)]
+        drift: DriftArgs,
     },
     /// Restore a backup: into the live zone, into a zone file or to standard output
     #[command(
@@ -180,7 +182,9 @@ Examples:
         dry_run: bool,
     },
     /// Check the sink, the token and its rights, the zone and the keys
-    #[command(after_help = "\
+    #[command(
+        mut_arg("compress", |arg| arg.default_value("gzip")),
+        after_help = "\
 Examples:
   lifeboat-cloudflare-dns check --zone example.org --to file:///backups --encrypt age:age1…
   lifeboat-cloudflare-dns check --zone '*' --to s3://backups --encrypt age-file:keys.txt")]
@@ -233,8 +237,8 @@ impl Program for LifeboatCloudflareDns {
                 let job = place.job(nowhere()?, None, Some(keys))?;
                 commands::show::run(session, &job, &at.parse()?, items).await
             }
-            Command::Verify { from, place, keys, verify } => {
-                let options = verify.options(None)?;
+            Command::Verify { from, place, keys, verify, drift } => {
+                let options = verify.options(VerifyKindArgs { drift, ..VerifyKindArgs::default() })?;
                 let mut job = named(place, from.settings()?, None, Some(keys))?;
                 job.limits.max_age = Settings::suggested().max_age;
                 Ok(commands::verify::run(session, one(job), &options).await)

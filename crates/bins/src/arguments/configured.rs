@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use lifeboat::{Error, ErrorKind, Result};
 
 use super::{
-    About, DatabaseArgs, Global, KindArgs, MongodbRestoreArgs, PlanArgs, PostgresRestoreArgs, PruneArgs, RestoreArgs,
-    ScratchArg, SecretsArgs, VerifyArgs,
+    About, DatabaseArgs, DriftArgs, Global, KindArgs, MongodbRestoreArgs, PlanArgs, PostgresRestoreArgs, PruneArgs,
+    RestoreArgs, ScratchArg, SecretsArgs, ServerArgs, VerifyArgs, VerifyKindArgs,
 };
 use crate::commands;
 use crate::config::Config;
@@ -135,6 +135,10 @@ Examples:
         #[command(flatten)]
         verify: VerifyArgs,
         #[command(flatten)]
+        server: ServerArgs,
+        #[command(flatten)]
+        drift: DriftArgs,
+        #[command(flatten)]
         scratch: ScratchArg,
         #[command(flatten)]
         sink: SinkArg,
@@ -228,8 +232,8 @@ impl Program for Lifeboat {
                 let job = jobs::one(job, dataset.as_deref(), &at).await?;
                 commands::show::run(session, &job, &at, items).await
             }
-            Command::Verify { jobs, verify, scratch, sink } => {
-                let options = verify.options(scratch.setting(session))?;
+            Command::Verify { jobs, verify, server, drift, scratch, sink } => {
+                let options = verify.options(VerifyKindArgs { server, scratch: scratch.setting(session), drift })?;
                 Ok(commands::verify::run(session, select(&jobs, &sink)?, &options).await)
             }
             Command::Restore { job, dataset, restore, plan, database, secrets, sink, postgres, mongodb } => {

@@ -4,7 +4,9 @@ use clap::{Args, Parser, Subcommand};
 use lifeboat::Result;
 
 use super::single::{Keys, Packing, Place};
-use super::{About, Global, KindArgs, PlanArgs, PruneArgs, RestoreArgs, SecretsArgs, VerifyArgs};
+use super::{
+    About, DriftArgs, Global, KindArgs, PlanArgs, PruneArgs, RestoreArgs, SecretsArgs, VerifyArgs, VerifyKindArgs,
+};
 use crate::backend::Backend;
 use crate::backend::doppler::Settings;
 use crate::commands;
@@ -127,6 +129,8 @@ Examples:
         keys: Keys,
         #[command(flatten)]
         verify: VerifyArgs,
+        #[command(flatten)]
+        drift: DriftArgs,
     },
     /// Restore a backup: into Doppler, into a file or to standard output
     #[command(after_help = "\
@@ -181,7 +185,9 @@ Examples:
         dry_run: bool,
     },
     /// Check the sink, the token, the config and the keys
-    #[command(after_help = "\
+    #[command(
+        mut_arg("compress", |arg| arg.default_value("none")),
+        after_help = "\
 Examples:
   lifeboat-doppler check --to file:///backups --encrypt age:age1…
   lifeboat-doppler check --from doppler://backend/prd --to s3://backups --encrypt age-file:keys.txt")]
@@ -229,8 +235,8 @@ impl Program for LifeboatDoppler {
                 let job = place.job(nowhere()?, None, Some(keys))?;
                 commands::show::run(session, &job, &at.parse()?, items).await
             }
-            Command::Verify { from, place, keys, verify } => {
-                let options = verify.options(None)?;
+            Command::Verify { from, place, keys, verify, drift } => {
+                let options = verify.options(VerifyKindArgs { drift, ..VerifyKindArgs::default() })?;
                 let settings = from.settings()?;
                 let max_age = settings.suggested().max_age;
                 let mut job = named(place, settings, None, Some(keys))?;

@@ -55,23 +55,41 @@ pub(crate) struct VerifyArgs {
     /// Fail when the backup is older, as in 2d or 36h
     #[arg(long, value_name = "AGE")]
     max_age: Option<String>,
+    /// Leave no record of the outcome beside the backup
+    #[arg(long)]
+    no_record: bool,
+}
+
+/// What `verify` takes where a restore test needs a server.
+#[derive(Args, Debug, Default)]
+pub(crate) struct ServerArgs {
     /// Where the scratch server has its data
     #[arg(long, value_name = "FOLDER")]
     scratch_folder: Option<PathBuf>,
     /// How many tables are restored and compared at once; 0 chooses by the machine
     #[arg(long = "jobs", value_name = "N", default_value_t = 0, hide_default_value = true)]
     parallel: usize,
-    /// Level live: warn when the live system's count differs by more
+}
+
+/// What `verify` takes where the live system changes little from one backup to the next.
+#[derive(Args, Debug, Default)]
+pub(crate) struct DriftArgs {
+    /// Level live, of zones and secrets: warn when the count differs by more
     #[arg(long, value_name = "N")]
     max_drift: Option<u64>,
-    /// Leave no record of the outcome beside the backup
-    #[arg(long)]
-    no_record: bool,
+}
+
+/// What `verify` takes for each kind of system. A program of one system leaves the others as they are.
+#[derive(Debug, Default)]
+pub(crate) struct VerifyKindArgs {
+    pub(crate) server: ServerArgs,
+    /// A server for restore tests, where one was named.
+    pub(crate) scratch: Option<Setting>,
+    pub(crate) drift: DriftArgs,
 }
 
 impl VerifyArgs {
-    /// `scratch` is a server for restore tests, where one was named.
-    pub(crate) fn options(self, scratch: Option<Setting>) -> Result<verify::Options> {
+    pub(crate) fn options(self, kinds: VerifyKindArgs) -> Result<verify::Options> {
         Ok(verify::Options {
             level: self.level,
             at: self.at.parse()?,
@@ -79,10 +97,10 @@ impl VerifyArgs {
             record: !self.no_record,
             choices: VerifyChoices {
                 level: Level::default(),
-                scratch_folder: self.scratch_folder,
-                scratch,
-                jobs: self.parallel,
-                max_drift: self.max_drift,
+                scratch_folder: kinds.server.scratch_folder,
+                scratch: kinds.scratch,
+                jobs: kinds.server.parallel,
+                max_drift: kinds.drift.max_drift,
             },
         })
     }

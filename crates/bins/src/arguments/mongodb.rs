@@ -7,7 +7,8 @@ use lifeboat::{Error, ErrorKind, Result};
 
 use super::single::{Keys, Packing, Place};
 use super::{
-    About, DatabaseArgs, Global, KindArgs, MongodbRestoreArgs, PruneArgs, RestoreArgs, ScratchArg, Secret, VerifyArgs,
+    About, DatabaseArgs, Global, KindArgs, MongodbRestoreArgs, PruneArgs, RestoreArgs, ScratchArg, Secret, ServerArgs,
+    VerifyArgs, VerifyKindArgs,
 };
 use crate::backend::Backend;
 use crate::backend::mongodb::{Consistency, DumpOptions, Settings};
@@ -149,6 +150,8 @@ Examples:
         #[command(flatten)]
         verify: VerifyArgs,
         #[command(flatten)]
+        server: ServerArgs,
+        #[command(flatten)]
         scratch: ScratchArg,
     },
     /// Restore a backup
@@ -269,8 +272,12 @@ impl Program for LifeboatMongodb {
                 let job = place.job(nowhere(), None, Some(keys))?;
                 commands::show::run(session, &job, &at.parse()?, items).await
             }
-            Command::Verify { from, place, keys, verify, scratch } => {
-                let options = verify.options(scratch.setting(session))?;
+            Command::Verify { from, place, keys, verify, server, scratch } => {
+                let options = verify.options(VerifyKindArgs {
+                    server,
+                    scratch: scratch.setting(session),
+                    ..VerifyKindArgs::default()
+                })?;
                 let settings = from.settings(Dump::default(), session)?;
                 let job = named(place, &settings, None, Some(keys))?;
                 Ok(commands::verify::run(session, one(job), &options).await)

@@ -4,7 +4,10 @@ use clap::{Args, Parser, Subcommand};
 use lifeboat::Result;
 
 use super::single::{Keys, Packing, Place};
-use super::{About, DatabaseArgs, Global, KindArgs, PostgresRestoreArgs, PruneArgs, RestoreArgs, Secret, VerifyArgs};
+use super::{
+    About, DatabaseArgs, Global, KindArgs, PostgresRestoreArgs, PruneArgs, RestoreArgs, Secret, ServerArgs, VerifyArgs,
+    VerifyKindArgs,
+};
 use crate::backend::Backend;
 use crate::backend::postgres::{DumpOptions, Settings};
 use crate::commands;
@@ -139,6 +142,8 @@ Examples:
         keys: Keys,
         #[command(flatten)]
         verify: VerifyArgs,
+        #[command(flatten)]
+        server: ServerArgs,
     },
     /// Restore a backup
     #[command(after_help = "\
@@ -239,8 +244,8 @@ impl Program for LifeboatPostgres {
                 let job = place.job(nowhere()?, None, Some(keys))?;
                 commands::show::run(session, &job, &at.parse()?, items).await
             }
-            Command::Verify { from, place, keys, verify } => {
-                let options = verify.options(None)?;
+            Command::Verify { from, place, keys, verify, server } => {
+                let options = verify.options(VerifyKindArgs { server, ..VerifyKindArgs::default() })?;
                 let settings = from.settings(Dump::default(), session)?;
                 let job = named(place, &settings, None, Some(keys))?;
                 Ok(commands::verify::run(session, one(job), &options).await)
