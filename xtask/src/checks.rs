@@ -14,14 +14,14 @@ const FACADE: &str = "lifeboat";
 /// backend, sink or encryptor that brings a dependency of its own has its line here. A version tells ours from the older
 /// one of the same name that another feature's dependency brings.
 const OWNED: &[(&str, &[&str])] = &[
-    ("mongodb", &["mongodb", "bson", "crc-fast"]),
+    ("mongodb", &["mongodb", "bson"]),
     ("postgres", &["tokio-postgres", "tokio-postgres-rustls"]),
     ("cloudflare-dns", &["domain", "reqwest"]),
     ("doppler", &["reqwest"]),
     ("velero", &["kube", "k8s-openapi"]),
     ("s3", &["object_store", "reqwest"]),
     ("age", &["age"]),
-    ("openssl", &["aes v0.9", "cbc v0.2", "pbkdf2 v0.13"]),
+    ("openssl", &["aes v0.9", "cbc v0.2"]),
 ];
 
 /// How a check ended.

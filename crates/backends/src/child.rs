@@ -78,6 +78,7 @@ impl Ended {
     }
 
     /// Lines that are warnings.
+    #[cfg(feature = "postgres")]
     pub(crate) fn warnings(&self) -> impl Iterator<Item = &str> {
         self.stderr.lines().filter_map(|l| l.split_once("warning: ").map(|(_, w)| w.trim()))
     }

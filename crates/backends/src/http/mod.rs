@@ -1,7 +1,7 @@
 //! A client for HTTP APIs that answer in JSON: one token, one base URL, and the patience that such APIs ask for.
 //!
-//! It is the one place where requests are repeated ([`retry`]), slowed down ([`pace`]) and where an answer that is an error
-//! becomes an [`Error`] ([`failure`]). What the fields of an answer mean is the backend's business.
+//! It is the one place where requests are repeated (`retry`), slowed down (`pace`) and where an answer that is an error
+//! becomes an [`Error`] (`failure`). What the fields of an answer mean is the backend's business.
 //!
 //! Neither the token nor a body is ever logged or part of an error; of an error's body only the words that the API's own
 //! envelope holds ([`Settings::explain`]). Bodies lie in memory that is wiped when it is freed.

@@ -163,13 +163,13 @@ Examples:
         #[command(flatten)]
         database: DatabaseArgs,
         #[command(flatten)]
-        secrets: SecretsArgs,
+        secrets: Box<SecretsArgs>,
         #[command(flatten)]
         sink: SinkArg,
         #[command(flatten, next_help_heading = "PostgreSQL")]
-        postgres: PostgresRestoreArgs,
+        postgres: Box<PostgresRestoreArgs>,
         #[command(flatten, next_help_heading = "MongoDB")]
-        mongodb: MongodbRestoreArgs,
+        mongodb: Box<MongodbRestoreArgs>,
     },
     /// Delete the backups that the jobs' `keep` no longer keeps
     #[command(after_help = "\
@@ -238,7 +238,8 @@ impl Program for Lifeboat {
             }
             Command::Restore { job, dataset, restore, plan, database, secrets, sink, postgres, mongodb } => {
                 let job = only(select(&[job], &sink)?)?;
-                let mut options = restore.options(KindArgs { database, postgres, mongodb, plan }, session)?;
+                let mut options =
+                    restore.options(KindArgs { database, postgres: *postgres, mongodb: *mongodb, plan }, session)?;
                 let job = jobs::one(job, dataset.as_deref(), &options.at).await?;
                 options.choices.secrets = secrets.choices(job.dataset.as_ref())?;
                 commands::restore::run(session, &job, options).await
