@@ -88,7 +88,8 @@ fn names_packages(given: &[OsString]) -> bool {
 }
 
 fn test_arguments(given: &[OsString]) -> Vec<&'static str> {
-    let mut arguments = vec!["test", "--all-features"];
+    // One run says all that is wrong.
+    let mut arguments = vec!["test", "--all-features", "--no-fail-fast"];
     if !names_packages(given) {
         arguments.push("--workspace");
     }
