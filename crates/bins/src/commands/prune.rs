@@ -83,9 +83,9 @@ async fn prune(
     }
     output.line(format!("{dataset} in {}, keep {policy}:", store.name));
     let mut table = Table::new(["ACTION", "TAKEN AT", "KEY", "WHY"]);
-    let mut decisions = (!output.is_json()).then(|| prune.decisions().peekable());
-    while let Some(decisions) = decisions.as_mut().filter(|left| left.peek().is_some()) {
-        for decision in decisions.take(TOGETHER) {
+    let mut decisions = prune.decisions().peekable();
+    while !output.is_json() && decisions.peek().is_some() {
+        for decision in decisions.by_ref().take(TOGETHER) {
             table.row([
                 if decision.keeps() { "keep".to_owned() } else { output.paint("delete", RED) },
                 time(decision.taken_at),
