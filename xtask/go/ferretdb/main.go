@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/FerretDB/FerretDB/ferretdb"
@@ -23,15 +22,10 @@ func main() {
 	}
 }
 
-// serve answers on a TCP address, or on a Unix socket when the address is a path, until SIGINT or SIGTERM. It keeps each
-// database in a file in the folder.
+// serve answers on a TCP address until SIGINT or SIGTERM, and keeps each database in a file in the folder.
 func serve(address, folder string) error {
-	listener := ferretdb.ListenerConfig{TCP: address}
-	if strings.HasPrefix(address, "/") {
-		listener = ferretdb.ListenerConfig{Unix: address}
-	}
 	server, err := ferretdb.New(&ferretdb.Config{
-		Listener:  listener,
+		Listener:  ferretdb.ListenerConfig{TCP: address},
 		Handler:   "sqlite",
 		SQLiteURL: "file:" + folder + "/",
 	})
