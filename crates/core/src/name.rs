@@ -119,6 +119,12 @@ impl ArtifactName {
         Some(Self { dataset, taken_at, format: rest.to_owned(), compression, encryption })
     }
 
+    /// What follows the time and a dot: `dump.zst.age`.
+    pub(crate) fn extensions(&self) -> String {
+        let rest = [&self.compression, &self.encryption].into_iter().flatten();
+        rest.fold(self.format.clone(), |all, extension| all + "." + extension)
+    }
+
     /// The name's time as it stands in the name: `20261121-033000`.
     pub fn stamp(&self) -> String {
         format_stamp(self.taken_at)
@@ -127,11 +133,7 @@ impl ArtifactName {
 
 impl fmt::Display for ArtifactName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}.{}", self.dataset, self.stamp(), self.format)?;
-        for suffix in [&self.compression, &self.encryption].into_iter().flatten() {
-            write!(f, ".{suffix}")?;
-        }
-        Ok(())
+        write!(f, "{}-{}.{}", self.dataset, self.stamp(), self.extensions())
     }
 }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use lifeboat::pipeline::Pruned;
 use lifeboat::report::human_bytes;
-use lifeboat::retention::{Decision, Policy};
+use lifeboat::retention::Policy;
 use lifeboat::sink::Held;
 use lifeboat::{Dataset, Error, ErrorKind, Prune, Result, catalog};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::place;
@@ -74,8 +74,7 @@ async fn prune(
     let output = &session.output;
     let dataset = job.dataset()?;
     let prune = Prune::plan(store.sink.clone(), &job.prefix, dataset, &policy, session.context.now()).await?;
-    let plan = prune.decisions();
-    if plan.decisions.is_empty() {
+    if prune.kept() + prune.to_delete() == 0 {
         if asked && options.orphans.is_none() {
             return Err(place::nothing(job).await);
         }
@@ -84,8 +83,9 @@ async fn prune(
     }
     output.line(format!("{dataset} in {}, keep {policy}:", store.name));
     let mut table = Table::new(["ACTION", "TAKEN AT", "KEY", "WHY"]);
-    for decisions in plan.decisions.chunks(TOGETHER) {
-        for decision in decisions {
+    let mut decisions = prune.decisions().peekable();
+    while !output.is_json() && decisions.peek().is_some() {
+        for decision in decisions.by_ref().take(TOGETHER) {
             table.row([
                 if decision.keeps() { "keep".to_owned() } else { output.paint("delete", RED) },
                 time(decision.taken_at),
@@ -97,17 +97,17 @@ async fn prune(
             output.line(format!("  {line}"));
         }
     }
-    for warning in &plan.warnings {
+    for warning in prune.warnings() {
         output.warn(&warning.to_string());
     }
-    let deletions = plan.deletions().count();
+    let deletions = prune.to_delete();
     let mut outcome = Outcome {
         dataset,
         sink: &store.name,
         policy: policy.to_string(),
         dry_run: options.dry_run,
-        decisions: &plan.decisions,
-        warnings: plan.warnings.iter().map(ToString::to_string).collect(),
+        decisions: Decisions(&prune),
+        warnings: prune.warnings().iter().map(ToString::to_string).collect(),
         bytes_to_free: prune.bytes_to_free(),
         pruned: Pruned::default(),
     };
@@ -119,7 +119,7 @@ async fn prune(
         } else {
             format!("{} would be deleted, {} freed", count(deletions, "artifact"), human_bytes(prune.bytes_to_free()))
         };
-        output.line(format!("  {would}; {} kept", plan.kept().count()));
+        output.line(format!("  {would}; {} kept", prune.kept()));
         outcome.pruned.held = would_stay;
     } else {
         let pruned = prune.execute().await?;
@@ -128,7 +128,7 @@ async fn prune(
             "  {} deleted, {} freed; {} kept",
             count(pruned.deleted.len(), "artifact"),
             human_bytes(pruned.bytes),
-            plan.kept().count()
+            prune.kept()
         ));
         for note in &pruned.notes {
             output.warn(note);
@@ -150,11 +150,20 @@ struct Outcome<'a> {
     sink: &'a str,
     policy: String,
     dry_run: bool,
-    decisions: &'a [Decision],
+    decisions: Decisions<'a>,
     warnings: Vec<String>,
     bytes_to_free: u64,
     #[serde(flatten)]
     pruned: Pruned,
+}
+
+/// The decisions of a plan, written as they are made.
+struct Decisions<'a>(&'a Prune);
+
+impl Serialize for Decisions<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.decisions())
+    }
 }
 
 /// The policy; `None` when there is none and nobody asked for this very job.

@@ -1,6 +1,7 @@
 //! [`Prune`]: deletes what a retention policy no longer keeps.
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -9,8 +10,8 @@ use serde::Serialize;
 
 use crate::catalog::{self, Artifact, Kind};
 use crate::error::Result;
-use crate::name::{Dataset, MANIFEST_SUFFIX};
-use crate::retention::{Candidate, Plan, Policy};
+use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, format_stamp, join_key, split_key};
+use crate::retention::{Decision, Policy, Subject, Verdicts, Warning, decide};
 use crate::sink::{Deleted, Held, Sink};
 use crate::verifier::Level;
 
@@ -20,24 +21,125 @@ const BATCH: usize = 250;
 
 /// Prunes one dataset in one folder of a sink: [`plan`](Prune::plan), show it, [`execute`](Prune::execute).
 ///
-/// Of each artifact only what the decision needs is kept in memory.
+/// Of each artifact some 40 bytes are held: its time and size, and what was decided. Its key and the reasons in words are
+/// made when they are asked for. Executing holds in full what is deleted.
 #[derive(Debug)]
 pub struct Prune {
     sink: Arc<dyn Sink>,
     folder: String,
     dataset: Dataset,
-    plan: Plan,
-    bytes_to_free: u64,
+    facts: Facts,
+    verdicts: Verdicts,
 }
 
 /// What a decision needs to know of an artifact.
+#[derive(Clone, Copy, Debug)]
 struct Fact {
-    key: String,
     taken_at: Timestamp,
-    restored: Option<Timestamp>,
-    parsed: Option<Timestamp>,
-    bad: bool,
     bytes: u64,
+    /// Which of the extensions its name has.
+    extensions: u32,
+    proven: Proven,
+    bad: bool,
+}
+
+/// The deepest level at which it ever passed, as far as retention cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Proven {
+    No,
+    Parsed,
+    Restored,
+}
+
+/// The artifacts of a dataset, newest first, in the same second by key. Keys differ in time and extensions only, and there
+/// are few extensions: none is held as text.
+#[derive(Debug, Default)]
+struct Facts {
+    all: Vec<Fact>,
+    extensions: Vec<String>,
+}
+
+impl Facts {
+    async fn read(sink: &dyn Sink, folder: &str, dataset: &Dataset) -> Result<Self> {
+        let mut facts = Self::default();
+        let mut numbers: HashMap<String, u32> = HashMap::new();
+        let mut listed = catalog::list(sink, folder, Some(dataset));
+        while let Some(artifact) = listed.next().await {
+            let artifact = artifact?;
+            let next = u32::try_from(numbers.len()).expect("there are fewer than four billion objects");
+            let extensions = *numbers.entry(artifact.name.extensions()).or_insert(next);
+            facts.all.push(Fact::of(&artifact, extensions));
+        }
+        facts.extensions = vec![String::new(); numbers.len()];
+        for (extensions, number) in numbers {
+            facts.extensions[usize::try_from(number).expect("a position fits")] = extensions;
+        }
+        let Self { all, extensions } = &mut facts;
+        let place = |fact: &Fact| (Reverse(fact.taken_at), fact.extensions(extensions));
+        all.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
+        // Of what is listed twice the worst is believed.
+        all.dedup_by(|again, known| {
+            let same = place(again) == place(known);
+            if same {
+                known.bad |= again.bad;
+                known.proven = known.proven.max(again.proven);
+                known.bytes = known.bytes.max(again.bytes);
+            }
+            same
+        });
+        // Where something was restored, only that counts as proven: a mere look at a newer one must not cost it.
+        if all.iter().any(|fact| fact.proven == Proven::Restored) {
+            for fact in all.iter_mut().filter(|fact| fact.proven == Proven::Parsed) {
+                fact.proven = Proven::No;
+            }
+        }
+        Ok(facts)
+    }
+
+    /// Where this artifact stands; `None` for one that was not there.
+    fn position(&self, name: &ArtifactName) -> Option<usize> {
+        let wanted = name.extensions();
+        let place = |fact: &Fact| {
+            let time = Reverse(fact.taken_at).cmp(&Reverse(name.taken_at));
+            time.then_with(|| fact.extensions(&self.extensions).cmp(&wanted))
+        };
+        self.all.binary_search_by(place).ok()
+    }
+}
+
+impl Fact {
+    fn of(artifact: &Artifact, extensions: u32) -> Self {
+        let passed = |level| artifact.verifications.iter().any(|v| v.passed && v.level == level);
+        Self {
+            taken_at: artifact.name.taken_at,
+            bytes: artifact.bytes(),
+            extensions,
+            proven: match () {
+                () if passed(Level::Restore) => Proven::Restored,
+                () if passed(Level::Structure) => Proven::Parsed,
+                () => Proven::No,
+            },
+            bad: artifact.kind == Kind::Damaged || artifact.is_known_bad() || artifact.bytes() == 0,
+        }
+    }
+
+    fn extensions(self, all: &[String]) -> &str {
+        &all[usize::try_from(self.extensions).expect("a position fits")]
+    }
+}
+
+impl Subject for Fact {
+    fn taken_at(&self) -> Timestamp {
+        self.taken_at
+    }
+
+    fn is_good(&self) -> bool {
+        !self.bad
+    }
+
+    fn is_verified(&self) -> bool {
+        self.proven != Proven::No
+    }
 }
 
 impl Prune {
@@ -55,41 +157,41 @@ impl Prune {
         policy: &Policy,
         now: Timestamp,
     ) -> Result<Self> {
-        let mut facts = Vec::new();
-        {
-            let mut listed = catalog::list(&*sink, folder, Some(dataset));
-            while let Some(artifact) = listed.next().await {
-                facts.push(Fact::of(&artifact?));
-            }
-        }
-        // Where something was restored, only that counts as proven: a mere look at a newer one must not cost it.
-        let any_restored = facts.iter().any(|f| f.restored.is_some());
-        let mut sizes = Vec::with_capacity(facts.len());
-        let mut candidates = Vec::with_capacity(facts.len());
-        for fact in facts {
-            let proven = if any_restored { fact.restored } else { fact.parsed };
-            sizes.push(fact.bytes);
-            let mut candidate = Candidate::new(fact.key, fact.taken_at);
-            if let Some(at) = proven {
-                candidate = candidate.verified(at);
-            }
-            candidates.push(if fact.bad { candidate.bad() } else { candidate });
-        }
-        let plan = policy.plan(&candidates, now);
-        let sizes: HashMap<&str, u64> = candidates.iter().map(|c| c.key.as_str()).zip(sizes).collect();
-        let bytes_to_free = plan.deletions().filter_map(|d| sizes.get(d.key.as_str())).sum();
-        Ok(Self { sink, folder: folder.to_owned(), dataset: dataset.clone(), plan, bytes_to_free })
+        let folder = folder.trim_matches('/').to_owned();
+        let facts = Facts::read(&*sink, &folder, dataset).await?;
+        let verdicts = decide(policy, &facts.all, now);
+        Ok(Self { sink, folder, dataset: dataset.clone(), facts, verdicts })
     }
 
-    /// What will be kept and what deleted, each with the reason.
-    pub fn decisions(&self) -> &Plan {
-        &self.plan
+    /// What will be kept and what deleted, each with the reason, newest first. They are made one by one: memory does not grow
+    /// with their number as long as the caller lets them go.
+    pub fn decisions(&self) -> impl Iterator<Item = Decision> {
+        (0..self.facts.all.len()).map(|i| {
+            let taken_at = self.facts.all[i].taken_at;
+            let action = self.verdicts.action(i, taken_at, |other| self.key(other));
+            Decision { key: self.key(i), taken_at, good: self.verdicts.is_good(i), action }
+        })
+    }
+
+    /// Signs that something is wrong with the backups or the clock.
+    pub fn warnings(&self) -> &[Warning] {
+        self.verdicts.warnings()
+    }
+
+    /// How many are kept.
+    pub fn kept(&self) -> usize {
+        self.verdicts.kept()
+    }
+
+    /// How many are to be deleted.
+    pub fn to_delete(&self) -> usize {
+        self.facts.all.len() - self.kept()
     }
 
     /// Bytes that executing the plan frees, as the listing shows them. Older versions of the same keys come on top, and what
     /// the store holds does not count.
     pub fn bytes_to_free(&self) -> u64 {
-        self.bytes_to_free
+        self.deletions().map(|i| self.facts.all[i].bytes).sum()
     }
 
     /// The artifacts of the plan's deletions that the store holds (Object Lock), by their keys: executing the plan leaves them.
@@ -97,15 +199,14 @@ impl Prune {
     /// # Errors
     /// What the sink fails with.
     pub async fn held(&self) -> Result<Vec<Held>> {
-        let keys: HashSet<&str> = self.plan.deletions().map(|d| d.key.as_str()).collect();
         let (mut held, mut batch) = (Vec::new(), Vec::with_capacity(BATCH));
-        if keys.is_empty() {
+        if self.to_delete() == 0 {
             return Ok(held);
         }
         let mut listed = catalog::list(&*self.sink, &self.folder, Some(&self.dataset));
         while let Some(artifact) = listed.next().await {
             let artifact = artifact?;
-            if keys.contains(artifact.key().as_str()) {
+            if self.deletes(&artifact.name).is_some() {
                 batch.push(artifact);
             }
             if batch.len() == BATCH {
@@ -135,8 +236,10 @@ impl Prune {
     pub async fn execute(&self) -> Result<Pruned> {
         let mut pruned = Pruned::default();
         let doomed = self.doomed().await?;
-        pruned.deleted.extend(self.plan.deletions().filter(|d| !doomed.contains_key(&d.key)).map(|d| d.key.clone()));
-        for mut batch in self.batches(&doomed) {
+        pruned.deleted.extend(self.deletions().filter(|i| !doomed.contains_key(i)).map(|i| self.key(i)));
+        let doomed: Vec<&Artifact> = doomed.values().collect();
+        for batch in doomed.chunks(BATCH) {
+            let mut batch = batch.to_vec();
             let held = self.held_of(&batch).await?;
             batch.retain(|artifact| held.iter().all(|h| h.key != artifact.key()));
             pruned.held.extend(held);
@@ -150,7 +253,7 @@ impl Prune {
                 .chain(first.held.iter().map(|h| h.key.as_str()))
                 .collect();
             batch.retain(|artifact| artifact.manifest.as_deref().is_none_or(|m| !stays.contains(m)));
-            pruned.note(&first, &doomed);
+            pruned.note(&first, self);
 
             let rest: Vec<String> = batch.iter().flat_map(|a| a.keys_without_manifest()).collect();
             let second = self.sink.delete(&rest).await?;
@@ -162,33 +265,41 @@ impl Prune {
                     pruned.bytes += artifact.bytes();
                 }
             }
-            pruned.note(&second, &doomed);
+            pruned.note(&second, self);
         }
         Ok(pruned)
     }
 
-    /// What is to be deleted and is there, with all its objects.
-    async fn doomed(&self) -> Result<HashMap<String, Artifact>> {
-        let keys: HashSet<&str> = self.plan.deletions().map(|d| d.key.as_str()).collect();
-        let mut doomed = HashMap::new();
-        if keys.is_empty() {
+    /// What is to be deleted and is there, with all its objects, in the plan's order: the newest first.
+    async fn doomed(&self) -> Result<BTreeMap<usize, Artifact>> {
+        let mut doomed = BTreeMap::new();
+        if self.to_delete() == 0 {
             return Ok(doomed);
         }
         let mut listed = catalog::list(&*self.sink, &self.folder, Some(&self.dataset));
         while let Some(artifact) = listed.next().await {
             let artifact = artifact?;
-            let key = artifact.key();
-            if keys.contains(key.as_str()) {
-                doomed.insert(key, artifact);
+            if let Some(i) = self.deletes(&artifact.name) {
+                doomed.insert(i, artifact);
             }
         }
         Ok(doomed)
     }
 
-    /// In the plan's order: the newest first.
-    fn batches<'a>(&self, doomed: &'a HashMap<String, Artifact>) -> Vec<Vec<&'a Artifact>> {
-        let ordered: Vec<&Artifact> = self.plan.deletions().filter_map(|d| doomed.get(&d.key)).collect();
-        ordered.chunks(BATCH).map(<[_]>::to_vec).collect()
+    /// The positions of what is to be deleted.
+    fn deletions(&self) -> impl Iterator<Item = usize> {
+        (0..self.facts.all.len()).filter(|&i| !self.verdicts.keeps(i))
+    }
+
+    /// The position of an artifact that is to be deleted; `None` for one that is kept or has come since.
+    fn deletes(&self, name: &ArtifactName) -> Option<usize> {
+        self.facts.position(name).filter(|&i| !self.verdicts.keeps(i))
+    }
+
+    fn key(&self, i: usize) -> String {
+        let fact = self.facts.all[i];
+        let extensions = fact.extensions(&self.facts.extensions);
+        join_key(&self.folder, &format!("{}-{}.{extensions}", self.dataset, format_stamp(fact.taken_at)))
     }
 
     async fn held_of(&self, batch: &[&Artifact]) -> Result<Vec<Held>> {
@@ -208,13 +319,14 @@ impl Prune {
 }
 
 impl Pruned {
-    fn note(&mut self, deleted: &Deleted, doomed: &HashMap<String, Artifact>) {
+    fn note(&mut self, deleted: &Deleted, prune: &Prune) {
+        let doomed =
+            |key: &&str| ArtifactName::parse(split_key(key).1).is_some_and(|name| prune.deletes(&name).is_some());
         self.bytes += deleted.bytes.unwrap_or(0);
         self.failed.extend(deleted.kept.iter().map(|(key, why)| Undeleted { key: key.clone(), why: why.clone() }));
         for held in &deleted.held {
             // The key of its artifact, where it is that of a manifest.
-            let key =
-                held.key.strip_suffix(MANIFEST_SUFFIX).filter(|key| doomed.contains_key(*key)).unwrap_or(&held.key);
+            let key = held.key.strip_suffix(MANIFEST_SUFFIX).filter(doomed).unwrap_or(&held.key);
             self.held.push(Held { key: key.to_owned(), ..held.clone() });
         }
         for note in &deleted.notes {
@@ -223,24 +335,6 @@ impl Pruned {
             }
         }
     }
-}
-
-impl Fact {
-    fn of(artifact: &Artifact) -> Self {
-        Self {
-            key: artifact.key(),
-            taken_at: artifact.name.taken_at,
-            restored: passed_at(artifact, Level::Restore),
-            parsed: passed_at(artifact, Level::Structure),
-            bad: artifact.kind == Kind::Damaged || artifact.is_known_bad() || artifact.bytes() == 0,
-            bytes: artifact.bytes(),
-        }
-    }
-}
-
-/// When it last passed at this level.
-fn passed_at(artifact: &Artifact, level: Level) -> Option<Timestamp> {
-    artifact.verifications.iter().rev().find(|v| v.passed && v.level == level).map(|v| v.at)
 }
 
 /// What a prune has done.

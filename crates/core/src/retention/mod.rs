@@ -59,10 +59,12 @@
 //! # Ok::<(), lifeboat_core::Error>(())
 //! ```
 
+mod ledger;
 mod plan;
 mod policy;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use ledger::{Subject, Verdicts, decide};
 pub use plan::{Action, Candidate, Decision, DeleteReason, Plan, Reason, Warning};
 pub use policy::{Age, Period, Policy};

@@ -81,7 +81,7 @@ impl Policy {
     ///   the newer one.
     /// - Candidates with the same key are one artifact: good if all are, with all their dependencies.
     pub fn plan(&self, candidates: &[Candidate], now: Timestamp) -> Plan {
-        super::plan::decide(self, candidates, now)
+        super::ledger::plan(self, candidates, now)
     }
 
     /// The rules by period, finest first, with their number of slots.

@@ -1,0 +1,403 @@
+//! How a decision is found: the artifacts are positions, the reasons small causes. Words and keys come when it is shown.
+//!
+//! Of an artifact it holds two bytes, and twelve for each of its reasons.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use jiff::Timestamp;
+
+use super::plan::{Action, Candidate, Decision, DeleteReason, Plan, Reason, Warning};
+use super::policy::{Period, Policy};
+
+/// What the rules look at in an artifact.
+pub(crate) trait Subject {
+    /// When it was taken.
+    fn taken_at(&self) -> Timestamp;
+    /// Whether it is good by itself.
+    fn is_good(&self) -> bool;
+    /// Whether a verification that counts has passed.
+    fn is_verified(&self) -> bool;
+}
+
+impl Subject for Candidate {
+    fn taken_at(&self) -> Timestamp {
+        self.taken_at
+    }
+
+    fn is_good(&self) -> bool {
+        self.good
+    }
+
+    fn is_verified(&self) -> bool {
+        self.verified_at.is_some()
+    }
+}
+
+/// A [`Reason`] without what the policy and the artifact say anyway.
+#[derive(Clone, Copy, Debug)]
+enum Cause {
+    Everything,
+    Future,
+    NewestGood,
+    NewestVerified,
+    NothingGood,
+    Within,
+    Last { slot: u32 },
+    Period { rule: Period, slot: u32 },
+    BadLast,
+    BadPeriod { rule: Period },
+    AtLeast,
+    NeededBy { position: u32 },
+}
+
+/// What was decided about artifacts, each named by its position among them.
+#[derive(Debug)]
+pub(crate) struct Verdicts {
+    policy: Policy,
+    good: Vec<bool>,
+    /// What keeps which, in the order of the positions. What has no cause is deleted.
+    causes: Vec<(u32, Cause)>,
+    warnings: Vec<Warning>,
+}
+
+impl Verdicts {
+    pub(crate) fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// Whether the artifact counts as good.
+    pub(crate) fn is_good(&self, i: usize) -> bool {
+        self.good[i]
+    }
+
+    pub(crate) fn keeps(&self, i: usize) -> bool {
+        !self.causes_of(i).is_empty()
+    }
+
+    /// How many are kept.
+    pub(crate) fn kept(&self) -> usize {
+        self.causes.chunk_by(|a, b| a.0 == b.0).count()
+    }
+
+    fn causes_of(&self, i: usize) -> &[(u32, Cause)] {
+        let i = narrow(i);
+        let begin = self.causes.partition_point(|(of, _)| *of < i);
+        let rest = &self.causes[begin..];
+        &rest[..rest.partition_point(|(of, _)| *of == i)]
+    }
+
+    /// What is to be done with an artifact that was taken then, in words. `key_of` tells the key of another one.
+    pub(crate) fn action(&self, i: usize, taken_at: Timestamp, key_of: impl Fn(usize) -> String) -> Action {
+        let causes = self.causes_of(i);
+        if !causes.is_empty() {
+            let reasons = causes.iter().map(|(_, cause)| self.reason(*cause, taken_at, &key_of)).collect();
+            return Action::Keep { reasons };
+        }
+        let reason = match self.policy.within {
+            age if !self.good[i] => DeleteReason::Bad { age },
+            Some(age) => DeleteReason::OlderThan { age },
+            None => DeleteReason::NoRule,
+        };
+        Action::Delete { reason }
+    }
+
+    fn reason(&self, cause: Cause, taken_at: Timestamp, key_of: impl Fn(usize) -> String) -> Reason {
+        let policy = &self.policy;
+        let slots = |rule| policy.periods().into_iter().find(|(period, _)| *period == rule).map_or(0, |(_, of)| of);
+        match cause {
+            Cause::Everything => Reason::Everything,
+            Cause::Future => Reason::Future,
+            Cause::NewestGood => Reason::NewestGood,
+            Cause::NewestVerified => Reason::NewestVerified,
+            Cause::NothingGood => Reason::NothingGood,
+            Cause::Within => policy.within.map_or(Reason::Everything, |age| Reason::Within { age }),
+            Cause::Last { slot } => Reason::Last { slot, of: policy.last },
+            Cause::Period { rule, slot } => {
+                Reason::Period { rule, slot, of: slots(rule), period: rule.name_of(taken_at) }
+            }
+            Cause::BadLast => Reason::BadLast { of: policy.last },
+            Cause::BadPeriod { rule } => Reason::BadPeriod { rule, period: rule.name_of(taken_at) },
+            Cause::AtLeast => Reason::AtLeast { floor: policy.at_least },
+            Cause::NeededBy { position } => Reason::NeededBy { key: key_of(wide(position)) },
+        }
+    }
+}
+
+/// The plan for `candidates` under `policy`: [`Policy::plan`].
+pub(super) fn plan(policy: &Policy, candidates: &[Candidate], now: Timestamp) -> Plan {
+    let artifacts = merge(candidates);
+    let position: HashMap<&str, usize> = artifacts.iter().enumerate().map(|(i, a)| (a.key.as_str(), i)).collect();
+    let mut ledger = Ledger::open(&artifacts, now);
+    let mut spoiled: Vec<usize> = (0..artifacts.len()).filter(|&i| !ledger.good[i]).collect();
+    for (i, artifact) in artifacts.iter().enumerate() {
+        for key in &artifact.depends_on {
+            if let Some(&base) = position.get(key.as_str()) {
+                ledger.needs.entry(i).or_default().push(base);
+            } else {
+                ledger.good[i] = false;
+                spoiled.push(i);
+                ledger.warnings.push(Warning::MissingDependency { key: artifact.key.clone(), missing: key.clone() });
+            }
+        }
+    }
+    ledger.spoil(spoiled);
+    let verdicts = ledger.close(policy, now);
+    let action = |i: usize| verdicts.action(i, artifacts[i].taken_at, |other| artifacts[other].key.clone());
+    let actions: Vec<Action> = (0..artifacts.len()).map(action).collect();
+    let decisions = artifacts.into_iter().zip(&verdicts.good).zip(actions).map(|((artifact, &good), action)| {
+        debug_assert!(matches!(action, Action::Keep { .. }) || artifact.taken_at <= now);
+        Decision { key: artifact.key, taken_at: artifact.taken_at, good, action }
+    });
+    Plan { decisions: decisions.collect(), warnings: verdicts.warnings }
+}
+
+/// Decides about artifacts that depend on none. They stand newest first, in the same second by key, and each once.
+pub(crate) fn decide<S: Subject>(policy: &Policy, artifacts: &[S], now: Timestamp) -> Verdicts {
+    debug_assert!(artifacts.is_sorted_by_key(|a| Reverse(a.taken_at())));
+    Ledger::open(artifacts, now).close(policy, now)
+}
+
+fn narrow(i: usize) -> u32 {
+    u32::try_from(i).expect("a dataset has fewer than four billion artifacts")
+}
+
+fn wide(i: u32) -> usize {
+    usize::try_from(i).expect("a position fits")
+}
+
+/// The artifacts, newest first, and what has been found to keep each. An artifact is its position.
+struct Ledger<'a, S> {
+    artifacts: &'a [S],
+    /// Of those that depend on others: what is there of them.
+    needs: BTreeMap<usize, Vec<usize>>,
+    good: Vec<bool>,
+    causes: Vec<(u32, Cause)>,
+    /// Kept for its causes, or because something kept needs it.
+    kept: Vec<bool>,
+    /// Where the artifacts that are not dated in the future begin. Only they can be deleted or fill a slot.
+    past: usize,
+    warnings: Vec<Warning>,
+}
+
+impl<'a, S: Subject> Ledger<'a, S> {
+    fn open(artifacts: &'a [S], now: Timestamp) -> Self {
+        Self {
+            artifacts,
+            needs: BTreeMap::new(),
+            good: artifacts.iter().map(Subject::is_good).collect(),
+            causes: Vec::new(),
+            kept: vec![false; artifacts.len()],
+            past: artifacts.partition_point(|a| a.taken_at() > now),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// A chain is as good as its worst link.
+    fn spoil(&mut self, mut spoiled: Vec<usize>) {
+        let mut needed_by: HashMap<usize, Vec<usize>> = HashMap::new();
+        for (&above, bases) in &self.needs {
+            for &base in bases {
+                needed_by.entry(base).or_default().push(above);
+            }
+        }
+        while let Some(i) = spoiled.pop() {
+            for &above in needed_by.get(&i).into_iter().flatten() {
+                if std::mem::replace(&mut self.good[above], false) {
+                    spoiled.push(above);
+                }
+            }
+        }
+    }
+
+    fn close(mut self, policy: &Policy, now: Timestamp) -> Verdicts {
+        self.protect(policy);
+        self.apply_age(policy, now);
+        self.apply_last(policy.last);
+        for (period, slots) in policy.periods() {
+            self.apply_period(period, slots);
+        }
+        // The good ones first: what the floor adds to them must not depend on what bad ones and wrong clocks hold.
+        self.keep_bases(|ledger, i| i >= ledger.past && ledger.good[i]);
+        self.apply_floor(policy.at_least);
+        self.keep_bases(|_, _| true);
+        self.name_needs();
+        // Stable: an artifact's causes stay in the order in which they were found.
+        self.causes.sort_by_key(|(i, _)| *i);
+        Verdicts { policy: *policy, good: self.good, causes: self.causes, warnings: self.warnings }
+    }
+
+    fn keep(&mut self, i: usize, cause: Cause) {
+        self.causes.push((narrow(i), cause));
+        self.kept[i] = true;
+    }
+
+    /// Those not dated in the future, newest first.
+    fn past(&self) -> std::ops::Range<usize> {
+        self.past..self.artifacts.len()
+    }
+
+    /// The good ones among them, newest first.
+    fn past_good(&self) -> impl Iterator<Item = usize> {
+        self.past().filter(|&i| self.good[i])
+    }
+
+    /// What is kept whatever the rules are.
+    fn protect(&mut self, policy: &Policy) {
+        let total = self.artifacts.len();
+        if policy.keeps_everything() {
+            (0..total).for_each(|i| self.keep(i, Cause::Everything));
+        }
+        if self.past > 0 {
+            (0..self.past).for_each(|i| self.keep(i, Cause::Future));
+            self.warnings.push(Warning::Future { count: self.past, total });
+        }
+        let newest_good = self.past_good().next();
+        match newest_good {
+            Some(newest) => self.keep(newest, Cause::NewestGood),
+            None => {
+                self.past().for_each(|i| self.keep(i, Cause::NothingGood));
+                // Where all are dated in the future, that warning says what is the matter.
+                if self.past < total {
+                    self.warnings.push(Warning::NothingGood { total });
+                }
+            }
+        }
+        let verified = |i: &usize| self.artifacts[*i].is_verified();
+        let newest_verified = self.past_good().find(verified).or_else(|| self.past().find(verified));
+        if let Some(newest) = newest_verified {
+            self.keep(newest, Cause::NewestVerified);
+        }
+    }
+
+    fn apply_age(&mut self, policy: &Policy, now: Timestamp) {
+        let Some(age) = policy.within else { return };
+        let oldest = age.before(now);
+        for i in self.past() {
+            if self.artifacts[i].taken_at() < oldest {
+                break;
+            }
+            self.keep(i, Cause::Within);
+        }
+        let newest = self.past_good().next();
+        if let Some(newest) = newest {
+            let newest_good = self.artifacts[newest].taken_at();
+            if newest_good < oldest {
+                let days = now.duration_since(newest_good).as_hours() / 24;
+                self.warnings.push(Warning::Stale { age, newest_good, days });
+            }
+        }
+    }
+
+    fn apply_last(&mut self, of: u32) {
+        let mut slot = 0;
+        for (rank, i) in (0u64..).zip(self.past()) {
+            if slot == of {
+                break;
+            }
+            if self.good[i] {
+                slot += 1;
+                self.keep(i, Cause::Last { slot });
+            } else if rank < u64::from(of) {
+                self.keep(i, Cause::BadLast);
+            }
+        }
+    }
+
+    fn apply_period(&mut self, rule: Period, of: u32) {
+        if of == 0 {
+            return;
+        }
+        // Newest first, so the artifacts of a period stand together.
+        let (mut slot, mut rank) = (0, 0u64);
+        let mut next = self.past;
+        while next < self.artifacts.len() && slot < of {
+            let (newest, name) = (next, rule.name_of(self.artifacts[next].taken_at()));
+            let mut best = None;
+            while next < self.artifacts.len() && rule.name_of(self.artifacts[next].taken_at()) == name {
+                best = best.or(self.good[next].then_some(next));
+                next += 1;
+            }
+            match best {
+                Some(best) => {
+                    slot += 1;
+                    self.keep(best, Cause::Period { rule, slot });
+                }
+                None if rank < u64::from(of) => self.keep(newest, Cause::BadPeriod { rule }),
+                None => {}
+            }
+            rank += 1;
+        }
+    }
+
+    /// Keeps what is needed by those of the kept that `from` chooses, and what is needed by that, and so on.
+    fn keep_bases(&mut self, from: impl Fn(&Self, usize) -> bool) {
+        let chosen = self.needs.keys().copied().filter(|&i| self.kept[i] && from(self, i)).collect();
+        self.keep_bases_of(chosen);
+    }
+
+    /// Keeps what these need. Returns how many good ones that adds which are not dated in the future.
+    fn keep_bases_of(&mut self, mut open: Vec<usize>) -> usize {
+        let mut added = 0;
+        while let Some(i) = open.pop() {
+            for &base in self.needs.get(&i).into_iter().flatten() {
+                if !std::mem::replace(&mut self.kept[base], true) {
+                    added += usize::from(base >= self.past && self.good[base]);
+                    open.push(base);
+                }
+            }
+        }
+        added
+    }
+
+    /// Adds the newest good ones that nothing keeps until there are enough.
+    fn apply_floor(&mut self, floor: u32) {
+        let enough = usize::try_from(floor).unwrap_or(usize::MAX);
+        let mut count = self.past_good().filter(|&i| self.kept[i]).count();
+        for i in self.past() {
+            if count >= enough {
+                return;
+            }
+            if self.good[i] && !self.kept[i] {
+                self.keep(i, Cause::AtLeast);
+                count += 1 + self.keep_bases_of(vec![i]);
+            }
+        }
+    }
+
+    /// Says of each that is needed by something kept what the newest such is.
+    fn name_needs(&mut self) {
+        let mut named = BTreeSet::new();
+        for (&i, bases) in self.needs.iter().filter(|(i, _)| self.kept[**i]) {
+            for &base in bases.iter().filter(|&&base| base != i) {
+                if named.insert(base) {
+                    self.causes.push((narrow(base), Cause::NeededBy { position: narrow(i) }));
+                }
+            }
+        }
+    }
+}
+
+/// One artifact for each key, newest first; in the same second by key.
+fn merge(candidates: &[Candidate]) -> Vec<Candidate> {
+    let mut by_key: BTreeMap<&str, Candidate> = BTreeMap::new();
+    for candidate in candidates {
+        by_key
+            .entry(&candidate.key)
+            .and_modify(|known| {
+                known.taken_at = known.taken_at.max(candidate.taken_at);
+                known.good &= candidate.good;
+                known.verified_at = known.verified_at.max(candidate.verified_at);
+                known.depends_on.extend_from_slice(&candidate.depends_on);
+            })
+            .or_insert_with(|| candidate.clone());
+    }
+    let mut artifacts: Vec<Candidate> = by_key.into_values().collect();
+    for artifact in &mut artifacts {
+        let unique: BTreeSet<String> = artifact.depends_on.drain(..).collect();
+        artifact.depends_on.extend(unique);
+    }
+    // They stand in the order of their keys, and the sort is stable.
+    artifacts.sort_by_key(|a| Reverse(a.taken_at));
+    artifacts
+}
