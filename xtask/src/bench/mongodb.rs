@@ -1,7 +1,7 @@
 //! The part of MongoDB: `lifeboat-mongodb` against mongodump and mongorestore.
 //!
 //! Two servers. FerretDB is a real one, and slow: what is seen there is that nothing gets slower. The other one serves canned
-//! batches of 16 MB without computing anything (`crates/testkit/examples/mongo-wire.rs`): there the tools themselves are seen.
+//! batches without computing anything (`crates/testkit/examples/mongo-wire.rs`): there the tools themselves are seen.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -20,12 +20,17 @@ const COLLECTIONS: u64 = 4;
 /// Documents in the real database: as many as FerretDB takes in half a minute.
 const REAL_DOCUMENTS: u64 = 200_000;
 
+/// What is built, at once: apart, the same packages would be built with different features.
+#[rustfmt::skip]
+const BUILD: &[&str] = &[
+    "build", "--release", "-p", "lifeboat-bins", "-p", "lifeboat-testkit",
+    "--bin", "lifeboat-mongodb", "--example", "mongodb-read", "--example", "mongo-wire",
+];
+
 /// Measures, and says whether memory stayed within its limit.
 pub(super) fn run(gib: f64, runs: usize, binaries: Option<PathBuf>) -> Result<bool> {
-    let lifeboat = ["build", "--release", "-p", "lifeboat-bins", "--bin", "lifeboat-mongodb"];
-    let wire = ["build", "--release", "-p", "lifeboat-testkit", "--example", "mongo-wire"];
-    let wanted = ["lifeboat-mongodb", "examples/mongo-wire"];
-    let binaries = super::build(binaries, &[&mongodb::SERVICE], &[&lifeboat, &wire], &wanted)?;
+    let wanted = ["lifeboat-mongodb", "examples/mongo-wire", "examples/mongodb-read"];
+    let binaries = super::build(binaries, &[&mongodb::SERVICE], &[BUILD], &wanted)?;
     let mut session = Session::start(&[&mongodb::SERVICE])?;
     let folder = session.scratch().folder("bench")?;
     let mut within = true;
@@ -40,6 +45,7 @@ pub(super) fn run(gib: f64, runs: usize, binaries: Option<PathBuf>) -> Result<bo
         }
         let bytes = canned.bytes;
         let title = format!("MongoDB, canned batches: {} of documents of {size} bytes", mib(bytes));
+        within &= read(&bench, &title, bytes)?;
         within &= dump(&bench, &title, bytes, false)?;
         if size == 1024 {
             within &= dump(&bench, &format!("{title}, gzip"), bytes, true)?;
@@ -86,12 +92,23 @@ fn bench(
     let tools = tool("LIFEBOAT_TEST_MONGODUMP")?;
     let base = url.split('?').next().unwrap_or(url).trim_end_matches('/');
     let environment = vec![
-        ("PATH", format!("{}:{}:{path}", binaries.display(), tools.display())),
+        ("PATH", format!("{0}:{0}/examples:{1}:{path}", binaries.display(), tools.display())),
         ("SERVER", format!("{base}/?directConnection=true")),
         ("FROM_URL", format!("{base}/bench?directConnection=true")),
         ("INTO_URL", format!("{base}/again?directConnection=true")),
     ];
     Ok(Bench { folder: folder.to_path_buf(), runs, environment, servers: vec![server] })
+}
+
+/// Reading alone: the archive is made, and goes nowhere. Ours is the source and its proof; what a backup does behind them (SHA-256
+/// and XXH3-128 of the whole, the store) is not in it.
+fn read(bench: &Bench, title: &str, bytes: u64) -> Result<bool> {
+    let mut both = [
+        Contestant::new("source and proof, thrown away", "mongodb-read $FROM_URL"),
+        Contestant::new("mongodump > /dev/null", "mongodump --quiet --uri=$FROM_URL --archive > /dev/null"),
+    ];
+    bench.compare(&format!("{title}, to nowhere"), bytes, "true", &mut both)?;
+    Ok(verdict(&both))
 }
 
 /// A dump to a local file. What is packed is packed the same way.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bson::{Bson, Document, RawDocumentBuf};
 use lifeboat_core::{Error, ErrorKind, Result};
+use mongodb::Database;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
@@ -18,12 +19,13 @@ use super::failure::{self, code};
 use super::listing::{Look, Topology, number};
 
 /// Bytes of documents that are on their way to the server at once, on all connections together. The driver copies each
-/// command twice before it is on the wire, so this is a third of the memory that they take.
-const IN_FLIGHT: usize = 12 << 20;
+/// command twice before it is on the wire, into buffers that double as they grow, so this is about a quarter of the memory that
+/// they take.
+const IN_FLIGHT: usize = 8 << 20;
 /// Bytes of a batch that is complete, with the four connections that are the default.
-const BATCH: usize = 4 << 20;
+const BATCH: usize = 2 << 20;
 /// Bytes of batches that are still being filled, of all collections.
-const OPEN: usize = 12 << 20;
+const OPEN: usize = 8 << 20;
 /// What a permit stands for, in bytes.
 const UNIT: usize = 1024;
 /// Connections that insert side by side, where nobody says.
@@ -181,22 +183,42 @@ impl Inserter {
     }
 }
 
-/// Sends one command, and again without a field that the server does not know.
+/// Sends one command.
 async fn insert(
     look: &Look,
     place: &Destination,
     command: Command,
-    mut extras: Extras,
+    extras: Extras,
     _budget: OwnedSemaphorePermit,
     _slot: OwnedSemaphorePermit,
 ) -> Result<Tally> {
     let count = command.count as u64;
     let database = look.client.database(&place.db);
     let finished = command.finish()?;
-    let reply = loop {
-        let whole = finished.with(extras)?;
-        match database.run_raw_command(whole).await {
-            Ok(reply) => break reply,
+    let reply = if !extras.keep_empty_timestamps && !extras.bypass_validation {
+        let whole = finished.without()?;
+        database.run_raw_command(whole).await.map_err(|e| failure::of_driver("insert into", &place.shown, &e))?
+    } else {
+        with_extras(&database, finished, extras, place).await?
+    };
+    if let Ok(concern) = reply.get_document("writeConcernError") {
+        let said = concern.get_str("errmsg").unwrap_or("the write concern was not satisfied");
+        return Err(Error::new(ErrorKind::Unavailable, "insert into", &place.shown, said)
+            .hint("the majority of the replica set did not confirm: look at its members"));
+    }
+    tally(&reply, count, &place.shown)
+}
+
+/// Sends a command, and again without a field that the server does not know.
+async fn with_extras(
+    database: &Database,
+    command: Finished,
+    mut extras: Extras,
+    place: &Destination,
+) -> Result<Document> {
+    loop {
+        match database.run_raw_command(command.with(extras)?).await {
+            Ok(reply) => return Ok(reply),
             Err(error) => {
                 let said = failure::message(&error);
                 let refused = |field: &str| said.contains(field);
@@ -211,13 +233,7 @@ async fn insert(
                 }
             }
         }
-    };
-    if let Ok(concern) = reply.get_document("writeConcernError") {
-        let said = concern.get_str("errmsg").unwrap_or("the write concern was not satisfied");
-        return Err(Error::new(ErrorKind::Unavailable, "insert into", &place.shown, said)
-            .hint("the majority of the replica set did not confirm: look at its members"));
     }
-    tally(&reply, count, &place.shown)
 }
 
 /// Reads the answer to an insert of `count` documents.
@@ -247,10 +263,11 @@ fn tally(reply: &Document, count: u64, shown: &str) -> Result<Tally> {
     Ok(made)
 }
 
-/// An insert command in the making: its `documents` array, without what stands before it.
+/// An insert command in the making. What may have to be left out of it comes last.
 struct Command {
-    head: Vec<u8>,
     bytes: Vec<u8>,
+    /// Where its `documents` array begins.
+    array: usize,
     count: usize,
     /// Bytes of documents in it.
     documents: usize,
@@ -259,20 +276,22 @@ struct Command {
 
 impl Command {
     fn new(place: &Destination, write_concern: bool, room: usize) -> Self {
-        let mut head = Vec::with_capacity(128);
-        text(&mut head, "insert", &place.collection);
-        flag(&mut head, "ordered", false);
+        let mut bytes = Vec::with_capacity(room);
+        bytes.extend_from_slice(&[0; 4]);
+        text(&mut bytes, "insert", &place.collection);
+        flag(&mut bytes, "ordered", false);
         if place.raw_buckets {
-            flag(&mut head, "rawData", true);
+            flag(&mut bytes, "rawData", true);
         }
         if write_concern {
             let mut inner = Vec::new();
             text(&mut inner, "w", "majority");
-            document(&mut head, 0x03, "writeConcern", &inner);
+            document(&mut bytes, 0x03, "writeConcern", &inner);
         }
-        let mut bytes = Vec::with_capacity(room);
+        name(&mut bytes, 0x04, "documents");
+        let array = bytes.len();
         bytes.extend_from_slice(&[0; 4]);
-        Self { head, bytes, count: 0, documents: 0, has_empty_timestamp: false }
+        Self { bytes, array, count: 0, documents: 0, has_empty_timestamp: false }
     }
 
     fn push(&mut self, document: &[u8]) {
@@ -296,42 +315,50 @@ impl Command {
         self.has_empty_timestamp = self.has_empty_timestamp || has_empty_timestamp(document);
     }
 
+    /// The whole command, but for what not every server knows.
     fn finish(mut self) -> Result<Finished> {
         self.bytes.push(0);
-        let length = i32::try_from(self.bytes.len())
+        let array = self.bytes.len() - self.array;
+        let length = i32::try_from(array)
             .map_err(|_| Error::new(ErrorKind::Internal, "insert", "a batch", "it has more than 2 GiB"))?;
-        self.bytes[..4].copy_from_slice(&length.to_le_bytes());
-        Ok(Finished { head: self.head, array: self.bytes })
+        self.bytes[self.array..self.array + 4].copy_from_slice(&length.to_le_bytes());
+        Ok(Finished { command: self.bytes })
     }
 }
 
 /// A complete batch, to be sent once or more.
 struct Finished {
-    head: Vec<u8>,
-    array: Vec<u8>,
+    /// A command that has no end yet.
+    command: Vec<u8>,
 }
 
 impl Finished {
+    /// The command, as long as it may have to be sent again.
     fn with(&self, extras: Extras) -> Result<RawDocumentBuf> {
-        let mut whole = Vec::with_capacity(self.head.len() + self.array.len() + 128);
-        whole.extend_from_slice(&[0; 4]);
-        whole.extend_from_slice(&self.head);
+        let mut whole = Vec::with_capacity(self.command.len() + 64);
+        whole.extend_from_slice(&self.command);
         if extras.bypass_validation {
             flag(&mut whole, "bypassDocumentValidation", true);
         }
         if extras.keep_empty_timestamps {
             flag(&mut whole, "bypassEmptyTsReplacement", true);
         }
-        whole.push(0x04);
-        whole.extend_from_slice(b"documents\0");
-        whole.extend_from_slice(&self.array);
-        whole.push(0);
-        let length = i32::try_from(whole.len()).unwrap_or(i32::MAX);
-        whole[..4].copy_from_slice(&length.to_le_bytes());
-        RawDocumentBuf::from_bytes(whole).map_err(|e| {
-            Error::new(ErrorKind::Internal, "insert", "a batch", format!("it was put together wrongly: {e}"))
-        })
+        ended(whole)
     }
+
+    /// The command as it is, not copied.
+    fn without(self) -> Result<RawDocumentBuf> {
+        ended(self.command)
+    }
+}
+
+/// A document of which the elements are there, and room for the length before them.
+fn ended(mut whole: Vec<u8>) -> Result<RawDocumentBuf> {
+    whole.push(0);
+    let length = i32::try_from(whole.len()).unwrap_or(i32::MAX);
+    whole[..4].copy_from_slice(&length.to_le_bytes());
+    RawDocumentBuf::from_bytes(whole)
+        .map_err(|e| Error::new(ErrorKind::Internal, "insert", "a batch", format!("it was put together wrongly: {e}")))
 }
 
 fn name(out: &mut Vec<u8>, kind: u8, name: &str) {
