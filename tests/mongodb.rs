@@ -3,12 +3,14 @@
 
 mod harness;
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use bson::doc;
 use harness::{Desk, Run, wait_for};
 use lifeboat_testkit::documents;
-use lifeboat_testkit::mongo::{Database, Server, mongodump, mongorestore, shared_url};
+use lifeboat_testkit::mongo::{Database, Server, ferretdb, mongodump, mongorestore, shared_url};
 
 /// Documents of an ordinary collection.
 fn people(count: i32) -> Vec<Vec<u8>> {
@@ -315,6 +317,110 @@ fn jobs_of_a_config_file_work_and_mistakes_in_it_are_told() {
     desk.run("lifeboat", &["backup"]).ended(2).says("query of people");
     std::fs::write(&file, config(", consistency = \"snapshot\"")).unwrap();
     desk.run("lifeboat", &["backup"]).ended(1).says("standalone");
+}
+
+/// A `mongod` that is FerretDB: it takes exactly what a scratch server is started with, and no other argument. What it cannot
+/// do of that (the cache, the parameters, the mode of the socket) it leaves out. It notes its process.
+fn stand_in(desk: &mut Desk) {
+    let folder = desk.path("mongo");
+    std::fs::create_dir(&folder).unwrap();
+    let script = format!(
+        r#"#!/bin/sh
+folder=$(pwd -P)
+expected="--dbpath $folder/data --bind_ip $folder/mongod.sock --unixSocketPrefix $folder --wiredTigerCacheSizeGB 0.5"
+expected="$expected --setParameter ttlMonitorEnabled=false --setParameter diagnosticDataCollectionEnabled=false"
+expected="$expected --filePermissions 0700"
+if [ "$*" != "$expected" ]; then echo "Error parsing command line: $*" >&2; exit 2; fi
+if [ "$(id -u)" = 0 ]; then echo "it runs as root" >&2; exit 2; fi
+if [ "$(stat -c %a "$folder")" != 700 ]; then echo "others can reach the socket" >&2; exit 2; fi
+if [ -n "$(ls -A data)" ]; then echo "its data folder is not empty" >&2; exit 2; fi
+echo $$ >> '{started}'
+exec '{server}' "$folder/mongod.sock" "$folder/data"
+"#,
+        started = folder.join("started").display(),
+        server = ferretdb().display(),
+    );
+    std::fs::write(folder.join("mongod"), script).unwrap();
+    // Where the tests run as root it runs as another user, who has to note its process.
+    std::fs::write(folder.join("started"), "").unwrap();
+    for (name, mode) in [("mongod", 0o755), ("started", 0o666)] {
+        std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    desk.set("LIFEBOAT_MONGO_BIN", folder.display().to_string());
+}
+
+/// The processes of all servers that were started so far.
+fn started(desk: &Desk) -> Vec<String> {
+    std::fs::read_to_string(desk.path("mongo/started")).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// The scratch folders that are there.
+fn scratch_folders(desk: &Desk) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(desk.path("tmp")).unwrap().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+fn runs(pid: &String) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+#[test]
+fn a_restore_test_starts_a_server_of_its_own_and_leaves_nothing_of_it() {
+    let (live, mut desk) = (shop(), Desk::new());
+    stand_in(&mut desk);
+    backup(&mut desk, &live).good();
+    let key = desk.key();
+    mongodb(&desk, &["verify", "--dataset", "shop", "--identity", &key, "--level", "restore"])
+        .good()
+        .says("a server of its own, thrown away afterwards")
+        .says("520 documents");
+    let servers = started(&desk);
+    assert_eq!((servers.len(), servers.iter().any(runs)), (1, false));
+    assert_eq!(scratch_folders(&desk), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn an_altered_archive_fails_and_leaves_no_server_of_its_own() {
+    let (live, mut desk) = (shop(), Desk::new());
+    stand_in(&mut desk);
+    let mut dumped = mongodump(&[&format!("--uri={}", live.url), "--archive"]);
+    let at = dumped.windows(5).position(|w| w == b"n499\0").unwrap();
+    dumped[at + 3] = b'8';
+    std::fs::write(desk.path("sink/shop-20261120-030000.archive"), dumped).unwrap();
+    mongodb(&desk, &["verify", "--dataset", "shop", "--level", "restore"]).ended(1).says("FAIL");
+    // What is wrong may be seen before a server is needed.
+    let servers = started(&desk);
+    assert!(servers.len() <= 1 && !servers.iter().any(runs), "{servers:?}");
+    assert_eq!(scratch_folders(&desk), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn kill_9_of_a_restore_test_leaves_no_server_of_its_own_and_no_folder() {
+    let (live, mut desk) = (Database::fresh(), Desk::new());
+    stand_in(&mut desk);
+    live.insert("people", people(15_000));
+    backup(&mut desk, &live).good();
+    let (sink, key) = (desk.sink(), desk.key());
+    let mut verify = desk
+        .command("lifeboat-mongodb")
+        .args(["verify", "--dataset", "shop", "--to", &sink, "--identity", &key, "--level", "restore"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // FerretDB has a file for each database. Number 0 holds the marker, number 1 what is restored.
+    let restoring = |folder: &PathBuf| {
+        let mut files = std::fs::read_dir(folder.join("data")).into_iter().flatten().flatten();
+        files.any(|file| file.file_name().to_string_lossy().contains("_1.sqlite"))
+    };
+    wait_for("the middle of the restore", || scratch_folders(&desk).iter().any(restoring));
+    let servers = started(&desk);
+    assert_eq!((servers.len(), servers.iter().all(runs)), (1, true));
+    verify.kill().unwrap();
+    assert!(!verify.wait().unwrap().success());
+    wait_for("the scratch server's end", || !servers.iter().any(runs));
+    wait_for("the scratch folder's end", || scratch_folders(&desk).is_empty());
 }
 
 #[test]

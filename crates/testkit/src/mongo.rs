@@ -1,7 +1,7 @@
 //! A MongoDB-compatible server for tests: a fresh database on the one that runs for all of them, a server of a test's own that it
 //! may kill, and the stock tools.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -193,8 +193,16 @@ impl Server {
     }
 }
 
+/// The program FerretDB: `ferretdb ADDRESS FOLDER`. The address is `HOST:PORT` or the path of a Unix socket.
+///
+/// # Panics
+/// When `LIFEBOAT_TEST_FERRETDB_BIN` is not set.
+pub fn ferretdb() -> PathBuf {
+    variable("LIFEBOAT_TEST_FERRETDB_BIN").into()
+}
+
 fn start(address: &str, folder: &Path) -> Child {
-    Command::new(variable("LIFEBOAT_TEST_FERRETDB_BIN"))
+    Command::new(ferretdb())
         .arg(address)
         .arg(folder)
         .stdin(Stdio::null())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/FerretDB/FerretDB/ferretdb"
@@ -22,10 +23,15 @@ func main() {
 	}
 }
 
-// serve answers on a TCP address until SIGINT or SIGTERM, and keeps each database in a file in the folder.
+// serve answers on a TCP address, or on a Unix socket when the address is a path, until SIGINT or SIGTERM. It keeps each
+// database in a file in the folder.
 func serve(address, folder string) error {
+	listener := ferretdb.ListenerConfig{TCP: address}
+	if strings.HasPrefix(address, "/") {
+		listener = ferretdb.ListenerConfig{Unix: address}
+	}
 	server, err := ferretdb.New(&ferretdb.Config{
-		Listener:  ferretdb.ListenerConfig{TCP: address},
+		Listener:  listener,
 		Handler:   "sqlite",
 		SQLiteURL: "file:" + folder + "/",
 	})

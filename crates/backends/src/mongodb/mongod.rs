@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use lifeboat_core::{Context, Error, ErrorKind, Result};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::process::{ChildStdin, Command};
 
 use super::connection::Connection;
@@ -21,6 +21,10 @@ pub(crate) const FOLDERS_VARIABLE: &str = "LIFEBOAT_MONGO_BIN";
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long it may take to go away.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// What is escaped in the path of a socket. The driver knows a socket by the `.sock` at its end: an escaped dot would make it a
+/// host's name.
+const SOCKET: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.');
 
 /// For a copy that is thrown away: little memory, and nothing that deletes documents while they are compared (indexes with a
 /// time to live).
@@ -84,7 +88,7 @@ impl Mongod {
         let lifeline = running.child.stdin.take();
         // From here on the keeper removes the folder.
         let folder = folder.keep();
-        let address = utf8_percent_encode(&socket.to_string_lossy(), NON_ALPHANUMERIC).to_string();
+        let address = utf8_percent_encode(&socket.to_string_lossy(), SOCKET).to_string();
         let url = format!("mongodb://{address}/?directConnection=true&serverSelectionTimeoutMS=2000");
         let connection = Connection::parse(&url.into())?;
         let mut mongod = Self { keeper: Some(running), lifeline, folder, connection };
