@@ -234,6 +234,12 @@ pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until a backup of the same dataset gets another name: names are exact to the second.
+pub fn next_second() {
+    let second = jiff::Timestamp::now().as_second();
+    wait_for("the next second", || jiff::Timestamp::now().as_second() > second);
+}
+
 /// Waits for a child's end, for at most this long.
 #[track_caller]
 pub fn ends_within(child: &mut Child, limit: Duration) -> Option<i32> {
