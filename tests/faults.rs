@@ -282,6 +282,20 @@ async fn minio_killed_in_the_middle_leaves_nothing_after_prune() {
     desk.set("LIFEBOAT_RETRY_LIMIT", "3");
     let mut backup = start(&desk, &live.url, &sink);
     wait_for("the middle of the dump", || desk.path("halted").exists());
+    let settings = lifeboat::sinks::Settings {
+        credentials: Some(lifeboat::sinks::Credentials::new(minio.user(), minio.password())),
+        ..lifeboat::sinks::Settings::default()
+    };
+    let opened = lifeboat::sinks::open_with(&sink, &settings).unwrap();
+    // Its upload has begun: the run's own note is not the only one.
+    let begun = std::time::Instant::now();
+    loop {
+        let notes: Vec<_> = futures::StreamExt::collect(opened.list("_lifeboat/uploads/")).await;
+        if notes.iter().flatten().any(|note| !note.key.ends_with(".intent.json")) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "no upload has begun");
+    }
     minio.kill();
     std::fs::write(desk.path("go"), "").unwrap();
     assert_eq!(ends_within(&mut backup, Duration::from_secs(90)), Some(1));
@@ -290,11 +304,6 @@ async fn minio_killed_in_the_middle_leaves_nothing_after_prune() {
     minio.restart().await;
     let run = desk.run("lifeboat-postgres", &["list", "--to", &sink, "--json"]);
     assert!(run.code == Some(3) || run.json().as_array().unwrap().is_empty(), "{}", run.stdout);
-    let settings = lifeboat::sinks::Settings {
-        credentials: Some(lifeboat::sinks::Credentials::new(minio.user(), minio.password())),
-        ..lifeboat::sinks::Settings::default()
-    };
-    let opened = lifeboat::sinks::open_with(&sink, &settings).unwrap();
     // The notes tell which upload was under way.
     let mut notes = opened.list("_lifeboat/uploads/");
     let note = futures::StreamExt::next(&mut notes).await.expect("a note").unwrap().key;
