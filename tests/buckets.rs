@@ -5,7 +5,7 @@ mod harness;
 
 use std::sync::Arc;
 
-use harness::{Desk, next_second};
+use harness::Desk;
 use lifeboat::stream::once;
 use lifeboat::{Sink, sinks};
 use lifeboat_testkit::b2::{self, ApplicationKey, B2};
@@ -229,14 +229,12 @@ async fn three_keys_with_the_documented_policies_do_their_own_work_and_no_other(
     verifier.run("lifeboat-postgres", &verify).good();
     let listed = verifier.run("lifeboat-postgres", &with(&["list", "--json"])).good().json();
     assert_eq!(listed[0]["verified_level"], "structure");
-    next_second();
     verifier.postgres(&live.url, &backup).ended(1).says("s3:PutObject");
     root.put(SHOP, once("an old one of a script")).await.unwrap();
     verifier.run("lifeboat-postgres", &with(&["prune", "--keep", "last=1"])).ended(1).says("s3:DeleteObject");
     assert!(root.head(SHOP).await.is_ok());
 
     // The pruner deletes with all versions; it stores nothing, and reads no backup.
-    next_second();
     pruner.postgres(&live.url, &backup).ended(1).says("s3:PutObject");
     pruner.run("lifeboat-postgres", &verify).ended(1);
     pruner
@@ -256,7 +254,6 @@ async fn three_keys_with_the_documented_policies_do_their_own_work_and_no_other(
     let locked = format!("{place}&lock=governance:1");
     let backup = ["backup", "--encrypt", "none", "--dataset", "locked", "--to", &locked];
     writer.postgres(&live.url, &backup).ended(1).says("s3:PutObjectRetention");
-    next_second();
     desk_of(&minio, &bucket, LOCKING_WRITER).await.postgres(&live.url, &backup).good();
     root.put("locked-20991231-000000.dump", once("newer")).await.unwrap();
     root.put("locked-20200101-000000.dump", once("older")).await.unwrap();

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::{Desk, ends_within, next_second, wait_for};
+use harness::{Desk, ends_within, wait_for};
 use lifeboat_testkit::b2::{self, B2};
 use lifeboat_testkit::faulty::{Call, Fault, FaultProxy, Schedule};
 use lifeboat_testkit::minio::Minio;
@@ -228,8 +228,6 @@ async fn what_other_tools_put_beside_ours_is_never_touched() {
         let backup = ["backup", "--dataset", "shop", "--to", &sink, "--encrypt", &encrypt];
         for _ in 0..3 {
             desk.postgres(&live.url, &backup).good();
-            // Names carry whole seconds.
-            next_second();
         }
         let listed =
             desk.run("lifeboat-postgres", &["list", "--dataset", "shop", "--to", &sink, "--json"]).good().json();
@@ -358,8 +356,6 @@ async fn b2_backup_check_verify_and_prune_leave_one_version_of_what_is_kept_and_
     let encrypt = writer.encrypt();
     for _ in 0..2 {
         writer.postgres(&live.url, &["backup", "--dataset", "shop", "--to", &sink, "--encrypt", &encrypt]).good();
-        // Names carry whole seconds.
-        next_second();
     }
     let identity = writer.key();
     let verify = ["verify", "--dataset", "shop", "--to", &sink, "--identity", &identity, "--level", "structure"];

@@ -1,6 +1,7 @@
 //! What the whole-system tests share: a folder with a sink and a key, and the binaries run in it.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, missing_docs)]
 
+use std::cell::Cell;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -134,28 +135,12 @@ impl Desk {
     }
 
     pub fn run(&self, program: &str, arguments: &[&str]) -> Run {
-        let output = self.command(program).args(arguments).stdin(Stdio::null()).output().unwrap();
-        Run {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        run(self.command(program).args(arguments))
     }
 
     /// `lifeboat-postgres` with a database in `LIFEBOAT_FROM`.
     pub fn postgres(&self, from: &str, arguments: &[&str]) -> Run {
-        let output = self
-            .command("lifeboat-postgres")
-            .env("LIFEBOAT_FROM", from)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        Run {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        run(self.command("lifeboat-postgres").env("LIFEBOAT_FROM", from).args(arguments))
     }
 
     /// Backs a database up as the dataset `shop`, encrypted, into the folder.
@@ -234,10 +219,23 @@ pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until a backup of the same dataset gets another name: names are exact to the second.
-pub fn next_second() {
-    let second = jiff::Timestamp::now().as_second();
-    wait_for("the next second", || jiff::Timestamp::now().as_second() > second);
+/// Runs a command to its end. A backup gets another name than the last one of this test: names are exact to the second.
+fn run(command: &mut Command) -> Run {
+    thread_local!(static LAST_BACKUP: Cell<i64> = const { Cell::new(0) });
+    let second = || jiff::Timestamp::now().as_second();
+    let backs_up = command.get_args().any(|argument| argument == "backup");
+    if backs_up {
+        wait_for("the next second", || second() > LAST_BACKUP.get());
+    }
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    if backs_up {
+        LAST_BACKUP.set(second());
+    }
+    Run {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
 }
 
 /// Waits for a child's end, for at most this long.

@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use lifeboat::Result;
 
-use super::single::{Keys, Packing, Place};
+use super::single::{Keys, Packing, Place, one};
 use super::{
     About, DriftArgs, Global, KindArgs, PlanArgs, PruneArgs, RestoreArgs, SecretsArgs, VerifyArgs, VerifyKindArgs,
 };
@@ -12,7 +12,7 @@ use crate::backend::doppler::Settings;
 use crate::commands;
 use crate::config::setting::Setting;
 use crate::exit::Exit;
-use crate::jobs::{self, Job, Jobs};
+use crate::jobs::{self, Job};
 use crate::session::{Program, Session};
 
 /// Backs up the secrets of a Doppler config, always encrypted, and proves that each backup restores.
@@ -228,13 +228,8 @@ impl Program for LifeboatDoppler {
                 let job = named(place, from.settings()?, Some(packing), None)?;
                 Ok(commands::backup::run(session, one(job)).await)
             }
-            Command::List { place } => {
-                Ok(commands::list::run(session, one(place.job(nowhere()?, None, None)?), true).await)
-            }
-            Command::Show { place, keys, at, items } => {
-                let job = place.job(nowhere()?, None, Some(keys))?;
-                commands::show::run(session, &job, &at.parse()?, items).await
-            }
+            Command::List { place } => place.list(nowhere()?, session).await,
+            Command::Show { place, keys, at, items } => place.show(nowhere()?, keys, &at, items, session).await,
             Command::Verify { from, place, keys, verify, drift } => {
                 let options = verify.options(VerifyKindArgs { drift, ..VerifyKindArgs::default() })?;
                 let settings = from.settings()?;
@@ -252,16 +247,8 @@ impl Program for LifeboatDoppler {
                 let job = jobs::one(job, None, &options.at).await?;
                 commands::restore::run(session, &job, options).await
             }
-            Command::Prune { place, keep, prune } => {
-                let options = prune.options()?;
-                let mut job = place.job(nowhere()?, None, None)?;
-                job.keep = keep.map(|text| text.parse()).transpose()?;
-                Ok(commands::prune::run(session, one(job), true, &options).await)
-            }
-            Command::Replicate { place, dry_run } => {
-                let job = place.job(nowhere()?, None, None)?;
-                Ok(commands::replicate::one(session, job, dry_run).await)
-            }
+            Command::Prune { place, keep, prune } => place.prune(nowhere()?, keep, prune, session).await,
+            Command::Replicate { place, dry_run } => place.replicate(nowhere()?, dry_run, session).await,
             Command::Check { from, place, packing, keys } => {
                 let job = named(place, from.settings()?, Some(packing), Some(keys))?;
                 Ok(commands::check::run(session, None, one(job), true).await)
@@ -274,14 +261,5 @@ impl Program for LifeboatDoppler {
 /// A job whose dataset is named as the config, when no other name was given.
 fn named(place: Place, settings: Settings, packing: Option<Packing>, keys: Option<Keys>) -> Result<Job> {
     let dataset = settings.dataset()?;
-    let mut job = place.job(Backend::Doppler(settings), packing, keys)?;
-    if let (None, Some(dataset)) = (&job.dataset, dataset) {
-        job.name = dataset.to_string();
-        job.dataset = Some(dataset);
-    }
-    Ok(job)
-}
-
-fn one(job: Job) -> Jobs {
-    vec![(job.name.clone(), Ok(job))]
+    place.named(Backend::Doppler(settings), packing, keys, || Ok(dataset))
 }

@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use lifeboat::Result;
 
-use super::single::{Keys, Packing, Place};
+use super::single::{Keys, Packing, Place, one};
 use super::{
     About, DatabaseArgs, Global, KindArgs, PostgresRestoreArgs, PruneArgs, RestoreArgs, Secret, ServerArgs, VerifyArgs,
     VerifyKindArgs,
@@ -13,7 +13,7 @@ use crate::backend::postgres::{DumpOptions, Settings};
 use crate::commands;
 use crate::config::setting::Setting;
 use crate::exit::Exit;
-use crate::jobs::{Job, Jobs};
+use crate::jobs::Job;
 use crate::session::{Program, Session};
 
 /// Backs up one PostgreSQL database, and proves that each backup restores.
@@ -237,13 +237,8 @@ impl Program for LifeboatPostgres {
                 let job = named(place, &settings, Some(packing), None)?;
                 Ok(commands::backup::run(session, one(job)).await)
             }
-            Command::List { place } => {
-                Ok(commands::list::run(session, one(place.job(nowhere()?, None, None)?), true).await)
-            }
-            Command::Show { place, keys, at, items } => {
-                let job = place.job(nowhere()?, None, Some(keys))?;
-                commands::show::run(session, &job, &at.parse()?, items).await
-            }
+            Command::List { place } => place.list(nowhere()?, session).await,
+            Command::Show { place, keys, at, items } => place.show(nowhere()?, keys, &at, items, session).await,
             Command::Verify { from, place, keys, verify, server } => {
                 let options = verify.options(VerifyKindArgs { server, ..VerifyKindArgs::default() })?;
                 let settings = from.settings(Dump::default(), session)?;
@@ -255,16 +250,8 @@ impl Program for LifeboatPostgres {
                 let options = restore.options(KindArgs { database, postgres, ..KindArgs::default() }, session)?;
                 commands::restore::run(session, &job, options).await
             }
-            Command::Prune { place, keep, prune } => {
-                let options = prune.options()?;
-                let mut job = place.job(nowhere()?, None, None)?;
-                job.keep = keep.map(|text| text.parse()).transpose()?;
-                Ok(commands::prune::run(session, one(job), true, &options).await)
-            }
-            Command::Replicate { place, dry_run } => {
-                let job = place.job(nowhere()?, None, None)?;
-                Ok(commands::replicate::one(session, job, dry_run).await)
-            }
+            Command::Prune { place, keep, prune } => place.prune(nowhere()?, keep, prune, session).await,
+            Command::Replicate { place, dry_run } => place.replicate(nowhere()?, dry_run, session).await,
             Command::Check { from, place, packing, keys } => {
                 let settings = from.settings(Dump::default(), session)?;
                 let job = named(place, &settings, Some(packing), Some(keys))?;
@@ -277,15 +264,6 @@ impl Program for LifeboatPostgres {
 
 /// A job whose dataset is named as the database, when no other name was given.
 fn named(place: Place, settings: &Settings, packing: Option<Packing>, keys: Option<Keys>) -> Result<Job> {
-    let mut job = place.job(Backend::Postgres(settings.clone()), packing, keys)?;
-    if job.dataset.is_none() && settings.is_somewhere() {
-        let dataset = settings.dataset()?;
-        job.name = dataset.to_string();
-        job.dataset = Some(dataset);
-    }
-    Ok(job)
-}
-
-fn one(job: Job) -> Jobs {
-    vec![(job.name.clone(), Ok(job))]
+    let dataset = || settings.is_somewhere().then(|| settings.dataset()).transpose();
+    place.named(Backend::Postgres(settings.clone()), packing, keys, dataset)
 }

@@ -1,13 +1,17 @@
-//! What the binaries of one system have in common: the dataset and its place are given by flags.
+//! What the binaries of one system have in common: the dataset and its place are given by flags, and what is done with
+//! stored backups does not depend on the system.
 
 use clap::Args;
 use lifeboat::{Dataset, Result};
 
-use super::no_limits;
+use super::{PruneArgs, no_limits};
 use crate::backend::Backend;
+use crate::commands;
 use crate::config::setting::Setting;
 use crate::encryption::Choice;
-use crate::jobs::{Job, Store};
+use crate::exit::Exit;
+use crate::jobs::{Job, Jobs, Store};
+use crate::session::Session;
 
 /// Which dataset, and where it is stored.
 #[derive(Args, Debug)]
@@ -78,4 +82,65 @@ impl Place {
             sink_grace: None,
         })
     }
+
+    /// As [`job`](Self::job), with the dataset that the live system's address names when no other name was given.
+    pub(crate) fn named(
+        self,
+        backend: Backend,
+        packing: Option<Packing>,
+        keys: Option<Keys>,
+        dataset: impl FnOnce() -> Result<Option<Dataset>>,
+    ) -> Result<Job> {
+        let mut job = self.job(backend, packing, keys)?;
+        if job.dataset.is_none()
+            && let Some(dataset) = dataset()?
+        {
+            job.name = dataset.to_string();
+            job.dataset = Some(dataset);
+        }
+        Ok(job)
+    }
+
+    /// `list`.
+    pub(crate) async fn list(self, backend: Backend, session: &Session) -> Result<Exit> {
+        Ok(commands::list::run(session, one(self.job(backend, None, None)?), true).await)
+    }
+
+    /// `show`.
+    pub(crate) async fn show(
+        self,
+        backend: Backend,
+        keys: Keys,
+        at: &str,
+        items: bool,
+        session: &Session,
+    ) -> Result<Exit> {
+        let job = self.job(backend, None, Some(keys))?;
+        commands::show::run(session, &job, &at.parse()?, items).await
+    }
+
+    /// `prune`.
+    pub(crate) async fn prune(
+        self,
+        backend: Backend,
+        keep: Option<String>,
+        prune: PruneArgs,
+        session: &Session,
+    ) -> Result<Exit> {
+        let options = prune.options()?;
+        let mut job = self.job(backend, None, None)?;
+        job.keep = keep.map(|text| text.parse()).transpose()?;
+        Ok(commands::prune::run(session, one(job), true, &options).await)
+    }
+
+    /// `replicate`.
+    pub(crate) async fn replicate(self, backend: Backend, dry_run: bool, session: &Session) -> Result<Exit> {
+        let job = self.job(backend, None, None)?;
+        Ok(commands::replicate::one(session, job, dry_run).await)
+    }
+}
+
+/// The only job of a run.
+pub(crate) fn one(job: Job) -> Jobs {
+    vec![(job.name.clone(), Ok(job))]
 }
