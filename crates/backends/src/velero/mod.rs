@@ -19,7 +19,6 @@ mod restored;
 mod run;
 mod source;
 mod tap;
-mod tar;
 
 pub use bucket::BucketVerifier;
 pub use client::{Cluster, ConnectOptions};

@@ -13,7 +13,8 @@ use lifeboat_core::{ByteStream, Context, Description, Error, ErrorKind, Reading,
 use super::client::{Cluster, explain};
 use super::run::{self, BackupOptions};
 use super::tap::{BACKUPS, BackupTap};
-use super::{SYSTEM, bucket, tar};
+use super::{SYSTEM, bucket};
+use crate::tar;
 
 /// A backup by Velero, copied out of its bucket while it is read.
 ///

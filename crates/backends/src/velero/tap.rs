@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lifeboat_core::{Error, ErrorKind, Proof, Result, Status, Tap};
 
 use super::inspection::Inspection;
-use super::tar::{Piece, Reader};
+use crate::tar::{Piece, Reader};
 
 /// The folder, under a location's prefix, in which each backup has a folder of its name.
 pub(crate) const BACKUPS: &str = "backups/";
@@ -40,7 +40,7 @@ impl Default for BackupTap {
 impl BackupTap {
     /// For a copy of one backup, whatever its name is.
     pub fn new() -> Self {
-        Self { reader: Reader::new(), seen: None }
+        Self { reader: Reader::default(), seen: None }
     }
 }
 
