@@ -419,6 +419,11 @@ fn all_zones_of_a_token_are_one_job() {
     assert_eq!(lifeboat(&["verify", "dns", "--json"]).good().json().as_array().unwrap().len(), 2);
     lifeboat(&["verify", "dns", "--level", "live"]).good();
     lifeboat(&["prune", "dns", "--dry-run"]).good().says("example.net in local");
+    let offsite = place.desk.path("offsite");
+    lifeboat(&["replicate", "dns", "--to", &format!("file://{}", offsite.display())]).good();
+    let copied = harness::files(&offsite);
+    assert!(copied.iter().any(|key| key.contains("example.net")), "{copied:?}");
+    assert!(!copied.iter().any(|key| key.contains("own.example")), "it is another job's: {copied:?}");
     lifeboat(&["restore", "dns", "--into", "cloudflare://"]).ended(2).says("example.net, example.org");
     place.cloudflare.wipe("example.net");
     lifeboat(&["restore", "dns", "--dataset", "example.net", "--into", "cloudflare://", "--apply"])

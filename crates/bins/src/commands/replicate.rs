@@ -1,11 +1,12 @@
 //! `replicate`: copies what one sink lacks, backups and foreign trees; shows the plan, then does it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use lifeboat::name::join_key;
 use lifeboat::pipeline::{Deletion, NotCopied, ReplicatePlan, Replicated, Step, TreeCopied, TreePlan};
 use lifeboat::report::human_bytes;
-use lifeboat::{Dataset, Error, ErrorKind, Replicate, Result, TreeCopy};
+use lifeboat::{Error, ErrorKind, Replicate, Result, TreeCopy};
 use serde_json::{Value, json};
 
 use super::{copies, verify};
@@ -38,7 +39,7 @@ pub(crate) struct Options {
 /// Something to copy from one place to another.
 enum Task {
     /// The backups in a folder.
-    Backups { from: Store, to: Store, folder: String, dataset: Option<Dataset> },
+    Backups { from: Store, to: Store, folder: String, job: Option<Arc<Job>> },
     /// What another tool wrote.
     Tree { to: String, tree: Box<TreeCopy> },
 }
@@ -91,8 +92,8 @@ async fn work(session: &Session, tasks: Tasks, asked: bool, options: &Options) -
             let outcome = async {
                 session.begin("replicate", &name)?;
                 match task {
-                    Task::Backups { from, to, folder, dataset } => {
-                        backups(session, &name, from, to, folder, dataset, asked, options).await
+                    Task::Backups { from, to, folder, job } => {
+                        backups(session, &name, from, to, folder, job, asked, options).await
                     }
                     Task::Tree { tree, .. } if options.verify => prove(session, &name, &to, &tree).await,
                     Task::Tree { tree, .. } => copy(session, &name, &to, &tree, options).await,
@@ -130,7 +131,7 @@ fn tasks(session: &Session, options: &Options, path: Option<&Path>) -> Result<Ta
         let (from, to) = (copies::sink(config.as_ref(), from)?, copies::sink(config.as_ref(), to)?);
         let folder = options.prefix.clone().unwrap_or_default();
         if !options.tree {
-            let task = Task::Backups { from, to, folder, dataset: None };
+            let task = Task::Backups { from, to, folder, job: None };
             return Ok(vec![("the folder".to_owned(), Ok(vec![task]))]);
         }
         let into = options.into.clone().unwrap_or_else(|| folder.clone());
@@ -220,7 +221,8 @@ fn of_job(config: Option<&Config>, job: Job, options: &Options) -> Result<Vec<Ta
         return Err(Error::new(ErrorKind::Config, "replicate", format!("job {}", job.name), "it has one sink")
             .hint("name another with --to, or write sinks = [\"A\", \"B\"] into the job"));
     }
-    let task = |to| Task::Backups { from: from.clone(), to, folder: job.prefix.clone(), dataset: job.dataset.clone() };
+    let job = Arc::new(job);
+    let task = |to| Task::Backups { from: from.clone(), to, folder: job.prefix.clone(), job: Some(Arc::clone(&job)) };
     Ok(to.into_iter().map(task).collect())
 }
 
@@ -231,19 +233,20 @@ async fn backups(
     from: Store,
     to: Store,
     folder: String,
-    dataset: Option<Dataset>,
+    job: Option<Arc<Job>>,
     asked: bool,
     options: &Options,
 ) -> Result<(bool, Value)> {
     let output = &session.output;
+    let dataset = job.as_ref().and_then(|job| job.dataset.clone());
     let whose = dataset.as_ref().map_or_else(|| "all datasets".to_owned(), ToString::to_string);
     let place = join_key(&from.sink.url(), &folder);
-    let plan = Replicate::new(from.sink, to.sink)
-        .folder(&folder)
-        .dataset(dataset)
-        .context(session.context.clone())
-        .plan()
-        .await?;
+    let mut replicate =
+        Replicate::new(from.sink, to.sink).folder(&folder).dataset(dataset).context(session.context.clone());
+    if let Some(job) = job {
+        replicate = replicate.only(move |name| job.claims(name));
+    }
+    let plan = replicate.plan().await?;
     if plan.artifacts.is_empty() && plan.present == 0 {
         let message = format!("there is none in {}", place.trim_end_matches('/'));
         if asked {

@@ -4,6 +4,8 @@
 //! byte, and is the commit point as in a backup. What an interrupted run has finished is there and is not copied again.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -20,7 +22,7 @@ use crate::catalog::{self, Artifact, Kind, intent_key};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{MANIFEST_LIMIT, Manifest};
-use crate::name::{Dataset, MANIFEST_SUFFIX, join_key};
+use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key};
 use crate::progress::{Event, Unit};
 use crate::sink::Sink;
 use crate::stream;
@@ -44,7 +46,18 @@ pub struct Replicate {
     to: Arc<dyn Sink>,
     folder: String,
     dataset: Option<Dataset>,
+    only: Option<Only>,
     context: Context,
+}
+
+/// Tells which artifacts are meant.
+#[derive(Clone)]
+struct Only(Arc<dyn Fn(&ArtifactName) -> bool + Send + Sync>);
+
+impl fmt::Debug for Only {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Only").finish_non_exhaustive()
+    }
 }
 
 /// What becomes of an artifact of the first sink.
@@ -162,7 +175,7 @@ impl Replicated {
 impl Replicate {
     /// From one sink to another.
     pub fn new(from: Arc<dyn Sink>, to: Arc<dyn Sink>) -> Self {
-        Self { from, to, folder: String::new(), dataset: None, context: Context::default() }
+        Self { from, to, folder: String::new(), dataset: None, only: None, context: Context::default() }
     }
 
     /// The folder in both sinks.
@@ -176,6 +189,13 @@ impl Replicate {
     #[must_use]
     pub fn dataset(mut self, dataset: Option<Dataset>) -> Self {
         self.dataset = dataset;
+        self
+    }
+
+    /// Only the artifacts of which `claims` is true, as when several jobs have one folder.
+    #[must_use]
+    pub fn only(mut self, claims: impl Fn(&ArtifactName) -> bool + Send + Sync + 'static) -> Self {
+        self.only = Some(Only(Arc::new(claims)));
         self
     }
 
@@ -220,14 +240,15 @@ impl Replicate {
     /// Each artifact of the first sink with what the second holds under its name. Both catalogs are in order of keys, so
     /// that they are read side by side, page by page.
     fn pairs(&self) -> BoxStream<'_, Result<(Artifact, Option<Artifact>)>> {
-        let here = catalog::list(&*self.from, &self.folder, self.dataset.as_ref());
+        let here = catalog::list(&*self.from, &self.folder, self.dataset.as_ref())
+            .try_filter(|artifact| ready(self.only.as_ref().is_none_or(|Only(claims)| claims(&artifact.name))));
         // A folder that nothing was ever written to is empty.
         let mut at_first = true;
         let there = catalog::list(&*self.to, &self.folder, self.dataset.as_ref())
             .filter(move |item| {
                 let skip = std::mem::replace(&mut at_first, false)
                     && item.as_ref().is_err_and(|error| is_not_made_yet(&*self.to, error));
-                std::future::ready(!skip)
+                ready(!skip)
             })
             .peekable();
         futures::stream::try_unfold((here, Box::pin(there)), |(mut here, mut there)| async move {
