@@ -353,7 +353,7 @@ impl Finished {
 }
 
 /// A document of which the elements are there, and room for the length before them.
-fn ended(mut whole: Vec<u8>) -> Result<RawDocumentBuf> {
+pub(crate) fn ended(mut whole: Vec<u8>) -> Result<RawDocumentBuf> {
     whole.push(0);
     let length = i32::try_from(whole.len()).unwrap_or(i32::MAX);
     whole[..4].copy_from_slice(&length.to_le_bytes());
@@ -361,25 +361,25 @@ fn ended(mut whole: Vec<u8>) -> Result<RawDocumentBuf> {
         .map_err(|e| Error::new(ErrorKind::Internal, "insert", "a batch", format!("it was put together wrongly: {e}")))
 }
 
-fn name(out: &mut Vec<u8>, kind: u8, name: &str) {
+pub(crate) fn name(out: &mut Vec<u8>, kind: u8, name: &str) {
     out.push(kind);
     out.extend_from_slice(name.as_bytes());
     out.push(0);
 }
 
-fn text(out: &mut Vec<u8>, key: &str, value: &str) {
+pub(crate) fn text(out: &mut Vec<u8>, key: &str, value: &str) {
     name(out, 0x02, key);
     out.extend_from_slice(&(value.len() as i32 + 1).to_le_bytes());
     out.extend_from_slice(value.as_bytes());
     out.push(0);
 }
 
-fn flag(out: &mut Vec<u8>, key: &str, value: bool) {
+pub(crate) fn flag(out: &mut Vec<u8>, key: &str, value: bool) {
     name(out, 0x08, key);
     out.push(u8::from(value));
 }
 
-fn document(out: &mut Vec<u8>, kind: u8, key: &str, elements: &[u8]) {
+pub(crate) fn document(out: &mut Vec<u8>, kind: u8, key: &str, elements: &[u8]) {
     name(out, kind, key);
     out.extend_from_slice(&(elements.len() as i32 + 5).to_le_bytes());
     out.extend_from_slice(elements);

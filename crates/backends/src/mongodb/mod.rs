@@ -3,6 +3,7 @@
 //! [`Mongo`] is the source, [`MongoTarget`] the target, [`MongoVerifier`] the verifier. The archive is written and parsed
 //! by [`archive`], which never decodes a document.
 
+mod accounts;
 pub mod archive;
 mod connection;
 mod content;
@@ -17,6 +18,7 @@ mod mongod;
 mod namespace;
 mod oplog;
 mod plan;
+mod replay;
 mod scratch;
 mod selection;
 mod source;

@@ -138,7 +138,7 @@ fn filter(name: &str, text: &str) -> Result<RawDocumentBuf> {
 }
 
 /// Databases that mongodump leaves out (`dump_prepare.go`).
-fn is_skipped_database(db: &str) -> bool {
+pub(crate) fn is_skipped_database(db: &str) -> bool {
     db == "local" || db.starts_with("__mdb_internal")
 }
 
