@@ -5,6 +5,7 @@
 
 mod accounts;
 pub mod archive;
+mod batch;
 mod connection;
 mod content;
 mod create;

@@ -28,13 +28,10 @@ use super::failure;
 use super::listing::{Listed, Look};
 use super::oplog;
 use super::selection::{Consistency, DumpOptions, Selection};
-use super::{SYSTEM, content};
+use super::{SYSTEM, batch, content};
 
 /// Cursors that read side by side, where nobody says.
 const CURSORS: usize = 4;
-/// Bytes of a batch that are asked for. A server fills up to 16 MiB; a quarter of it stays in the processor's cache until it has
-/// been packed, and four cursors stay within the memory of a backup.
-const BATCH_BYTES: u64 = 4 << 20;
 /// Batches in memory at once, of all cursors. The server sends at most 16 MiB and a document in one.
 const BATCHES: usize = 3;
 /// Blocks of at most 1 MiB, or one document, that wait for the writer.
@@ -331,7 +328,7 @@ impl Reader {
         if listed.kind == "timeseries" && self.datas[index] == listed.name {
             command.insert("rawData", true);
         }
-        let most = self.batch_size(index).await;
+        let most = batch::documents(&self.look, &listed.db, &self.datas[index]).await;
         let permit = self.permit().await?;
         let mut plain = command.clone();
         if let Some(at) = self.snapshot {
@@ -406,20 +403,6 @@ impl Reader {
         self.drain(index, cursor, permit, "the oplog", Some(oplog::inspect)).await?;
         // What was overwritten while it was read would be missing in the middle.
         oplog::check_reach(&self.look, start).await
-    }
-
-    /// How many documents a batch may have: as many as make [`BATCH_BYTES`], by their average size. `None` when the server does
-    /// not say it.
-    async fn batch_size(&self, index: usize) -> Option<u32> {
-        let (db, data) = (&self.order[index].db, &self.datas[index]);
-        let statistics = self.look.ask(db, doc! { "collStats": data }, "look at the size of", data).await.ok()?;
-        let average = match statistics.get("avgObjSize")? {
-            Bson::Int32(size) => f64::from(*size),
-            Bson::Int64(size) => *size as f64,
-            Bson::Double(size) => *size,
-            _ => return None,
-        };
-        (average >= 1.0).then(|| (BATCH_BYTES as f64 / average).clamp(1.0, 1_000_000.0) as u32)
     }
 
     async fn open(&self, db: &str, command: Document, most: Option<u32>) -> mongodb::error::Result<RawBatchCursor> {
