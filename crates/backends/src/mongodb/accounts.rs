@@ -29,7 +29,9 @@ pub(crate) fn schema<'a>(documents: impl Iterator<Item = &'a [u8]>) -> Option<i6
 /// How many there are of users and roles in the archive.
 pub(crate) fn count(work: &Work, loaded: &Loaded) -> u64 {
     let of = work.entries.iter().zip(&loaded.seen);
-    of.filter(|(e, _)| matches!(e.kind, Kind::Account(Account::Users | Account::Roles))).map(|(_, seen)| seen.count).sum()
+    of.filter(|(e, _)| matches!(e.kind, Kind::Account(Account::Users | Account::Roles)))
+        .map(|(_, seen)| seen.count)
+        .sum()
 }
 
 /// Merges what is in the places of users and roles into the server's.

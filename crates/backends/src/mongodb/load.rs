@@ -232,7 +232,12 @@ impl Load<'_> {
             }
         }
         if self.stop_before.is_some() && ended + 1 != self.entries.len() {
-            return Err(Error::new(ErrorKind::Corrupt, "read", "the archive", "its oplog comes before its collections have ended"));
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                "read",
+                "the archive",
+                "its oplog comes before its collections have ended",
+            ));
         }
         let tallies = inserter.finish().await?;
         Ok(Loaded { seen, tallies, accounts_version })
@@ -251,7 +256,8 @@ impl Load<'_> {
         for (number, (entry, place)) in self.entries.iter().zip(self.places).enumerate() {
             // Those of a time series are of the series, not of its buckets.
             // Users and roles are only on their way through.
-            let is_final = !matches!(entry.kind, Kind::Account(_)) && !(self.plain_buckets && entry.kind == Kind::Timeseries);
+            let is_final =
+                !matches!(entry.kind, Kind::Account(_)) && !(self.plain_buckets && entry.kind == Kind::Timeseries);
             if place.is_some() && is_final {
                 let indexes = create::indexes(entry)?;
                 if !indexes.is_empty() {

@@ -6,6 +6,7 @@
 mod accounts;
 pub mod archive;
 mod batch;
+mod command;
 mod connection;
 mod content;
 mod create;

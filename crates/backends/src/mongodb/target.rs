@@ -104,15 +104,25 @@ impl Target for MongoTarget {
         let stem = format!("{TEMPORARY}{}", random()?);
         let places = entries.iter().enumerate().map(|(number, entry)| {
             let db = match (&entry.into, entry.kind) {
-                (_, Kind::Account(Account::Users | Account::Roles)) if self.options.users_and_roles => "admin".to_owned(),
+                (_, Kind::Account(Account::Users | Account::Roles)) if self.options.users_and_roles => {
+                    "admin".to_owned()
+                }
                 (_, Kind::View) | (None, _) => return None,
                 (Some((db, _)), _) => db.clone(),
             };
             Some(Place { db, collection: format!("{stem}_{number}") })
         });
         let places = places.collect();
-        let mut restore =
-            Restore { look: &look, mapping: &mapping, stem: &stem, oplog, existing, work: Work { entries, places }, checks, cx };
+        let mut restore = Restore {
+            look: &look,
+            mapping: &mapping,
+            stem: &stem,
+            oplog,
+            existing,
+            work: Work { entries, places },
+            checks,
+            cx,
+        };
         let loaded = match self.prepare(&mut restore, opened, input.proof.as_ref()).await {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -195,9 +205,8 @@ impl MongoTarget {
         if !self.options.users_and_roles {
             return Ok(());
         }
-        let wrong = |why: &str, hint: &str| {
-            Err(Error::new(ErrorKind::Config, "use", "--users-and-roles", why).hint(hint))
-        };
+        let wrong =
+            |why: &str, hint: &str| Err(Error::new(ErrorKind::Config, "use", "--users-and-roles", why).hint(hint));
         let Some(account) = entries.iter().find(|e| matches!(e.kind, Kind::Account(_))) else {
             let hint = "a backup of one database holds them when it was made with --users-and-roles yes";
             return wrong("the archive holds no users and roles", hint);
@@ -247,6 +256,7 @@ impl MongoTarget {
         if self.options.users_and_roles {
             let begun = Instant::now();
             accounts::merge(restore.look, &restore.work, &loaded).await?;
+            self.drop_accounts(restore).await;
             let figure = format!("{} restored", accounts::count(&restore.work, &loaded));
             let detail = "those that were there already are as in the archive now; others stay";
             restore.checks.push(Check::pass("users and roles", figure, detail).took(begun.elapsed()));
@@ -299,7 +309,8 @@ impl MongoTarget {
         let begun = Instant::now();
         let found = load.read_back().await?;
         let mut compared = Content::default();
-        for ((entry, seen), found) in load.entries.iter().zip(&loaded.seen).zip(found) {
+        let loaded = loaded.seen.iter().zip(&loaded.tallies);
+        for ((entry, (seen, tally)), found) in load.entries.iter().zip(loaded).zip(found) {
             let Some(found) = found else { continue };
             if found != *seen {
                 let why = match found.count == seen.count {
@@ -309,8 +320,13 @@ impl MongoTarget {
                     ),
                     false => format!("{} documents in the archive, {} restored", seen.count, found.count),
                 };
-                return Err(Error::new(ErrorKind::Mismatch, "restore", entry.shown(), why)
-                    .hint("the server changes documents that it is given; what was there before is untouched"));
+                let hint = match tally.unsure {
+                    0 => "the server changes documents that it is given; what was there before is untouched".to_owned(),
+                    n => format!(
+                        "{n} documents have a Timestamp(0, 0) at the top, in which this server puts the present time: restore into 8.0, 7.0.13, 6.0.17, 5.0.29 or later; what was there before is untouched"
+                    ),
+                };
+                return Err(Error::new(ErrorKind::Mismatch, "restore", entry.shown(), why).hint(hint));
             }
             compared.count += found.count;
             compared.bytes += found.bytes;
@@ -355,21 +371,25 @@ impl MongoTarget {
                 return Err(error);
             }
         }
-        self.drop_accounts(&load).await;
         restore.checks = checks;
         Ok(())
     }
 
     /// Drops the collections that users and roles were merged from.
-    async fn drop_accounts(&self, load: &Load<'_>) {
-        let is_account = |entry: &Entry| matches!(entry.kind, Kind::Account(_));
-        let places = load.entries.iter().zip(load.places).filter(|(entry, _)| is_account(entry));
-        let places: Vec<Option<Place>> = places.map(|(_, place)| place.clone()).collect();
-        Load { places: &places, ..*load }.drop_all().await;
+    async fn drop_accounts(&self, restore: &mut Restore<'_>) {
+        let Work { entries, places } = &mut restore.work;
+        let accounts = entries.iter().zip(places).filter(|(entry, _)| matches!(entry.kind, Kind::Account(_)));
+        let places: Vec<Option<Place>> = accounts.map(|(_, place)| place.take()).collect();
+        Load { places: &places, ..self.load(restore, None) }.drop_all().await;
     }
 
     fn mention_the_rest(&self, restore: &mut Restore<'_>, loaded: &Loaded) {
         let Restore { work: Work { entries, .. }, existing, checks, .. } = restore;
+        let unsure: u64 = loaded.tallies.iter().map(|t| t.unsure).sum();
+        if unsure > 0 && self.options.skip_proof {
+            let detail = "documents with a Timestamp(0, 0) at the top, in which this server may have put the present time; nobody looked";
+            checks.push(Check::warn("timestamps", unsure.to_string(), detail));
+        }
         let count = |of: fn(Kind) -> bool| -> u64 {
             entries.iter().zip(&loaded.seen).filter(|(e, _)| of(e.kind)).map(|(_, seen)| seen.count).sum()
         };

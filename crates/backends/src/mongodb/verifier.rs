@@ -243,7 +243,8 @@ impl MongoVerifier {
         let mut expected = expected;
         let changed: Vec<&Entry> = replayed.changed.iter().filter_map(|index| entries.get(*index)).collect();
         expected.items.retain(|i| {
-            !(matches!(&*i.kind, "options" | "index") && changed.iter().any(|e| is_restored(i, std::slice::from_ref(*e))))
+            !(matches!(&*i.kind, "options" | "index")
+                && changed.iter().any(|e| is_restored(i, std::slice::from_ref(*e))))
         });
         if documents == 0 {
             let detail = "the archive holds no documents: that it can be restored is all there is to prove";
@@ -271,7 +272,8 @@ impl MongoVerifier {
         expected: &Proof,
     ) -> Result<Proof> {
         let mut listed: BTreeMap<(String, String), Listed> = BTreeMap::new();
-        let databases: BTreeSet<&String> = work.entries.iter().filter_map(|e| e.into.as_ref()).map(|(db, _)| db).collect();
+        let databases: BTreeSet<&String> =
+            work.entries.iter().filter_map(|e| e.into.as_ref()).map(|(db, _)| db).collect();
         for db in databases {
             for found in look.collections(db, |name| !name.starts_with("system.") || name == "system.js").await? {
                 listed.insert((db.clone(), found.name.clone()), found);

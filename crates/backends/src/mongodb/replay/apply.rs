@@ -7,8 +7,8 @@
 use bson::{Bson, RawDocumentBuf};
 use lifeboat_core::{Error, ErrorKind, Result};
 
+use crate::mongodb::command::{document, ended, flag, name, text};
 use crate::mongodb::failure::{self, code};
-use crate::mongodb::insert::{document, ended, flag, name, text};
 use crate::mongodb::listing::{Look, Topology};
 
 /// Operations of one command.
@@ -48,7 +48,8 @@ impl Applier {
                     .hint(format!("restore into a mongod (a mongos has none either); or {WITHOUT}")))
             }
             Some(code::UNAUTHORIZED) => {
-                let why = format!("the user may not replay the oplog that the archive holds: {}", failure::message(&error));
+                let why =
+                    format!("the user may not replay the oplog that the archive holds: {}", failure::message(&error));
                 Err(Error::new(ErrorKind::Permission, "restore into", subject, why)
                     .hint(format!("give the user a role with anyAction on anyResource, as for mongorestore --oplogReplay; or {WITHOUT}")))
             }

@@ -131,7 +131,8 @@ impl Replay<'_> {
             db,
         });
         if let Some(place) = place.as_ref().filter(|place| !place.collection.starts_with("system.")) {
-            create::collection(self.settings.look, entry, &place.db, &place.collection, self.settings.plain_buckets).await?;
+            create::collection(self.settings.look, entry, &place.db, &place.collection, self.settings.plain_buckets)
+                .await?;
         }
         self.work.places[index] = place;
         let here = self.work.data_name(index, self.settings.look, self.settings.plain_buckets);
@@ -154,7 +155,8 @@ impl Replay<'_> {
             into: None,
         };
         entry.into = plan::is_data(&entry).then(|| plan::place_of(&entry, self.settings.mapping)).flatten();
-        let taken = entry.into.as_ref().and_then(|into| self.work.entries.iter().find(|e| e.into.as_ref() == Some(into)));
+        let taken =
+            entry.into.as_ref().and_then(|into| self.work.entries.iter().find(|e| e.into.as_ref() == Some(into)));
         if let (Some(taken), Some((db, name))) = (taken, &entry.into) {
             let why = format!("it would become {db}.{name}, as {} does", taken.shown());
             return Err(Error::new(ErrorKind::Config, "replay", leaf.shown(), why));

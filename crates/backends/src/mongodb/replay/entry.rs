@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use bson::{RawBsonRef, RawDocument, Timestamp};
 use lifeboat_core::{Error, ErrorKind, Result};
 
-use crate::mongodb::insert::{ended, name, text};
+use crate::mongodb::command::{ended, name, text};
 
 /// How deep `applyOps` may be nested: the server's own limit (`ApplyOps::kMaxApplyOpsDepth`).
 const MAX_DEPTH: usize = 10;
@@ -243,7 +243,8 @@ mod tests {
     #[test]
     fn transactions_are_told_from_what_looks_like_one() {
         let of = |o: bson::RawDocumentBuf, more: bson::RawDocumentBuf| {
-            let mut whole = rawdoc! { "op": "c", "ns": "admin.$cmd", "o": o, "ts": at(1), "lsid": { "id": 1 }, "txnNumber": 4i64 };
+            let mut whole =
+                rawdoc! { "op": "c", "ns": "admin.$cmd", "o": o, "ts": at(1), "lsid": { "id": 1 }, "txnNumber": 4i64 };
             for element in more.iter_elements().map(Result::unwrap) {
                 whole.append(element.key(), element.value().unwrap());
             }
@@ -264,7 +265,8 @@ mod tests {
     fn nested_operations_come_out_in_their_order_with_the_time_of_the_whole() {
         let one = |n: i32| rawdoc! { "op": "i", "ns": "shop.orders", "o": { "_id": n } };
         let inner = rawdoc! { "op": "c", "ns": "admin.$cmd", "o": { "applyOps": [one(2), one(3)] } };
-        let whole = rawdoc! { "op": "c", "ns": "admin.$cmd", "o": { "applyOps": [one(1), inner, one(4)] }, "ts": at(5) };
+        let whole =
+            rawdoc! { "op": "c", "ns": "admin.$cmd", "o": { "applyOps": [one(1), inner, one(4)] }, "ts": at(5) };
         let entry = Entry::read(whole.as_bytes()).unwrap();
         let leaves = entry.leaves().unwrap();
         let ids: Vec<i32> = leaves.iter().map(|leaf| leaf.o.get_i32("_id").unwrap()).collect();

@@ -218,6 +218,11 @@ impl Replay<'_> {
 }
 
 fn unknown(leaf: &entry::Entry<'_>) -> Error {
-    Error::new(ErrorKind::Unsupported, "replay", leaf.shown(), "this kind of entry is not known here, or cannot be replayed")
-        .hint(format!("what was there before is untouched; {WITHOUT}"))
+    Error::new(
+        ErrorKind::Unsupported,
+        "replay",
+        leaf.shown(),
+        "this kind of entry is not known here, or cannot be replayed",
+    )
+    .hint(format!("what was there before is untouched; {WITHOUT}"))
 }
