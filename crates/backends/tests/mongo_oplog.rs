@@ -331,6 +331,33 @@ async fn entries_that_cannot_be_replayed_are_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_was_read_twice_is_as_the_oplog_has_it_and_otherwise_fails_the_restore() {
+    // 4 was deleted and inserted again while a cursor went on: it came at its old place, and at the new one.
+    let mut read_twice = documents(10);
+    read_twice.push(id(4).text("x", "new").build());
+    let orders = || Collection::new("shop", "more").documents(read_twice.clone());
+    let settles = vec![oplog_entry(2, "d", "shop.more", id(4)), oplog_insert(3, "shop.more", id(4).text("x", "new"))];
+    let read = backup(settles, vec![orders()]).await;
+    assert_eq!(count_of(&read.proof, "shop.more"), 11);
+    let target = MongoWire::start(Script::standalone()).await;
+    let checks = restore(&target, "", &read.archive, RestoreOptions::default()).await.unwrap();
+    assert_eq!(found(&target, "more"), orders_with(|all| all[4] = id(4).text("x", "new").build()));
+    assert!(check(&checks, "oplog").detail.contains("1 documents that had been read twice"));
+    let scratch = MongoWire::start(Script::standalone()).await;
+    let checks = verify(&scratch, &read.archive, Some(read.proof)).await;
+    assert!(checks.iter().all(|c| c.status != Status::Fail), "{checks:?}");
+    // Without a word of it in the oplog, or without the oplog, nobody knows which one is right.
+    let silent = backup(vec![set_x(2, 1, "set")], vec![orders()]).await;
+    for (archive, no_oplog_replay) in [(&silent.archive, false), (&read.archive, true)] {
+        let target = MongoWire::start(Script::standalone()).await;
+        let options = RestoreOptions { no_oplog_replay, ..RestoreOptions::default() };
+        let error = restore(&target, "", archive, options).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
+        assert_eq!(content(&target, "shop"), []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_cannot_replay_is_told_before_anything_is_written() {
     let (entries, _) = writes();
     let read = backup(entries, Vec::new()).await;

@@ -31,6 +31,8 @@ const OPEN: usize = 8 << 20;
 const SMALL: usize = 64 << 10;
 /// What a permit stands for, in bytes.
 const UNIT: usize = 1024;
+/// Keys of duplicates that are remembered, of each collection.
+const TWICE: usize = 100_000;
 /// Connections that insert side by side, where nobody says.
 pub(crate) const CONNECTIONS: usize = 4;
 
@@ -53,6 +55,8 @@ pub(crate) struct Tally {
     pub(crate) inserted: u64,
     /// Documents whose `_id`, or another unique key, was there already.
     pub(crate) duplicates: u64,
+    /// The keys of those, `{_id: …}`, as far as the server says them (4.4 and later) and they are few.
+    pub(crate) twice: Vec<Vec<u8>>,
     /// Documents that the server refused for another reason.
     pub(crate) refused: u64,
     /// Its first words about them.
@@ -177,6 +181,8 @@ impl Inserter {
         let sum = &mut self.tallies[destination];
         sum.inserted += tally.inserted;
         sum.duplicates += tally.duplicates;
+        sum.twice.extend(tally.twice);
+        sum.twice.truncate(TWICE);
         sum.refused += tally.refused;
         sum.unsure += tally.unsure;
         if sum.first.is_none() {
@@ -295,6 +301,7 @@ fn tally(reply: &Document, count: u64, shown: &str) -> Result<Tally> {
     for error in reply.get_array("writeErrors").into_iter().flatten().filter_map(Bson::as_document) {
         if number(error, "code") == Some(i64::from(code::DUPLICATE_KEY)) {
             made.duplicates += 1;
+            made.twice.extend(error.get_document("keyValue").ok().and_then(key_of));
         } else {
             made.refused += 1;
         }
@@ -311,6 +318,12 @@ fn tally(reply: &Document, count: u64, shown: &str) -> Result<Tally> {
         return Err(Error::new(ErrorKind::Tool, "insert into", shown, said));
     }
     Ok(made)
+}
+
+/// The key that a server says is there already, when it is that of `_id`.
+fn key_of(value: &Document) -> Option<Vec<u8>> {
+    let is_id = value.len() == 1 && value.contains_key("_id");
+    is_id.then(|| RawDocumentBuf::try_from(value).ok().map(RawDocumentBuf::into_bytes)).flatten()
 }
 
 /// Whether a server keeps a `Timestamp(0, 0)` when it is asked to.

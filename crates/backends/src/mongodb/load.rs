@@ -1,6 +1,7 @@
 //! An archive into a server: its collections are made, filled, indexed and read back. Which names they get is the plan's; when
 //! they take the names that they shall have in the end is the target's business.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -167,13 +168,17 @@ impl Loaded {
         self.tallies.iter().fold((0, 0), |(d, r), t| (d + t.duplicates, r + t.refused))
     }
 
-    /// Names what is missing.
+    /// Names what is missing. Where an oplog is replayed, documents of a key that is there already are none: a document that was
+    /// deleted and inserted again while it was read comes twice, and the oplog has the second insert. That it has is looked at then
+    /// ([`twice`](Self::twice)).
     ///
     /// # Errors
     /// [`ErrorKind::Mismatch`] when there is anything.
-    pub(crate) fn check(&self, entries: &[Entry]) -> Result<()> {
+    pub(crate) fn check(&self, entries: &[Entry], is_replayed: bool) -> Result<()> {
         let (duplicates, refused) = self.missing();
-        let Some((entry, tally)) = entries.iter().zip(&self.tallies).find(|(_, t)| t.duplicates + t.refused > 0) else {
+        let is_known = |tally: &Tally| is_replayed && tally.twice.len() as u64 == tally.duplicates;
+        let is_missing = |tally: &Tally| tally.refused > 0 || (tally.duplicates > 0 && !is_known(tally));
+        let Some((entry, tally)) = entries.iter().zip(&self.tallies).find(|(_, t)| is_missing(t)) else {
             return Ok(());
         };
         let said =
@@ -185,6 +190,21 @@ impl Loaded {
         };
         Err(Error::new(ErrorKind::Mismatch, "restore", "all documents", why)
             .hint("the archive holds them; mongorestore would leave them out and end with 0"))
+    }
+}
+
+impl Loaded {
+    /// What the archive holds of an entry, if `found` is that but for documents that came twice; otherwise what was found.
+    pub(crate) fn but_for_twice(&self, index: usize, found: Content) -> Content {
+        let duplicates = self.tallies[index].duplicates;
+        let seen = self.seen[index];
+        if duplicates > 0 && found.count + duplicates == seen.count { seen } else { found }
+    }
+
+    /// The keys of documents that came twice, each with its entry.
+    pub(crate) fn twice(&self) -> HashSet<(usize, Vec<u8>)> {
+        let all = self.tallies.iter().enumerate();
+        all.flat_map(|(index, tally)| tally.twice.iter().map(move |key| (index, key.clone()))).collect()
     }
 }
 

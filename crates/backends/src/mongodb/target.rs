@@ -240,7 +240,7 @@ impl MongoTarget {
         if let Some(proof) = proof {
             same_as_proof(load.entries, &loaded.seen, proof, restore.oplog)?;
         }
-        loaded.check(load.entries)?;
+        loaded.check(load.entries, restore.oplog.is_some())?;
         // Before indexes with a time to live can take anything away, and the oplog changes anything.
         if !self.options.skip_proof {
             let check = self.compare(&load, &loaded).await?;
@@ -279,6 +279,7 @@ impl MongoTarget {
             mapping: restore.mapping,
             stem: Some(restore.stem),
             plain_buckets: true,
+            twice: loaded.twice(),
             cx: restore.cx,
         };
         let done = replay::replay(opened, oplog, settings, &mut restore.work).await?;
@@ -309,9 +310,9 @@ impl MongoTarget {
         let begun = Instant::now();
         let found = load.read_back().await?;
         let mut compared = Content::default();
-        let loaded = loaded.seen.iter().zip(&loaded.tallies);
-        for ((entry, (seen, tally)), found) in load.entries.iter().zip(loaded).zip(found) {
-            let Some(found) = found else { continue };
+        for (index, (entry, found)) in load.entries.iter().zip(found).enumerate() {
+            let (seen, tally) = (&loaded.seen[index], &loaded.tallies[index]);
+            let Some(found) = found.map(|found| loaded.but_for_twice(index, found)) else { continue };
             if found != *seen {
                 let why = match found.count == seen.count {
                     true => format!(
@@ -420,7 +421,10 @@ impl MongoTarget {
 
 /// What a replay is told with.
 pub(crate) fn check_of(done: &Replayed, begun: Instant) -> Vec<Check> {
-    let detail = format!("replayed up to {}: what was restored is of that time", done.until());
+    let mut detail = format!("replayed up to {}: what was restored is of that time", done.until());
+    if done.settled > 0 {
+        detail += &format!("; {} documents that had been read twice are as the oplog has them", done.settled);
+    }
     let mut checks = vec![Check::pass("oplog", format!("{} changes", done.applied), detail).took(begun.elapsed())];
     checks.extend(done.notes.iter().map(|note| Check::warn("oplog", "not all", note.clone())));
     checks

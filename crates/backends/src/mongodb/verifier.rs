@@ -208,13 +208,16 @@ impl MongoVerifier {
         let mut work = Work { entries: entries.clone(), places };
         let load = self.load(&look, &work, oplog, cx);
         let mut loaded = load.fill(&mut opened).await?;
-        loaded.check(&entries)?;
+        loaded.check(&entries, oplog.is_some())?;
         // Before indexes with a time to live can take anything away, and the oplog changes anything.
-        let contents = load.read_back().await?;
+        let found = load.read_back().await?.into_iter().enumerate();
+        let contents = found.map(|(index, found)| found.map(|found| loaded.but_for_twice(index, found))).collect();
         let mut replayed = Replayed::default();
         if let Some(number) = oplog {
             let begun = Instant::now();
-            let settings = replay::Settings { look: &look, mapping: &mapping, stem: None, plain_buckets: false, cx };
+            let twice = loaded.twice();
+            let settings =
+                replay::Settings { look: &look, mapping: &mapping, stem: None, plain_buckets: false, twice, cx };
             replayed = replay::replay(&mut opened, number, settings, &mut work).await?;
             loaded.seen[number] = replayed.seen;
             checks.extend(check_of(&replayed, begun));

@@ -6,7 +6,7 @@ use bson::raw::{RawBsonRef, RawDocumentBuf};
 use bson::{Document, RawDocument};
 
 use super::message::{Reply, Request};
-use super::store::{Collection, Query, Rest, array};
+use super::store::{Collection, Query, Rest, array, id_of};
 use super::{Effect, Script, Seen, Shared, oplog};
 use crate::documents::Doc;
 
@@ -399,7 +399,9 @@ fn insert(script: &mut Script, db: &str, collection: &str, request: &Request) ->
             let text = format!("E11000 duplicate key error collection: {db}.{collection} index: _id_ dup key");
             let pattern = Doc::new().int32("_id", 1);
             let error = Doc::new().int32("index", number as i32).int32("code", 11000).doc("keyPattern", pattern);
-            errors.push(error.text("errmsg", &text));
+            // Servers have said which since 4.4.
+            let value = id_of(document).map_or_else(Doc::new, |id| Doc::like(&id));
+            errors.push(error.doc("keyValue", value).text("errmsg", &text));
             if ordered {
                 break;
             }

@@ -152,6 +152,14 @@ impl<'a> Entry<'a> {
         self.ns.split('.').next().unwrap_or_default()
     }
 
+    /// `{_id: …}` of its document.
+    pub(crate) fn key(&self) -> Option<Vec<u8>> {
+        let id = self.o.get("_id").ok()??;
+        let mut key = bson::RawDocumentBuf::new();
+        key.append(bson::cstr!("_id"), id);
+        Some(key.into_bytes())
+    }
+
     /// The collection that its command names.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ mod apply;
 mod catalog;
 mod entry;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bson::Timestamp;
 use lifeboat_core::progress::{Event, Unit};
@@ -41,6 +41,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) stem: Option<&'a str>,
     /// Whether time series are ordinary collections of their buckets.
     pub(crate) plain_buckets: bool,
+    /// Keys of documents that the archive holds twice, each with its entry: only the oplog knows which one is right.
+    pub(crate) twice: HashSet<(usize, Vec<u8>)>,
     pub(crate) cx: &'a Context,
 }
 
@@ -51,6 +53,8 @@ pub(crate) struct Replayed {
     pub(crate) seen: Content,
     /// Inserts, updates and deletes that were applied, and commands that were carried out.
     pub(crate) applied: u64,
+    /// Documents that the archive holds twice, of which the oplog has said what became of them.
+    pub(crate) settled: u64,
     /// The time of the last entry: what was restored is of this time.
     pub(crate) until: Option<Timestamp>,
     /// Entries whose options or indexes are others now, that were made or are gone.
@@ -188,7 +192,11 @@ impl Replay<'_> {
 
     async fn write(&mut self, leaf: &entry::Entry<'_>) -> Result<()> {
         match self.known.get(leaf.ns) {
-            Some(Some((_, here))) => {
+            Some(Some((index, here))) => {
+                if leaf.op != "u" && !self.settings.twice.is_empty() {
+                    let key = leaf.key().map(|key| (*index, key));
+                    self.done.settled += u64::from(key.is_some_and(|key| self.settings.twice.remove(&key)));
+                }
                 let operation = leaf.rewritten(here)?;
                 self.applier.push(operation, leaf.shown()).await
             }
@@ -204,6 +212,13 @@ impl Replay<'_> {
     async fn finish(mut self) -> Result<Replayed> {
         self.applier.flush().await?;
         self.done.applied += self.applier.applied;
+        if !self.settings.twice.is_empty() {
+            let why = format!(
+                "{} documents are in the archive twice under one key, and its oplog does not say which of them is right",
+                self.settings.twice.len()
+            );
+            return Err(Error::new(ErrorKind::Mismatch, "restore", "all documents", why).hint("use another artifact"));
+        }
         if !self.unknown.is_empty() {
             let total: u64 = self.unknown.values().sum();
             let shown: Vec<&str> = self.unknown.keys().take(NAMED).map(String::as_str).collect();
