@@ -58,7 +58,11 @@ impl Partial {
         let mut changed = Vec::new();
         // Another upload that ends at this moment removes the empty folder: make it again.
         for _ in 0..100 {
-            make_folders(&uploads, &mut changed).map_err(|e| io_error("make folder", &uploads, e))?;
+            match make_folders(&uploads, &mut changed) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(io_error("make folder", &uploads, e)),
+            }
             let path = uploads.join(partial_name(name));
             match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
                 Ok(file) => {
