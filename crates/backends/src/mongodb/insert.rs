@@ -23,8 +23,9 @@ use super::listing::{Look, Topology, number};
 /// command twice before it is on the wire, into buffers that double as they grow, so this is about a quarter of the memory that
 /// they take.
 const IN_FLIGHT: usize = 8 << 20;
-/// Bytes of a batch that is complete, with the four connections that are the default.
-const BATCH: usize = 2 << 20;
+/// Bytes of a batch that is complete. Larger ones take more memory, and more of the processor: what is copied is no longer in its
+/// cache (docs/mongodb.md has the figures).
+const BATCH: usize = 1 << 20;
 /// Bytes of batches that are still being filled, of all collections.
 const OPEN: usize = 8 << 20;
 /// Bytes that the first batch of a collection has room for, until it grows: of a thousand collections most are small.
@@ -95,7 +96,7 @@ impl Inserter {
             open_bytes: 0,
             budget: Arc::new(Semaphore::new(IN_FLIGHT / UNIT)),
             slots: Arc::new(Semaphore::new(connections)),
-            batch: if connections == 1 { 3 * BATCH } else { BATCH },
+            batch: if connections == 1 { 6 * BATCH } else { BATCH },
             running: JoinSet::new(),
             write_concern: look.topology != Topology::Standalone && look.client.write_concern().is_none(),
             knows_empty_timestamps: knows_empty_timestamps(&look.version),
