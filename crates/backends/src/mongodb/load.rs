@@ -276,9 +276,9 @@ impl Load<'_> {
         for (number, (entry, place)) in self.entries.iter().zip(self.places).enumerate() {
             // Those of a time series are of the series, not of its buckets.
             // Users and roles are only on their way through.
-            let is_final =
-                !matches!(entry.kind, Kind::Account(_)) && !(self.plain_buckets && entry.kind == Kind::Timeseries);
-            if place.is_some() && is_final {
+            let passes =
+                matches!(entry.kind, Kind::Account(_)) || (self.plain_buckets && entry.kind == Kind::Timeseries);
+            if place.is_some() && !passes {
                 let indexes = create::indexes(entry)?;
                 if !indexes.is_empty() {
                     work.push((number, indexes));

@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn an_entry_is_given_on_without_what_is_of_its_server() {
         let document = rawdoc! {
-            "op": "u", "ns": "shop.orders", "ui": bson::Uuid::from_bytes([7; 16]), "o": { "$v": 2, "diff": { "u": { "a": 1 } } },
+            "op": "u", "ns": "shop.orders", "ui": bson::Binary::from(bson::Uuid::from_bytes([7; 16])), "o": { "$v": 2, "diff": { "u": { "a": 1 } } },
             "o2": { "_id": 5 }, "ts": at(9), "t": 3i64, "v": 2i64, "wall": bson::DateTime::from_millis(1), "stmtId": 0,
         };
         let entry = Entry::read(document.as_bytes()).unwrap();
