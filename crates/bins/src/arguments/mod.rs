@@ -215,6 +215,13 @@ pub(crate) struct MongodbRestoreArgs {
     /// Build no indexes but the one that each collection has
     #[arg(long)]
     no_indexes: bool,
+    /// Do not replay what was written during the backup (of one with an oplog): collections are then as they were read, each at
+    /// its own time
+    #[arg(long)]
+    no_oplog_replay: bool,
+    /// Restore users and roles as well: those that are there already become as they are in the backup, others stay
+    #[arg(long)]
+    users_and_roles: bool,
 }
 
 /// A server for restore tests.
@@ -262,6 +269,8 @@ impl RestoreArgs {
                     ns_from: mongodb.ns_from,
                     ns_to: mongodb.ns_to,
                     no_indexes: mongodb.no_indexes,
+                    no_oplog_replay: mongodb.no_oplog_replay,
+                    users_and_roles: mongodb.users_and_roles,
                 },
                 delete_extra: plan.delete_extra,
                 settings: plan.settings,

@@ -140,9 +140,13 @@ impl Backend {
         }
     }
 
-    /// Whether a backup is nothing but secrets, which are never stored without encryption.
-    pub(crate) fn is_confidential(&self) -> bool {
-        matches!(self, Self::Doppler(_))
+    /// Why a backup is never stored without encryption, if it is not.
+    pub(crate) fn confidential(&self) -> Option<&'static str> {
+        match self {
+            Self::Doppler(_) => Some("it is nothing but secrets"),
+            Self::Mongodb(settings) => settings.confidential(),
+            Self::CloudflareDns(_) | Self::Postgres(_) => None,
+        }
     }
 
     /// What this kind of system suggests where nobody says.

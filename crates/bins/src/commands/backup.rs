@@ -37,9 +37,9 @@ async fn one(session: &Session, name: &str, job: Result<Job>) -> Result<Receipt>
     session.begin("back up", name)?;
     let job = job?;
     // Before the database is asked for: it is forgotten most often.
-    let encryptor = match (&job.encrypt, job.backend.is_confidential()) {
-        (None | Some(Choice::None), true) => return Err(encryption::demanded(name)),
-        (None, false) => return Err(encryption::undecided(name)),
+    let encryptor = match (&job.encrypt, job.backend.confidential()) {
+        (None | Some(Choice::None), Some(why)) => return Err(encryption::demanded(name, why)),
+        (None, None) => return Err(encryption::undecided(name)),
         (Some(choice), _) => choice.encryptor()?,
     };
     job.store()?;

@@ -326,9 +326,8 @@ impl Reader<'_> {
             let message = format!("dataset of {table}: the job has many, and the live system names them");
             self.mistakes.push(Mistake::new(at, message).hint("leave it out"));
         }
-        if backend.is_confidential() && matches!(encrypt, Some(Choice::None)) {
-            let message =
-                format!("encrypt of {table}: it is nothing but secrets, and is never stored without encryption");
+        if let (Some(why), Some(Choice::None)) = (backend.confidential(), &encrypt) {
+            let message = format!("encrypt of {table}: {why}, and is never stored without encryption");
             let hint = "choose an encryptor, as in encrypt = \"age:age1…\" (`lifeboat init` makes a key)";
             self.mistakes.push(Mistake::new(span.start, message).hint(hint));
         }
@@ -448,6 +447,7 @@ impl Reader<'_> {
             consistency: mongodb.consistency,
             oplog: mongodb.oplog,
             cursors: mongodb.cursors,
+            users_and_roles: mongodb.users_and_roles,
         };
         let url = self.spanned(mongodb.url, "mongodb.url", table);
         let scratch = mongodb.scratch.map(|url| self.spanned(url, "mongodb.scratch", table));

@@ -157,6 +157,7 @@ pub(crate) struct Mongodb {
     pub(crate) oplog: bool,
     #[serde(default)]
     pub(crate) cursors: usize,
+    pub(crate) users_and_roles: Option<bool>,
 }
 
 /// `verify = { level = "restore", max_age = "2d", age_status = "fail" }`.
