@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::api::{Backup, PodVolumeBackup, Stage};
+use super::backups::VolumeSummary;
 use super::gunzip::{Consumer, Gunzip};
 use super::objects::{Objects, Place, TakesObjects};
 
@@ -43,6 +44,7 @@ const FILES: [(&str, bool); 8] = [
 pub(crate) struct Volume {
     pvc_name: String,
     pvc_namespace: String,
+    pv_name: String,
     backup_method: String,
     skipped: bool,
     skipped_reason: String,
@@ -55,6 +57,13 @@ pub(crate) struct Volume {
 #[serde(rename_all = "camelCase", default)]
 struct Saved {
     snapshot_handle: String,
+    size: u64,
+    volume_name: String,
+    pod_name: String,
+    pod_namespace: String,
+    // The one field that Velero writes with a capital letter.
+    #[serde(rename = "Phase")]
+    phase: String,
 }
 
 impl Volume {
@@ -68,6 +77,30 @@ impl Volume {
         }
         let saved = self.pvb_info.as_ref().or(self.snapshot_data_movement_info.as_ref());
         saved.is_some_and(|saved| saved.snapshot_handle.is_empty()).then(|| "no snapshot in the repository".to_owned())
+    }
+
+    /// As a person reads it.
+    pub(crate) fn summary(&self) -> VolumeSummary {
+        let saved = self.pvb_info.as_ref().or(self.snapshot_data_movement_info.as_ref());
+        let claim = match saved {
+            _ if !self.pvc_name.is_empty() => format!("{}/{}", self.pvc_namespace, self.pvc_name),
+            Some(saved) if !saved.pod_name.is_empty() => {
+                format!("{}/{}:{}", saved.pod_namespace, saved.pod_name, saved.volume_name)
+            }
+            _ => self.pv_name.clone(),
+        };
+        let phase = match saved.map(|saved| saved.phase.as_str()) {
+            _ if self.skipped => "skipped",
+            Some(phase) if !phase.is_empty() => phase,
+            _ => &self.result,
+        };
+        VolumeSummary {
+            claim,
+            method: self.backup_method.clone(),
+            phase: phase.to_owned(),
+            bytes: saved.map(|saved| saved.size),
+            problem: self.problem(),
+        }
     }
 
     /// Whether its data lies in a repository in the bucket.

@@ -8,9 +8,12 @@
 //! Nothing is ever written there.
 
 pub mod api;
+mod backups;
 mod bucket;
 mod client;
 mod compare;
+mod files;
+mod go_duration;
 mod gunzip;
 mod inspection;
 mod objects;
@@ -21,8 +24,10 @@ mod source;
 mod tap;
 mod tar;
 
+pub use backups::{BackupDetails, BackupSummary, VolumeSummary, backup, backups, delete_backup};
 pub use bucket::BucketVerifier;
 pub use client::{Cluster, ConnectOptions};
+pub use files::{Files, LinkOptions, LogOf, logs};
 pub use restore_test::{OWNER_LABEL, RestoreTest, RestoreTestOptions};
 pub use run::BackupOptions;
 pub use source::Velero;

@@ -23,7 +23,7 @@ use super::inspection::{Results, explain_volume};
 const SHOWN: usize = 10;
 
 /// The most that the list of a run's messages may have, in bytes.
-const RESULTS_LIMIT: usize = 32 << 20;
+pub(crate) const RESULTS_LIMIT: usize = 32 << 20;
 
 /// What a backup holds, and how long it may take.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

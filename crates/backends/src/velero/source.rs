@@ -11,6 +11,7 @@ use lifeboat_core::sink::ObjectInfo;
 use lifeboat_core::{ByteStream, Context, Description, Error, ErrorKind, Reading, Result, Sink, Source, Status};
 
 use super::client::{Cluster, explain};
+use super::files::until_cancelled;
 use super::run::{self, BackupOptions};
 use super::tap::{BACKUPS, BackupTap};
 use super::{SYSTEM, bucket, tar};
@@ -79,7 +80,7 @@ impl Source for Velero {
                 .hint("the location's URL has to name the bucket and the prefix of the backup storage location"));
         }
         let files: Vec<ObjectInfo> = self.location.list(&format!("{BACKUPS}{name}/")).try_collect().await?;
-        let stream = until_cancelled(archive(Arc::clone(&self.location), files), cx, name);
+        let stream = until_cancelled(archive(Arc::clone(&self.location), files), cx, format!("Velero's backup {name}"));
         Ok(Reading::new(stream, Box::new(BackupTap::new())))
     }
 }
@@ -121,21 +122,6 @@ fn exactly(body: ByteStream, file: ObjectInfo) -> ByteStream {
                 }
                 None if seen == expected => Ok(None),
                 None => Err(wrong(seen)),
-            }
-        }
-    })
-    .boxed()
-}
-
-fn until_cancelled(stream: ByteStream, cx: &Context, name: String) -> ByteStream {
-    let cancel = cx.cancel.clone();
-    stream::try_unfold(stream, move |mut stream| {
-        let (cancel, name) = (cancel.clone(), name.clone());
-        async move {
-            tokio::select! {
-                biased;
-                () = cancel.cancelled() => Err(Error::cancelled("copy", format!("Velero's backup {name}"))),
-                chunk = stream.try_next() => Ok(chunk?.map(|chunk| (chunk, stream))),
             }
         }
     })
