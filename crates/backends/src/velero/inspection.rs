@@ -127,6 +127,19 @@ pub(crate) struct Messages {
 }
 
 impl Messages {
+    /// Messages by the place they are about: a namespace, the cluster, or Velero itself.
+    pub(crate) fn by_place(&self) -> Vec<(String, Vec<String>)> {
+        let general = [("Velero", &self.velero), ("the cluster", &self.cluster)];
+        let general = general.into_iter().map(|(place, messages)| (place.to_owned(), messages));
+        let inside = self.namespaces.iter().map(|(name, messages)| (format!("namespace {name}"), messages));
+        let trimmed = |messages: &Vec<String>| messages.iter().map(|message| message.trim().to_owned()).collect();
+        general
+            .chain(inside)
+            .filter(|(_, messages)| !messages.is_empty())
+            .map(|(place, messages)| (place, trimmed(messages)))
+            .collect()
+    }
+
     /// All of them, those of a namespace with its name.
     pub(crate) fn all(&self) -> Vec<String> {
         let general = self.velero.iter().chain(&self.cluster).map(|message| message.trim().to_owned());

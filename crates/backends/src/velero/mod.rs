@@ -17,9 +17,11 @@ mod go_duration;
 mod gunzip;
 mod inspection;
 mod objects;
+mod restore;
 mod restore_test;
 mod restored;
 mod run;
+mod schedules;
 mod source;
 mod tap;
 mod tar;
@@ -28,8 +30,10 @@ pub use backups::{BackupDetails, BackupSummary, VolumeSummary, backup, backups, 
 pub use bucket::BucketVerifier;
 pub use client::{Cluster, ConnectOptions};
 pub use files::{Files, LinkOptions, LogOf, logs};
+pub use restore::{ExistingPolicy, RestoreOptions, restore};
 pub use restore_test::{OWNER_LABEL, RestoreTest, RestoreTestOptions};
 pub use run::BackupOptions;
+pub use schedules::{MANAGED_LABEL, ScheduleSettings, ScheduleSummary, plan_schedules, schedules};
 pub use source::Velero;
 pub use tap::BackupTap;
 

@@ -16,7 +16,7 @@ use super::api::{Backup, Restore, RestoreSpec, SCHEDULE_LABEL, Stage};
 use super::bucket::BucketVerifier;
 use super::client::{Cluster, Waited, explain, is_missing};
 use super::restored::{self, Mapping};
-use super::run::{self, Shown};
+use super::{restore, run};
 
 /// The label on what a restore test makes: its value is the scratch namespace, so that the next test on the same one finds
 /// what a killed test left.
@@ -334,15 +334,7 @@ impl Test<'_> {
         let mut wanted = Restore::new(&name, spec);
         wanted.metadata.labels = Some(BTreeMap::from([(OWNER_LABEL.to_owned(), options.scratch_namespace.clone())]));
         cluster.create(&wanted).await?;
-        let mut shown = Shown::begin(cx, "restore");
-        let waited = cluster
-            .wait::<Restore>(&name, options.limit, cx, |restore| {
-                let status = restore.status.clone().unwrap_or_default();
-                shown.show(status.progress, |progress| progress.items_restored);
-                Stage::of(status.phase.as_deref()) != Stage::Running
-            })
-            .await?;
-        shown.end();
+        let waited = run::end_of::<Restore>(cluster, &name, options.limit, cx).await?;
         let (restore, in_time) = match waited {
             Waited::Done(restore) => (restore, true),
             Waited::TooLong(restore) => (restore, false),
@@ -366,8 +358,7 @@ impl Test<'_> {
             let reasons = status.failure_reason.into_iter().chain(status.validation_errors).chain(errors).collect();
             Check::fail("restore", phase, run::first_of(reasons)).took(begun.elapsed())
         });
-        // The cluster puts this one into each namespace by itself, before Velero comes to it.
-        let warnings: Vec<_> = warnings.into_iter().filter(|warning| !warning.contains("kube-root-ca.crt")).collect();
+        let warnings: Vec<_> = warnings.into_iter().filter(|warning| !restore::is_of_the_cluster(warning)).collect();
         if !warnings.is_empty() {
             self.checks.push(Check::warn("restore warnings", warnings.len().to_string(), run::first_of(warnings)));
         }

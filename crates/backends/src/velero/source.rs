@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::ResourceExt;
 use lifeboat_core::sink::ObjectInfo;
-use lifeboat_core::{ByteStream, Context, Description, Error, ErrorKind, Reading, Result, Sink, Source, Status};
+use lifeboat_core::{ByteStream, Context, Description, Error, ErrorKind, Reading, Result, Sink, Source};
 
 use super::client::{Cluster, explain};
 use super::files::until_cancelled;
@@ -34,20 +34,7 @@ impl Velero {
     }
 
     async fn check_location(&self) -> Result<String> {
-        let location = run::location(&self.cluster, self.options.storage_location.as_deref()).await?;
-        let check = run::location_check(&location);
-        if check.status != Status::Pass {
-            let subject = format!("backup storage location {}", location.name_any());
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "use",
-                subject,
-                format!("{} ({})", check.figure, check.detail),
-            )
-            .hint(
-                "Velero makes no backup until it is Available: look at its bucket, credentials and foreign folders",
-            ));
-        }
+        let location = run::available(&self.cluster, self.options.storage_location.as_deref()).await?;
         Ok(run::bucket_of(&location))
     }
 }
