@@ -200,6 +200,8 @@ struct Tarball {
     resources: BTreeMap<String, ProofItem>,
     /// Persistent volume claims, as `namespace/name`.
     claims: BTreeSet<String>,
+    /// Resources of which each namespace has objects.
+    namespaces: BTreeMap<String, BTreeSet<String>>,
 }
 
 #[derive(Deserialize)]
@@ -233,6 +235,9 @@ impl TakesObjects for Tarball {
         }
         if place.resource == "persistentvolumeclaims" {
             self.claims.insert(path.clone());
+        }
+        if let Some(namespace) = place.namespace {
+            self.namespaces.entry(namespace).or_default().insert(place.resource);
         }
         self.objects.entry(format!("{}/{}", typed.api_version, typed.kind)).or_default().insert(path);
         Ok(())
@@ -332,6 +337,11 @@ impl Inspection {
     /// Count, bytes and fingerprint of each resource in the tarball.
     pub(crate) fn items(&self) -> Vec<ProofItem> {
         self.tarball.resources.values().cloned().collect()
+    }
+
+    /// Resources of which a namespace has objects in the tarball.
+    pub(crate) fn resources_of(&self, namespace: &str) -> BTreeSet<String> {
+        self.tarball.namespaces.get(namespace).cloned().unwrap_or_default()
     }
 
     /// How many objects the tarball holds.
@@ -463,7 +473,8 @@ impl Inspection {
         checks
     }
 
-    fn coverage(&self, must_cover: &[String]) -> Vec<Check> {
+    /// How many claims have data, each that has none, and each that should be there and is not.
+    pub(crate) fn coverage(&self, must_cover: &[String]) -> Vec<Check> {
         let (claims, uncovered) = (self.tarball.claims.len(), self.uncovered_claims());
         let mut checks = vec![Check::pass(
             "volumes",

@@ -42,8 +42,8 @@ pub struct RestoreTestOptions {
     pub namespace: String,
     /// The namespace that it is restored into. It must not exist, or be left by an earlier test.
     pub scratch_namespace: String,
-    /// How old the backup may be.
-    pub max_age: Duration,
+    /// How old the backup may be; as old as it likes when not set.
+    pub max_age: Option<Duration>,
     /// How long Velero has to restore it.
     pub limit: Duration,
     /// How long the restored Pods have to get ready; they are not waited for when not set.
@@ -60,7 +60,7 @@ impl RestoreTestOptions {
             backup: None,
             namespace: namespace.into(),
             scratch_namespace: "velero-test-restore".to_owned(),
-            max_age: Duration::from_secs(48 * 3600),
+            max_age: Some(Duration::from_secs(48 * 3600)),
             limit: Duration::from_secs(1800),
             pods_ready: None,
             must_cover: Vec::new(),
@@ -249,8 +249,10 @@ impl Test<'_> {
         };
         let name = backup.name_any();
         self.backup = Some(name.clone());
-        self.checks.push(Check::pass("backup", name.clone(), "the latest that is Completed"));
-        self.checks.push(age(&backup, cx.now(), options.max_age));
+        let which =
+            if options.backup.is_some() { "the one that was asked for" } else { "the latest that is Completed" };
+        self.checks.push(Check::pass("backup", name.clone(), which));
+        self.checks.extend(options.max_age.map(|limit| age(&backup, cx.now(), limit)));
         // An old backup is restored all the same: whether it comes back is worth knowing.
         if self.checks[0].status == Status::Fail {
             return Ok(());
@@ -399,7 +401,8 @@ fn is_ready(pod: &Pod) -> bool {
         || status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-fn age(backup: &Backup, now: Timestamp, limit: Duration) -> Check {
+/// How old a backup is.
+pub(crate) fn age(backup: &Backup, now: Timestamp, limit: Duration) -> Check {
     let status = backup.status.clone().unwrap_or_default();
     let Some(taken) = status.start_timestamp.map(|time| time.0) else {
         return Check::fail("age", "unknown", "Velero does not say when it began");

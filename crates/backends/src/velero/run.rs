@@ -16,6 +16,7 @@ use super::api::{
     BACKUP_LABEL, Backup, BackupSpec, BackupStorageLocation, PodVolumeBackup, Restore, SCHEDULE_LABEL, Schedule, Stage,
 };
 use super::client::{Cluster, Waited};
+use super::go_duration;
 use super::gunzip::{Consumer, Gunzip};
 use super::inspection::{Results, explain_volume};
 
@@ -40,8 +41,8 @@ pub struct BackupOptions {
     pub exclude_namespaces: Vec<String>,
     /// Only objects with these labels.
     pub labels: BTreeMap<String, String>,
-    /// How long Velero keeps it, as Go writes durations: `720h`.
-    pub ttl: Option<String>,
+    /// How long Velero keeps it; the schedule's time, or Velero's default (30 days), when not set.
+    pub ttl: Option<Duration>,
     /// The backup storage location; the default one when not set.
     pub storage_location: Option<String>,
     /// Whether the files of all volumes of Pods are copied.
@@ -94,7 +95,7 @@ impl BackupOptions {
             spec.label_selector =
                 Some(LabelSelector { match_labels: Some(self.labels.clone()), ..LabelSelector::default() });
         }
-        spec.ttl = self.ttl.clone().or(spec.ttl);
+        spec.ttl = self.ttl.map(go_duration::write).or(spec.ttl);
         spec.storage_location = self.storage_location.clone().or(spec.storage_location);
         spec.default_volumes_to_fs_backup = self.default_volumes_to_fs_backup.or(spec.default_volumes_to_fs_backup);
         spec.snapshot_volumes = self.snapshot_volumes.or(spec.snapshot_volumes);

@@ -68,7 +68,7 @@ impl Source for Velero {
         }
         let files: Vec<ObjectInfo> = self.location.list(&format!("{BACKUPS}{name}/")).try_collect().await?;
         let stream = until_cancelled(archive(Arc::clone(&self.location), files), cx, format!("Velero's backup {name}"));
-        Ok(Reading::new(stream, Box::new(BackupTap::new())))
+        Ok(Reading::new(stream, Box::new(BackupTap::new().noting(Arc::clone(&cx.progress)))))
     }
 }
 
