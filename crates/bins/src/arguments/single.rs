@@ -2,7 +2,8 @@
 //! stored backups does not depend on the system.
 
 use clap::Args;
-use lifeboat::{Dataset, Result};
+use lifeboat::name::join_key;
+use lifeboat::{Dataset, Error, ErrorKind, Result};
 
 use super::{PruneArgs, no_limits};
 use crate::backend::Backend;
@@ -49,6 +50,11 @@ pub(crate) struct Keys {
 }
 
 impl Place {
+    /// Whether a sink was named, where none has to be.
+    pub(crate) fn is_given(&self) -> bool {
+        !self.to.is_empty()
+    }
+
     /// The job that these flags describe.
     pub(crate) fn job(self, backend: Backend, packing: Option<Packing>, keys: Option<Keys>) -> Result<Job> {
         let stores = self
@@ -137,6 +143,32 @@ impl Place {
     pub(crate) async fn replicate(self, backend: Backend, dry_run: bool, session: &Session) -> Result<Exit> {
         let job = self.job(backend, None, None)?;
         Ok(commands::replicate::one(session, job, dry_run).await)
+    }
+
+    /// `replicate` of what another tool keeps at a URL, into a folder of the sink.
+    pub(crate) async fn replicate_tree(
+        self,
+        from: String,
+        into: String,
+        reread: bool,
+        dry_run: bool,
+        session: &Session,
+    ) -> Result<Exit> {
+        let [to] = <[String; 1]>::try_from(self.to).map_err(|_| {
+            Error::new(ErrorKind::Config, "use", "--to", "a bucket is copied to one sink at a time")
+                .hint("run it once for each")
+        })?;
+        let into = Some(join_key(&self.prefix, into.trim_matches('/')));
+        let options = commands::replicate::Options {
+            from: Some(from),
+            to: Some(to),
+            into,
+            tree: true,
+            verify: reread,
+            dry_run,
+            ..commands::replicate::Options::default()
+        };
+        commands::replicate::run(session, options, None).await
     }
 }
 

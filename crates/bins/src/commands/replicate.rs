@@ -238,6 +238,7 @@ async fn backups(
     let output = &session.output;
     let whose = dataset.as_ref().map_or_else(|| "all datasets".to_owned(), ToString::to_string);
     let place = join_key(&from.sink.url(), &folder);
+    copies::refuse_velero(&*to.sink, &folder).await?;
     let plan = Replicate::new(from.sink, to.sink)
         .folder(&folder)
         .dataset(dataset)
@@ -333,6 +334,9 @@ fn tell_failed(session: &Session, failed: &[NotCopied]) {
 
 async fn copy(session: &Session, name: &str, to: &str, tree: &TreeCopy, options: &Options) -> Result<(bool, Value)> {
     let output = &session.output;
+    let (sink, into) = tree.destination();
+    // The copy may well be such a location; what lies around it may not.
+    copies::refuse_velero(sink, into.rsplit_once('/').map_or("", |(around, _)| around)).await?;
     let plan = tree.plan().await?;
     output.line(format!("{name}, {} to {}:", tree.source_url(), tree.destination_url()));
     let mut value = json!({
