@@ -22,9 +22,14 @@ fn nothing_is_listed(desk: &Desk) {
 }
 
 fn start(desk: &Desk, url: &str, to: &str) -> Child {
+    start_with(desk, url, to, &[])
+}
+
+fn start_with(desk: &Desk, url: &str, to: &str, more: &[&str]) -> Child {
     desk.command("lifeboat-postgres")
         .env("LIFEBOAT_FROM", url)
         .args(["backup", "--dataset", "shop", "--to", to, "--encrypt", &desk.encrypt()])
+        .args(more)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -276,11 +281,12 @@ async fn minio_killed_in_the_middle_leaves_nothing_after_prune() {
     let bucket = minio.fresh_bucket().await;
     let (mut desk, sink) = minio_desk(&minio, &bucket);
     let live = Database::fresh();
-    // Text that does not compress: several parts are on their way when it happens.
+    // Several parts are on their way when it happens.
     live.run("CREATE TABLE t AS SELECT i AS id, encode(sha512(i::text::bytea), 'base64') || encode(sha512((i * 3)::text::bytea), 'base64') AS x FROM generate_series(1, 250000) i");
     desk.shadow("pg_dump", "$REAL \"$@\" | { head -c 30000000; touch halted; while [ -e halted ] && [ ! -e go ]; do sleep 0.02; done; cat; }\nexit ${PIPESTATUS[0]}");
     desk.set("LIFEBOAT_RETRY_LIMIT", "3");
-    let mut backup = start(&desk, &live.url, &sink);
+    // A compressor that is given nothing more may keep all that it was given.
+    let mut backup = start_with(&desk, &live.url, &sink, &["--compress", "none"]);
     wait_for("the middle of the dump", || desk.path("halted").exists());
     let settings = lifeboat::sinks::Settings {
         credentials: Some(lifeboat::sinks::Credentials::new(minio.user(), minio.password())),
@@ -294,7 +300,11 @@ async fn minio_killed_in_the_middle_leaves_nothing_after_prune() {
         if notes.iter().flatten().any(|note| !note.key.ends_with(".intent.json")) {
             break;
         }
+        if let Some(status) = backup.try_wait().unwrap() {
+            panic!("the backup has ended before its upload began: {status}: {}", stderr(backup));
+        }
         assert!(begun.elapsed() < Duration::from_secs(60), "no upload has begun");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     minio.kill();
     std::fs::write(desk.path("go"), "").unwrap();

@@ -1,15 +1,26 @@
 //! What scratch servers have in common: they never run as root, and end, with their folder, when Lifeboat does.
 
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
-use lifeboat_core::{Error, ErrorKind, Result};
+use lifeboat_core::{Context, Error, ErrorKind, Result};
+use tokio::process::{ChildStdin, Command};
+
+use crate::child::Running;
+
+/// How long a new server may take to answer.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long it may take to go away.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// The unprivileged user that a root process runs the server as. Not `postgres`: that one owns the real databases.
 const UNPRIVILEGED: &str = "nobody";
 
 /// Runs the server as its child, ends it when standard input ends, and removes the folder. `QUIT` is an immediate shutdown:
 /// nothing of the cluster is kept.
-pub(crate) const KEEPER: &str = r#"
+const KEEPER: &str = r#"
 exec 3<&0
 "$@" 3<&- </dev/null &
 server=$!
@@ -20,8 +31,142 @@ server=$!
 wait "$server"
 "#;
 
+/// The folder of a scratch server, before it runs. It goes when this is dropped.
+pub(crate) struct Folder {
+    folder: tempfile::TempDir,
+    owner: Owner,
+}
+
+impl Folder {
+    /// An empty folder below `parent` that only the server's user may enter.
+    pub(crate) fn make(parent: Option<&Path>) -> Result<Self> {
+        let parent = parent.map_or_else(std::env::temp_dir, Path::to_path_buf);
+        // The path of a Unix socket has at most 107 bytes: the name is short.
+        let folder = tempfile::Builder::new()
+            .permissions(std::fs::Permissions::from_mode(0o700))
+            .prefix("lifeboat-")
+            .rand_bytes(8)
+            .tempdir_in(&parent)
+            .map_err(|e| Self::unusable(&parent, e))?;
+        let made = Self { folder, owner: Owner::choose()? };
+        made.give(made.path())?;
+        Ok(made)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Lets the server's user own what was put into the folder.
+    pub(crate) fn give(&self, path: &Path) -> Result<()> {
+        self.owner.give(path).map_err(|e| self.failed(e))
+    }
+
+    /// The error of something that could not be put into the folder.
+    pub(crate) fn failed(&self, error: std::io::Error) -> Error {
+        Self::unusable(self.path().parent().unwrap_or(self.path()), error)
+    }
+
+    fn unusable(parent: &Path, error: std::io::Error) -> Error {
+        Error::io("make", format!("a scratch folder in {}", parent.display()), error)
+    }
+
+    /// Makes a command run as the server's user, in the folder.
+    pub(crate) fn run_in(&self, command: &mut Command) {
+        self.owner.run_as(command, self.path());
+    }
+
+    /// Starts the server. `name` is what errors call it.
+    pub(crate) fn start(self, name: &'static str, server: &Command) -> Result<Server> {
+        let server = server.as_std();
+        let mut keeper = Command::new("/bin/sh");
+        keeper.args(["-c", KEEPER, "lifeboat-scratch"]).arg(server.get_program()).args(server.get_args());
+        for (name, value) in server.get_envs() {
+            match value {
+                Some(value) => keeper.env(name, value),
+                None => keeper.env_remove(name),
+            };
+        }
+        keeper.env("LIFEBOAT_SCRATCH", self.path()).stdin(Stdio::piped()).stdout(Stdio::null());
+        self.run_in(&mut keeper);
+        let mut running = Running::start(&mut keeper)?;
+        let lifeline = running.child.stdin.take();
+        // From here on the keeper removes the folder.
+        Ok(Server { name, keeper: Some(running), lifeline, folder: self.folder.keep() })
+    }
+}
+
+/// A running scratch server. It ends when this is dropped.
+pub(crate) struct Server {
+    name: &'static str,
+    keeper: Option<Running>,
+    /// While this is open the server lives.
+    lifeline: Option<ChildStdin>,
+    folder: PathBuf,
+}
+
+impl Server {
+    /// Asks again and again until there is an answer, which is returned.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Tool`] with the server's own words when it ends, or when it takes too long.
+    pub(crate) async fn wait_until_it_answers<T, A: Future<Output = Result<T>>>(
+        &mut self,
+        cx: &Context,
+        mut ask: impl FnMut() -> A,
+    ) -> Result<T> {
+        let begun = Instant::now();
+        loop {
+            let error = match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let running = self.keeper.as_mut().expect("it is taken only when the server is stopped");
+            if let Ok(Some(_)) = running.child.try_wait() {
+                let running = self.keeper.take().expect("it was there a line above");
+                return Err(running.end().await?.error("start", self.name));
+            }
+            if cx.cancel.is_cancelled() {
+                return Err(Error::cancelled("start", self.name));
+            }
+            if begun.elapsed() > START_LIMIT {
+                return Err(Error::new(ErrorKind::Tool, "start", self.name, "it does not answer").with_source(error));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Stops the server and waits until its folder has gone.
+    pub(crate) async fn stop(mut self) {
+        drop(self.lifeline.take());
+        let Some(keeper) = self.keeper.take() else { return };
+        // The server's end is an immediate shutdown: its status says nothing. The keeper's standard error stays open until
+        // the folder has been emptied.
+        if tokio::time::timeout(STOP_LIMIT, keeper.end()).await.is_err() {
+            tracing::warn!(folder = %self.folder.display(), "the scratch server did not go away");
+        }
+        // Emptied by the server's own user, who may not be allowed to remove it from its parent.
+        match std::fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(folder = %self.folder.display(), %error, "the scratch folder stays");
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Closing the lifeline is what ends the server. The keeper itself must live to see that: it is not killed.
+        drop(self.lifeline.take());
+        if let Some(keeper) = self.keeper.take() {
+            keeper.leave();
+        }
+    }
+}
+
 /// As whom the server runs.
-pub(crate) enum Owner {
+enum Owner {
     Ourselves,
     /// Another user, because we are root.
     User {
@@ -31,7 +176,7 @@ pub(crate) enum Owner {
 }
 
 impl Owner {
-    pub(crate) fn choose() -> Result<Self> {
+    fn choose() -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             return Ok(Self::Ourselves);
         }
@@ -54,14 +199,14 @@ impl Owner {
         Ok(Self::User { uid, gid })
     }
 
-    pub(crate) fn give(&self, path: &Path) -> std::io::Result<()> {
+    fn give(&self, path: &Path) -> std::io::Result<()> {
         match self {
             Self::Ourselves => Ok(()),
             Self::User { uid, gid } => std::os::unix::fs::chown(path, Some(*uid), Some(*gid)),
         }
     }
 
-    pub(crate) fn run_as(&self, command: &mut tokio::process::Command, folder: &Path) {
+    fn run_as(&self, command: &mut Command, folder: &Path) {
         if let Self::User { uid, gid } = self {
             command.uid(*uid).gid(*gid);
         }

@@ -18,5 +18,7 @@ pub mod mongodb;
 pub mod outfile;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(any(feature = "cloudflare-dns", feature = "velero"))]
+mod tar;
 #[cfg(feature = "velero")]
 pub mod velero;

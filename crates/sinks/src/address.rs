@@ -1,8 +1,10 @@
 //! Sink URLs: what each part of one means, and what is wrong with one that cannot be used.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use lifeboat_core::{Error, ErrorKind, Result};
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::key;
@@ -193,23 +195,7 @@ fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str>
 
 /// Undoes percent-encoding. `None` when the result is no UTF-8.
 pub(crate) fn decode(text: &str) -> Option<String> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = bytes.get(at + 1..at + 3).and_then(|h| std::str::from_utf8(h).ok());
-        match (bytes[at], hex.and_then(|h| u8::from_str_radix(h, 16).ok())) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                at += 3;
-            }
-            (byte, _) => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8(out).ok()
+    percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
 }
 
 #[cfg(test)]

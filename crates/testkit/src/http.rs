@@ -6,6 +6,7 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
+use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -237,29 +238,18 @@ pub(crate) async fn ask(to: &str, head: &Head, body: &[u8]) -> io::Result<Answer
 
 /// Undoes percent-encoding.
 pub(crate) fn decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = bytes.get(at + 1..at + 3).and_then(|h| std::str::from_utf8(h).ok());
-        match (bytes[at], hex.and_then(|h| u8::from_str_radix(h, 16).ok())) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                at += 3;
-            }
-            (byte, _) => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+/// Undoes the encoding of a query, where `+` is a space.
+pub(crate) fn decode_query(text: &str) -> String {
+    decode(&text.replace('+', "%20"))
 }
 
 /// The value of a parameter of a query; empty when it has none.
 pub(crate) fn parameter(query: &str, name: &str) -> Option<String> {
     query.split('&').find_map(|pair| {
         let (n, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decode(n) == name).then(|| decode(&value.replace('+', "%20")))
+        (decode(n) == name).then(|| decode_query(value))
     })
 }

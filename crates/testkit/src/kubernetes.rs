@@ -129,4 +129,3 @@ pub async fn storage_location(kubernetes: &Kubernetes, namespace: &str, name: &s
     let object = json!({"metadata": {"name": name}, "spec": spec, "status": {"phase": "Available"}});
     kubernetes.create(STORAGE_LOCATION, Some(namespace), object).await;
 }
-

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::api::{Api, Zone, ZoneRef};
-use super::archive::{self, ZoneTap, tar};
+use super::archive::{self, ZoneTap};
 use super::record::Record;
 use crate::http::Request;
 
@@ -108,7 +108,7 @@ impl CloudflareZone {
             );
             cx.progress.event(Event::Note(note));
         }
-        tar::write(files.iter().map(|(name, content)| (*name, content.as_slice())))
+        archive::write(files.iter().map(|(name, content)| (*name, content.as_slice())))
     }
 
     async fn settings(&self, zone: &Zone, cancel: &CancellationToken) -> Result<Vec<Value>> {

@@ -5,24 +5,19 @@
 //! small shell in between waits for our end of a pipe to close.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lifeboat_core::{Context, Error, ErrorKind, Result};
 use secrecy::SecretString;
-use tokio::process::ChildStdin;
 
 use super::connection::{Connection, SslMode};
 use super::session::Session;
 use super::tools::Tools;
 use crate::child::Running;
-use crate::keeper::{KEEPER, Owner};
+use crate::keeper::{Folder, Server};
 
-/// How long a new cluster may take to answer.
-const START_LIMIT: Duration = Duration::from_secs(60);
-/// How long the server may take to go away.
-const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// Name of the cluster's superuser: unlike any role in a dump, so that restoring roles finds none in the way.
 const SUPERUSER: &str = "lifeboat_scratch";
 
@@ -50,11 +45,8 @@ const SETTINGS: [&str; 18] = [
 
 /// A running scratch server.
 pub(crate) struct Scratch {
-    keeper: Option<Running>,
-    /// While this is open the server lives.
-    lifeline: Option<ChildStdin>,
+    server: Server,
     connection: Connection,
-    folder: PathBuf,
 }
 
 impl Scratch {
@@ -66,23 +58,11 @@ impl Scratch {
     /// # Cancel safety
     /// Safe: a dropped future ends what it started and removes the folder.
     pub(crate) async fn start(tools: &Tools, parent: Option<&Path>, cx: &Context) -> Result<Self> {
-        let parent = parent.map_or_else(std::env::temp_dir, Path::to_path_buf);
-        let failed = |what: &str| {
-            let subject = format!("{what} in {}", parent.display());
-            move |e| Error::io("make", subject, e)
-        };
-        // The path of a Unix socket has at most 107 bytes: the name is short.
-        let folder = tempfile::Builder::new()
-            .permissions(std::fs::Permissions::from_mode(0o700))
-            .prefix("lifeboat-")
-            .rand_bytes(8)
-            .tempdir_in(&parent)
-            .map_err(failed("a scratch folder"))?;
+        let folder = Folder::make(parent)?;
         let password = SecretString::from(random_hex()?);
         let password_file = folder.path().join("password");
-        write_private(&password_file, &password).map_err(failed("a scratch folder"))?;
-        let owner = Owner::choose()?;
-        owner.give(folder.path()).and_then(|()| owner.give(&password_file)).map_err(failed("a scratch folder"))?;
+        write_private(&password_file, &password).map_err(|e| folder.failed(e))?;
+        folder.give(&password_file)?;
         let data = folder.path().join("data");
         let mut initdb = tools.command("initdb");
         initdb
@@ -99,33 +79,19 @@ impl Scratch {
             ])
             .arg(format!("--pwfile={}", password_file.display()))
             .stdout(Stdio::null());
-        owner.run_as(&mut initdb, folder.path());
+        folder.run_in(&mut initdb);
         let ended = Running::start(&mut initdb)?.end().await?;
         if !ended.status.success() {
             return Err(ended.error("make", format!("a scratch cluster in {}", folder.path().display()))
                 .hint("the folder must be one that the server's user can enter, on a file system with room: set TMPDIR or --scratch-folder"));
         }
-        let command = tools.command("postgres");
-        let mut keeper = tokio::process::Command::new("/bin/sh");
-        keeper.args(["-c", KEEPER, "lifeboat-scratch"]).arg(command.as_std().get_program());
-        keeper.arg("-D").arg(&data).arg("-k").arg(folder.path());
+        let mut command = tools.command("postgres");
+        command.arg("-D").arg(&data).arg("-k").arg(folder.path());
         for setting in SETTINGS {
-            keeper.args(["-c", setting]);
+            command.args(["-c", setting]);
         }
-        for (name, value) in command.as_std().get_envs() {
-            match value {
-                Some(value) => keeper.env(name, value),
-                None => keeper.env_remove(name),
-            };
-        }
-        keeper.env("LIFEBOAT_SCRATCH", folder.path()).stdin(Stdio::piped()).stdout(Stdio::null());
-        owner.run_as(&mut keeper, folder.path());
-        let mut running = Running::start(&mut keeper)?;
-        let lifeline = running.child.stdin.take();
-        // From here on the keeper removes the folder.
-        let folder = folder.keep();
         let connection = Connection {
-            host: folder.to_string_lossy().into_owned(),
+            host: folder.path().to_string_lossy().into_owned(),
             port: 5432,
             user: SUPERUSER.to_owned(),
             password: Some(password),
@@ -137,33 +103,9 @@ impl Scratch {
             options: None,
             connect_timeout: Duration::from_secs(5),
         };
-        let mut scratch = Self { keeper: Some(running), lifeline, connection, folder };
-        scratch.wait_until_it_answers(cx).await?;
-        Ok(scratch)
-    }
-
-    async fn wait_until_it_answers(&mut self, cx: &Context) -> Result<()> {
-        let begun = Instant::now();
-        loop {
-            let error = match Session::open(&self.connection).await {
-                Ok(_) => return Ok(()),
-                Err(error) => error,
-            };
-            let running = self.keeper.as_mut().expect("it is taken only when the server is stopped");
-            if let Ok(Some(_)) = running.child.try_wait() {
-                let running = self.keeper.take().expect("it was there a line above");
-                return Err(running.end().await?.error("start", "the scratch server"));
-            }
-            if cx.cancel.is_cancelled() {
-                return Err(Error::cancelled("start", "the scratch server"));
-            }
-            if begun.elapsed() > START_LIMIT {
-                return Err(
-                    Error::new(ErrorKind::Tool, "start", "the scratch server", "it does not answer").with_source(error)
-                );
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let mut server = folder.start("the scratch server", &command)?;
+        server.wait_until_it_answers(cx, || Session::open(&connection)).await?;
+        Ok(Self { server, connection })
     }
 
     /// How to reach it, as its superuser.
@@ -207,31 +149,8 @@ impl Scratch {
     }
 
     /// Stops the server and waits until its folder has gone.
-    pub(crate) async fn stop(mut self) {
-        drop(self.lifeline.take());
-        let Some(keeper) = self.keeper.take() else { return };
-        // The server's end is an immediate shutdown: its status says nothing. The keeper's standard error stays open until
-        // the folder has been emptied.
-        if tokio::time::timeout(STOP_LIMIT, keeper.end()).await.is_err() {
-            tracing::warn!(folder = %self.folder.display(), "the scratch server did not go away");
-        }
-        // Emptied by the server's own user, who may not be allowed to remove it from its parent.
-        match std::fs::remove_dir_all(&self.folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(folder = %self.folder.display(), %error, "the scratch folder stays");
-            }
-            _ => {}
-        }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Closing the lifeline is what ends the server. The keeper itself must live to see that: it is not killed.
-        drop(self.lifeline.take());
-        if let Some(keeper) = self.keeper.take() {
-            keeper.leave();
-        }
+    pub(crate) async fn stop(self) {
+        self.server.stop().await;
     }
 }
 

@@ -25,7 +25,6 @@ mod run;
 mod schedules;
 mod source;
 mod tap;
-mod tar;
 mod target;
 mod verifier;
 

@@ -7,7 +7,7 @@
 use lifeboat_core::{Error, ErrorKind, Result};
 
 use super::gunzip::Consumer;
-use super::tar::{Piece, Reader};
+use crate::tar::{Piece, Reader};
 
 /// The largest object that is read, in bytes. An API server's database takes 1.5 MiB.
 const OBJECT_LIMIT: u64 = 16 << 20;
@@ -57,7 +57,7 @@ enum File {
 
 impl<T: TakesObjects> Objects<T> {
     pub(crate) fn new(out: T) -> Self {
-        Self { reader: Reader::new(), file: None, version: None, out }
+        Self { reader: Reader::default(), file: None, version: None, out }
     }
 
     /// The tarball has ended.

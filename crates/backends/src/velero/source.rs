@@ -14,7 +14,8 @@ use super::client::{Cluster, explain};
 use super::files::until_cancelled;
 use super::run::{self, BackupOptions};
 use super::tap::{BACKUPS, BackupTap};
-use super::{SYSTEM, bucket, tar};
+use super::{SYSTEM, bucket};
+use crate::tar;
 
 /// A backup by Velero, copied out of its bucket while it is read.
 ///

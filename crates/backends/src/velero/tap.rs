@@ -10,7 +10,7 @@ use lifeboat_core::{ByteStream, Context, Error, ErrorKind, Proof, Result, Status
 use tokio::sync::mpsc;
 
 use super::inspection::Inspection;
-use super::tar::{Piece, Reader};
+use crate::tar::{Piece, Reader};
 
 /// The folder, under a location's prefix, in which each backup has a folder of its name.
 pub(crate) const BACKUPS: &str = "backups/";
@@ -47,7 +47,7 @@ impl Default for BackupTap {
 impl BackupTap {
     /// For a copy of one backup, whatever its name is.
     pub fn new() -> Self {
-        Self { reader: Reader::new(), seen: None, must_cover: Vec::new(), notes: None }
+        Self { reader: Reader::default(), seen: None, must_cover: Vec::new(), notes: None }
     }
 
     /// Claims, as `namespace/name`, whose data must be in the backup: without it the copy is not as it must be.

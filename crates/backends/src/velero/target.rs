@@ -20,7 +20,7 @@ use super::files::Files;
 use super::inspection::METADATA;
 use super::restore::{RestoreOptions, restore};
 use super::tap::{BACKUPS, split_key};
-use super::tar::{Piece, Reader};
+use crate::tar::{Piece, Reader};
 
 /// The most that the file with the backup's own object may have, in bytes.
 const METADATA_LIMIT: usize = 16 << 20;
@@ -150,7 +150,7 @@ fn corrupt(why: impl Into<String>) -> Error {
 impl PutBack<'_> {
     /// Takes the whole of a copy. Returns the backup's name and what was done.
     async fn take(&mut self, mut stream: ByteStream, cx: &Context) -> Result<(String, Vec<Check>)> {
-        let (mut reader, mut upload, mut metadata) = (Reader::new(), None::<Upload>, false);
+        let (mut reader, mut upload, mut metadata) = (Reader::default(), None::<Upload>, false);
         while let Some(chunk) = stream.try_next().await? {
             let mut parts = VecDeque::new();
             reader.push(&chunk, &mut |piece| {

@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 use lifeboat::Result;
 
-use super::single::{Keys, Packing, Place, one};
-use super::{About, DriftArgs, Global, KindArgs, PlanArgs, PruneArgs, RestoreArgs, VerifyArgs, VerifyKindArgs};
+use super::single::{Keys, List, Packing, Place, Prune, Replicate, Show, one};
+use super::{About, DriftArgs, Global, KindArgs, PlanArgs, RestoreArgs, VerifyArgs, VerifyKindArgs};
 use crate::backend::Backend;
 use crate::backend::cloudflare::Settings;
 use crate::commands;
@@ -86,27 +86,13 @@ Examples:
 Examples:
   lifeboat-cloudflare-dns list --to file:///backups
   lifeboat-cloudflare-dns list --dataset example.org --to file:///backups --json")]
-    List {
-        #[command(flatten)]
-        place: Place,
-    },
+    List(List),
     /// Show a backup's manifest, and the shell line that restores it without Lifeboat
-    #[command(after_help = "\
+    #[command(mut_arg("items", |arg| arg.help("Also list what is inside (types with their records); needs the key when it is encrypted")), after_help = "\
 Examples:
   lifeboat-cloudflare-dns show --dataset example.org --to file:///backups
   lifeboat-cloudflare-dns show --dataset example.org --to file:///backups --items --identity key.txt")]
-    Show {
-        #[command(flatten)]
-        place: Place,
-        #[command(flatten)]
-        keys: Keys,
-        /// Which backup: latest, a time or day (the newest that is not younger), or a key
-        #[arg(long, value_name = "latest|TIME|KEY", default_value = "latest", hide_default_value = true)]
-        at: String,
-        /// Also list what is inside (types with their records); needs the key when it is encrypted
-        #[arg(long)]
-        items: bool,
-    },
+    Show(Show),
     /// Prove that a backup is good
     #[command(after_help = "\
 Levels:
@@ -160,27 +146,13 @@ Examples:
 Examples:
   lifeboat-cloudflare-dns prune --dataset example.org --to file:///backups --keep 30d,at-least=3 --dry-run
   lifeboat-cloudflare-dns prune --dataset example.org --to file:///backups --orphans")]
-    Prune {
-        #[command(flatten)]
-        place: Place,
-        /// What to keep, as in 30d, 30d,at-least=3 or last=7,daily=7,weekly=4,monthly=12,yearly=3
-        #[arg(long, value_name = "POLICY", required_unless_present = "orphans")]
-        keep: Option<String>,
-        #[command(flatten)]
-        prune: PruneArgs,
-    },
+    Prune(Prune),
     /// Copy the backups that the first sink holds to the others that lack them
     #[command(after_help = "\
 Examples:
   lifeboat-cloudflare-dns replicate --dataset example.org --to minio://minio:9000/backups --to b2://offsite
   lifeboat-cloudflare-dns replicate --to file:///backups --to s3://backups --dry-run")]
-    Replicate {
-        #[command(flatten)]
-        place: Place,
-        /// Only show what would be done
-        #[arg(long)]
-        dry_run: bool,
-    },
+    Replicate(Replicate),
     /// Check the sink, the token and its rights, the zone and the keys
     #[command(
         mut_arg("compress", |arg| arg.default_value("gzip")),
@@ -230,8 +202,8 @@ impl Program for LifeboatCloudflareDns {
                 let job = named(place, from.settings()?, Some(packing), None)?;
                 Ok(commands::backup::run(session, one(job)).await)
             }
-            Command::List { place } => place.list(nowhere()?, session).await,
-            Command::Show { place, keys, at, items } => place.show(nowhere()?, keys, &at, items, session).await,
+            Command::List(list) => list.run(nowhere()?, session).await,
+            Command::Show(show) => show.run(nowhere()?, session).await,
             Command::Verify { from, place, keys, verify, drift } => {
                 let options = verify.options(VerifyKindArgs { drift, ..VerifyKindArgs::default() })?;
                 let mut job = named(place, from.settings()?, None, Some(keys))?;
@@ -244,8 +216,8 @@ impl Program for LifeboatCloudflareDns {
                 let job = jobs::one(job, None, &options.at).await?;
                 commands::restore::run(session, &job, options).await
             }
-            Command::Prune { place, keep, prune } => place.prune(nowhere()?, keep, prune, session).await,
-            Command::Replicate { place, dry_run } => place.replicate(nowhere()?, dry_run, session).await,
+            Command::Prune(prune) => prune.run(nowhere()?, session).await,
+            Command::Replicate(replicate) => replicate.run(nowhere()?, session).await,
             Command::Check { from, place, packing, keys } => {
                 let job = named(place, from.settings()?, Some(packing), Some(keys))?;
                 Ok(commands::check::run(session, None, one(job), true).await)

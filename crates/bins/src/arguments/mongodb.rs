@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use clap::{Args, Parser, Subcommand};
 use lifeboat::{Error, ErrorKind, Result};
 
-use super::single::{Keys, Packing, Place, one};
+use super::single::{Keys, List, Packing, Place, Prune, Replicate, Show, one};
 use super::{
-    About, DatabaseArgs, Global, KindArgs, MongodbRestoreArgs, PruneArgs, RestoreArgs, ScratchArg, Secret, ServerArgs,
-    VerifyArgs, VerifyKindArgs,
+    About, DatabaseArgs, Global, KindArgs, MongodbRestoreArgs, RestoreArgs, ScratchArg, Secret, ServerArgs, VerifyArgs,
+    VerifyKindArgs,
 };
 use crate::backend::Backend;
 use crate::backend::mongodb::{Consistency, DumpOptions, Settings};
@@ -107,27 +107,13 @@ Examples:
 Examples:
   lifeboat-mongodb list --to file:///backups
   lifeboat-mongodb list --dataset shop --to file:///backups --json")]
-    List {
-        #[command(flatten)]
-        place: Place,
-    },
+    List(List),
     /// Show a backup's manifest, and the shell line that restores it without Lifeboat
-    #[command(after_help = "\
+    #[command(mut_arg("items", |arg| arg.help("Also list what is inside (collections with their documents); needs the key when it is encrypted")), after_help = "\
 Examples:
   lifeboat-mongodb show --dataset shop --to file:///backups
   lifeboat-mongodb show --dataset shop --to file:///backups --items --identity key.txt")]
-    Show {
-        #[command(flatten)]
-        place: Place,
-        #[command(flatten)]
-        keys: Keys,
-        /// Which backup: latest, a time or day (the newest that is not younger), or a key
-        #[arg(long, value_name = "latest|TIME|KEY", default_value = "latest", hide_default_value = true)]
-        at: String,
-        /// Also list what is inside (collections with their documents); needs the key when it is encrypted
-        #[arg(long)]
-        items: bool,
-    },
+    Show(Show),
     /// Prove that a backup is good
     #[command(after_help = "\
 Levels:
@@ -178,27 +164,13 @@ Examples:
   lifeboat-mongodb prune --dataset shop --to file:///backups --keep 30d,at-least=3 --dry-run
   lifeboat-mongodb prune --dataset shop --to file:///backups --keep last=7,weekly=4,monthly=12
   lifeboat-mongodb prune --dataset shop --to file:///backups --orphans")]
-    Prune {
-        #[command(flatten)]
-        place: Place,
-        /// What to keep, as in 30d, 30d,at-least=3 or last=7,daily=7,weekly=4,monthly=12,yearly=3
-        #[arg(long, value_name = "POLICY", required_unless_present = "orphans")]
-        keep: Option<String>,
-        #[command(flatten)]
-        prune: PruneArgs,
-    },
+    Prune(Prune),
     /// Copy the backups that the first sink holds to the others that lack them
     #[command(after_help = "\
 Examples:
   lifeboat-mongodb replicate --dataset shop --to minio://minio:9000/backups --to b2://offsite
   lifeboat-mongodb replicate --to file:///backups --to s3://backups --dry-run")]
-    Replicate {
-        #[command(flatten)]
-        place: Place,
-        /// Only show what would be done
-        #[arg(long)]
-        dry_run: bool,
-    },
+    Replicate(Replicate),
     /// Check the sink, the database, the keys and the tools
     #[command(after_help = "\
 Examples:
@@ -265,8 +237,8 @@ impl Program for LifeboatMongodb {
                 let job = named(place, &settings, Some(packing), None)?;
                 Ok(commands::backup::run(session, one(job)).await)
             }
-            Command::List { place } => place.list(nowhere(), session).await,
-            Command::Show { place, keys, at, items } => place.show(nowhere(), keys, &at, items, session).await,
+            Command::List(list) => list.run(nowhere(), session).await,
+            Command::Show(show) => show.run(nowhere(), session).await,
             Command::Verify { from, place, keys, verify, server, scratch } => {
                 let options = verify.options(VerifyKindArgs {
                     server,
@@ -282,8 +254,8 @@ impl Program for LifeboatMongodb {
                 let options = restore.options(KindArgs { database, mongodb, ..KindArgs::default() }, session)?;
                 commands::restore::run(session, &job, options).await
             }
-            Command::Prune { place, keep, prune } => place.prune(nowhere(), keep, prune, session).await,
-            Command::Replicate { place, dry_run } => place.replicate(nowhere(), dry_run, session).await,
+            Command::Prune(prune) => prune.run(nowhere(), session).await,
+            Command::Replicate(replicate) => replicate.run(nowhere(), session).await,
             Command::Check { from, place, packing, keys } => {
                 let settings = from.settings(Dump::default(), session)?;
                 let job = named(place, &settings, Some(packing), Some(keys))?;

@@ -106,66 +106,104 @@ impl Place {
         }
         Ok(job)
     }
+}
 
-    /// `list`.
-    pub(crate) async fn list(self, backend: Backend, session: &Session) -> Result<Exit> {
-        Ok(commands::list::run(session, one(self.job(backend, None, None)?), true).await)
+/// The arguments of `list`.
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    #[command(flatten)]
+    place: Place,
+}
+
+impl List {
+    /// Whether a sink was named, where none has to be.
+    pub(crate) fn is_given(&self) -> bool {
+        self.place.is_given()
     }
 
-    /// `show`.
-    pub(crate) async fn show(
-        self,
-        backend: Backend,
-        keys: Keys,
-        at: &str,
-        items: bool,
-        session: &Session,
-    ) -> Result<Exit> {
-        let job = self.job(backend, None, Some(keys))?;
-        commands::show::run(session, &job, &at.parse()?, items).await
+    pub(crate) async fn run(self, backend: Backend, session: &Session) -> Result<Exit> {
+        Ok(commands::list::run(session, one(self.place.job(backend, None, None)?), true).await)
+    }
+}
+
+/// The arguments of `show`.
+#[derive(Args, Debug)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    keys: Keys,
+    /// Which backup: latest, a time or day (the newest that is not younger), or a key
+    #[arg(long, value_name = "latest|TIME|KEY", default_value = "latest", hide_default_value = true)]
+    at: String,
+    /// Also list what is inside (tables with their rows); needs the key when it is encrypted
+    #[arg(long)]
+    items: bool,
+}
+
+impl Show {
+    /// Whether a sink was named, where none has to be.
+    pub(crate) fn is_given(&self) -> bool {
+        self.place.is_given()
     }
 
-    /// `prune`.
-    pub(crate) async fn prune(
-        self,
-        backend: Backend,
-        keep: Option<String>,
-        prune: PruneArgs,
-        session: &Session,
-    ) -> Result<Exit> {
-        let options = prune.options()?;
-        let mut job = self.job(backend, None, None)?;
-        job.keep = keep.map(|text| text.parse()).transpose()?;
+    pub(crate) async fn run(self, backend: Backend, session: &Session) -> Result<Exit> {
+        let job = self.place.job(backend, None, Some(self.keys))?;
+        commands::show::run(session, &job, &self.at.parse()?, self.items).await
+    }
+}
+
+/// The arguments of `prune`.
+#[derive(Args, Debug)]
+pub(crate) struct Prune {
+    #[command(flatten)]
+    place: Place,
+    /// What to keep, as in 30d, 30d,at-least=3 or last=7,daily=7,weekly=4,monthly=12,yearly=3
+    #[arg(long, value_name = "POLICY", required_unless_present = "orphans")]
+    keep: Option<String>,
+    #[command(flatten)]
+    prune: PruneArgs,
+}
+
+impl Prune {
+    pub(crate) async fn run(self, backend: Backend, session: &Session) -> Result<Exit> {
+        let options = self.prune.options()?;
+        let mut job = self.place.job(backend, None, None)?;
+        job.keep = self.keep.map(|text| text.parse()).transpose()?;
         Ok(commands::prune::run(session, one(job), true, &options).await)
     }
+}
 
-    /// `replicate`.
-    pub(crate) async fn replicate(self, backend: Backend, dry_run: bool, session: &Session) -> Result<Exit> {
-        let job = self.job(backend, None, None)?;
-        Ok(commands::replicate::one(session, job, dry_run).await)
+/// The arguments of `replicate`.
+#[derive(Args, Debug)]
+pub(crate) struct Replicate {
+    #[command(flatten)]
+    place: Place,
+    /// Only show what would be done
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Replicate {
+    pub(crate) async fn run(self, backend: Backend, session: &Session) -> Result<Exit> {
+        Ok(commands::replicate::one(session, self.place.job(backend, None, None)?, self.dry_run).await)
     }
 
     /// `replicate` of what another tool keeps at a URL, into a folder of the sink.
-    pub(crate) async fn replicate_tree(
-        self,
-        from: String,
-        into: String,
-        reread: bool,
-        dry_run: bool,
-        session: &Session,
-    ) -> Result<Exit> {
-        let [to] = <[String; 1]>::try_from(self.to).map_err(|_| {
+    pub(crate) async fn tree(self, from: String, into: &str, reread: bool, session: &Session) -> Result<Exit> {
+        let Place { to, prefix, .. } = self.place;
+        let [to] = <[String; 1]>::try_from(to).map_err(|_| {
             Error::new(ErrorKind::Config, "use", "--to", "a bucket is copied to one sink at a time")
                 .hint("run it once for each")
         })?;
-        let into = Some(join_key(&self.prefix, into.trim_matches('/')));
+        let into = Some(join_key(&prefix, into.trim_matches('/')));
         let options = commands::replicate::Options {
             from: Some(from),
             to: Some(to),
             into,
             tree: true,
             verify: reread,
-            dry_run,
+            dry_run: self.dry_run,
             ..commands::replicate::Options::default()
         };
         commands::replicate::run(session, options, None).await

@@ -48,7 +48,7 @@ impl Settings {
             return Err(Error::new(ErrorKind::Config, "find", "the database", "where it is was not said")
                 .hint("give --from env:NAME, where the variable NAME holds mongodb://user:password@host/database; or set LIFEBOAT_FROM"));
         };
-        let connection = connect(url)?;
+        let connection = url.read(Connection::parse)?;
         Ok(match &self.database {
             Some(database) => connection.with_database(database),
             None => connection,
@@ -72,7 +72,7 @@ impl Settings {
     pub(crate) fn target(&self, into: &Setting, choices: RestoreChoices) -> Result<NamedTarget> {
         let hint = "single collections are chosen with --collection; --replace replaces what is there";
         choices.refuse_all_but(&[Topic::Databases, Topic::Mongodb], "MongoDB", hint)?;
-        let connection = connect(into)?;
+        let connection = into.read(Connection::parse)?;
         let name = connection.redacted();
         let options = RestoreOptions {
             replace: choices.replace,
@@ -94,7 +94,7 @@ impl Settings {
         }
         let live = if choices.level == Level::Live { Some(self.connection()?) } else { None };
         let scratch = match (choices.level, choices.scratch.as_ref().or(self.scratch.as_ref())) {
-            (Level::Restore, Some(url)) => Some(connect(url)?),
+            (Level::Restore, Some(url)) => Some(url.read(Connection::parse)?),
             _ => None,
         };
         Ok(Box::new(MongoVerifier::new(VerifierOptions {
@@ -110,7 +110,7 @@ impl Settings {
             let variable = "LIFEBOAT_SCRATCH_URL";
             std::env::var_os(variable).map(|_| Setting::argument(format!("${{{variable}}}"), variable))
         });
-        let scratch = match named.as_ref().map(connect).transpose() {
+        let scratch = match named.as_ref().map(|url| url.read(Connection::parse)).transpose() {
             Ok(scratch) => scratch,
             Err(error) => return vec![Check::from_error("scratch server", &error)],
         };
@@ -119,15 +119,4 @@ impl Settings {
             Err(error) => vec![Check::from_error("server", &error)],
         }
     }
-}
-
-/// Reads a URL from where it is given.
-fn connect(url: &Setting) -> Result<Connection> {
-    Connection::parse(&url.secret()?).map_err(|error| {
-        let made = Error::new(error.kind(), "use", url.place(), error.message());
-        match error.advice() {
-            Some(hint) => made.hint(hint),
-            None => made,
-        }
-    })
 }

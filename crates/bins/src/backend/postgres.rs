@@ -38,7 +38,7 @@ impl Settings {
 
     fn connection(&self) -> Result<Connection> {
         match &self.url {
-            Some(url) => connect(url),
+            Some(url) => url.read(Connection::parse),
             None => Err(Error::new(ErrorKind::Config, "find", "the database", "where it is was not said")
                 .hint("give --from env:NAME, where the variable NAME holds postgres://user:password@host/database; or set LIFEBOAT_FROM")),
         }
@@ -68,7 +68,7 @@ impl Settings {
     pub(crate) fn target(&self, into: &Setting, choices: RestoreChoices) -> Result<NamedTarget> {
         let hint = "it is restored as a whole, or single tables with --table and --schema; --replace replaces one that is there";
         choices.refuse_all_but(&[Topic::Databases, Topic::Postgres], "a PostgreSQL database", hint)?;
-        let connection = connect(into)?;
+        let connection = into.read(Connection::parse)?;
         let name = connection.redacted();
         let options = RestoreOptions {
             replace: choices.replace,
@@ -102,15 +102,4 @@ impl Settings {
             Err(error) => vec![Check::from_error("server", &error)],
         }
     }
-}
-
-/// Reads a URL from where it is given.
-fn connect(url: &Setting) -> Result<Connection> {
-    Connection::parse(&url.secret()?).map_err(|error| {
-        let made = Error::new(error.kind(), "use", url.place(), error.message());
-        match error.advice() {
-            Some(hint) => made.hint(hint),
-            None => made,
-        }
-    })
 }

@@ -98,6 +98,20 @@ impl Setting {
         Ok(text.to_owned().into())
     }
 
+    /// What `parse` makes of its secret. An error says where the string stands.
+    ///
+    /// # Errors
+    /// As [`secret`](Self::secret), and those of `parse`.
+    pub(crate) fn read<T>(&self, parse: impl FnOnce(&SecretString) -> Result<T>) -> Result<T> {
+        parse(&self.secret()?).map_err(|error| {
+            let made = Error::new(error.kind(), "use", self.place(), error.message());
+            match error.advice() {
+                Some(hint) => made.hint(hint),
+                None => made,
+            }
+        })
+    }
+
     /// The path that it names.
     ///
     /// # Errors

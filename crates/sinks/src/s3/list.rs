@@ -14,6 +14,11 @@ use super::failure::Action;
 use super::request::Request;
 use crate::{address, key};
 
+/// A key of a listing, which S3 encodes as in a query when it is asked to.
+pub(super) fn decode(key: String, encoded: bool) -> Option<String> {
+    if encoded { address::decode(&key.replace('+', " ")) } else { Some(key) }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Page {
@@ -124,8 +129,7 @@ impl Store {
     /// The object of an entry; `None` for one that a listing leaves out.
     fn object(&self, entry: Entry, encoded: bool, prefix: &str) -> Result<Option<ObjectInfo>> {
         let strange = |why: String| Err(self.place.strange_answer(Action::List, &self.place_of(prefix), why));
-        let full = if encoded { address::decode(&entry.key.replace('+', " ")) } else { Some(entry.key) };
-        let Some(full) = full else { return strange("a key is no UTF-8 text".to_owned()) };
+        let Some(full) = decode(entry.key, encoded) else { return strange("a key is no UTF-8 text".to_owned()) };
         let key = match self.base.as_str() {
             "" => full.as_str(),
             base => match full.strip_prefix(base).and_then(|k| k.strip_prefix('/')) {

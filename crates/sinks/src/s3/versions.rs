@@ -11,8 +11,9 @@ use serde::Deserialize;
 
 use super::Store;
 use super::failure::{Action, is_answer};
+use super::list::decode;
 use super::request::Request;
-use crate::{address, key};
+use crate::key;
 
 /// What a bucket does with what is overwritten or deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,8 +239,4 @@ fn grouped(versions: BoxStream<'static, Result<Version>>) -> BoxStream<'static, 
         }
     })
     .boxed()
-}
-
-fn decode(key: String, encoded: bool) -> Option<String> {
-    if encoded { address::decode(&key.replace('+', " ")) } else { Some(key) }
 }

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::http::decode_query;
+
 /// A request as it came, percent-decoded.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -99,32 +101,6 @@ impl Response {
     }
 }
 
-/// Undoes percent-encoding; in a query `+` is a space.
-pub(super) fn decode(text: &str, query: bool) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'%' => {
-                let hex = text.get(at + 1..at + 3).and_then(|h| u8::from_str_radix(h, 16).ok());
-                match hex {
-                    Some(byte) => {
-                        out.push(byte);
-                        at += 3;
-                        continue;
-                    }
-                    None => out.push(b'%'),
-                }
-            }
-            b'+' if query => out.push(b' '),
-            byte => out.push(byte),
-        }
-        at += 1;
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 /// The parameters of a query.
 pub(super) fn params(query: &str) -> Vec<(String, String)> {
     query
@@ -132,7 +108,7 @@ pub(super) fn params(query: &str) -> Vec<(String, String)> {
         .filter(|p| !p.is_empty())
         .map(|p| {
             let (name, value) = p.split_once('=').unwrap_or((p, ""));
-            (decode(name, true), decode(value, true))
+            (decode_query(name), decode_query(value))
         })
         .collect()
 }
@@ -143,9 +119,9 @@ mod tests {
 
     #[test]
     fn percent_encoding_is_undone() {
-        assert_eq!(decode("a%20b%2Fc+d", false), "a b/c+d");
-        assert_eq!(decode("a+b%2", true), "a b%2");
-        assert_eq!(decode("%zz%c3%a4", true), "%zzä");
+        assert_eq!(crate::http::decode("a%20b%2Fc+d"), "a b/c+d");
+        assert_eq!(decode_query("a+b%2"), "a b%2");
+        assert_eq!(decode_query("%zz%c3%a4"), "%zzä");
         assert_eq!(params("a=1&b&c=%26"), [("a", "1"), ("b", ""), ("c", "&")].map(|(n, v)| (n.into(), v.into())));
     }
 }

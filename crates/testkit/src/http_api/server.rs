@@ -8,8 +8,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use super::message::{decode, params};
+use super::message::params;
 use super::{Api, Fault, Kind, Request, Response};
+use crate::http::decode;
 
 /// Longest request body that is taken, in bytes.
 const LONGEST_BODY: usize = 64 << 20;
@@ -195,7 +196,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> 
     }
     let mut request = Request {
         method: method.to_owned(),
-        path: decode(path, false),
+        path: decode(path),
         query: params(query),
         headers,
         body: Vec::new(),

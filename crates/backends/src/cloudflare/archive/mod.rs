@@ -14,10 +14,11 @@
 //! several envelopes one after another (a page each), `zone_settings.json` may be a list of settings or the zone alone.
 
 mod content;
+mod members;
 mod tap;
-pub(crate) mod tar;
 
 pub use content::Content;
+pub(crate) use members::write;
 pub use tap::{ZoneTap, read};
 
 /// The member with the records.

@@ -4,12 +4,12 @@ use futures::StreamExt;
 use lifeboat_core::{ByteStream, Proof, Result, Tap};
 
 use super::Content;
-use super::tar::Unpack;
+use super::members::Members;
 
 /// Takes the proof of a zone's archive as it flows by. It holds the files, whose sizes are limited.
 #[derive(Default)]
 pub struct ZoneTap {
-    unpack: Unpack,
+    members: Members,
 }
 
 impl std::fmt::Debug for ZoneTap {
@@ -29,13 +29,13 @@ impl ZoneTap {
     /// # Errors
     /// [`ErrorKind::Corrupt`](lifeboat_core::ErrorKind::Corrupt) for what is no zone's archive, or not all of one.
     pub fn content(self) -> Result<Content> {
-        Content::read(self.unpack.finish()?)
+        Content::read(self.members.finish()?)
     }
 }
 
 impl Tap for ZoneTap {
     fn push(&mut self, chunk: &[u8]) -> Result<()> {
-        self.unpack.push(chunk)
+        self.members.push(chunk)
     }
 
     fn finish(self: Box<Self>) -> Result<Proof> {

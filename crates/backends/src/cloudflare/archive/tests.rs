@@ -10,7 +10,7 @@ const LIST: &str = r#"{"success":true,"result":[{"type":"A","name":"a.example.or
     {"type":"A","name":"b.example.org","content":"192.0.2.2","ttl":1},{"type":"TXT","name":"example.org","content":"\"x\"","ttl":1}]}"#;
 
 fn archive(members: &[(&str, &str)]) -> Vec<u8> {
-    tar::write(members.iter().map(|(name, content)| (*name, content.as_bytes()))).unwrap()
+    write(members.iter().map(|(name, content)| (*name, content.as_bytes()))).unwrap()
 }
 
 fn read_in(bytes: &[u8], size: usize) -> lifeboat_core::Result<Content> {
@@ -86,7 +86,7 @@ fn what_is_no_backup_of_a_zone_is_refused_with_the_file_that_is_wrong() {
         (&[(RECORDS, r#"{"success":false,"errors":[{"code":10000}],"result":null}"#)], "an error of the API"),
         (&[(RECORDS, "[]"), (SETTINGS, "3")], "zone_settings.json in the archive"),
         (&[(RECORDS, "[]"), ("dnssec.json", "{")], "dnssec.json in the archive: it is no JSON"),
-        (&[(RECORDS, "[]"), ("x/all_records.json", "[]")], "is there twice"),
+        (&[(RECORDS, "[]"), ("x/all_records.json", "[]")], "all_records.json in the archive: it is there twice"),
     ] {
         let error = read_in(&archive(members), 100).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
@@ -107,7 +107,7 @@ fn an_archive_that_breaks_off_or_goes_on_is_refused() {
     assert_eq!(read_in(&more, 1000).unwrap_err().kind(), ErrorKind::Corrupt);
     let mut flipped = whole;
     flipped[3] ^= 1;
-    assert!(read_in(&flipped, 1000).unwrap_err().message().contains("sum of a header"));
+    assert!(read_in(&flipped, 1000).unwrap_err().message().contains("a header's checksum is wrong"));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use clap::{Parser, Subcommand};
 use lifeboat::velero::LogOf;
 use lifeboat::{Error, ErrorKind, Level, Result};
 
-use super::single::{Keys, Packing, Place, one};
-use super::{About, Global, PruneArgs, VeleroRestoreArgs, VerifyArgs, VerifyKindArgs};
+use super::single::{Keys, List, Packing, Place, Prune, Replicate, Show, one};
+use super::{About, Global, VeleroRestoreArgs, VerifyArgs, VerifyKindArgs};
 use crate::backend::velero::{INTO, MAX_AGE, Settings};
 use crate::backend::{Backend, RestoreChoices};
 use crate::commands;
@@ -95,11 +95,12 @@ Examples:
         #[arg(long, value_name = "NAME")]
         from_schedule: Option<String>,
         #[command(flatten)]
-        place: Place,
+        copies: List,
     },
     /// Show a backup of Velero: what is in it, its volumes, what went wrong; with --to, a copy's manifest
     #[command(
         mut_arg("to", |arg| arg.required(false).env(None::<&str>)),
+        mut_arg("items", |arg| arg.help("Also list what is inside (resources with their objects); needs the key when it is encrypted")),
         after_help = "\
 Examples:
   lifeboat-velero show daily-20261121030000
@@ -113,16 +114,8 @@ Examples:
         cluster: ClusterArgs,
         #[command(flatten)]
         files: FilesArgs,
-        #[command(flatten)]
-        place: Place,
-        #[command(flatten)]
-        keys: Keys,
-        /// Which copy: latest, a time or day (the newest that is not younger), or a key
-        #[arg(long, value_name = "latest|TIME|KEY", default_value = "latest", hide_default_value = true)]
-        at: String,
-        /// Also list what is in the copy (resources with their objects); needs the key when it is encrypted
-        #[arg(long)]
-        items: bool,
+        #[command(flatten, next_help_heading = "Of a copy")]
+        copy: Show,
     },
     /// Prove that a backup comes back: restore a namespace into a scratch one, and compare; with --to, verify a copy
     #[command(
@@ -254,15 +247,7 @@ Velero deletes its own backups when they expire; --ttl and the schedules say whe
 Examples:
   lifeboat-velero prune --dataset daily --to b2://offsite --prefix copies --keep 30d,at-least=3 --dry-run
   lifeboat-velero prune --dataset daily --to b2://offsite --prefix copies --orphans")]
-    Prune {
-        #[command(flatten)]
-        place: Place,
-        /// What to keep, as in 30d, 30d,at-least=3 or last=7,daily=7,weekly=4,monthly=12,yearly=3
-        #[arg(long, value_name = "POLICY", required_unless_present = "orphans")]
-        keep: Option<String>,
-        #[command(flatten)]
-        prune: PruneArgs,
-    },
+    Prune(Prune),
     /// Copy the copies that the first sink holds to the others; with --into, Velero's whole bucket as it is
     #[command(after_help = "\
 Examples:
@@ -273,16 +258,13 @@ Examples:
         #[command(flatten)]
         location: LocationArg,
         #[command(flatten)]
-        place: Place,
+        copies: Replicate,
         /// Copy everything in --location, volumes' repositories too, object by object into this folder of the sink
         #[arg(long, value_name = "FOLDER")]
         into: Option<String>,
         /// With --into: read the copy again, and compare it with its record
         #[arg(long, requires = "into", conflicts_with = "dry_run")]
         reread: bool,
-        /// Only show what would be done
-        #[arg(long)]
-        dry_run: bool,
     },
     /// Check the cluster, Velero's storage location, the rights, the sink and the keys
     #[command(
@@ -358,13 +340,13 @@ impl Program for LifeboatVelero {
                 let job = named(place, settings, Some(packing), None)?;
                 Ok(commands::backup::run(session, one(job)).await)
             }
-            Command::List { place, .. } if place.is_given() => place.list(nowhere(), session).await,
+            Command::List { copies, .. } if copies.is_given() => copies.run(nowhere(), session).await,
             Command::List { cluster, from_schedule, .. } => {
                 backups::list(session, &cluster.access(), from_schedule.as_deref()).await
             }
-            Command::Show { place, backup, keys, at, items, .. } if place.is_given() => {
+            Command::Show { copy, backup, .. } if copy.is_given() => {
                 no_backup(backup.as_deref(), "--dataset NAME and --at")?;
-                place.show(nowhere(), keys, &at, items, session).await
+                copy.run(nowhere(), session).await
             }
             Command::Show { backup, cluster, files, .. } => {
                 let backup = backup.ok_or_else(|| unnamed("show"))?;
@@ -421,14 +403,14 @@ impl Program for LifeboatVelero {
                 let config = Config::load(config.as_deref())?;
                 schedules::apply(session, &config, job.as_deref(), apply, delete_extra).await
             }
-            Command::Prune { place, keep, prune } => place.prune(nowhere(), keep, prune, session).await,
-            Command::Replicate { place, into: None, dry_run, .. } => place.replicate(nowhere(), dry_run, session).await,
-            Command::Replicate { location, place, into: Some(into), reread, dry_run } => {
+            Command::Prune(prune) => prune.run(nowhere(), session).await,
+            Command::Replicate { copies, into: None, .. } => copies.run(nowhere(), session).await,
+            Command::Replicate { location, copies, into: Some(into), reread } => {
                 let from = location.url().ok_or_else(|| {
                     let hint = "give --location s3://bucket/prefix, or set LIFEBOAT_LOCATION";
                     wrong("--into", "where Velero's bucket is was not said", hint)
                 })?;
-                place.replicate_tree(from, into, reread, dry_run, session).await
+                copies.tree(from, &into, reread, session).await
             }
             Command::Check { cluster, location, test, place, packing, keys } => {
                 let settings = Settings {

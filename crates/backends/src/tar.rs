@@ -9,7 +9,7 @@ use lifeboat_core::{Error, ErrorKind, Result};
 const BLOCK: usize = 512;
 
 /// The most that the extended header of a file may have, in bytes: it holds a path, not data.
-const EXTENDED_LIMIT: u64 = 1 << 20;
+const EXTENDED_LIMIT: u64 = 64 << 10;
 
 /// The largest size that fits into a header's eleven octal digits.
 const USTAR_LIMIT: u64 = 0o777_7777_7777;
@@ -26,18 +26,23 @@ pub(crate) enum Piece<'a> {
 }
 
 /// Parses a tar stream that comes in chunks of any size. Folders, links and devices are passed over.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Reader {
     state: State,
     /// A header that is not whole yet.
     header: Vec<u8>,
     /// What an extended header said of the file that follows.
     extended: Extended,
+    /// Bytes that were read.
+    read: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 enum State {
+    #[default]
     Header,
+    /// After a block of zeros: another one ends the archive.
+    Ending,
     Data {
         left: u64,
         padding: u64,
@@ -46,7 +51,7 @@ enum State {
     Padding {
         left: u64,
     },
-    /// After a block of zeros: only zeros may follow.
+    /// After two blocks of zeros: only zeros may follow, which fill the last record.
     Ended,
 }
 
@@ -64,15 +69,11 @@ struct Extended {
     bytes: Option<u64>,
 }
 
-fn corrupt(why: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Corrupt, "read", "the tar archive", why)
+fn corrupt(at: u64, why: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, "read", "the tar archive", format!("at byte {at}: {why}"))
 }
 
 impl Reader {
-    pub(crate) fn new() -> Self {
-        Self { state: State::Header, header: Vec::with_capacity(BLOCK), extended: Extended::default() }
-    }
-
     /// Parses the next bytes and hands on what they hold.
     ///
     /// # Errors
@@ -80,9 +81,10 @@ impl Reader {
     pub(crate) fn push(&mut self, mut chunk: &[u8], out: &mut dyn FnMut(Piece<'_>) -> Result<()>) -> Result<()> {
         while !chunk.is_empty() {
             match &mut self.state {
-                State::Header => {
+                State::Header | State::Ending => {
                     let taken = chunk.len().min(BLOCK - self.header.len());
                     self.header.extend_from_slice(&chunk[..taken]);
+                    self.read += taken as u64;
                     chunk = &chunk[taken..];
                     if self.header.len() == BLOCK {
                         self.begin(out)?;
@@ -96,6 +98,7 @@ impl Reader {
                         Use::Skip => {}
                         Use::Pax(text) | Use::GnuName(text) => text.extend_from_slice(&chunk[..taken]),
                     }
+                    self.read += taken as u64;
                     chunk = &chunk[taken..];
                     *left -= taken as u64;
                     if *left == 0 {
@@ -105,14 +108,18 @@ impl Reader {
                 }
                 State::Padding { left } => {
                     let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(chunk.len());
+                    self.read += taken as u64;
                     chunk = &chunk[taken..];
                     *left -= taken as u64;
                     if *left == 0 {
                         self.state = State::Header;
                     }
                 }
-                State::Ended if chunk.iter().all(|byte| *byte == 0) => return Ok(()),
-                State::Ended => return Err(corrupt("there is data after its end")),
+                State::Ended if chunk.iter().all(|byte| *byte == 0) => {
+                    self.read += chunk.len() as u64;
+                    return Ok(());
+                }
+                State::Ended => return Err(self.corrupt("there is data after its end")),
             }
         }
         Ok(())
@@ -125,34 +132,45 @@ impl Reader {
     pub(crate) fn finish(&self) -> Result<()> {
         match self.state {
             State::Ended => Ok(()),
-            _ => Err(corrupt("it is cut off: its end is missing")),
+            _ => Err(self.corrupt("it is cut off: its end is missing").hint("use another artifact")),
         }
+    }
+
+    /// An error at the place that was read last.
+    pub(crate) fn corrupt(&self, why: &str) -> Error {
+        corrupt(self.read, why)
     }
 
     fn begin(&mut self, out: &mut dyn FnMut(Piece<'_>) -> Result<()>) -> Result<()> {
         let header = &self.header;
         if header.iter().all(|byte| *byte == 0) {
-            self.state = State::Ended;
+            self.state = if matches!(self.state, State::Ending) { State::Ended } else { State::Ending };
             return Ok(());
         }
-        let sum = octal(&header[148..156]).ok_or_else(|| corrupt("a header's checksum is no number"))?;
-        if sum != checksum(header) {
-            return Err(corrupt("a header's checksum is wrong"));
+        if matches!(self.state, State::Ending) {
+            return Err(self.corrupt("a file after its end"));
         }
-        let size = octal(&header[124..136]).ok_or_else(|| corrupt("a file's size is no number"))?;
+        if octal(&header[148..156]) != Some(checksum(header)) {
+            return Err(self.corrupt("a header's checksum is wrong: this is no tar archive, or it is damaged"));
+        }
+        let size = octal(&header[124..136]).ok_or_else(|| self.corrupt("a file's size is no number"))?;
         let kind = header[156];
         let extended = if matches!(kind, b'x' | b'g' | b'L') { None } else { Some(std::mem::take(&mut self.extended)) };
         let bytes = extended.as_ref().and_then(|extended| extended.bytes).unwrap_or(size);
         let use_of = match kind {
-            b'0' | 0 => {
+            b'0' | 0 | b'7' => {
                 let name = match extended.and_then(|extended| extended.path) {
                     Some(name) => name,
-                    None => ustar_name(header)?,
+                    None => {
+                        ustar_name(&self.header).ok_or_else(|| self.corrupt("a file's name is empty, or no UTF-8"))?
+                    }
                 };
                 out(Piece::Begin { name: &name, bytes })?;
                 Use::Emit
             }
-            b'x' | b'L' if bytes > EXTENDED_LIMIT => return Err(corrupt("a file's path is longer than a path can be")),
+            b'x' | b'L' if bytes > EXTENDED_LIMIT => {
+                return Err(self.corrupt("a file's path is longer than a path can be"));
+            }
             b'x' => Use::Pax(Vec::new()),
             b'L' => Use::GnuName(Vec::new()),
             _ => Use::Skip,
@@ -173,7 +191,7 @@ impl Reader {
             Use::Pax(text) => self.read_pax(&text)?,
             Use::GnuName(text) => {
                 let text = text.strip_suffix(&[0]).unwrap_or(&text);
-                let name = std::str::from_utf8(text).map_err(|_| corrupt("a file's path is not UTF-8"))?;
+                let name = std::str::from_utf8(text).map_err(|_| self.corrupt("a file's path is not UTF-8"))?;
                 self.extended.path = Some(name.to_owned());
             }
         }
@@ -182,7 +200,8 @@ impl Reader {
 
     /// Records such as `30 path=resources/a/b.json\n`, the length counting the whole record.
     fn read_pax(&mut self, mut text: &[u8]) -> Result<()> {
-        let bad = || corrupt("an extended header is malformed");
+        let at = self.read;
+        let bad = || corrupt(at, "an extended header is malformed");
         while !text.is_empty() {
             let space = text.iter().position(|byte| *byte == b' ').ok_or_else(bad)?;
             let length = std::str::from_utf8(&text[..space]).ok().and_then(|digits| digits.parse::<usize>().ok());
@@ -202,7 +221,10 @@ impl Reader {
 /// A number in octal digits, padded with spaces and NULs.
 fn octal(field: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(field).ok()?.trim_matches([' ', '\0']);
-    if text.is_empty() { Some(0) } else { u64::from_str_radix(text, 8).ok() }
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    u64::from_str_radix(text, 8).ok()
 }
 
 /// The sum of all bytes of a header, with spaces in place of the sum itself.
@@ -210,14 +232,15 @@ fn checksum(header: &[u8]) -> u64 {
     header.iter().enumerate().map(|(at, byte)| u64::from(if (148..156).contains(&at) { b' ' } else { *byte })).sum()
 }
 
-fn ustar_name(header: &[u8]) -> Result<String> {
-    let text = |field: &[u8]| {
+fn ustar_name(header: &[u8]) -> Option<String> {
+    let text = |field: &'_ [u8]| {
         let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
-        std::str::from_utf8(&field[..end]).map(str::to_owned).map_err(|_| corrupt("a file's name is not UTF-8"))
+        std::str::from_utf8(&field[..end]).map(str::to_owned).ok()
     };
     let (name, prefix) = (text(&header[..100])?, text(&header[345..500])?);
     let has_prefix = header[257..262] == *b"ustar" && !prefix.is_empty();
-    Ok(if has_prefix { format!("{prefix}/{name}") } else { name })
+    let name = if has_prefix { format!("{prefix}/{name}") } else { name };
+    (!name.is_empty()).then_some(name)
 }
 
 /// The header of a regular file, with an extended one before it where the name or the size does not fit.
@@ -270,7 +293,7 @@ fn plain(name: &str, prefix: &str, bytes: u64, modified_seconds: u64, kind: u8) 
     let mut header = [0; BLOCK];
     let mut put = |at: usize, text: &[u8]| header[at..at + text.len()].copy_from_slice(text);
     put(0, name.as_bytes());
-    put(100, b"0000644\0");
+    put(100, b"0000600\0");
     put(108, b"0000000\0");
     put(116, b"0000000\0");
     put(124, format!("{bytes:011o}\0").as_bytes());
@@ -301,7 +324,7 @@ mod tests {
     }
 
     fn read(archive: &[u8], step: usize) -> Result<Vec<(String, Vec<u8>)>> {
-        let (mut reader, mut files) = (Reader::new(), Vec::new());
+        let (mut reader, mut files) = (Reader::default(), Vec::new());
         for chunk in archive.chunks(step) {
             reader.push(chunk, &mut |piece| {
                 match piece {
@@ -352,9 +375,24 @@ mod tests {
     #[test]
     fn an_archive_that_is_cut_anywhere_is_corrupt() {
         let archive = archive(&[("a", b"hello"), ("b", &[9; 600])]);
-        for length in 0..archive.len() - 1024 {
+        for length in 0..archive.len() {
             assert_eq!(read(&archive[..length], 100).unwrap_err().kind(), ErrorKind::Corrupt, "cut at {length}");
         }
+    }
+
+    #[test]
+    fn nothing_follows_the_end() {
+        let one = archive(&[("a", b"hello")]);
+        let without_end = &one[..one.len() - 2 * BLOCK];
+        for wrong in [
+            [&one, without_end].concat(),
+            [without_end, &[0; BLOCK], without_end, &[0; 2 * BLOCK]].concat(),
+            [&one, b"x".as_slice()].concat(),
+        ] {
+            assert_eq!(read(&wrong, 100).unwrap_err().kind(), ErrorKind::Corrupt);
+        }
+        let full_record = [&one, [0; 8 * BLOCK].as_slice()].concat();
+        assert_eq!(read(&full_record, 100).unwrap(), [("a".to_owned(), b"hello".to_vec())]);
     }
 
     #[test]

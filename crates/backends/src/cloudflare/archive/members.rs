@@ -1,0 +1,90 @@
+//! The files of a zone's archive, by their names.
+
+use lifeboat_core::{Error, ErrorKind, Result};
+
+use crate::tar::{self, Piece, Reader};
+
+/// Bytes that a file may have.
+const LARGEST_FILE: u64 = 64 << 20;
+/// Bytes that all files may have together.
+const LARGEST: u64 = 256 << 20;
+/// Files that an archive may have.
+const MOST_FILES: usize = 1000;
+
+/// Writes an archive of these files. Times and owners are zero.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for more than can be read back.
+pub(crate) fn write<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for (name, content) in files {
+        let bytes = content.len() as u64;
+        if bytes > LARGEST_FILE || out.len() as u64 + bytes > LARGEST {
+            let message = format!("it would have more than {LARGEST_FILE} bytes, or the archive more than {LARGEST}");
+            return Err(Error::new(ErrorKind::Unsupported, "write", name, message));
+        }
+        out.extend_from_slice(&tar::header(name, bytes, 0));
+        out.extend_from_slice(content);
+        out.extend_from_slice(&tar::padding(bytes));
+    }
+    out.extend_from_slice(&tar::end());
+    Ok(out)
+}
+
+/// Takes an archive apart. It is fed; what it holds is bounded by the limits above.
+#[derive(Default)]
+pub(crate) struct Members {
+    reader: Reader,
+    files: Vec<(String, Vec<u8>)>,
+    total: u64,
+}
+
+impl Members {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] for what is no tar archive, and for files that no zone's archive has.
+    pub(crate) fn push(&mut self, chunk: &[u8]) -> Result<()> {
+        let (files, total) = (&mut self.files, &mut self.total);
+        self.reader.push(chunk, &mut |piece| {
+            match piece {
+                Piece::Begin { name, bytes } => {
+                    // The folder that a script has packed means nothing.
+                    let base = name.rsplit('/').next().unwrap_or_default();
+                    *total = total.saturating_add(bytes);
+                    if bytes > LARGEST_FILE || *total > LARGEST || files.len() >= MOST_FILES {
+                        let what = format!("a file of {bytes} bytes, or so many files, are in no zone's backup");
+                        return Err(corrupt(base, &what));
+                    }
+                    if base.is_empty() {
+                        return Err(corrupt(name, "a file with the name of a folder"));
+                    }
+                    if files.iter().any(|(known, _)| known == base) {
+                        return Err(corrupt(base, "it is there twice"));
+                    }
+                    files.push((base.to_owned(), Vec::new()));
+                }
+                Piece::Data(data) => {
+                    if let Some((_, content)) = files.last_mut() {
+                        content.extend_from_slice(data);
+                    }
+                }
+                Piece::End => {}
+            }
+            Ok(())
+        })
+    }
+
+    /// The archive has ended: its files, by their names without folders.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] when this cannot be the end.
+    pub(crate) fn finish(self) -> Result<Vec<(String, Vec<u8>)>> {
+        self.reader.finish()?;
+        Ok(self.files)
+    }
+}
+
+fn corrupt(name: &str, what: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, "read", format!("{name} in the archive"), what)
+}
