@@ -48,6 +48,11 @@ pub enum Use {
         /// The namespace that it is restored into.
         scratch_namespace: String,
     },
+    /// The restore test, when it waits until the Pods in this namespace are ready.
+    PodsReady {
+        /// The namespace that it is restored into.
+        scratch_namespace: String,
+    },
 }
 
 impl Use {
@@ -61,6 +66,7 @@ impl Use {
             Self::Schedules => "to apply schedules",
             Self::Restore => "to restore",
             Self::RestoreTest { .. } => "for the restore test",
+            Self::PodsReady { .. } => "to wait for Pods",
         }
     }
 
@@ -104,6 +110,7 @@ impl Use {
                 location(),
             ]
             .concat(),
+            Self::PodsReady { scratch_namespace } => vec![Right::new("list", "pods", Some(scratch_namespace), None)],
             Self::RestoreTest { scratch_namespace: scratch, .. } => {
                 let own = [("create", None), ("get", Some(scratch)), ("delete", Some(scratch))];
                 let own = own.map(|(verb, name)| Right::new(verb, "namespaces", None, name.map(String::as_str)));
@@ -192,19 +199,22 @@ pub async fn check(
         Err(error) => return vec![Check::from_error("Kubernetes", &error)],
     };
     let (server, user) = user;
-    let mut checks = vec![server];
+    let (mut checks, mut place) = (vec![server], None);
     match run::location(cluster, storage_location).await {
-        Ok(place) => {
-            checks.push(run::location_check(&place));
+        Ok(found) => {
+            checks.push(run::location_check(&found));
             if let Some(sink) = location {
-                checks.extend(of_bucket(cluster, sink, &place).await);
+                checks.extend(of_bucket(cluster, sink, &found).await);
             }
+            place = Some(found.name_any());
         }
         Err(error) => checks.push(Check::from_error("storage location", &error)),
     }
     for purpose in uses {
         let compared = match purpose {
-            Use::RestoreTest { namespace, .. } => resources(cluster, location, namespace, cx).await,
+            Use::RestoreTest { namespace, .. } => {
+                resources(cluster, location.zip(place.as_deref()), namespace, cx).await
+            }
             _ => BTreeSet::new(),
         };
         match of_use(cluster, purpose, &compared, &user).await {
@@ -262,18 +272,20 @@ async fn of_bucket(cluster: &Cluster, sink: &Arc<dyn Sink>, place: &BackupStorag
     checks
 }
 
-/// The resources that a restore test of this namespace compares: as the latest backup that holds it says.
+/// The resources that a restore test of this namespace compares: as the latest backup says that holds it, in this bucket of
+/// this storage location.
 async fn resources(
     cluster: &Cluster,
-    location: Option<&Arc<dyn Sink>>,
+    location: Option<(&Arc<dyn Sink>, &str)>,
     namespace: &str,
     cx: &Context,
 ) -> BTreeSet<String> {
     let usual = || USUAL.map(str::to_owned).into();
-    let (Some(sink), Ok(all)) = (location, backups::of_schedule(cluster, None).await) else { return usual() };
+    let (Some((sink, place)), Ok(all)) = (location, backups::of_schedule(cluster, None).await) else { return usual() };
     let holds = |backup: &&super::api::Backup| {
         let spec = &backup.spec;
         backup.stage() == Stage::Completed
+            && spec.storage_location.as_deref() == Some(place)
             && (spec.included_namespaces.is_empty()
                 || spec.included_namespaces.iter().any(|name| name == namespace || name == "*"))
             && !spec.excluded_namespaces.iter().any(|name| name == namespace)
