@@ -110,6 +110,8 @@ impl Place {
 
 /// The arguments of `list`.
 #[derive(Args, Debug)]
+// One program flattens it into a command of the same name, whose group has that name.
+#[group(skip)]
 pub(crate) struct List {
     #[command(flatten)]
     place: Place,
@@ -128,6 +130,7 @@ impl List {
 
 /// The arguments of `show`.
 #[derive(Args, Debug)]
+#[group(skip)]
 pub(crate) struct Show {
     #[command(flatten)]
     place: Place,
@@ -176,6 +179,7 @@ impl Prune {
 
 /// The arguments of `replicate`.
 #[derive(Args, Debug)]
+#[group(skip)]
 pub(crate) struct Replicate {
     #[command(flatten)]
     place: Place,

@@ -217,6 +217,9 @@ impl Settings {
                 namespace: test.namespace.clone(),
                 scratch_namespace: test.scratch_namespace.clone(),
             });
+            if test.pods_ready.is_some() {
+                uses.push(Use::PodsReady { scratch_namespace: test.scratch_namespace.clone() });
+            }
         }
         if !self.schedules.is_empty() {
             uses.push(Use::Schedules);

@@ -43,7 +43,7 @@ impl ClusterArgs {
 /// Velero's bucket.
 #[derive(Args, Debug)]
 pub(super) struct LocationArg {
-    /// Where Velero stores: the bucket and prefix of its storage location, as the URL of a sink. It is only read
+    /// Where Velero stores: the bucket and prefix of its storage location, as the URL of a sink
     #[arg(long, value_name = "SINK-URL", env = "LIFEBOAT_LOCATION", help_heading = "Cluster")]
     location: Option<String>,
 }

@@ -34,8 +34,7 @@ mod cluster;
     subcommand_required = true,
     arg_required_else_help = true,
     after_help = "\
-Velero's own backups and copies of them: list, show, verify and restore work on the backups that Velero keeps, and with
---to SINK-URL on the copies in that sink.
+list, show, verify and restore work on the backups that Velero keeps; with --to SINK-URL, on copies of them.
 
 Examples:
   export LIFEBOAT_LOCATION=minio://minio:9000/velero
@@ -136,22 +135,22 @@ Examples:
     )]
     Verify {
         #[command(flatten)]
+        verify: VerifyArgs,
+        #[command(flatten)]
         cluster: ClusterArgs,
         #[command(flatten)]
         location: LocationArg,
         #[command(flatten)]
         test: TestArgs,
-        #[command(flatten)]
+        #[command(flatten, next_help_heading = "Of a copy")]
         place: Place,
         #[command(flatten)]
         keys: Keys,
-        #[command(flatten)]
-        verify: VerifyArgs,
     },
     /// Judge the backups in a bucket, Velero's own or a copy of it; needs no cluster
     #[command(after_help = "\
-Each backup: its files are there, decompress and parse; the list of items agrees with the tarball; phase and counts; which
-volumes have data, and the repositories that hold it.
+Each backup: its files are there, decompress and parse; the list of items agrees with the tarball; phase and counts; \
+which volumes have data, and the repositories that hold it.
 
 Examples:
   lifeboat-velero judge --location s3://velero/production
@@ -170,8 +169,8 @@ Examples:
     #[command(
         mut_arg("to", |arg| arg.required(false).env(None::<&str>)),
         after_help = "\
-Velero restores; what it could not restore is listed at the end, by name. With --to a copy is put back into the storage
-location first, so that Velero finds it: --location says where.
+Velero restores; what it could not restore is listed at the end, by name. With --to a copy is put back into the \
+storage location first, so that Velero finds it: --location says where.
 
 Examples:
   lifeboat-velero restore daily-20261121030000
@@ -302,7 +301,8 @@ enum SchedulesCommand {
     },
     /// Make them as a config file says; shows the changes first
     #[command(after_help = "\
-The file is that of `lifeboat`; the schedules are in the job: velero.schedules.daily = { cron = \"0 2 * * *\", ttl = \"7d\" }
+The file is that of `lifeboat`; the schedules are in the job:
+  velero.schedules.daily = { cron = \"0 2 * * *\", ttl = \"7d\" }
 
 Examples:
   lifeboat-velero schedules apply --config lifeboat.toml
