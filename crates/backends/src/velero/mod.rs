@@ -8,24 +8,49 @@
 //! Nothing is ever written there.
 
 pub mod api;
+mod backups;
 mod bucket;
 mod client;
 mod compare;
+mod files;
+mod go_duration;
 mod gunzip;
 mod inspection;
 mod objects;
+mod restore;
 mod restore_test;
 mod restored;
+mod rights;
 mod run;
+mod schedules;
 mod source;
 mod tap;
+mod target;
+mod verifier;
 
+use lifeboat_core::ArtifactName;
+
+pub use backups::{BackupDetails, BackupSummary, VolumeSummary, backup, backups, delete_backup};
 pub use bucket::BucketVerifier;
 pub use client::{Cluster, ConnectOptions};
+pub use files::{Files, LinkOptions, LogOf, logs};
+pub use restore::{ExistingPolicy, RestoreOptions, restore};
 pub use restore_test::{OWNER_LABEL, RestoreTest, RestoreTestOptions};
+pub use rights::{Use, check};
 pub use run::BackupOptions;
+pub use schedules::{MANAGED_LABEL, ScheduleSettings, ScheduleSummary, plan_schedules, schedules};
 pub use source::Velero;
 pub use tap::BackupTap;
+pub use target::VeleroTarget;
+pub use verifier::{VeleroVerifier, VerifierOptions};
 
 /// The name of this system in manifests.
 pub const SYSTEM: &str = "velero";
+
+/// The extension of the copies' format.
+pub const FORMAT: &str = "tar";
+
+/// The end of the shell line that restores a copy with stock tools: its files go where Velero looks for backups.
+pub fn stock_restore(_: &ArtifactName) -> &'static str {
+    "tar -xf - -C VELERO_BUCKET"
+}

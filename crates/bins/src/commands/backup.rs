@@ -3,6 +3,7 @@
 use lifeboat::{Backup, Receipt, Result};
 use serde_json::{Value, json};
 
+use super::copies;
 use crate::encryption::{self, Choice};
 use crate::exit::Exit;
 use crate::jobs::{self, Job, Jobs, LookIn};
@@ -43,7 +44,10 @@ async fn one(session: &Session, name: &str, job: Result<Job>) -> Result<Receipt>
         (Some(choice), _) => choice.encryptor()?,
     };
     job.store()?;
-    let mut backup = Backup::boxed(job.backend.source()?)
+    for store in &job.stores {
+        copies::refuse_foreign(&job, store).await?;
+    }
+    let mut backup = Backup::boxed(job.backend.source().await?)
         .prefix(&job.prefix)
         .compress(job.compression)
         .context(session.context.clone());
