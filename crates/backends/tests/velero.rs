@@ -22,3 +22,5 @@ mod schedules;
 mod server;
 #[path = "velero/source.rs"]
 mod source;
+#[path = "velero/verifier.rs"]
+mod verifier;

@@ -157,7 +157,7 @@ pub(crate) async fn of_schedule(cluster: &Cluster, schedule: Option<&str>) -> Re
 /// has none yet.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] when there is none of that name, and what the cluster answers.
+/// [`ErrorKind::NoArtifact`] when there is none of that name, and what the cluster answers.
 ///
 /// # Cancel safety
 /// As [`logs`](super::logs).
@@ -244,7 +244,7 @@ pub(crate) fn write_selector(selector: &LabelSelector) -> String {
 ///   within `limit` is withdrawn.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] when there is none of that name; [`ErrorKind::Refused`] with Velero's errors when it does not
+/// [`ErrorKind::NoArtifact`] when there is none of that name; [`ErrorKind::Refused`] with Velero's errors when it does not
 /// delete it, or not all of it; [`ErrorKind::Unavailable`] when the time is over.
 ///
 /// # Cancel safety

@@ -63,7 +63,7 @@ pub enum LogOf {
 /// Reads the log of a backup or restore that has ended: a stream of text, decompressed.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] when there is no such backup or restore, [`ErrorKind::Refused`] while it goes on: its log is stored
+/// [`ErrorKind::NoArtifact`] when there is no such backup or restore, [`ErrorKind::Refused`] while it goes on: its log is stored
 /// at its end. [`ErrorKind::Unavailable`] when Velero's server signs no link, or the link leads nowhere from here.
 ///
 /// # Cancel safety
@@ -100,8 +100,11 @@ async fn find_restore(cluster: &Cluster, name: &str) -> Result<Restore> {
 
 fn missing(kind: &str, name: &str, cluster: &Cluster) -> Error {
     let why = format!("Velero knows of none in the namespace {}", cluster.namespace());
-    Error::new(ErrorKind::NotFound, "find", format!("Velero's {kind} {name}"), why)
-        .hint(format!("`velero {kind} get` shows what there is"))
+    Error::new(ErrorKind::NoArtifact, "find", format!("Velero's {kind} {name}"), why).hint(if kind == "backup" {
+        "`list` shows what there is"
+    } else {
+        "`velero restore get` shows what there is"
+    })
 }
 
 /// A file of a backup or restore.

@@ -1,11 +1,16 @@
 //! Velero: backups of a Kubernetes cluster, judged, restore-tested and copied.
 //!
-//! [`Velero`] is the source: it has Velero make a backup, and copies its files out of the storage location. [`BackupTap`]
-//! parses such a copy. [`BucketVerifier`] judges backups where they lie, without a cluster. [`RestoreTest`] has Velero
-//! restore a namespace into a scratch one and compares it object by object.
+//! - [`Velero`] is the source: it has Velero make a backup, and copies its files out of the storage location. [`BackupTap`]
+//!   parses such a copy.
+//! - [`RestoreTest`] has Velero restore a namespace into a scratch one and compares it object by object.
+//! - [`BucketVerifier`] judges backups where they lie, without a cluster; [`VeleroVerifier`] judges copies.
+//! - [`restore`](fn@restore) has Velero restore from a backup that it knows, [`VeleroTarget`] from a copy.
+//! - [`backups`](fn@backups), [`backup`](fn@backup), [`logs`] and [`delete_backup`] are what Velero knows of its backups,
+//!   [`plan_schedules`] makes its schedules as they should be.
+//! - [`check`] asks for every right before it is needed.
 //!
 //! The storage location is read through a [`Sink`](lifeboat_core::Sink) that the caller opens at its bucket and prefix.
-//! Nothing is ever written there.
+//! Nothing is written there but by [`VeleroTarget`], which puts back Velero's own files of a backup that Velero has lost.
 
 pub mod api;
 mod backups;

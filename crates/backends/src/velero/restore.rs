@@ -109,7 +109,7 @@ impl RestoreOptions {
 ///   run ends early: nothing stops it.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] when Velero knows no such backup; [`ErrorKind::Refused`] when it holds nothing to restore;
+/// [`ErrorKind::NoArtifact`] when Velero knows no such backup; [`ErrorKind::Refused`] when it holds nothing to restore;
 /// [`ErrorKind::Unavailable`] when the storage location is, or when the time is over.
 ///
 /// # Cancel safety

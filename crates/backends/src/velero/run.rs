@@ -340,7 +340,7 @@ pub(crate) async fn explain_failure(cluster: &Cluster, sink: &dyn Sink, backup: 
         "something took too long: raise the server's --fs-backup-timeout, or the backup's csiSnapshotTimeout or \
          itemOperationTimeout"
     } else {
-        "the backup's log has more: `velero backup logs`"
+        "the backup's log has more: `logs` shows it"
     };
     let phase = status.phase.unwrap_or_else(|| "no phase".to_owned());
     let message = format!("it ended as {phase}: {}", first_of(reasons));

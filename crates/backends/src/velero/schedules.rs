@@ -144,7 +144,7 @@ pub async fn plan_schedules(
         cluster.list::<Schedule>("").await?.into_iter().map(|schedule| (schedule.name_any(), schedule)).collect();
     let mut steps: Vec<Step> = wanted.iter().map(|settings| settings.step(live.get(&settings.name))).collect();
     for (name, schedule) in live.iter().filter(|(name, schedule)| !names.contains(name) && is_managed(schedule)) {
-        let before = describe(&fields_of(&schedule.spec));
+        let before = what_is_set(&fields_of(&schedule.spec));
         steps.push(if delete_extra {
             let delete = Work::Delete(schedule.resource_version().unwrap_or_default());
             Step { change: Change::new(Action::Delete, KIND, name).before(before), work: Some(delete) }
@@ -224,7 +224,7 @@ impl ScheduleSettings {
         let Some(live) = live else {
             let mut made = Schedule::new(&self.name, spec);
             made.metadata.labels = Some(managed_labels());
-            let change = Change::new(Action::Create, KIND, &self.name).after(describe(&after));
+            let change = Change::new(Action::Create, KIND, &self.name).after(what_is_set(&after));
             return Step { change, work: Some(Work::Create(Box::new(made))) };
         };
         let before = fields_of(&live.spec);
@@ -264,13 +264,18 @@ fn fields_of(spec: &ScheduleSpec) -> Fields {
         ("cron", Some(spec.schedule.clone())),
         ("ttl", ttl.filter(|ttl| ttl != "0h0m0s")),
         ("namespaces", list(&template.included_namespaces)),
-        ("but not", list(&template.excluded_namespaces)),
-        ("selector", template.label_selector.as_ref().map(write_selector).filter(|selector| !selector.is_empty())),
-        ("location", text(&template.storage_location)),
+        ("excluded namespaces", list(&template.excluded_namespaces)),
+        ("labels", template.label_selector.as_ref().map(write_selector).filter(|selector| !selector.is_empty())),
+        ("storage location", text(&template.storage_location)),
         ("snapshot volumes", template.snapshot_volumes.map(|on| on.to_string())),
         ("copy files of volumes", template.default_volumes_to_fs_backup.map(|on| on.to_string())),
         ("paused", spec.paused.then(|| "true".to_owned())),
     ]
+}
+
+/// What is set, in one line.
+fn what_is_set(fields: &Fields) -> String {
+    describe(fields.iter().filter(|(_, value)| value.is_some()))
 }
 
 fn describe<'a>(fields: impl IntoIterator<Item = &'a (&'static str, Option<String>)>) -> String {
@@ -460,8 +465,8 @@ mod tests {
         let spec = json!({"schedule": "30 3 * * *", "paused": true, "template": {"ttl": "720h0m0s",
             "includedNamespaces": ["shop", "blog"], "labelSelector": {"matchLabels": {"a": "b"}}}});
         let step = daily().step(Some(&live(&spec, &json!({MANAGED_LABEL: MANAGED}))));
-        assert_eq!(step.change.before.as_deref(), Some("ttl 720h0m0s; selector a=b"));
-        assert_eq!(step.change.after.as_deref(), Some("ttl 168h0m0s; selector not set"));
+        assert_eq!(step.change.before.as_deref(), Some("ttl 720h0m0s; labels a=b"));
+        assert_eq!(step.change.after.as_deref(), Some("ttl 168h0m0s; labels not set"));
         let Some(Work::Patch(patch)) = step.work else { panic!() };
         assert_eq!(patch["spec"]["paused"], json!(true), "nobody has said that it shall go on");
         assert_eq!(patch["spec"]["template"]["labelSelector"], Value::Null);

@@ -61,10 +61,10 @@ async fn what_is_not_there_is_said_at_once_and_not_after_a_limit() {
     let (files, name) = (Files::links(), fresh_name("none"));
     for of in [LogOf::Backup(name.clone()), LogOf::Restore(name.clone())] {
         let error = logs(&cluster, &files, &of, &Context::default()).await.map(drop).unwrap_err();
-        assert!(error.kind() == ErrorKind::NotFound && error.subject().contains(&name), "{error}");
+        assert!(error.kind() == ErrorKind::NoArtifact && error.subject().contains(&name), "{error}");
     }
     let error = delete_backup(&cluster, &name, Duration::from_secs(5), &Context::default()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(error.kind(), ErrorKind::NoArtifact);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -111,7 +111,7 @@ async fn options_that_restore_nothing_are_refused_before_anything_starts() {
     let missing = fresh_name("none");
     let error =
         restore(&cluster().await, &files, &missing, &RestoreOptions::default(), &Context::default()).await.unwrap_err();
-    assert!(error.kind() == ErrorKind::NotFound && error.subject().contains(&missing), "{error}");
+    assert!(error.kind() == ErrorKind::NoArtifact && error.subject().contains(&missing), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

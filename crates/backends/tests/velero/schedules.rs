@@ -81,8 +81,8 @@ async fn a_change_is_shown_and_made_and_what_others_have_set_stays() {
     let new = ScheduleSettings { ttl: Some(14 * DAY), labels: [].into(), ..old.clone() };
     let plan = planned(std::slice::from_ref(&new)).await;
     let change = only(&plan, &old.name);
-    assert_eq!(change.before.as_deref(), Some("ttl 168h0m0s; selector app=web"));
-    assert_eq!(change.after.as_deref(), Some("ttl 336h0m0s; selector not set"));
+    assert_eq!(change.before.as_deref(), Some("ttl 168h0m0s; labels app=web"));
+    assert_eq!(change.after.as_deref(), Some("ttl 336h0m0s; labels not set"));
     apply(std::slice::from_ref(&new)).await;
     let live = api.get(&old.name).await.unwrap().data;
     assert_eq!(live["spec"]["template"]["csiSnapshotTimeout"], json!("20m0s"));

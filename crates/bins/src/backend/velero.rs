@@ -208,10 +208,7 @@ impl Settings {
             Ok(location) => location,
             Err(error) => return vec![Check::from_error("location", &error)],
         };
-        let mut uses = vec![Use::List];
-        if !self.only_tests {
-            uses.push(Use::Backup);
-        }
+        let mut uses = if self.only_tests { Vec::new() } else { vec![Use::List, Use::Backup] };
         if let Some(test) = &self.test {
             uses.push(Use::RestoreTest {
                 namespace: test.namespace.clone(),
