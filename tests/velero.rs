@@ -139,7 +139,7 @@ async fn a_backup_goes_the_full_circle() {
 
     // Velero deletes it when told to, and not before.
     place.run(&["delete", &name]).good().says("nothing was deleted; --apply does it");
-    assert_eq!(place.backups(), [name.clone()]);
+    assert_eq!(place.backups(), std::slice::from_ref(&name));
     place.run(&["delete", &name, "--apply"]).good().says("DONE");
     assert_eq!(place.backups(), [""; 0]);
     place.run(&["show", &name]).ended(3).says(&name);
@@ -148,7 +148,7 @@ async fn a_backup_goes_the_full_circle() {
     place.kubernetes.delete(CONFIG_MAP, Some(shop), "settings-1").await;
     place.run(&[&["restore", "--namespace", shop], &copy[..]].concat()).good().says("DONE");
     assert!(place.is_there(CONFIG_MAP, Some(shop), "settings-1").await);
-    assert_eq!(place.backups(), [name.clone()]);
+    assert_eq!(place.backups(), std::slice::from_ref(&name));
     place.run(&["delete", &name, "--apply"]).good();
     place.kubernetes.delete(NAMESPACE, None, &again).await;
     place.kubernetes.delete(NAMESPACE, None, shop).await;

@@ -163,7 +163,7 @@ impl Backend {
         match self {
             Self::Doppler(_) => Some("it is nothing but secrets"),
             Self::Mongodb(settings) => settings.confidential(),
-            Self::CloudflareDns(_) | Self::Postgres(_) => None,
+            Self::CloudflareDns(_) | Self::Postgres(_) | Self::Velero(_) => None,
         }
     }
 
