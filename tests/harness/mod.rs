@@ -123,7 +123,6 @@ impl Desk {
             "lifeboat-doppler" => env!("CARGO_BIN_EXE_lifeboat-doppler"),
             "lifeboat-mongodb" => env!("CARGO_BIN_EXE_lifeboat-mongodb"),
             "lifeboat-postgres" => env!("CARGO_BIN_EXE_lifeboat-postgres"),
-            "lifeboat-velero" => env!("CARGO_BIN_EXE_lifeboat-velero"),
             other => other,
         });
         command

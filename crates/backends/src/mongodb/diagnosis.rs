@@ -64,11 +64,7 @@ async fn of_scratch(named: Option<&Connection>) -> Check {
 fn consistency(look: &Look, options: &DumpOptions) -> Check {
     if options.oplog {
         return match oplog::possible(look) {
-            Ok(()) => Check::pass(
-                "consistency",
-                "oplog",
-                "what is written meanwhile goes along, and is replayed by a restore",
-            ),
+            Ok(()) => Check::pass("consistency", "oplog", "with mongorestore --oplogReplay a restore is of one time"),
             Err(error) => Check::from_error("consistency", &error),
         };
     }

@@ -11,5 +11,4 @@ pub(crate) mod prune;
 pub(crate) mod replicate;
 pub(crate) mod restore;
 pub(crate) mod show;
-pub(crate) mod velero;
 pub(crate) mod verify;

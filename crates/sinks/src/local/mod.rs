@@ -24,7 +24,6 @@ use partial::{Over, Partial};
 
 mod inspect;
 mod partial;
-mod past_cache;
 mod walk;
 
 /// Chunks that wait between the stream and the disk.

@@ -1,7 +1,7 @@
 //! A file that is being written: its temporary name, its publication, and what is left of one after a `kill -9`.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use lifeboat_core::name::{format_stamp, join_key, parse_stamp, split_key};
 use lifeboat_core::{Error, ErrorKind, Result};
 
-use super::past_cache::Pieces;
 use super::{io_error, locate};
 use crate::key::{self, Notes, PARTIAL_SUFFIX};
 
@@ -27,7 +26,6 @@ pub(super) enum Over {
 /// It stays locked (`flock`) while it is written, so that a clean-up can tell it from one whose writer was killed.
 pub(super) struct Partial {
     file: File,
-    pieces: Pieces,
     path: PathBuf,
     target: PathBuf,
     key: String,
@@ -58,11 +56,7 @@ impl Partial {
         let mut changed = Vec::new();
         // Another upload that ends at this moment removes the empty folder: make it again.
         for _ in 0..100 {
-            match make_folders(&uploads, &mut changed) {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(io_error("make folder", &uploads, e)),
-            }
+            make_folders(&uploads, &mut changed).map_err(|e| io_error("make folder", &uploads, e))?;
             let path = uploads.join(partial_name(name));
             match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
                 Ok(file) => {
@@ -71,8 +65,7 @@ impl Partial {
                         tracing::debug!(%error, path = %path.display(), "cannot lock");
                     }
                     let key = key.to_owned();
-                    let pieces = Pieces::new();
-                    return Ok(Self { file, pieces, path, target, key, bytes: 0, over, changed, published: false });
+                    return Ok(Self { file, path, target, key, bytes: 0, over, changed, published: false });
                 }
                 Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {}
                 Err(e) => return Err(io_error("create", &path, e)),
@@ -82,7 +75,7 @@ impl Partial {
     }
 
     pub(super) fn write(&mut self, chunk: &[u8]) -> Result<()> {
-        self.pieces.write(&mut self.file, chunk).map_err(|e| self.failed(e))?;
+        self.file.write_all(chunk).map_err(|e| self.failed(e))?;
         self.bytes += chunk.len() as u64;
         Ok(())
     }
@@ -95,8 +88,7 @@ impl Partial {
 
     /// Makes the file durable, gives it its name, and makes the name durable.
     pub(super) fn publish(mut self) -> Result<u64> {
-        let flushed = self.pieces.finish(&mut self.file).and_then(|()| self.file.sync_all());
-        flushed.map_err(|e| self.failed(e))?;
+        self.file.sync_all().map_err(|e| self.failed(e))?;
         let folder = self.target.parent().unwrap_or(Path::new("/")).to_owned();
         make_folders(&folder, &mut self.changed).map_err(|e| io_error("make folder", &folder, e))?;
         let renamed = match self.over {
