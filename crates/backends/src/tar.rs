@@ -137,7 +137,7 @@ impl Reader {
     }
 
     /// An error at the place that was read last.
-    pub(crate) fn corrupt(&self, why: &str) -> Error {
+    fn corrupt(&self, why: &str) -> Error {
         corrupt(self.read, why)
     }
 
@@ -233,7 +233,7 @@ fn checksum(header: &[u8]) -> u64 {
 }
 
 fn ustar_name(header: &[u8]) -> Option<String> {
-    let text = |field: &'_ [u8]| {
+    let text = |field: &[u8]| {
         let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
         std::str::from_utf8(&field[..end]).map(str::to_owned).ok()
     };

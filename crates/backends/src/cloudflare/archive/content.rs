@@ -125,7 +125,7 @@ fn add(item: &mut ProofItem, row: &[u8]) {
     item.fingerprint.get_or_insert_default().add(row);
 }
 
-fn corrupt(file: &str, why: impl Into<String>) -> Error {
+pub(super) fn corrupt(file: &str, why: impl Into<String>) -> Error {
     Error::new(ErrorKind::Corrupt, "read", format!("{file} in the archive"), why)
 }
 

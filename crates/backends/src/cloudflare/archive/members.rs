@@ -2,6 +2,7 @@
 
 use lifeboat_core::{Error, ErrorKind, Result};
 
+use super::content::corrupt;
 use crate::tar::{self, Piece, Reader};
 
 /// Bytes that a file may have.
@@ -83,8 +84,4 @@ impl Members {
         self.reader.finish()?;
         Ok(self.files)
     }
-}
-
-fn corrupt(name: &str, what: &str) -> Error {
-    Error::new(ErrorKind::Corrupt, "read", format!("{name} in the archive"), what)
 }
