@@ -10,13 +10,13 @@
 //! | `postgres` | `lifeboat::postgres`: source, target and verifier for PostgreSQL |
 //! | `cloudflare-dns` | `lifeboat::cloudflare`: source, targets and verifier for DNS zones at Cloudflare |
 //! | `doppler` | `lifeboat::doppler`: source, targets and verifier for Doppler secrets |
-//! | `velero` | `lifeboat::velero`: Velero's backups of a cluster, judged, restore-tested and copied |
+//! | `velero` | `lifeboat::velero`: source, target and verifier for Velero's backups of a cluster |
 //! | `file` | `file://` sinks |
 //! | `s3` | `s3://`, `minio://` and `b2://` sinks |
 //! | `age` | `lifeboat::Age` |
 //! | `openssl` | `lifeboat::OpenSsl` |
 //!
-//! All but `velero`, which no program uses yet, are on by default; with none of them the traits, the pipeline and the catalog remain.
+//! All are on by default; with none of them the traits, the pipeline and the catalog remain.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use lifeboat_core::*;

@@ -260,6 +260,30 @@ fn a_server_that_is_killed_while_it_is_read_leaves_no_backup() {
 }
 
 #[test]
+fn password_hashes_of_users_are_not_stored_in_the_clear() {
+    let mut desk = desk();
+    desk.set("FROM_URL", shared_url());
+    let backup = ["backup", "--from", "env:FROM_URL", "--encrypt", "none"];
+    mongodb(&desk, &backup).ended(2).says("password hashes").says("--users-and-roles no");
+    let one = ["--database", "shop", "--users-and-roles", "yes"];
+    mongodb(&desk, &[&backup[..], &one].concat()).ended(2).says("password hashes");
+    let file = desk.path("lifeboat.toml");
+    let config = "[sinks.local]\nurl = \"file:///nowhere\"\n[defaults]\nencrypt = \"none\"\n[jobs.all]\nmongodb = { url = \"${FROM_URL}\" }\n";
+    std::fs::write(file, config).unwrap();
+    desk.run("lifeboat", &["backup"]).ended(2).says("password hashes").says("users_and_roles = false");
+    assert_eq!(desk.stored(), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_restore_of_mongodb_can_do_is_said_to_it() {
+    let (live, target, mut desk) = (shop(), Database::fresh(), desk());
+    backup(&mut desk, &live).good();
+    restore(&mut desk, &target, &["--users-and-roles"]).ended(2).says("holds no users and roles");
+    restore(&mut desk, &target, &["--no-oplog-replay"]).good();
+    same(&live, &target);
+}
+
+#[test]
 fn datasets_are_told_apart_by_whole_names() {
     let (one, other, mut desk) = (Database::fresh(), Database::fresh(), desk());
     one.insert("a", people(3));

@@ -162,10 +162,10 @@ const NEIGHBOURS: &[&str] = &[
     "pg/xshop-20200101-030000.dump",
     "pg/old/shop-20200101-030000.dump",
     // Velero's tree: an object storage provider's layout.
-    "pg/backups/shop-20200101-030000/velero-backup.json",
-    "pg/backups/shop-20200101-030000/shop-20200101-030000.tar.gz",
-    "pg/restores/shop-20200101-030000/restore-shop-20200101-030000-logs.gz",
-    "pg/kopia/default/kopia.repository",
+    "pg/velero/backups/shop-20200101-030000/velero-backup.json",
+    "pg/velero/backups/shop-20200101-030000/shop-20200101-030000.tar.gz",
+    "pg/velero/restores/shop-20200101-030000/restore-shop-20200101-030000-logs.gz",
+    "pg/velero/kopia/default/kopia.repository",
     "backups/shop-20200101-030000/velero-backup.json",
     "restic/default/config",
     // A restic repository, and a WAL archive.
@@ -185,7 +185,7 @@ const NEIGHBOURS: &[&str] = &[
 const HIDDEN: &[&str] = &[
     "pg/shop-latest.dump",
     "pg/shop-20200101-030000-copy.dump",
-    "pg/backups/shop-20200101-030000/velero-backup.json",
+    "pg/velero/backups/shop-20200101-030000/velero-backup.json",
     "pg/wal/000000010000000000000001.gz",
     "pg/_lifeboat/uploads/readme.txt",
 ];

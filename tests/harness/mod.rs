@@ -123,6 +123,7 @@ impl Desk {
             "lifeboat-doppler" => env!("CARGO_BIN_EXE_lifeboat-doppler"),
             "lifeboat-mongodb" => env!("CARGO_BIN_EXE_lifeboat-mongodb"),
             "lifeboat-postgres" => env!("CARGO_BIN_EXE_lifeboat-postgres"),
+            "lifeboat-velero" => env!("CARGO_BIN_EXE_lifeboat-velero"),
             other => other,
         });
         command

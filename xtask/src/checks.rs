@@ -18,7 +18,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("postgres", &["tokio-postgres", "tokio-postgres-rustls"]),
     ("cloudflare-dns", &["domain", "reqwest"]),
     ("doppler", &["reqwest"]),
-    ("velero", &["kube", "k8s-openapi"]),
+    ("velero", &["kube", "k8s-openapi", "reqwest"]),
     ("s3", &["object_store", "reqwest"]),
     ("age", &["age"]),
     ("openssl", &["aes v0.9", "cbc v0.2"]),

@@ -3,93 +3,22 @@
 #![cfg(feature = "mongodb")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod mongo;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use lifeboat_backends::mongodb::archive::{ArchiveTap, Inside};
-use lifeboat_backends::mongodb::{
-    Connection, Consistency, DumpOptions, Mongo, MongoTarget, MongoVerifier, RestoreOptions, VerifierOptions,
-};
-use lifeboat_core::progress::Tally;
-use lifeboat_core::{
-    Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Source, Status, Tap, Target, Verifier,
-};
+use lifeboat_backends::mongodb::{Consistency, DumpOptions, Mongo, MongoVerifier, RestoreOptions, VerifierOptions};
+use lifeboat_core::{Context, Error, ErrorKind, Proof, Source, Status, Tap, Verifier};
 use lifeboat_testkit::conformance;
 use lifeboat_testkit::documents::{Doc, odd, odd_collection_names, of_size};
 use lifeboat_testkit::mongo::mongorestore;
 use lifeboat_testkit::mongo_wire::{
     CURSOR_NOT_FOUND, Collection, Effect, MongoWire, QUERY_PLAN_KILLED, SNAPSHOT_TOO_OLD, Script, Store, oplog_insert,
 };
-
-fn documents(count: i32) -> Vec<Vec<u8>> {
-    (0..count).map(|n| Doc::new().int32("_id", n).text("x", &format!("x{n}")).build()).collect()
-}
-
-fn orders(count: i32) -> Collection {
-    let index = Doc::new().int32("v", 2).doc("key", Doc::new().text("x", "text").int32("b", -1)).text("name", "x_b");
-    Collection::new("shop", "orders").documents(documents(count)).index(index)
-}
-
-fn connection(server: &MongoWire, database: &str) -> Connection {
-    let made = Connection::parse(&server.url().into()).unwrap();
-    if database.is_empty() { made } else { made.with_database(database) }
-}
-
-struct Read {
-    archive: Vec<u8>,
-    proof: Proof,
-    notes: Vec<String>,
-}
-
-async fn read_with(server: &MongoWire, database: &str, options: DumpOptions) -> Result<Read> {
-    let tally = Arc::new(Tally::default());
-    let cx = Context { progress: tally.clone(), ..Context::default() };
-    let source = Mongo::new(connection(server, database)).options(options)?;
-    source.describe().await?;
-    let mut reading = source.open(&cx).await?;
-    let mut archive = Vec::new();
-    while let Some(chunk) = reading.stream.next().await {
-        let chunk = chunk?;
-        reading.tap.push(&chunk)?;
-        archive.extend_from_slice(&chunk);
-    }
-    Ok(Read { archive, proof: reading.tap.finish()?, notes: tally.notes() })
-}
-
-async fn read(server: &MongoWire) -> Result<Read> {
-    read_with(server, "shop", DumpOptions::default()).await
-}
-
-fn input(archive: &[u8], proof: Option<Proof>) -> RestoreInput {
-    let chunks: Vec<Result<Bytes>> = archive.chunks(70_000).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
-    let name = "shop-20261121-033000.archive".parse().unwrap();
-    RestoreInput { stream: futures::stream::iter(chunks).boxed(), name, proof }
-}
-
-async fn restore(server: &MongoWire, database: &str, archive: &[u8], options: RestoreOptions) -> Result<Vec<Check>> {
-    let target = MongoTarget::new(connection(server, database), options)?;
-    target.restore(input(archive, None), &Context::default()).await
-}
-
-/// Everything in a database but indexes, for comparisons.
-fn content(server: &MongoWire, database: &str) -> Vec<(String, Vec<Vec<u8>>)> {
-    let name = |c: &Collection| c.name().to_owned();
-    server.with_store(|store| {
-        store
-            .of(database)
-            .map(|c| {
-                let mut documents = c.documents.clone();
-                documents.sort();
-                (name(c), documents)
-            })
-            .collect()
-    })
-}
-
-fn count_of(proof: &Proof, name: &str) -> u64 {
-    proof.items.iter().find(|i| i.name == name).unwrap().count
-}
+use mongo::{connection, content, count_of, documents, input, orders, read, read_with, restore, verify};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_keeps_what_its_trait_promises() {
@@ -334,28 +263,6 @@ async fn fields_that_a_server_refuses_are_left_out() {
     assert!(
         insert.get_bool("bypassEmptyTsReplacement").unwrap() && insert.get_bool("bypassDocumentValidation").unwrap()
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn users_roles_and_the_oplog_are_told_not_to_be_restored() {
-    let oplog = Collection::new("local", "oplog.rs").documents([oplog_insert(1, "shop.orders", Doc::new()).build()]);
-    let script = Script::replica_set("rs0")
-        .collection(orders(5))
-        .collection(Collection::new("admin", "system.users").documents(documents(2)))
-        .collection(oplog);
-    let server = MongoWire::start(script).await;
-    let read = read_with(&server, "", DumpOptions { oplog: true, ..DumpOptions::default() }).await.unwrap();
-    let target = MongoWire::start(Script::standalone()).await;
-    let checks = restore(&target, "", &read.archive, RestoreOptions::default()).await.unwrap();
-    for name in ["users and roles", "oplog"] {
-        assert!(checks.iter().any(|c| c.name == name && c.status == Status::Warn), "{name}: {checks:?}");
-    }
-    assert_eq!(target.with_store(|store| store.databases()), ["shop"]);
-}
-
-async fn verify(scratch: &MongoWire, archive: &[u8], proof: Option<Proof>) -> Vec<Check> {
-    let options = VerifierOptions { scratch: Some(connection(scratch, "")), ..VerifierOptions::default() };
-    MongoVerifier::new(options).restore_test(input(archive, proof), &Context::default()).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

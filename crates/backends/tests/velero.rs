@@ -2,11 +2,25 @@
 #![cfg(feature = "velero")]
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+#[path = "velero/backups.rs"]
+mod backups;
 #[path = "velero/bucket.rs"]
 mod bucket;
 #[path = "velero/cluster.rs"]
 mod cluster;
+#[path = "velero/disaster.rs"]
+mod disaster;
 #[path = "velero/restore.rs"]
 mod restore;
+#[path = "velero/restores.rs"]
+mod restores;
+#[path = "velero/rights.rs"]
+mod rights;
+#[path = "velero/schedules.rs"]
+mod schedules;
+#[path = "velero/server.rs"]
+mod server;
 #[path = "velero/source.rs"]
 mod source;
+#[path = "velero/verifier.rs"]
+mod verifier;

@@ -106,9 +106,9 @@ pub(crate) fn undecided(what: &str) -> Error {
     )
 }
 
-/// The error for a backup of secrets that is not to be encrypted.
-pub(crate) fn demanded(what: &str) -> Error {
-    let why = "it is nothing but secrets, and is never stored without encryption";
+/// The error for a backup of secrets that is not to be encrypted; `why` says what is secret in it.
+pub(crate) fn demanded(what: &str, why: &str) -> Error {
+    let why = format!("{why}, and is never stored without encryption");
     Error::new(ErrorKind::Config, "back up", what, why).hint(
         "choose an encryptor, as in --encrypt age:age1… or, in the config, encrypt = \"age:age1…\" (`lifeboat init` makes a \
          key)",

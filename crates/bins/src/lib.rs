@@ -60,3 +60,8 @@ pub fn lifeboat_mongodb() -> ExitCode {
 pub fn lifeboat_postgres() -> ExitCode {
     session::main::<arguments::postgres::LifeboatPostgres>()
 }
+
+/// Runs `lifeboat-velero` with the arguments of this process.
+pub fn lifeboat_velero() -> ExitCode {
+    session::main::<arguments::velero::LifeboatVelero>()
+}

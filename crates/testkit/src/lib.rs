@@ -6,6 +6,7 @@
 //! - [`faulty`]: a proxy before a store in which requests fail on purpose.
 //! - [`pages`]: a bucket with any number of artifacts that are not stored anywhere.
 //! - [`minio`]: the MinIO of the tests, or one that a test may kill.
+//! - [`kubernetes`]: the cluster of the tests, with namespaces of a test's own.
 //! - [`mongo`]: a MongoDB-compatible database of a test's own, or a server that it may kill, and the stock tools.
 //! - [`mongo_wire`]: a server that speaks MongoDB's protocol and does what its script says.
 //! - [`postgres`]: a database of a test's own, or a server that it may stop.
@@ -28,6 +29,7 @@ pub mod doppler;
 pub mod faulty;
 mod http;
 pub mod http_api;
+pub mod kubernetes;
 pub mod memory;
 pub mod minio;
 pub mod mongo;

@@ -6,6 +6,7 @@ use futures::StreamExt;
 use lifeboat_core::{Context, Error, ErrorKind, Fingerprint, Result};
 use mongodb::raw_batch_cursor::RawBatch;
 
+use super::batch;
 use super::documents::documents;
 use super::failure;
 use super::listing::Look;
@@ -43,7 +44,12 @@ pub(crate) async fn read(look: &Look, db: &str, collection: &str, raw_buckets: b
         command.insert("rawData", true);
     }
     let failed = |e: mongodb::error::Error| failure::of_driver("read back", &shown, &e);
-    let mut cursor = look.client.database(db).run_cursor_command(command).batch().await.map_err(failed)?;
+    let database = look.client.database(db);
+    let mut run = database.run_cursor_command(command);
+    if let Some(most) = batch::documents(look, db, collection).await {
+        run = run.batch_size(most);
+    }
+    let mut cursor = run.batch().await.map_err(failed)?;
     let mut sum = Content::default();
     // One batch is hashed on a thread of its own while the next is on its way.
     let mut hashing: Option<tokio::task::JoinHandle<Result<Content>>> = None;

@@ -64,7 +64,11 @@ async fn of_scratch(named: Option<&Connection>) -> Check {
 fn consistency(look: &Look, options: &DumpOptions) -> Check {
     if options.oplog {
         return match oplog::possible(look) {
-            Ok(()) => Check::pass("consistency", "oplog", "with mongorestore --oplogReplay a restore is of one time"),
+            Ok(()) => Check::pass(
+                "consistency",
+                "oplog",
+                "what is written meanwhile goes along, and is replayed by a restore",
+            ),
             Err(error) => Check::from_error("consistency", &error),
         };
     }

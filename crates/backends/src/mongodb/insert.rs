@@ -9,12 +9,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bson::{Bson, Document, RawDocumentBuf};
+use bson::{Bson, Document, RawDocumentBuf, rawdoc};
 use lifeboat_core::{Error, ErrorKind, Result};
 use mongodb::Database;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
+use super::command::{Command, Extras, Finished};
 use super::failure::{self, code};
 use super::listing::{Look, Topology, number};
 
@@ -22,12 +23,17 @@ use super::listing::{Look, Topology, number};
 /// command twice before it is on the wire, into buffers that double as they grow, so this is about a quarter of the memory that
 /// they take.
 const IN_FLIGHT: usize = 8 << 20;
-/// Bytes of a batch that is complete, with the four connections that are the default.
-const BATCH: usize = 2 << 20;
+/// Bytes of a batch that is complete. Larger ones take more memory, and more of the processor: what is copied is no longer in its
+/// cache (docs/mongodb.md has the figures).
+const BATCH: usize = 1 << 20;
 /// Bytes of batches that are still being filled, of all collections.
 const OPEN: usize = 8 << 20;
+/// Bytes that the first batch of a collection has room for, until it grows: of a thousand collections most are small.
+const SMALL: usize = 64 << 10;
 /// What a permit stands for, in bytes.
 const UNIT: usize = 1024;
+/// Keys of duplicates that are remembered, of each collection.
+const TWICE: usize = 100_000;
 /// Connections that insert side by side, where nobody says.
 pub(crate) const CONNECTIONS: usize = 4;
 
@@ -50,18 +56,14 @@ pub(crate) struct Tally {
     pub(crate) inserted: u64,
     /// Documents whose `_id`, or another unique key, was there already.
     pub(crate) duplicates: u64,
+    /// The keys of those, `{_id: …}`, as far as the server says them (4.4 and later) and they are few.
+    pub(crate) twice: Vec<Vec<u8>>,
     /// Documents that the server refused for another reason.
     pub(crate) refused: u64,
     /// Its first words about them.
     pub(crate) first: Option<String>,
-}
-
-/// Fields of the insert command that not every server knows. Cleared when one is refused.
-#[derive(Clone, Copy, Debug)]
-struct Extras {
-    /// `bypassEmptyTsReplacement`: a `Timestamp(0, 0)` stays one. 8.0, 7.0.13, 6.0.17, 5.0.29 and later.
-    keep_empty_timestamps: bool,
-    bypass_validation: bool,
+    /// Documents with a `Timestamp(0, 0)` at the top in which the server may have put the present time.
+    pub(crate) unsure: u64,
 }
 
 /// Inserts into many collections at once.
@@ -73,6 +75,8 @@ pub(crate) struct Inserter {
     budget: Arc<Semaphore>,
     slots: Arc<Semaphore>,
     batch: usize,
+    /// Whether a batch of each collection has been large: then room for the next is made at once.
+    large: Vec<bool>,
     running: JoinSet<Result<(usize, Tally)>>,
     tallies: Vec<Tally>,
     write_concern: bool,
@@ -86,12 +90,13 @@ impl Inserter {
         Self {
             look: look.clone(),
             tallies: vec![Tally::default(); destinations.len()],
+            large: vec![false; destinations.len()],
             destinations,
             open: BTreeMap::new(),
             open_bytes: 0,
             budget: Arc::new(Semaphore::new(IN_FLIGHT / UNIT)),
             slots: Arc::new(Semaphore::new(connections)),
-            batch: if connections == 1 { 3 * BATCH } else { BATCH },
+            batch: if connections == 1 { 6 * BATCH } else { BATCH },
             running: JoinSet::new(),
             write_concern: look.topology != Topology::Standalone && look.client.write_concern().is_none(),
             knows_empty_timestamps: knows_empty_timestamps(&look.version),
@@ -110,7 +115,8 @@ impl Inserter {
             self.send(destination).await?;
         }
         let command = self.open.entry(destination).or_insert_with(|| {
-            let room = document.len().max(64 << 10) + 1024;
+            let usual = if self.large[destination] { self.batch } else { SMALL };
+            let room = document.len().max(usual) + 1024;
             Command::new(&self.destinations[destination], self.write_concern, room)
         });
         command.push(document);
@@ -152,13 +158,14 @@ impl Inserter {
         while let Some(done) = self.running.try_join_next() {
             self.settle(done)?;
         }
+        self.large[destination] |= command.bytes.len() > self.batch / 2;
         let units = (command.bytes.len() / UNIT + 1).min(IN_FLIGHT / UNIT);
         let closed = |_| Error::new(ErrorKind::Internal, "insert", "documents", "its semaphore is closed");
         let budget = self.budget.clone().acquire_many_owned(units as u32).await.map_err(closed)?;
         let slot = self.slots.clone().acquire_owned().await.map_err(closed)?;
         let (look, place) = (self.look.clone(), self.destinations[destination].clone());
         let extras = Extras {
-            keep_empty_timestamps: command.has_empty_timestamp && self.knows_empty_timestamps,
+            keep_empty_timestamps: !command.empty_timestamps.is_empty() && self.knows_empty_timestamps,
             bypass_validation: place.bypass_validation,
         };
         self.running.spawn(async move {
@@ -175,7 +182,10 @@ impl Inserter {
         let sum = &mut self.tallies[destination];
         sum.inserted += tally.inserted;
         sum.duplicates += tally.duplicates;
+        sum.twice.extend(tally.twice);
+        sum.twice.truncate(TWICE);
         sum.refused += tally.refused;
+        sum.unsure += tally.unsure;
         if sum.first.is_none() {
             sum.first = tally.first;
         }
@@ -194,10 +204,13 @@ async fn insert(
 ) -> Result<Tally> {
     let count = command.count as u64;
     let database = look.client.database(&place.db);
+    let empty: Vec<(usize, Vec<u8>)> =
+        command.empty_timestamps.iter().map(|(index, at)| (*index, command.bytes[at.clone()].to_vec())).collect();
     let finished = command.finish()?;
-    let reply = if !extras.keep_empty_timestamps && !extras.bypass_validation {
+    let (reply, kept) = if !extras.keep_empty_timestamps && !extras.bypass_validation {
         let whole = finished.without()?;
-        database.run_raw_command(whole).await.map_err(|e| failure::of_driver("insert into", &place.shown, &e))?
+        let reply = database.run_raw_command(whole).await;
+        (reply.map_err(|e| failure::of_driver("insert into", &place.shown, &e))?, extras)
     } else {
         with_extras(&database, finished, extras, place).await?
     };
@@ -206,19 +219,63 @@ async fn insert(
         return Err(Error::new(ErrorKind::Unavailable, "insert into", &place.shown, said)
             .hint("the majority of the replica set did not confirm: look at its members"));
     }
-    tally(&reply, count, &place.shown)
+    let mut tally = tally(&reply, count, &place.shown)?;
+    if !empty.is_empty() && !kept.keep_empty_timestamps {
+        tally.unsure = put_back(&database, place, empty, &reply, kept.bypass_validation).await?;
+    }
+    Ok(tally)
 }
 
-/// Sends a command, and again without a field that the server does not know.
+/// Puts documents back as they are into which the server may have put the present time, in the place of a `Timestamp(0, 0)` at
+/// the top: an update with a pipeline writes what it is given (`mongorestore` has this way as well). Returns how many could not be.
+async fn put_back(
+    database: &Database,
+    place: &Destination,
+    documents: Vec<(usize, Vec<u8>)>,
+    inserted: &Document,
+    bypass_validation: bool,
+) -> Result<u64> {
+    let failed: Vec<i64> = inserted
+        .get_array("writeErrors")
+        .into_iter()
+        .flatten()
+        .filter_map(|error| number(error.as_document()?, "index"))
+        .collect();
+    let mut updates = bson::RawArrayBuf::new();
+    let mut count = 0;
+    for (index, document) in documents {
+        let raw = RawDocumentBuf::from_bytes(document).ok();
+        let id = raw.as_ref().and_then(|raw| Some(bson::RawBson::from(raw.get("_id").ok()??)));
+        let (Some(raw), Some(id), false) = (raw, id, failed.contains(&(index as i64))) else { continue };
+        updates.push(rawdoc! { "q": { "_id": id }, "u": [{ "$replaceRoot": { "newRoot": { "$literal": raw } } }] });
+        count += 1;
+    }
+    if count == 0 {
+        return Ok(0);
+    }
+    let mut command = rawdoc! { "update": &*place.collection, "updates": updates };
+    if bypass_validation {
+        command.append(bson::cstr!("bypassDocumentValidation"), true);
+    }
+    match database.run_raw_command(command).await {
+        Ok(reply) if number(&reply, "n") == Some(count) && !reply.contains_key("writeErrors") => Ok(0),
+        // It does not know such updates: whether the documents are as they were is for the comparison to say.
+        Ok(_) => Ok(count.unsigned_abs()),
+        Err(error) if failure::code_of(&error).is_some() => Ok(count.unsigned_abs()),
+        Err(error) => Err(failure::of_driver("insert into", &place.shown, &error)),
+    }
+}
+
+/// Sends a command, and again without a field that the server does not know. Returns also which fields it took.
 async fn with_extras(
     database: &Database,
     command: Finished,
     mut extras: Extras,
     place: &Destination,
-) -> Result<Document> {
+) -> Result<(Document, Extras)> {
     loop {
         match database.run_raw_command(command.with(extras)?).await {
-            Ok(reply) => return Ok(reply),
+            Ok(reply) => return Ok((reply, extras)),
             Err(error) => {
                 let said = failure::message(&error);
                 let refused = |field: &str| said.contains(field);
@@ -245,6 +302,7 @@ fn tally(reply: &Document, count: u64, shown: &str) -> Result<Tally> {
     for error in reply.get_array("writeErrors").into_iter().flatten().filter_map(Bson::as_document) {
         if number(error, "code") == Some(i64::from(code::DUPLICATE_KEY)) {
             made.duplicates += 1;
+            made.twice.extend(error.get_document("keyValue").ok().and_then(key_of));
         } else {
             made.refused += 1;
         }
@@ -263,127 +321,10 @@ fn tally(reply: &Document, count: u64, shown: &str) -> Result<Tally> {
     Ok(made)
 }
 
-/// An insert command in the making. What may have to be left out of it comes last.
-struct Command {
-    bytes: Vec<u8>,
-    /// Where its `documents` array begins.
-    array: usize,
-    count: usize,
-    /// Bytes of documents in it.
-    documents: usize,
-    has_empty_timestamp: bool,
-}
-
-impl Command {
-    fn new(place: &Destination, write_concern: bool, room: usize) -> Self {
-        let mut bytes = Vec::with_capacity(room);
-        bytes.extend_from_slice(&[0; 4]);
-        text(&mut bytes, "insert", &place.collection);
-        flag(&mut bytes, "ordered", false);
-        if place.raw_buckets {
-            flag(&mut bytes, "rawData", true);
-        }
-        if write_concern {
-            let mut inner = Vec::new();
-            text(&mut inner, "w", "majority");
-            document(&mut bytes, 0x03, "writeConcern", &inner);
-        }
-        name(&mut bytes, 0x04, "documents");
-        let array = bytes.len();
-        bytes.extend_from_slice(&[0; 4]);
-        Self { bytes, array, count: 0, documents: 0, has_empty_timestamp: false }
-    }
-
-    fn push(&mut self, document: &[u8]) {
-        self.bytes.push(0x03);
-        let mut digits = [0u8; 20];
-        let mut at = digits.len();
-        let mut rest = self.count;
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        self.bytes.extend_from_slice(&digits[at..]);
-        self.bytes.push(0);
-        self.bytes.extend_from_slice(document);
-        self.count += 1;
-        self.documents += document.len();
-        self.has_empty_timestamp = self.has_empty_timestamp || has_empty_timestamp(document);
-    }
-
-    /// The whole command, but for what not every server knows.
-    fn finish(mut self) -> Result<Finished> {
-        self.bytes.push(0);
-        let array = self.bytes.len() - self.array;
-        let length = i32::try_from(array)
-            .map_err(|_| Error::new(ErrorKind::Internal, "insert", "a batch", "it has more than 2 GiB"))?;
-        self.bytes[self.array..self.array + 4].copy_from_slice(&length.to_le_bytes());
-        Ok(Finished { command: self.bytes })
-    }
-}
-
-/// A complete batch, to be sent once or more.
-struct Finished {
-    /// A command that has no end yet.
-    command: Vec<u8>,
-}
-
-impl Finished {
-    /// The command, as long as it may have to be sent again.
-    fn with(&self, extras: Extras) -> Result<RawDocumentBuf> {
-        let mut whole = Vec::with_capacity(self.command.len() + 64);
-        whole.extend_from_slice(&self.command);
-        if extras.bypass_validation {
-            flag(&mut whole, "bypassDocumentValidation", true);
-        }
-        if extras.keep_empty_timestamps {
-            flag(&mut whole, "bypassEmptyTsReplacement", true);
-        }
-        ended(whole)
-    }
-
-    /// The command as it is, not copied.
-    fn without(self) -> Result<RawDocumentBuf> {
-        ended(self.command)
-    }
-}
-
-/// A document of which the elements are there, and room for the length before them.
-fn ended(mut whole: Vec<u8>) -> Result<RawDocumentBuf> {
-    whole.push(0);
-    let length = i32::try_from(whole.len()).unwrap_or(i32::MAX);
-    whole[..4].copy_from_slice(&length.to_le_bytes());
-    RawDocumentBuf::from_bytes(whole)
-        .map_err(|e| Error::new(ErrorKind::Internal, "insert", "a batch", format!("it was put together wrongly: {e}")))
-}
-
-fn name(out: &mut Vec<u8>, kind: u8, name: &str) {
-    out.push(kind);
-    out.extend_from_slice(name.as_bytes());
-    out.push(0);
-}
-
-fn text(out: &mut Vec<u8>, key: &str, value: &str) {
-    name(out, 0x02, key);
-    out.extend_from_slice(&(value.len() as i32 + 1).to_le_bytes());
-    out.extend_from_slice(value.as_bytes());
-    out.push(0);
-}
-
-fn flag(out: &mut Vec<u8>, key: &str, value: bool) {
-    name(out, 0x08, key);
-    out.push(u8::from(value));
-}
-
-fn document(out: &mut Vec<u8>, kind: u8, key: &str, elements: &[u8]) {
-    name(out, kind, key);
-    out.extend_from_slice(&(elements.len() as i32 + 5).to_le_bytes());
-    out.extend_from_slice(elements);
-    out.push(0);
+/// The key that a server says is there already, when it is that of `_id`.
+fn key_of(value: &Document) -> Option<Vec<u8>> {
+    let is_id = value.len() == 1 && value.contains_key("_id");
+    is_id.then(|| RawDocumentBuf::try_from(value).ok().map(RawDocumentBuf::into_bytes)).flatten()
 }
 
 /// Whether a server keeps a `Timestamp(0, 0)` when it is asked to.
@@ -399,55 +340,9 @@ fn knows_empty_timestamps(version: &str) -> bool {
     }
 }
 
-/// Whether a top-level field is `Timestamp(0, 0)`: the server puts the present time there on insert.
-fn has_empty_timestamp(document: &[u8]) -> bool {
-    // Eight zero bytes after a type byte and a name: without such a run there is none, and few documents have one.
-    memchr::memmem::find(document, &[0; 9]).is_some()
-        && bson::RawDocument::from_bytes(document).is_ok_and(|raw| {
-            raw.iter().filter_map(std::result::Result::ok).any(|(_, value)| {
-                matches!(value, bson::RawBsonRef::Timestamp(bson::Timestamp { time: 0, increment: 0 }))
-            })
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn place() -> Destination {
-        Destination {
-            db: "shop".to_owned(),
-            collection: "orders".to_owned(),
-            shown: "shop.orders".to_owned(),
-            bypass_validation: true,
-            raw_buckets: false,
-        }
-    }
-
-    #[test]
-    fn a_command_holds_the_documents_byte_by_byte() {
-        let documents: Vec<RawDocumentBuf> = (0..12)
-            .map(|n| bson::rawdoc! { "b": n, "a": "x", "b": 1.5, "t": bson::Timestamp { time: 0, increment: 0 } })
-            .collect();
-        let mut command = Command::new(&place(), true, 64);
-        for document in &documents {
-            command.push(document.as_bytes());
-        }
-        assert!(command.has_empty_timestamp);
-        let extras = Extras { keep_empty_timestamps: true, bypass_validation: true };
-        let whole = command.finish().unwrap().with(extras).unwrap();
-        assert_eq!(whole.get_str("insert").unwrap(), "orders");
-        assert!(!whole.get_bool("ordered").unwrap() && whole.get_bool("bypassEmptyTsReplacement").unwrap());
-        assert_eq!(whole.get_document("writeConcern").unwrap().get_str("w").unwrap(), "majority");
-        let array = whole.get_array("documents").unwrap();
-        for (index, element) in array.into_iter().enumerate() {
-            assert_eq!(element.unwrap().as_document().unwrap().as_bytes(), documents[index].as_bytes());
-        }
-        assert_eq!(array.into_iter().count(), 12);
-        let keys: Vec<String> =
-            whole.get_document("writeConcern").unwrap().into_iter().map(|e| e.unwrap().0.to_string()).collect();
-        assert_eq!(keys, ["w"]);
-    }
 
     #[test]
     fn duplicates_are_told_from_other_refusals_and_nothing_gets_lost() {
@@ -461,11 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_empty_timestamp_at_the_top_is_one_that_the_server_would_replace() {
-        let empty = bson::Timestamp { time: 0, increment: 0 };
-        assert!(has_empty_timestamp(bson::rawdoc! { "a": 1, "t": empty }.as_bytes()));
-        assert!(!has_empty_timestamp(bson::rawdoc! { "a": { "t": empty } }.as_bytes()));
-        assert!(!has_empty_timestamp(bson::rawdoc! { "a": 0i64, "b": 0.0 }.as_bytes()));
+    fn servers_that_keep_empty_timestamps_are_known_by_their_versions() {
         for (version, knows) in
             [("4.4.30", false), ("5.0.29", true), ("6.0.16", false), ("7.0.13-rc1", true), ("8.2.0", true)]
         {

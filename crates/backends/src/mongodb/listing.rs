@@ -232,6 +232,18 @@ impl Listed {
         })
     }
 
+    /// The users or roles of one database, which are documents of a collection in `admin`: `$admin.system.users`, as mongodump
+    /// calls it.
+    pub(crate) fn account(db: &str, name: &str) -> Self {
+        let (db, name, kind) = (db.to_owned(), format!("$admin.{name}"), "collection".to_owned());
+        Self { db, name, kind, options: None, indexes: Vec::new(), uuid: None }
+    }
+
+    /// Whether it was made by [`account`](Self::account).
+    pub(crate) fn is_account(&self) -> bool {
+        self.name.starts_with("$admin.system.")
+    }
+
     pub(crate) fn full_name(&self) -> String {
         format!("{}.{}", self.db, self.name)
     }

@@ -1,6 +1,7 @@
 //! An archive into a server: its collections are made, filled, indexed and read back. Which names they get is the plan's; when
 //! they take the names that they shall have in the end is the target's business.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,12 +9,13 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use lifeboat_core::progress::{Event as ProgressEvent, Unit};
 use lifeboat_core::{ByteStream, Context, Error, ErrorKind, Proof, ProofItem, Result};
 
+use super::accounts;
 use super::archive::{self, Event, Prelude, Reader};
 use super::content::{self, Content};
 use super::create;
 use super::insert::{Destination, Inserter, Tally};
 use super::listing::Look;
-use super::plan::{Entry, Kind};
+use super::plan::{Account, Entry, Kind};
 
 /// Collections that are indexed side by side.
 const SIDE_BY_SIDE: usize = 4;
@@ -26,8 +28,9 @@ const VIEWLESS: (u32, u32) = (8, 3);
 /// A stream of an archive of which the prelude has been read.
 pub(crate) struct Opened {
     pub(crate) prelude: Arc<Prelude>,
-    reader: Reader,
-    events: Vec<Event>,
+    /// `None` when the archive has been read to its end.
+    reader: Option<Reader>,
+    events: std::vec::IntoIter<Event>,
     rest: ByteStream,
 }
 
@@ -43,11 +46,57 @@ impl Opened {
             reader.push(&chunk?, &mut events)?;
             if let Some(Event::Prelude(prelude)) = events.first() {
                 let prelude = prelude.clone();
-                return Ok(Self { prelude, reader, events, rest: stream });
+                return Ok(Self { prelude, reader: Some(reader), events: events.into_iter(), rest: stream });
             }
         }
         let prelude = reader.finish()?;
-        Ok(Self { prelude, reader: Reader::new(), events, rest: stream })
+        Ok(Self { prelude, reader: None, events: events.into_iter(), rest: stream })
+    }
+
+    /// What comes next in the archive; `None` when it has ended, and ended well.
+    async fn next(&mut self) -> Result<Option<Event>> {
+        loop {
+            if let Some(event) = self.events.next() {
+                return Ok(Some(event));
+            }
+            let Some(reader) = &mut self.reader else { return Ok(None) };
+            match self.rest.next().await {
+                Some(chunk) => {
+                    let mut events = Vec::new();
+                    reader.push(&chunk?, &mut events)?;
+                    self.events = events.into_iter();
+                }
+                None => self.reader.take().map(Reader::finish).transpose().map(drop)?,
+            }
+        }
+    }
+
+    /// What comes next, if it is not of this namespace.
+    async fn next_before(&mut self, namespace: Option<usize>) -> Result<Option<Event>> {
+        let Some(event) = self.next().await? else { return Ok(None) };
+        let of = match &event {
+            Event::Prelude(_) => None,
+            Event::Documents { namespace, .. } | Event::End { namespace, .. } => Some(*namespace),
+        };
+        if of.is_none() || of != namespace {
+            return Ok(Some(event));
+        }
+        let rest: Vec<Event> = std::iter::once(event).chain(self.events.by_ref()).collect();
+        self.events = rest.into_iter();
+        Ok(None)
+    }
+
+    /// The next documents, with their namespace.
+    ///
+    /// # Errors
+    /// The stream's own, and the archive's.
+    pub(crate) async fn next_documents(&mut self) -> Result<Option<(usize, Bytes)>> {
+        while let Some(event) = self.next().await? {
+            if let Event::Documents { namespace, bytes, .. } = event {
+                return Ok(Some((namespace, bytes)));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -58,15 +107,48 @@ pub(crate) struct Place {
     pub(crate) collection: String,
 }
 
+/// What is restored, and where it is for the time being.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Work {
+    pub(crate) entries: Vec<Entry>,
+    /// For each entry its collection for the time being; `None` for one that is not restored, and for views.
+    pub(crate) places: Vec<Option<Place>>,
+}
+
+impl Work {
+    /// For each entry that has data: its number, the namespace of its data in the source, and that of its data here.
+    pub(crate) fn data_names(&self, look: &Look, plain_buckets: bool) -> Vec<(usize, String, Option<String>)> {
+        let mut names = Vec::new();
+        for (index, entry) in self.entries.iter().enumerate() {
+            let here = self.data_name(index, look, plain_buckets);
+            if entry.kind == Kind::Timeseries {
+                names.push((index, format!("{}.system.buckets.{}", entry.db, entry.collection), here.clone()));
+            }
+            if !matches!(entry.kind, Kind::View | Kind::Oplog) {
+                names.push((index, entry.source_name(), here));
+            }
+        }
+        names
+    }
+
+    /// The namespace of an entry's data here.
+    pub(crate) fn data_name(&self, index: usize, look: &Look, plain_buckets: bool) -> Option<String> {
+        let at = destination(look, plain_buckets, &self.entries[index], self.places[index].as_ref());
+        self.places[index].is_some().then(|| format!("{}.{}", at.db, at.collection))
+    }
+}
+
 /// What is loaded where.
 pub(crate) struct Load<'a> {
     pub(crate) look: &'a Look,
     pub(crate) entries: &'a [Entry],
-    /// For each entry its collection for the time being; `None` for one that is not restored, and for views.
+    /// As in [`Work`].
     pub(crate) places: &'a [Option<Place>],
     /// Whether time series become ordinary collections of their buckets, which can be renamed.
     pub(crate) plain_buckets: bool,
     pub(crate) connections: usize,
+    /// Where to stop reading: before the documents of this entry, the oplog.
+    pub(crate) stop_before: Option<usize>,
     pub(crate) cx: &'a Context,
 }
 
@@ -76,6 +158,8 @@ pub(crate) struct Loaded {
     pub(crate) seen: Vec<Content>,
     /// What the server made of it.
     pub(crate) tallies: Vec<Tally>,
+    /// The version of the users and roles in the archive, where it says one.
+    pub(crate) accounts_version: Option<i64>,
 }
 
 impl Loaded {
@@ -84,13 +168,17 @@ impl Loaded {
         self.tallies.iter().fold((0, 0), |(d, r), t| (d + t.duplicates, r + t.refused))
     }
 
-    /// Names what is missing.
+    /// Names what is missing. Where an oplog is replayed, documents of a key that is there already are none: a document that was
+    /// deleted and inserted again while it was read comes twice, and the oplog has the second insert. That it has is looked at then
+    /// ([`twice`](Self::twice)).
     ///
     /// # Errors
     /// [`ErrorKind::Mismatch`] when there is anything.
-    pub(crate) fn check(&self, entries: &[Entry]) -> Result<()> {
+    pub(crate) fn check(&self, entries: &[Entry], is_replayed: bool) -> Result<()> {
         let (duplicates, refused) = self.missing();
-        let Some((entry, tally)) = entries.iter().zip(&self.tallies).find(|(_, t)| t.duplicates + t.refused > 0) else {
+        let is_known = |tally: &Tally| is_replayed && tally.twice.len() as u64 == tally.duplicates;
+        let is_missing = |tally: &Tally| tally.refused > 0 || (tally.duplicates > 0 && !is_known(tally));
+        let Some((entry, tally)) = entries.iter().zip(&self.tallies).find(|(_, t)| is_missing(t)) else {
             return Ok(());
         };
         let said =
@@ -105,13 +193,28 @@ impl Loaded {
     }
 }
 
+impl Loaded {
+    /// What the archive holds of an entry, if `found` is that but for documents that came twice; otherwise what was found.
+    pub(crate) fn but_for_twice(&self, index: usize, found: Content) -> Content {
+        let duplicates = self.tallies[index].duplicates;
+        let seen = self.seen[index];
+        if duplicates > 0 && found.count + duplicates == seen.count { seen } else { found }
+    }
+
+    /// The keys of documents that came twice, each with its entry.
+    pub(crate) fn twice(&self) -> HashSet<(usize, Vec<u8>)> {
+        let all = self.tallies.iter().enumerate();
+        all.flat_map(|(index, tally)| tally.twice.iter().map(move |key| (index, key.clone()))).collect()
+    }
+}
+
 impl Load<'_> {
-    /// Makes the collections and fills them. When it returns, the archive has been read to its end and all its checksums are
-    /// right.
+    /// Makes the collections and fills them. When it returns, the archive has been read to its end, or up to the oplog where that is to
+    /// be replayed, and all checksums were right.
     ///
     /// # Errors
     /// The stream's, the archive's or the server's. What was made stays: see [`drop_all`](Self::drop_all).
-    pub(crate) async fn fill(&self, opened: Opened) -> Result<Loaded> {
+    pub(crate) async fn fill(&self, opened: &mut Opened) -> Result<Loaded> {
         for (entry, place) in self.entries.iter().zip(self.places) {
             // `system.js` comes with its first document; it cannot be made.
             if let Some(place) = place.as_ref().filter(|p| !p.collection.starts_with("system.")) {
@@ -122,48 +225,46 @@ impl Load<'_> {
             self.entries.iter().zip(self.places).map(|(entry, place)| self.destination(entry, place.as_ref()));
         let mut inserter = Inserter::new(self.look, destinations.collect(), self.connections);
         let mut seen = vec![Content::default(); self.entries.len()];
-        let Opened { mut reader, mut events, mut rest, .. } = opened;
-        loop {
-            for event in std::mem::take(&mut events) {
-                match event {
-                    Event::Prelude(_) => {}
-                    Event::Documents { namespace, bytes, .. } => {
-                        let insert = self.places[namespace].is_some();
-                        for document in each(&bytes) {
-                            seen[namespace].add(document);
-                            if insert {
-                                inserter.push(namespace, document).await?;
-                            }
+        let mut accounts_version = None;
+        let mut ended = 0;
+        while let Some(event) = opened.next_before(self.stop_before).await? {
+            match event {
+                Event::Prelude(_) => {}
+                Event::Documents { namespace, bytes, .. } => {
+                    let insert = self.places[namespace].is_some();
+                    for document in each(&bytes) {
+                        seen[namespace].add(document);
+                        if insert {
+                            inserter.push(namespace, document).await?;
                         }
                     }
-                    Event::End { namespace, .. } => inserter.close(namespace).await?,
+                    if self.entries[namespace].kind == Kind::Account(Account::Version) {
+                        accounts_version = accounts::schema(each(&bytes)).or(accounts_version);
+                    }
+                }
+                Event::End { namespace, .. } => {
+                    ended += 1;
+                    inserter.close(namespace).await?;
                 }
             }
             if self.cx.cancel.is_cancelled() {
                 return Err(Error::cancelled("restore", self.look.connection.redacted()));
             }
-            match rest.next().await {
-                Some(chunk) => reader.push(&chunk?, &mut events)?,
-                None => break,
-            }
         }
-        reader.finish()?;
+        if self.stop_before.is_some() && ended + 1 != self.entries.len() {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                "read",
+                "the archive",
+                "its oplog comes before its collections have ended",
+            ));
+        }
         let tallies = inserter.finish().await?;
-        Ok(Loaded { seen, tallies })
+        Ok(Loaded { seen, tallies, accounts_version })
     }
 
     fn destination(&self, entry: &Entry, place: Option<&Place>) -> Destination {
-        let buckets = entry.kind == Kind::Timeseries && !self.plain_buckets;
-        let viewless = buckets && is_viewless(self.look);
-        let (db, name) = place.map(|p| (p.db.clone(), p.collection.clone())).unwrap_or_default();
-        Destination {
-            collection: if buckets && !viewless { format!("system.buckets.{name}") } else { name },
-            db,
-            shown: entry.shown(),
-            // A time series checks its buckets, whatever it is told (`mongorestore` does not ask it to either).
-            bypass_validation: !buckets && entry.option("validator").is_some(),
-            raw_buckets: viewless,
-        }
+        destination(self.look, self.plain_buckets, entry, place)
     }
 
     /// Builds the indexes, all of a collection with one command. Returns what the server would not take of them.
@@ -174,7 +275,10 @@ impl Load<'_> {
         let mut work = Vec::new();
         for (number, (entry, place)) in self.entries.iter().zip(self.places).enumerate() {
             // Those of a time series are of the series, not of its buckets.
-            if place.is_some() && !(self.plain_buckets && entry.kind == Kind::Timeseries) {
+            // Users and roles are only on their way through.
+            let passes =
+                matches!(entry.kind, Kind::Account(_)) || (self.plain_buckets && entry.kind == Kind::Timeseries);
+            if place.is_some() && !passes {
                 let indexes = create::indexes(entry)?;
                 if !indexes.is_empty() {
                     work.push((number, indexes));
@@ -219,7 +323,11 @@ impl Load<'_> {
         Ok(found)
     }
 
-    async fn read_one(&self, number: usize) -> Result<Option<Content>> {
+    /// Reads back one entry's documents.
+    ///
+    /// # Errors
+    /// What the server fails with.
+    pub(crate) async fn read_one(&self, number: usize) -> Result<Option<Content>> {
         let Some(place) = &self.places[number] else { return Ok(None) };
         let at = self.destination(&self.entries[number], Some(place));
         let content = content::read(self.look, &at.db, &at.collection, at.raw_buckets, self.cx).await?;
@@ -237,6 +345,21 @@ impl Load<'_> {
     }
 }
 
+/// Where an entry's documents are put.
+fn destination(look: &Look, plain_buckets: bool, entry: &Entry, place: Option<&Place>) -> Destination {
+    let buckets = entry.kind == Kind::Timeseries && !plain_buckets;
+    let viewless = buckets && is_viewless(look);
+    let (db, name) = place.map(|p| (p.db.clone(), p.collection.clone())).unwrap_or_default();
+    Destination {
+        collection: if buckets && !viewless { format!("system.buckets.{name}") } else { name },
+        db,
+        shown: entry.shown(),
+        // A time series checks its buckets, whatever it is told (`mongorestore` does not ask it to either).
+        bypass_validation: !buckets && entry.option("validator").is_some(),
+        raw_buckets: viewless,
+    }
+}
+
 /// Whether the server's time series have no visible collection of buckets.
 pub(crate) fn is_viewless(look: &Look) -> bool {
     let mut parts = look.version.split('.').map(|p| p.parse::<u32>().unwrap_or_default());
@@ -244,7 +367,7 @@ pub(crate) fn is_viewless(look: &Look) -> bool {
 }
 
 /// The documents of a run, of which the reader has checked the lengths.
-fn each(run: &Bytes) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn each(run: &Bytes) -> impl Iterator<Item = &[u8]> {
     let mut rest: &[u8] = run;
     std::iter::from_fn(move || {
         let length = rest.first_chunk::<4>().map(|raw| u32::from_le_bytes(*raw) as usize)?;
@@ -277,7 +400,7 @@ pub(crate) fn items_of(
         Kind::View => "view",
         Kind::Timeseries => "time series",
         Kind::Oplog => "oplog",
-        Kind::Collection | Kind::Account => "collection",
+        Kind::Collection | Kind::Account(_) => "collection",
     };
     let content = content.unwrap_or_default();
     let mut items = vec![ProofItem {

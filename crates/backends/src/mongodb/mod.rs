@@ -3,7 +3,10 @@
 //! [`Mongo`] is the source, [`MongoTarget`] the target, [`MongoVerifier`] the verifier. The archive is written and parsed
 //! by [`archive`], which never decodes a document.
 
+mod accounts;
 pub mod archive;
+mod batch;
+mod command;
 mod connection;
 mod content;
 mod create;
@@ -17,6 +20,7 @@ mod mongod;
 mod namespace;
 mod oplog;
 mod plan;
+mod replay;
 mod scratch;
 mod selection;
 mod source;

@@ -13,10 +13,28 @@ pub(crate) enum Kind {
     Collection,
     View,
     Timeseries,
-    /// Users, roles and their version: not restored.
-    Account,
-    /// What was written during the backup: not replayed.
+    /// Users, roles and their version: of the deployment, or of one database (`$admin.system.users`).
+    Account(Account),
+    /// What was written during the backup.
     Oplog,
+}
+
+/// What of users and roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Account {
+    Users,
+    Roles,
+    Version,
+}
+
+impl Account {
+    fn of(collection: &str) -> Self {
+        match collection.rsplit('.').next() {
+            Some("users") => Self::Users,
+            Some("roles") => Self::Roles,
+            _ => Self::Version,
+        }
+    }
 }
 
 /// One entry of the prelude, and where it goes.
@@ -35,6 +53,14 @@ impl Entry {
     /// Its name in the archive.
     pub(crate) fn shown(&self) -> String {
         format!("{}.{}", self.db, self.collection)
+    }
+
+    /// The namespace of its documents in the source.
+    pub(crate) fn source_name(&self) -> String {
+        match self.collection.strip_prefix("$admin.") {
+            Some(system) if matches!(self.kind, Kind::Account(_)) => format!("admin.{system}"),
+            _ => self.shown(),
+        }
     }
 
     /// An option that is a boolean, a number or a text, as text.
@@ -66,7 +92,7 @@ pub(crate) fn plan(prelude: &Prelude, mapping: &Mapping) -> Result<Vec<Entry>> {
     let mut entries = Vec::with_capacity(prelude.collections.len());
     for listed in &prelude.collections {
         let kind = match listed.place() {
-            super::archive::Place::First => Kind::Account,
+            super::archive::Place::First => Kind::Account(Account::of(&listed.collection)),
             super::archive::Place::Last => Kind::Oplog,
             super::archive::Place::Middle if listed.is_view() => Kind::View,
             super::archive::Place::Middle if listed.is_timeseries() => Kind::Timeseries,
@@ -106,11 +132,13 @@ pub(crate) fn plan(prelude: &Prelude, mapping: &Mapping) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-fn is_data(entry: &Entry) -> bool {
-    !matches!(entry.kind, Kind::Account | Kind::Oplog) && entry.db != "config"
+/// Whether an entry is a collection of somebody's, and not of the server.
+pub(crate) fn is_data(entry: &Entry) -> bool {
+    !matches!(entry.kind, Kind::Account(_) | Kind::Oplog) && entry.db != "config"
 }
 
-fn place_of(entry: &Entry, mapping: &Mapping) -> Option<(String, String)> {
+/// The database and collection that an entry becomes; `None` when it was not chosen.
+pub(crate) fn place_of(entry: &Entry, mapping: &Mapping) -> Option<(String, String)> {
     let shown = entry.shown();
     // A name without a database's is of whichever there is.
     let chosen =

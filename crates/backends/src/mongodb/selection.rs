@@ -41,6 +41,9 @@ pub struct DumpOptions {
     pub oplog: bool,
     /// Cursors that read side by side; 0 is 4.
     pub cursors: usize,
+    /// Whether users and roles go along: `None` is yes for all databases and no for one. Password hashes are in them: such
+    /// a backup is never stored without encryption.
+    pub users_and_roles: Option<bool>,
 }
 
 /// The choice of collections, ready to be asked.
@@ -51,12 +54,14 @@ pub(crate) struct Selection {
     without: Vec<Pattern>,
     without_databases: Vec<Pattern>,
     queries: BTreeMap<(String, String), RawDocumentBuf>,
+    /// Users and roles as well.
+    accounts: bool,
 }
 
 impl Selection {
     /// All collections of a database, or of all.
     pub(crate) fn everything(database: Option<&str>) -> Self {
-        Self { database: database.map(str::to_owned), ..Self::default() }
+        Self { database: database.map(str::to_owned), accounts: database.is_none(), ..Self::default() }
     }
 
     /// # Errors
@@ -74,10 +79,14 @@ impl Selection {
             queries.insert((db.to_owned(), collection.to_owned()), filter(name, text)?);
         }
         if options.oplog {
-            let why = "the oplog is of the whole replica set: it goes with all databases, all collections and no query";
-            if database.is_some()
-                || *options != (DumpOptions { oplog: true, cursors: options.cursors, ..DumpOptions::default() })
-            {
+            let why = "the oplog is of the whole replica set: it goes with all databases, all collections, users and roles, and no query";
+            let plain = DumpOptions {
+                oplog: true,
+                cursors: options.cursors,
+                users_and_roles: options.users_and_roles.filter(|yes| *yes),
+                ..DumpOptions::default()
+            };
+            if database.is_some() || *options != plain {
                 return Err(Error::new(ErrorKind::Config, "use", "oplog", why)
                     .hint("leave out the database and every selection, or leave out oplog"));
             }
@@ -88,7 +97,19 @@ impl Selection {
             without: patterns(&options.exclude_collections),
             without_databases: options.exclude_databases.iter().map(|t| Pattern::new(t)).collect(),
             queries,
+            accounts: options.users_and_roles.unwrap_or(database.is_none()),
         })
+    }
+
+    /// The database whose own users and roles are read, where it is one that is not `admin`.
+    pub(crate) fn accounts_of(&self) -> Option<&str> {
+        self.database.as_deref().filter(|db| self.accounts && *db != "admin")
+    }
+
+    /// Whether there may be users in what is read.
+    pub(crate) fn holds_accounts(&self) -> bool {
+        let of_all = self.takes_database("admin") && ACCOUNTS.iter().any(|name| self.takes("admin", name));
+        self.accounts_of().is_some() || of_all
     }
 
     pub(crate) fn takes_database(&self, db: &str) -> bool {
@@ -101,7 +122,11 @@ impl Selection {
     /// Whether a collection is read. What the server keeps for itself is not, as mongodump has it.
     pub(crate) fn takes(&self, db: &str, collection: &str) -> bool {
         let full = format!("{db}.{collection}");
-        !is_skipped(db, collection, self.database.is_none())
+        let is_skipped = match db == "admin" && ACCOUNTS.contains(&collection) {
+            true => !self.accounts,
+            false => is_skipped(db, collection, self.database.is_none()),
+        };
+        !is_skipped
             && (self.only.is_empty() || self.only.iter().any(|p| p.matches(&full)))
             && !self.without.iter().any(|p| p.matches(&full))
     }
@@ -137,8 +162,11 @@ fn filter(name: &str, text: &str) -> Result<RawDocumentBuf> {
     super::archive::from_extended_json(text).map_err(|why| wrong_query(name, why))
 }
 
+/// Users, their roles, and of which version they are: all in `admin`.
+pub(crate) const ACCOUNTS: [&str; 3] = ["system.users", "system.roles", "system.version"];
+
 /// Databases that mongodump leaves out (`dump_prepare.go`).
-fn is_skipped_database(db: &str) -> bool {
+pub(crate) fn is_skipped_database(db: &str) -> bool {
     db == "local" || db.starts_with("__mdb_internal")
 }
 
@@ -189,6 +217,22 @@ mod tests {
     }
 
     #[test]
+    fn users_go_along_with_all_databases_and_with_one_when_told() {
+        let of = |users_and_roles, database| {
+            let chosen = selection(&DumpOptions { users_and_roles, ..DumpOptions::default() }, database);
+            (chosen.holds_accounts(), chosen.accounts_of().map(str::to_owned), chosen.takes("admin", "system.users"))
+        };
+        assert_eq!(of(None, None), (true, None, true));
+        assert_eq!(of(Some(false), None), (false, None, false));
+        assert_eq!(of(None, Some("shop")), (false, None, false));
+        assert_eq!(of(Some(true), Some("shop")), (true, Some("shop".to_owned()), true));
+        assert_eq!(of(None, Some("admin")), (false, None, false));
+        assert_eq!(of(Some(true), Some("admin")), (true, None, true));
+        let some = DumpOptions { collections: vec!["shop.*".to_owned()], ..DumpOptions::default() };
+        assert!(!selection(&some, None).holds_accounts());
+    }
+
+    #[test]
     fn patterns_choose_and_leave_out() {
         let options = DumpOptions {
             collections: vec!["order*".to_owned()],
@@ -216,6 +260,8 @@ mod tests {
     fn the_oplog_goes_with_everything_only() {
         let options = DumpOptions { oplog: true, ..DumpOptions::default() };
         assert!(Selection::new(&options, None).is_ok());
+        // It holds what is written to users as well.
+        assert!(Selection::new(&DumpOptions { users_and_roles: Some(false), ..options.clone() }, None).is_err());
         assert_eq!(Selection::new(&options, Some("shop")).unwrap_err().kind(), ErrorKind::Config);
     }
 }

@@ -27,14 +27,11 @@ use super::connection::{Connection, selection};
 use super::failure;
 use super::listing::{Listed, Look};
 use super::oplog;
-use super::selection::{Consistency, DumpOptions, Selection};
-use super::{SYSTEM, content};
+use super::selection::{ACCOUNTS, Consistency, DumpOptions, Selection};
+use super::{SYSTEM, batch, content};
 
 /// Cursors that read side by side, where nobody says.
 const CURSORS: usize = 4;
-/// Bytes of a batch that are asked for. A server fills up to 16 MiB; a quarter of it stays in the processor's cache until it has
-/// been packed, and four cursors stay within the memory of a backup.
-const BATCH_BYTES: u64 = 4 << 20;
 /// Batches in memory at once, of all cursors. The server sends at most 16 MiB and a document in one.
 const BATCHES: usize = 3;
 /// Blocks of at most 1 MiB, or one document, that wait for the writer.
@@ -93,7 +90,7 @@ impl Mongo {
     fn consistency(&self, look: &Look) -> Result<(String, bool)> {
         if self.options.oplog {
             oplog::possible(look)?;
-            return Ok(("oplog: a restore with --oplogReplay is of one time".to_owned(), false));
+            return Ok(("oplog: a restore that replays it is of one time".to_owned(), false));
         }
         match (self.options.consistency, look.without_snapshot()) {
             (Consistency::None, _) => Ok(("none: each collection as it was when it was read".to_owned(), false)),
@@ -135,6 +132,10 @@ impl Source for Mongo {
         })
     }
 
+    fn is_confidential(&self) -> bool {
+        self.selection.holds_accounts()
+    }
+
     async fn open(&self, cx: &Context) -> Result<Reading> {
         let look = Look::at(&self.connection).await?;
         let (consistency, has_snapshot) = self.consistency(&look)?;
@@ -172,12 +173,23 @@ impl Source for Mongo {
             let why = consistency.trim_start_matches("none: ");
             note(format!("the collections are not of one time: {why}"));
         }
-        let order = in_order(&look, listed).await;
+        let mut order = in_order(&look, listed).await;
+        if let Some(db) = self.selection.accounts_of() {
+            order.splice(0..0, ACCOUNTS.map(|name| Listed::account(db, name)));
+        }
         let cursors = if self.options.cursors == 0 { CURSORS } else { self.options.cursors };
         let header = Header::new(cursors, look.version.clone(), tool())?;
         let mut entries = Vec::with_capacity(order.len() + 1);
         for listed in &order {
-            entries.push(CollectionMetadata::new(listed.db.clone(), &listed.metadata())?);
+            entries.push(match listed.is_account() {
+                // As mongodump has them: nothing but their names.
+                true => CollectionMetadata {
+                    db: listed.db.clone(),
+                    collection: listed.name.clone(),
+                    ..CollectionMetadata::default()
+                },
+                false => CollectionMetadata::new(listed.db.clone(), &listed.metadata())?,
+            });
         }
         if oplog_start.is_some() {
             entries.push(CollectionMetadata::oplog());
@@ -316,13 +328,21 @@ impl Reader {
             return self.end(index).await;
         }
         let shown = listed.full_name();
-        let mut command = doc! { "find": &self.datas[index] };
+        // The users of one database are kept with all others.
+        let (db, data) = match listed.name.strip_prefix("$admin.").filter(|_| listed.is_account()) {
+            Some(name) => ("admin", name),
+            None => (&*listed.db, &*self.datas[index]),
+        };
+        let mut command = doc! { "find": data };
         match self.selection.query(&listed.db, &listed.name) {
             Some(filter) => {
                 let filter = Document::try_from(filter.as_ref()).map_err(|e| {
                     Error::new(ErrorKind::Config, "use", format!("the query of {shown}"), e.to_string())
                 })?;
                 command.insert("filter", filter);
+            }
+            None if listed.is_account() && data != "system.version" => {
+                command.insert("filter", doc! { "db": &listed.db });
             }
             None => {
                 command.insert("hint", doc! { "$natural": 1 });
@@ -331,17 +351,17 @@ impl Reader {
         if listed.kind == "timeseries" && self.datas[index] == listed.name {
             command.insert("rawData", true);
         }
-        let most = self.batch_size(index).await;
+        let most = batch::documents(&self.look, db, data).await;
         let permit = self.permit().await?;
         let mut plain = command.clone();
         if let Some(at) = self.snapshot {
             command.insert("readConcern", doc! { "level": "snapshot", "atClusterTime": at });
         }
-        let mut opened = self.open(&listed.db, command, most).await;
-        if let (Err(_), Some(_), true) = (&opened, self.snapshot, listed.is_capped()) {
-            // Servers of 5.0 refuse snapshots of capped collections (SERVER-47574).
-            self.note(format!("{shown} is capped and was read as it is, not as of the snapshot"));
-            opened = self.open(&listed.db, std::mem::take(&mut plain), most).await;
+        let mut opened = self.open(db, command, most).await;
+        // Servers of 5.0 refuse snapshots of capped collections (SERVER-47574), and one may of those of `admin`.
+        if let (Err(_), Some(_), true) = (&opened, self.snapshot, listed.is_capped() || db == "admin") {
+            self.note(format!("the server gives no snapshot of {shown}: it was read as it is"));
+            opened = self.open(db, std::mem::take(&mut plain), most).await;
         }
         let cursor = opened.map_err(|e| failure::of_driver("read", &shown, &e))?;
         self.drain(index, cursor, permit, &shown, None).await
@@ -408,20 +428,6 @@ impl Reader {
         oplog::check_reach(&self.look, start).await
     }
 
-    /// How many documents a batch may have: as many as make [`BATCH_BYTES`], by their average size. `None` when the server does
-    /// not say it.
-    async fn batch_size(&self, index: usize) -> Option<u32> {
-        let (db, data) = (&self.order[index].db, &self.datas[index]);
-        let statistics = self.look.ask(db, doc! { "collStats": data }, "look at the size of", data).await.ok()?;
-        let average = match statistics.get("avgObjSize")? {
-            Bson::Int32(size) => f64::from(*size),
-            Bson::Int64(size) => *size as f64,
-            Bson::Double(size) => *size,
-            _ => return None,
-        };
-        (average >= 1.0).then(|| (BATCH_BYTES as f64 / average).clamp(1.0, 1_000_000.0) as u32)
-    }
-
     async fn open(&self, db: &str, command: Document, most: Option<u32>) -> mongodb::error::Result<RawBatchCursor> {
         let database = self.look.client.database(db);
         let mut run = database.run_cursor_command(command);
@@ -467,7 +473,7 @@ impl Reader {
         }
         let yielded = self.yielded.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (mut vanished, mut dropped) = (Vec::new(), Vec::new());
-        for (index, listed) in self.order.iter().enumerate() {
+        for (index, listed) in self.order.iter().enumerate().filter(|(_, listed)| !listed.is_account()) {
             let name = listed.full_name();
             match now.remove(&name) {
                 Some(uuid) if uuid == listed.uuid => {}

@@ -9,14 +9,16 @@ use lifeboat_core::{
     ArtifactName, Check, Context, Error, ErrorKind, Proof, ProofItem, RestoreInput, Result, Tap, Verifier,
 };
 
-use super::archive::{ArchiveTap, Inside, from_extended_json};
+use super::archive::{ArchiveTap, Inside, Metadata, from_extended_json};
 use super::connection::Connection;
 use super::content;
 use super::create;
 use super::listing::{Listed, Look};
-use super::load::{self, Load, Opened, Place};
+use super::load::{self, Load, Opened, Place, Work};
 use super::plan::{self, Entry, Kind, Mapping};
+use super::replay::{self, Applier, Replayed};
 use super::scratch::Scratch;
+use super::target::check_of;
 
 /// Documents by which a collection of the live system may differ before it is told, in percent of the backup's.
 const DRIFT_PERCENT: u64 = 20;
@@ -163,10 +165,22 @@ impl MongoVerifier {
         )
     }
 
+    fn load<'a>(&self, look: &'a Look, work: &'a Work, stop_before: Option<usize>, cx: &'a Context) -> Load<'a> {
+        Load {
+            look,
+            entries: &work.entries,
+            places: &work.places,
+            plain_buckets: false,
+            connections: self.options.jobs,
+            stop_before,
+            cx,
+        }
+    }
+
     async fn test(
         &self,
         scratch: &mut Scratch,
-        opened: Opened,
+        mut opened: Opened,
         proof: Option<&Proof>,
         checks: &mut Vec<Check>,
         cx: &Context,
@@ -184,25 +198,37 @@ impl MongoVerifier {
             })
             .collect();
         let look = scratch.look.clone();
-        let load = Load {
-            look: &look,
-            entries: &entries,
-            places: &places,
-            plain_buckets: false,
-            connections: self.options.jobs,
-            cx,
-        };
-        let loaded = load.fill(opened).await?;
-        loaded.check(&entries)?;
-        for entry in entries.iter().filter(|e| e.kind == Kind::View) {
+        let mut oplog = entries.iter().position(|e| e.kind == Kind::Oplog);
+        if oplog.is_some()
+            && let Err(error) = Applier::try_out(&look).await
+        {
+            checks.push(Check::warn("oplog", "not replayed", error.message().to_owned()));
+            oplog = None;
+        }
+        let mut work = Work { entries: entries.clone(), places };
+        let load = self.load(&look, &work, oplog, cx);
+        let mut loaded = load.fill(&mut opened).await?;
+        loaded.check(&entries, oplog.is_some())?;
+        // Before indexes with a time to live can take anything away, and the oplog changes anything.
+        let found = load.read_back().await?.into_iter().enumerate();
+        let contents = found.map(|(index, found)| found.map(|found| loaded.but_for_twice(index, found))).collect();
+        let mut replayed = Replayed::default();
+        if let Some(number) = oplog {
+            let begun = Instant::now();
+            let twice = loaded.twice();
+            let settings =
+                replay::Settings { look: &look, mapping: &mapping, stem: None, plain_buckets: false, twice, cx };
+            replayed = replay::replay(&mut opened, number, settings, &mut work).await?;
+            loaded.seen[number] = replayed.seen;
+            checks.extend(check_of(&replayed, begun));
+        }
+        for entry in work.entries.iter().filter(|e| e.kind == Kind::View) {
             if let Some((db, name)) = &entry.into {
                 create::collection(&look, entry, db, name, false).await?;
             }
         }
         let documents: u64 = loaded.tallies.iter().map(|t| t.inserted).sum();
-        // Before indexes with a time to live can take anything away.
-        let found = load.read_back().await?;
-        let notes = load.index().await?;
+        let notes = self.load(&look, &work, None, cx).index().await?;
         checks.push(
             Check::pass("restore", format!("{documents} documents"), "into the scratch server, without an error")
                 .took(begun.elapsed()),
@@ -216,11 +242,18 @@ impl MongoVerifier {
             },
             None => load::expected(&entries, &loaded.seen)?,
         };
+        // Of those that the oplog has changed, made or dropped, only what the archive held of them is compared.
+        let mut expected = expected;
+        let changed: Vec<&Entry> = replayed.changed.iter().filter_map(|index| entries.get(*index)).collect();
+        expected.items.retain(|i| {
+            !(matches!(&*i.kind, "options" | "index")
+                && changed.iter().any(|e| is_restored(i, std::slice::from_ref(*e))))
+        });
         if documents == 0 {
             let detail = "the archive holds no documents: that it can be restored is all there is to prove";
             checks.push(Check::pass("restore mechanics verified", "0 documents", detail));
         }
-        let found = self.found(&look, &entries, found, &expected).await?;
+        let found = self.found(&look, &work, &replayed, contents, &expected).await?;
         checks.extend(expected.compare(&found).into_iter().map(|c| c.took(begun.elapsed())));
         if proof.is_none() {
             checks.push(Check::pass(
@@ -236,20 +269,33 @@ impl MongoVerifier {
     async fn found(
         &self,
         look: &Look,
-        entries: &[Entry],
+        work: &Work,
+        replayed: &Replayed,
         contents: Vec<Option<content::Content>>,
         expected: &Proof,
     ) -> Result<Proof> {
         let mut listed: BTreeMap<(String, String), Listed> = BTreeMap::new();
-        let databases: BTreeSet<&String> = entries.iter().filter_map(|e| e.into.as_ref()).map(|(db, _)| db).collect();
+        let databases: BTreeSet<&String> =
+            work.entries.iter().filter_map(|e| e.into.as_ref()).map(|(db, _)| db).collect();
         for db in databases {
             for found in look.collections(db, |name| !name.starts_with("system.") || name == "system.js").await? {
                 listed.insert((db.clone(), found.name.clone()), found);
             }
         }
         let mut items = Vec::new();
-        for (entry, content) in entries.iter().zip(contents) {
+        let mut contents = contents.into_iter();
+        for (index, entry) in work.entries.iter().enumerate() {
+            let in_archive = contents.next();
+            if replayed.changed.contains(&index) {
+                entry.into.as_ref().and_then(|into| listed.remove(into));
+                // One that the oplog has made is not in the proof.
+                if let Some(content) = in_archive {
+                    items.extend(load::items_of(entry, content, &Metadata::default())?);
+                }
+                continue;
+            }
             let Some(into) = &entry.into else { continue };
+            let content = in_archive.flatten();
             let Some(mut found) = listed.remove(into) else { continue };
             found.indexes = look.indexes(&found).await?.unwrap_or_default();
             items.extend(load::items_of(entry, content, &found.metadata())?);

@@ -15,6 +15,8 @@ pub const SCHEDULE_LABEL: &str = "velero.io/schedule-name";
 pub const BACKUP_LABEL: &str = "velero.io/backup-name";
 /// The label that names the restore by which an object came.
 pub const RESTORE_LABEL: &str = "velero.io/restore-name";
+/// The label that holds the `uid` of the backup which a request is about.
+pub const BACKUP_UID_LABEL: &str = "velero.io/backup-uid";
 
 /// What a backup holds, and how it is made. Of the two styles of filters the older, which every release knows.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -177,6 +179,9 @@ pub struct ScheduleStatus {
     pub phase: Option<String>,
     /// When it last made a backup.
     pub last_backup: Option<Time>,
+    /// What is wrong with it.
+    #[serde(deserialize_with = "or_default")]
+    pub validation_errors: Vec<String>,
 }
 
 /// Where Velero keeps backups: a bucket and a prefix.
@@ -209,6 +214,9 @@ pub struct ObjectStorage {
     /// The folder in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
+    /// The authority that signed the store's certificate: PEM, in base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_cert: Option<String>,
 }
 
 /// How a storage location is.
@@ -264,6 +272,18 @@ pub struct PodVolumeBackupStatus {
     /// The repository's snapshot.
     #[serde(rename = "snapshotID")]
     pub snapshot_id: Option<String>,
+    /// Bytes done of bytes there are.
+    pub progress: Option<VolumeProgress>,
+}
+
+/// Bytes done of bytes there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VolumeProgress {
+    /// Bytes that there are.
+    pub total_bytes: u64,
+    /// Bytes that are done.
+    pub bytes_done: u64,
 }
 
 /// Asks Velero to delete a backup with all that belongs to it.

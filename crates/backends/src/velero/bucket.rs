@@ -1,13 +1,13 @@
 //! Judges backups where they lie, without a cluster: Velero's own bucket, or a copy of it elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use lifeboat_core::progress::{Event, Unit};
-use lifeboat_core::{Check, Context, Error, ErrorKind, Level, Report, Result, Sink};
+use lifeboat_core::{Check, Context, Error, ErrorKind, Level, Proof, Report, Result, Sink};
 use tokio::sync::mpsc;
 
 use super::inspection::{Inspection, METADATA};
@@ -61,7 +61,7 @@ impl BucketVerifier {
     /// # Errors
     /// What the sink answers.
     pub async fn foreign_folders(&self) -> Result<Check> {
-        let mut foreign = std::collections::BTreeSet::new();
+        let mut foreign = BTreeSet::new();
         let mut objects = self.sink.list("");
         while let Some(object) = objects.try_next().await? {
             if let Some((folder, _)) = object.key.split_once('/')
@@ -115,6 +115,24 @@ impl BucketVerifier {
             Some(files) => self.judge(name, files, cx).await,
             None => Err(Error::new(ErrorKind::NoArtifact, "find", name, "there is no such backup in the bucket")
                 .hint("`list` shows what is there")),
+        }
+    }
+
+    /// The proof of a backup where it lies, as a copy's.
+    pub(crate) async fn proof(&self, name: &str, cx: &Context) -> Result<Proof> {
+        let inspection = self.read_all(name, cx).await?;
+        Ok(Proof { items: inspection.items(), ..Proof::default() })
+    }
+
+    /// Resources of which a namespace has objects in a backup.
+    pub(crate) async fn resources(&self, name: &str, namespace: &str, cx: &Context) -> Result<BTreeSet<String>> {
+        Ok(self.read_all(name, cx).await?.resources_of(namespace))
+    }
+
+    async fn read_all(&self, name: &str, cx: &Context) -> Result<Inspection> {
+        match self.folders(&format!("{name}/")).await?.remove(name) {
+            Some(files) => self.inspect(name, files, cx).await,
+            None => Err(Error::new(ErrorKind::NoArtifact, "find", name, "there is no such backup in the bucket")),
         }
     }
 

@@ -53,6 +53,11 @@ const NEVER_RESTORED: [&str; 9] = [
 /// Resources that a controller writes anew from others: who restores the Service gets its endpoints again.
 const DERIVED: [&str; 3] = ["endpoints", "endpointslices.discovery.k8s.io", "controllerrevisions.apps"];
 
+/// Whether objects of a resource are compared at all.
+pub(crate) fn is_compared(resource: &str) -> bool {
+    !NEVER_RESTORED.contains(&resource) && !DERIVED.contains(&resource)
+}
+
 /// Why an object of a backup is not expected to come back as it was.
 pub(crate) fn left_out(resource: &str, object: &Value) -> Option<&'static str> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();

@@ -47,6 +47,11 @@ impl<C: Consumer> Gunzip<C> {
         Self { decoder: MultiGzDecoder::new(Feed(consumer)) }
     }
 
+    /// The consumer, to take out of it what it has got so far.
+    pub(crate) fn consumer(&mut self) -> &mut C {
+        &mut self.decoder.get_mut().0
+    }
+
     /// Decompresses the next bytes.
     ///
     /// # Errors

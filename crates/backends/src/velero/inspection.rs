@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::api::{Backup, PodVolumeBackup, Stage};
+use super::backups::VolumeSummary;
 use super::gunzip::{Consumer, Gunzip};
 use super::objects::{Objects, Place, TakesObjects};
 
@@ -43,6 +44,7 @@ const FILES: [(&str, bool); 8] = [
 pub(crate) struct Volume {
     pvc_name: String,
     pvc_namespace: String,
+    pv_name: String,
     backup_method: String,
     skipped: bool,
     skipped_reason: String,
@@ -55,6 +57,13 @@ pub(crate) struct Volume {
 #[serde(rename_all = "camelCase", default)]
 struct Saved {
     snapshot_handle: String,
+    size: u64,
+    volume_name: String,
+    pod_name: String,
+    pod_namespace: String,
+    // The one field that Velero writes with a capital letter.
+    #[serde(rename = "Phase")]
+    phase: String,
 }
 
 impl Volume {
@@ -68,6 +77,30 @@ impl Volume {
         }
         let saved = self.pvb_info.as_ref().or(self.snapshot_data_movement_info.as_ref());
         saved.is_some_and(|saved| saved.snapshot_handle.is_empty()).then(|| "no snapshot in the repository".to_owned())
+    }
+
+    /// As a person reads it.
+    pub(crate) fn summary(&self) -> VolumeSummary {
+        let saved = self.pvb_info.as_ref().or(self.snapshot_data_movement_info.as_ref());
+        let claim = match saved {
+            _ if !self.pvc_name.is_empty() => format!("{}/{}", self.pvc_namespace, self.pvc_name),
+            Some(saved) if !saved.pod_name.is_empty() => {
+                format!("{}/{}:{}", saved.pod_namespace, saved.pod_name, saved.volume_name)
+            }
+            _ => self.pv_name.clone(),
+        };
+        let phase = match saved.map(|saved| saved.phase.as_str()) {
+            _ if self.skipped => "skipped",
+            Some(phase) if !phase.is_empty() => phase,
+            _ => &self.result,
+        };
+        VolumeSummary {
+            claim,
+            method: self.backup_method.clone(),
+            phase: phase.to_owned(),
+            bytes: saved.map(|saved| saved.size),
+            problem: self.problem(),
+        }
     }
 
     /// Whether its data lies in a repository in the bucket.
@@ -94,6 +127,19 @@ pub(crate) struct Messages {
 }
 
 impl Messages {
+    /// Messages by the place they are about: a namespace, the cluster, or Velero itself.
+    pub(crate) fn by_place(&self) -> Vec<(String, Vec<String>)> {
+        let general = [("Velero", &self.velero), ("the cluster", &self.cluster)];
+        let general = general.into_iter().map(|(place, messages)| (place.to_owned(), messages));
+        let inside = self.namespaces.iter().map(|(name, messages)| (format!("namespace {name}"), messages));
+        let trimmed = |messages: &Vec<String>| messages.iter().map(|message| message.trim().to_owned()).collect();
+        general
+            .chain(inside)
+            .filter(|(_, messages)| !messages.is_empty())
+            .map(|(place, messages)| (place, trimmed(messages)))
+            .collect()
+    }
+
     /// All of them, those of a namespace with its name.
     pub(crate) fn all(&self) -> Vec<String> {
         let general = self.velero.iter().chain(&self.cluster).map(|message| message.trim().to_owned());
@@ -154,6 +200,8 @@ struct Tarball {
     resources: BTreeMap<String, ProofItem>,
     /// Persistent volume claims, as `namespace/name`.
     claims: BTreeSet<String>,
+    /// Resources of which each namespace has objects.
+    namespaces: BTreeMap<String, BTreeSet<String>>,
 }
 
 #[derive(Deserialize)]
@@ -187,6 +235,9 @@ impl TakesObjects for Tarball {
         }
         if place.resource == "persistentvolumeclaims" {
             self.claims.insert(path.clone());
+        }
+        if let Some(namespace) = place.namespace {
+            self.namespaces.entry(namespace).or_default().insert(place.resource);
         }
         self.objects.entry(format!("{}/{}", typed.api_version, typed.kind)).or_default().insert(path);
         Ok(())
@@ -286,6 +337,11 @@ impl Inspection {
     /// Count, bytes and fingerprint of each resource in the tarball.
     pub(crate) fn items(&self) -> Vec<ProofItem> {
         self.tarball.resources.values().cloned().collect()
+    }
+
+    /// Resources of which a namespace has objects in the tarball.
+    pub(crate) fn resources_of(&self, namespace: &str) -> BTreeSet<String> {
+        self.tarball.namespaces.get(namespace).cloned().unwrap_or_default()
     }
 
     /// How many objects the tarball holds.
@@ -417,7 +473,8 @@ impl Inspection {
         checks
     }
 
-    fn coverage(&self, must_cover: &[String]) -> Vec<Check> {
+    /// How many claims have data, each that has none, and each that should be there and is not.
+    pub(crate) fn coverage(&self, must_cover: &[String]) -> Vec<Check> {
         let (claims, uncovered) = (self.tarball.claims.len(), self.uncovered_claims());
         let mut checks = vec![Check::pass(
             "volumes",

@@ -1,31 +1,61 @@
 //! Velero: backups of a Kubernetes cluster, judged, restore-tested and copied.
 //!
-//! [`Velero`] is the source: it has Velero make a backup, and copies its files out of the storage location. [`BackupTap`]
-//! parses such a copy. [`BucketVerifier`] judges backups where they lie, without a cluster. [`RestoreTest`] has Velero
-//! restore a namespace into a scratch one and compares it object by object.
+//! - [`Velero`] is the source: it has Velero make a backup, and copies its files out of the storage location. [`BackupTap`]
+//!   parses such a copy.
+//! - [`RestoreTest`] has Velero restore a namespace into a scratch one and compares it object by object.
+//! - [`BucketVerifier`] judges backups where they lie, without a cluster; [`VeleroVerifier`] judges copies.
+//! - [`restore`](fn@restore) has Velero restore from a backup that it knows, [`VeleroTarget`] from a copy.
+//! - [`backups`](fn@backups), [`backup`](fn@backup), [`logs`] and [`delete_backup`] are what Velero knows of its backups,
+//!   [`plan_schedules`] makes its schedules as they should be.
+//! - [`check`] asks for every right before it is needed.
 //!
 //! The storage location is read through a [`Sink`](lifeboat_core::Sink) that the caller opens at its bucket and prefix.
-//! Nothing is ever written there.
+//! Nothing is written there but by [`VeleroTarget`], which puts back Velero's own files of a backup that Velero has lost.
 
 pub mod api;
+mod backups;
 mod bucket;
 mod client;
 mod compare;
+mod files;
+mod go_duration;
 mod gunzip;
 mod inspection;
 mod objects;
+mod restore;
 mod restore_test;
 mod restored;
+mod rights;
 mod run;
+mod schedules;
 mod source;
 mod tap;
+mod target;
+mod verifier;
 
+use lifeboat_core::ArtifactName;
+
+pub use backups::{BackupDetails, BackupSummary, VolumeSummary, backup, backups, delete_backup};
 pub use bucket::BucketVerifier;
 pub use client::{Cluster, ConnectOptions};
+pub use files::{Files, LinkOptions, LogOf, logs};
+pub use restore::{ExistingPolicy, RestoreOptions, restore};
 pub use restore_test::{OWNER_LABEL, RestoreTest, RestoreTestOptions};
+pub use rights::{Use, check};
 pub use run::BackupOptions;
+pub use schedules::{MANAGED_LABEL, ScheduleSettings, ScheduleSummary, plan_schedules, schedules};
 pub use source::Velero;
 pub use tap::BackupTap;
+pub use target::VeleroTarget;
+pub use verifier::{VeleroVerifier, VerifierOptions};
 
 /// The name of this system in manifests.
 pub const SYSTEM: &str = "velero";
+
+/// The extension of the copies' format.
+pub const FORMAT: &str = "tar";
+
+/// The end of the shell line that restores a copy with stock tools: its files go where Velero looks for backups.
+pub fn stock_restore(_: &ArtifactName) -> &'static str {
+    "tar -xf - -C VELERO_BUCKET"
+}

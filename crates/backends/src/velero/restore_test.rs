@@ -16,7 +16,7 @@ use super::api::{Backup, Restore, RestoreSpec, SCHEDULE_LABEL, Stage};
 use super::bucket::BucketVerifier;
 use super::client::{Cluster, Waited, explain, is_missing};
 use super::restored::{self, Mapping};
-use super::run::{self, Shown};
+use super::{restore, run};
 
 /// The label on what a restore test makes: its value is the scratch namespace, so that the next test on the same one finds
 /// what a killed test left.
@@ -42,8 +42,8 @@ pub struct RestoreTestOptions {
     pub namespace: String,
     /// The namespace that it is restored into. It must not exist, or be left by an earlier test.
     pub scratch_namespace: String,
-    /// How old the backup may be.
-    pub max_age: Duration,
+    /// How old the backup may be; as old as it likes when not set.
+    pub max_age: Option<Duration>,
     /// How long Velero has to restore it.
     pub limit: Duration,
     /// How long the restored Pods have to get ready; they are not waited for when not set.
@@ -60,7 +60,7 @@ impl RestoreTestOptions {
             backup: None,
             namespace: namespace.into(),
             scratch_namespace: "velero-test-restore".to_owned(),
-            max_age: Duration::from_secs(48 * 3600),
+            max_age: Some(Duration::from_secs(48 * 3600)),
             limit: Duration::from_secs(1800),
             pods_ready: None,
             must_cover: Vec::new(),
@@ -249,8 +249,10 @@ impl Test<'_> {
         };
         let name = backup.name_any();
         self.backup = Some(name.clone());
-        self.checks.push(Check::pass("backup", name.clone(), "the latest that is Completed"));
-        self.checks.push(age(&backup, cx.now(), options.max_age));
+        let which =
+            if options.backup.is_some() { "the one that was asked for" } else { "the latest that is Completed" };
+        self.checks.push(Check::pass("backup", name.clone(), which));
+        self.checks.extend(options.max_age.map(|limit| age(&backup, cx.now(), limit)));
         // An old backup is restored all the same: whether it comes back is worth knowing.
         if self.checks[0].status == Status::Fail {
             return Ok(());
@@ -334,15 +336,7 @@ impl Test<'_> {
         let mut wanted = Restore::new(&name, spec);
         wanted.metadata.labels = Some(BTreeMap::from([(OWNER_LABEL.to_owned(), options.scratch_namespace.clone())]));
         cluster.create(&wanted).await?;
-        let mut shown = Shown::begin(cx, "restore");
-        let waited = cluster
-            .wait::<Restore>(&name, options.limit, cx, |restore| {
-                let status = restore.status.clone().unwrap_or_default();
-                shown.show(status.progress, |progress| progress.items_restored);
-                Stage::of(status.phase.as_deref()) != Stage::Running
-            })
-            .await?;
-        shown.end();
+        let waited = run::end_of::<Restore>(cluster, &name, options.limit, cx).await?;
         let (restore, in_time) = match waited {
             Waited::Done(restore) => (restore, true),
             Waited::TooLong(restore) => (restore, false),
@@ -366,8 +360,7 @@ impl Test<'_> {
             let reasons = status.failure_reason.into_iter().chain(status.validation_errors).chain(errors).collect();
             Check::fail("restore", phase, run::first_of(reasons)).took(begun.elapsed())
         });
-        // The cluster puts this one into each namespace by itself, before Velero comes to it.
-        let warnings: Vec<_> = warnings.into_iter().filter(|warning| !warning.contains("kube-root-ca.crt")).collect();
+        let warnings: Vec<_> = warnings.into_iter().filter(|warning| !restore::is_of_the_cluster(warning)).collect();
         if !warnings.is_empty() {
             self.checks.push(Check::warn("restore warnings", warnings.len().to_string(), run::first_of(warnings)));
         }
@@ -408,7 +401,8 @@ fn is_ready(pod: &Pod) -> bool {
         || status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-fn age(backup: &Backup, now: Timestamp, limit: Duration) -> Check {
+/// How old a backup is.
+pub(crate) fn age(backup: &Backup, now: Timestamp, limit: Duration) -> Check {
     let status = backup.status.clone().unwrap_or_default();
     let Some(taken) = status.start_timestamp.map(|time| time.0) else {
         return Check::fail("age", "unknown", "Velero does not say when it began");

@@ -9,21 +9,25 @@ use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use lifeboat_core::progress::{Event, Unit};
 use lifeboat_core::report::human_duration;
-use lifeboat_core::{Check, Context, Error, ErrorKind, Result, Sink, stream};
+use lifeboat_core::{Check, Context, Error, ErrorKind, Result, Sink, Status, stream};
 use serde::{Deserialize, Serialize};
 
 use super::api::{
-    BACKUP_LABEL, Backup, BackupSpec, BackupStorageLocation, PodVolumeBackup, Progress, SCHEDULE_LABEL, Schedule, Stage,
+    BACKUP_LABEL, Backup, BackupSpec, BackupStorageLocation, PodVolumeBackup, Restore, SCHEDULE_LABEL, Schedule, Stage,
 };
 use super::client::{Cluster, Waited};
+use super::go_duration;
 use super::gunzip::{Consumer, Gunzip};
 use super::inspection::{Results, explain_volume};
+
+/// After how long a run that Velero's server has not begun is told of.
+const SLOW: Duration = Duration::from_secs(60);
 
 /// The most messages of a failed run that an error shows.
 const SHOWN: usize = 10;
 
 /// The most that the list of a run's messages may have, in bytes.
-const RESULTS_LIMIT: usize = 32 << 20;
+pub(crate) const RESULTS_LIMIT: usize = 32 << 20;
 
 /// What a backup holds, and how long it may take.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,8 +41,8 @@ pub struct BackupOptions {
     pub exclude_namespaces: Vec<String>,
     /// Only objects with these labels.
     pub labels: BTreeMap<String, String>,
-    /// How long Velero keeps it, as Go writes durations: `720h`.
-    pub ttl: Option<String>,
+    /// How long Velero keeps it; the schedule's time, or Velero's default (30 days), when not set.
+    pub ttl: Option<Duration>,
     /// The backup storage location; the default one when not set.
     pub storage_location: Option<String>,
     /// Whether the files of all volumes of Pods are copied.
@@ -91,7 +95,7 @@ impl BackupOptions {
             spec.label_selector =
                 Some(LabelSelector { match_labels: Some(self.labels.clone()), ..LabelSelector::default() });
         }
-        spec.ttl = self.ttl.clone().or(spec.ttl);
+        spec.ttl = self.ttl.map(go_duration::write).or(spec.ttl);
         spec.storage_location = self.storage_location.clone().or(spec.storage_location);
         spec.default_volumes_to_fs_backup = self.default_volumes_to_fs_backup.or(spec.default_volumes_to_fs_backup);
         spec.snapshot_volumes = self.snapshot_volumes.or(spec.snapshot_volumes);
@@ -106,7 +110,7 @@ impl BackupOptions {
     }
 
     /// What to call the dataset: the schedule, the one namespace, or the whole cluster.
-    pub(crate) fn dataset(&self) -> String {
+    pub fn dataset(&self) -> String {
         match (&self.from_schedule, &self.namespaces[..]) {
             (Some(schedule), _) => schedule.clone(),
             (None, [namespace]) if !namespace.contains('*') => namespace.clone(),
@@ -152,6 +156,19 @@ pub(crate) fn location_check(location: &BackupStorageLocation) -> Check {
     }
 }
 
+/// The storage location of this name, or the default one, when it can be used.
+pub(crate) async fn available(cluster: &Cluster, name: Option<&str>) -> Result<BackupStorageLocation> {
+    let location = location(cluster, name).await?;
+    let check = location_check(&location);
+    if check.status == Status::Pass {
+        return Ok(location);
+    }
+    let subject = format!("backup storage location {}", location.name_any());
+    let why = format!("{} ({})", check.figure, check.detail);
+    Err(Error::new(ErrorKind::Unavailable, "use", subject, why)
+        .hint("Velero does nothing until it is Available: look at its bucket, credentials and foreign folders"))
+}
+
 /// `bucket/prefix` of a storage location.
 pub(crate) fn bucket_of(location: &BackupStorageLocation) -> String {
     let storage = &location.spec.object_storage;
@@ -166,16 +183,7 @@ pub(crate) async fn make(cluster: &Cluster, sink: &dyn Sink, options: &BackupOpt
     let wanted = options.backup(cluster, cx.now()).await?;
     let made = cluster.create(&wanted).await?;
     let name = made.name_any();
-    let mut shown = Shown::begin(cx, "backup");
-    let waited = cluster
-        .wait::<Backup>(&name, options.limit, cx, |backup| {
-            let status = backup.status.clone().unwrap_or_default();
-            shown.show(status.progress, |progress| progress.items_backed_up);
-            Stage::of(status.phase.as_deref()) != Stage::Running
-        })
-        .await?;
-    shown.end();
-    let backup = match waited {
+    let backup = match end_of::<Backup>(cluster, &name, options.limit, cx).await? {
         Waited::Done(backup) => backup,
         Waited::TooLong(backup) => return Err(too_long(&backup, options.limit)),
     };
@@ -186,8 +194,84 @@ pub(crate) async fn make(cluster: &Cluster, sink: &dyn Sink, options: &BackupOpt
     }
 }
 
+/// A run of Velero's server that is asked for by an object and told of in its status.
+pub(crate) trait Run {
+    /// The word for it.
+    const STEP: &'static str;
+
+    fn phase(&self) -> Option<&str>;
+
+    /// Items there are, and items done.
+    fn items(&self) -> Option<(u64, u64)>;
+
+    /// Whether Velero's server has not taken it up.
+    fn is_waiting(&self) -> bool {
+        matches!(self.phase(), None | Some("" | "New"))
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::of(self.phase())
+    }
+}
+
+impl Run for Backup {
+    const STEP: &'static str = "backup";
+
+    fn phase(&self) -> Option<&str> {
+        self.status.as_ref()?.phase.as_deref()
+    }
+
+    fn items(&self) -> Option<(u64, u64)> {
+        let progress = self.status.as_ref()?.progress?;
+        Some((progress.total_items, progress.items_backed_up))
+    }
+}
+
+impl Run for Restore {
+    const STEP: &'static str = "restore";
+
+    fn phase(&self) -> Option<&str> {
+        self.status.as_ref()?.phase.as_deref()
+    }
+
+    fn items(&self) -> Option<(u64, u64)> {
+        let progress = self.status.as_ref()?.progress?;
+        Some((progress.total_items, progress.items_restored))
+    }
+}
+
+/// Waits for the end of a run, and shows its progress.
+pub(crate) async fn end_of<K>(cluster: &Cluster, name: &str, limit: Duration, cx: &Context) -> Result<Waited<K>>
+where
+    K: Run
+        + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + serde::de::DeserializeOwned
+        + std::fmt::Debug,
+{
+    let deadline = tokio::time::Instant::now() + limit;
+    let mut shown = Shown::begin(cx, K::STEP);
+    let mut ended = |run: &K| {
+        shown.show(run.items());
+        run.stage() != Stage::Running
+    };
+    let begun = |run: &K| !run.is_waiting();
+    let left = || deadline.saturating_duration_since(tokio::time::Instant::now());
+    let waited = match cluster.wait::<K>(name, limit.min(SLOW), cx, begun).await? {
+        Waited::TooLong(_) if limit > SLOW => {
+            let note = format!("Velero has not begun the {} {name} yet: does its server run?", K::STEP);
+            cx.progress.event(Event::Note(note));
+            cluster.wait::<K>(name, left(), cx, &mut ended).await?
+        }
+        Waited::TooLong(run) => Waited::TooLong(run),
+        Waited::Done(_) => cluster.wait::<K>(name, left(), cx, &mut ended).await?,
+    };
+    shown.end();
+    Ok(waited)
+}
+
 /// Progress of a run in items, whose total grows.
-pub(crate) struct Shown<'a> {
+struct Shown<'a> {
     cx: &'a Context,
     step: &'static str,
     total: Option<u64>,
@@ -195,25 +279,24 @@ pub(crate) struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    pub(crate) fn begin(cx: &'a Context, step: &'static str) -> Self {
+    fn begin(cx: &'a Context, step: &'static str) -> Self {
         cx.progress.event(Event::Begin { step: step.to_owned(), unit: Unit::Items, total: None });
         Self { cx, step, total: None, done: 0 }
     }
 
-    pub(crate) fn show(&mut self, progress: Option<Progress>, done: impl Fn(&Progress) -> u64) {
-        let Some(progress) = progress else { return };
-        if self.total != Some(progress.total_items) && progress.total_items > 0 {
-            self.total = Some(progress.total_items);
+    fn show(&mut self, items: Option<(u64, u64)>) {
+        let Some((total, done)) = items else { return };
+        if self.total != Some(total) && total > 0 {
+            self.total = Some(total);
             let step = self.step.to_owned();
             self.cx.progress.event(Event::Begin { step, unit: Unit::Items, total: self.total });
             self.cx.progress.event(Event::Advance(self.done));
         }
-        let now = done(&progress);
-        self.cx.progress.event(Event::Advance(now.saturating_sub(self.done)));
-        self.done = self.done.max(now);
+        self.cx.progress.event(Event::Advance(done.saturating_sub(self.done)));
+        self.done = self.done.max(done);
     }
 
-    pub(crate) fn end(self) {
+    fn end(self) {
         self.cx.progress.event(Event::End);
     }
 }
@@ -257,7 +340,7 @@ pub(crate) async fn explain_failure(cluster: &Cluster, sink: &dyn Sink, backup: 
         "something took too long: raise the server's --fs-backup-timeout, or the backup's csiSnapshotTimeout or \
          itemOperationTimeout"
     } else {
-        "the backup's log has more: `velero backup logs`"
+        "the backup's log has more: `logs` shows it"
     };
     let phase = status.phase.unwrap_or_else(|| "no phase".to_owned());
     let message = format!("it ended as {phase}: {}", first_of(reasons));

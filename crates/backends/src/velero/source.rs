@@ -8,9 +8,10 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::ResourceExt;
 use lifeboat_core::sink::ObjectInfo;
-use lifeboat_core::{ByteStream, Context, Description, Error, ErrorKind, Reading, Result, Sink, Source, Status};
+use lifeboat_core::{ByteStream, Context, Description, Error, ErrorKind, Reading, Result, Sink, Source};
 
 use super::client::{Cluster, explain};
+use super::files::until_cancelled;
 use super::run::{self, BackupOptions};
 use super::tap::{BACKUPS, BackupTap};
 use super::{SYSTEM, bucket};
@@ -34,20 +35,7 @@ impl Velero {
     }
 
     async fn check_location(&self) -> Result<String> {
-        let location = run::location(&self.cluster, self.options.storage_location.as_deref()).await?;
-        let check = run::location_check(&location);
-        if check.status != Status::Pass {
-            let subject = format!("backup storage location {}", location.name_any());
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "use",
-                subject,
-                format!("{} ({})", check.figure, check.detail),
-            )
-            .hint(
-                "Velero makes no backup until it is Available: look at its bucket, credentials and foreign folders",
-            ));
-        }
+        let location = run::available(&self.cluster, self.options.storage_location.as_deref()).await?;
         Ok(run::bucket_of(&location))
     }
 }
@@ -80,8 +68,8 @@ impl Source for Velero {
                 .hint("the location's URL has to name the bucket and the prefix of the backup storage location"));
         }
         let files: Vec<ObjectInfo> = self.location.list(&format!("{BACKUPS}{name}/")).try_collect().await?;
-        let stream = until_cancelled(archive(Arc::clone(&self.location), files), cx, name);
-        Ok(Reading::new(stream, Box::new(BackupTap::new())))
+        let stream = until_cancelled(archive(Arc::clone(&self.location), files), cx, format!("Velero's backup {name}"));
+        Ok(Reading::new(stream, Box::new(BackupTap::new().noting(Arc::clone(&cx.progress)))))
     }
 }
 
@@ -122,21 +110,6 @@ fn exactly(body: ByteStream, file: ObjectInfo) -> ByteStream {
                 }
                 None if seen == expected => Ok(None),
                 None => Err(wrong(seen)),
-            }
-        }
-    })
-    .boxed()
-}
-
-fn until_cancelled(stream: ByteStream, cx: &Context, name: String) -> ByteStream {
-    let cancel = cx.cancel.clone();
-    stream::try_unfold(stream, move |mut stream| {
-        let (cancel, name) = (cancel.clone(), name.clone());
-        async move {
-            tokio::select! {
-                biased;
-                () = cancel.cancelled() => Err(Error::cancelled("copy", format!("Velero's backup {name}"))),
-                chunk = stream.try_next() => Ok(chunk?.map(|chunk| (chunk, stream))),
             }
         }
     })

@@ -1,8 +1,13 @@
 //! The format of a copy: a tar archive of `backups/NAME/…`, as the files lie in Velero's bucket.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use lifeboat_core::{Error, ErrorKind, Proof, Result, Status, Tap};
+use bytes::Bytes;
+use futures::TryStreamExt;
+use lifeboat_core::progress::{Event, Progress};
+use lifeboat_core::{ByteStream, Context, Error, ErrorKind, Proof, Result, Status, Tap};
+use tokio::sync::mpsc;
 
 use super::inspection::Inspection;
 use crate::tar::{Piece, Reader};
@@ -18,6 +23,8 @@ pub(crate) const BACKUP_DETAIL: &str = "backup";
 pub struct BackupTap {
     reader: Reader,
     seen: Option<Seen>,
+    must_cover: Vec<String>,
+    notes: Option<Arc<dyn Progress>>,
 }
 
 struct Seen {
@@ -40,7 +47,51 @@ impl Default for BackupTap {
 impl BackupTap {
     /// For a copy of one backup, whatever its name is.
     pub fn new() -> Self {
-        Self { reader: Reader::default(), seen: None }
+        Self { reader: Reader::default(), seen: None, must_cover: Vec::new(), notes: None }
+    }
+
+    /// Claims, as `namespace/name`, whose data must be in the backup: without it the copy is not as it must be.
+    #[must_use]
+    pub fn must_cover(mut self, claims: impl IntoIterator<Item = String>) -> Self {
+        self.must_cover.extend(claims);
+        self
+    }
+
+    /// Notes each claim in the backup without data of its volume, with the reason.
+    #[must_use]
+    pub fn noting(mut self, progress: Arc<dyn Progress>) -> Self {
+        self.notes = Some(progress);
+        self
+    }
+
+    /// Reads a whole copy on a thread of its own, and takes its proof. What the stream ends with goes first.
+    pub(crate) async fn proof_of(mut stream: ByteStream, cx: &Context) -> Result<Proof> {
+        let (pieces, mut inbox) = mpsc::channel::<Bytes>(4);
+        let parser = tokio::task::spawn_blocking(move || {
+            let mut tap = Box::new(Self::new());
+            let mut failed = None;
+            while let Some(bytes) = inbox.blocking_recv() {
+                if failed.is_none() {
+                    failed = tap.push(&bytes).err();
+                }
+            }
+            failed.map_or_else(|| tap.finish(), Err)
+        });
+        let read = async {
+            while let Some(chunk) = stream.try_next().await? {
+                let _ = pieces.send(chunk).await;
+            }
+            Ok(())
+        };
+        let read = tokio::select! {
+            biased;
+            () = cx.cancel.cancelled() => Err(Error::cancelled("read", "the copy of a Velero backup")),
+            read = read => read,
+        };
+        drop(pieces);
+        let proof = parser.await;
+        read?;
+        proof.map_err(|error| Error::new(ErrorKind::Internal, "parse", "the copy", error.to_string()))?
     }
 }
 
@@ -56,7 +107,7 @@ pub(crate) fn split_key(key: &str) -> Option<(&str, &str)> {
 
 impl Tap for BackupTap {
     fn push(&mut self, chunk: &[u8]) -> Result<()> {
-        let Self { reader, seen } = self;
+        let Self { reader, seen, .. } = self;
         reader.push(chunk, &mut |piece| {
             match piece {
                 Piece::Begin { name: path, .. } => {
@@ -85,9 +136,15 @@ impl Tap for BackupTap {
     }
 
     fn finish(self: Box<Self>) -> Result<Proof> {
-        self.reader.finish()?;
-        let Some(Seen { name, inspection }) = self.seen else { return Err(corrupt("it holds no file")) };
-        let failed: Vec<_> = inspection.structure().into_iter().filter(|check| check.status == Status::Fail).collect();
+        let Self { reader, seen, must_cover, notes } = *self;
+        reader.finish()?;
+        let Some(Seen { name, inspection }) = seen else { return Err(corrupt("it holds no file")) };
+        let mut failed: Vec<_> =
+            inspection.structure().into_iter().filter(|check| check.status == Status::Fail).collect();
+        if !must_cover.is_empty() {
+            let coverage = inspection.coverage(&must_cover);
+            failed.extend(coverage.into_iter().filter(|check| check.status == Status::Fail));
+        }
         if !failed.is_empty() {
             let why: Vec<_> = failed.iter().map(|c| format!("{}: {} ({})", c.name, c.figure, c.detail)).collect();
             return Err(corrupt(why.join("; ")));
@@ -96,7 +153,13 @@ impl Tap for BackupTap {
         if let Some(phase) = inspection.backup().and_then(|backup| backup.status.as_ref()?.phase.clone()) {
             details.insert("phase".to_owned(), phase.into());
         }
-        let uncovered: Vec<_> = inspection.uncovered_claims().into_iter().map(|(claim, _)| claim).collect();
+        let uncovered = inspection.uncovered_claims();
+        if let Some(progress) = &notes {
+            for (claim, why) in &uncovered {
+                progress.event(Event::Note(format!("the claim {claim} is in the backup, and its data is not: {why}")));
+            }
+        }
+        let uncovered: Vec<_> = uncovered.into_iter().map(|(claim, _)| claim).collect();
         if !uncovered.is_empty() {
             details.insert("claims without data".to_owned(), uncovered.into());
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use lifeboat_backends::velero::{OWNER_LABEL, RestoreTest, RestoreTestOptions};
+use lifeboat_backends::velero::{BackupOptions, Cluster, OWNER_LABEL, RestoreTest, RestoreTestOptions, Velero};
 use lifeboat_core::{Check, Context, ErrorKind, Report, Source, Status, stream};
 use lifeboat_testkit::content::fresh_name;
 use lifeboat_testkit::minio::Minio;
@@ -15,6 +15,7 @@ use crate::cluster::{
     CONFIG_MAP, Kubernetes, NAMESPACE, STORAGE_LOCATION, back_up, bucket, cluster, location, source, variable,
     velero_namespace,
 };
+use crate::server::Server;
 
 async fn test(options: RestoreTestOptions) -> Report {
     RestoreTest::new(cluster().await, location(), options).run(&Context::default()).await.unwrap()
@@ -195,4 +196,155 @@ async fn a_copy_restores_when_the_first_bucket_has_lost_the_backup() {
     assert!(check(&report, "storage location").detail.ends_with(&second), "{report:#?}");
     let locations = kubernetes.api(STORAGE_LOCATION, Some(&velero_namespace()));
     locations.delete(&place, &DeleteParams::default()).await.unwrap();
+}
+
+/// A kind of the test's own, as an operator brings it.
+async fn boats(kubernetes: &Kubernetes) -> (String, String) {
+    let group = format!("{}.example.org", fresh_name("fleet"));
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let spec = json!({"group": group, "scope": "Namespaced", "names": {"kind": "Boat", "plural": "boats", "singular": "boat"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]});
+    let name = format!("boats.{group}");
+    kubernetes.create(DEFINITION, None, json!({"metadata": {"name": name}, "spec": spec})).await;
+    let established = async {
+        loop {
+            let found = kubernetes.get(DEFINITION, None, &name).await.unwrap();
+            let conditions = found["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            if conditions.iter().any(|each| each["type"] == "Established" && each["status"] == "True") {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), established).await.unwrap();
+    (format!("{group}/v1 Boat boats"), name)
+}
+
+const DEFINITION: &str = "apiextensions.k8s.io/v1 CustomResourceDefinition customresourcedefinitions";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_of_a_kind_of_its_own_come_back_and_are_compared() {
+    let kubernetes = Kubernetes::new().await;
+    let namespace = kubernetes.fresh_namespace().await;
+    let (kind, definition) = boats(&kubernetes).await;
+    for (name, crew) in [("anna", 12), ("berta", 30)] {
+        let object = json!({"metadata": {"name": name}, "spec": {"crew": crew, "drills": [{"day": "monday"}]}});
+        kubernetes.create(&kind, Some(&namespace), object).await;
+    }
+    // Velero's server learns of new kinds every five minutes; one of its own, which starts now, knows it.
+    let server = Server::start().await;
+    let options = BackupOptions { namespaces: vec![namespace.clone()], ..BackupOptions::default() };
+    drop(Velero::new(server.cluster.clone(), server.location(), options).open(&Context::default()).await.unwrap());
+    let options = RestoreTestOptions {
+        scratch_namespace: fresh_name("scratch"),
+        limit: Duration::from_secs(60),
+        ..RestoreTestOptions::new(&namespace)
+    };
+    let test = RestoreTest::new(server.cluster.clone(), server.location(), options.clone());
+    let report = test.run(&Context::default()).await.unwrap();
+    assert!(report.passed, "{report:#?}");
+    assert_eq!(check(&report, &format!("content: {definition}")).figure, "2");
+
+    // One that comes back otherwise is named, as any other object is.
+    let scratch = options.scratch_namespace.clone();
+    let test = RestoreTest::new(server.cluster.clone(), server.location(), options);
+    let running = tokio::spawn(async move { test.run(&Context::default()).await.unwrap() });
+    while kubernetes.get(&kind, Some(&scratch), "berta").await.is_none() {
+        assert!(!running.is_finished(), "{:#?}", running.await);
+    }
+    kubernetes.patch(&kind, Some(&scratch), "berta", &json!({"spec": {"crew": 29}})).await;
+    let report = running.await.unwrap();
+    assert_eq!(check(&report, &format!("{definition} berta")).detail, "not as in the backup: .spec.crew");
+    server.end().await;
+    kubernetes.delete(DEFINITION, None, &definition).await;
+    kubernetes.delete(NAMESPACE, None, &namespace).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partially_failed_backup_is_explained_by_its_volumes_and_its_log() {
+    let kubernetes = Kubernetes::new().await;
+    let missing = fresh_name("missing");
+    source(&missing).await.open(&Context::default()).await.map(drop).unwrap_err();
+    let all = lifeboat_backends::velero::backups(&cluster().await, None).await.unwrap();
+    let name = all.iter().find(|backup| backup.namespaces == [missing.clone()]).unwrap().name.clone();
+    // There is no node agent here: the copy of a volume is what one would have left.
+    let copy = json!({"metadata": {"name": fresh_name("copy"), "labels": {"velero.io/backup-name": name}},
+        "spec": {"node": "n1", "pod": {"kind": "Pod", "namespace": "shop", "name": "db-0"}, "volume": "data",
+            "backupStorageLocation": "default", "repoIdentifier": "", "uploaderType": "kopia"},
+        "status": {"phase": "Failed", "message": "timed out waiting for the node agent"}});
+    kubernetes.create("velero.io/v1 PodVolumeBackup podvolumebackups", Some(&velero_namespace()), copy).await;
+    let report = test(of("shop", &name)).await;
+    let detail = &check(&report, "backup").detail;
+    assert!(detail.contains(&format!("{name}, is PartiallyFailed: ")), "{detail}");
+    assert!(detail.contains("volume data of Pod shop/db-0 (Failed): timed out waiting for the node agent"), "{detail}");
+    assert!(detail.contains(&missing), "the log's own error is there too: {detail}");
+    // Deleting the backup takes the copy along.
+    let limit = Duration::from_secs(60);
+    lifeboat_backends::velero::delete_backup(&cluster().await, &name, limit, &Context::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_that_is_gone_in_the_middle_is_cleaned_up_by_the_next() {
+    let kubernetes = Kubernetes::new().await;
+    let namespace = kubernetes.shop().await;
+    let backup = back_up(&namespace).await;
+    let options = of(&namespace, &backup);
+    let scratch = options.scratch_namespace.clone();
+    let running = tokio::spawn(test(options.clone()));
+    while kubernetes.get(CONFIG_MAP, Some(&scratch), "settings-0").await.is_none() {
+        assert!(!running.is_finished(), "{:#?}", running.await);
+    }
+    running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
+    assert!(kubernetes.get(NAMESPACE, None, &scratch).await.is_some());
+    let report = test(options).await;
+    assert!(report.passed, "{report:#?}");
+    let leftovers = check(&report, "leftovers");
+    assert!(
+        leftovers.status == Status::Warn && leftovers.detail.contains("Restore lifeboat-restore-test-"),
+        "{leftovers:?}"
+    );
+    assert_eq!(kubernetes.get(NAMESPACE, None, &scratch).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_location_that_is_unavailable_ends_the_test_before_anything_is_made() {
+    let kubernetes = Kubernetes::new().await;
+    let nobody = kubernetes.fresh_namespace().await;
+    crate::cluster::storage_location(&kubernetes, &nobody, "default", "gone", &json!({})).await;
+    let status = json!({"status": {"phase": "Unavailable", "message": "bucket gone does not exist"}});
+    kubernetes.patch(STORAGE_LOCATION, Some(&nobody), "default", &status).await;
+    let object = json!({"metadata": {"name": "b"}, "spec": {"storageLocation": "default"},
+        "status": {"phase": "Completed", "startTimestamp": jiff::Timestamp::now().to_string()}});
+    kubernetes.create("velero.io/v1 Backup backups", Some(&nobody), object).await;
+    let options = of("shop", "b");
+    let scratch = options.scratch_namespace.clone();
+    let cluster = Cluster::connect(&crate::cluster::options(&nobody)).await.unwrap();
+    let report = RestoreTest::new(cluster, location(), options).run(&Context::default()).await.unwrap();
+    let place = check(&report, "storage location");
+    assert_eq!(
+        (place.figure.as_str(), place.detail.as_str()),
+        ("Unavailable", "default: gone: bucket gone does not exist")
+    );
+    assert_eq!(report.failures().count(), 1, "{report:#?}");
+    assert_eq!(kubernetes.get(NAMESPACE, None, &scratch).await, None);
+    kubernetes.delete(NAMESPACE, None, &nobody).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backups_of_which_none_is_completed_are_said_to_be_so() {
+    let kubernetes = Kubernetes::new().await;
+    let schedule = fresh_name("weekly");
+    let object = json!({"metadata": {"name": fresh_name("b"), "labels": {"velero.io/schedule-name": schedule}},
+        "spec": {"storageLocation": "default"}, "status": {"phase": "Failed", "failureReason": "no space is left"}});
+    let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+    kubernetes.create("velero.io/v1 Backup backups", Some(&velero_namespace()), object).await;
+    let mut options = RestoreTestOptions::new("shop");
+    options.schedule = Some(schedule.clone());
+    let report = test(options).await;
+    let expected = format!(
+        "there is not a backup of the schedule {schedule} that is Completed; the last one, {name}, is Failed: it ended as \
+         Failed: no space is left"
+    );
+    assert_eq!(check(&report, "backup").detail, expected);
+    kubernetes.delete("velero.io/v1 Backup backups", Some(&velero_namespace()), &name).await;
 }

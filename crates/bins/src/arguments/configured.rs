@@ -7,7 +7,7 @@ use lifeboat::{Error, ErrorKind, Result};
 
 use super::{
     About, DatabaseArgs, DriftArgs, Global, KindArgs, MongodbRestoreArgs, PlanArgs, PostgresRestoreArgs, PruneArgs,
-    RestoreArgs, ScratchArg, SecretsArgs, ServerArgs, VerifyArgs, VerifyKindArgs,
+    RestoreArgs, ScratchArg, SecretsArgs, ServerArgs, VeleroRestoreArgs, VerifyArgs, VerifyKindArgs,
 };
 use crate::commands;
 use crate::config::Config;
@@ -170,6 +170,8 @@ Examples:
         postgres: Box<PostgresRestoreArgs>,
         #[command(flatten, next_help_heading = "MongoDB")]
         mongodb: Box<MongodbRestoreArgs>,
+        #[command(flatten, next_help_heading = "Velero")]
+        velero: Box<VeleroRestoreArgs>,
     },
     /// Delete the backups that the jobs' `keep` no longer keeps
     #[command(after_help = "\
@@ -236,10 +238,10 @@ impl Program for Lifeboat {
                 let options = verify.options(VerifyKindArgs { server, scratch: scratch.setting(session), drift })?;
                 Ok(commands::verify::run(session, select(&jobs, &sink)?, &options).await)
             }
-            Command::Restore { job, dataset, restore, plan, database, secrets, sink, postgres, mongodb } => {
+            Command::Restore { job, dataset, restore, plan, database, secrets, sink, postgres, mongodb, velero } => {
                 let job = only(select(&[job], &sink)?)?;
-                let mut options =
-                    restore.options(KindArgs { database, postgres: *postgres, mongodb: *mongodb, plan }, session)?;
+                let kinds = KindArgs { database, postgres: *postgres, mongodb: *mongodb, plan, velero: *velero };
+                let mut options = restore.options(kinds, session)?;
                 let job = jobs::one(job, dataset.as_deref(), &options.at).await?;
                 options.choices.secrets = secrets.choices(job.dataset.as_ref())?;
                 commands::restore::run(session, &job, options).await

@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use crate::backend::mongodb::Choices;
+use crate::backend::velero as velero_backend;
 use crate::backend::{RestoreChoices, SecretsChoices, VerifyChoices};
 use crate::commands::{prune, restore, verify};
 use crate::config::setting::Setting;
@@ -25,6 +26,7 @@ pub(crate) mod mongodb;
 pub(crate) mod postgres;
 pub(crate) mod replicate;
 pub(crate) mod single;
+pub(crate) mod velero;
 
 /// What every command takes.
 #[derive(Args, Debug)]
@@ -215,6 +217,65 @@ pub(crate) struct MongodbRestoreArgs {
     /// Build no indexes but the one that each collection has
     #[arg(long)]
     no_indexes: bool,
+    /// Do not replay what was written during the backup (of one with an oplog): collections are then as they were read, each at
+    /// its own time
+    #[arg(long)]
+    no_oplog_replay: bool,
+    /// Restore users and roles as well: those that are there already become as they are in the backup, others stay
+    #[arg(long)]
+    users_and_roles: bool,
+}
+
+/// What `restore` takes for Velero.
+#[derive(Args, Debug, Default)]
+pub(crate) struct VeleroRestoreArgs {
+    /// Only this namespace; may be given several times, like the others
+    #[arg(long = "namespace", value_name = "NAME")]
+    namespaces: Vec<String>,
+    /// All namespaces but this
+    #[arg(long = "exclude-namespace", value_name = "NAME")]
+    exclude_namespaces: Vec<String>,
+    /// Restore a namespace into another, as in shop=shop-again
+    #[arg(long = "map", value_name = "FROM=INTO")]
+    maps: Vec<String>,
+    /// Only this resource, as in configmaps or deployments.apps
+    #[arg(long = "resource", value_name = "NAME")]
+    resources: Vec<String>,
+    /// All resources but this
+    #[arg(long = "exclude-resource", value_name = "NAME")]
+    exclude_resources: Vec<String>,
+    /// Only objects with this label
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+    /// Whether resources outside of namespaces are restored; without it, Velero decides
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    cluster_resources: Option<bool>,
+    /// What becomes of an object that is there: keep leaves it, update changes it to what it was
+    #[arg(long, value_name = "keep|update", default_value = "keep", hide_default_value = true, value_parser = ["keep", "update"])]
+    existing: String,
+    /// Whether persistent volumes come back from their snapshots; without it, Velero decides
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    restore_volumes: Option<bool>,
+    /// How long Velero has for it, as in 30min
+    #[arg(long, value_name = "TIME")]
+    limit: Option<String>,
+}
+
+impl VeleroRestoreArgs {
+    fn choices(self) -> Result<velero_backend::Choices> {
+        Ok(velero_backend::Choices {
+            namespaces: self.namespaces,
+            exclude_namespaces: self.exclude_namespaces,
+            maps: self.maps,
+            resources: self.resources,
+            exclude_resources: self.exclude_resources,
+            labels: self.labels,
+            cluster_resources: self.cluster_resources,
+            update_existing: self.existing == "update",
+            restore_volumes: self.restore_volumes,
+            limit: self.limit.map(|text| duration::parse(&text, "--limit")).transpose()?,
+        })
+    }
 }
 
 /// A server for restore tests.
@@ -239,11 +300,12 @@ pub(crate) struct KindArgs {
     pub(crate) postgres: PostgresRestoreArgs,
     pub(crate) mongodb: MongodbRestoreArgs,
     pub(crate) plan: PlanArgs,
+    pub(crate) velero: VeleroRestoreArgs,
 }
 
 impl RestoreArgs {
     pub(crate) fn options(self, kinds: KindArgs, session: &Session) -> Result<restore::Options> {
-        let KindArgs { database, postgres, mongodb, plan } = kinds;
+        let KindArgs { database, postgres, mongodb, plan, velero } = kinds;
         Ok(restore::Options {
             at: self.at.parse()?,
             into: self.into.setting("--into", "LIFEBOAT_INTO", session),
@@ -262,10 +324,13 @@ impl RestoreArgs {
                     ns_from: mongodb.ns_from,
                     ns_to: mongodb.ns_to,
                     no_indexes: mongodb.no_indexes,
+                    no_oplog_replay: mongodb.no_oplog_replay,
+                    users_and_roles: mongodb.users_and_roles,
                 },
                 delete_extra: plan.delete_extra,
                 settings: plan.settings,
                 secrets: SecretsChoices::default(),
+                velero: velero.choices()?,
             },
         })
     }
@@ -387,6 +452,7 @@ mod tests {
         doppler::LifeboatDoppler::command().debug_assert();
         mongodb::LifeboatMongodb::command().debug_assert();
         postgres::LifeboatPostgres::command().debug_assert();
+        velero::LifeboatVelero::command().debug_assert();
     }
 
     #[test]

@@ -76,9 +76,12 @@ struct Dump {
     /// How consistent the collections are with each other: auto (a snapshot where there can be one), snapshot or none
     #[arg(long, value_name = "HOW", default_value = "auto", hide_default_value = true, value_parser = ["auto", "snapshot", "none"])]
     consistency: String,
-    /// Also what is written while it runs, for a restore with --oplogReplay; of a whole replica set only
+    /// Also what is written while it runs, which a restore replays; of a whole replica set only
     #[arg(long)]
     oplog: bool,
+    /// Whether users and roles go along; where nobody says, with all databases they do, and with one they do not
+    #[arg(long, value_name = "yes|no", value_parser = ["yes", "no"])]
+    users_and_roles: Option<String>,
     /// How many collections are read at once; 0 is 4
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     cursors: usize,
@@ -219,6 +222,7 @@ impl Dump {
             },
             oplog: self.oplog,
             cursors: self.cursors,
+            users_and_roles: self.users_and_roles.map(|said| said == "yes"),
         })
     }
 }

@@ -2,7 +2,8 @@
 //! stored backups does not depend on the system.
 
 use clap::Args;
-use lifeboat::{Dataset, Result};
+use lifeboat::name::join_key;
+use lifeboat::{Dataset, Error, ErrorKind, Result};
 
 use super::{PruneArgs, no_limits};
 use crate::backend::Backend;
@@ -49,6 +50,11 @@ pub(crate) struct Keys {
 }
 
 impl Place {
+    /// Whether a sink was named, where none has to be.
+    pub(crate) fn is_given(&self) -> bool {
+        !self.to.is_empty()
+    }
+
     /// The job that these flags describe.
     pub(crate) fn job(self, backend: Backend, packing: Option<Packing>, keys: Option<Keys>) -> Result<Job> {
         let stores = self
@@ -104,12 +110,19 @@ impl Place {
 
 /// The arguments of `list`.
 #[derive(Args, Debug)]
+// One program flattens it into a command of the same name, whose group has that name.
+#[group(skip)]
 pub(crate) struct List {
     #[command(flatten)]
     place: Place,
 }
 
 impl List {
+    /// Whether a sink was named, where none has to be.
+    pub(crate) fn is_given(&self) -> bool {
+        self.place.is_given()
+    }
+
     pub(crate) async fn run(self, backend: Backend, session: &Session) -> Result<Exit> {
         Ok(commands::list::run(session, one(self.place.job(backend, None, None)?), true).await)
     }
@@ -117,6 +130,7 @@ impl List {
 
 /// The arguments of `show`.
 #[derive(Args, Debug)]
+#[group(skip)]
 pub(crate) struct Show {
     #[command(flatten)]
     place: Place,
@@ -131,6 +145,11 @@ pub(crate) struct Show {
 }
 
 impl Show {
+    /// Whether a sink was named, where none has to be.
+    pub(crate) fn is_given(&self) -> bool {
+        self.place.is_given()
+    }
+
     pub(crate) async fn run(self, backend: Backend, session: &Session) -> Result<Exit> {
         let job = self.place.job(backend, None, Some(self.keys))?;
         commands::show::run(session, &job, &self.at.parse()?, self.items).await
@@ -160,6 +179,7 @@ impl Prune {
 
 /// The arguments of `replicate`.
 #[derive(Args, Debug)]
+#[group(skip)]
 pub(crate) struct Replicate {
     #[command(flatten)]
     place: Place,
@@ -171,6 +191,26 @@ pub(crate) struct Replicate {
 impl Replicate {
     pub(crate) async fn run(self, backend: Backend, session: &Session) -> Result<Exit> {
         Ok(commands::replicate::one(session, self.place.job(backend, None, None)?, self.dry_run).await)
+    }
+
+    /// `replicate` of what another tool keeps at a URL, into a folder of the sink.
+    pub(crate) async fn tree(self, from: String, into: &str, reread: bool, session: &Session) -> Result<Exit> {
+        let Place { to, prefix, .. } = self.place;
+        let [to] = <[String; 1]>::try_from(to).map_err(|_| {
+            Error::new(ErrorKind::Config, "use", "--to", "a bucket is copied to one sink at a time")
+                .hint("run it once for each")
+        })?;
+        let into = Some(join_key(&prefix, into.trim_matches('/')));
+        let options = commands::replicate::Options {
+            from: Some(from),
+            to: Some(to),
+            into,
+            tree: true,
+            verify: reread,
+            dry_run: self.dry_run,
+            ..commands::replicate::Options::default()
+        };
+        commands::replicate::run(session, options, None).await
     }
 }
 

@@ -1,9 +1,12 @@
 //! The systems: what each makes of a job's settings. A new one is a variant here and a file beside this.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use lifeboat::{ArtifactName, Check, Compression, Dataset, Error, ErrorKind, Level, Result, Source, Target, Verifier};
+use lifeboat::{
+    ArtifactName, Check, Compression, Dataset, Error, ErrorKind, Level, Result, Sink, Source, Target, Verifier,
+};
 
 use crate::config::setting::Setting;
 
@@ -11,6 +14,7 @@ pub(crate) mod cloudflare;
 pub(crate) mod doppler;
 pub(crate) mod mongodb;
 pub(crate) mod postgres;
+pub(crate) mod velero;
 
 /// The system that a job backs up, with its settings.
 #[derive(Clone, Debug)]
@@ -19,6 +23,7 @@ pub(crate) enum Backend {
     Doppler(doppler::Settings),
     Mongodb(mongodb::Settings),
     Postgres(postgres::Settings),
+    Velero(Box<velero::Settings>),
 }
 
 /// What a restore was asked to do. A backend refuses what it has no meaning for.
@@ -39,6 +44,7 @@ pub(crate) struct RestoreChoices {
     /// How secrets are restored.
     pub(crate) secrets: SecretsChoices,
     pub(crate) mongodb: mongodb::Choices,
+    pub(crate) velero: velero::Choices,
 }
 
 /// What a choice of a restore is about.
@@ -47,6 +53,7 @@ pub(crate) enum Topic {
     Databases,
     Postgres,
     Mongodb,
+    Velero,
     /// What is changed piece by piece, after a plan.
     Plans,
     Zones,
@@ -73,6 +80,16 @@ impl RestoreChoices {
             (Topic::Mongodb, "--ns-from", !self.mongodb.ns_from.is_empty()),
             (Topic::Mongodb, "--ns-to", !self.mongodb.ns_to.is_empty()),
             (Topic::Mongodb, "--no-indexes", self.mongodb.no_indexes),
+            (Topic::Velero, "--namespace", !self.velero.namespaces.is_empty()),
+            (Topic::Velero, "--exclude-namespace", !self.velero.exclude_namespaces.is_empty()),
+            (Topic::Velero, "--map", !self.velero.maps.is_empty()),
+            (Topic::Velero, "--resource", !self.velero.resources.is_empty()),
+            (Topic::Velero, "--exclude-resource", !self.velero.exclude_resources.is_empty()),
+            (Topic::Velero, "--label", !self.velero.labels.is_empty()),
+            (Topic::Velero, "--cluster-resources", self.velero.cluster_resources.is_some()),
+            (Topic::Velero, "--existing", self.velero.update_existing),
+            (Topic::Velero, "--restore-volumes", self.velero.restore_volumes.is_some()),
+            (Topic::Velero, "--limit", self.velero.limit.is_some()),
             (Topic::Plans, "--delete-extra", self.delete_extra),
             (Topic::Zones, "--settings", self.settings),
             (Topic::Secrets, "--format", self.secrets.format.is_some()),
@@ -131,18 +148,23 @@ pub(crate) struct Suggested {
 
 impl Backend {
     /// What to back up.
-    pub(crate) fn source(&self) -> Result<Box<dyn Source>> {
+    pub(crate) async fn source(&self) -> Result<Box<dyn Source>> {
         match self {
             Self::CloudflareDns(settings) => settings.source(),
             Self::Doppler(settings) => settings.source(),
             Self::Mongodb(settings) => settings.source(),
             Self::Postgres(settings) => settings.source(),
+            Self::Velero(settings) => settings.source().await,
         }
     }
 
-    /// Whether a backup is nothing but secrets, which are never stored without encryption.
-    pub(crate) fn is_confidential(&self) -> bool {
-        matches!(self, Self::Doppler(_))
+    /// Why a backup is never stored without encryption, if it is not.
+    pub(crate) fn confidential(&self) -> Option<&'static str> {
+        match self {
+            Self::Doppler(_) => Some("it is nothing but secrets"),
+            Self::Mongodb(settings) => settings.confidential(),
+            Self::CloudflareDns(_) | Self::Postgres(_) | Self::Velero(_) => None,
+        }
     }
 
     /// What this kind of system suggests where nobody says.
@@ -150,6 +172,7 @@ impl Backend {
         match self {
             Self::CloudflareDns(_) => cloudflare::Settings::suggested(),
             Self::Doppler(settings) => settings.suggested(),
+            Self::Velero(_) => velero::Settings::suggested(),
             Self::Mongodb(_) | Self::Postgres(_) => Suggested::default(),
         }
     }
@@ -159,7 +182,7 @@ impl Backend {
         match self {
             Self::CloudflareDns(settings) => settings.has_many(),
             Self::Doppler(settings) => settings.has_many(),
-            Self::Mongodb(_) | Self::Postgres(_) => false,
+            Self::Mongodb(_) | Self::Postgres(_) | Self::Velero(_) => false,
         }
     }
 
@@ -171,7 +194,7 @@ impl Backend {
         match self {
             Self::CloudflareDns(settings) => settings.datasets().await,
             Self::Doppler(settings) => settings.datasets().await,
-            Self::Mongodb(_) | Self::Postgres(_) => Ok(Vec::new()),
+            Self::Mongodb(_) | Self::Postgres(_) | Self::Velero(_) => Ok(Vec::new()),
         }
     }
 
@@ -180,7 +203,7 @@ impl Backend {
         match self {
             Self::CloudflareDns(settings) => Self::CloudflareDns(settings.narrow(dataset)),
             Self::Doppler(settings) => Self::Doppler(settings.narrow(dataset)),
-            Self::Mongodb(_) | Self::Postgres(_) => self.clone(),
+            Self::Mongodb(_) | Self::Postgres(_) | Self::Velero(_) => self.clone(),
         }
     }
 
@@ -189,27 +212,29 @@ impl Backend {
         match self {
             Self::CloudflareDns(_) => cloudflare::Settings::claims(name),
             Self::Doppler(settings) => settings.claims(name),
-            Self::Mongodb(_) | Self::Postgres(_) => true,
+            Self::Mongodb(_) | Self::Postgres(_) | Self::Velero(_) => true,
         }
     }
 
     /// Where to restore to.
-    pub(crate) fn target(&self, into: &Setting, choices: RestoreChoices) -> Result<NamedTarget> {
+    pub(crate) async fn target(&self, into: &Setting, choices: RestoreChoices) -> Result<NamedTarget> {
         match self {
             Self::CloudflareDns(settings) => settings.target(into, choices),
             Self::Doppler(settings) => settings.target(into, choices),
             Self::Mongodb(settings) => settings.target(into, choices),
             Self::Postgres(settings) => settings.target(into, choices),
+            Self::Velero(settings) => settings.target(into, choices).await,
         }
     }
 
     /// What judges artifacts. The live system is looked up only for the level that needs it.
-    pub(crate) fn verifier(&self, choices: &VerifyChoices) -> Result<Box<dyn Verifier>> {
+    pub(crate) async fn verifier(&self, choices: &VerifyChoices) -> Result<Box<dyn Verifier>> {
         match self {
             Self::CloudflareDns(settings) => settings.verifier(choices),
             Self::Doppler(settings) => settings.verifier(choices),
             Self::Mongodb(settings) => settings.verifier(choices),
             Self::Postgres(settings) => settings.verifier(choices),
+            Self::Velero(settings) => settings.verifier(choices).await,
         }
     }
 
@@ -220,6 +245,18 @@ impl Backend {
             Self::Doppler(settings) => settings.check().await,
             Self::Mongodb(settings) => settings.check().await,
             Self::Postgres(settings) => settings.check().await,
+            Self::Velero(settings) => settings.check().await,
+        }
+    }
+
+    /// A place in which another tool keeps what is backed up, so that nothing of ours may lie there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when it cannot be opened.
+    pub(crate) fn foreign_place(&self) -> Result<Option<Arc<dyn Sink>>> {
+        match self {
+            Self::Velero(settings) if settings.location.is_some() => settings.location().map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -230,6 +267,7 @@ impl Backend {
             Self::Doppler(_) => lifeboat::doppler::stock_restore(name),
             Self::Mongodb(_) => lifeboat::mongodb::stock_restore(name),
             Self::Postgres(_) => lifeboat::postgres::stock_restore(name),
+            Self::Velero(_) => lifeboat::velero::stock_restore(name),
         }
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Choices {
     pub(crate) ns_from: Vec<String>,
     pub(crate) ns_to: Vec<String>,
     pub(crate) no_indexes: bool,
+    pub(crate) no_oplog_replay: bool,
+    pub(crate) users_and_roles: bool,
 }
 
 impl Settings {
@@ -64,6 +66,14 @@ impl Settings {
         })
     }
 
+    /// Why a backup is never stored without encryption, if it is not. Where the deployment is unknown, so is this.
+    pub(crate) fn confidential(&self) -> Option<&'static str> {
+        let source = self.source().ok()?;
+        source.is_confidential().then_some(
+            "it holds the password hashes of users (unless they are left out: --users-and-roles no, or users_and_roles = false)",
+        )
+    }
+
     pub(crate) fn source(&self) -> Result<Box<dyn Source>> {
         Ok(Box::new(Mongo::new(self.connection()?).options(self.dump.clone())?))
     }
@@ -83,6 +93,8 @@ impl Settings {
             no_indexes: choices.mongodb.no_indexes,
             jobs: choices.jobs,
             skip_proof: choices.skip_proof,
+            no_oplog_replay: choices.mongodb.no_oplog_replay,
+            users_and_roles: choices.mongodb.users_and_roles,
         };
         Ok(NamedTarget { target: Box::new(MongoTarget::new(connection, options)?), name, to_stdout: false })
     }

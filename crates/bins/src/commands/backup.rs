@@ -3,6 +3,7 @@
 use lifeboat::{Backup, Receipt, Result};
 use serde_json::{Value, json};
 
+use super::copies;
 use crate::encryption::{self, Choice};
 use crate::exit::Exit;
 use crate::jobs::{self, Job, Jobs, LookIn};
@@ -37,13 +38,16 @@ async fn one(session: &Session, name: &str, job: Result<Job>) -> Result<Receipt>
     session.begin("back up", name)?;
     let job = job?;
     // Before the database is asked for: it is forgotten most often.
-    let encryptor = match (&job.encrypt, job.backend.is_confidential()) {
-        (None | Some(Choice::None), true) => return Err(encryption::demanded(name)),
-        (None, false) => return Err(encryption::undecided(name)),
+    let encryptor = match (&job.encrypt, job.backend.confidential()) {
+        (None | Some(Choice::None), Some(why)) => return Err(encryption::demanded(name, why)),
+        (None, None) => return Err(encryption::undecided(name)),
         (Some(choice), _) => choice.encryptor()?,
     };
     job.store()?;
-    let mut backup = Backup::boxed(job.backend.source()?)
+    for store in &job.stores {
+        copies::refuse_foreign(&job, store).await?;
+    }
+    let mut backup = Backup::boxed(job.backend.source().await?)
         .prefix(&job.prefix)
         .compress(job.compression)
         .context(session.context.clone());

@@ -111,8 +111,8 @@ async fn of_sink(session: &Session, store: &Store, prefix: &str) -> Vec<Check> {
 
 /// Whether backups can be encrypted, and whether they can be decrypted here.
 async fn of_encryption(job: &Job) -> Vec<Check> {
-    if job.backend.is_confidential() && matches!(job.encrypt, None | Some(Choice::None)) {
-        return vec![Check::from_error("encryption", &encryption::demanded(&job.name))];
+    if let (Some(why), None | Some(Choice::None)) = (job.backend.confidential(), &job.encrypt) {
+        return vec![Check::from_error("encryption", &encryption::demanded(&job.name, why))];
     }
     let Some(choice) = &job.encrypt else {
         return vec![Check::from_error("encryption", &encryption::undecided(&job.name))];

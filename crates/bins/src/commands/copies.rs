@@ -1,5 +1,7 @@
 //! Copies of trees, opened from the config or from flags; and what `check` says of them.
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use lifeboat::name::join_key;
 use lifeboat::pipeline::Deletion;
@@ -13,6 +15,8 @@ use crate::jobs::{Job, Store, open_sink};
 
 /// Objects that are looked at to see whether Velero keeps its backups in a folder.
 const LOOK_AT: usize = 2_000;
+/// How long one folder is looked at.
+const LOOK_FOR: Duration = Duration::from_secs(5);
 
 /// A sink by its name in the config, or by its URL.
 pub(crate) fn sink(config: Option<&Config>, named: &str) -> Result<Store> {
@@ -72,7 +76,7 @@ pub(crate) async fn check(config: &Config, context: &Context) -> Vec<(String, Ve
     found
 }
 
-/// A warning when a job would write where only another tool may. Then not even a probe may be written there.
+/// A finding when a job would write where only another tool may. Then not even a probe may be written there.
 pub(crate) async fn foreign(config: Option<&Config>, job: &Job, store: &Store) -> Option<Check> {
     let place = join_key(&store.sink.url(), &job.prefix);
     let advice = "give the job a prefix of its own";
@@ -81,13 +85,47 @@ pub(crate) async fn foreign(config: Option<&Config>, job: &Job, store: &Store) -
             format!("{place} belongs to the tree of copy {}: nothing else may be written there; {advice}", copy.name);
         return Some(Check::warn("another tool's", &copy.name, detail));
     }
-    if is_velero(&*store.sink, &job.prefix).await {
-        let detail = format!(
-            "Velero keeps its backups in {place}, and any other folder there makes its storage location Unavailable; {advice}"
-        );
-        return Some(Check::warn("another tool's", "Velero", detail));
+    refuse_foreign(job, store).await.err().map(|error| Check::from_error("another tool's", &error))
+}
+
+/// Refuses a sink in which what a job writes would lie in a storage location of Velero.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for such a place. A sink that cannot be looked at is not refused: what it says comes later.
+pub(crate) async fn refuse_foreign(job: &Job, store: &Store) -> Result<()> {
+    if let Some(location) = job.backend.foreign_place()? {
+        let of = |sink: &dyn Sink, folder: &str| format!("{}/", join_key(&sink.url(), folder).trim_end_matches('/'));
+        if of(&*store.sink, &job.prefix).starts_with(&of(&*location, "")) {
+            return Err(in_velero(&join_key(&store.sink.url(), &job.prefix), &location.url()));
+        }
     }
-    None
+    refuse_velero(&*store.sink, &job.prefix).await
+}
+
+/// Refuses a folder of a sink that lies in a storage location of Velero, or is one.
+///
+/// # Errors
+/// As [`refuse_foreign`].
+pub(crate) async fn refuse_velero(sink: &dyn Sink, folder: &str) -> Result<()> {
+    let ends = folder.match_indices('/').map(|(end, _)| end).chain([folder.len()]);
+    let mut tops = vec![""];
+    tops.extend(ends.filter(|end| *end > 0).map(|end| &folder[..end]));
+    for top in tops {
+        // A store that does not answer must not hold a backup up: others may.
+        if let Ok(true) = tokio::time::timeout(LOOK_FOR, is_velero(sink, top)).await {
+            return Err(in_velero(&join_key(&sink.url(), folder), &join_key(&sink.url(), top)));
+        }
+    }
+    Ok(())
+}
+
+fn in_velero(place: &str, location: &str) -> Error {
+    let [place, location] = [place, location].map(|url| url.trim_end_matches('/'));
+    let why = format!(
+        "Velero keeps its backups in {location}, and any other folder there makes its storage location Unavailable"
+    );
+    Error::new(ErrorKind::Config, "store in", place, why)
+        .hint("choose another bucket, which also fails separately, or a folder beside Velero's")
 }
 
 /// Whether a folder is the top of a storage location of Velero.

@@ -11,4 +11,5 @@ pub(crate) mod prune;
 pub(crate) mod replicate;
 pub(crate) mod restore;
 pub(crate) mod show;
+pub(crate) mod velero;
 pub(crate) mod verify;

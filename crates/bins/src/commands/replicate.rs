@@ -241,6 +241,7 @@ async fn backups(
     let dataset = job.as_ref().and_then(|job| job.dataset.clone());
     let whose = dataset.as_ref().map_or_else(|| "all datasets".to_owned(), ToString::to_string);
     let place = join_key(&from.sink.url(), &folder);
+    copies::refuse_velero(&*to.sink, &folder).await?;
     let mut replicate =
         Replicate::new(from.sink, to.sink).folder(&folder).dataset(dataset).context(session.context.clone());
     if let Some(job) = job {
@@ -336,6 +337,9 @@ fn tell_failed(session: &Session, failed: &[NotCopied]) {
 
 async fn copy(session: &Session, name: &str, to: &str, tree: &TreeCopy, options: &Options) -> Result<(bool, Value)> {
     let output = &session.output;
+    let (sink, into) = tree.destination();
+    // The copy may well be such a location; what lies around it may not.
+    copies::refuse_velero(sink, into.rsplit_once('/').map_or("", |(around, _)| around)).await?;
     let plan = tree.plan().await?;
     output.line(format!("{name}, {} to {}:", tree.source_url(), tree.destination_url()));
     let mut value = json!({

@@ -30,7 +30,7 @@ pub(crate) async fn run(session: &Session, job: &Job, options: Options) -> Resul
     session.begin("restore", &job.name)?;
     let store = job.store()?;
     let replace = options.choices.replace;
-    let named = job.backend.target(&options.into, options.choices)?;
+    let named = job.backend.target(&options.into, options.choices).await?;
     check_choices(&named, options.apply, output.is_json())?;
     let artifact = match catalog::find(&store.sink, &job.prefix, job.dataset()?, &options.at).await {
         Ok(artifact) => artifact,
@@ -98,7 +98,8 @@ fn check_choices(named: &NamedTarget, apply: bool, json: bool) -> Result<()> {
     Ok(())
 }
 
-fn print_plan(session: &Session, plan: &Plan) {
+/// The lines of a plan, coloured on a terminal.
+pub(crate) fn print_plan(session: &Session, plan: &Plan) {
     let color = |action| -> Option<Color> {
         match action {
             Action::Create => Some(GREEN),

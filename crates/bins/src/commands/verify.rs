@@ -64,7 +64,7 @@ async fn one(session: &Session, name: &str, job: Result<Job>, level: Level, opti
         Ok(artifact) => artifact,
         Err(error) => return Err(place::explain(error, &job, store).await),
     };
-    let verifier = job.backend.verifier(&VerifyChoices { level, ..options.choices.clone() })?;
+    let verifier = job.backend.verifier(&VerifyChoices { level, ..options.choices.clone() }).await?;
     // A foreign object in the clear needs no key, and neither does a look at the stored bytes.
     let keys = if level == Level::Stored || (artifact.manifest.is_none() && artifact.name.encryption.is_none()) {
         Vec::new()

@@ -91,7 +91,7 @@ impl Reader<'_> {
             let message = format!("{table} has the name of [jobs.{name}]");
             self.mistakes.push(Mistake::new(span.start, message).hint("`lifeboat replicate NAME` means one of them"));
         }
-        let known: Vec<&str> = self.sinks.iter().map(String::as_str).collect();
+        let known: Vec<&str> = self.sinks.keys().map(String::as_str).collect();
         for sink in copy.to.iter().chain([&copy.from]) {
             if !known.contains(&sink.get_ref().as_str()) && !self.partial {
                 let message = format!("there is no sink \"{}\"", sink.get_ref());

@@ -20,6 +20,7 @@ pub(crate) mod mistake;
 mod schedule;
 pub(crate) mod setting;
 mod table;
+mod velero;
 
 use crate::backend;
 use crate::encryption::Choice;
@@ -41,7 +42,7 @@ pub(crate) struct Config {
 }
 
 /// `[sinks.NAME]`.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct SinkConfig {
     pub(crate) url: Setting,
     pub(crate) endpoint: Option<Setting>,
@@ -50,6 +51,13 @@ pub(crate) struct SinkConfig {
     pub(crate) secret_key: Option<Setting>,
     pub(crate) session_token: Option<Setting>,
     pub(crate) lock: Option<lifeboat::sinks::Lock>,
+}
+
+impl SinkConfig {
+    /// The sink at a URL, with credentials from the environment.
+    pub(crate) fn of_url(url: Setting) -> Self {
+        Self { url, endpoint: None, region: None, access_key: None, secret_key: None, session_token: None, lock: None }
+    }
 }
 
 /// `[jobs.NAME]` with what it takes from `[defaults]`.
@@ -118,15 +126,15 @@ struct Reader<'a> {
     path: &'a Path,
     text: &'a str,
     mistakes: Vec<Mistake>,
-    /// The sinks by name, those with a mistake in them too.
-    sinks: Vec<String>,
+    /// The sinks by name; none where there is a mistake in it.
+    sinks: BTreeMap<String, Option<SinkConfig>>,
     /// Whether a part of the file could not be read, so that what is missing may be there.
     partial: bool,
 }
 
 impl<'a> Reader<'a> {
     fn new(path: &'a Path, text: &'a str) -> Self {
-        Self { path, text, mistakes: Vec::new(), sinks: Vec::new(), partial: false }
+        Self { path, text, mistakes: Vec::new(), sinks: BTreeMap::new(), partial: false }
     }
 }
 
@@ -147,7 +155,7 @@ impl Reader<'_> {
             match &**key.get_ref() {
                 "sinks" => {
                     let named = value.get_ref().as_table().into_iter().flat_map(|t| t.keys());
-                    self.sinks = named.map(|name| name.get_ref().to_string()).collect();
+                    self.sinks = named.map(|name| (name.get_ref().to_string(), None)).collect();
                     sinks = self.tables("sinks", value);
                 }
                 "jobs" => jobs = self.tables("jobs", value),
@@ -169,6 +177,7 @@ impl Reader<'_> {
             .into_iter()
             .map(|(name, _, sink)| {
                 let made = self.sink(&name, sink);
+                self.sinks.insert(name.clone(), Some(made.clone()));
                 (name, made)
             })
             .collect();
@@ -311,12 +320,16 @@ impl Reader<'_> {
         };
         let verify = job.verify.unwrap_or_default();
         let sinks = self.sinks_of(&table, span, job.sinks.as_ref().or(defaults.sinks.as_ref()));
+        if let Some(velero) = &job.velero {
+            self.check_location(velero.get_ref(), sinks.as_deref(), &table);
+        }
         let backend = self.backend(
             Systems {
                 cloudflare_dns: job.cloudflare_dns,
                 doppler: job.doppler,
                 mongodb: job.mongodb,
                 postgres: job.postgres,
+                velero: job.velero,
             },
             span,
             &table,
@@ -326,9 +339,8 @@ impl Reader<'_> {
             let message = format!("dataset of {table}: the job has many, and the live system names them");
             self.mistakes.push(Mistake::new(at, message).hint("leave it out"));
         }
-        if backend.is_confidential() && matches!(encrypt, Some(Choice::None)) {
-            let message =
-                format!("encrypt of {table}: it is nothing but secrets, and is never stored without encryption");
+        if let (Some(why), Some(Choice::None)) = (backend.confidential(), &encrypt) {
+            let message = format!("encrypt of {table}: {why}, and is never stored without encryption");
             let hint = "choose an encryptor, as in encrypt = \"age:age1…\" (`lifeboat init` makes a key)";
             self.mistakes.push(Mistake::new(span.start, message).hint(hint));
         }
@@ -361,6 +373,7 @@ impl Reader<'_> {
             ("doppler", systems.doppler.is_some()),
             ("mongodb", systems.mongodb.is_some()),
             ("postgres", systems.postgres.is_some()),
+            ("velero", systems.velero.is_some()),
         ]
         .into_iter()
         .filter_map(|(name, given)| given.then_some(name))
@@ -375,6 +388,9 @@ impl Reader<'_> {
             Systems { doppler: Some(doppler), .. } => self.doppler(doppler, table),
             Systems { mongodb: Some(mongodb), .. } => Some(self.mongodb(mongodb, table)),
             Systems { postgres: Some(postgres), .. } => self.postgres(postgres, table),
+            Systems { velero: Some(velero), .. } => {
+                Some(backend::Backend::Velero(Box::new(self.velero(velero.into_inner(), table))))
+            }
             Systems { .. } => {
                 let mistake = Mistake::new(span.start, format!("{table} does not say what to back up"));
                 self.mistakes.push(mistake.hint("write for example: postgres = { url = \"${SHOP_URL}\" }"));
@@ -448,6 +464,7 @@ impl Reader<'_> {
             consistency: mongodb.consistency,
             oplog: mongodb.oplog,
             cursors: mongodb.cursors,
+            users_and_roles: mongodb.users_and_roles,
         };
         let url = self.spanned(mongodb.url, "mongodb.url", table);
         let scratch = mongodb.scratch.map(|url| self.spanned(url, "mongodb.scratch", table));
@@ -461,7 +478,7 @@ impl Reader<'_> {
         span: &Range<usize>,
         named: Option<&Vec<Spanned<String>>>,
     ) -> Option<Vec<String>> {
-        let known: Vec<&str> = self.sinks.iter().map(String::as_str).collect();
+        let known: Vec<&str> = self.sinks.keys().map(String::as_str).collect();
         let Some(named) = named.filter(|n| !n.is_empty()) else {
             if let [only] = known[..] {
                 return Some(vec![only.to_owned()]);
@@ -523,6 +540,7 @@ struct Systems {
     doppler: Option<Spanned<table::Doppler>>,
     mongodb: Option<Spanned<table::Mongodb>>,
     postgres: Option<Spanned<table::Postgres>>,
+    velero: Option<Spanned<velero::Velero>>,
 }
 
 struct Defaults {

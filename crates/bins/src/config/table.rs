@@ -82,6 +82,7 @@ pub(crate) struct Job {
     pub(crate) doppler: Option<Spanned<Doppler>>,
     pub(crate) mongodb: Option<Spanned<Mongodb>>,
     pub(crate) postgres: Option<Spanned<Postgres>>,
+    pub(crate) velero: Option<Spanned<super::velero::Velero>>,
     pub(crate) dataset: Option<Spanned<String>>,
     pub(crate) prefix: Option<Spanned<String>>,
     pub(crate) schedule: Option<Spanned<String>>,
@@ -157,6 +158,7 @@ pub(crate) struct Mongodb {
     pub(crate) oplog: bool,
     #[serde(default)]
     pub(crate) cursors: usize,
+    pub(crate) users_and_roles: Option<bool>,
 }
 
 /// `verify = { level = "restore", max_age = "2d", age_status = "fail" }`.
@@ -172,7 +174,7 @@ pub(crate) struct Verify {
 }
 
 /// A parse error with its advice; a deserializer's error has no place for it but its text.
-fn with_advice<E: serde::de::Error>(error: &lifeboat::Error) -> E {
+pub(super) fn with_advice<E: serde::de::Error>(error: &lifeboat::Error) -> E {
     match error.advice() {
         Some(hint) => E::custom(format_args!("{}: {}; {hint}", error.subject(), error.message())),
         None => E::custom(format_args!("{}: {}", error.subject(), error.message())),

@@ -87,7 +87,7 @@ fn the_example_that_init_writes_is_right() {
     let uncommented = |line: &str| line.strip_prefix("# ").filter(|rest| is_setting(rest)).unwrap_or(line).to_owned();
     let text = text.lines().map(uncommented).collect::<Vec<_>>().join("\n");
     let config = read(&text).unwrap();
-    assert_eq!((config.jobs.len(), config.sinks.len()), (5, 2));
+    assert_eq!((config.jobs.len(), config.sinks.len()), (6, 3));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn an_unknown_key_is_named_with_its_line_and_a_near_name() {
         (
             with_job("mysql = { url = \"x\" }"),
             "unknown key \"mysql\" in [jobs.shop]",
-            "known are cloudflare-dns, doppler, mongodb, postgres, dataset",
+            "known are cloudflare-dns, doppler, mongodb, postgres, velero, dataset",
         ),
         (
             with_job("").replace("url = \"$", "ulr = \"$"),
@@ -228,11 +228,11 @@ fn two_jobs_cannot_write_the_same_names() {
     assert!(read(&text.replace("x/", "y")).is_ok());
 }
 
-#[test]
-fn secrets_are_looked_up_when_they_are_needed() {
+#[tokio::test]
+async fn secrets_are_looked_up_when_they_are_needed() {
     // The variable is not set, and the file is read all the same.
     let config = read(&with_job("")).unwrap();
-    let error = config.jobs[0].backend.source().err().unwrap();
+    let error = config.jobs[0].backend.source().await.err().unwrap();
     assert_eq!(
         error.to_string(),
         "cannot use postgres.url of [jobs.shop] (lifeboat.toml, line 7): the environment variable SHOP_URL is not set"
@@ -286,4 +286,45 @@ fn a_wrong_copy_is_told_with_what_to_write() {
     let taken =
         with_job("") + "[sinks.offsite]\nurl = \"b2://x\"\n[copies.shop]\nfrom = \"local\"\nto = [\"offsite\"]\n";
     assert!(mistake(&taken).message().contains("has the name of [jobs.shop]"), "{}", mistake(&taken));
+}
+
+#[test]
+fn the_example_of_a_cluster_is_right() {
+    let config = read(include_str!("../../../../examples/velero.toml")).unwrap();
+    let backend::Backend::Velero(velero) = &config.jobs[0].backend else { panic!("it is another system") };
+    assert_eq!(velero.backup.from_schedule.as_deref(), Some("daily"));
+    assert_eq!(velero.test.as_ref().unwrap().must_cover, ["shop/data"]);
+    assert_eq!(velero.location.as_ref().unwrap().url.raw(), "minio://minio.minio.svc:9000/velero?tls=false");
+    assert_eq!(velero.schedules.len(), 2);
+    assert_eq!(config.jobs[0].limits.max_age, Some(Duration::from_secs(2 * 86_400)));
+}
+
+#[test]
+fn a_wrong_job_of_velero_is_told_with_what_to_write() {
+    let with_velero = |table: &str| {
+        format!(
+            "[sinks.velero]\nurl = \"s3://velero\"\n{}",
+            with_job("").replace("postgres = { url = \"${SHOP_URL}\" }", &format!("velero = {{ {table} }}"))
+        )
+    };
+    assert!(read(&with_velero("location = \"velero\"")).is_ok());
+    for (table, message) in [
+        ("", "the key \"location\" is missing"),
+        ("location = \"velro\"", "velero.location of [jobs.shop]: there is no sink \"velro\""),
+        ("location = \"local\"", "stores in \"local\", which is Velero's own storage location"),
+        ("location = \"velero\", must_cover = [\"data\"]", "must_cover of [jobs.shop]: \"data\" is no claim"),
+        ("location = \"velero\", limit = \"2 hours\"", "the time \"2 hours\""),
+        ("location = \"velero\", schedules.daily = { cron = \"0 25 * * *\" }", "cron of schedule daily of [jobs.shop]"),
+        ("location = \"velero\", schedules.daily = { cron = \"0 2 * * 0#1\" }", "Velero knows no #"),
+        ("location = \"velero\", test = { namespce = \"shop\" }", "unknown key \"namespce\""),
+    ] {
+        let error = mistake(&with_velero(table));
+        assert!(error.message().contains(message), "{table}: {error}");
+        assert!(error.message().contains("line "), "{error}");
+    }
+    for cron in ["@every 6h", "CRON_TZ=Europe/Berlin 0 2 * * *"] {
+        assert!(
+            read(&with_velero(&format!("location = \"velero\", schedules.daily = {{ cron = \"{cron}\" }}"))).is_ok()
+        );
+    }
 }

@@ -24,6 +24,7 @@ use partial::{Over, Partial};
 
 mod inspect;
 mod partial;
+mod past_cache;
 mod walk;
 
 /// Chunks that wait between the stream and the disk.

@@ -1,7 +1,7 @@
 //! A file that is being written: its temporary name, its publication, and what is left of one after a `kill -9`.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use lifeboat_core::name::{format_stamp, join_key, parse_stamp, split_key};
 use lifeboat_core::{Error, ErrorKind, Result};
 
+use super::past_cache::Pieces;
 use super::{io_error, locate};
 use crate::key::{self, Notes, PARTIAL_SUFFIX};
 
@@ -26,6 +27,7 @@ pub(super) enum Over {
 /// It stays locked (`flock`) while it is written, so that a clean-up can tell it from one whose writer was killed.
 pub(super) struct Partial {
     file: File,
+    pieces: Pieces,
     path: PathBuf,
     target: PathBuf,
     key: String,
@@ -56,7 +58,11 @@ impl Partial {
         let mut changed = Vec::new();
         // Another upload that ends at this moment removes the empty folder: make it again.
         for _ in 0..100 {
-            make_folders(&uploads, &mut changed).map_err(|e| io_error("make folder", &uploads, e))?;
+            match make_folders(&uploads, &mut changed) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(io_error("make folder", &uploads, e)),
+            }
             let path = uploads.join(partial_name(name));
             match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
                 Ok(file) => {
@@ -65,7 +71,8 @@ impl Partial {
                         tracing::debug!(%error, path = %path.display(), "cannot lock");
                     }
                     let key = key.to_owned();
-                    return Ok(Self { file, path, target, key, bytes: 0, over, changed, published: false });
+                    let pieces = Pieces::new();
+                    return Ok(Self { file, pieces, path, target, key, bytes: 0, over, changed, published: false });
                 }
                 Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {}
                 Err(e) => return Err(io_error("create", &path, e)),
@@ -75,7 +82,7 @@ impl Partial {
     }
 
     pub(super) fn write(&mut self, chunk: &[u8]) -> Result<()> {
-        self.file.write_all(chunk).map_err(|e| self.failed(e))?;
+        self.pieces.write(&mut self.file, chunk).map_err(|e| self.failed(e))?;
         self.bytes += chunk.len() as u64;
         Ok(())
     }
@@ -88,7 +95,8 @@ impl Partial {
 
     /// Makes the file durable, gives it its name, and makes the name durable.
     pub(super) fn publish(mut self) -> Result<u64> {
-        self.file.sync_all().map_err(|e| self.failed(e))?;
+        let flushed = self.pieces.finish(&mut self.file).and_then(|()| self.file.sync_all());
+        flushed.map_err(|e| self.failed(e))?;
         let folder = self.target.parent().unwrap_or(Path::new("/")).to_owned();
         make_folders(&folder, &mut self.changed).map_err(|e| io_error("make folder", &folder, e))?;
         let renamed = match self.over {

@@ -6,8 +6,8 @@ use bson::raw::{RawBsonRef, RawDocumentBuf};
 use bson::{Document, RawDocument};
 
 use super::message::{Reply, Request};
-use super::store::{Collection, Query, Rest, array};
-use super::{Effect, Script, Seen, Shared};
+use super::store::{Collection, Query, Rest, array, id_of};
+use super::{Effect, Script, Seen, Shared, oplog};
 use crate::documents::Doc;
 
 /// What is sent back.
@@ -20,13 +20,13 @@ pub(super) enum Answer {
 }
 
 /// An error: code, its name, text.
-struct Failure(i32, String, String);
+pub(super) struct Failure(i32, String, String);
 
-fn failure(code: i32, name: &str, text: impl Into<String>) -> Failure {
+pub(super) fn failure(code: i32, name: &str, text: impl Into<String>) -> Failure {
     Failure(code, name.to_owned(), text.into())
 }
 
-type Done = Result<Reply, Failure>;
+pub(super) type Done = Result<Reply, Failure>;
 
 /// The cluster's time: nothing here depends on its progress.
 const NOW: (u32, u32) = (1_700_000_000, 1);
@@ -96,7 +96,7 @@ fn due(script: &mut Script, command: &str, collection: &str) -> Vec<Effect> {
     due
 }
 
-fn field_text(body: &RawDocument, name: &str) -> String {
+pub(super) fn field_text(body: &RawDocument, name: &str) -> String {
     body.get_str(name).unwrap_or_default().to_owned()
 }
 
@@ -125,7 +125,7 @@ fn with_times(script: &Script, reply: Doc) -> Doc {
     reply.doc("$clusterTime", time).raw(0x11, "operationTime", &now)
 }
 
-fn ok(script: &Script, fields: Doc) -> Done {
+pub(super) fn ok(script: &Script, fields: Doc) -> Done {
     Ok(Reply::Whole(with_times(script, fields.double("ok", 1.0)).build()))
 }
 
@@ -152,7 +152,13 @@ fn run(shared: &Shared, script: &mut Script, command: &str, db: &str, collection
         | "collMod"
         | "setFeatureCompatibilityVersion" => ok(script, Doc::new()),
         "buildInfo" | "buildinfo" => ok(script, build_info(script)),
-        "getParameter" => ok(script, Doc::new().doc("featureCompatibilityVersion", Doc::new().text("version", "7.0"))),
+        "getParameter" => {
+            let version = Doc::new().doc("featureCompatibilityVersion", Doc::new().text("version", "7.0"));
+            ok(script, version.int32("authSchemaVersion", 5))
+        }
+        "applyOps" => oplog::apply_ops(script, body),
+        "_mergeAuthzCollections" => oplog::merge_accounts(script, body),
+        "update" => oplog::update(script, db, collection, body),
         "connectionStatus" => {
             let nobody = || Doc::new().docs("authenticatedUsers", []).docs("authenticatedUserRoles", []);
             ok(script, Doc::new().doc("authInfo", nobody().docs("authenticatedUserPrivileges", [])))
@@ -234,7 +240,7 @@ fn run(shared: &Shared, script: &mut Script, command: &str, db: &str, collection
     }
 }
 
-fn missing(db: &str, collection: &str) -> Failure {
+pub(super) fn missing(db: &str, collection: &str) -> Failure {
     failure(26, "NamespaceNotFound", format!("ns does not exist: {db}.{collection}"))
 }
 
@@ -378,6 +384,7 @@ fn insert(script: &mut Script, db: &str, collection: &str, request: &Request) ->
         return Err(failure(16, "InvalidLength", text));
     }
     let ordered = body.get_bool("ordered").unwrap_or(true);
+    let keeps_empty_times = body.get_bool("bypassEmptyTsReplacement").unwrap_or(false);
     if script.store.get(db, collection).is_none() {
         script.store.put(Collection::new(db, collection));
     }
@@ -388,11 +395,13 @@ fn insert(script: &mut Script, db: &str, collection: &str, request: &Request) ->
         if swallow {
             into.swallowed.0 += 1;
             into.swallowed.1 += document.len() as u64;
-        } else if !into.insert(document) {
+        } else if !into.insert(&if keeps_empty_times { document.to_vec() } else { with_present_time(document) }) {
             let text = format!("E11000 duplicate key error collection: {db}.{collection} index: _id_ dup key");
             let pattern = Doc::new().int32("_id", 1);
             let error = Doc::new().int32("index", number as i32).int32("code", 11000).doc("keyPattern", pattern);
-            errors.push(error.text("errmsg", &text));
+            // Servers have said which since 4.4.
+            let value = id_of(document).map_or_else(Doc::new, |id| Doc::like(&id));
+            errors.push(error.doc("keyValue", value).text("errmsg", &text));
             if ordered {
                 break;
             }
@@ -402,6 +411,25 @@ fn insert(script: &mut Script, db: &str, collection: &str, request: &Request) ->
     }
     let reply = Doc::new().int32("n", inserted);
     ok(script, if errors.is_empty() { reply } else { reply.docs("writeErrors", errors) })
+}
+
+/// A document as a server stores it: a `Timestamp(0, 0)` at its top becomes the present time.
+fn with_present_time(document: &[u8]) -> Vec<u8> {
+    let read = RawDocument::from_bytes(document).ok();
+    let empty = |value: RawBsonRef<'_>| matches!(value, RawBsonRef::Timestamp(t) if t.time == 0 && t.increment == 0);
+    let elements = || read.into_iter().flat_map(RawDocument::iter_elements).filter_map(Result::ok);
+    if !elements().any(|element| element.value().is_ok_and(empty)) {
+        return document.to_vec();
+    }
+    let mut made = RawDocumentBuf::new();
+    for element in elements() {
+        match element.value() {
+            Ok(value) if empty(value) => made.append(element.key(), bson::Timestamp { time: NOW.0, increment: NOW.1 }),
+            Ok(value) => made.append(element.key(), value),
+            Err(_) => return document.to_vec(),
+        }
+    }
+    made.into_bytes()
 }
 
 /// The fields of a command that are not about how it is carried out.

@@ -10,6 +10,7 @@
 mod commands;
 mod filter;
 mod message;
+mod oplog;
 mod server;
 mod store;
 
@@ -165,10 +166,15 @@ impl Script {
     }
 }
 
+/// An oplog entry.
+pub fn oplog_entry(seconds: u32, op: &str, ns: &str, o: Doc) -> Doc {
+    let ts = [1u32.to_le_bytes(), seconds.to_le_bytes()].concat();
+    Doc::new().raw(0x11, "ts", &ts).int64("t", 1).int64("v", 2).text("op", op).text("ns", ns).doc("o", o)
+}
+
 /// An oplog entry of an insert.
 pub fn oplog_insert(seconds: u32, ns: &str, document: Doc) -> Doc {
-    let ts = [1u32.to_le_bytes(), seconds.to_le_bytes()].concat();
-    Doc::new().raw(0x11, "ts", &ts).int64("t", 1).int64("v", 2).text("op", "i").text("ns", ns).doc("o", document)
+    oplog_entry(seconds, "i", ns, document)
 }
 
 /// A request that came.

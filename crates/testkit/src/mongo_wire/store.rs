@@ -139,6 +139,23 @@ impl Collection {
         true
     }
 
+    /// Adds a document, in the place of the one with its `_id`.
+    pub(super) fn upsert(&mut self, document: &[u8]) {
+        let id = id_of(document);
+        match self.documents.iter_mut().find(|found| id_of(found) == id) {
+            Some(found) => *found = document.to_vec(),
+            None => drop(self.insert(document)),
+        }
+    }
+
+    /// Takes the document with this one's `_id` away.
+    pub(super) fn remove(&mut self, document: &[u8]) {
+        if let Some(id) = id_of(document) {
+            self.documents.retain(|found| id_of(found).as_ref() != Some(&id));
+            self.ids.remove(&id);
+        }
+    }
+
     /// The documents that a query gets.
     pub(super) fn query(&self, query: &Query) -> Vec<Vec<u8>> {
         let mut found: Vec<Vec<u8>> = self
@@ -172,7 +189,7 @@ pub(super) struct Query {
 }
 
 /// The type and the bytes of a document's `_id`.
-fn id_of(document: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn id_of(document: &[u8]) -> Option<Vec<u8>> {
     let raw = RawDocument::from_bytes(document).ok()?;
     let element = raw.iter_elements().filter_map(Result::ok).find(|element| element.key() == "_id")?;
     let mut id = RawDocumentBuf::new();

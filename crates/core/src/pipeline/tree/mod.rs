@@ -199,6 +199,11 @@ impl TreeCopy {
         place(&*self.to, &self.into)
     }
 
+    /// The sink of the copy, and the folder in it.
+    pub fn destination(&self) -> (&dyn Sink, &str) {
+        (&*self.to, &self.into)
+    }
+
     /// The folder of its records in the destination.
     fn records(&self) -> String {
         join_key(RECORDS_FOLDER, &self.name)

@@ -1,0 +1,224 @@
+//! Restores by Velero: what is asked for, waiting for the end, and what its messages say.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::ResourceExt;
+use lifeboat_core::report::human_duration;
+use lifeboat_core::{Check, Context, Error, ErrorKind, Result, Status};
+
+use super::api::{Backup, Restore, RestoreSpec, Stage};
+use super::client::{Cluster, Waited};
+use super::files::{File, Files, find_backup};
+use super::inspection::{Messages, Results};
+use super::run::{self, RESULTS_LIMIT, Run};
+
+/// What becomes of an object that is in the cluster already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExistingPolicy {
+    /// It stays as it is; a warning names it when it differs.
+    #[default]
+    Keep,
+    /// It is patched to be as it was, where the API server lets it.
+    Update,
+}
+
+/// What is restored, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoreOptions {
+    /// Only these namespaces of the backup; all when empty.
+    pub namespaces: Vec<String>,
+    /// All namespaces but these.
+    pub exclude_namespaces: Vec<String>,
+    /// Into which namespace what was in which goes. It chooses nothing: name the namespaces to be restored as well.
+    pub namespace_mapping: BTreeMap<String, String>,
+    /// Only these resources, as `deployments.apps`; all when empty.
+    pub resources: Vec<String>,
+    /// All resources but these.
+    pub exclude_resources: Vec<String>,
+    /// Only objects with these labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether resources outside of namespaces are restored; Velero decides when not set.
+    pub cluster_resources: Option<bool>,
+    /// What becomes of an object that is there.
+    pub existing: ExistingPolicy,
+    /// Whether persistent volumes come back; Velero decides when not set.
+    pub restore_volumes: Option<bool>,
+    /// How long Velero has.
+    pub limit: Duration,
+}
+
+impl Default for RestoreOptions {
+    fn default() -> Self {
+        Self {
+            namespaces: Vec::new(),
+            exclude_namespaces: Vec::new(),
+            namespace_mapping: BTreeMap::new(),
+            resources: Vec::new(),
+            exclude_resources: Vec::new(),
+            labels: BTreeMap::new(),
+            cluster_resources: None,
+            existing: ExistingPolicy::Keep,
+            restore_volumes: None,
+            limit: Duration::from_secs(4 * 3600),
+        }
+    }
+}
+
+impl RestoreOptions {
+    fn spec(&self, backup: &str) -> RestoreSpec {
+        let selector = LabelSelector { match_labels: Some(self.labels.clone()), ..LabelSelector::default() };
+        RestoreSpec {
+            backup_name: backup.to_owned(),
+            included_namespaces: self.namespaces.clone(),
+            excluded_namespaces: self.exclude_namespaces.clone(),
+            included_resources: self.resources.clone(),
+            excluded_resources: self.exclude_resources.clone(),
+            namespace_mapping: self.namespace_mapping.clone(),
+            label_selector: (!self.labels.is_empty()).then_some(selector),
+            restore_pvs: self.restore_volumes,
+            include_cluster_resources: self.cluster_resources,
+            existing_resource_policy: (self.existing == ExistingPolicy::Update).then(|| "update".to_owned()),
+        }
+    }
+
+    /// Finds what would restore nothing, or something else than was meant.
+    fn validate(&self) -> Result<()> {
+        let wrong = |why: String, hint: &str| {
+            Err(Error::new(ErrorKind::Config, "restore", "with these options", why).hint(hint))
+        };
+        for (from, into) in &self.namespace_mapping {
+            if self.exclude_namespaces.contains(from) {
+                return wrong(format!("{from} is mapped to {into}, and left out"), "do not leave it out");
+            }
+            if !self.namespaces.is_empty() && !self.namespaces.iter().any(|name| name == from || name.contains('*')) {
+                let why = format!("{from} is mapped to {into}, and is not among the namespaces to be restored");
+                return wrong(why, "name it among them, or leave the mapping out");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Has Velero restore from a backup that it knows, and waits for the end.
+///
+/// # Behaviour
+/// - Checks that failed say that Velero has not restored it all; its errors and warnings are told by namespace.
+/// - A restore that Velero's server has not taken up within the limit is withdrawn. One that it has taken up goes on when this
+///   run ends early: nothing stops it.
+///
+/// # Errors
+/// [`ErrorKind::NoArtifact`] when Velero knows no such backup; [`ErrorKind::Refused`] when it holds nothing to restore;
+/// [`ErrorKind::Unavailable`] when the storage location is, or when the time is over.
+///
+/// # Cancel safety
+/// Safe: Velero goes on by itself.
+pub async fn restore(
+    cluster: &Cluster,
+    files: &Files,
+    backup: &str,
+    options: &RestoreOptions,
+    cx: &Context,
+) -> Result<Vec<Check>> {
+    options.validate()?;
+    let found = find_backup(cluster, backup).await?;
+    let mut checks = vec![usable(&found)?];
+    run::available(cluster, found.spec.storage_location.as_deref()).await?;
+
+    let begun = Instant::now();
+    let base: String = backup.chars().take(48).collect();
+    let name = format!("{}-{}", base.trim_end_matches(['-', '.']), run::random_suffix()?);
+    cluster.create(&Restore::new(&name, options.spec(backup))).await?;
+    let restore = match run::end_of::<Restore>(cluster, &name, options.limit, cx).await? {
+        Waited::Done(restore) => restore,
+        Waited::TooLong(restore) => return Err(too_long(cluster, &restore, options.limit).await?),
+    };
+    let results = match files.read(cluster, File::RestoreResults(&name), RESULTS_LIMIT, cx).await {
+        Ok(text) => serde_json::from_slice::<Results>(&text).map_err(|error| {
+            Error::new(ErrorKind::Corrupt, "parse", format!("the messages of {name}"), error.to_string())
+        }),
+        Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+        Err(error) => Err(error),
+    };
+    checks.push(verdict(&restore, &name).took(begun.elapsed()));
+    match results {
+        Ok(results) => checks.extend(told(&results)),
+        Err(error) => {
+            // What it was asked for was refused: there are no messages but those in its status.
+            if restore.phase() != Some("FailedValidation") {
+                let detail = format!("its errors and warnings could not be read: {error}");
+                checks.push(Check::warn("messages", "not read", detail));
+            }
+        }
+    }
+    Ok(checks)
+}
+
+/// Whether there is something to restore in a backup.
+fn usable(backup: &Backup) -> Result<Check> {
+    let (name, phase) = (backup.name_any(), backup.phase().unwrap_or("New").to_owned());
+    let refused = |why: String, hint: &str| {
+        Err(Error::new(ErrorKind::Refused, "restore", format!("Velero's backup {name}"), why).hint(hint))
+    };
+    match backup.stage() {
+        Stage::Completed => Ok(Check::pass("backup", phase, name)),
+        Stage::PartiallyFailed => {
+            let detail = format!("{name} does not hold all that it should; what it holds is restored");
+            Ok(Check::warn("backup", phase, detail))
+        }
+        Stage::Running => refused(format!("it has not ended: its phase is {phase}"), "wait for its end"),
+        Stage::Failed => refused(format!("it holds nothing: its phase is {phase}"), "take another one"),
+    }
+}
+
+fn verdict(restore: &Restore, name: &str) -> Check {
+    let status = restore.status.clone().unwrap_or_default();
+    let phase = status.phase.clone().unwrap_or_else(|| "none".to_owned());
+    let (total, done) = restore.items().unwrap_or_default();
+    let figures =
+        format!("{done} of {total} items, {} errors, {} warnings; Restore {name}", status.errors, status.warnings);
+    if restore.stage() == Stage::Completed && status.errors == 0 {
+        return Check::pass("restore", phase, figures);
+    }
+    let reasons: Vec<_> = status.failure_reason.into_iter().chain(status.validation_errors).collect();
+    let why = if reasons.is_empty() { String::new() } else { format!("{}; ", run::first_of(reasons)) };
+    Check::fail("restore", phase, format!("{why}{figures}"))
+}
+
+/// A check for each place that errors or warnings are about.
+fn told(results: &Results) -> Vec<Check> {
+    let of = |status: Status, word: &str, messages: &Messages| {
+        let shown = messages.by_place().into_iter().filter_map(|(place, messages)| {
+            let messages: Vec<_> = messages.into_iter().filter(|message| !is_of_the_cluster(message)).collect();
+            let check = |count: usize| {
+                Check::new(status, format!("{word}: {place}"), count.to_string(), run::first_of(messages.clone()))
+            };
+            (!messages.is_empty()).then(|| check(messages.len()))
+        });
+        shown.collect::<Vec<_>>()
+    };
+    let mut checks = of(Status::Fail, "errors", &results.errors);
+    checks.extend(of(Status::Warn, "warnings", &results.warnings));
+    checks
+}
+
+/// Whether a warning is about what the cluster puts into each namespace by itself, before Velero comes to it.
+pub(crate) fn is_of_the_cluster(message: &str) -> bool {
+    message.contains("kube-root-ca.crt")
+}
+
+async fn too_long(cluster: &Cluster, restore: &Restore, limit: Duration) -> Result<Error> {
+    let (name, limit) = (restore.name_any(), human_duration(limit));
+    let (message, hint) = if restore.is_waiting() {
+        cluster.delete::<Restore>(&name).await?;
+        let hint = "does Velero's server run, and has it other restores to make first? Look at its log";
+        (format!("Velero has not begun it within {limit}; it is withdrawn"), hint)
+    } else {
+        let (total, done) = restore.items().unwrap_or_default();
+        let phase = restore.phase().unwrap_or_default();
+        let hint = "Velero goes on with it if its server runs; look at its log, or allow more time";
+        (format!("it is not complete after {limit}: {phase}, {done} of {total} items"), hint)
+    };
+    Ok(Error::new(ErrorKind::Unavailable, "make", format!("Velero's restore {name}"), message).hint(hint))
+}

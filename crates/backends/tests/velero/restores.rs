@@ -1,0 +1,135 @@
+//! Restores by Velero.
+
+use std::time::Duration;
+
+use kube::api::{DeleteParams, Patch, PatchParams};
+use lifeboat_backends::velero::{Cluster, ExistingPolicy, Files, LogOf, RestoreOptions, logs, restore};
+use lifeboat_core::{Check, Context, ErrorKind, Status, stream};
+use lifeboat_testkit::content::fresh_name;
+use serde_json::json;
+
+use crate::cluster::{
+    CONFIG_MAP, Kubernetes, NAMESPACE, back_up, cluster, location, options, storage_location, variable,
+};
+
+async fn made(backup: &str, options: &RestoreOptions) -> Vec<Check> {
+    restore(&cluster().await, &Files::links(), backup, options, &Context::default()).await.unwrap()
+}
+
+fn check<'a>(checks: &'a [Check], name: &str) -> &'a Check {
+    checks.iter().find(|check| check.name == name).unwrap_or_else(|| panic!("no check {name}: {checks:#?}"))
+}
+
+/// One namespace into another, which does not exist yet.
+fn mapped(from: &str) -> (RestoreOptions, String) {
+    let into = fresh_name("into");
+    let mapping = [(from.to_owned(), into.clone())].into();
+    let options =
+        RestoreOptions { namespaces: vec![from.to_owned()], namespace_mapping: mapping, ..RestoreOptions::default() };
+    (options, into)
+}
+
+async fn drop_namespace(kubernetes: &Kubernetes, name: &str) {
+    kubernetes.api(NAMESPACE, None).delete(name, &DeleteParams::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_is_restored_under_another_name_with_chosen_resources() {
+    let kubernetes = Kubernetes::new().await;
+    let namespace = kubernetes.shop().await;
+    let backup = back_up(&namespace).await;
+    let (options, into) = mapped(&namespace);
+    let options = RestoreOptions {
+        exclude_resources: vec!["deployments.apps".to_owned(), "pods".to_owned(), "replicasets.apps".to_owned()],
+        ..options
+    };
+    let checks = made(&backup, &options).await;
+    assert!(checks.iter().all(|check| check.status == Status::Pass), "{checks:#?}");
+    assert_eq!(check(&checks, "restore").figure, "Completed");
+    let exists = async |kind, name| kubernetes.api(kind, Some(&into)).get_opt(name).await.unwrap().is_some();
+    assert!(exists(CONFIG_MAP, "settings-2").await && exists("v1 Service services", "web").await);
+    assert!(!exists("apps/v1 Deployment deployments", "web").await);
+
+    // Its log is there afterwards.
+    let name = check(&checks, "restore").detail.rsplit(' ').next().unwrap().to_owned();
+    let log = logs(&cluster().await, &Files::links(), &LogOf::Restore(name), &Context::default()).await.unwrap();
+    let log = stream::collect(log, 1 << 24, "the log").await.unwrap();
+    assert!(String::from_utf8_lossy(&log).contains(&into));
+    drop_namespace(&kubernetes, &into).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_selector_chooses_objects_by_label() {
+    let kubernetes = Kubernetes::new().await;
+    let namespace = kubernetes.fresh_namespace().await;
+    for (name, labels) in [("wanted", json!({"tier": "a"})), ("other", json!({"tier": "b"}))] {
+        let object = json!({"metadata": {"name": name, "labels": labels}, "data": {"x": "1"}});
+        kubernetes.create(CONFIG_MAP, Some(&namespace), object).await;
+    }
+    let backup = back_up(&namespace).await;
+    let (options, into) = mapped(&namespace);
+    let options = RestoreOptions {
+        labels: [("tier".to_owned(), "a".to_owned())].into(),
+        resources: vec!["configmaps".to_owned()],
+        ..options
+    };
+    made(&backup, &options).await;
+    let api = kubernetes.api(CONFIG_MAP, Some(&into));
+    assert!(api.get_opt("wanted").await.unwrap().is_some());
+    assert!(api.get_opt("other").await.unwrap().is_none());
+    drop_namespace(&kubernetes, &into).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_there_stays_with_a_warning_or_is_made_as_it_was() {
+    let kubernetes = Kubernetes::new().await;
+    let namespace = kubernetes.fresh_namespace().await;
+    kubernetes.create(CONFIG_MAP, Some(&namespace), json!({"metadata": {"name": "a"}, "data": {"x": "old"}})).await;
+    let backup = back_up(&namespace).await;
+    let api = kubernetes.api(CONFIG_MAP, Some(&namespace));
+    api.patch("a", &PatchParams::default(), &Patch::Merge(json!({"data": {"x": "new"}}))).await.unwrap();
+
+    let options = RestoreOptions { namespaces: vec![namespace.clone()], ..RestoreOptions::default() };
+    let checks = made(&backup, &options).await;
+    let warned = check(&checks, &format!("warnings: namespace {namespace}"));
+    assert!(warned.status == Status::Warn && warned.detail.contains("\"a\""), "{checks:#?}");
+    assert_eq!(api.get("a").await.unwrap().data["data"]["x"], json!("new"));
+
+    let checks = made(&backup, &RestoreOptions { existing: ExistingPolicy::Update, ..options }).await;
+    assert_eq!(check(&checks, "restore").status, Status::Pass);
+    assert_eq!(api.get("a").await.unwrap().data["data"]["x"], json!("old"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn options_that_restore_nothing_are_refused_before_anything_starts() {
+    let mapping = [("shop".to_owned(), "copy".to_owned())].into();
+    let options =
+        RestoreOptions { namespaces: vec!["blog".to_owned()], namespace_mapping: mapping, ..RestoreOptions::default() };
+    let files = Files::Location(location());
+    let error = restore(&cluster().await, &files, "any", &options, &Context::default()).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Config && error.message().contains("not among the namespaces"), "{error}");
+    let missing = fresh_name("none");
+    let error =
+        restore(&cluster().await, &files, &missing, &RestoreOptions::default(), &Context::default()).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::NoArtifact && error.subject().contains(&missing), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_server_a_restore_ends_by_its_limit_and_is_withdrawn() {
+    let kubernetes = Kubernetes::new().await;
+    let nobody = kubernetes.fresh_namespace().await;
+    storage_location(&kubernetes, &nobody, "default", &variable("LIFEBOAT_TEST_VELERO_BUCKET"), &json!({})).await;
+    let object =
+        json!({"metadata": {"name": "b"}, "spec": {"storageLocation": "default"}, "status": {"phase": "Completed"}});
+    kubernetes.create("velero.io/v1 Backup backups", Some(&nobody), object).await;
+    let cluster = Cluster::connect(&options(&nobody)).await.unwrap();
+    let limited = RestoreOptions { limit: Duration::from_secs(1), ..RestoreOptions::default() };
+    let error = restore(&cluster, &Files::links(), "b", &limited, &Context::default()).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.message()),
+        (ErrorKind::Unavailable, "Velero has not begun it within 1.0s; it is withdrawn")
+    );
+    let restores = kubernetes.api("velero.io/v1 Restore restores", Some(&nobody));
+    assert_eq!(restores.list(&kube::api::ListParams::default()).await.unwrap().items.len(), 0);
+    drop_namespace(&kubernetes, &nobody).await;
+}

@@ -1,0 +1,131 @@
+//! The Kubernetes cluster of the tests, past the code under test: namespaces of a test's own with objects in them.
+
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::{Value, json};
+
+use crate::content::fresh_name;
+
+/// What `cargo xtask services --with velero` exports.
+pub fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!(
+            "{name} is not set: this test needs Velero; run `cargo xtask test --with velero -- …`, or \
+             `cargo xtask services --with velero` beside it"
+        )
+    })
+}
+
+/// The Kubernetes API, past the code under test.
+pub struct Kubernetes(Client);
+
+impl Kubernetes {
+    /// As the administrator.
+    pub async fn new() -> Self {
+        let file = Kubeconfig::read_from(variable("LIFEBOAT_TEST_KUBECONFIG")).unwrap();
+        let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
+        Self(Client::try_from(config).unwrap())
+    }
+
+    /// Objects of a kind such as `apps/v1 Deployment deployments`, in a namespace or of the whole cluster.
+    pub fn api(&self, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
+        let words: Vec<_> = kind.split(' ').collect();
+        let [api_version, kind, plural] = words[..] else { panic!("{kind}") };
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let resource = kube::api::ApiResource {
+            group: group.into(),
+            version: version.into(),
+            api_version: api_version.into(),
+            kind: kind.into(),
+            plural: plural.into(),
+        };
+        match namespace {
+            Some(namespace) => Api::namespaced_with(self.0.clone(), namespace, &resource),
+            None => Api::all_with(self.0.clone(), &resource),
+        }
+    }
+
+    /// Creates an object; kind as for [`api`](Self::api).
+    pub async fn create(&self, kind: &str, namespace: Option<&str>, mut object: Value) {
+        let words: Vec<_> = kind.split(' ').collect();
+        object["apiVersion"] = words[0].into();
+        object["kind"] = words[1].into();
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        self.api(kind, namespace).create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    /// An object as JSON, if it is there.
+    pub async fn get(&self, kind: &str, namespace: Option<&str>, name: &str) -> Option<Value> {
+        let found = self.api(kind, namespace).get_opt(name).await.unwrap();
+        found.map(|object| serde_json::to_value(object).unwrap())
+    }
+
+    /// Changes an object by a merge patch.
+    pub async fn patch(&self, kind: &str, namespace: Option<&str>, name: &str, change: &Value) {
+        self.api(kind, namespace).patch(name, &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
+    }
+
+    /// Asks for an object's deletion.
+    pub async fn delete(&self, kind: &str, namespace: Option<&str>, name: &str) {
+        self.api(kind, namespace).delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// A namespace of the test's own with a random name.
+    pub async fn fresh_namespace(&self) -> String {
+        let name = fresh_name("ns");
+        self.create(NAMESPACE, None, json!({"metadata": {"name": name}})).await;
+        name
+    }
+
+    /// A namespace with a little of everything: ConfigMaps, a Secret, a Deployment, Services, a kind of its own with an
+    /// object, a claim that nobody binds.
+    pub async fn shop(&self) -> String {
+        let name = self.fresh_namespace().await;
+        let space = Some(name.as_str());
+        for index in 0..3 {
+            let object =
+                json!({"metadata": {"name": format!("settings-{index}")}, "data": {"colour": format!("blue {index}")}});
+            self.create(CONFIG_MAP, space, object).await;
+        }
+        let secret = json!({"metadata": {"name": "key"}, "stringData": {"password": "hunter2-hunter2"}});
+        self.create("v1 Secret secrets", space, secret).await;
+        let labels = json!({"app": "web"});
+        let pod = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "web", "image": "web:1"}]}});
+        let spec = json!({"replicas": 2, "selector": {"matchLabels": labels}, "template": pod});
+        self.create("apps/v1 Deployment deployments", space, json!({"metadata": {"name": "web"}, "spec": spec})).await;
+        for (service, address) in [("web", Value::Null), ("headless", "None".into())] {
+            let spec = json!({"selector": labels, "clusterIP": address, "ports": [{"port": 80}]});
+            self.create("v1 Service services", space, json!({"metadata": {"name": service}, "spec": spec})).await;
+        }
+        let request = json!({"requests": {"storage": "1Gi"}});
+        let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": request});
+        self.create(
+            "v1 PersistentVolumeClaim persistentvolumeclaims",
+            space,
+            json!({"metadata": {"name": "data"}, "spec": spec}),
+        )
+        .await;
+        name
+    }
+}
+
+/// For [`Kubernetes::api`].
+pub const STORAGE_LOCATION: &str = "velero.io/v1 BackupStorageLocation backupstoragelocations";
+/// For [`Kubernetes::api`].
+pub const NAMESPACE: &str = "v1 Namespace namespaces";
+/// For [`Kubernetes::api`].
+pub const CONFIG_MAP: &str = "v1 ConfigMap configmaps";
+
+/// A storage location that is a bucket of the MinIO server. In a namespace without a server of Velero's it has the status
+/// that one left which ran before.
+pub async fn storage_location(kubernetes: &Kubernetes, namespace: &str, name: &str, bucket: &str, config: &Value) {
+    let minio = variable("LIFEBOAT_TEST_MINIO_URL");
+    let mut settings = json!({"region": "us-east-1", "s3ForcePathStyle": "true", "s3Url": minio, "publicUrl": minio});
+    for (key, value) in config.as_object().unwrap() {
+        settings[key] = value.clone();
+    }
+    let spec = json!({"provider": "aws", "objectStorage": {"bucket": bucket}, "config": settings, "default": name == "default"});
+    let object = json!({"metadata": {"name": name}, "spec": spec, "status": {"phase": "Available"}});
+    kubernetes.create(STORAGE_LOCATION, Some(namespace), object).await;
+}
