@@ -147,8 +147,9 @@ fn watch_signals(session: &Session) {
 
 fn log_to(output: &Arc<Output>, global: &Global) {
     let default = match (global.quiet, global.verbose) {
-        (true, _) => "error",
-        (false, 0) => "warn,lifeboat_bins=info",
+        // What kube_client logs as an error, it also returns.
+        (true, _) => "error,kube_client=off",
+        (false, 0) => "warn,lifeboat_bins=info,kube_client=off",
         (false, 1) => "info,lifeboat=debug",
         (false, _) => "debug,lifeboat=trace",
     };

@@ -104,6 +104,24 @@ impl Cluster {
         &self.client
     }
 
+    /// What the API server answered, or that it did not, as our error: see [`explain`]. A server that does not answer is named.
+    pub(crate) fn explain(&self, error: kube::Error, operation: &'static str, subject: impl Into<String>) -> Error {
+        let answered = matches!(error, kube::Error::Api(_));
+        let error = explain(error, operation, subject);
+        if answered || error.kind() != ErrorKind::Unavailable {
+            return error;
+        }
+        let message = format!("the API server {} cannot be reached: {}", self.server, error.message());
+        Error::new(ErrorKind::Unavailable, operation, error.subject().to_owned(), message)
+            .hint("the URL is that of the kubeconfig's context: does the cluster run, and can it be reached from here?")
+    }
+
+    /// The API server's version, as `v1.31.0`.
+    pub(crate) async fn version(&self) -> Result<String> {
+        let asked = self.client.apiserver_version().await;
+        Ok(asked.map_err(|error| self.explain(error, "reach", "the Kubernetes cluster"))?.git_version)
+    }
+
     /// Objects of one kind in Velero's namespace.
     pub(crate) fn api<K>(&self) -> Api<K>
     where
@@ -117,7 +135,7 @@ impl Cluster {
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug,
     {
-        self.api::<K>().get_opt(name).await.map_err(|error| explain(error, "read", subject::<K>(name)))
+        self.api::<K>().get_opt(name).await.map_err(|error| self.explain(error, "read", subject::<K>(name)))
     }
 
     /// Objects of Velero's with these labels.
@@ -126,7 +144,7 @@ impl Cluster {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug,
     {
         let found = self.api::<K>().list(&ListParams::default().labels(labels)).await;
-        found.map(|list| list.items).map_err(|error| explain(error, "list", K::plural(&()).into_owned()))
+        found.map(|list| list.items).map_err(|error| self.explain(error, "list", K::plural(&()).into_owned()))
     }
 
     /// Creates an object of Velero's.
@@ -139,7 +157,7 @@ impl Cluster {
             + fmt::Debug,
     {
         let made = self.api::<K>().create(&PostParams::default(), object).await;
-        made.map_err(|error| explain(error, "create", subject::<K>(&object.name_any())))
+        made.map_err(|error| self.explain(error, "create", subject::<K>(&object.name_any())))
     }
 
     /// Deletes an object of Velero's. One that is not there counts as deleted.
@@ -148,7 +166,7 @@ impl Cluster {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug,
     {
         match self.api::<K>().delete(name, &DeleteParams::default()).await {
-            Err(error) if !is_missing(&error) => Err(explain(error, "delete", subject::<K>(name))),
+            Err(error) if !is_missing(&error) => Err(self.explain(error, "delete", subject::<K>(name))),
             _ => Ok(()),
         }
     }
@@ -215,7 +233,7 @@ impl Cluster {
             let mut events = match api.watch(&params, &version).await {
                 Ok(events) => events.boxed(),
                 Err(error) => {
-                    let error = explain(error, "watch", subject::<K>(name));
+                    let error = self.explain(error, "watch", subject::<K>(name));
                     if !error.is_transient() {
                         return Err(error);
                     }
@@ -252,7 +270,7 @@ pub(crate) fn is_missing(error: &kube::Error) -> bool {
 }
 
 /// The API's error as ours: which verb is missing on which resource, whether Velero is there at all.
-pub(crate) fn explain(error: kube::Error, operation: &'static str, subject: impl Into<String>) -> Error {
+fn explain(error: kube::Error, operation: &'static str, subject: impl Into<String>) -> Error {
     let subject = subject.into();
     let kube::Error::Api(status) = &error else {
         let kind = match &error {

@@ -14,7 +14,7 @@ use lifeboat_core::{Check, Context, Error, ErrorKind, Level, Report, Result, Sin
 
 use super::api::{Backup, Restore, RestoreSpec, SCHEDULE_LABEL, Stage};
 use super::bucket::BucketVerifier;
-use super::client::{Cluster, Waited, explain, is_missing};
+use super::client::{Cluster, Waited, is_missing};
 use super::restored::{self, Mapping};
 use super::{restore, run};
 
@@ -134,7 +134,7 @@ impl RestoreTest {
             removed.push(format!("Restore {}", restore.name_any()));
         }
         let namespaces = self.namespaces();
-        let read = |error| explain(error, "read", format!("Namespace {name}"));
+        let read = |error| self.cluster.explain(error, "read", format!("Namespace {name}"));
         let Some(found) = namespaces.get_opt(name).await.map_err(read)? else { return Ok(removed) };
         if found.labels().get(OWNER_LABEL) != Some(name) {
             return Err(Error::new(
@@ -149,7 +149,7 @@ impl RestoreTest {
         match namespaces.delete(name, &DeleteParams::default()).await {
             // A conflict says that it is going away already.
             Err(error) if !is_missing(&error) && !matches!(&error, kube::Error::Api(status) if status.code == 409) => {
-                return Err(explain(error, "delete", format!("Namespace {name}")));
+                return Err(self.cluster.explain(error, "delete", format!("Namespace {name}")));
             }
             _ => {}
         }
@@ -318,7 +318,7 @@ impl Test<'_> {
         self.dirty = true;
         let namespace = Namespace { metadata, ..Namespace::default() };
         let made = self.subject.namespaces().create(&PostParams::default(), &namespace).await;
-        made.map_err(|error| explain(error, "create", format!("Namespace {name}")))?;
+        made.map_err(|error| self.subject.cluster.explain(error, "create", format!("Namespace {name}")))?;
         Ok(true)
     }
 
@@ -373,8 +373,9 @@ impl Test<'_> {
         let begun = Instant::now();
         loop {
             let all = pods.list(&ListParams::default()).await;
-            let all =
-                all.map_err(|error| explain(error, "list", format!("the Pods of {}", options.scratch_namespace)))?;
+            let all = all.map_err(|error| {
+                cluster.explain(error, "list", format!("the Pods of {}", options.scratch_namespace))
+            })?;
             let waiting: Vec<_> = all.iter().filter(|pod| !is_ready(pod)).map(ResourceExt::name_any).collect();
             if waiting.is_empty() {
                 let figure = all.items.len().to_string();

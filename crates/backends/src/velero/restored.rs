@@ -10,7 +10,7 @@ use lifeboat_core::{ByteStream, Check, Context, Error, ErrorKind, Result};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::client::{Cluster, explain};
+use super::client::Cluster;
 use super::compare::{comparable, differences, is_controlled, left_out};
 use super::gunzip::Gunzip;
 use super::objects::{Objects, Place, TakesObjects};
@@ -157,8 +157,9 @@ async fn judge(cluster: &Cluster, place: &Place, text: &[u8], mapping: &Mapping)
     };
     let api: Api<DynamicObject> = Api::namespaced_with(cluster.client().clone(), &mapping.into, &resource);
     let found = api.get_opt(&place.name).await;
-    let found =
-        found.map_err(|error| explain(error, "read", format!("{} {}/{}", place.resource, mapping.into, place.name)))?;
+    let found = found.map_err(|error| {
+        cluster.explain(error, "read", format!("{} {}/{}", place.resource, mapping.into, place.name))
+    })?;
     let Some(found) = found else {
         return Ok(if is_controlled(&object) { Verdict::Replaced } else { Verdict::Missing });
     };

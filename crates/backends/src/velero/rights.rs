@@ -14,7 +14,7 @@ use lifeboat_core::{Check, Context, Error, Result, Sink};
 
 use super::api::{BackupStorageLocation, Stage};
 use super::bucket::{self, BucketVerifier};
-use super::client::{Cluster, explain};
+use super::client::Cluster;
 use super::compare::is_compared;
 use super::run::{self, Run};
 use super::{BackupSummary, backups};
@@ -162,7 +162,7 @@ impl Right {
         let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
         let review = SelfSubjectAccessReview { spec, ..Default::default() };
         let asked = Api::all(cluster.client().clone()).create(&PostParams::default(), &review).await;
-        let answer = asked.map_err(|error| explain(error, "ask for", "the rights in the cluster"))?;
+        let answer = asked.map_err(|error| cluster.explain(error, "ask for", "the rights in the cluster"))?;
         Ok(answer.status.is_some_and(|status| status.allowed))
     }
 
@@ -228,8 +228,7 @@ pub async fn check(
 /// The API server, and as whom it knows the one who asks.
 async fn server(cluster: &Cluster) -> Result<(Check, String)> {
     let begun = Instant::now();
-    let asked = cluster.client().apiserver_version().await;
-    let version = asked.map_err(|error| explain(error, "reach", cluster.server()))?.git_version;
+    let version = cluster.version().await?;
     // API servers before 1.28 do not know it.
     let review = Api::all(cluster.client().clone()).create(&PostParams::default(), &SelfSubjectReview::default()).await;
     let user = review.ok().and_then(|review| review.status?.user_info?.username);

@@ -308,7 +308,8 @@ fn too_long(backup: &Backup, limit: Duration) -> Error {
     let (message, hint) = match status.phase.as_deref() {
         None | Some("" | "New") => (
             format!("Velero has not begun it within {limit}"),
-            "does Velero's server run, and has it other backups to make first? Look at its log",
+            "does Velero's server run, and has it other backups to make first? Look at its log. The backup stays: Velero \
+             makes it when it comes to it, unless it is deleted with kubectl before",
         ),
         Some(phase) => (
             format!(

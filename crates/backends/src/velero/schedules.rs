@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::api::{BackupSpec, Schedule, ScheduleSpec};
 use super::backups::write_selector;
-use super::client::{Cluster, Waited, explain};
+use super::client::{Cluster, Waited};
 use super::go_duration;
 
 /// The label on schedules that were made here.
@@ -376,13 +376,15 @@ impl PreparedSchedules {
     async fn carry_out(&self, name: &str, work: &Work) -> Result<()> {
         let api = self.cluster.api::<Schedule>();
         let subject = format!("{KIND} {name}");
-        let changed = |error: kube::Error, operation: &'static str| match explain(error, operation, subject.clone()) {
-            error if error.kind() == ErrorKind::AlreadyExists => {
-                Error::new(ErrorKind::Refused, operation, subject.clone(), "it has changed since the plan was made")
-                    .hint("run the same command again: it plans with what is there now")
-            }
-            error => error,
-        };
+        let changed =
+            |error: kube::Error, operation: &'static str| match self.cluster.explain(error, operation, subject.clone())
+            {
+                error if error.kind() == ErrorKind::AlreadyExists => {
+                    Error::new(ErrorKind::Refused, operation, subject.clone(), "it has changed since the plan was made")
+                        .hint("run the same command again: it plans with what is there now")
+                }
+                error => error,
+            };
         match work {
             Work::Create(schedule) => self.cluster.create::<Schedule>(schedule).await.map(drop),
             Work::Patch(patch) => {

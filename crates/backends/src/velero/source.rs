@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use lifeboat_core::sink::ObjectInfo;
 use lifeboat_core::{ByteStream, Context, Description, Error, ErrorKind, Reading, Result, Sink, Source};
 
-use super::client::{Cluster, explain};
+use super::client::Cluster;
 use super::files::until_cancelled;
 use super::run::{self, BackupOptions};
 use super::tap::{BACKUPS, BackupTap};
@@ -44,14 +44,12 @@ impl Velero {
 impl Source for Velero {
     async fn describe(&self) -> Result<Description> {
         let bucket = self.check_location().await?;
-        let version = self.cluster.client().apiserver_version().await;
-        let version =
-            version.map_err(|error| explain(error, "ask", format!("{} for its version", self.cluster.server())))?;
+        let version = self.cluster.version().await?;
         Ok(Description {
             dataset: self.options.dataset(),
             system: SYSTEM.to_owned(),
             format: "tar".to_owned(),
-            server_version: Some(format!("Kubernetes {}", version.git_version)),
+            server_version: Some(format!("Kubernetes {version}")),
             tool: Some("Velero".to_owned()),
             facts: BTreeMap::from([("bucket".to_owned(), bucket)]),
         })
