@@ -4,6 +4,8 @@
 
 mod harness;
 
+use std::time::Duration;
+
 use futures::TryStreamExt;
 use harness::{Desk, Run};
 use lifeboat::{Sink, sinks, stream};
@@ -224,6 +226,35 @@ async fn an_object_that_is_not_as_in_the_backup_fails_the_test_by_name() {
     for namespace in [shop, &theirs] {
         place.kubernetes.delete(NAMESPACE, None, namespace).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kill_9_of_a_restore_test_leaves_the_next_one_removes() {
+    let place = Place::new().await;
+    let (shop, scratch) = (&*place.shop, fresh_name("scratch"));
+    let name = place.back_up();
+    let arguments = ["verify", "--backup", &name, "--namespace", shop, "--scratch-namespace", &scratch, "--json"];
+    let mut killed = place.desk.command("lifeboat-velero").args(arguments).spawn().unwrap();
+    for attempt in 0.. {
+        // Velero is restoring: the namespace is there, and something is in it.
+        if place.is_there(CONFIG_MAP, Some(&scratch), "settings-0").await {
+            break;
+        }
+        assert!(attempt < 600 && killed.try_wait().unwrap().is_none(), "nothing was restored");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert!(place.is_there(NAMESPACE, None, &scratch).await);
+
+    let report = place.run(&arguments).good().json();
+    let checks = report[0]["checks"].as_array().unwrap();
+    let leftovers = checks.iter().find(|check| check["name"] == "leftovers").unwrap();
+    assert_eq!(leftovers["status"], "warn");
+    assert!(leftovers["detail"].as_str().unwrap().contains(&scratch), "{leftovers}");
+    assert!(!place.is_there(NAMESPACE, None, &scratch).await);
+    place.run(&["delete", &name, "--apply"]).good();
+    place.kubernetes.delete(NAMESPACE, None, shop).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
