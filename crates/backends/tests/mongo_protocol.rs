@@ -10,8 +10,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use lifeboat_backends::mongodb::archive::{ArchiveTap, Inside};
-use lifeboat_backends::mongodb::{Consistency, DumpOptions, Mongo, MongoVerifier, RestoreOptions, VerifierOptions};
-use lifeboat_core::{Context, Error, ErrorKind, Proof, Source, Status, Tap, Verifier};
+use lifeboat_backends::mongodb::{
+    Consistency, DumpOptions, Mongo, MongoVerifier, RestoreOptions, VerifierOptions, stock_restore,
+};
+use lifeboat_core::{ArtifactName, Context, Error, ErrorKind, Proof, Source, Status, Tap, Verifier};
 use lifeboat_testkit::conformance;
 use lifeboat_testkit::documents::{Doc, odd, odd_collection_names, of_size};
 use lifeboat_testkit::mongo::mongorestore;
@@ -93,6 +95,13 @@ async fn the_oplog_is_copied_from_before_the_first_read_to_after_the_last() {
     let read = read_with(&server, "", options.clone()).await.unwrap();
     // The newest of before and the late one.
     assert_eq!(count_of(&read.proof, ".oplog"), 2);
+    // mongorestore has to be told of it.
+    let name = ArtifactName::parse("all-databases-20261121-120000.archive").unwrap();
+    let source = Mongo::new(connection(&server, "")).options(options.clone()).unwrap();
+    let facts = source.describe().await.unwrap().facts;
+    assert!(stock_restore(&name, Some(&facts)).contains("--oplogReplay"));
+    let facts = Mongo::new(connection(&server, "")).describe().await.unwrap().facts;
+    assert!(!stock_restore(&name, Some(&facts)).contains("--oplogReplay"));
     // And when the oldest was overwritten meanwhile, there is none.
     let overflow = Effect::Do(Arc::new(|store: &mut Store| {
         store.get_mut("local", "oplog.rs").unwrap().documents.drain(..5);

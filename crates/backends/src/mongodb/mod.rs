@@ -34,10 +34,17 @@ pub use source::Mongo;
 pub use target::{MongoTarget, RestoreOptions};
 pub use verifier::{MongoVerifier, VerifierOptions};
 
+use std::collections::BTreeMap;
+
 use lifeboat_core::{ArtifactName, Check};
 
 /// The name of this system in manifests.
 pub const SYSTEM: &str = "mongodb";
+
+/// The fact of a manifest that says how consistent the collections are with each other.
+const CONSISTENCY: &str = "consistency";
+/// How that fact begins when the archive holds an oplog.
+const OPLOG: &str = "oplog: ";
 
 /// Looks whether a deployment can be backed up: it answers, there is a snapshot or not, the user may read; and whether there is
 /// a server for restore tests, `scratch` or a `mongod`. A check a line, each with what to do.
@@ -45,7 +52,11 @@ pub async fn check(connection: &Connection, options: &DumpOptions, scratch: Opti
     diagnosis::check(connection, options, scratch).await
 }
 
-/// The end of the shell line that restores an artifact with stock tools.
-pub fn stock_restore(_name: &ArtifactName) -> &'static str {
-    "mongorestore --archive --uri URI"
+/// The end of the shell line that restores an artifact with stock tools; `facts` are those of its manifest, where it has one. An
+/// oplog has to be replayed, or the collections are not of one time.
+pub fn stock_restore(_name: &ArtifactName, facts: Option<&BTreeMap<String, String>>) -> &'static str {
+    match facts.and_then(|facts| facts.get(CONSISTENCY)) {
+        Some(consistency) if consistency.starts_with(OPLOG) => "mongorestore --archive --oplogReplay --uri URI",
+        _ => "mongorestore --archive --uri URI",
+    }
 }

@@ -28,7 +28,7 @@ use super::failure;
 use super::listing::{Listed, Look};
 use super::oplog;
 use super::selection::{ACCOUNTS, Consistency, DumpOptions, Selection};
-use super::{SYSTEM, batch, content};
+use super::{CONSISTENCY, OPLOG, SYSTEM, batch, content};
 
 /// Cursors that read side by side, where nobody says.
 const CURSORS: usize = 4;
@@ -90,7 +90,7 @@ impl Mongo {
     fn consistency(&self, look: &Look) -> Result<(String, bool)> {
         if self.options.oplog {
             oplog::possible(look)?;
-            return Ok(("oplog: a restore that replays it is of one time".to_owned(), false));
+            return Ok((format!("{OPLOG}a restore that replays it is of one time"), false));
         }
         match (self.options.consistency, look.without_snapshot()) {
             (Consistency::None, _) => Ok(("none: each collection as it was when it was read".to_owned(), false)),
@@ -112,7 +112,7 @@ impl Source for Mongo {
         Header::new(1, look.version.clone(), tool())?;
         let mut facts = BTreeMap::from([
             ("topology".to_owned(), look.topology.kind().to_owned()),
-            ("consistency".to_owned(), consistency),
+            (CONSISTENCY.to_owned(), consistency),
         ]);
         let o = &self.options;
         if !(o.collections.is_empty()
@@ -588,7 +588,7 @@ impl Tap for CountingTap {
                 return Err(Error::new(ErrorKind::Internal, "back up", &item.name, why));
             }
         }
-        proof.details.insert("consistency".to_owned(), self.consistency.into());
+        proof.details.insert(CONSISTENCY.to_owned(), self.consistency.into());
         Ok(proof)
     }
 

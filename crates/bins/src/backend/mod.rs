@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lifeboat::{
-    ArtifactName, Check, Compression, Dataset, Error, ErrorKind, Level, Result, Sink, Source, Target, Verifier,
+    ArtifactName, Check, Compression, Dataset, Error, ErrorKind, Level, Manifest, Result, Sink, Source, Target,
+    Verifier,
 };
 
 use crate::config::setting::Setting;
@@ -261,11 +262,11 @@ impl Backend {
     }
 
     /// The end of the shell line that restores an artifact with stock tools.
-    pub(crate) fn stock_restore(&self, name: &ArtifactName) -> &'static str {
+    pub(crate) fn stock_restore(&self, name: &ArtifactName, manifest: Option<&Manifest>) -> &'static str {
         match self {
             Self::CloudflareDns(_) => lifeboat::cloudflare::stock_restore(name),
             Self::Doppler(_) => lifeboat::doppler::stock_restore(name),
-            Self::Mongodb(_) => lifeboat::mongodb::stock_restore(name),
+            Self::Mongodb(_) => lifeboat::mongodb::stock_restore(name, manifest.map(|m| &m.source.facts)),
             Self::Postgres(_) => lifeboat::postgres::stock_restore(name),
             Self::Velero(_) => lifeboat::velero::stock_restore(name),
         }

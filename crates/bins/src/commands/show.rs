@@ -212,7 +212,7 @@ fn restore_line(job: &Job, sink: &dyn Sink, artifact: &Artifact, manifest: Optio
         Some("gz") => steps.push("gzip -d".to_owned()),
         _ => {}
     }
-    steps.push(job.backend.stock_restore(&artifact.name).to_owned());
+    steps.push(job.backend.stock_restore(&artifact.name, manifest).to_owned());
     steps.join(" | ")
 }
 
