@@ -196,9 +196,16 @@ impl Server {
     /// Ends the server at once, as a crash would.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
-            // The postmaster's children see that it has gone, and go.
+            let postmaster = process.id();
+            let children = std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"));
             process.kill().unwrap();
             process.wait().unwrap();
+            // They look for it only while they wait: one that is sending could go on to its end. Some have gone meanwhile.
+            let _ = Command::new("kill")
+                .arg("-9")
+                .args(children.unwrap_or_default().split_whitespace())
+                .stderr(Stdio::null())
+                .status();
         }
     }
 

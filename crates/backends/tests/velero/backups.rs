@@ -146,16 +146,16 @@ async fn without_a_server_links_and_deletions_end_by_their_limit() {
         json!({"metadata": {"name": name}, "spec": {"storageLocation": "default"}, "status": {"phase": "Completed"}});
     kubernetes.create("velero.io/v1 Backup backups", Some(&nobody), object).await;
     let cluster = Cluster::connect(&options(&nobody)).await.unwrap();
-    let limit = Duration::from_secs(1);
+    let limit = Duration::from_secs(5);
     let files = Files::Links(LinkOptions { limit, ..LinkOptions::default() });
     let error = logs(&cluster, &files, &LogOf::Backup(name.clone()), &Context::default()).await.map(drop).unwrap_err();
     assert_eq!(
         (error.kind(), error.message()),
-        (ErrorKind::Unavailable, "Velero has not signed a link to it within 1.0s")
+        (ErrorKind::Unavailable, "Velero has not signed a link to it within 5.0s")
     );
 
     let error = delete_backup(&cluster, &name, limit, &Context::default()).await.unwrap_err();
-    assert_eq!(error.message(), "Velero has not begun to delete it within 1.0s; the request is withdrawn");
+    assert_eq!(error.message(), "Velero has not begun to delete it within 5.0s; the request is withdrawn");
     let requests = kubernetes.api("velero.io/v1 DeleteBackupRequest deletebackuprequests", Some(&nobody));
     assert_eq!(requests.list(&kube::api::ListParams::default()).await.unwrap().items.len(), 0);
     kubernetes.api("v1 Namespace namespaces", None).delete(&nobody, &kube::api::DeleteParams::default()).await.unwrap();

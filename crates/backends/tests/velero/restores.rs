@@ -123,11 +123,11 @@ async fn without_a_server_a_restore_ends_by_its_limit_and_is_withdrawn() {
         json!({"metadata": {"name": "b"}, "spec": {"storageLocation": "default"}, "status": {"phase": "Completed"}});
     kubernetes.create("velero.io/v1 Backup backups", Some(&nobody), object).await;
     let cluster = Cluster::connect(&options(&nobody)).await.unwrap();
-    let limited = RestoreOptions { limit: Duration::from_secs(1), ..RestoreOptions::default() };
+    let limited = RestoreOptions { limit: Duration::from_secs(5), ..RestoreOptions::default() };
     let error = restore(&cluster, &Files::links(), "b", &limited, &Context::default()).await.unwrap_err();
     assert_eq!(
         (error.kind(), error.message()),
-        (ErrorKind::Unavailable, "Velero has not begun it within 1.0s; it is withdrawn")
+        (ErrorKind::Unavailable, "Velero has not begun it within 5.0s; it is withdrawn")
     );
     let restores = kubernetes.api("velero.io/v1 Restore restores", Some(&nobody));
     assert_eq!(restores.list(&kube::api::ListParams::default()).await.unwrap().items.len(), 0);

@@ -107,10 +107,10 @@ async fn a_server_that_does_not_run_is_a_time_limit_and_not_a_hang() {
         "objectStorage": {"bucket": "any"}}, "status": {"phase": "Available"}});
     kubernetes.create(STORAGE_LOCATION, Some(&nobody), location_object).await;
     let cluster = Cluster::connect(&options(&nobody)).await.unwrap();
-    let limited = BackupOptions { limit: Duration::from_secs(1), ..of("default") };
+    let limited = BackupOptions { limit: Duration::from_secs(5), ..of("default") };
     let error = Velero::new(cluster, location(), limited).open(&Context::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert_eq!(error.message(), "Velero has not begun it within 1.0s");
+    assert_eq!(error.message(), "Velero has not begun it within 5.0s");
 }
 
 #[tokio::test(flavor = "multi_thread")]
