@@ -24,6 +24,7 @@ pub mod chaos;
 pub mod cloudflare;
 pub mod conformance;
 pub mod content;
+pub mod corpus;
 pub mod documents;
 pub mod doppler;
 pub mod faulty;

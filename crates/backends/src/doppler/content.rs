@@ -217,18 +217,9 @@ mod tests {
     /// Its first byte is the size of the chunks.
     #[test]
     fn the_fuzzers_corpus_is_read_or_refused_however_it_is_cut() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/secrets");
-        let mut good = Vec::new();
-        for seed in std::fs::read_dir(folder).expect("the corpus is part of the repository") {
-            let path = seed.unwrap().path();
-            let input = std::fs::read(&path).unwrap();
-            let (size, text) = input.split_first().unwrap();
-            let outcomes = [usize::from(*size), 1, text.len()]
-                .map(|size| proof_of(text, size).map(|proof| proof.total_count()).map_err(|error| error.kind()));
-            assert_eq!((outcomes[0], outcomes[0]), (outcomes[1], outcomes[2]), "{}", path.display());
-            good.extend(outcomes[0].is_ok().then(|| path.file_name().unwrap().to_string_lossy().into_owned()));
-        }
-        good.sort();
+        let good = lifeboat_testkit::corpus::replay("secrets", |text, size| {
+            proof_of(text, size).map(|proof| proof.total_count()).map_err(|error| error.kind())
+        });
         assert_eq!(good, ["answer", "computed", "empty", "names", "ours"]);
     }
 

@@ -133,20 +133,9 @@ fn each_flipped_bit_of_the_prelude_is_an_error_or_another_proof() {
 /// The corpus of the fuzz target: its first byte is the size of the chunks.
 #[test]
 fn the_fuzzers_corpus_is_read_or_refused_however_it_is_cut() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/mongo_archive");
-    let mut good = Vec::new();
-    for seed in std::fs::read_dir(folder).expect("the corpus is part of the repository") {
-        let path = seed.unwrap().path();
-        let input = std::fs::read(&path).unwrap();
-        let (size, archive) = input.split_first().unwrap();
-        let outcomes =
-            [usize::from(*size), 1, archive.len()].map(|size| prove(archive, size).map_err(|e| e.to_string()));
-        assert_eq!(outcomes[0], outcomes[1], "{}", path.display());
-        assert_eq!(outcomes[0], outcomes[2], "{}", path.display());
-        if outcomes[0].is_ok() {
-            good.push(path.file_name().unwrap().to_string_lossy().into_owned());
-        }
-    }
+    let good = lifeboat_testkit::corpus::replay("mongo_archive", |archive, size| {
+        prove(archive, size).map_err(|error| error.to_string())
+    });
     for name in ["interleaved", "mongodump-100.10", "old", "plain"] {
         assert!(good.iter().any(|found| found == name), "{name} is good");
     }
