@@ -6,7 +6,7 @@
 
 use futures::StreamExt;
 use lifeboat::mongodb::Mongo;
-use lifeboat::{Context, Error, ErrorKind, Reading, Result, Source, Tap};
+use lifeboat::{Context, Error, ErrorKind, Reading, Result, Source};
 
 /// The binaries' own.
 #[global_allocator]
@@ -17,28 +17,13 @@ async fn main() -> Result<()> {
     let usage = || Error::new(ErrorKind::Config, "read", "the arguments", "usage: mongodb-read URL");
     let url = std::env::args().nth(1).ok_or_else(usage)?;
     let Reading { mut stream, mut tap, .. } = Mongo::connect(&url).await?.open(&Context::default()).await?;
-    let (send, receive) = std::sync::mpsc::sync_channel(4);
-    let proving = std::thread::spawn(move || {
-        let mut bytes = 0;
-        while let Ok(chunk) = receive.recv() {
-            bytes += prove(&mut *tap, chunk)?;
-        }
-        Ok::<_, Error>((bytes, tap.finish()?))
-    });
+    let mut bytes = 0;
     while let Some(chunk) = stream.next().await {
         let chunk = chunk?;
-        if tokio::task::block_in_place(|| send.send(chunk)).is_err() {
-            break;
-        }
+        tap.push(&chunk)?;
+        bytes += chunk.len();
     }
-    drop(send);
-    let broke_off = |_| Error::new(ErrorKind::Internal, "read", "the archive", "a thread broke off");
-    let (bytes, proof) = proving.join().map_err(broke_off)??;
+    let proof = tap.finish()?;
     println!("{bytes} bytes, {} documents", proof.total_count());
     Ok(())
-}
-
-fn prove(tap: &mut dyn Tap, chunk: impl AsRef<[u8]>) -> Result<usize> {
-    tap.push(chunk.as_ref())?;
-    Ok(chunk.as_ref().len())
 }

@@ -40,7 +40,8 @@ pub(super) fn run(gib: f64, runs: usize, binaries: Option<PathBuf>) -> Result<bo
 
     let versions = "lifeboat-mongodb --version; echo mongodump $(mongodump --version | head -1)";
     let mut described = false;
-    for size in [200, 1024, 100 << 10] {
+    // The last one is near the most that a document may have: there it is about the memory.
+    for size in [200, 1024, 100 << 10, 4_000_000, 16_000_000] {
         let canned = Canned::start(&binaries, size, gib, false)?;
         let bench = bench(&session, &folder, &binaries, runs, &canned.url, ("server", canned.child.id()))?;
         if !std::mem::replace(&mut described, true) {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bson::doc;
 
+use super::archive::MAX_DOCUMENT;
 use super::listing::{Look, number};
 
 /// Bytes of a batch of a server nearby. A server would fill 16 MiB. This stays in the processor's cache while it is received, copied
@@ -15,13 +16,44 @@ const FAR: f64 = (4 << 20) as f64;
 /// How long a server nearby takes at most to answer a small question.
 const SOON: Duration = Duration::from_millis(5);
 
-/// How many documents a batch of a collection may have: as many as make the bytes of one, by their average size. `None` when the
-/// server does not say it.
-pub(crate) async fn documents(look: &Look, db: &str, collection: &str) -> Option<u32> {
-    let asked = Instant::now();
-    let command = doc! { "collStats": collection };
-    let statistics = look.ask(db, command, "look at the size of", collection).await.ok()?;
-    let bytes = if asked.elapsed() < SOON { NEAR } else { FAR };
-    let average = number(&statistics, "avgObjSize")? as f64;
-    (average >= 1.0).then(|| (bytes / average).clamp(1.0, 1_000_000.0) as u32)
+/// Permits for replies in memory, of all cursors together: a MiB each. The driver has a reply twice while it takes it apart.
+pub(crate) const PERMITS: usize = 12;
+/// What even a small reply takes: more than four at once are no faster.
+const LEAST_PERMITS: usize = 3;
+
+/// What is asked for of a collection at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchSize {
+    /// Documents; `None` leaves it to the server.
+    pub(crate) documents: Option<u32>,
+    /// Bytes of its documents, by their average size.
+    pub(crate) bytes: usize,
+}
+
+impl BatchSize {
+    /// As much as the server puts into a reply.
+    const WHOLE: Self = Self { documents: None, bytes: MAX_DOCUMENT };
+
+    /// As many documents of a collection as make the bytes of a batch, by their average size; a whole reply when the server does
+    /// not say it.
+    pub(crate) async fn of(look: &Look, db: &str, collection: &str) -> Self {
+        let asked = Instant::now();
+        let command = doc! { "collStats": collection };
+        let Some(statistics) = look.ask(db, command, "look at the size of", collection).await.ok() else {
+            return Self::WHOLE;
+        };
+        let bytes = if asked.elapsed() < SOON { NEAR } else { FAR };
+        match number(&statistics, "avgObjSize").map(|average| average as f64) {
+            Some(average) if average >= 1.0 => Self {
+                documents: Some((bytes / average).clamp(1.0, 1_000_000.0) as u32),
+                bytes: bytes.max(average).min(MAX_DOCUMENT as f64) as usize,
+            },
+            _ => Self::WHOLE,
+        }
+    }
+
+    /// How many of the [`PERMITS`] a reply of so many bytes takes: all of them when it is a large one.
+    pub(crate) fn permits(bytes: usize) -> u32 {
+        bytes.div_ceil(1 << 20).clamp(LEAST_PERMITS, PERMITS) as u32
+    }
 }

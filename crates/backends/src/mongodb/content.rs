@@ -6,7 +6,7 @@ use futures::StreamExt;
 use lifeboat_core::{Context, Error, ErrorKind, Fingerprint, Result};
 use mongodb::raw_batch_cursor::RawBatch;
 
-use super::batch;
+use super::batch::BatchSize;
 use super::documents::documents;
 use super::failure;
 use super::listing::Look;
@@ -46,7 +46,7 @@ pub(crate) async fn read(look: &Look, db: &str, collection: &str, raw_buckets: b
     let failed = |e: mongodb::error::Error| failure::of_driver("read back", &shown, &e);
     let database = look.client.database(db);
     let mut run = database.run_cursor_command(command);
-    if let Some(most) = batch::documents(look, db, collection).await {
+    if let Some(most) = BatchSize::of(look, db, collection).await.documents {
         run = run.batch_size(most);
     }
     let mut cursor = run.batch().await.map_err(failed)?;

@@ -8,6 +8,10 @@ use super::checksum::Crc64;
 use super::element::int32;
 use super::{MAX_DOCUMENT, MIN_DOCUMENT};
 
+/// Documents of this many bytes are not copied: their block is a part of the server's reply. Smaller ones would make many small
+/// chunks of the archive, and each of them would hold on to its reply.
+const LARGE: usize = 256 << 10;
+
 /// Whole documents, back to back, with the checksum of their namespace up to here.
 #[derive(Clone, Debug)]
 pub struct Block {
@@ -37,7 +41,9 @@ impl Block {
 
 /// Gathers documents of one namespace into [`Block`]s of about 1 MiB, and takes their checksum.
 ///
-/// A namespace has one packer, and its blocks are written in the order in which they come out. A document is copied once, out of the server's reply; it is not decoded. What is checked is its length and its last byte.
+/// A namespace has one packer, and its blocks are written in the order in which they come out. A document is not decoded; what is
+/// checked is its length and its last byte. It is copied once, out of the server's reply; a large one is not, and its block keeps
+/// the reply in memory.
 #[derive(Debug)]
 pub struct Packer {
     /// The namespace, for errors.
@@ -60,7 +66,7 @@ impl Packer {
     ///
     /// # Errors
     /// Items are [`ErrorKind::Corrupt`] when the array or a document is malformed or has more than 16 MiB.
-    pub fn batch<'a>(&'a mut self, array: &'a [u8]) -> Batch<'a> {
+    pub fn batch<'a>(&'a mut self, array: &'a Bytes) -> Batch<'a> {
         Batch { packer: self, array, at: 4, ended: false }
     }
 
@@ -88,9 +94,14 @@ impl Packer {
             return None;
         }
         let bytes = std::mem::take(&mut self.buffer).freeze();
+        let documents = std::mem::take(&mut self.documents);
+        Some(self.block(bytes, documents))
+    }
+
+    fn block(&mut self, bytes: Bytes, documents: u64) -> Block {
         let before = self.crc.value();
         self.crc.update(&bytes);
-        Some(Block { bytes, documents: std::mem::take(&mut self.documents), before, after: self.crc.value() })
+        Block { bytes, documents, before, after: self.crc.value() }
     }
 
     /// Makes sure that `length` bytes fit; returns what was there when they did not.
@@ -114,7 +125,7 @@ impl Packer {
 #[derive(Debug)]
 pub struct Batch<'a> {
     packer: &'a mut Packer,
-    array: &'a [u8],
+    array: &'a Bytes,
     at: usize,
     ended: bool,
 }
@@ -145,6 +156,14 @@ impl Batch<'_> {
             let document = &array[at..at + length];
             if document[length - 1] != 0 {
                 return Err("a document does not end with NUL");
+            }
+            if length >= LARGE {
+                // What was gathered before it comes first; then this one is looked at again.
+                if let Some(gathered) = self.packer.finish() {
+                    return Ok(Some(gathered));
+                }
+                self.at = at + length;
+                return Ok(Some(self.packer.block(array.slice(at..at + length), 1)));
             }
             let full = self.packer.make_room(length);
             self.packer.buffer.extend_from_slice(document);

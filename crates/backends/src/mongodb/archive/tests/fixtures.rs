@@ -39,9 +39,9 @@ pub(super) fn header(open: usize) -> Header {
 }
 
 /// The bytes of a BSON array of documents, as a server's reply has them.
-pub(super) fn array<D: AsRef<[u8]>>(documents: &[D]) -> Vec<u8> {
+pub(super) fn array<D: AsRef<[u8]>>(documents: &[D]) -> Bytes {
     let each = documents.iter().enumerate();
-    each.fold(Doc::new(), |array, (i, document)| array.raw(0x03, &i.to_string(), document.as_ref())).build()
+    each.fold(Doc::new(), |array, (i, document)| array.raw(0x03, &i.to_string(), document.as_ref())).build().into()
 }
 
 /// An archive of `collections`, one after the other.

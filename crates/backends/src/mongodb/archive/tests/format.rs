@@ -288,10 +288,10 @@ fn a_time_series_is_found_under_its_own_name_from_server_8_3_on() {
 
 #[test]
 fn a_batch_that_is_no_array_of_documents_is_refused() {
-    let mut cut = array(&[of_size(1, 40)]);
+    let mut cut = array(&[of_size(1, 40)]).to_vec();
     cut[8] = 200;
     for bad in [vec![], vec![5, 0, 0, 0, 1], Doc::new().int32("0", 1).build(), cut] {
-        let mut packer = Packer::new("db.c");
+        let (bad, mut packer) = (bad.into(), Packer::new("db.c"));
         let mut batch = packer.batch(&bad);
         assert!(batch.next().unwrap().is_err());
         assert!(batch.next().is_none(), "an error is the last item");

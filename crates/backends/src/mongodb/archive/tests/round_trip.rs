@@ -108,6 +108,32 @@ fn documents_of_16_mib_are_carried_whole() {
 }
 
 #[test]
+fn documents_that_are_copied_and_those_that_are_not_keep_their_order() {
+    let large = 256 << 10;
+    let sizes = [40, large - 1, large, large + 1, 41, 42, 3 * large, 3 * large, 43];
+    let documents: Vec<Vec<u8>> = (0..).zip(sizes).map(|(id, size)| of_size(id, size)).collect();
+    for cut in 0..documents.len() {
+        let mut writer = Writer::new(header(1), vec![entry("c")]).unwrap();
+        let (mut packer, mut out) = (Packer::new("db.c"), Vec::new());
+        // What one batch leaves comes before what is large in the next.
+        for batch in [&documents[..cut], &documents[cut..]] {
+            for block in packer.batch(&array(batch)) {
+                writer.block(0, &block.unwrap(), &mut out).unwrap();
+            }
+        }
+        if let Some(block) = packer.finish() {
+            writer.block(0, &block, &mut out).unwrap();
+        }
+        writer.end(0, &mut out).unwrap();
+        out.push(writer.finish().unwrap());
+        assert!(out.iter().all(|chunk| chunk.len() <= 1 << 20));
+        let archive = out.concat();
+        assert_eq!(read(&archive, 100_003).unwrap().1[0], documents, "two batches, cut at {cut}");
+        assert_eq!(prove(&archive, archive.len()).unwrap().items[0].count, documents.len() as u64);
+    }
+}
+
+#[test]
 fn a_document_of_more_than_16_mib_is_not_written() {
     let error = Packer::new("db.c").push(&of_size(1, MAX_DOCUMENT + 1)).unwrap_err();
     assert_eq!(error.kind(), lifeboat_core::ErrorKind::Corrupt);
