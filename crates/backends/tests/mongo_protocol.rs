@@ -199,6 +199,22 @@ async fn documents_of_16_mib_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_batch_is_a_small_one_and_the_first_too() {
+    let large: Vec<Vec<u8>> = (0..60).map(|id| of_size(id, 100 << 10)).collect();
+    let server = MongoWire::start(Script::standalone().collection(Collection::new("shop", "c").documents(large))).await;
+    assert_eq!(count_of(&read(&server).await.unwrap().proof, "shop.c"), 60);
+    for command in ["find", "getMore"] {
+        let seen = server.seen(command);
+        assert!(!seen.is_empty());
+        for request in seen {
+            let asked = request.body.get("batchSize").unwrap().and_then(|n| n.as_i64().or(n.as_i32().map(i64::from)));
+            // 1 MiB, or 4 MiB where the server took its time to answer.
+            assert!(asked.is_some_and(|n| (1..=41).contains(&n)), "{command}: {asked:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn duplicate_keys_are_counted_and_what_was_there_stays() {
     let mut twice = documents(10);
     twice.extend(documents(3));

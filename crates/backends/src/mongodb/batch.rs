@@ -2,17 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use bson::doc;
+use bson::{Document, doc};
+use mongodb::Database;
+use mongodb::action::RunCursorCommand;
 
-use super::archive::MAX_DOCUMENT;
+use super::archive::{BLOCK, MAX_DOCUMENT};
 use super::listing::{Look, number};
 
-/// Bytes of a batch of a server nearby. A server would fill 16 MiB. This stays in the processor's cache while it is received, copied
+/// Bytes of a batch of a server nearby: those of a block. A server would fill 16 MiB. This stays in the processor's cache while it is received, copied
 /// and packed: each byte of a reply is written five times before it is part of a block.
-const NEAR: f64 = (1 << 20) as f64;
+const NEAR: f64 = BLOCK as f64;
 /// Bytes of a batch of a server further away, where each costs a round trip; four cursors with these stay within the memory of a
 /// backup.
 const FAR: f64 = (4 << 20) as f64;
+/// What a document takes in a batch besides: its type, its number, a NUL.
+const ELEMENT: f64 = 7.0;
 /// How long a server nearby takes at most to answer a small question.
 const SOON: Duration = Duration::from_millis(5);
 
@@ -45,11 +49,19 @@ impl BatchSize {
         let bytes = if asked.elapsed() < SOON { NEAR } else { FAR };
         match number(&statistics, "avgObjSize").map(|average| average as f64) {
             Some(average) if average >= 1.0 => Self {
-                documents: Some((bytes / average).clamp(1.0, 1_000_000.0) as u32),
+                documents: Some((bytes / (average + ELEMENT)).clamp(1.0, 1_000_000.0) as u32),
                 bytes: bytes.max(average).min(MAX_DOCUMENT as f64) as usize,
             },
             _ => Self::WHOLE,
         }
+    }
+
+    /// The command that opens a cursor of such batches.
+    pub(crate) fn run<'a>(&self, database: &'a Database, mut command: Document) -> RunCursorCommand<'a> {
+        let Some(most) = self.documents else { return database.run_cursor_command(command) };
+        // The driver's option is for the batches after the first, which would have 101 documents of any size.
+        command.insert("batchSize", i64::from(most));
+        database.run_cursor_command(command).batch_size(most)
     }
 
     /// How many of the [`PERMITS`] a reply of so many bytes takes: all of them when it is a large one.

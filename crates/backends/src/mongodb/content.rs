@@ -45,11 +45,8 @@ pub(crate) async fn read(look: &Look, db: &str, collection: &str, raw_buckets: b
     }
     let failed = |e: mongodb::error::Error| failure::of_driver("read back", &shown, &e);
     let database = look.client.database(db);
-    let mut run = database.run_cursor_command(command);
-    if let Some(most) = BatchSize::of(look, db, collection).await.documents {
-        run = run.batch_size(most);
-    }
-    let mut cursor = run.batch().await.map_err(failed)?;
+    let wanted = BatchSize::of(look, db, collection).await;
+    let mut cursor = wanted.run(&database, command).batch().await.map_err(failed)?;
     let mut sum = Content::default();
     // One batch is hashed on a thread of its own while the next is on its way.
     let mut hashing: Option<tokio::task::JoinHandle<Result<Content>>> = None;

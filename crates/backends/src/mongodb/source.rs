@@ -450,10 +450,7 @@ impl Reader {
 
     async fn open(&self, db: &str, command: Document, wanted: BatchSize) -> mongodb::error::Result<RawBatchCursor> {
         let database = self.look.client.database(db);
-        let mut run = database.run_cursor_command(command);
-        if let Some(most) = wanted.documents {
-            run = run.batch_size(most);
-        }
+        let mut run = wanted.run(&database, command);
         // With the oplog everything is read from the primary: what a member behind it had not applied yet could be missing in
         // both.
         if let Some(criteria) = selection(&self.look.client).filter(|_| self.oplog_start.is_none()) {

@@ -36,6 +36,7 @@ pub use extended_json::to_extended_json;
 pub use extended_json_read::from_extended_json;
 pub use header::{Header, NamespaceHeader};
 pub use metadata::Metadata;
+pub(crate) use packer::BLOCK;
 pub use packer::{Batch, Block, Packer};
 pub use parser::{Handler, Parser, Prelude, Run};
 pub use reader::{Event, Reader};

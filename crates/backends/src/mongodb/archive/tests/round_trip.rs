@@ -109,7 +109,7 @@ fn documents_of_16_mib_are_carried_whole() {
 
 #[test]
 fn documents_that_are_copied_and_those_that_are_not_keep_their_order() {
-    let large = 256 << 10;
+    let large = 512 << 10;
     let sizes = [40, large - 1, large, large + 1, 41, 42, 3 * large, 3 * large, 43];
     let documents: Vec<Vec<u8>> = (0..).zip(sizes).map(|(id, size)| of_size(id, size)).collect();
     for cut in 0..documents.len() {
