@@ -22,6 +22,11 @@ use lifeboat_testkit::mongo_wire::{
 };
 use mongo::{connection, content, count_of, documents, input, orders, read, read_with, restore, verify};
 
+/// `shop.orders` with more than a cursor asks for in one batch, whether the server answers soon or not.
+fn two_batches() -> Collection {
+    Collection::new("shop", "orders").documents((0..60).map(|id| of_size(id, 100 << 10)))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_keeps_what_its_trait_promises() {
     let server = MongoWire::start(Script::standalone().collection(orders(60_000))).await;
@@ -72,7 +77,7 @@ async fn a_cursor_that_dies_fails_the_backup_whatever_kills_it() {
         ("snapshot too old", SNAPSHOT_TOO_OLD),
         ("unknown", Effect::Fail(1, "InternalError", "something")),
     ] {
-        let script = Script::replica_set("rs0").collection(orders(2_000)).at("getMore", "orders", 1, effect);
+        let script = Script::replica_set("rs0").collection(two_batches()).at("getMore", "orders", 1, effect);
         let server = MongoWire::start(script).await;
         let error = read(&server).await.err().unwrap_or_else(|| panic!("{what}: a backup was made"));
         assert!(error.to_string().contains("shop.orders"), "{what}: {error}");
@@ -200,9 +205,8 @@ async fn documents_of_16_mib_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_batch_is_a_small_one_and_the_first_too() {
-    let large: Vec<Vec<u8>> = (0..60).map(|id| of_size(id, 100 << 10)).collect();
-    let server = MongoWire::start(Script::standalone().collection(Collection::new("shop", "c").documents(large))).await;
-    assert_eq!(count_of(&read(&server).await.unwrap().proof, "shop.c"), 60);
+    let server = MongoWire::start(Script::standalone().collection(two_batches())).await;
+    assert_eq!(count_of(&read(&server).await.unwrap().proof, "shop.orders"), 60);
     for command in ["find", "getMore"] {
         let seen = server.seen(command);
         assert!(!seen.is_empty());
@@ -231,7 +235,8 @@ async fn duplicate_keys_are_counted_and_what_was_there_stays() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_fails_at_any_step_leaves_what_was_there() {
-    let server = MongoWire::start(Script::standalone().collection(orders(3_000))).await;
+    let index = Doc::new().int32("v", 2).doc("key", Doc::new().int32("b", -1)).text("name", "b");
+    let server = MongoWire::start(Script::standalone().collection(two_batches().index(index))).await;
     let read = read(&server).await.unwrap();
     let fail = || Effect::Fail(1, "InternalError", "the disk is full");
     for (command, effect) in [

@@ -14,7 +14,7 @@ use super::listing::{Look, number};
 const NEAR: f64 = BLOCK as f64;
 /// Bytes of a batch of a server further away, where each costs a round trip; four cursors with these stay within the memory of a
 /// backup.
-const FAR: f64 = (4 << 20) as f64;
+const FAR: f64 = (4 * BLOCK) as f64;
 /// What a document takes in a batch besides: its type, its number, a NUL.
 const ELEMENT: f64 = 7.0;
 /// How long a server nearby takes at most to answer a small question.
@@ -67,5 +67,20 @@ impl BatchSize {
     /// How many of the [`PERMITS`] a reply of so many bytes takes: all of them when it is a large one.
     pub(crate) fn permits(bytes: usize) -> u32 {
         bytes.div_ceil(1 << 20).clamp(LEAST_PERMITS, PERMITS) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_small_replies_are_in_memory_three_larger_ones_or_one_that_is_full() {
+        let at_once = |bytes: usize| PERMITS / BatchSize::permits(bytes) as usize;
+        let around = 1000;
+        assert_eq!(at_once(0), 4);
+        assert_eq!(at_once(NEAR as usize + around), 4);
+        assert_eq!(at_once(FAR as usize + around), 3);
+        assert_eq!(at_once(MAX_DOCUMENT + around), 1);
     }
 }
