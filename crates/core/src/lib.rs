@@ -6,8 +6,11 @@
 
 pub mod catalog;
 pub mod check;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod compress;
 pub mod context;
+pub mod duration;
 pub mod encryptor;
 pub mod error;
 pub mod manifest;
@@ -19,11 +22,15 @@ pub mod progress;
 pub mod proof;
 pub mod report;
 pub mod retention;
+pub mod schedule;
+pub mod setting;
 pub mod sink;
 pub mod source;
 pub mod stream;
+pub mod system;
 pub mod target;
 pub mod verifier;
+pub mod words;
 
 pub use async_trait::async_trait;
 pub use compress::Compression;
@@ -36,8 +43,10 @@ pub use pipeline::{AgeLimit, Backup, PlannedRestore, Prune, Receipt, Replicate, 
 pub use plan::{Action, Change, Plan, Prepared};
 pub use proof::{Fingerprint, Proof, ProofItem, Tap};
 pub use report::{Check, Report, Status};
+pub use setting::Setting;
 pub use sink::{ObjectInfo, Sink};
 pub use source::{Description, Reading, Source};
 pub use stream::ByteStream;
+pub use system::{AnySystem, Defaults, NamedTarget, Opening, Place, System};
 pub use target::{RestoreInput, Target};
 pub use verifier::{Level, Verifier};

@@ -8,7 +8,6 @@ use futures::StreamExt;
 use lifeboat_core::progress::Event;
 use lifeboat_core::{ByteStream, Context, Description, Error, ErrorKind, Proof, Reading, Result, Source, Tap};
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::process::ChildStdout;
 
@@ -17,30 +16,13 @@ use super::connection::Connection;
 use super::session::Session;
 use super::settings::Settings;
 use super::sql::GlobalsTap;
+use super::system::PostgresSettings;
 use super::tools::{self, Tools};
 use super::{SYSTEM, diagnosis};
 use crate::child::{Ended, Running};
 
 /// The oldest server that is read, as `server_version_num` writes it: pg_stat_ssl is there since then.
 const OLDEST_SERVER: u32 = 90_500;
-
-/// What of a database goes into the dump. Names are patterns as pg_dump's options of the same names take them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DumpOptions {
-    /// Only these schemas.
-    pub schemas: Vec<String>,
-    /// All schemas but these.
-    pub exclude_schemas: Vec<String>,
-    /// Only these tables.
-    pub tables: Vec<String>,
-    /// All tables but these.
-    pub exclude_tables: Vec<String>,
-    /// These tables without their rows.
-    pub exclude_table_data: Vec<String>,
-    /// Further arguments for pg_dump, as they are.
-    pub extra_args: Vec<String>,
-}
 
 /// Arguments that Lifeboat sets itself, or that make a dump which proves nothing.
 const FORBIDDEN: [(&str, &str, &str); 16] = [
@@ -62,8 +44,8 @@ const FORBIDDEN: [(&str, &str, &str); 16] = [
     ("-C", "--create", "it counts at restore only"),
 ];
 
-impl DumpOptions {
-    fn check(&self) -> Result<()> {
+impl PostgresSettings {
+    pub(super) fn check(&self) -> Result<()> {
         for argument in &self.extra_args {
             let name = argument.split('=').next().unwrap_or_default();
             // GNU getopt takes unique abbreviations of long options: `--insert` is `--inserts`.
@@ -91,8 +73,9 @@ impl DumpOptions {
             .chain(self.extra_args.iter().cloned())
     }
 
-    fn is_whole_database(&self) -> bool {
-        self.schemas.is_empty() && self.tables.is_empty()
+    /// Whether anything is said about what of the database is dumped.
+    pub(super) fn is_whole_database(&self) -> bool {
+        self.arguments().next().is_none()
     }
 }
 
@@ -107,13 +90,13 @@ impl DumpOptions {
 #[derive(Clone, Debug)]
 pub struct Postgres {
     connection: Connection,
-    options: DumpOptions,
+    options: PostgresSettings,
 }
 
 impl Postgres {
-    /// The whole database.
+    /// Creates a source of the whole database.
     pub fn new(connection: Connection) -> Self {
-        Self { connection, options: DumpOptions::default() }
+        Self { connection, options: PostgresSettings::default() }
     }
 
     /// Reads a URL and looks whether the server answers and a fitting pg_dump is here.
@@ -121,16 +104,16 @@ impl Postgres {
     /// # Errors
     /// [`ErrorKind::Config`] for the URL; what a first session fails with; [`ErrorKind::NotFound`] without pg_dump.
     pub async fn connect(url: &str) -> Result<Self> {
-        let made = Self::new(Connection::parse(&SecretString::from(url.to_owned()))?);
-        made.describe().await?;
-        Ok(made)
+        let source = Self::new(Connection::parse(&SecretString::from(url.to_owned()))?);
+        source.describe().await?;
+        Ok(source)
     }
 
-    /// Chooses what goes into the dump.
+    /// Chooses what goes into the dump. Which database it is, the connection says: the settings' own URL is not read.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for an extra argument that Lifeboat sets itself or that would make the dump prove nothing.
-    pub fn options(mut self, options: DumpOptions) -> Result<Self> {
+    pub fn options(mut self, options: PostgresSettings) -> Result<Self> {
         options.check()?;
         self.options = options;
         Ok(self)
@@ -178,7 +161,7 @@ impl Source for Postgres {
         let look = Look::at(&self.connection).await?;
         let tools = tools::at_least("pg_dump", look.major).await?;
         let mut facts = BTreeMap::new();
-        if !self.options.is_whole_database() || self.options != DumpOptions::default() {
+        if !self.options.is_whole_database() {
             facts.insert("selection".to_owned(), "a part of the database".to_owned());
         }
         Ok(Description {
@@ -362,21 +345,21 @@ mod tests {
             "-Z9",
             "-Wx",
         ] {
-            let options = DumpOptions { extra_args: vec![argument.to_owned()], ..DumpOptions::default() };
+            let options = PostgresSettings { extra_args: vec![argument.to_owned()], ..PostgresSettings::default() };
             assert_eq!(options.check().unwrap_err().kind(), ErrorKind::Config, "{argument}");
         }
         for argument in ["--no-comments", "-b", "--blobs", "--no-unlogged-table-data", "--lock-wait-timeout=5s"] {
-            let options = DumpOptions { extra_args: vec![argument.to_owned()], ..DumpOptions::default() };
+            let options = PostgresSettings { extra_args: vec![argument.to_owned()], ..PostgresSettings::default() };
             options.check().unwrap_or_else(|e| panic!("{argument}: {e}"));
         }
     }
 
     #[test]
     fn names_reach_pg_dump_as_one_argument_each() {
-        let options = DumpOptions {
+        let options = PostgresSettings {
             tables: vec!["public.a b".to_owned()],
             exclude_table_data: vec!["log_*".to_owned()],
-            ..DumpOptions::default()
+            ..PostgresSettings::default()
         };
         assert_eq!(options.arguments().collect::<Vec<_>>(), ["--table=public.a b", "--exclude-table-data=log_*"]);
     }

@@ -14,6 +14,7 @@ mod scratch;
 mod session;
 mod settings;
 mod sql;
+mod system;
 mod target;
 mod tools;
 mod verifier;
@@ -21,7 +22,8 @@ mod verifier;
 use lifeboat_core::{ArtifactName, Check};
 
 pub use connection::Connection;
-pub use dump::{DumpOptions, Globals, Postgres};
+pub use dump::{Globals, Postgres};
+pub use system::{PostgresSettings, PostgresSystem, VerifyOptions};
 pub use target::{PostgresTarget, RestoreOptions};
 pub use verifier::{PostgresVerifier, VerifierOptions};
 
@@ -30,7 +32,7 @@ pub const SYSTEM: &str = "postgres";
 
 /// Looks whether a database can be backed up: it answers, a fitting pg_dump is here, the role can read everything. A check a
 /// line, each with what to do.
-pub async fn check(connection: &Connection, options: &DumpOptions) -> Vec<Check> {
+pub async fn check(connection: &Connection, settings: &PostgresSettings) -> Vec<Check> {
     let look = match dump::Look::at(connection).await {
         Ok(look) => look,
         Err(error) => return vec![Check::from_error("server", &error)],
@@ -56,7 +58,7 @@ pub async fn check(connection: &Connection, options: &DumpOptions) -> Vec<Check>
             )
         }
     });
-    if *options == DumpOptions::default() {
+    if settings.is_whole_database() {
         checks.extend(diagnosis::rights(connection, &look.session).await);
     } else {
         checks.push(Check::warn(

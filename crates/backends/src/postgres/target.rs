@@ -7,6 +7,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use lifeboat_core::progress::Event;
 use lifeboat_core::{Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Target};
+use serde::Deserialize;
 
 use super::archive::{Toc, Wanted, granted_roles, ident_len, quote_ident, select};
 use super::connection::Connection;
@@ -20,24 +21,33 @@ use super::tools;
 use crate::child::Ended;
 
 /// How an archive is restored.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[serde(default, deny_unknown_fields)]
 pub struct RestoreOptions {
-    /// Leave to replace a database that is not empty. The restore goes beside it, and takes its name when it is known
-    /// to be good.
+    /// Replace the database that is there; it goes only after the restored data is known to be good
+    #[cfg_attr(feature = "cli", arg(long))]
     pub replace: bool,
-    /// The replaced database is kept, under another name.
+    /// With --replace: keep what was there under another name
+    #[cfg_attr(feature = "cli", arg(long, requires = "replace"))]
     pub keep_replaced: bool,
-    /// Jobs of pg_restore. More than one writes the archive's plaintext to an unnamed file first; 0 is 1.
+    /// How many jobs of pg_restore work at once; more than 1 writes the dump to an unnamed file first
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 0, hide_default_value = true))]
     pub jobs: usize,
-    /// Only these tables (`schema.table` or `table`), with all that belongs to them.
+    /// Only this table, as in orders or public.orders; may be given several times
+    #[cfg_attr(feature = "cli", arg(long = "table", value_name = "TABLE"))]
     pub tables: Vec<String>,
-    /// Only these schemas.
+    /// Only this schema; may be given several times
+    #[cfg_attr(feature = "cli", arg(long = "schema", value_name = "SCHEMA"))]
     pub schemas: Vec<String>,
-    /// Objects get the owners that they had; otherwise the restoring role owns them all.
+    /// Give everything the owners that it had, instead of the connecting role
+    #[cfg_attr(feature = "cli", arg(long))]
     pub keep_owners: bool,
-    /// The restored content is not compared with the proof.
+    /// Do not compare the restored content with the proof
+    #[cfg_attr(feature = "cli", arg(long))]
     pub skip_proof: bool,
-    /// Where the unnamed file is written; the system's temporary folder when `None`.
+    /// Where the dump is spooled when a seekable file is needed; without it, the system's temporary folder
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FOLDER"))]
     pub spool_folder: Option<PathBuf>,
 }
 

@@ -2,14 +2,13 @@
 
 use std::fmt;
 
-use lifeboat::retention::Policy;
-use lifeboat::{Compression, Level, Status};
+use lifeboat_core::retention::Policy;
+use lifeboat_core::setting::with_advice;
+use lifeboat_core::{Compression, Level, Status, duration};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
-
-use crate::duration;
 
 /// `[sinks.NAME]`.
 #[derive(Deserialize)]
@@ -26,7 +25,7 @@ pub(crate) struct Sink {
 
 /// `lock = { mode = "governance", days = 30 }`, or `"governance:30"`.
 #[derive(Clone, Copy)]
-pub(crate) struct Lock(pub(crate) lifeboat::sinks::Lock);
+pub(crate) struct Lock(pub(crate) lifeboat_sinks::Lock);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,7 +50,7 @@ impl<'de> Deserialize<'de> for Lock {
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Lock, A::Error> {
                 let table = LockTable::deserialize(MapAccessDeserializer::new(map))?;
-                lifeboat::sinks::Lock::new(&table.mode, table.days).map(Lock).map_err(|e| with_advice(&e))
+                lifeboat_sinks::Lock::new(&table.mode, table.days).map(Lock).map_err(|e| with_advice(&e))
             }
         }
         d.deserialize_any(Form)
@@ -73,16 +72,10 @@ pub(crate) struct Defaults {
     pub(crate) sink_grace: Option<std::time::Duration>,
 }
 
-/// `[jobs.NAME]`. It has exactly one key that names a system.
+/// `[jobs.NAME]`, without the one key that names its system.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Job {
-    #[serde(rename = "cloudflare-dns")]
-    pub(crate) cloudflare_dns: Option<Spanned<CloudflareDns>>,
-    pub(crate) doppler: Option<Spanned<Doppler>>,
-    pub(crate) mongodb: Option<Spanned<Mongodb>>,
-    pub(crate) postgres: Option<Spanned<Postgres>>,
-    pub(crate) velero: Option<Spanned<super::velero::Velero>>,
     pub(crate) dataset: Option<Spanned<String>>,
     pub(crate) prefix: Option<Spanned<String>>,
     pub(crate) schedule: Option<Spanned<String>>,
@@ -97,70 +90,6 @@ pub(crate) struct Job {
     pub(crate) sink_grace: Option<std::time::Duration>,
 }
 
-/// `postgres = { … }` of a job.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Postgres {
-    pub(crate) url: Spanned<String>,
-    #[serde(default)]
-    pub(crate) globals: bool,
-    #[serde(default)]
-    pub(crate) schemas: Vec<String>,
-    #[serde(default)]
-    pub(crate) exclude_schemas: Vec<String>,
-    #[serde(default)]
-    pub(crate) tables: Vec<String>,
-    #[serde(default)]
-    pub(crate) exclude_tables: Vec<String>,
-    #[serde(default)]
-    pub(crate) exclude_table_data: Vec<String>,
-    #[serde(default)]
-    pub(crate) extra_args: Vec<String>,
-}
-
-/// `cloudflare-dns = { … }` of a job.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CloudflareDns {
-    pub(crate) token: Option<Spanned<String>>,
-    pub(crate) zone: Spanned<String>,
-    pub(crate) api_url: Option<Spanned<String>>,
-}
-
-/// `doppler = { … }` of a job.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Doppler {
-    pub(crate) token: Spanned<String>,
-    pub(crate) project: Option<String>,
-    pub(crate) config: Option<String>,
-    pub(crate) api_url: Option<Spanned<String>>,
-}
-
-/// `mongodb = { … }` of a job.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Mongodb {
-    pub(crate) url: Spanned<String>,
-    pub(crate) database: Option<String>,
-    pub(crate) scratch: Option<Spanned<String>>,
-    #[serde(default)]
-    pub(crate) collections: Vec<String>,
-    #[serde(default)]
-    pub(crate) exclude_collections: Vec<String>,
-    #[serde(default)]
-    pub(crate) exclude_databases: Vec<String>,
-    #[serde(default)]
-    pub(crate) queries: std::collections::BTreeMap<String, String>,
-    #[serde(default)]
-    pub(crate) consistency: lifeboat::mongodb::Consistency,
-    #[serde(default)]
-    pub(crate) oplog: bool,
-    #[serde(default)]
-    pub(crate) cursors: usize,
-    pub(crate) users_and_roles: Option<bool>,
-}
-
 /// `verify = { level = "restore", max_age = "2d", age_status = "fail" }`.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -171,14 +100,6 @@ pub(crate) struct Verify {
     pub(crate) max_age: Option<std::time::Duration>,
     #[serde(default, deserialize_with = "age_status")]
     pub(crate) age_status: Option<Status>,
-}
-
-/// A parse error with its advice; a deserializer's error has no place for it but its text.
-pub(super) fn with_advice<E: serde::de::Error>(error: &lifeboat::Error) -> E {
-    match error.advice() {
-        Some(hint) => E::custom(format_args!("{}: {}; {hint}", error.subject(), error.message())),
-        None => E::custom(format_args!("{}: {}", error.subject(), error.message())),
-    }
 }
 
 fn level<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Level>, D::Error> {

@@ -7,12 +7,23 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use lifeboat::{Error, ErrorKind, Result};
 use secrecy::SecretString;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The name under which a [`Setting`] asks its deserializer for itself. One that knows where its strings stand (a config
+/// file's) answers with a map of `raw`, `place` and `folder`; any other gives the string.
+pub const NEWTYPE: &str = "$lifeboat::Setting";
 
 /// A string of the configuration with its place in it. `Debug` does not show the string.
+///
+/// With serde it is read as a string. After a flag of the command line it is a literal, `env:NAME` (the variable that holds
+/// it) or `file:PATH` (for a secret: the file that holds it).
 #[derive(Clone)]
-pub(crate) struct Setting {
+pub struct Setting {
     raw: String,
     place: String,
     folder: PathBuf,
@@ -20,32 +31,52 @@ pub(crate) struct Setting {
 
 impl Setting {
     /// A string that was found at `place` (for errors); relative paths in it start in `folder`.
-    pub(crate) fn new(raw: impl Into<String>, place: impl Into<String>, folder: impl Into<PathBuf>) -> Self {
+    pub fn new(raw: impl Into<String>, place: impl Into<String>, folder: impl Into<PathBuf>) -> Self {
         Self { raw: raw.into(), place: place.into(), folder: folder.into() }
     }
 
-    /// An argument of the command line: relative paths start in the working folder.
-    pub(crate) fn argument(raw: impl Into<String>, flag: &str) -> Self {
+    /// An argument of the command line, or what a program says in its place: relative paths start in the working folder.
+    pub fn argument(raw: impl Into<String>, flag: &str) -> Self {
         Self::new(raw, flag, "")
     }
 
+    /// What was given after a flag: `env:NAME` stands for a variable, `file:PATH` (for a secret) for a file. What looks like
+    /// `${VAR}` in anything else is part of it.
+    pub fn given(text: &str, flag: &str) -> Self {
+        match text.strip_prefix("env:") {
+            Some(name) => Self::argument(format!("${{{name}}}"), flag),
+            None => Self::argument(text.replace("${", "$${"), flag),
+        }
+    }
+
+    /// A variable of the environment.
+    pub fn variable_named(name: &str) -> Self {
+        Self::argument(format!("${{{name}}}"), name)
+    }
+
+    /// Whether it is the string itself, and names neither a variable nor a file: then it stands readable wherever it was
+    /// written, and a secret should not.
+    pub fn is_literal(&self) -> bool {
+        !self.raw.starts_with("file:") && !self.raw.replace("$${", "").contains("${")
+    }
+
     /// The same place with another string: a part of it.
-    pub(crate) fn with(&self, raw: impl Into<String>) -> Self {
+    pub fn with(&self, raw: impl Into<String>) -> Self {
         Self { raw: raw.into(), ..self.clone() }
     }
 
     /// As it is written, for its form; never for printing.
-    pub(crate) fn raw(&self) -> &str {
+    pub fn raw(&self) -> &str {
         &self.raw
     }
 
     /// Where it was written.
-    pub(crate) fn place(&self) -> &str {
+    pub fn place(&self) -> &str {
         &self.place
     }
 
     /// An error about it.
-    pub(crate) fn wrong(&self, why: impl Into<String>) -> Error {
+    pub fn wrong(&self, why: impl Into<String>) -> Error {
         Error::new(ErrorKind::Config, "use", self.place.clone(), why)
     }
 
@@ -53,7 +84,7 @@ impl Setting {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a variable that is not set.
-    pub(crate) fn text(&self) -> Result<String> {
+    pub fn text(&self) -> Result<String> {
         let mut text = String::new();
         let mut rest = self.raw.as_str();
         while let Some((before, after)) = rest.split_once("${") {
@@ -81,7 +112,7 @@ impl Setting {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a variable that is not set or a file that cannot be read.
-    pub(crate) fn secret(&self) -> Result<SecretString> {
+    pub fn secret(&self) -> Result<SecretString> {
         let text = self.text()?;
         let Some(path) = self.raw.strip_prefix("file:").and(text.strip_prefix("file:")) else {
             return Ok(text.into());
@@ -102,7 +133,7 @@ impl Setting {
     ///
     /// # Errors
     /// As [`secret`](Self::secret), and those of `parse`.
-    pub(crate) fn read<T>(&self, parse: impl FnOnce(&SecretString) -> Result<T>) -> Result<T> {
+    pub fn read<T>(&self, parse: impl FnOnce(&SecretString) -> Result<T>) -> Result<T> {
         parse(&self.secret()?).map_err(|error| {
             let made = Error::new(error.kind(), "use", self.place(), error.message());
             match error.advice() {
@@ -116,7 +147,7 @@ impl Setting {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a variable that is not set.
-    pub(crate) fn path(&self) -> Result<PathBuf> {
+    pub fn path(&self) -> Result<PathBuf> {
         Ok(self.locate(&self.text()?))
     }
 
@@ -145,9 +176,110 @@ impl Setting {
 }
 
 /// A small file's text.
-pub(crate) fn read(path: &Path) -> std::io::Result<String> {
+pub fn read(path: &Path) -> std::io::Result<String> {
     std::fs::read_to_string(path)
 }
+
+/// The error of a deserializer for what a parser refused, with its advice: there is no place for it but the text.
+pub fn with_advice<E: serde::de::Error>(error: &Error) -> E {
+    match error.advice() {
+        Some(hint) => E::custom(format_args!("{}: {}; {hint}", error.subject(), error.message())),
+        None => E::custom(format_args!("{}: {}", error.subject(), error.message())),
+    }
+}
+
+/// Reads an optional value that a table of the configuration has to have: for `#[serde(deserialize_with = …)]`, without
+/// `default`.
+///
+/// # Errors
+/// The deserializer's.
+pub fn required<'de, T: Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(d).map(Some)
+}
+
+impl<'de> Deserialize<'de> for Setting {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Parts {
+            raw: String,
+            place: String,
+            folder: PathBuf,
+        }
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Setting;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Setting, E> {
+                Ok(Setting::new(text, "the settings", ""))
+            }
+
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, d: D) -> Result<Setting, D::Error> {
+                d.deserialize_str(self)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Setting, A::Error> {
+                let Parts { raw, place, folder } = Parts::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Setting { raw, place, folder })
+            }
+        }
+        d.deserialize_newtype_struct(NEWTYPE, Form)
+    }
+}
+
+#[cfg(feature = "cli")]
+mod cli {
+    use std::ffi::OsStr;
+
+    use clap::builder::{StringValueParser, TypedValueParser, ValueParserFactory};
+    use clap::parser::ValueSource;
+    use clap::{Arg, Command};
+
+    use super::Setting;
+
+    impl ValueParserFactory for Setting {
+        type Parser = SettingParser;
+
+        fn value_parser() -> SettingParser {
+            SettingParser
+        }
+    }
+
+    /// Reads a [`Setting`] after the flag, or from the variable, whose name it takes for its place.
+    #[derive(Clone, Copy, Debug)]
+    pub struct SettingParser;
+
+    impl TypedValueParser for SettingParser {
+        type Value = Setting;
+
+        fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<Setting, clap::Error> {
+            self.parse_ref_(command, arg, value, ValueSource::CommandLine)
+        }
+
+        fn parse_ref_(
+            &self,
+            command: &Command,
+            arg: Option<&Arg>,
+            value: &OsStr,
+            source: ValueSource,
+        ) -> Result<Setting, clap::Error> {
+            let text = StringValueParser::new().parse_ref(command, arg, value)?;
+            let variable = arg.and_then(Arg::get_env).map(|name| name.to_string_lossy().into_owned());
+            let flag = arg.and_then(Arg::get_long).map(|name| format!("--{name}"));
+            let place = match source {
+                ValueSource::EnvVariable => variable.or(flag),
+                _ => flag,
+            };
+            Ok(Setting::given(&text, place.as_deref().unwrap_or("the argument")))
+        }
+    }
+}
+
+#[cfg(feature = "cli")]
+pub use cli::SettingParser;
 
 impl fmt::Debug for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,13 +1,19 @@
 //! Durations as people write them: `90s`, `30min`, `36h`, `2d`, `1w`, `2d12h`.
 
+use std::str::FromStr;
 use std::time::Duration;
 
-use lifeboat::{Error, ErrorKind, Result};
+use serde::{Deserialize, Deserializer};
+
+use crate::error::{Error, ErrorKind, Result};
 
 const HINT: &str = "write a number and a unit, as in 36h, 2d, 1w or 2d12h; minutes are min, seconds s";
 
 /// Reads a duration. `what` names it in errors.
-pub(crate) fn parse(text: &str, what: &str) -> Result<Duration> {
+///
+/// # Errors
+/// [`ErrorKind::Config`], saying what is wrong with it.
+pub fn parse(text: &str, what: &str) -> Result<Duration> {
     let wrong = |why: String| Error::new(ErrorKind::Config, "use", format!("{what} \"{text}\""), why).hint(HINT);
     let mut total = Duration::ZERO;
     let mut rest = text.trim();
@@ -26,7 +32,7 @@ pub(crate) fn parse(text: &str, what: &str) -> Result<Duration> {
             "w" => 7 * 86_400,
             "m" => return Err(wrong("m could be minutes or months".to_owned())),
             "" => return Err(wrong("a number or its unit is missing".to_owned())),
-            other => return Err(wrong(format!("\"{other}\" is no unit of time"))),
+            other => return Err(wrong(format!("\"{other}\" is not a unit of time"))),
         };
         let number: u64 = number.parse().map_err(|_| wrong("a number is missing or out of range".to_owned()))?;
         let part = number.checked_mul(seconds).map(Duration::from_secs);
@@ -34,6 +40,24 @@ pub(crate) fn parse(text: &str, what: &str) -> Result<Duration> {
         rest = &rest[digits + letters..];
     }
     Ok(total)
+}
+
+/// A duration that is written as text wherever it stands: in a table of the configuration or after a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Length(pub Duration);
+
+impl FromStr for Length {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        parse(text, "the time").map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Length {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(|error| crate::setting::with_advice(&error))
+    }
 }
 
 #[cfg(test)]
@@ -63,7 +87,7 @@ mod tests {
             ("2m", "minutes or months"),
             ("d", "number is missing"),
             ("2 d", "missing"),
-            ("2parsecs", "no unit"),
+            ("2parsecs", "not a unit"),
             ("99999999999999999999d", "out of range"),
             ("2dü", "missing"),
         ] {

@@ -2,19 +2,19 @@
 
 use std::ops::Range;
 
-use lifeboat::Dataset;
-use lifeboat::pipeline::Deletion;
+use lifeboat_core::pipeline::{Deletion, TreeCopy};
+use lifeboat_core::words::suggest;
+use lifeboat_core::{Context, Dataset, Result as Outcome, Setting};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::mistake::{Mistake, suggest};
-use super::setting::Setting;
-use super::{JobConfig, Reader, of_error};
+use crate::mistake::Mistake;
+use crate::reader::{Config, JobConfig, Reader, of_error};
 
 /// `[copies.NAME]`, as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Copy {
+pub(crate) struct Copy {
     from: Spanned<String>,
     to: Vec<Spanned<String>>,
     prefix: Option<Spanned<String>>,
@@ -41,15 +41,21 @@ fn delete_extra<'de, D: Deserializer<'de>>(d: D) -> Result<Deletion, D::Error> {
 }
 
 /// `[copies.NAME]`.
-#[derive(Clone)]
-pub(crate) struct CopyConfig {
-    pub(crate) name: String,
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CopyConfig {
+    /// Its name.
+    pub name: String,
     /// A sink of the config, like each of `to`.
-    pub(crate) from: String,
-    pub(crate) to: Vec<String>,
-    pub(crate) prefix: Option<Setting>,
-    pub(crate) into: Option<Setting>,
-    pub(crate) deletion: Deletion,
+    pub from: String,
+    /// Where it is copied to.
+    pub to: Vec<String>,
+    /// The folder in the source.
+    pub prefix: Option<Setting>,
+    /// The folder in the destinations.
+    pub into: Option<Setting>,
+    /// What is deleted from the copies.
+    pub deletion: Deletion,
 }
 
 impl CopyConfig {
@@ -68,15 +74,37 @@ impl CopyConfig {
     }
 
     /// Whether what lies in this folder of a sink lies in the tree or its copy.
-    pub(crate) fn covers(&self, sink: &str, folder: &str) -> bool {
+    pub fn covers(&self, sink: &str, folder: &str) -> bool {
         let within = |tree: &str| tree.is_empty() || format!("{folder}/").starts_with(&format!("{tree}/"));
         (sink == self.from && within(self.raw_prefix()))
             || (self.to.iter().any(|to| to == sink) && within(self.raw_into()))
     }
+
+    /// The copies that it makes: one for each destination, by the name of its sink.
+    ///
+    /// # Errors
+    /// [`Config`](lifeboat_core::ErrorKind::Config) for a sink that cannot be opened or a variable that is not set.
+    pub fn open(&self, config: &Config, deletion: Option<Deletion>, context: &Context) -> Outcome<Vec<(String, TreeCopy)>> {
+        let text = |setting: &Option<Setting>| setting.as_ref().map(Setting::text).transpose();
+        let from = config.sink(&self.from)?;
+        let mut copies = Vec::new();
+        for name in &self.to {
+            let to = config.sink(name)?;
+            let mut tree = TreeCopy::new(&self.name, from.sink.clone(), to.sink)?.context(context.clone());
+            if let Some(prefix) = text(&self.prefix)? {
+                tree = tree.prefix(&prefix);
+            }
+            if let Some(into) = text(&self.into)? {
+                tree = tree.into_folder(&into);
+            }
+            copies.push((name.clone(), tree.deletion(deletion.unwrap_or(self.deletion))));
+        }
+        Ok(copies)
+    }
 }
 
 impl Reader<'_> {
-    pub(super) fn copy(
+    pub(crate) fn copy(
         &mut self,
         name: &str,
         span: &Range<usize>,
@@ -91,9 +119,10 @@ impl Reader<'_> {
             let message = format!("{table} has the name of [jobs.{name}]");
             self.mistakes.push(Mistake::new(span.start, message).hint("`lifeboat replicate NAME` means one of them"));
         }
-        let known: Vec<&str> = self.sinks.keys().map(String::as_str).collect();
+        let known: Vec<String> = self.named.sinks.keys().cloned().collect();
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
         for sink in copy.to.iter().chain([&copy.from]) {
-            if !known.contains(&sink.get_ref().as_str()) && !self.partial {
+            if !known.contains(&sink.get_ref().as_str()) && !self.named.partial {
                 let message = format!("there is no sink \"{}\"", sink.get_ref());
                 self.mistakes.push(Mistake::new(sink.span().start, message).hint(suggest(sink.get_ref(), &known)));
             }
@@ -103,7 +132,7 @@ impl Reader<'_> {
             self.mistakes.push(Mistake::new(span.start, message).hint("write to = [\"NAME\"]"));
         }
         let read = |value: Option<Spanned<String>>, key: &str| value.map(|v| self.spanned(v, key, &table));
-        let made = CopyConfig {
+        let config = CopyConfig {
             name: name.to_owned(),
             from: copy.from.get_ref().clone(),
             to: copy.to.iter().map(|to| to.get_ref().clone()).collect(),
@@ -111,7 +140,7 @@ impl Reader<'_> {
             into: read(copy.into, "into"),
             deletion: copy.delete_extra,
         };
-        if made.raw_into().is_empty() {
+        if config.raw_into().is_empty() {
             let message =
                 format!("into of {table}: the record of the copy would lie in it, beside the objects of another tool");
             self.mistakes.push(Mistake::new(span.start, message).hint("give the copy a folder of its own"));
@@ -123,6 +152,6 @@ impl Reader<'_> {
                 self.mistakes.push(Mistake::new(to.span().start, message).hint(hint));
             }
         }
-        Some(made)
+        Some(config)
     }
 }

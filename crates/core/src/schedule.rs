@@ -1,5 +1,5 @@
 //! Schedules: five fields as cron has them, and `#n` for the nth weekday of the month. Only checked here: nothing in
-//! these binaries runs them.
+//! this library runs them.
 
 /// One field: its name, its lowest and highest number, and the names that stand for its numbers from the lowest on.
 struct Field {
@@ -25,8 +25,11 @@ const FIELDS: [Field; 5] = [
 
 const WEEKDAY: usize = 4;
 
-/// Says what is wrong with a schedule.
-pub(crate) fn check(text: &str) -> Result<(), String> {
+/// Checks a schedule: five fields, or a name like `@daily`.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn check(text: &str) -> Result<(), String> {
     if ["@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually"].contains(&text.trim()) {
         return Ok(());
     }

@@ -3,7 +3,10 @@
 use std::ops::Range;
 use std::path::Path;
 
-use lifeboat::{Error, ErrorKind};
+use lifeboat_core::words::suggest;
+use lifeboat_core::{Error, ErrorKind};
+
+use crate::node::NodeError;
 
 /// Something that is wrong at one place of the file.
 #[derive(Debug)]
@@ -23,14 +26,22 @@ impl Mistake {
         self
     }
 
-    /// What the TOML parser or a table's deserializer found, in the table called `table`.
-    pub(crate) fn of_toml(error: &toml::de::Error, table: &str, span: &Range<usize>) -> Self {
-        let at = error.span().map_or(span.start, |s| s.start);
-        let message = error.message();
+    /// What the TOML parser or a table's deserializer found, in the table called `table`. `more`: keys that the deserializer
+    /// does not know and that are right there.
+    pub(crate) fn of_toml(error: &toml::de::Error, table: &str, span: &Range<usize>, more: &[&str]) -> Self {
+        Self::of_message(error.message(), error.span().map_or(span.start, |s| s.start), table, more)
+    }
+
+    /// What a system's settings are not.
+    pub(crate) fn of_node(error: &NodeError, table: &str, span: &Range<usize>) -> Self {
+        Self::of_message(&error.message, error.at.unwrap_or(span.start), table, &[])
+    }
+
+    fn of_message(message: &str, at: usize, table: &str, more: &[&str]) -> Self {
         let inside = if table.is_empty() { String::new() } else { format!(" in {table}") };
         // serde's own words: "unknown field `x`, expected one of `a`, `b`".
         if let Some((name, known)) = message.strip_prefix("unknown field `").and_then(|m| m.split_once('`')) {
-            let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+            let known: Vec<&str> = more.iter().copied().chain(known.split('`').skip(1).step_by(2)).collect();
             return Self::new(at, format!("unknown key \"{name}\"{inside}")).hint(suggest(name, &known));
         }
         if let Some(name) = message.strip_prefix("missing field `").and_then(|m| m.strip_suffix('`')) {
@@ -51,26 +62,6 @@ fn redact(message: &str) -> String {
         _ => message.to_owned(),
     }
     .replace('\n', ", ")
-}
-
-/// The name that was probably meant, or all there are.
-pub(crate) fn suggest(name: &str, known: &[&str]) -> String {
-    match near(name, known.iter().copied()) {
-        Some(near) => format!("did you mean \"{near}\"?"),
-        None if known.is_empty() => "there are none".to_owned(),
-        None => format!("known are {}", known.join(", ")),
-    }
-}
-
-/// The nearest of some names, when it is near enough to be a typo.
-pub(crate) fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (name.chars().count() / 3).clamp(1, 3);
-    known
-        .into_iter()
-        .map(|k| (strsim::damerau_levenshtein(&name.to_lowercase(), &k.to_lowercase()), k))
-        .filter(|(distance, k)| *distance <= limit || (name.len() >= 4 && k.starts_with(name)))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, k)| k)
 }
 
 /// Line and column of a byte, both from 1.
@@ -103,15 +94,6 @@ pub(crate) fn error(path: &Path, text: &str, mut mistakes: Vec<Mistake>) -> Erro
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_near_name_is_a_typo_and_a_far_one_is_not() {
-        let known = ["prefix", "postgres", "keep"];
-        assert_eq!(near("pefix", known), Some("prefix"));
-        assert_eq!(near("postgress", known), Some("postgres"));
-        assert_eq!(near("kep", known), Some("keep"));
-        assert_eq!(near("mongodb", known), None);
-    }
 
     #[test]
     fn a_value_of_the_wrong_type_is_not_printed() {

@@ -10,10 +10,9 @@
 
 use std::sync::Arc;
 
-use lifeboat::{Age, Encryptor, Error, ErrorKind, OpenSsl, Result};
+use lifeboat_core::encryptor::{Age, OpenSsl};
+use lifeboat_core::{Encryptor, Error, ErrorKind, Result, Setting, setting};
 use secrecy::SecretString;
-
-use crate::config::setting::{self, Setting};
 
 const FORMS: &str = "write age:age1…, age-file:PATH, age-passphrase:env:NAME, openssl:env:NAME or none";
 
@@ -22,19 +21,28 @@ const KEY_PASSPHRASE: &str = "LIFEBOAT_IDENTITY_PASSPHRASE";
 
 /// How a backup is encrypted.
 #[derive(Clone, Debug)]
-pub(crate) enum Choice {
+pub enum Encryption {
+    /// Nothing: whoever reads the sink reads the backup.
     None,
-    Age { recipients: Vec<Setting>, files: Vec<Setting> },
+    /// To age recipients.
+    Age {
+        /// Each as it is written: `age1…`, `ssh-ed25519 …`.
+        recipients: Vec<Setting>,
+        /// Files with recipients.
+        files: Vec<Setting>,
+    },
+    /// With an age passphrase.
     AgePassphrase(Setting),
+    /// As `openssl enc` does, with a passphrase.
     OpenSsl(Setting),
 }
 
-impl Choice {
+impl Encryption {
     /// Reads the texts that were given.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for one that is no choice, and for several that do not go together.
-    pub(crate) fn parse(texts: &[Setting]) -> Result<Self> {
+    pub fn parse(texts: &[Setting]) -> Result<Self> {
         let (mut recipients, mut files, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for text in texts {
             match text.raw().split_once(':') {
@@ -68,7 +76,10 @@ impl Choice {
     }
 
     /// Checks the recipients that are written out, so that a typo is found when the config is read.
-    pub(crate) fn check_literals(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for one that is none.
+    pub fn check_literals(&self) -> Result<()> {
         let Self::Age { recipients, .. } = self else { return Ok(()) };
         let literal: Vec<&str> = recipients.iter().map(Setting::raw).filter(|r| !r.contains("${")).collect();
         if literal.is_empty() { Ok(()) } else { Age::to(literal).map(drop) }
@@ -78,7 +89,7 @@ impl Choice {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a recipient, file or variable that is not right.
-    pub(crate) fn encryptor(&self) -> Result<Option<Arc<dyn Encryptor>>> {
+    pub fn encryptor(&self) -> Result<Option<Arc<dyn Encryptor>>> {
         Ok(match self {
             Self::None => None,
             Self::Age { recipients, files } => {
@@ -98,16 +109,16 @@ impl Choice {
     }
 }
 
-/// The error for a backup of which nobody said whether to encrypt it.
-pub(crate) fn undecided(what: &str) -> Error {
-    Error::new(ErrorKind::Config, "back up", what, "whether to encrypt was not said").hint(
+/// The error for a backup for which nobody chose an encryption, or none.
+pub fn undecided(what: &str) -> Error {
+    Error::new(ErrorKind::Config, "back up", what, "no encryption was chosen").hint(
         "choose, as in --encrypt age:age1… or, in the config, encrypt = \"age:age1…\" (`lifeboat init` makes a key); \
          to store it readable for everyone who can read the sink, say --encrypt none",
     )
 }
 
 /// The error for a backup of secrets that is not to be encrypted; `why` says what is secret in it.
-pub(crate) fn demanded(what: &str, why: &str) -> Error {
+pub fn demanded(what: &str, why: &str) -> Error {
     let why = format!("{why}, and is never stored without encryption");
     Error::new(ErrorKind::Config, "back up", what, why).hint(
         "choose an encryptor, as in --encrypt age:age1… or, in the config, encrypt = \"age:age1…\" (`lifeboat init` makes a \
@@ -138,7 +149,7 @@ fn not_empty(passphrase: &Setting) -> Result<SecretString> {
 ///
 /// # Errors
 /// [`ErrorKind::Config`] for an identity that is missing or no identity.
-pub(crate) fn keys(identities: &[Setting], choice: Option<&Choice>) -> Result<Vec<Arc<dyn Encryptor>>> {
+pub fn keys(identities: &[Setting], choice: Option<&Encryption>) -> Result<Vec<Arc<dyn Encryptor>>> {
     let mut passphrase = None;
     let mut openssl: Option<Arc<dyn Encryptor>> = None;
     let mut files = Vec::new();
@@ -159,8 +170,8 @@ pub(crate) fn keys(identities: &[Setting], choice: Option<&Choice>) -> Result<Ve
         }
     }
     match choice {
-        Some(Choice::AgePassphrase(setting)) if passphrase.is_none() => passphrase = Some(not_empty(setting)?),
-        Some(Choice::OpenSsl(setting)) if openssl.is_none() => {
+        Some(Encryption::AgePassphrase(setting)) if passphrase.is_none() => passphrase = Some(not_empty(setting)?),
+        Some(Encryption::OpenSsl(setting)) if openssl.is_none() => {
             openssl = Some(Arc::new(OpenSsl::passphrase(setting.secret()?)?));
         }
         _ => {}
@@ -195,21 +206,21 @@ pub(crate) fn keys(identities: &[Setting], choice: Option<&Choice>) -> Result<Ve
 mod tests {
     use super::*;
 
-    fn parse(texts: &[&str]) -> Result<Choice> {
-        Choice::parse(&texts.iter().map(|t| Setting::argument(*t, "--encrypt")).collect::<Vec<_>>())
+    fn parse(texts: &[&str]) -> Result<Encryption> {
+        Encryption::parse(&texts.iter().map(|t| Setting::argument(*t, "--encrypt")).collect::<Vec<_>>())
     }
 
     #[test]
     fn the_forms_are_read() {
-        assert!(matches!(parse(&["none"]).unwrap(), Choice::None));
-        let Choice::Age { recipients, files } = parse(&["age:a", "age-file:b", "age:ssh-rsa x:y"]).unwrap() else {
+        assert!(matches!(parse(&["none"]).unwrap(), Encryption::None));
+        let Encryption::Age { recipients, files } = parse(&["age:a", "age-file:b", "age:ssh-rsa x:y"]).unwrap() else {
             panic!("age")
         };
         assert_eq!((recipients.len(), files.len()), (2, 1));
         assert_eq!(recipients[1].raw(), "ssh-rsa x:y");
-        let Choice::OpenSsl(place) = parse(&["openssl:env:PASS"]).unwrap() else { panic!("openssl") };
+        let Encryption::OpenSsl(place) = parse(&["openssl:env:PASS"]).unwrap() else { panic!("openssl") };
         assert_eq!(place.raw(), "${PASS}");
-        let Choice::AgePassphrase(place) = parse(&["age-passphrase:file:/p"]).unwrap() else { panic!("passphrase") };
+        let Encryption::AgePassphrase(place) = parse(&["age-passphrase:file:/p"]).unwrap() else { panic!("passphrase") };
         assert_eq!(place.raw(), "file:/p");
     }
 
@@ -231,7 +242,7 @@ mod tests {
             assert!(parse(texts).unwrap_err().message().contains("only age recipients"), "{texts:?}");
         }
         assert!(parse(&["age1abc"]).unwrap_err().advice().unwrap().contains("age:age1abc"));
-        assert!(parse(&[]).unwrap_err().message().contains("was not said"));
+        assert!(parse(&[]).unwrap_err().message().contains("no encryption was chosen"));
     }
 
     #[test]

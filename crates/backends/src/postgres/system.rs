@@ -1,0 +1,201 @@
+//! PostgreSQL as a system: one database, or the roles and tablespaces of a server.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use lifeboat_core::system::{NamedTarget, Opening, System};
+use lifeboat_core::{
+    ArtifactName, Check, Dataset, Error, ErrorKind, Level, Manifest, Result, Setting, Source, Verifier, setting,
+};
+use serde::Deserialize;
+
+use super::{Connection, Globals, Postgres, PostgresTarget, PostgresVerifier, RestoreOptions, VerifierOptions};
+
+/// Where a database is, and what of it is dumped. Names are patterns as pg_dump's options of the same names take them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+pub struct PostgresSettings {
+    /// The database: a URL postgres://user:password@host:port/database, env:NAME (a variable that holds it) or file:PATH
+    #[serde(deserialize_with = "setting::required")]
+    #[cfg_attr(feature = "cli", arg(long = "from", value_name = "URL", env = "LIFEBOAT_FROM", hide_env_values = true))]
+    pub url: Option<Setting>,
+    /// Not the database but the server's roles and tablespaces, as a dataset of its own (pg_dumpall --globals-only)
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub globals: bool,
+    /// Only this schema; may be given several times, like the others
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long = "schema", value_name = "PATTERN", help_heading = CONTENTS))]
+    pub schemas: Vec<String>,
+    /// All schemas but this
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long = "exclude-schema", value_name = "PATTERN", help_heading = CONTENTS))]
+    pub exclude_schemas: Vec<String>,
+    /// Only this table
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long = "table", value_name = "PATTERN", help_heading = CONTENTS))]
+    pub tables: Vec<String>,
+    /// All tables but this
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long = "exclude-table", value_name = "PATTERN", help_heading = CONTENTS))]
+    pub exclude_tables: Vec<String>,
+    /// This table without its rows
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "PATTERN", help_heading = CONTENTS))]
+    pub exclude_table_data: Vec<String>,
+    /// A further argument for pg_dump, as it is
+    #[serde(default)]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long = "pg-dump-arg", value_name = "ARGUMENT", allow_hyphen_values = true, help_heading = CONTENTS)
+    )]
+    pub extra_args: Vec<String>,
+}
+
+#[cfg(feature = "cli")]
+use lifeboat_core::cli::CONTENTS;
+
+/// How an artifact is verified.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[serde(default, deny_unknown_fields)]
+pub struct VerifyOptions {
+    /// Where the scratch server has its data
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FOLDER"))]
+    pub scratch_folder: Option<PathBuf>,
+    /// How many tables are restored and compared at once; 0 chooses by the machine
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 0, hide_default_value = true))]
+    pub jobs: usize,
+}
+
+/// PostgreSQL: one database through pg_dump, or the roles and tablespaces of a server.
+#[derive(Clone, Debug)]
+pub struct PostgresSystem {
+    settings: PostgresSettings,
+}
+
+impl PostgresSystem {
+    fn connection(&self) -> Result<Connection> {
+        match &self.settings.url {
+            Some(url) => url.read(Connection::parse),
+            None => Err(Error::new(ErrorKind::Config, "find", "the database", "no URL was given").hint(
+                "give --from env:NAME, where the variable NAME holds postgres://user:password@host/database; or set LIFEBOAT_FROM",
+            )),
+        }
+    }
+}
+
+#[async_trait]
+impl System for PostgresSystem {
+    const NAME: &'static str = super::SYSTEM;
+    const TITLE: &'static str = "PostgreSQL";
+    const ABOUT: &'static str = "Backs up one PostgreSQL database, and proves that each backup restores";
+    const EXAMPLE: &'static str = "postgres = { url = \"${SHOP_URL}\" }";
+
+    type Settings = PostgresSettings;
+    type Restore = RestoreOptions;
+    type Verify = VerifyOptions;
+
+    fn open(settings: PostgresSettings, _: &Opening<'_>) -> Result<Self> {
+        if settings.globals && !settings.is_whole_database() {
+            let why = "roles and tablespaces are dumped whole: schemas, tables and further arguments do not apply";
+            return Err(Error::new(ErrorKind::Config, "use", "globals", why).hint("give them to a job of the database"));
+        }
+        settings.check()?;
+        Ok(Self { settings })
+    }
+
+    fn dataset(&self) -> Result<Option<Dataset>> {
+        if self.settings.url.is_none() {
+            return Ok(None);
+        }
+        if self.settings.globals {
+            return Dataset::new("globals").map(Some);
+        }
+        Dataset::new(self.connection()?.database()).map(Some).map_err(|error| {
+            let hint = "the database's name cannot name a dataset: give one with --dataset NAME";
+            Error::new(error.kind(), "use", error.subject(), error.message()).hint(hint)
+        })
+    }
+
+    async fn source(&self) -> Result<Box<dyn Source>> {
+        let connection = self.connection()?;
+        if self.settings.globals {
+            return Ok(Box::new(Globals::new(connection)));
+        }
+        Ok(Box::new(Postgres::new(connection).options(self.settings.clone())?))
+    }
+
+    async fn target(&self, into: &Setting, choices: RestoreOptions, _: &Dataset) -> Result<NamedTarget> {
+        let connection = into.read(Connection::parse)?;
+        let (name, replaces) = (connection.redacted(), choices.replace);
+        Ok(NamedTarget::new(PostgresTarget::new(connection, choices), name).replaces(replaces))
+    }
+
+    async fn verifier(&self, level: Level, choices: VerifyOptions) -> Result<Box<dyn Verifier>> {
+        let live = if level == Level::Live { Some(self.connection()?) } else { None };
+        let VerifyOptions { scratch_folder, jobs } = choices;
+        Ok(Box::new(PostgresVerifier::new(VerifierOptions { scratch_folder, live, jobs })))
+    }
+
+    async fn check(&self) -> Vec<Check> {
+        match self.connection() {
+            Ok(connection) => super::check(&connection, &self.settings).await,
+            Err(error) => vec![Check::from_error("server", &error)],
+        }
+    }
+
+    fn stock_restore(&self, name: &ArtifactName, _: Option<&Manifest>) -> String {
+        super::stock_restore(name).to_owned()
+    }
+}
+
+#[cfg(feature = "cli")]
+mod cli {
+    use async_trait::async_trait;
+    use clap::Command;
+    use lifeboat_core::Result;
+    use lifeboat_core::cli::{Commands, Console, NoVerbs, Outcome};
+
+    use super::PostgresSystem;
+
+    #[async_trait]
+    impl Commands for PostgresSystem {
+        type Verbs = NoVerbs;
+
+        fn shape(command: Command) -> Command {
+            let examples = match command.get_name() {
+                "" => {
+                    "\
+  export LIFEBOAT_FROM=postgres://backup:password@db.example/shop
+  lifeboat-postgres backup --to file:///backups --encrypt age:age1…
+  lifeboat-postgres verify --dataset shop --to file:///backups --identity key.txt"
+                }
+                "backup" => {
+                    "\
+  lifeboat-postgres backup --from env:SHOP_URL --to file:///backups --encrypt age:age1…
+  lifeboat-postgres backup --from env:SHOP_URL --to s3://backups --encrypt openssl:env:PASSPHRASE
+  lifeboat-postgres backup --from env:SHOP_URL --globals --to file:///backups --encrypt none"
+                }
+                "restore" => {
+                    "\
+  lifeboat-postgres restore --dataset shop --to file:///backups --identity key.txt --into env:NEW
+  lifeboat-postgres restore --dataset shop --to file:///backups --into env:SHOP_URL --replace
+  lifeboat-postgres restore --dataset shop --to file:///backups --into env:SHOP_URL --table public.orders"
+                }
+                "check" => {
+                    "\
+  lifeboat-postgres check --from env:SHOP_URL --to file:///backups --encrypt age:age1…
+  lifeboat-postgres check --from env:SHOP_URL --to s3://backups --encrypt age-file:keys.txt"
+                }
+                _ => return command,
+            };
+            command.after_help(format!("Examples:\n{}", examples))
+        }
+
+        async fn run(verb: NoVerbs, _: &dyn Console) -> Result<Outcome> {
+            match verb {}
+        }
+    }
+}

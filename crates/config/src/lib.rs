@@ -1,0 +1,41 @@
+//! The config file of Lifeboat, `lifeboat.toml`, as a library: what is said about sinks, jobs, encryption, retention and
+//! schedules becomes [jobs](Job) that a program runs.
+//!
+//! It names no system. Which there are, the program says by its [`Systems`]:
+//!
+//! ```no_run
+//! # async fn run(systems: lifeboat_config::Systems) -> lifeboat_core::Result<()> {
+//! use lifeboat_config::Config;
+//!
+//! let config = Config::load(None, &systems)?;
+//! let receipt = config.job("shop")?.backup().await?.run().await?;
+//! println!("{} is in {} sinks", receipt.key, receipt.sinks.len());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The file is read and checked as a whole, with all its mistakes at once, each with line, column and a near name. Variables
+//! and files that it names are looked up when they are needed ([`Setting`]).
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod copies;
+mod encryption;
+pub mod guards;
+mod jobs;
+mod mistake;
+mod node;
+mod reader;
+mod sinks;
+mod systems;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use copies::CopyConfig;
+pub use encryption::{Encryption, demanded, keys, undecided};
+pub use jobs::{Job, Limits, Store};
+pub use lifeboat_core::Setting;
+pub use reader::{Config, JobConfig, NAME};
+pub use sinks::{ByUrl, SinkConfig};
+pub use systems::Systems;

@@ -1,0 +1,635 @@
+//! Finds, reads and checks the file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lifeboat_core::retention::Policy;
+use lifeboat_core::words::suggest;
+use lifeboat_core::{
+    AnySystem, Compression, Dataset, Error, ErrorKind, Opening, Result, Setting, Status, schedule, setting,
+};
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use crate::copies::CopyConfig;
+use crate::encryption::Encryption;
+use crate::jobs::{Job, Limits, Store};
+use crate::mistake::{self, Mistake};
+use crate::node::{Node, Source};
+use crate::sinks::{Named as NamedSinks, SinkConfig};
+use crate::systems::{Entry, Systems, Unopened};
+use crate::table;
+
+/// The file's name where none is given.
+pub const NAME: &str = "lifeboat.toml";
+
+/// A config file that was read and makes sense.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// The file.
+    pub path: PathBuf,
+    /// By their names.
+    pub sinks: BTreeMap<String, SinkConfig>,
+    /// In the order of the file.
+    pub jobs: Vec<JobConfig>,
+    /// In the order of the file.
+    pub copies: Vec<CopyConfig>,
+}
+
+/// `[jobs.NAME]` with what it takes from `[defaults]`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct JobConfig {
+    /// Its name.
+    pub name: String,
+    /// `None` where the job has many, whose names the live system knows.
+    pub dataset: Option<Dataset>,
+    /// What is backed up.
+    pub system: Arc<dyn AnySystem>,
+    /// The folder in the sinks.
+    pub prefix: Option<Setting>,
+    /// The names of its sinks.
+    pub sinks: Vec<String>,
+    /// How it is compressed.
+    pub compress: Compression,
+    /// How it is encrypted. `None` when nobody said.
+    pub encrypt: Option<Encryption>,
+    /// The keys to decrypt with.
+    pub identities: Vec<Setting>,
+    /// What is kept. `None` keeps all.
+    pub keep: Option<Policy>,
+    /// What a verification asks for.
+    pub limits: Limits,
+    /// How long a sink other than the first may hold up a backup.
+    pub sink_grace: Option<Duration>,
+    /// When it is backed up, as five fields of cron.
+    pub schedule: Option<String>,
+    /// When it is verified.
+    pub verify_schedule: Option<String>,
+}
+
+impl JobConfig {
+    /// The folder in the sinks, as it is written.
+    pub fn folder(&self) -> &str {
+        self.prefix.as_ref().map_or("", |p| p.raw().trim_matches('/'))
+    }
+}
+
+impl Config {
+    /// Finds and reads the file: the named one, or `lifeboat.toml` in the working folder, in `$XDG_CONFIG_HOME/lifeboat` or in
+    /// `/etc/lifeboat`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], with every mistake that is in it.
+    pub fn load(named: Option<&Path>, systems: &Systems) -> Result<Self> {
+        let path = match named {
+            Some(path) => path.to_owned(),
+            None => find()?,
+        };
+        let text = setting::read(&path).map_err(|e| {
+            let why = match e.kind() {
+                std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+                _ => e.to_string(),
+            };
+            Error::new(ErrorKind::Config, "read", path.display().to_string(), why)
+                .hint("`lifeboat init` writes a config file to start with; --config names another one")
+        })?;
+        Self::parse(&text, &path, systems)
+    }
+
+    /// Reads the text of a file. `path` names it in errors, and is where relative paths in it start.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], with every mistake that is in it.
+    pub fn parse(text: &str, path: &Path, systems: &Systems) -> Result<Self> {
+        Reader::new(&Source::new(path, text), systems).read()
+    }
+
+    /// A sink by its name in the file, or by its URL.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for one that is not there or cannot be opened.
+    pub fn sink(&self, named: &str) -> Result<Store> {
+        if named.contains("://") {
+            return Ok(Store::new(named, lifeboat_sinks::open(named)?));
+        }
+        match self.sinks.get(named) {
+            Some(sink) => Ok(Store::new(named, sink.open()?)),
+            None => Err(self.no_sink(format!("sink {named}"), named)),
+        }
+    }
+
+    fn no_sink(&self, subject: String, name: &str) -> Error {
+        let known: Vec<&str> = self.sinks.keys().map(String::as_str).collect();
+        let why = format!("{} has no such sink", self.path.display());
+        Error::new(ErrorKind::Config, "use", subject, why).hint(suggest(name, &known))
+    }
+
+    /// The job of this name, opened.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when there is none, or its sinks cannot be opened.
+    pub fn job(&self, name: &str) -> Result<Job> {
+        let (_, job) = self.select(&[name.to_owned()], None)?.remove(0);
+        job
+    }
+
+    /// The jobs with these names, or all of them, each opened or with what is wrong with it: one that cannot run does not keep
+    /// the others from running. With `sink`, that one of its sinks alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a name that is no job's or no sink's.
+    pub fn select(&self, names: &[String], sink: Option<&str>) -> Result<Vec<(String, Result<Job>)>> {
+        let path = self.path.display();
+        if let Some(sink) = sink
+            && !self.sinks.contains_key(sink)
+        {
+            return Err(self.no_sink(format!("--sink {sink}"), sink));
+        }
+        if self.jobs.is_empty() {
+            return Err(Error::new(ErrorKind::Config, "find", "a job", format!("{path} has none"))
+                .hint("write a table [jobs.NAME], as in the example that `lifeboat init` writes"));
+        }
+        let mut selected: Vec<&JobConfig> = Vec::new();
+        if names.is_empty() {
+            selected.extend(&self.jobs);
+        }
+        for name in names {
+            match self.jobs.iter().find(|job| job.name == *name) {
+                // Named twice, it is done once.
+                Some(job) if selected.iter().any(|s| s.name == job.name) => {}
+                Some(job) => selected.push(job),
+                None => {
+                    let known: Vec<&str> = self.jobs.iter().map(|j| j.name.as_str()).collect();
+                    let subject = format!("job \"{name}\"");
+                    return Err(Error::new(ErrorKind::Config, "find", subject, format!("{path} has no such job"))
+                        .hint(suggest(name, &known)));
+                }
+            }
+        }
+        Ok(selected.into_iter().map(|job| (job.name.clone(), self.open(job, sink))).collect())
+    }
+
+    fn open(&self, job: &JobConfig, sink: Option<&str>) -> Result<Job> {
+        let names: Vec<&String> = job.sinks.iter().filter(|name| sink.is_none_or(|s| s == *name)).collect();
+        if let (Some(sink), true) = (sink, names.is_empty()) {
+            let why = format!("job {} does not store there", job.name);
+            return Err(Error::new(ErrorKind::Config, "use", format!("--sink {sink}"), why)
+                .hint(format!("its sinks are {}", job.sinks.join(", "))));
+        }
+        let stores = names.into_iter().map(|name| self.sink(name)).collect::<Result<Vec<_>>>()?;
+        let others = match job.dataset {
+            Some(_) => Vec::new(),
+            None => {
+                let beside = self.jobs.iter().filter(|other| other.folder() == job.folder());
+                beside.filter_map(|other| other.dataset.clone()).collect()
+            }
+        };
+        let prefix = job.prefix.as_ref().map(Setting::text).transpose()?.unwrap_or_default();
+        Ok(Job {
+            others,
+            prefix: prefix.trim_matches('/').to_owned(),
+            compression: job.compress,
+            encrypt: job.encrypt.clone(),
+            identities: job.identities.clone(),
+            keep: job.keep,
+            limits: job.limits,
+            sink_grace: job.sink_grace,
+            ..Job::new(&job.name, job.dataset.clone(), job.system.clone(), stores)
+        })
+    }
+}
+
+/// Where the file is looked for: here, in the user's folder, in the system's.
+fn find() -> Result<PathBuf> {
+    let user = std::env::var_os("XDG_CONFIG_HOME")
+        .filter(|v| !v.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".config")));
+    let mut places = vec![PathBuf::from(NAME)];
+    places.extend(user.map(|folder| folder.join("lifeboat").join(NAME)));
+    places.push(Path::new("/etc/lifeboat").join(NAME));
+    places.iter().find(|p| p.is_file()).cloned().ok_or_else(|| {
+        let listed: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
+        Error::new(ErrorKind::Config, "find", "a config file", format!("there is none of {}", listed.join(", ")))
+            .hint("`lifeboat init` writes one to start with; --config or LIFEBOAT_CONFIG names one elsewhere")
+    })
+}
+
+pub(crate) struct Reader<'s> {
+    source: &'s Source<'s>,
+    systems: &'s Systems,
+    pub(crate) mistakes: Vec<Mistake>,
+    pub(crate) named: NamedSinks,
+}
+
+impl<'s> Reader<'s> {
+    fn new(source: &'s Source<'s>, systems: &'s Systems) -> Self {
+        Self { source, systems, mistakes: Vec::new(), named: NamedSinks::default() }
+    }
+}
+
+/// Tables by their names, with the place of the name.
+type Tables<T> = Vec<(String, Range<usize>, T)>;
+
+/// What a job is made of: its own table, and that of its system.
+struct JobTables<'a> {
+    own: table::Job,
+    systems: Vec<(Entry, Range<usize>, Spanned<DeValue<'a>>)>,
+}
+
+impl Reader<'_> {
+    fn read(mut self) -> Result<Config> {
+        let text = self.source.text;
+        let root = match DeTable::parse(text) {
+            Ok(root) => root.into_inner(),
+            Err(error) => {
+                let mistake = Mistake::of_toml(&error, "", &(0..0), &[]);
+                return Err(mistake::error(self.source.path, self.source.text, vec![mistake]));
+            }
+        };
+        let (mut sinks, mut defaults, mut jobs) = (Vec::new(), table::Defaults::default(), Vec::new());
+        let mut copies = Vec::new();
+        for (key, value) in root {
+            match &**key.get_ref() {
+                "sinks" => {
+                    let named = value.get_ref().as_table().into_iter().flat_map(|t| t.keys());
+                    self.named.sinks = named.map(|name| (name.get_ref().to_string(), None)).collect();
+                    sinks = self.tables("sinks", value);
+                }
+                "jobs" => jobs = self.job_tables(value),
+                "copies" => copies = self.tables("copies", value),
+                "defaults" => {
+                    let read = self.table("[defaults]", value, &[]);
+                    self.named.partial |= read.is_none();
+                    defaults = read.unwrap_or_default();
+                }
+                other => {
+                    let unknown = Mistake::new(key.span().start, format!("unknown key \"{other}\""))
+                        .hint(suggest(other, &["sinks", "defaults", "jobs", "copies"]));
+                    self.mistakes.push(unknown);
+                    self.named.partial = true;
+                }
+            }
+        }
+        let sinks: BTreeMap<String, SinkConfig> = sinks
+            .into_iter()
+            .map(|(name, _, sink)| {
+                let config = self.sink(&name, sink);
+                self.named.sinks.insert(name.clone(), Some(config.clone()));
+                (name, config)
+            })
+            .collect();
+        let defaults = self.defaults(defaults);
+        let jobs: Vec<(Range<usize>, JobConfig)> = jobs
+            .into_iter()
+            .filter_map(|(name, span, job)| Some((span.clone(), self.job(&name, &span, job, &defaults)?)))
+            .collect();
+        self.check_collisions(&jobs);
+        let jobs: Vec<JobConfig> = jobs.into_iter().map(|(_, job)| job).collect();
+        let copies = copies.into_iter().filter_map(|(name, span, copy)| self.copy(&name, &span, copy, &jobs)).collect();
+        if !self.mistakes.is_empty() {
+            return Err(mistake::error(self.source.path, self.source.text, self.mistakes));
+        }
+        Ok(Config { path: self.source.path.to_owned(), sinks, jobs, copies })
+    }
+
+    /// The tables in `[sinks]` or `[copies]`, each read by itself, in the order of the file.
+    fn tables<T: for<'de> Deserialize<'de>>(&mut self, kind: &str, value: Spanned<DeValue<'_>>) -> Tables<T> {
+        self.each(kind, value, |reader, table, value| reader.table(table, value, &[]))
+    }
+
+    fn each<'a, T>(
+        &mut self,
+        kind: &str,
+        value: Spanned<DeValue<'a>>,
+        read: impl Fn(&mut Self, &str, Spanned<DeValue<'a>>) -> Option<T>,
+    ) -> Tables<T> {
+        let span = value.span();
+        let DeValue::Table(table) = value.into_inner() else {
+            self.mistakes.push(Mistake::new(span.start, format!("{kind} is not a table; write [{kind}.NAME]")));
+            return Vec::new();
+        };
+        let mut named: Tables<T> = Vec::new();
+        for (key, value) in table {
+            let name = key.get_ref().to_string();
+            if let Some(read) = read(self, &format!("[{kind}.{name}]"), value) {
+                named.push((name, key.span(), read));
+            }
+        }
+        named.sort_by_key(|(_, span, _)| span.start);
+        named
+    }
+
+    /// The tables in `[jobs]`. What their systems hold is read later.
+    fn job_tables<'a>(&mut self, value: Spanned<DeValue<'a>>) -> Tables<JobTables<'a>> {
+        self.each("jobs", value, |reader, table, value| {
+            let span = value.span();
+            let mut systems = Vec::new();
+            let own = match value.into_inner() {
+                DeValue::Table(entries) => {
+                    let (known, own): (Vec<_>, Vec<_>) =
+                        entries.into_iter().partition(|(key, _)| reader.systems.find(key.get_ref()).is_some());
+                    for (key, value) in known {
+                        let entry = reader.systems.find(key.get_ref()).expect("it was found above");
+                        systems.push((entry, key.span(), value));
+                    }
+                    DeValue::Table(own.into_iter().collect())
+                }
+                other => other,
+            };
+            let names: Vec<&str> = reader.systems.names().collect();
+            let own = reader.table(table, Spanned::new(span, own), &names)?;
+            Some(JobTables { own, systems })
+        })
+    }
+
+    fn table<T: for<'de> Deserialize<'de>>(
+        &mut self,
+        name: &str,
+        value: Spanned<DeValue<'_>>,
+        more: &[&str],
+    ) -> Option<T> {
+        let span = value.span();
+        match T::deserialize(ValueDeserializer::from(value)) {
+            Ok(table) => Some(table),
+            Err(error) => {
+                self.mistakes.push(Mistake::of_toml(&error, name, &span, more));
+                None
+            }
+        }
+    }
+
+    fn setting(&self, raw: impl Into<String>, at: usize, key: &str, table: &str) -> Setting {
+        self.source.setting(raw, at, key, table)
+    }
+
+    pub(crate) fn spanned(&self, value: Spanned<String>, key: &str, table: &str) -> Setting {
+        let at = value.span().start;
+        self.setting(value.into_inner(), at, key, table)
+    }
+
+    fn sink(&self, name: &str, sink: table::Sink) -> SinkConfig {
+        let table = format!("[sinks.{name}]");
+        let read = |value: Option<Spanned<String>>, key: &str| value.map(|v| self.spanned(v, key, &table));
+        SinkConfig {
+            url: self.spanned(sink.url, "url", &table),
+            endpoint: read(sink.endpoint, "endpoint"),
+            region: read(sink.region, "region"),
+            access_key: read(sink.access_key, "access_key"),
+            secret_key: read(sink.secret_key, "secret_key"),
+            session_token: read(sink.session_token, "session_token"),
+            lock: sink.lock.map(|lock| lock.0),
+        }
+    }
+
+    fn defaults(&mut self, defaults: table::Defaults) -> Defaults {
+        let table = "[defaults]";
+        Defaults {
+            encrypt: defaults.encrypt.and_then(|e| self.encrypt(e, table)),
+            identities: defaults.identity.map(|i| self.identities(i, table)),
+            prefix: defaults.prefix.map(|p| self.spanned(p, "prefix", table)),
+            sinks: defaults.sinks,
+            compress: defaults.compress.map(|p| p.0),
+            keep: defaults.keep,
+            verify: defaults.verify.unwrap_or_default(),
+            sink_grace: defaults.sink_grace,
+        }
+    }
+
+    fn identities(&self, texts: Spanned<table::Texts>, table: &str) -> Vec<Setting> {
+        let at = texts.span().start;
+        texts.into_inner().0.into_iter().map(|text| self.setting(text, at, "identity", table)).collect()
+    }
+
+    fn encrypt(&mut self, encrypt: Spanned<table::Encrypt>, table: &str) -> Option<Encryption> {
+        let at = encrypt.span().start;
+        let one = |text: String| self.setting(text, at, "encrypt", table);
+        let wrong = |why: &str| Err(one(String::new()).wrong(why));
+        let choice = match encrypt.into_inner() {
+            table::Encrypt::Texts(texts) => Encryption::parse(&texts.0.into_iter().map(one).collect::<Vec<_>>()),
+            table::Encrypt::Table(table::EncryptTable { age: Some(age), openssl: None }) => {
+                match (age.passphrase, age.recipients.is_empty() && age.recipients_file.is_none()) {
+                    (Some(passphrase), true) => Ok(Encryption::AgePassphrase(one(passphrase))),
+                    (Some(_), false) => wrong("an age passphrase stands alone, without recipients"),
+                    (None, true) => wrong("it names no age recipient"),
+                    (None, false) => Ok(Encryption::Age {
+                        recipients: age.recipients.into_iter().map(one).collect(),
+                        files: age.recipients_file.into_iter().map(one).collect(),
+                    }),
+                }
+            }
+            table::Encrypt::Table(table::EncryptTable { age: None, openssl: Some(openssl) }) => {
+                Ok(Encryption::OpenSsl(one(openssl.passphrase)))
+            }
+            table::Encrypt::Table(_) => wrong("it has exactly one of age and openssl"),
+        };
+        // A recipient that is written out can be checked now.
+        let checked = choice.and_then(|choice| choice.check_literals().map(|()| choice));
+        checked.map_err(|error| self.mistakes.push(of_error(&error, at, "encrypt", table))).ok()
+    }
+
+    fn job(&mut self, name: &str, span: &Range<usize>, tables: JobTables<'_>, defaults: &Defaults) -> Option<JobConfig> {
+        let JobTables { own: job, systems } = tables;
+        let table = format!("[jobs.{name}]");
+        for (key, schedule) in [("schedule", &job.schedule), ("verify_schedule", &job.verify_schedule)] {
+            let Some(schedule) = schedule else { continue };
+            if let Err(why) = schedule::check(schedule.get_ref()) {
+                self.mistakes.push(Mistake::new(schedule.span().start, format!("{key} of {table}: {why}")));
+            }
+        }
+        let encrypt = match job.encrypt {
+            Some(encrypt) => self.encrypt(encrypt, &table),
+            None => defaults.encrypt.clone(),
+        };
+        let verify = job.verify.unwrap_or_default();
+        let sinks = self.sinks_of(&table, span, job.sinks.as_ref().or(defaults.sinks.as_ref()));
+        let system = self.system(systems, span, &table);
+        let named_at = job.dataset.as_ref().map(|d| d.span().start);
+        let own_name = || system.as_ref().and_then(|(system, _)| system.dataset_of_job());
+        let dataset = job.dataset.map(Spanned::into_inner).or_else(own_name).unwrap_or_else(|| name.to_owned());
+        let dataset = Dataset::new(dataset)
+            .map_err(|error| self.mistakes.push(of_error(&error, named_at.unwrap_or(span.start), "dataset", &table)))
+            .ok();
+        let (system, system_at) = system?;
+        if let (true, Some(at)) = (system.has_many(), named_at) {
+            let message = format!("dataset of {table}: the job has many, and the live system names them");
+            self.mistakes.push(Mistake::new(at, message).hint("leave it out"));
+        }
+        if let (Some(why), Some(Encryption::None)) = (system.confidential(), &encrypt) {
+            let message = format!("encrypt of {table}: {why}, and is never stored without encryption");
+            let hint = "choose an encryptor, as in encrypt = \"age:age1…\" (`lifeboat init` makes a key)";
+            self.mistakes.push(Mistake::new(span.start, message).hint(hint));
+        }
+        if let Some(place) = system.foreign_place()
+            && sinks.as_ref().is_some_and(|sinks| sinks.iter().any(|sink| sink == place.name()))
+        {
+            let (name, tool) = (place.name(), system.title());
+            let message = format!("{table} stores in \"{name}\", which is {tool}'s own storage location");
+            self.mistakes.push(Mistake::new(system_at, message).hint(
+                "any other folder there makes it Unavailable: write sinks = [\"NAME\"] with a sink that fails separately",
+            ));
+        }
+        let suggested = system.defaults();
+        Some(JobConfig {
+            name: name.to_owned(),
+            dataset: if system.has_many() { None } else { Some(dataset?) },
+            system,
+            prefix: job.prefix.map(|p| self.spanned(p, "prefix", &table)).or_else(|| defaults.prefix.clone()),
+            sinks: sinks?,
+            compress: job.compress.map(|p| p.0).or(defaults.compress).unwrap_or(suggested.compression),
+            encrypt,
+            identities: match job.identity {
+                Some(identity) => self.identities(identity, &table),
+                None => defaults.identities.clone().unwrap_or_default(),
+            },
+            keep: job.keep.or(defaults.keep),
+            limits: Limits {
+                level: verify.level.or(defaults.verify.level).unwrap_or_default(),
+                max_age: verify.max_age.or(defaults.verify.max_age).or(suggested.max_age),
+                age_status: verify.age_status.or(defaults.verify.age_status).unwrap_or(Status::Fail),
+            },
+            sink_grace: job.sink_grace.or(defaults.sink_grace),
+            schedule: job.schedule.map(Spanned::into_inner),
+            verify_schedule: job.verify_schedule.map(Spanned::into_inner),
+        })
+    }
+
+    /// The one system that a job names, and where.
+    fn system(
+        &mut self,
+        mut systems: Vec<(Entry, Range<usize>, Spanned<DeValue<'_>>)>,
+        span: &Range<usize>,
+        table: &str,
+    ) -> Option<(Arc<dyn AnySystem>, usize)> {
+        if systems.len() > 1 {
+            let named: BTreeSet<&str> = systems.iter().map(|(entry, ..)| entry.name).collect();
+            let named: Vec<&str> = named.into_iter().collect();
+            let message = format!("{table} names several systems: {}", named.join(" and "));
+            self.mistakes.push(Mistake::new(span.start, message).hint("make a job of each"));
+            return None;
+        }
+        let Some((entry, key, value)) = systems.pop() else {
+            let mistake = Mistake::new(span.start, format!("{table} does not say what to back up"));
+            let mistake = match self.systems.example() {
+                Some(example) => mistake.hint(format!("write for example: {example}")),
+                None => mistake,
+            };
+            self.mistakes.push(mistake);
+            return None;
+        };
+        let at = value.span();
+        let node = Node::new(value, entry.name, table, self.source);
+        match (entry.open)(node, &Opening::of_table(&self.named)) {
+            Ok(system) => Some((system, key.start)),
+            Err(Unopened::Shape(error)) => {
+                self.mistakes.push(Mistake::of_node(&error, table, &at));
+                None
+            }
+            Err(Unopened::Settings(error)) => {
+                // The setting that is wrong, where the error is about one.
+                let mistake = match self.source.find(error.subject()) {
+                    Some(at) => {
+                        let place = error.subject().rsplit_once(" (").map_or(error.subject(), |(place, _)| place);
+                        let mistake = Mistake::new(at, format!("{place}: {}", error.message()));
+                        error.advice().map(ToOwned::to_owned).into_iter().fold(mistake, Mistake::hint)
+                    }
+                    None => of_error(&error, at.start, entry.name, table),
+                };
+                self.mistakes.push(mistake);
+                None
+            }
+        }
+    }
+
+    /// The names of a job's sinks; where nothing says, the only sink there is.
+    fn sinks_of(
+        &mut self,
+        table: &str,
+        span: &Range<usize>,
+        named: Option<&Vec<Spanned<String>>>,
+    ) -> Option<Vec<String>> {
+        let known: Vec<String> = self.named.sinks.keys().cloned().collect();
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let Some(named) = named.filter(|n| !n.is_empty()) else {
+            if let [only] = known[..] {
+                return Some(vec![only.to_owned()]);
+            }
+            let hint = match known.first() {
+                Some(first) => {
+                    format!("write sinks = [\"{first}\"] there or in [defaults]; known are {}", known.join(", "))
+                }
+                None => "write a table [sinks.NAME] with a url, and sinks = [\"NAME\"] in [defaults]".to_owned(),
+            };
+            if !self.named.partial {
+                self.mistakes.push(Mistake::new(span.start, format!("{table} names no sink")).hint(hint));
+            }
+            return None;
+        };
+        for sink in named {
+            let at = sink.span().start;
+            // Named in [defaults], it is wrong once and not for every job.
+            let is_told = self.named.partial || self.mistakes.iter().any(|m| m.at == at);
+            if !known.contains(&sink.get_ref().as_str()) && !is_told {
+                let message = format!("there is no sink \"{}\"", sink.get_ref());
+                self.mistakes.push(Mistake::new(at, message).hint(suggest(sink.get_ref(), &known)));
+            }
+        }
+        Some(named.iter().map(|n| n.get_ref().clone()).collect())
+    }
+
+    /// Two jobs that write the same names into the same folder could not be told apart.
+    fn check_collisions(&mut self, jobs: &[(Range<usize>, JobConfig)]) {
+        for (index, (span, job)) in jobs.iter().enumerate() {
+            let same = jobs[..index].iter().find(|(_, other)| {
+                other.dataset == job.dataset
+                    && other.folder() == job.folder()
+                    && other.sinks.iter().any(|s| job.sinks.contains(s))
+            });
+            if let Some((_, other)) = same {
+                let (message, hint) = match job.dataset {
+                    Some(_) => (
+                        format!("[jobs.{}] has the dataset and the folder of [jobs.{}]", job.name, other.name),
+                        "give one of them another dataset or prefix",
+                    ),
+                    None => (
+                        format!(
+                            "[jobs.{}] and [jobs.{}] have many datasets each, and the same folder",
+                            job.name, other.name
+                        ),
+                        "give one of them another prefix",
+                    ),
+                };
+                self.mistakes.push(Mistake::new(span.start, message).hint(hint));
+            }
+        }
+    }
+}
+
+struct Defaults {
+    sinks: Option<Vec<Spanned<String>>>,
+    prefix: Option<Setting>,
+    compress: Option<Compression>,
+    encrypt: Option<Encryption>,
+    identities: Option<Vec<Setting>>,
+    keep: Option<Policy>,
+    verify: table::Verify,
+    sink_grace: Option<Duration>,
+}
+
+/// A mistake that an error speaks of. The error's own subject stays when it is more than the place.
+pub(crate) fn of_error(error: &Error, at: usize, key: &str, table: &str) -> Mistake {
+    let subject = error.subject();
+    let is_known = subject == key || subject.starts_with(&format!("{key} of {table}"));
+    let what = if is_known { String::new() } else { format!("{subject}: ") };
+    let mistake = Mistake::new(at, format!("{key} of {table}: {what}{}", error.message()));
+    match error.advice() {
+        Some(advice) => mistake.hint(advice),
+        None => mistake,
+    }
+}

@@ -1,0 +1,76 @@
+//! Which systems there are: what a program registers, and the jobs of a file name.
+
+use std::fmt;
+use std::sync::Arc;
+
+use lifeboat_core::{AnySystem, Error, Opening, System};
+use serde::Deserialize;
+
+use crate::node::{Node, NodeError};
+
+/// The systems that the jobs of a config file can name.
+///
+/// ```
+/// use lifeboat_config::Systems;
+///
+/// let systems = Systems::new();
+/// // systems.add::<lifeboat::postgres::Server>();
+/// assert_eq!(systems.names().count(), 0);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Systems(Vec<Entry>);
+
+#[derive(Clone, Copy)]
+pub(crate) struct Entry {
+    pub(crate) name: &'static str,
+    pub(crate) example: &'static str,
+    pub(crate) open: for<'a, 'b, 'c, 'd> fn(Node<'a, 'b>, &'c Opening<'d>) -> Result<Arc<dyn AnySystem>, Unopened>,
+}
+
+/// Why a system could not be opened.
+pub(crate) enum Unopened {
+    /// Its table has not the shape of its settings.
+    Shape(NodeError),
+    /// The settings do not go together.
+    Settings(Error),
+}
+
+impl Systems {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a system. One that is there already, by its name, is replaced.
+    pub fn add<S: System>(&mut self) {
+        self.0.retain(|entry| entry.name != S::NAME);
+        self.0.push(Entry { name: S::NAME, example: S::EXAMPLE, open: open::<S> });
+        self.0.sort_by_key(|entry| entry.name);
+    }
+
+    /// The names of all of them, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().map(|entry| entry.name)
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<Entry> {
+        self.0.iter().find(|entry| entry.name == name).copied()
+    }
+
+    /// The table of a job, as an example.
+    pub(crate) fn example(&self) -> Option<&'static str> {
+        self.0.first().map(|entry| entry.example)
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+fn open<S: System>(node: Node<'_, '_>, opening: &Opening<'_>) -> Result<Arc<dyn AnySystem>, Unopened> {
+    let settings = S::Settings::deserialize(node).map_err(Unopened::Shape)?;
+    let system = S::open(settings, opening).map_err(Unopened::Settings)?;
+    Ok(Arc::new(system))
+}

@@ -1,0 +1,418 @@
+//! The [`System`] trait: one kind of thing that is backed up, with all that is known about it in one place.
+//!
+//! A system brings the settings of a job, of a restore and of a verification, each as **one** struct: it is the table of the
+//! config file, the flags of the command line (with the feature `cli`, see [`cli`](crate::cli)) and the documentation of both.
+//! From them it makes source, target and verifier. Whatever drives backups (the config file, the commands) knows systems by
+//! this trait alone: [`AnySystem`] is its form for those that hold several kinds.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::de::DeserializeOwned;
+
+use crate::compress::Compression;
+use crate::error::{Error, ErrorKind, Result};
+use crate::manifest::Manifest;
+use crate::name::{ArtifactName, Dataset};
+use crate::report::Check;
+use crate::setting::Setting;
+use crate::sink::Sink;
+use crate::source::Source;
+use crate::target::Target;
+use crate::verifier::{Level, Verifier};
+
+/// What a system is opened with besides its settings.
+pub struct Opening<'a> {
+    sinks: &'a dyn Sinks,
+    flags: bool,
+}
+
+/// The sinks that can be named in the settings of a system.
+pub trait Sinks: Send + Sync {
+    /// The sink of this name, or at this URL. Nothing is contacted, and no variable is looked up, before it is
+    /// [opened](Place::open).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when there is none.
+    fn place(&self, named: &Setting) -> Result<Place>;
+}
+
+impl<'a> Opening<'a> {
+    /// For settings that a table holds: of a config file, or what a program made up.
+    pub fn of_table(sinks: &'a dyn Sinks) -> Self {
+        Self { sinks, flags: false }
+    }
+
+    /// For settings that came after flags.
+    pub fn of_flags(sinks: &'a dyn Sinks) -> Self {
+        Self { sinks, flags: true }
+    }
+
+    /// Whether the settings came after flags: then hints speak of flags.
+    pub fn is_of_flags(&self) -> bool {
+        self.flags
+    }
+
+    /// The sink that a setting names: [`Sinks::place`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when there is none.
+    pub fn place(&self, named: &Setting) -> Result<Place> {
+        self.sinks.place(named)
+    }
+}
+
+impl fmt::Debug for Opening<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opening").field("flags", &self.flags).finish_non_exhaustive()
+    }
+}
+
+/// Opens a sink.
+type Open = dyn Fn() -> Result<Arc<dyn Sink>> + Send + Sync;
+
+/// A sink that is opened when it is needed.
+#[derive(Clone)]
+pub struct Place {
+    name: String,
+    open: Arc<Open>,
+}
+
+impl Place {
+    /// A place with the name it has in the configuration (or its URL, as it is written), and what opens it.
+    pub fn new(name: impl Into<String>, open: impl Fn() -> Result<Arc<dyn Sink>> + Send + Sync + 'static) -> Self {
+        Self { name: name.into(), open: Arc::new(open) }
+    }
+
+    /// Its name in the configuration, or its URL as it is written.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Opens it. Nothing is contacted yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`]: a wrong URL, a variable that is not set.
+    pub fn open(&self) -> Result<Arc<dyn Sink>> {
+        (self.open)()
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Place").field(&self.name).finish()
+    }
+}
+
+/// What a kind of system suggests where neither job nor defaults say.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Defaults {
+    /// How its backups are compressed.
+    pub compression: Compression,
+    /// How old its newest backup may be.
+    pub max_age: Option<Duration>,
+}
+
+impl Defaults {
+    /// Compressed like this, and of any age.
+    pub fn compressed(compression: Compression) -> Self {
+        Self { compression, max_age: None }
+    }
+
+    /// Limits the age of the newest backup.
+    #[must_use]
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = Some(age);
+        self
+    }
+}
+
+/// A target, and what to call it in messages.
+#[non_exhaustive]
+pub struct NamedTarget {
+    /// The target.
+    pub target: Box<dyn Target>,
+    /// Its name, without a secret.
+    pub name: String,
+    /// Whether what is restored goes to standard output, so that nothing else may.
+    pub to_stdout: bool,
+    /// Whether what is there is replaced.
+    pub replaces: bool,
+    /// Whether the plan of a target that [plans](Target::plans) is carried out, and not only shown.
+    pub apply: bool,
+}
+
+impl NamedTarget {
+    /// A target that replaces nothing and is no standard output.
+    pub fn new(target: impl Target + 'static, name: impl Into<String>) -> Self {
+        Self { target: Box::new(target), name: name.into(), to_stdout: false, replaces: false, apply: false }
+    }
+
+    /// Says whether it is standard output.
+    #[must_use]
+    pub fn to_stdout(mut self, to_stdout: bool) -> Self {
+        self.to_stdout = to_stdout;
+        self
+    }
+
+    /// Says whether what is there is replaced.
+    #[must_use]
+    pub fn replaces(mut self, replaces: bool) -> Self {
+        self.replaces = replaces;
+        self
+    }
+
+    /// Says whether its plan is carried out.
+    #[must_use]
+    pub fn apply(mut self, apply: bool) -> Self {
+        self.apply = apply;
+        self
+    }
+}
+
+impl fmt::Debug for NamedTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NamedTarget").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// One kind of thing that is backed up, opened with the settings of one job.
+///
+/// # Contract
+/// - [`open`](System::open) contacts nothing and looks up no variable or file: a config file is checked on machines that hold
+///   none of its secrets. It finds every mistake that can be found without them.
+/// - What is made from it ([`source`](System::source), [`target`](System::target), [`verifier`](System::verifier)) looks up
+///   what it needs, and only that: a machine that verifies does not have the password of the live system.
+/// - An error about a setting names its [place](Setting::place) as the subject.
+///
+/// The conformance suite of the testkit checks all of it.
+#[async_trait]
+pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
+    /// Its key in `[jobs.NAME]`, the suffix of its binary, and the `system` of its manifests: `postgres`.
+    const NAME: &'static str;
+    /// What people call it: `PostgreSQL`.
+    const TITLE: &'static str;
+    /// One sentence for the help of its binary, without a full stop.
+    const ABOUT: &'static str;
+    /// The key of the job's table that most jobs need, as an example: `postgres = { url = "${SHOP_URL}" }`.
+    const EXAMPLE: &'static str;
+
+    /// The settings of a job: the table in the config file, and the flags of `backup`. `deny_unknown_fields`.
+    type Settings: DeserializeOwned + Send;
+    /// What a restore can be asked to do.
+    type Restore: DeserializeOwned + Default + Clone + Send + Sync + 'static;
+    /// What a verification can be asked to do.
+    type Verify: DeserializeOwned + Default + Clone + Send + Sync + 'static;
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for settings that do not go together.
+    fn open(settings: Self::Settings, opening: &Opening<'_>) -> Result<Self>;
+
+    /// What it suggests where nobody says.
+    fn defaults() -> Defaults {
+        Defaults::default()
+    }
+
+    /// The dataset that the settings name by themselves, for flags without `--dataset`: the database of a URL. `None` where
+    /// they name none.
+    ///
+    /// # Errors
+    /// A variable that is not set, a name that cannot name a dataset.
+    fn dataset(&self) -> Result<Option<Dataset>>;
+
+    /// The dataset that a job of a config file gets when it does not name one: with `None` the name of the job. Nothing is
+    /// looked up for it.
+    fn dataset_of_job(&self) -> Option<String> {
+        None
+    }
+
+    /// Why its backups are never stored without encryption, if they are not: it completes "X: …, and is never stored without
+    /// encryption".
+    fn confidential(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What to back up.
+    ///
+    /// # Errors
+    /// What can be seen to be wrong before the live system is asked.
+    async fn source(&self) -> Result<Box<dyn Source>>;
+
+    /// Where to restore to. `dataset` is the one that is restored.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a place that is none, and for choices that do not go together.
+    async fn target(&self, into: &Setting, choices: Self::Restore, dataset: &Dataset) -> Result<NamedTarget>;
+
+    /// What judges its artifacts. The live system is looked up only for the level that needs it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for choices that do not go together.
+    async fn verifier(&self, level: Level, choices: Self::Verify) -> Result<Box<dyn Verifier>>;
+
+    /// Whether a backup can be made: server, rights, tools.
+    async fn check(&self) -> Vec<Check>;
+
+    /// Whether which datasets there are is known to the live system alone, as with all zones of a token.
+    fn has_many(&self) -> bool {
+        false
+    }
+
+    /// The datasets of the live system, where it [has many](System::has_many).
+    ///
+    /// # Errors
+    /// What kept the live system from saying.
+    async fn datasets(&self) -> Result<Vec<Dataset>> {
+        Ok(Vec::new())
+    }
+
+    /// The part of it that is one dataset of those that it [has](System::has_many).
+    #[must_use]
+    fn narrow(&self, dataset: &Dataset) -> Self {
+        let _ = dataset;
+        self.clone()
+    }
+
+    /// Whether an artifact in the folder of a job with many datasets is of this system, as far as its name tells.
+    fn claims(&self, name: &ArtifactName) -> bool {
+        let _ = name;
+        true
+    }
+
+    /// A place in which another tool keeps what is backed up, so that nothing of ours may lie there.
+    fn foreign_place(&self) -> Option<&Place> {
+        None
+    }
+
+    /// The end of the shell line that restores an artifact with stock tools: what its plaintext is piped into.
+    fn stock_restore(&self, name: &ArtifactName, manifest: Option<&Manifest>) -> String;
+}
+
+/// What a restore or verification was asked to do, as the system's own type; `None` is its default.
+pub type Choices = Option<Arc<dyn Any + Send + Sync>>;
+
+/// A [`System`] whose kind is not known: what config files and commands hold. Every system is one.
+#[async_trait]
+pub trait AnySystem: fmt::Debug + Send + Sync + Any {
+    /// [`System::NAME`].
+    fn name(&self) -> &'static str;
+    /// [`System::TITLE`].
+    fn title(&self) -> &'static str;
+    /// [`System::defaults`].
+    fn defaults(&self) -> Defaults;
+    /// [`System::dataset`].
+    fn dataset(&self) -> Result<Option<Dataset>>;
+    /// [`System::dataset_of_job`].
+    fn dataset_of_job(&self) -> Option<String>;
+    /// [`System::confidential`].
+    fn confidential(&self) -> Option<&'static str>;
+    /// [`System::source`].
+    async fn source(&self) -> Result<Box<dyn Source>>;
+    /// [`System::target`].
+    async fn target(&self, into: &Setting, choices: Choices, dataset: &Dataset) -> Result<NamedTarget>;
+    /// [`System::verifier`].
+    async fn verifier(&self, level: Level, choices: Choices) -> Result<Box<dyn Verifier>>;
+    /// [`System::check`].
+    async fn check(&self) -> Vec<Check>;
+    /// [`System::has_many`].
+    fn has_many(&self) -> bool;
+    /// [`System::datasets`].
+    async fn datasets(&self) -> Result<Vec<Dataset>>;
+    /// [`System::narrow`].
+    fn narrow(&self, dataset: &Dataset) -> Arc<dyn AnySystem>;
+    /// [`System::claims`].
+    fn claims(&self, name: &ArtifactName) -> bool;
+    /// [`System::foreign_place`].
+    fn foreign_place(&self) -> Option<&Place>;
+    /// [`System::stock_restore`].
+    fn stock_restore(&self, name: &ArtifactName, manifest: Option<&Manifest>) -> String;
+}
+
+impl dyn AnySystem {
+    /// The system itself, where it is of this kind.
+    pub fn downcast<S: System>(&self) -> Option<&S> {
+        (self as &dyn Any).downcast_ref()
+    }
+}
+
+#[async_trait]
+impl<S: System> AnySystem for S {
+    fn name(&self) -> &'static str {
+        S::NAME
+    }
+
+    fn title(&self) -> &'static str {
+        S::TITLE
+    }
+
+    fn defaults(&self) -> Defaults {
+        S::defaults()
+    }
+
+    fn dataset(&self) -> Result<Option<Dataset>> {
+        System::dataset(self)
+    }
+
+    fn dataset_of_job(&self) -> Option<String> {
+        System::dataset_of_job(self)
+    }
+
+    fn confidential(&self) -> Option<&'static str> {
+        System::confidential(self)
+    }
+
+    async fn source(&self) -> Result<Box<dyn Source>> {
+        System::source(self).await
+    }
+
+    async fn target(&self, into: &Setting, choices: Choices, dataset: &Dataset) -> Result<NamedTarget> {
+        System::target(self, into, chosen(choices, S::NAME)?, dataset).await
+    }
+
+    async fn verifier(&self, level: Level, choices: Choices) -> Result<Box<dyn Verifier>> {
+        System::verifier(self, level, chosen(choices, S::NAME)?).await
+    }
+
+    async fn check(&self) -> Vec<Check> {
+        System::check(self).await
+    }
+
+    fn has_many(&self) -> bool {
+        System::has_many(self)
+    }
+
+    async fn datasets(&self) -> Result<Vec<Dataset>> {
+        System::datasets(self).await
+    }
+
+    fn narrow(&self, dataset: &Dataset) -> Arc<dyn AnySystem> {
+        Arc::new(System::narrow(self, dataset))
+    }
+
+    fn claims(&self, name: &ArtifactName) -> bool {
+        System::claims(self, name)
+    }
+
+    fn foreign_place(&self) -> Option<&Place> {
+        System::foreign_place(self)
+    }
+
+    fn stock_restore(&self, name: &ArtifactName, manifest: Option<&Manifest>) -> String {
+        System::stock_restore(self, name, manifest)
+    }
+}
+
+fn chosen<T: Default + Clone + 'static>(choices: Choices, name: &str) -> Result<T> {
+    match choices {
+        None => Ok(T::default()),
+        Some(choices) => choices.downcast_ref().cloned().ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "use", format!("the options for {name}"), "they belong to another system")
+        }),
+    }
+}

@@ -1,0 +1,75 @@
+//! Words for figures, times and names: what messages are made of.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::report::{human_bytes, human_duration};
+
+/// Seconds in words: `2m 13s`.
+pub fn seconds(seconds: f64) -> String {
+    human_duration(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+}
+
+/// A size in human units and in bytes: `1.5 GiB (1610612736)`.
+pub fn size(bytes: u64) -> String {
+    if bytes < 1024 { human_bytes(bytes) } else { format!("{} ({bytes})", human_bytes(bytes)) }
+}
+
+/// A moment, to the second.
+pub fn time(at: Timestamp) -> String {
+    Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
+}
+
+/// How long ago it was.
+pub fn age(at: Timestamp, now: Timestamp) -> String {
+    let age: SignedDuration = now.duration_since(at);
+    match Duration::try_from(age) {
+        Ok(age) => human_duration(age),
+        Err(_) => "in the future".to_owned(),
+    }
+}
+
+/// How old something is, for a sentence: `3d 4h old`.
+pub fn old(at: Timestamp, now: Timestamp) -> String {
+    if at > now { "dated in the future".to_owned() } else { format!("{} old", age(at, now)) }
+}
+
+/// A noun with its number: `1 table`, `2 tables`.
+pub fn count(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// The name that was probably meant, or all there are.
+pub fn suggest(name: &str, known: &[&str]) -> String {
+    match near(name, known.iter().copied()) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None if known.is_empty() => "there are none".to_owned(),
+        None => format!("known are {}", known.join(", ")),
+    }
+}
+
+/// The nearest of some names, when it is near enough to be a typo.
+pub fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = (name.chars().count() / 3).clamp(1, 3);
+    known
+        .into_iter()
+        .map(|k| (strsim::damerau_levenshtein(&name.to_lowercase(), &k.to_lowercase()), k))
+        .filter(|(distance, k)| *distance <= limit || (name.len() >= 4 && k.starts_with(name)))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, k)| k)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_near_name_is_a_typo_and_a_far_one_is_not() {
+        let known = ["prefix", "postgres", "keep"];
+        assert_eq!(near("pefix", known), Some("prefix"));
+        assert_eq!(near("postgress", known), Some("postgres"));
+        assert_eq!(near("kep", known), Some("keep"));
+        assert_eq!(near("mongodb", known), None);
+    }
+}
