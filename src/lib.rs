@@ -1,12 +1,13 @@
 //! Lifeboat backs up what a small platform team cannot lose to object storage that it does not trust, and **proves** by
 //! restoring that each backup is good.
 //!
-//! This crate is the facade: it re-exports [`core`](lifeboat_core), the backends and the sinks by feature, so that a
-//! program needs one dependency.
+//! This crate is the facade: it re-exports [`core`](lifeboat_core), the systems, the sinks, the config file and the command
+//! line by feature, so that a program needs one dependency.
 //!
 //! | feature | what it adds |
 //! |---|---|
 //! | `mongodb` | `lifeboat::mongodb`: source, target and verifier for MongoDB |
+//! | `command` | `lifeboat::command`: what any command prints |
 //! | `postgres` | `lifeboat::postgres`: source, target and verifier for PostgreSQL |
 //! | `cloudflare-dns` | `lifeboat::cloudflare`: source, targets and verifier for DNS zones at Cloudflare |
 //! | `doppler` | `lifeboat::doppler`: source, targets and verifier for Doppler secrets |
@@ -16,7 +17,10 @@
 //! | `age` | `lifeboat::Age` |
 //! | `openssl` | `lifeboat::OpenSsl` |
 //!
-//! All are on by default; with none of them the traits, the pipeline and the catalog remain.
+//! | `config` | `lifeboat::config`: the config file as a library |
+//! | `cli` | `lifeboat::cli`: the command line as a library, over any list of systems |
+//!
+//! All but the last two are on by default; with none of them the traits, the pipeline and the catalog remain.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use lifeboat_core::*;
@@ -28,6 +32,8 @@ pub use lifeboat_core::encryptor::OpenSsl;
 
 #[cfg(feature = "cloudflare-dns")]
 pub use lifeboat_backends::cloudflare;
+#[cfg(feature = "command")]
+pub use lifeboat_backends::command;
 #[cfg(feature = "doppler")]
 pub use lifeboat_backends::doppler;
 #[cfg(feature = "mongodb")]
@@ -41,3 +47,45 @@ pub use lifeboat_backends::velero;
 
 #[cfg(any(feature = "file", feature = "s3"))]
 pub use lifeboat_sinks as sinks;
+
+#[cfg(feature = "cli")]
+pub use lifeboat_cli as cli;
+#[cfg(feature = "config")]
+pub use lifeboat_config as config;
+
+/// Adds every system that is built in to a list of them: the one table of systems, a line each.
+#[cfg(feature = "config")]
+macro_rules! add_systems {
+    ($systems:ident) => {
+        #[cfg(feature = "cloudflare-dns")]
+        $systems.add::<cloudflare::CloudflareSystem>();
+        #[cfg(feature = "command")]
+        $systems.add::<command::CommandSystem>();
+        #[cfg(feature = "doppler")]
+        $systems.add::<doppler::DopplerSystem>();
+        #[cfg(feature = "mongodb")]
+        $systems.add::<mongodb::MongoSystem>();
+        #[cfg(feature = "postgres")]
+        $systems.add::<postgres::PostgresSystem>();
+        #[cfg(feature = "velero")]
+        $systems.add::<velero::VeleroSystem>();
+    };
+}
+
+/// The systems that are built in, for [`config::Config::load`].
+#[cfg(feature = "config")]
+#[allow(unused_mut, reason = "there may be none")]
+pub fn systems() -> config::Systems {
+    let mut systems = config::Systems::new();
+    add_systems!(systems);
+    systems
+}
+
+/// The systems that are built in, for [`cli::main`].
+#[cfg(feature = "cli")]
+#[allow(unused_mut, reason = "there may be none")]
+pub fn programs() -> cli::Systems {
+    let mut systems = cli::Systems::new();
+    add_systems!(systems);
+    systems
+}

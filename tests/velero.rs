@@ -312,7 +312,7 @@ async fn schedules_are_shown_applied_and_then_as_they_should_be() {
         (made["spec"]["schedule"].as_str(), made["spec"]["template"]["ttl"].as_str()),
         (Some("0 2 * * *"), Some("168h0m0s"))
     );
-    apply(&["--apply"]).good().says("2 unchanged").says("nothing is to do");
+    apply(&["--apply"]).good().says("2 unchanged").says("nothing to do");
     place.run(&["schedules", "list"]).good().says(&daily).says("paused").says("a config file");
 
     place.config(&job("8d", ""));

@@ -205,7 +205,9 @@ fn build() -> Result<PathBuf> {
     let required = services::requirements(&[&postgres::SERVICE]);
     requirements::install_with(&required, requirements::READERS, || {
         let mut build = process::cargo();
-        build.args(["build", "-p", "lifeboat-bins", "--bin", "lifeboat", "--bin", "lifeboat-postgres"]);
+        // What the tour shows, and no more: of the systems PostgreSQL, of the sinks the local folder.
+        build.args(["build", "-p", "lifeboat-bins", "--no-default-features", "--features", "postgres"]);
+        build.args(["--bin", "lifeboat", "--bin", "lifeboat-postgres"]);
         let status = process::run_attached(&mut build)?;
         if !status.success() {
             bail!("Lifeboat does not build");

@@ -6,6 +6,8 @@
 mod child;
 #[cfg(feature = "cloudflare-dns")]
 pub mod cloudflare;
+#[cfg(feature = "command")]
+pub mod command;
 #[cfg(feature = "doppler")]
 pub mod doppler;
 #[cfg(feature = "http-api")]

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use lifeboat_backends::cloudflare::{Api, CloudflareTarget, CloudflareZone, TargetOptions, ZoneRef};
+use lifeboat_backends::cloudflare::{Api, CloudflareTarget, CloudflareZone, ZoneRef};
 use lifeboat_core::{Action, ArtifactName, Context, RestoreInput, Source, Target};
 use lifeboat_testkit::cloudflare::{ALL, Cloudflare};
 use lifeboat_testkit::conformance::source;
@@ -47,7 +47,7 @@ async fn a_plan_changes_nothing_until_it_is_applied() {
     let before = cloudflare.content("example.org");
     let input = input(&api).await;
     cloudflare.wipe("example.org");
-    let target = CloudflareTarget::new(api, ZoneRef::Any, TargetOptions::default());
+    let target = CloudflareTarget::new(api, ZoneRef::Any);
     assert!(target.plans());
     let prepared = target.plan(input, &Context::default()).await.unwrap();
     assert_eq!(prepared.plan().counts().create, 50);
@@ -65,7 +65,7 @@ async fn a_run_that_is_cancelled_sends_nothing_more() {
     cloudflare.wipe("example.org");
     let context = Context::default();
     let cancel = context.cancel.clone();
-    let target = CloudflareTarget::new(api, zone(), TargetOptions::default());
+    let target = CloudflareTarget::new(api, zone());
     let prepared = target.plan(input, &context).await.unwrap();
     server.fault(Fault::on("/batch", Kind::Before(Arc::new(move || cancel.cancel()))));
     let error = prepared.apply(&context).await.unwrap_err();

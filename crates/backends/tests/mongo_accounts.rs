@@ -4,7 +4,7 @@
 
 mod mongo;
 
-use lifeboat_backends::mongodb::{DumpOptions, Mongo, RestoreOptions};
+use lifeboat_backends::mongodb::{Mongo, MongoSettings, RestoreOptions};
 use lifeboat_core::{ErrorKind, Source, Status};
 use lifeboat_testkit::documents::Doc;
 use lifeboat_testkit::mongo::{mongodump, mongorestore};
@@ -46,7 +46,7 @@ fn sorted(mut all: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 async fn users_and_roles_of_a_whole_deployment_come_back_when_told() {
     let server = MongoWire::start(with_users()).await;
     assert!(Mongo::new(connection(&server, "")).is_confidential());
-    let read = read_with(&server, "", DumpOptions::default()).await.unwrap();
+    let read = read_with(&server, "", MongoSettings::default()).await.unwrap();
     let there = || {
         let there = [user("admin", "root", "of the target"), user("admin", "other", "x")];
         Script::standalone().collection(Collection::new("admin", "system.users").documents(there))
@@ -73,9 +73,9 @@ async fn users_and_roles_of_a_whole_deployment_come_back_when_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn users_of_one_database_go_along_when_told_and_come_back_to_it_only() {
     let server = MongoWire::start(with_users()).await;
-    let plain = read_with(&server, "shop", DumpOptions::default()).await.unwrap();
+    let plain = read_with(&server, "shop", MongoSettings::default()).await.unwrap();
     assert_eq!(plain.proof.items.iter().filter(|i| i.name.contains("system.users")).count(), 0);
-    let options = DumpOptions { users_and_roles: Some(true), ..DumpOptions::default() };
+    let options = MongoSettings { users_and_roles: Some(true), ..MongoSettings::default() };
     assert!(Mongo::new(connection(&server, "shop")).options(options.clone()).unwrap().is_confidential());
     let read = read_with(&server, "shop", options).await.unwrap();
     assert!(read.notes.iter().all(|note| !note.contains("system.")), "{:?}", read.notes);
@@ -97,7 +97,7 @@ async fn users_of_one_database_go_along_when_told_and_come_back_to_it_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn users_and_roles_go_both_ways_with_the_stock_tools() {
     let server = MongoWire::start(with_users()).await;
-    let options = DumpOptions { users_and_roles: Some(true), ..DumpOptions::default() };
+    let options = MongoSettings { users_and_roles: Some(true), ..MongoSettings::default() };
     let read = read_with(&server, "shop", options).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("shop.archive");
@@ -119,7 +119,7 @@ async fn users_and_roles_go_both_ways_with_the_stock_tools() {
 #[tokio::test(flavor = "multi_thread")]
 async fn users_that_the_server_will_not_take_fail_the_restore_and_leave_what_was_there() {
     let server = MongoWire::start(with_users()).await;
-    let read = read_with(&server, "", DumpOptions::default()).await.unwrap();
+    let read = read_with(&server, "", MongoSettings::default()).await.unwrap();
     for (effect, kind) in [
         (Effect::Fail(59, "CommandNotFound", "no such command: '_mergeAuthzCollections'"), ErrorKind::Unsupported),
         (Effect::Fail(13, "Unauthorized", "not authorized"), ErrorKind::Permission),
@@ -146,7 +146,7 @@ fn timed() -> Vec<Vec<u8>> {
 async fn an_empty_timestamp_stays_empty_in_servers_that_replace_it() {
     let source = Script::standalone().collection(Collection::new("shop", "times").documents(timed()));
     let server = MongoWire::start(source).await;
-    let read = read_with(&server, "shop", DumpOptions::default()).await.unwrap();
+    let read = read_with(&server, "shop", MongoSettings::default()).await.unwrap();
     for (script, asked) in [
         (Script::standalone(), 0),
         (Script::standalone().version("4.4.30"), 1),

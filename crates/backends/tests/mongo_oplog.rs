@@ -6,7 +6,7 @@ mod mongo;
 
 use std::sync::Arc;
 
-use lifeboat_backends::mongodb::{DumpOptions, RestoreOptions};
+use lifeboat_backends::mongodb::{MongoSettings, RestoreOptions};
 use lifeboat_core::{Check, ErrorKind, Status};
 use lifeboat_testkit::documents::Doc;
 use lifeboat_testkit::mongo::{mongodump, mongorestore};
@@ -42,7 +42,7 @@ fn source(entries: Vec<Doc>, more: Vec<Collection>) -> Script {
 
 async fn backup(entries: Vec<Doc>, more: Vec<Collection>) -> Read {
     let server = MongoWire::start(source(entries, more)).await;
-    read_with(&server, "", DumpOptions { oplog: true, ..DumpOptions::default() }).await.unwrap()
+    read_with(&server, "", MongoSettings { oplog: true, ..MongoSettings::default() }).await.unwrap()
 }
 
 /// The documents of `shop.orders` after `changes`.

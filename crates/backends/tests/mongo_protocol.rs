@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use lifeboat_backends::mongodb::archive::{ArchiveTap, Inside};
 use lifeboat_backends::mongodb::{
-    Consistency, DumpOptions, Mongo, MongoVerifier, RestoreOptions, VerifierOptions, stock_restore,
+    Consistency, Mongo, MongoSettings, MongoVerifier, RestoreOptions, VerifierOptions, stock_restore,
 };
 use lifeboat_core::{ArtifactName, Context, Error, ErrorKind, Proof, Source, Status, Tap, Verifier};
 use lifeboat_testkit::conformance;
@@ -58,7 +58,7 @@ async fn a_server_that_refuses_snapshots_is_read_with_a_note_or_not_at_all() {
     let server = MongoWire::start(Script::replica_set("rs0").without_snapshots().collection(orders(50))).await;
     let done = read(&server).await.unwrap();
     assert!(done.notes.iter().any(|n| n.contains("not of one time")), "{:?}", done.notes);
-    let strict = DumpOptions { consistency: Consistency::Snapshot, ..DumpOptions::default() };
+    let strict = MongoSettings { consistency: Some(Consistency::Snapshot), ..MongoSettings::default() };
     assert!(read_with(&server, "shop", strict).await.is_err());
     let alone = MongoWire::start(Script::standalone().collection(orders(5))).await;
     let done = read(&alone).await.unwrap();
@@ -95,7 +95,7 @@ async fn the_oplog_is_copied_from_before_the_first_read_to_after_the_last() {
         let late = oplog_insert(9, "shop.orders", Doc::new().int32("_id", 900)).build();
         store.get_mut("local", "oplog.rs").unwrap().documents.push(late);
     }));
-    let options = DumpOptions { oplog: true, ..DumpOptions::default() };
+    let options = MongoSettings { oplog: true, ..MongoSettings::default() };
     let server = MongoWire::start(script.clone().at("find", "orders", 1, write)).await;
     let read = read_with(&server, "", options.clone()).await.unwrap();
     // The newest of before and the late one.
@@ -167,7 +167,7 @@ async fn views_time_series_capped_collections_and_odd_documents_come_back() {
     restore(&target, "shop", &read.archive, RestoreOptions::default()).await.unwrap();
     assert_eq!(content(&target, "shop"), before);
     // And again from the target: options and indexes as well.
-    let again = read_with(&target, "shop", DumpOptions::default()).await.unwrap();
+    let again = read_with(&target, "shop", MongoSettings::default()).await.unwrap();
     let metadata = |proof: &Proof| -> Vec<(String, Option<String>)> {
         let mut all: Vec<_> = proof.items.iter().map(|i| (format!("{} {}", i.kind, i.name), i.value.clone())).collect();
         all.sort();

@@ -4,14 +4,14 @@
 
 mod mongo;
 
-use lifeboat_backends::mongodb::{Connection, DumpOptions, Mongo, RestoreOptions};
+use lifeboat_backends::mongodb::{Connection, Mongo, MongoSettings, RestoreOptions};
 use lifeboat_core::{Context, ErrorKind, Source};
 use lifeboat_testkit::documents::Doc;
 use lifeboat_testkit::mongo_wire::{Collection, Effect, MongoWire, Script, oplog_entry};
 use mongo::{content, documents, orders, read, read_with, restore};
 
 /// Reads everything, with more options in the URL. What was asked for by each `find` in `shop`, as a read preference.
-async fn preferences(server: &MongoWire, more: &str, options: DumpOptions) -> Vec<String> {
+async fn preferences(server: &MongoWire, more: &str, options: MongoSettings) -> Vec<String> {
     use futures::TryStreamExt;
     let connection = Connection::parse(&format!("{}{more}", server.url()).into()).unwrap();
     let source = Mongo::new(connection).options(options).unwrap();
@@ -31,10 +31,10 @@ async fn a_backup_reads_from_the_members_that_the_url_prefers_and_with_an_oplog_
     let script = Script::replica_set("rs0").collection(orders(10)).collection(oplog);
     let more = "&readPreference=secondaryPreferred";
     let server = MongoWire::start(script.clone()).await;
-    let asked = preferences(&server, more, DumpOptions::default()).await;
+    let asked = preferences(&server, more, MongoSettings::default()).await;
     assert!(!asked.is_empty() && asked.iter().all(|mode| mode == "secondaryPreferred"), "{asked:?}");
     let server = MongoWire::start(script).await;
-    let asked = preferences(&server, more, DumpOptions { oplog: true, ..DumpOptions::default() }).await;
+    let asked = preferences(&server, more, MongoSettings { oplog: true, ..MongoSettings::default() }).await;
     assert!(!asked.is_empty() && asked.iter().all(|mode| mode.starts_with("primary")), "{asked:?}");
 }
 
@@ -94,7 +94,7 @@ async fn what_the_server_keeps_for_itself_is_in_no_backup_of_all_databases() {
         of("__mdb_internal_x", "y"),
     ];
     let server = MongoWire::start(script.into_iter().fold(Script::standalone(), Script::collection)).await;
-    let read = read_with(&server, "", DumpOptions::default()).await.unwrap();
+    let read = read_with(&server, "", MongoSettings::default()).await.unwrap();
     let mut held: Vec<&str> = read.proof.items.iter().filter(|i| i.kind == "collection").map(|i| &*i.name).collect();
     held.sort_unstable();
     assert_eq!(held, ["config.settings", "shop.orders", "shop.system.js"]);

@@ -1,14 +1,31 @@
 //! What the file may say, and what is said about one that is wrong.
 
+use std::path::Path;
 use std::time::Duration;
 
-use super::*;
+use lifeboat_backends::{cloudflare, command, doppler, mongodb, postgres, velero};
+use lifeboat_core::pipeline::Deletion;
+use lifeboat_core::{Error, ErrorKind, Level, Result, Status};
+
+use crate::{Config, Encryption, Systems};
 
 /// A recipient that nobody has the key of.
 const RECIPIENT: &str = "age1lvyvwawkr0mcnnnncaghunadrqkmuf9e6507x9y920xxpp866cnql7dp2z";
 
+/// All of this project's.
+fn systems() -> Systems {
+    let mut systems = Systems::new();
+    systems.add::<cloudflare::CloudflareSystem>();
+    systems.add::<command::CommandSystem>();
+    systems.add::<doppler::DopplerSystem>();
+    systems.add::<mongodb::MongoSystem>();
+    systems.add::<postgres::PostgresSystem>();
+    systems.add::<velero::VeleroSystem>();
+    systems
+}
+
 fn read(text: &str) -> Result<Config> {
-    Reader::new(Path::new("lifeboat.toml"), text).read()
+    Config::parse(text, Path::new("lifeboat.toml"), &systems())
 }
 
 /// A file that is right, with these lines in its job.
@@ -55,7 +72,7 @@ verify_schedule = "0 6 * * 0#1"      # first Sunday of the month
     assert_eq!(job.limits.max_age, Some(Duration::from_secs(2 * 86_400)));
     assert_eq!(job.sinks, ["offsite"]);
     assert_eq!(job.sink_grace, Some(Duration::from_secs(90)));
-    assert!(matches!(&job.encrypt, Some(Choice::Age { recipients, .. }) if recipients.len() == 1));
+    assert!(matches!(&job.encrypt, Some(Encryption::Age { recipients, .. }) if recipients.len() == 1));
 }
 
 #[test]
@@ -68,15 +85,15 @@ fn what_a_job_says_goes_before_the_defaults() {
     assert_eq!(job.dataset.as_ref().unwrap().as_str(), "shop-eu");
     assert_eq!(job.compress.to_string(), "gzip:6");
     // Each of the fields of `verify` stands for itself.
-    assert_eq!((job.limits.level, job.limits.age_status), (lifeboat::Level::Stored, Status::Warn));
+    assert_eq!((job.limits.level, job.limits.age_status), (Level::Stored, Status::Warn));
     assert_eq!(job.limits.max_age, Some(Duration::from_secs(36 * 3600)));
-    assert!(matches!(job.encrypt, Some(Choice::OpenSsl(_))));
+    assert!(matches!(job.encrypt, Some(Encryption::OpenSsl(_))));
     assert_eq!(job.sink_grace, Some(Duration::from_secs(120)));
 }
 
 #[test]
 fn the_example_that_init_writes_is_right() {
-    let example = include_str!("../commands/lifeboat.example.toml");
+    let example = include_str!("../../cli/src/commands/lifeboat.example.toml");
     let text =
         example.replace("{recipients}", &format!("\"{RECIPIENT}\"")).replace("{identity}", "identity = \"key.txt\"");
     let config = read(&text).unwrap();
@@ -123,7 +140,7 @@ fn an_unknown_key_is_named_with_its_line_and_a_near_name() {
         (
             with_job("mysql = { url = \"x\" }"),
             "unknown key \"mysql\" in [jobs.shop]",
-            "known are cloudflare-dns, doppler, mongodb, postgres, velero, dataset",
+            "known are cloudflare-dns, command, doppler, mongodb, postgres, velero, dataset",
         ),
         (
             with_job("").replace("url = \"$", "ulr = \"$"),
@@ -232,7 +249,7 @@ fn two_jobs_cannot_write_the_same_names() {
 async fn secrets_are_looked_up_when_they_are_needed() {
     // The variable is not set, and the file is read all the same.
     let config = read(&with_job("")).unwrap();
-    let error = config.jobs[0].backend.source().await.err().unwrap();
+    let error = config.jobs[0].system.source().await.err().unwrap();
     assert_eq!(
         error.to_string(),
         "cannot use postgres.url of [jobs.shop] (lifeboat.toml, line 7): the environment variable SHOP_URL is not set"
@@ -252,7 +269,7 @@ fn a_copy_is_read_with_what_it_takes_for_granted() {
         (copy.name.as_str(), copy.from.as_str(), copy.to.clone()),
         ("velero", "local", vec!["offsite".to_owned()])
     );
-    assert_eq!(copy.deletion, lifeboat::pipeline::Deletion::Never);
+    assert_eq!(copy.deletion, Deletion::Never);
     // Nothing else may be written in the tree, and nothing in its copy.
     for (sink, folder, covered) in [
         ("local", "a/velero", true),
@@ -266,7 +283,7 @@ fn a_copy_is_read_with_what_it_takes_for_granted() {
     }
     let all = read(&with_copy("from = \"local\"\nto = [\"offsite\"]\ndelete_extra = \"all\"")).unwrap();
     assert!(all.copies[0].covers("offsite", "velero/x") && all.copies[0].covers("local", "anything"));
-    assert_eq!(all.copies[0].deletion, lifeboat::pipeline::Deletion::All);
+    assert_eq!(all.copies[0].deletion, Deletion::All);
 }
 
 #[test]
@@ -290,7 +307,7 @@ fn a_wrong_copy_is_told_with_what_to_write() {
 
 #[test]
 fn the_example_of_a_cluster_is_right() {
-    let config = read(include_str!("../../../../examples/velero.toml")).unwrap();
+    let config = read(include_str!("../../../examples/velero.toml")).unwrap();
     let backend::Backend::Velero(velero) = &config.jobs[0].backend else { panic!("it is another system") };
     assert_eq!(velero.backup.from_schedule.as_deref(), Some("daily"));
     assert_eq!(velero.test.as_ref().unwrap().must_cover, ["shop/data"]);
@@ -314,7 +331,7 @@ fn a_wrong_job_of_velero_is_told_with_what_to_write() {
         ("location = \"local\"", "stores in \"local\", which is Velero's own storage location"),
         ("location = \"velero\", must_cover = [\"data\"]", "must_cover of [jobs.shop]: \"data\" is no claim"),
         ("location = \"velero\", limit = \"2 hours\"", "the time \"2 hours\""),
-        ("location = \"velero\", schedules.daily = { cron = \"0 25 * * *\" }", "cron of schedule daily of [jobs.shop]"),
+        ("location = \"velero\", schedules.daily = { cron = \"0 25 * * *\" }", "velero.schedules.daily.cron of [jobs.shop]"),
         ("location = \"velero\", schedules.daily = { cron = \"0 2 * * 0#1\" }", "Velero knows no #"),
         ("location = \"velero\", test = { namespce = \"shop\" }", "unknown key \"namespce\""),
     ] {

@@ -16,6 +16,7 @@ mod dns;
 mod plan;
 mod record;
 mod source;
+mod system;
 mod target;
 mod verifier;
 mod zone_file;
@@ -25,7 +26,8 @@ use lifeboat_core::ArtifactName;
 pub use api::{Api, DEFAULT_URL, Zone, ZoneRef};
 pub use check::check;
 pub use source::CloudflareZone;
-pub use target::{CloudflareTarget, TargetOptions};
+pub use system::{CloudflareSystem, RestoreOptions, VerifyOptions, ZoneSettings};
+pub use target::CloudflareTarget;
 pub use verifier::{CloudflareVerifier, VerifierOptions};
 pub use zone_file::ZoneFileTarget;
 

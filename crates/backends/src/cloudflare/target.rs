@@ -21,27 +21,33 @@ use crate::http::Request;
 const BATCH_FREE: usize = 200;
 const BATCH: usize = 3500;
 
-/// What a restore is told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TargetOptions {
-    /// Delete what the zone has and the artifact has not.
-    pub delete_extra: bool,
-    /// Restore the zone's settings too.
-    pub settings: bool,
-}
-
 /// Restores into a live zone: plans first.
 #[derive(Clone, Debug)]
 pub struct CloudflareTarget {
     api: Api,
     zone: ZoneRef,
-    options: TargetOptions,
+    delete_extra: bool,
+    settings: bool,
 }
 
 impl CloudflareTarget {
     /// Into this zone; [`ZoneRef::Any`] for the one that the artifact is of.
-    pub fn new(api: Api, zone: ZoneRef, options: TargetOptions) -> Self {
-        Self { api, zone, options }
+    pub fn new(api: Api, zone: ZoneRef) -> Self {
+        Self { api, zone, delete_extra: false, settings: false }
+    }
+
+    /// Also deletes what the zone has and the artifact has not.
+    #[must_use]
+    pub fn delete_extra(mut self, delete_extra: bool) -> Self {
+        self.delete_extra = delete_extra;
+        self
+    }
+
+    /// Also restores the zone's settings.
+    #[must_use]
+    pub fn settings(mut self, settings: bool) -> Self {
+        self.settings = settings;
+        self
     }
 
     async fn prepare(&self, content: Content, cx: &Context) -> Result<Prepare> {
@@ -57,8 +63,8 @@ impl CloudflareTarget {
                 .hint("name the zone that the backup is of, or write it as a file: --into file:zone.txt"));
         }
         let live = live_records(&self.api, &zone, &cx.cancel).await?;
-        let mut planned = plan::records(&content.records, &live, &zone.name, self.options.delete_extra);
-        if self.options.settings {
+        let mut planned = plan::records(&content.records, &live, &zone.name, self.delete_extra);
+        if self.settings {
             if content.settings.is_empty() {
                 return Err(Error::new(ErrorKind::Config, "use", "--settings", "the backup has no settings")
                     .hint("the token that made it was not allowed to read them: leave --settings out"));
@@ -254,7 +260,7 @@ impl Prepare {
     /// Reads the zone once more: what counts is what is there.
     async fn look_again(&self, cx: &Context) -> Result<Vec<Check>> {
         let live = live_records(&self.target.api, &self.zone, &cx.cancel).await?;
-        let delete_extra = self.target.options.delete_extra;
+        let delete_extra = self.target.delete_extra;
         let left = plan::records(&self.content.records, &live, &self.zone.name, delete_extra);
         let counts = Plan::new(left.iter().map(|p| p.change.clone()).collect()).counts();
         let open: Vec<String> = left

@@ -20,6 +20,7 @@ mod plan;
 mod secret;
 mod source;
 mod splitter;
+mod system;
 mod target;
 mod verifier;
 
@@ -31,6 +32,7 @@ pub use form::{Form, KubernetesName};
 pub use plan::DopplerTarget;
 pub use secret::{Secret, Text};
 pub use source::{Doppler, datasets};
+pub use system::{DopplerSettings, DopplerSystem, RestoreOptions, VerifyOptions};
 pub use target::SecretsFile;
 pub use verifier::{DopplerVerifier, VerifierOptions};
 

@@ -13,6 +13,8 @@ mod pace;
 mod retry;
 #[cfg(test)]
 mod tests;
+#[cfg(any(feature = "cloudflare-dns", feature = "doppler"))]
+pub(crate) mod token;
 
 use std::time::Duration;
 

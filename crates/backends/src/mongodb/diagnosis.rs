@@ -7,9 +7,14 @@ use super::connection::Connection;
 use super::listing::{Look, Topology};
 use super::mongod;
 use super::oplog;
-use super::selection::{Consistency, DumpOptions, Selection};
+use super::selection::{Consistency, Selection};
+use super::system::MongoSettings;
 
-pub(crate) async fn check(connection: &Connection, options: &DumpOptions, scratch: Option<&Connection>) -> Vec<Check> {
+pub(crate) async fn check(
+    connection: &Connection,
+    options: &MongoSettings,
+    scratch: Option<&Connection>,
+) -> Vec<Check> {
     let look = match Look::at(connection).await {
         Ok(look) => look,
         Err(error) => return vec![Check::from_error("server", &error)],
@@ -61,7 +66,7 @@ async fn of_scratch(named: Option<&Connection>) -> Check {
     }
 }
 
-fn consistency(look: &Look, options: &DumpOptions) -> Check {
+fn consistency(look: &Look, options: &MongoSettings) -> Check {
     if options.oplog {
         return match oplog::possible(look) {
             Ok(()) => Check::pass(
@@ -72,7 +77,7 @@ fn consistency(look: &Look, options: &DumpOptions) -> Check {
             Err(error) => Check::from_error("consistency", &error),
         };
     }
-    match (options.consistency, look.without_snapshot()) {
+    match (options.consistency.unwrap_or_default(), look.without_snapshot()) {
         (Consistency::None, _) => {
             Check::pass("consistency", "none", "as it was asked for: each collection as it is when it is read")
         }
@@ -85,7 +90,7 @@ fn consistency(look: &Look, options: &DumpOptions) -> Check {
 }
 
 /// Whether the user may read what is backed up.
-async fn rights(look: &Look, options: &DumpOptions) -> Check {
+async fn rights(look: &Look, options: &MongoSettings) -> Check {
     let status = doc! { "connectionStatus": 1, "showPrivileges": true };
     let reply = match look.ask("admin", status, "ask for the rights of", "the user").await {
         Ok(reply) => reply,

@@ -25,12 +25,14 @@ mod scratch;
 mod selection;
 mod source;
 mod swap;
+mod system;
 mod target;
 mod verifier;
 
 pub use connection::Connection;
-pub use selection::{Consistency, DumpOptions};
+pub use selection::{Consistency, Query};
 pub use source::Mongo;
+pub use system::{MongoSettings, MongoSystem, VerifyOptions};
 pub use target::{MongoTarget, RestoreOptions};
 pub use verifier::{MongoVerifier, VerifierOptions};
 
@@ -48,8 +50,8 @@ const OPLOG: &str = "oplog: ";
 
 /// Looks whether a deployment can be backed up: it answers, there is a snapshot or not, the user may read; and whether there is
 /// a server for restore tests, `scratch` or a `mongod`. A check a line, each with what to do.
-pub async fn check(connection: &Connection, options: &DumpOptions, scratch: Option<&Connection>) -> Vec<Check> {
-    diagnosis::check(connection, options, scratch).await
+pub async fn check(connection: &Connection, settings: &MongoSettings, scratch: Option<&Connection>) -> Vec<Check> {
+    diagnosis::check(connection, settings, scratch).await
 }
 
 /// The end of the shell line that restores an artifact with stock tools; `facts` are those of its manifest, where it has one. An

@@ -1,12 +1,14 @@
 //! What of a deployment goes into a backup: databases, collections by pattern, a query per collection.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use bson::RawDocumentBuf;
 use lifeboat_core::{Error, ErrorKind, Result};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::namespace::Pattern;
+use super::system::MongoSettings;
 
 /// How consistent the collections of one backup must be with each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,28 +24,95 @@ pub enum Consistency {
     None,
 }
 
-/// What goes into the archive.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DumpOptions {
-    /// Only these collections. `*` stands for any characters; a name without a database's is of the one that is read.
-    pub collections: Vec<String>,
-    /// All collections but these.
-    pub exclude_collections: Vec<String>,
-    /// All databases but these, when all are read.
-    pub exclude_databases: Vec<String>,
-    /// For a collection the documents that are read: a filter as find takes it, as (extended) JSON text.
-    pub queries: BTreeMap<String, String>,
-    /// How consistent the collections must be with each other.
-    pub consistency: Consistency,
-    /// Also what was written while the collections were read: with it a restore is of one point in time. Of a whole
-    /// replica set only.
-    pub oplog: bool,
-    /// Cursors that read side by side; 0 is 4.
-    pub cursors: usize,
-    /// Whether users and roles go along: `None` is yes for all databases and no for one. Password hashes are in them: such
-    /// a backup is never stored without encryption.
-    pub users_and_roles: Option<bool>,
+#[cfg(feature = "cli")]
+impl clap::ValueEnum for Consistency {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Auto, Self::Snapshot, Self::None]
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(match self {
+            Self::Auto => "auto",
+            Self::Snapshot => "snapshot",
+            Self::None => "none",
+        }))
+    }
+}
+
+/// Of a collection only the documents that a filter fits: after a flag `COLLECTION=JSON`, in a table `COLLECTION = "JSON"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// The collection; without a database's name it is of the one that is read.
+    pub collection: String,
+    /// A filter as find takes it, as (extended) JSON text.
+    pub filter: String,
+}
+
+impl Query {
+    /// The documents of this collection that this filter fits.
+    pub fn new(collection: impl Into<String>, filter: impl Into<String>) -> Self {
+        Self { collection: collection.into(), filter: filter.into() }
+    }
+
+    fn parsed(&self) -> Result<RawDocumentBuf> {
+        super::archive::from_extended_json(&self.filter).map_err(|why| self.wrong(why))
+    }
+
+    fn wrong(&self, why: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Config, "use", format!("the query of {}", self.collection), why)
+            .hint("write a filter as find takes it, in JSON: {\"status\": \"open\"}; other types as extended JSON: {\"at\": {\"$gt\": {\"$date\": \"2026-01-01T00:00:00Z\"}}}")
+    }
+}
+
+impl FromStr for Query {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.split_once('=') {
+            Some((collection, filter)) => Ok(Self::new(collection, filter)),
+            // The whole advice is in the message: clap shows nothing else.
+            None => Err(Error::new(
+                ErrorKind::Config,
+                "use",
+                "the query",
+                "it has no =, as in 'orders={\"status\": \"open\"}'",
+            )),
+        }
+    }
+}
+
+/// Reads a table of filters by collection.
+pub(super) fn queries<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Query>, D::Error> {
+    let table = BTreeMap::<String, String>::deserialize(d)?;
+    Ok(table.into_iter().map(|(collection, filter)| Query { collection, filter }).collect())
+}
+
+impl MongoSettings {
+    /// Looks at what can be judged without knowing which database the URL names.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a query that is no filter, and for choices that do not go together.
+    pub(super) fn check(&self) -> Result<()> {
+        for query in &self.queries {
+            query.parsed()?;
+        }
+        self.check_oplog(self.database.as_deref())
+    }
+
+    fn check_oplog(&self, database: Option<&str>) -> Result<()> {
+        let is_plain = self.collections.is_empty()
+            && self.exclude_collections.is_empty()
+            && self.exclude_databases.is_empty()
+            && self.queries.is_empty()
+            && self.consistency.unwrap_or_default() == Consistency::Auto
+            && self.users_and_roles != Some(false);
+        if !self.oplog || (database.is_none() && is_plain) {
+            return Ok(());
+        }
+        let why = "the oplog is of the whole replica set: it goes with all databases, all collections, users and roles, and no query";
+        Err(Error::new(ErrorKind::Config, "use", "oplog", why)
+            .hint("leave out the database and every selection, or leave out oplog"))
+    }
 }
 
 /// The choice of collections, ready to be asked.
@@ -66,38 +135,26 @@ impl Selection {
 
     /// # Errors
     /// [`ErrorKind::Config`] for a pattern or a query that cannot be read.
-    pub(crate) fn new(options: &DumpOptions, database: Option<&str>) -> Result<Self> {
+    pub(crate) fn new(settings: &MongoSettings, database: Option<&str>) -> Result<Self> {
         let patterns = |texts: &[String]| -> Vec<Pattern> {
             texts.iter().map(|text| Pattern::new(&qualified(text, database))).collect()
         };
         let mut queries = BTreeMap::new();
-        for (name, text) in &options.queries {
-            let full = qualified(name, database);
+        for query in &settings.queries {
+            let full = qualified(&query.collection, database);
             let Some((db, collection)) = full.split_once('.') else {
-                return Err(wrong_query(name, "name the collection with its database: shop.orders"));
+                return Err(query.wrong("name the collection with its database: shop.orders"));
             };
-            queries.insert((db.to_owned(), collection.to_owned()), filter(name, text)?);
+            queries.insert((db.to_owned(), collection.to_owned()), query.parsed()?);
         }
-        if options.oplog {
-            let why = "the oplog is of the whole replica set: it goes with all databases, all collections, users and roles, and no query";
-            let plain = DumpOptions {
-                oplog: true,
-                cursors: options.cursors,
-                users_and_roles: options.users_and_roles.filter(|yes| *yes),
-                ..DumpOptions::default()
-            };
-            if database.is_some() || *options != plain {
-                return Err(Error::new(ErrorKind::Config, "use", "oplog", why)
-                    .hint("leave out the database and every selection, or leave out oplog"));
-            }
-        }
+        settings.check_oplog(database)?;
         Ok(Self {
             database: database.map(str::to_owned),
-            only: patterns(&options.collections),
-            without: patterns(&options.exclude_collections),
-            without_databases: options.exclude_databases.iter().map(|t| Pattern::new(t)).collect(),
+            only: patterns(&settings.collections),
+            without: patterns(&settings.exclude_collections),
+            without_databases: settings.exclude_databases.iter().map(|t| Pattern::new(t)).collect(),
             queries,
-            accounts: options.users_and_roles.unwrap_or(database.is_none()),
+            accounts: settings.users_and_roles.unwrap_or(database.is_none()),
         })
     }
 
@@ -153,15 +210,6 @@ fn qualified(text: &str, database: Option<&str>) -> String {
     }
 }
 
-fn wrong_query(name: &str, why: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Config, "use", format!("the query of {name}"), why)
-        .hint("write a filter as find takes it, in JSON: {\"status\": \"open\"}; other types as extended JSON: {\"at\": {\"$gt\": {\"$date\": \"2026-01-01T00:00:00Z\"}}}")
-}
-
-fn filter(name: &str, text: &str) -> Result<RawDocumentBuf> {
-    super::archive::from_extended_json(text).map_err(|why| wrong_query(name, why))
-}
-
 /// Users, their roles, and of which version they are: all in `admin`.
 pub(crate) const ACCOUNTS: [&str; 3] = ["system.users", "system.roles", "system.version"];
 
@@ -193,13 +241,13 @@ mod tests {
 
     use super::*;
 
-    fn selection(options: &DumpOptions, database: Option<&str>) -> Selection {
-        Selection::new(options, database).unwrap()
+    fn selection(settings: &MongoSettings, database: Option<&str>) -> Selection {
+        Selection::new(settings, database).unwrap()
     }
 
     #[test]
     fn what_the_server_keeps_for_itself_is_left_out() {
-        let all = selection(&DumpOptions::default(), None);
+        let all = selection(&MongoSettings::default(), None);
         assert!(!all.takes_database("local") && !all.takes_database("__mdb_internal_x") && all.takes_database("admin"));
         for (db, name, taken) in [
             ("shop", "orders", true),
@@ -219,7 +267,7 @@ mod tests {
     #[test]
     fn users_go_along_with_all_databases_and_with_one_when_told() {
         let of = |users_and_roles, database| {
-            let chosen = selection(&DumpOptions { users_and_roles, ..DumpOptions::default() }, database);
+            let chosen = selection(&MongoSettings { users_and_roles, ..MongoSettings::default() }, database);
             (chosen.holds_accounts(), chosen.accounts_of().map(str::to_owned), chosen.takes("admin", "system.users"))
         };
         assert_eq!(of(None, None), (true, None, true));
@@ -228,16 +276,16 @@ mod tests {
         assert_eq!(of(Some(true), Some("shop")), (true, Some("shop".to_owned()), true));
         assert_eq!(of(None, Some("admin")), (false, None, false));
         assert_eq!(of(Some(true), Some("admin")), (true, None, true));
-        let some = DumpOptions { collections: vec!["shop.*".to_owned()], ..DumpOptions::default() };
+        let some = MongoSettings { collections: vec!["shop.*".to_owned()], ..MongoSettings::default() };
         assert!(!selection(&some, None).holds_accounts());
     }
 
     #[test]
     fn patterns_choose_and_leave_out() {
-        let options = DumpOptions {
+        let options = MongoSettings {
             collections: vec!["order*".to_owned()],
             exclude_collections: vec!["shop.orders_old".to_owned()],
-            ..DumpOptions::default()
+            ..MongoSettings::default()
         };
         let one = selection(&options, Some("shop"));
         assert!(one.takes("shop", "orders") && !one.takes("shop", "orders_old") && !one.takes("shop", "people"));
@@ -246,22 +294,23 @@ mod tests {
 
     #[test]
     fn a_query_is_extended_json() {
-        let queries = BTreeMap::from([("orders".to_owned(), r#"{"n": {"$gt": {"$numberLong": "5"}}}"#.to_owned())]);
-        let one = selection(&DumpOptions { queries, ..DumpOptions::default() }, Some("shop"));
+        let queries = vec![Query::new("orders", r#"{"n": {"$gt": {"$numberLong": "5"}}}"#)];
+        let one = selection(&MongoSettings { queries, ..MongoSettings::default() }, Some("shop"));
         let read = Document::try_from(one.query("shop", "orders").unwrap().as_ref()).unwrap();
         assert_eq!(read, bson::doc! { "n": { "$gt": 5i64 } });
         assert_eq!(one.idle_queries(|_, _| false).collect::<Vec<_>>(), ["shop.orders"]);
-        let queries = BTreeMap::from([("orders".to_owned(), "{".to_owned())]);
-        let wrong = Selection::new(&DumpOptions { queries, ..DumpOptions::default() }, Some("shop")).unwrap_err();
-        assert_eq!(wrong.kind(), ErrorKind::Config);
+        let settings = MongoSettings { queries: vec![Query::new("orders", "{")], ..MongoSettings::default() };
+        for wrong in [Selection::new(&settings, Some("shop")).map(drop), settings.check()] {
+            assert_eq!(wrong.unwrap_err().kind(), ErrorKind::Config);
+        }
     }
 
     #[test]
     fn the_oplog_goes_with_everything_only() {
-        let options = DumpOptions { oplog: true, ..DumpOptions::default() };
+        let options = MongoSettings { oplog: true, ..MongoSettings::default() };
         assert!(Selection::new(&options, None).is_ok());
         // It holds what is written to users as well.
-        assert!(Selection::new(&DumpOptions { users_and_roles: Some(false), ..options.clone() }, None).is_err());
+        assert!(Selection::new(&MongoSettings { users_and_roles: Some(false), ..options.clone() }, None).is_err());
         assert_eq!(Selection::new(&options, Some("shop")).unwrap_err().kind(), ErrorKind::Config);
     }
 }

@@ -34,7 +34,8 @@ use super::connection::{Connection, selection};
 use super::failure;
 use super::listing::{Listed, Look};
 use super::oplog;
-use super::selection::{ACCOUNTS, Consistency, DumpOptions, Selection};
+use super::selection::{ACCOUNTS, Consistency, Selection};
+use super::system::MongoSettings;
 use super::{CONSISTENCY, OPLOG, SYSTEM, batch, content};
 
 /// Cursors that read side by side, where nobody says.
@@ -60,7 +61,7 @@ fn tool() -> String {
 #[derive(Clone, Debug)]
 pub struct Mongo {
     connection: Connection,
-    options: DumpOptions,
+    options: MongoSettings,
     selection: Selection,
 }
 
@@ -68,7 +69,7 @@ impl Mongo {
     /// The database that the connection names, or all of them when it names none.
     pub fn new(connection: Connection) -> Self {
         let selection = Selection::everything(connection.database());
-        Self { connection, options: DumpOptions::default(), selection }
+        Self { connection, options: MongoSettings::default(), selection }
     }
 
     /// Reads a connection string and looks whether the deployment answers.
@@ -81,11 +82,12 @@ impl Mongo {
         Ok(made)
     }
 
-    /// Chooses what goes into the archive.
+    /// Chooses what goes into the archive. Which deployment and database it is, the connection says: those of the settings are
+    /// not read.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a query that is no filter, and for choices that do not go together.
-    pub fn options(mut self, options: DumpOptions) -> Result<Self> {
+    pub fn options(mut self, options: MongoSettings) -> Result<Self> {
         self.selection = Selection::new(&options, self.connection.database())?;
         self.options = options;
         Ok(self)
@@ -97,7 +99,7 @@ impl Mongo {
             oplog::possible(look)?;
             return Ok((format!("{OPLOG}a restore that replays it is of one time"), false));
         }
-        match (self.options.consistency, look.without_snapshot()) {
+        match (self.options.consistency.unwrap_or_default(), look.without_snapshot()) {
             (Consistency::None, _) => Ok(("none: each collection as it was when it was read".to_owned(), false)),
             (_, None) => Ok(("snapshot: all collections as of one time".to_owned(), true)),
             (Consistency::Auto, Some(why)) => Ok((format!("none: {why}"), false)),
@@ -165,7 +167,7 @@ impl Source for Mongo {
         let snapshot = if has_snapshot {
             match take_snapshot(&look, &listed).await {
                 Ok(at) => at,
-                Err(error) if self.options.consistency == Consistency::Snapshot => return Err(error),
+                Err(error) if self.options.consistency == Some(Consistency::Snapshot) => return Err(error),
                 Err(error) => {
                     consistency = format!("none: the server refused a snapshot ({})", error.message());
                     None
@@ -182,7 +184,7 @@ impl Source for Mongo {
         if let Some(db) = self.selection.accounts_of() {
             order.splice(0..0, ACCOUNTS.map(|name| Listed::account(db, name)));
         }
-        let cursors = if self.options.cursors == 0 { CURSORS } else { self.options.cursors };
+        let cursors = self.options.cursors.filter(|n| *n > 0).unwrap_or(CURSORS);
         let header = Header::new(cursors, look.version.clone(), tool())?;
         let mut entries = Vec::with_capacity(order.len() + 1);
         for listed in &order {

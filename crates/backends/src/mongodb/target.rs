@@ -6,6 +6,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use lifeboat_core::progress::Event;
 use lifeboat_core::{Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Target};
+use serde::Deserialize;
 
 use super::accounts;
 use super::connection::Connection;
@@ -21,28 +22,40 @@ use super::swap::Swap;
 const TEMPORARY: &str = "lifeboat_restore_";
 
 /// How an archive is restored.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[serde(default, deny_unknown_fields)]
 pub struct RestoreOptions {
-    /// Leave to replace collections that are there. Each is replaced when all of the archive is known to be good.
+    /// Replace what is there; it goes only after the restored data is known to be good
+    #[cfg_attr(feature = "cli", arg(long))]
     pub replace: bool,
-    /// The replaced collections are kept, under other names.
+    /// With --replace: keep what was there under another name
+    #[cfg_attr(feature = "cli", arg(long, requires = "replace"))]
     pub keep_replaced: bool,
-    /// Only these collections: patterns, as `shop.orders`, `orders` or `shop.*`.
-    pub collections: Vec<String>,
-    /// Renames, in pairs with `ns_to`: `shop.*`.
-    pub ns_from: Vec<String>,
-    /// What `ns_from` becomes: `copy.*`.
-    pub ns_to: Vec<String>,
-    /// No index but that of `_id` is built.
-    pub no_indexes: bool,
-    /// Connections that insert side by side; 0 is 4.
+    /// How many connections insert at once; 0 is 4
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 0, hide_default_value = true))]
     pub jobs: usize,
-    /// The restored content is not read back and compared.
+    /// Do not compare the restored content with the proof
+    #[cfg_attr(feature = "cli", arg(long))]
     pub skip_proof: bool,
-    /// What was written during the backup, and is in the archive of one with an oplog, is not replayed.
+    /// Only this collection, as in orders or shop.orders; may hold `*`, and may be given several times
+    #[cfg_attr(feature = "cli", arg(long = "collection", value_name = "PATTERN"))]
+    pub collections: Vec<String>,
+    /// Rename collections: those that fit this pattern, as in 'shop.*' or '$db$.orders'; in pairs with --ns-to
+    #[cfg_attr(feature = "cli", arg(long, value_name = "PATTERN"))]
+    pub ns_from: Vec<String>,
+    /// What they become, as in 'copy.*' or 'copy.$db$'
+    #[cfg_attr(feature = "cli", arg(long, value_name = "PATTERN"))]
+    pub ns_to: Vec<String>,
+    /// Build no indexes but the one that each collection has
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub no_indexes: bool,
+    /// Do not replay what was written during the backup (of one with an oplog): collections are then as they were read, each at
+    /// its own time
+    #[cfg_attr(feature = "cli", arg(long))]
     pub no_oplog_replay: bool,
-    /// Users and roles of the archive are restored as well: those that are there already are changed to what the archive says, others
-    /// stay.
+    /// Restore users and roles as well: those that are there already become as they are in the backup, others stay
+    #[cfg_attr(feature = "cli", arg(long))]
     pub users_and_roles: bool,
 }
 

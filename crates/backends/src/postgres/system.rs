@@ -168,30 +168,34 @@ mod cli {
             let examples = match command.get_name() {
                 "" => {
                     "\
+Examples:
   export LIFEBOAT_FROM=postgres://backup:password@db.example/shop
   lifeboat-postgres backup --to file:///backups --encrypt age:age1…
   lifeboat-postgres verify --dataset shop --to file:///backups --identity key.txt"
                 }
                 "backup" => {
                     "\
+Examples:
   lifeboat-postgres backup --from env:SHOP_URL --to file:///backups --encrypt age:age1…
   lifeboat-postgres backup --from env:SHOP_URL --to s3://backups --encrypt openssl:env:PASSPHRASE
   lifeboat-postgres backup --from env:SHOP_URL --globals --to file:///backups --encrypt none"
                 }
                 "restore" => {
                     "\
+Examples:
   lifeboat-postgres restore --dataset shop --to file:///backups --identity key.txt --into env:NEW
   lifeboat-postgres restore --dataset shop --to file:///backups --into env:SHOP_URL --replace
   lifeboat-postgres restore --dataset shop --to file:///backups --into env:SHOP_URL --table public.orders"
                 }
                 "check" => {
                     "\
+Examples:
   lifeboat-postgres check --from env:SHOP_URL --to file:///backups --encrypt age:age1…
   lifeboat-postgres check --from env:SHOP_URL --to s3://backups --encrypt age-file:keys.txt"
                 }
                 _ => return command,
             };
-            command.after_help(format!("Examples:\n{}", examples))
+            command.after_help(examples)
         }
 
         async fn run(verb: NoVerbs, _: &dyn Console) -> Result<Outcome> {

@@ -8,6 +8,7 @@
 //! - [`backups`](fn@backups), [`backup`](fn@backup), [`logs`] and [`delete_backup`] are what Velero knows of its backups,
 //!   [`plan_schedules`] makes its schedules as they should be.
 //! - [`check`] asks for every right before it is needed.
+//! - [`VeleroSystem`] is all of it for config files and command lines, with [`VeleroSettings`].
 //!
 //! The storage location is read through a [`Sink`](lifeboat_core::Sink) that the caller opens at its bucket and prefix.
 //! Nothing is written there but by [`VeleroTarget`], which puts back Velero's own files of a backup that Velero has lost.
@@ -15,6 +16,8 @@
 pub mod api;
 mod backups;
 mod bucket;
+#[cfg(feature = "cli")]
+pub mod cli;
 mod client;
 mod compare;
 mod files;
@@ -22,16 +25,21 @@ mod go_duration;
 mod gunzip;
 mod inspection;
 mod objects;
+mod pairs;
 mod restore;
 mod restore_test;
 mod restored;
 mod rights;
 mod run;
 mod schedules;
+mod settings;
 mod source;
+mod system;
 mod tap;
 mod target;
 mod verifier;
+
+use std::time::Duration;
 
 use lifeboat_core::ArtifactName;
 
@@ -39,12 +47,14 @@ pub use backups::{BackupDetails, BackupSummary, VolumeSummary, backup, backups, 
 pub use bucket::BucketVerifier;
 pub use client::{Cluster, ConnectOptions};
 pub use files::{Files, LinkOptions, LogOf, logs};
+pub use pairs::Pair;
 pub use restore::{ExistingPolicy, RestoreOptions, restore};
 pub use restore_test::{OWNER_LABEL, RestoreTest, RestoreTestOptions};
 pub use rights::{Use, check};
-pub use run::BackupOptions;
 pub use schedules::{MANAGED_LABEL, ScheduleSettings, ScheduleSummary, plan_schedules, schedules};
+pub use settings::VeleroSettings;
 pub use source::Velero;
+pub use system::VeleroSystem;
 pub use tap::BackupTap;
 pub use target::VeleroTarget;
 pub use verifier::{VeleroVerifier, VerifierOptions};
@@ -54,6 +64,9 @@ pub const SYSTEM: &str = "velero";
 
 /// The extension of the copies' format.
 pub const FORMAT: &str = "tar";
+
+/// How old a backup may be, where nobody says.
+pub const MAX_AGE: Duration = Duration::from_secs(48 * 3600);
 
 /// The end of the shell line that restores a copy with stock tools: its files go where Velero looks for backups.
 pub fn stock_restore(_: &ArtifactName) -> &'static str {

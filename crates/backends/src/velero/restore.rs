@@ -1,94 +1,141 @@
 //! Restores by Velero: what is asked for, waiting for the end, and what its messages say.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
+use lifeboat_core::duration::Length;
 use lifeboat_core::report::human_duration;
 use lifeboat_core::{Check, Context, Error, ErrorKind, Result, Status};
+use serde::Deserialize;
 
 use super::api::{Backup, Restore, RestoreSpec, Stage};
 use super::client::{Cluster, Waited};
 use super::files::{File, Files, find_backup};
 use super::inspection::{Messages, Results};
+use super::pairs::{self, Pair};
 use super::run::{self, RESULTS_LIMIT, Run};
 
+/// The heading of the flags.
+#[cfg(feature = "cli")]
+const RESTORED: &str = "What is restored";
+
+/// How long Velero has to restore, where nobody says.
+const LIMIT: Duration = Duration::from_secs(4 * 3600);
+
 /// What becomes of an object that is in the cluster already.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[serde(rename_all = "lowercase")]
 pub enum ExistingPolicy {
-    /// It stays as it is; a warning names it when it differs.
+    /// It stays as it is; a warning names it when it differs
     #[default]
     Keep,
-    /// It is patched to be as it was, where the API server lets it.
+    /// It is patched to be as it was, where the API server lets it
     Update,
 }
 
 /// What is restored, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[serde(default, deny_unknown_fields)]
 pub struct RestoreOptions {
-    /// Only these namespaces of the backup; all when empty.
+    /// Only this namespace; may be given several times, like the others
+    #[cfg_attr(feature = "cli", arg(long = "namespace", value_name = "NAME", help_heading = RESTORED))]
     pub namespaces: Vec<String>,
-    /// All namespaces but these.
+    /// All namespaces but this
+    #[cfg_attr(feature = "cli", arg(long = "exclude-namespace", value_name = "NAME", help_heading = RESTORED))]
     pub exclude_namespaces: Vec<String>,
-    /// Into which namespace what was in which goes. It chooses nothing: name the namespaces to be restored as well.
-    pub namespace_mapping: BTreeMap<String, String>,
-    /// Only these resources, as `deployments.apps`; all when empty.
+    /// Restore a namespace into another, as in shop=shop-again
+    #[serde(deserialize_with = "pairs::table")]
+    #[cfg_attr(
+        feature = "cli",
+        arg(
+            long = "map",
+            value_name = "FROM=INTO",
+            value_parser = pairs::mapping,
+            help_heading = RESTORED
+        )
+    )]
+    pub namespace_mapping: Vec<Pair>,
+    /// Only this resource, as in configmaps or deployments.apps
+    #[cfg_attr(feature = "cli", arg(long = "resource", value_name = "NAME", help_heading = RESTORED))]
     pub resources: Vec<String>,
-    /// All resources but these.
+    /// All resources but this
+    #[cfg_attr(feature = "cli", arg(long = "exclude-resource", value_name = "NAME", help_heading = RESTORED))]
     pub exclude_resources: Vec<String>,
-    /// Only objects with these labels.
-    pub labels: BTreeMap<String, String>,
-    /// Whether resources outside of namespaces are restored; Velero decides when not set.
+    /// Only objects with this label
+    #[serde(deserialize_with = "pairs::table")]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long = "label", value_name = "KEY=VALUE", value_parser = pairs::label, help_heading = RESTORED)
+    )]
+    pub labels: Vec<Pair>,
+    /// Whether resources outside of namespaces are restored; without it, Velero decides
+    #[cfg_attr(
+        feature = "cli",
+        arg(
+            long,
+            value_name = "true|false",
+            num_args = 0..=1,
+            require_equals = true,
+            default_missing_value = "true",
+            help_heading = RESTORED
+        )
+    )]
     pub cluster_resources: Option<bool>,
-    /// What becomes of an object that is there.
-    pub existing: ExistingPolicy,
-    /// Whether persistent volumes come back; Velero decides when not set.
+    /// What becomes of an object that is there: keep (the default) leaves it, update changes it to what it was
+    #[cfg_attr(feature = "cli", arg(long, value_name = "keep|update", help_heading = RESTORED))]
+    pub existing: Option<ExistingPolicy>,
+    /// Whether persistent volumes come back from their snapshots; without it, Velero decides
+    #[cfg_attr(
+        feature = "cli",
+        arg(
+            long,
+            value_name = "true|false",
+            num_args = 0..=1,
+            require_equals = true,
+            default_missing_value = "true",
+            help_heading = RESTORED
+        )
+    )]
     pub restore_volumes: Option<bool>,
-    /// How long Velero has.
-    pub limit: Duration,
-}
-
-impl Default for RestoreOptions {
-    fn default() -> Self {
-        Self {
-            namespaces: Vec::new(),
-            exclude_namespaces: Vec::new(),
-            namespace_mapping: BTreeMap::new(),
-            resources: Vec::new(),
-            exclude_resources: Vec::new(),
-            labels: BTreeMap::new(),
-            cluster_resources: None,
-            existing: ExistingPolicy::Keep,
-            restore_volumes: None,
-            limit: Duration::from_secs(4 * 3600),
-        }
-    }
+    /// How long Velero has for it, as in 30min; without it, 4h
+    #[cfg_attr(feature = "cli", arg(long, value_name = "TIME", help_heading = RESTORED))]
+    pub limit: Option<Length>,
+    /// Not possible: a namespace is never replaced as a whole. It is there to be refused with what to do instead
+    #[cfg_attr(feature = "cli", arg(long, hide = true))]
+    pub replace: bool,
 }
 
 impl RestoreOptions {
     fn spec(&self, backup: &str) -> RestoreSpec {
-        let selector = LabelSelector { match_labels: Some(self.labels.clone()), ..LabelSelector::default() };
+        let selector = LabelSelector { match_labels: Some(pairs::map(&self.labels)), ..LabelSelector::default() };
         RestoreSpec {
             backup_name: backup.to_owned(),
             included_namespaces: self.namespaces.clone(),
             excluded_namespaces: self.exclude_namespaces.clone(),
             included_resources: self.resources.clone(),
             excluded_resources: self.exclude_resources.clone(),
-            namespace_mapping: self.namespace_mapping.clone(),
+            namespace_mapping: pairs::map(&self.namespace_mapping),
             label_selector: (!self.labels.is_empty()).then_some(selector),
             restore_pvs: self.restore_volumes,
             include_cluster_resources: self.cluster_resources,
-            existing_resource_policy: (self.existing == ExistingPolicy::Update).then(|| "update".to_owned()),
+            existing_resource_policy: (self.existing == Some(ExistingPolicy::Update)).then(|| "update".to_owned()),
         }
     }
 
     /// Finds what would restore nothing, or something else than was meant.
-    fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
+        if self.replace {
+            let why = "a namespace is never replaced as a whole";
+            return Err(Error::new(ErrorKind::Config, "use", "--replace", why)
+                .hint("--existing update changes the objects that are there; --map restores into another namespace"));
+        }
         let wrong = |why: String, hint: &str| {
             Err(Error::new(ErrorKind::Config, "restore", "with these options", why).hint(hint))
         };
-        for (from, into) in &self.namespace_mapping {
+        for Pair { key: from, value: into } in &self.namespace_mapping {
             if self.exclude_namespaces.contains(from) {
                 return wrong(format!("{from} is mapped to {into}, and left out"), "do not leave it out");
             }
@@ -122,6 +169,7 @@ pub async fn restore(
     cx: &Context,
 ) -> Result<Vec<Check>> {
     options.validate()?;
+    let limit = options.limit.map_or(LIMIT, |limit| limit.0);
     let found = find_backup(cluster, backup).await?;
     let mut checks = vec![usable(&found)?];
     run::available(cluster, found.spec.storage_location.as_deref()).await?;
@@ -130,9 +178,9 @@ pub async fn restore(
     let base: String = backup.chars().take(48).collect();
     let name = format!("{}-{}", base.trim_end_matches(['-', '.']), run::random_suffix()?);
     cluster.create(&Restore::new(&name, options.spec(backup))).await?;
-    let restore = match run::end_of::<Restore>(cluster, &name, options.limit, cx).await? {
+    let restore = match run::end_of::<Restore>(cluster, &name, limit, cx).await? {
         Waited::Done(restore) => restore,
-        Waited::TooLong(restore) => return Err(too_long(cluster, &restore, options.limit).await?),
+        Waited::TooLong(restore) => return Err(too_long(cluster, &restore, limit).await?),
     };
     let results = match files.read(cluster, File::RestoreResults(&name), RESULTS_LIMIT, cx).await {
         Ok(text) => serde_json::from_slice::<Results>(&text).map_err(|error| {

@@ -9,14 +9,16 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
+use lifeboat_core::duration::Length;
 use lifeboat_core::report::human_duration;
 use lifeboat_core::{Check, Context, Error, ErrorKind, Level, Report, Result, Sink, Status};
+use serde::Deserialize;
 
 use super::api::{Backup, Restore, RestoreSpec, SCHEDULE_LABEL, Stage};
 use super::bucket::BucketVerifier;
 use super::client::{Cluster, Waited, is_missing};
 use super::restored::{self, Mapping};
-use super::{restore, run};
+use super::{MAX_AGE, restore, run};
 
 /// The label on what a restore test makes: its value is the scratch namespace, so that the next test on the same one finds
 /// what a killed test left.
@@ -31,39 +33,86 @@ const BEGINS: Duration = Duration::from_secs(10);
 /// How often a namespace that goes away, or Pods that get ready, are looked at.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What is tested, and how strictly.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The heading of the flags.
+#[cfg(feature = "cli")]
+const TEST: &str = "Restore test";
+
+/// The namespace that is restored into, where nobody says.
+const SCRATCH: &str = "velero-test-restore";
+
+/// How long Velero has to restore, where nobody says.
+const LIMIT: Duration = Duration::from_secs(1800);
+
+/// What is tested, and how strictly. In the table of a config file, which backup is tested and what it must cover is not
+/// said here: the artifact and the job say it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[serde(default, deny_unknown_fields)]
 pub struct RestoreTestOptions {
-    /// The schedule whose latest completed backup is tested; any backup when not set.
-    pub schedule: Option<String>,
-    /// This backup and no other.
+    /// The namespace in the backup that is restored
+    // As the flag of that name elsewhere: the settings of a job are read from the same arguments.
+    #[cfg_attr(
+        feature = "cli",
+        arg(id = "namespaces", long = "namespace", value_name = "NAME", help_heading = TEST)
+    )]
+    pub namespace: Option<String>,
+    /// The namespace that it is restored into: made, and removed at the end; without it, velero-test-restore
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME", help_heading = TEST))]
+    pub scratch_namespace: Option<String>,
+    /// Wait until the restored Pods are ready, for so long
+    #[cfg_attr(feature = "cli", arg(long, value_name = "TIME", help_heading = TEST))]
+    pub pods_ready: Option<Length>,
+    /// How long Velero has to restore it; without it, 30min
+    #[cfg_attr(feature = "cli", arg(long, value_name = "TIME", help_heading = TEST))]
+    pub limit: Option<Length>,
+    /// This backup and no other
+    #[serde(skip)]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME", help_heading = TEST))]
     pub backup: Option<String>,
-    /// The namespace in the backup that is restored.
-    pub namespace: String,
-    /// The namespace that it is restored into. It must not exist, or be left by an earlier test.
-    pub scratch_namespace: String,
-    /// How old the backup may be; as old as it likes when not set.
-    pub max_age: Option<Duration>,
-    /// How long Velero has to restore it.
-    pub limit: Duration,
-    /// How long the restored Pods have to get ready; they are not waited for when not set.
-    pub pods_ready: Option<Duration>,
-    /// Claims, as `namespace/name`, whose data must be in the backup.
+    /// A claim, as namespace/name, whose data must be in the backup; may be given several times
+    #[serde(skip)]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "CLAIM", value_parser = claim, help_heading = TEST))]
     pub must_cover: Vec<String>,
+    /// The schedule whose latest completed backup is tested; any backup when not set.
+    #[serde(skip)]
+    #[cfg_attr(feature = "cli", arg(skip))]
+    pub schedule: Option<String>,
+    /// How old the backup may be; as old as it likes when not set.
+    #[serde(skip)]
+    #[cfg_attr(feature = "cli", arg(skip))]
+    pub max_age: Option<Duration>,
 }
+
+#[cfg(feature = "cli")]
+use super::settings::claim;
 
 impl RestoreTestOptions {
     /// Of this namespace: the latest backup of any schedule, at most 48 hours old, into `velero-test-restore`.
     pub fn new(namespace: impl Into<String>) -> Self {
+        Self { namespace: Some(namespace.into()), max_age: Some(MAX_AGE), ..Self::default() }
+    }
+
+    /// The namespace in the backup, where it is named.
+    fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// The namespace that it is restored into.
+    pub(crate) fn scratch(&self) -> &str {
+        self.scratch_namespace.as_deref().unwrap_or(SCRATCH)
+    }
+
+    /// With what these say, and where they say nothing with what the others do.
+    pub(crate) fn over(self, others: Self) -> Self {
         Self {
-            schedule: None,
-            backup: None,
-            namespace: namespace.into(),
-            scratch_namespace: "velero-test-restore".to_owned(),
-            max_age: Some(Duration::from_secs(48 * 3600)),
-            limit: Duration::from_secs(1800),
-            pods_ready: None,
-            must_cover: Vec::new(),
+            namespace: self.namespace.or(others.namespace),
+            scratch_namespace: self.scratch_namespace.or(others.scratch_namespace),
+            pods_ready: self.pods_ready.or(others.pods_ready),
+            limit: self.limit.or(others.limit),
+            backup: self.backup.or(others.backup),
+            must_cover: self.must_cover.into_iter().chain(others.must_cover).collect(),
+            schedule: self.schedule.or(others.schedule),
+            max_age: self.max_age.or(others.max_age),
         }
     }
 }
@@ -96,6 +145,11 @@ impl RestoreTest {
     /// # Cancel safety
     /// Cancel through the context's token. A dropped future leaves the scratch namespace for the next test to remove.
     pub async fn run(&self, cx: &Context) -> Result<Report> {
+        if self.options.namespace().is_empty() {
+            let why = "no namespace to restore was named";
+            return Err(Error::new(ErrorKind::Config, "make", "the restore test", why)
+                .hint("name one that the backup holds; or verify at the level structure"));
+        }
         let begun = Instant::now();
         let mut test = Test { subject: self, checks: Vec::new(), backup: None, dirty: false };
         let outcome = test.steps(cx).await;
@@ -104,7 +158,7 @@ impl RestoreTest {
             let cleaned = self.clean_up(&Context::default()).await;
             match cleaned {
                 Ok(_) if outcome.is_ok() => {
-                    let detail = format!("the namespace {} and the Restore are gone", self.options.scratch_namespace);
+                    let detail = format!("the namespace {} and the Restore are gone", self.options.scratch());
                     test.checks.push(Check::pass("clean-up", "done", detail));
                 }
                 Ok(_) => {}
@@ -126,7 +180,7 @@ impl RestoreTest {
     /// Removes the scratch namespace and the Restores of tests with it, and waits until the namespace is gone. Says what
     /// there was.
     async fn clean_up(&self, cx: &Context) -> Result<Vec<String>> {
-        let name = &self.options.scratch_namespace;
+        let name = self.options.scratch();
         let mut removed = Vec::new();
         for restore in self.cluster.list::<Restore>(&format!("{OWNER_LABEL}={name}")).await? {
             self.let_end(&restore, cx).await?;
@@ -136,7 +190,7 @@ impl RestoreTest {
         let namespaces = self.namespaces();
         let read = |error| self.cluster.explain(error, "read", format!("Namespace {name}"));
         let Some(found) = namespaces.get_opt(name).await.map_err(read)? else { return Ok(removed) };
-        if found.labels().get(OWNER_LABEL) != Some(name) {
+        if found.labels().get(OWNER_LABEL).map(String::as_str) != Some(name) {
             return Err(Error::new(
                 ErrorKind::Refused,
                 "use",
@@ -261,7 +315,7 @@ impl Test<'_> {
             return Ok(());
         }
         let begun = Instant::now();
-        let mapping = Mapping { from: options.namespace.clone(), into: options.scratch_namespace.clone() };
+        let mapping = Mapping { from: options.namespace().to_owned(), into: options.scratch().to_owned() };
         let tarball = restored::tarball(location, &name).await?;
         let mut compared = restored::compare(cluster, tarball, &mapping, cx).await?;
         if let Some(first) = compared.first_mut() {
@@ -269,7 +323,7 @@ impl Test<'_> {
         }
         self.checks.append(&mut compared);
         if let Some(limit) = options.pods_ready {
-            self.checks.push(self.pods_ready(limit, cx).await?);
+            self.checks.push(self.pods_ready(limit.0, cx).await?);
         }
         Ok(())
     }
@@ -288,7 +342,7 @@ impl Test<'_> {
             }
             Err(error) => return Err(error),
         };
-        let inside = format!("volume {}/", options.namespace);
+        let inside = format!("volume {}/", options.namespace());
         let wanted = |check: &Check| {
             let must = options.must_cover.iter().any(|claim| check.name == format!("volume {claim}"));
             must || check.name.starts_with(&inside)
@@ -300,7 +354,7 @@ impl Test<'_> {
 
     /// Removes what an earlier test left and makes the scratch namespace.
     async fn prepare(&mut self, cx: &Context) -> Result<bool> {
-        let name = &self.subject.options.scratch_namespace;
+        let name = self.subject.options.scratch();
         match self.subject.clean_up(cx).await {
             Ok(removed) if removed.is_empty() => {}
             Ok(removed) => {
@@ -313,8 +367,8 @@ impl Test<'_> {
             }
             Err(error) => return Err(error),
         }
-        let labels = BTreeMap::from([(OWNER_LABEL.to_owned(), name.clone())]);
-        let metadata = ObjectMeta { name: Some(name.clone()), labels: Some(labels), ..ObjectMeta::default() };
+        let labels = BTreeMap::from([(OWNER_LABEL.to_owned(), name.to_owned())]);
+        let metadata = ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() };
         self.dirty = true;
         let namespace = Namespace { metadata, ..Namespace::default() };
         let made = self.subject.namespaces().create(&PostParams::default(), &namespace).await;
@@ -329,14 +383,15 @@ impl Test<'_> {
         let name = format!("{}-{}", OWNER_LABEL, run::random_suffix()?);
         let spec = RestoreSpec {
             backup_name: backup.to_owned(),
-            included_namespaces: vec![options.namespace.clone()],
-            namespace_mapping: BTreeMap::from([(options.namespace.clone(), options.scratch_namespace.clone())]),
+            included_namespaces: vec![options.namespace().to_owned()],
+            namespace_mapping: BTreeMap::from([(options.namespace().to_owned(), options.scratch().to_owned())]),
             ..RestoreSpec::default()
         };
         let mut wanted = Restore::new(&name, spec);
-        wanted.metadata.labels = Some(BTreeMap::from([(OWNER_LABEL.to_owned(), options.scratch_namespace.clone())]));
+        wanted.metadata.labels = Some(BTreeMap::from([(OWNER_LABEL.to_owned(), options.scratch().to_owned())]));
         cluster.create(&wanted).await?;
-        let waited = run::end_of::<Restore>(cluster, &name, options.limit, cx).await?;
+        let limit = options.limit.map_or(LIMIT, |limit| limit.0);
+        let waited = run::end_of::<Restore>(cluster, &name, limit, cx).await?;
         let (restore, in_time) = match waited {
             Waited::Done(restore) => (restore, true),
             Waited::TooLong(restore) => (restore, false),
@@ -344,7 +399,7 @@ impl Test<'_> {
         let status = restore.status.unwrap_or_default();
         let phase = status.phase.clone().unwrap_or_else(|| "New".to_owned());
         if !in_time {
-            let limit = human_duration(options.limit);
+            let limit = human_duration(limit);
             let detail = format!("it has not ended within {limit}: does Velero's server run? Look at its log");
             self.checks.push(Check::fail("restore", phase, detail).took(begun.elapsed()));
             return Ok(false);
@@ -354,7 +409,7 @@ impl Test<'_> {
             results.map(|results| (results.errors.all(), results.warnings.all())).unwrap_or_default();
         let good = Stage::of(Some(&phase)) == Stage::Completed && status.errors == 0;
         self.checks.push(if good {
-            let detail = format!("into the namespace {}, without errors", options.scratch_namespace);
+            let detail = format!("into the namespace {}, without errors", options.scratch());
             Check::pass("restore", phase, detail).took(begun.elapsed())
         } else {
             let reasons = status.failure_reason.into_iter().chain(status.validation_errors).chain(errors).collect();
@@ -369,12 +424,12 @@ impl Test<'_> {
 
     async fn pods_ready(&self, limit: Duration, cx: &Context) -> Result<Check> {
         let RestoreTest { cluster, options, .. } = self.subject;
-        let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), &options.scratch_namespace);
+        let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), options.scratch());
         let begun = Instant::now();
         loop {
             let all = pods.list(&ListParams::default()).await;
             let all = all.map_err(|error| {
-                cluster.explain(error, "list", format!("the Pods of {}", options.scratch_namespace))
+                cluster.explain(error, "list", format!("the Pods of {}", options.scratch()))
             })?;
             let waiting: Vec<_> = all.iter().filter(|pod| !is_ready(pod)).map(ResourceExt::name_any).collect();
             if waiting.is_empty() {

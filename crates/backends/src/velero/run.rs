@@ -10,7 +10,6 @@ use kube::api::ObjectMeta;
 use lifeboat_core::progress::{Event, Unit};
 use lifeboat_core::report::human_duration;
 use lifeboat_core::{Check, Context, Error, ErrorKind, Result, Sink, Status, stream};
-use serde::{Deserialize, Serialize};
 
 use super::api::{
     BACKUP_LABEL, Backup, BackupSpec, BackupStorageLocation, PodVolumeBackup, Restore, SCHEDULE_LABEL, Schedule, Stage,
@@ -19,6 +18,8 @@ use super::client::{Cluster, Waited};
 use super::go_duration;
 use super::gunzip::{Consumer, Gunzip};
 use super::inspection::{Results, explain_volume};
+use super::pairs;
+use super::settings::VeleroSettings;
 
 /// After how long a run that Velero's server has not begun is told of.
 const SLOW: Duration = Duration::from_secs(60);
@@ -29,47 +30,10 @@ const SHOWN: usize = 10;
 /// The most that the list of a run's messages may have, in bytes.
 pub(crate) const RESULTS_LIMIT: usize = 32 << 20;
 
-/// What a backup holds, and how long it may take.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BackupOptions {
-    /// The schedule whose template is taken; the options below go before what it says.
-    pub from_schedule: Option<String>,
-    /// Only these namespaces.
-    pub namespaces: Vec<String>,
-    /// All namespaces but these.
-    pub exclude_namespaces: Vec<String>,
-    /// Only objects with these labels.
-    pub labels: BTreeMap<String, String>,
-    /// How long Velero keeps it; the schedule's time, or Velero's default (30 days), when not set.
-    pub ttl: Option<Duration>,
-    /// The backup storage location; the default one when not set.
-    pub storage_location: Option<String>,
-    /// Whether the files of all volumes of Pods are copied.
-    pub default_volumes_to_fs_backup: Option<bool>,
-    /// Whether persistent volumes are snapshotted.
-    pub snapshot_volumes: Option<bool>,
-    /// How long Velero has to make it.
-    pub limit: Duration,
-}
+/// How long Velero has to make a backup, where nobody says.
+const LIMIT: Duration = Duration::from_secs(4 * 3600);
 
-impl Default for BackupOptions {
-    fn default() -> Self {
-        Self {
-            from_schedule: None,
-            namespaces: Vec::new(),
-            exclude_namespaces: Vec::new(),
-            labels: BTreeMap::new(),
-            ttl: None,
-            storage_location: None,
-            default_volumes_to_fs_backup: None,
-            snapshot_volumes: None,
-            limit: Duration::from_secs(4 * 3600),
-        }
-    }
-}
-
-impl BackupOptions {
+impl VeleroSettings {
     /// The object to create, with a name of its own.
     pub(crate) async fn backup(&self, cluster: &Cluster, now: Timestamp) -> Result<Backup> {
         let mut labels = BTreeMap::new();
@@ -93,9 +57,9 @@ impl BackupOptions {
         }
         if !self.labels.is_empty() {
             spec.label_selector =
-                Some(LabelSelector { match_labels: Some(self.labels.clone()), ..LabelSelector::default() });
+                Some(LabelSelector { match_labels: Some(pairs::map(&self.labels)), ..LabelSelector::default() });
         }
-        spec.ttl = self.ttl.map(go_duration::write).or(spec.ttl);
+        spec.ttl = self.ttl.map(|ttl| go_duration::write(ttl.0)).or(spec.ttl);
         spec.storage_location = self.storage_location.clone().or(spec.storage_location);
         spec.default_volumes_to_fs_backup = self.default_volumes_to_fs_backup.or(spec.default_volumes_to_fs_backup);
         spec.snapshot_volumes = self.snapshot_volumes.or(spec.snapshot_volumes);
@@ -107,15 +71,6 @@ impl BackupOptions {
         let mut backup = Backup::new(&name, spec);
         backup.metadata = ObjectMeta { name: Some(name), ..metadata };
         Ok(backup)
-    }
-
-    /// What to call the dataset: the schedule, the one namespace, or the whole cluster.
-    pub fn dataset(&self) -> String {
-        match (&self.from_schedule, &self.namespaces[..]) {
-            (Some(schedule), _) => schedule.clone(),
-            (None, [namespace]) if !namespace.contains('*') => namespace.clone(),
-            _ => "cluster".to_owned(),
-        }
     }
 }
 
@@ -179,13 +134,14 @@ pub(crate) fn bucket_of(location: &BackupStorageLocation) -> String {
 /// Has Velero make a backup and waits until it is complete.
 ///
 /// Velero goes on with it when this run ends early.
-pub(crate) async fn make(cluster: &Cluster, sink: &dyn Sink, options: &BackupOptions, cx: &Context) -> Result<Backup> {
-    let wanted = options.backup(cluster, cx.now()).await?;
+pub(crate) async fn make(cluster: &Cluster, sink: &dyn Sink, settings: &VeleroSettings, cx: &Context) -> Result<Backup> {
+    let limit = settings.limit.map_or(LIMIT, |limit| limit.0);
+    let wanted = settings.backup(cluster, cx.now()).await?;
     let made = cluster.create(&wanted).await?;
     let name = made.name_any();
-    let backup = match end_of::<Backup>(cluster, &name, options.limit, cx).await? {
+    let backup = match end_of::<Backup>(cluster, &name, limit, cx).await? {
         Waited::Done(backup) => backup,
-        Waited::TooLong(backup) => return Err(too_long(&backup, options.limit)),
+        Waited::TooLong(backup) => return Err(too_long(&backup, limit)),
     };
     let status = backup.status.clone().unwrap_or_default();
     match Stage::of(status.phase.as_deref()) {

@@ -11,14 +11,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use lifeboat_core::progress::Event;
-use lifeboat_core::{Action, Change, Check, Context, Error, ErrorKind, Plan, Prepared, Result, async_trait};
-use serde::Serialize;
+use lifeboat_core::duration::Length;
+use lifeboat_core::{
+    Action, Change, Check, Context, Error, ErrorKind, Plan, Prepared, Result, Setting, async_trait, schedule,
+};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::api::{BackupSpec, Schedule, ScheduleSpec};
 use super::backups::write_selector;
 use super::client::{Cluster, Waited};
 use super::go_duration;
+use super::pairs::{self, Pair};
 
 /// The label on schedules that were made here.
 pub const MANAGED_LABEL: &str = "lifeboat-schedule";
@@ -33,20 +37,25 @@ const LOOKED_AT: Duration = Duration::from_secs(20);
 const KIND: &str = "Schedule";
 
 /// A schedule as it should be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ScheduleSettings {
-    /// Its name. Backups are called by it, with the time behind.
+    /// Its name, which is the key of its table in a config file. Backups are called by it, with the time behind.
+    #[serde(skip)]
     pub name: String,
     /// When: five fields of cron in the time zone of Velero's server, which may follow `CRON_TZ=…`; or `@daily`, `@every 6h`.
-    pub cron: String,
+    pub cron: Setting,
     /// How long each backup is kept; Velero's default (30 days) when not set.
-    pub ttl: Option<Duration>,
+    pub ttl: Option<Length>,
     /// Only these namespaces; all when empty.
+    #[serde(default)]
     pub namespaces: Vec<String>,
     /// All namespaces but these.
+    #[serde(default)]
     pub exclude_namespaces: Vec<String>,
     /// Only objects with these labels.
-    pub labels: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "pairs::table")]
+    pub labels: Vec<Pair>,
     /// The storage location; the default one when not set.
     pub storage_location: Option<String>,
     /// Whether persistent volumes are snapshotted; Velero decides when not set.
@@ -174,12 +183,40 @@ enum Work {
 type Fields = Vec<(&'static str, Option<String>)>;
 
 impl ScheduleSettings {
+    /// A schedule of this name, which backs up everything at these times.
+    pub fn new(name: impl Into<String>, cron: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            cron: Setting::argument(cron, "cron"),
+            ttl: None,
+            namespaces: Vec::new(),
+            exclude_namespaces: Vec::new(),
+            labels: Vec::new(),
+            storage_location: None,
+            snapshot_volumes: None,
+            default_volumes_to_fs_backup: None,
+            paused: None,
+        }
+    }
+
+    /// Checks its times field by field. The zone, and what only Velero's cron has, is looked at by Velero.
+    pub(crate) fn check_cron(&self) -> Result<()> {
+        let cron = self.cron.raw();
+        let fields = match cron.split_once(' ') {
+            Some((zone, fields)) if zone.contains("TZ=") => fields,
+            _ => cron,
+        };
+        let checked = if fields.starts_with("@every ") { Ok(()) } else { schedule::check(fields) };
+        let no_nth = if fields.contains('#') { Err("Velero knows no # in a schedule".to_owned()) } else { Ok(()) };
+        checked.and(no_nth).map_err(|why| self.cron.wrong(why))
+    }
+
     fn wrong(&self, why: impl Into<String>, hint: &str) -> Error {
         Error::new(ErrorKind::Config, "use", format!("the schedule {:?}", self.name), why).hint(hint)
     }
 
     /// Finds what Velero, or the API server, would refuse for sure.
-    fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
         if self.name.is_empty() || !self.name.chars().all(letters) {
             return Err(self.wrong("it is no name for an object", "small letters, digits, - and ."));
@@ -188,28 +225,28 @@ impl ScheduleSettings {
         if self.name.len() > 48 {
             return Err(self.wrong("its name is too long", "Velero puts the time behind it: 48 characters at most"));
         }
-        let times = self.cron.trim();
+        let times = self.cron.raw().trim();
         let times = match times.strip_prefix("CRON_TZ=").or_else(|| times.strip_prefix("TZ=")) {
             Some(rest) => rest.split_once(' ').map_or("", |(_, times)| times.trim()),
             None => times,
         };
         if !times.starts_with('@') && times.split_whitespace().count() != 5 {
-            let why = format!("{:?} is no cron expression: it has not five fields", self.cron);
+            let why = format!("{:?} is no cron expression: it has not five fields", self.cron.raw());
             return Err(self.wrong(why, "minute hour day month weekday, as 30 3 * * *; or @daily"));
         }
-        if self.ttl.is_some_and(|ttl| ttl.as_secs() == 0) {
+        if self.ttl.is_some_and(|ttl| ttl.0.as_secs() == 0) {
             return Err(self.wrong("its backups would be kept no time at all", "give a ttl such as 7d"));
         }
         Ok(())
     }
 
     fn template(&self) -> BackupSpec {
-        let selector = LabelSelector { match_labels: Some(self.labels.clone()), ..LabelSelector::default() };
+        let selector = LabelSelector { match_labels: Some(pairs::map(&self.labels)), ..LabelSelector::default() };
         BackupSpec {
             included_namespaces: self.namespaces.clone(),
             excluded_namespaces: self.exclude_namespaces.clone(),
             label_selector: (!self.labels.is_empty()).then_some(selector),
-            ttl: self.ttl.map(go_duration::write),
+            ttl: self.ttl.map(|ttl| go_duration::write(ttl.0)),
             storage_location: self.storage_location.clone(),
             snapshot_volumes: self.snapshot_volumes,
             default_volumes_to_fs_backup: self.default_volumes_to_fs_backup,
@@ -219,7 +256,7 @@ impl ScheduleSettings {
 
     fn step(&self, live: Option<&Schedule>) -> Step {
         let paused = self.paused.unwrap_or_else(|| live.is_some_and(|schedule| schedule.spec.paused));
-        let spec = ScheduleSpec { template: self.template(), schedule: self.cron.clone(), paused };
+        let spec = ScheduleSpec { template: self.template(), schedule: self.cron.raw().to_owned(), paused };
         let after = fields_of(&spec);
         let Some(live) = live else {
             let mut made = Schedule::new(&self.name, spec);
@@ -433,12 +470,14 @@ mod tests {
 
     fn daily() -> ScheduleSettings {
         ScheduleSettings {
-            name: "daily".to_owned(),
-            cron: "30 3 * * *".to_owned(),
-            ttl: Some(Duration::from_secs(7 * 86_400)),
+            ttl: Some(Length(Duration::from_secs(7 * 86_400))),
             namespaces: vec!["shop".to_owned(), "blog".to_owned()],
-            ..ScheduleSettings::default()
+            ..ScheduleSettings::new("daily", "30 3 * * *")
         }
+    }
+
+    fn at(cron: &str) -> ScheduleSettings {
+        ScheduleSettings::new("daily", cron)
     }
 
     /// As the API server has it, with what Velero and others have added.
@@ -486,18 +525,19 @@ mod tests {
     #[test]
     fn settings_that_cannot_be_are_refused_by_name() {
         for (change, word) in [
-            (ScheduleSettings { cron: "30 3 * *".to_owned(), ..daily() }, "five fields"),
-            (ScheduleSettings { cron: "CRON_TZ=Europe/Berlin 3 * * *".to_owned(), ..daily() }, "five fields"),
+            (at("30 3 * *"), "five fields"),
+            (at("CRON_TZ=Europe/Berlin 3 * * *"), "five fields"),
             (ScheduleSettings { name: "Daily".to_owned(), ..daily() }, "no name"),
             (ScheduleSettings { name: "d".repeat(49), ..daily() }, "too long"),
-            (ScheduleSettings { ttl: Some(Duration::ZERO), ..daily() }, "no time"),
+            (ScheduleSettings { ttl: Some(Length(Duration::ZERO)), ..daily() }, "no time"),
         ] {
             let error = change.validate().unwrap_err();
             assert!(error.message().contains(word), "{error}");
             assert!(error.subject().contains(&change.name), "{error}");
         }
         for cron in ["@daily", "CRON_TZ=Europe/Berlin 30 3 * * *", "@every 6h"] {
-            ScheduleSettings { cron: cron.to_owned(), ..daily() }.validate().unwrap();
+            at(cron).validate().unwrap();
+            at(cron).check_cron().unwrap();
         }
     }
 }

@@ -12,7 +12,8 @@ use lifeboat_core::{ByteStream, Context, Description, Error, ErrorKind, Reading,
 
 use super::client::Cluster;
 use super::files::until_cancelled;
-use super::run::{self, BackupOptions};
+use super::run;
+use super::settings::VeleroSettings;
 use super::tap::{BACKUPS, BackupTap};
 use super::{SYSTEM, bucket};
 use crate::tar;
@@ -25,17 +26,18 @@ use crate::tar;
 pub struct Velero {
     cluster: Cluster,
     location: Arc<dyn Sink>,
-    options: BackupOptions,
+    settings: VeleroSettings,
 }
 
 impl Velero {
-    /// Of this cluster. `location` is opened at the bucket and prefix of the backup storage location.
-    pub fn new(cluster: Cluster, location: Arc<dyn Sink>, options: BackupOptions) -> Self {
-        Self { cluster, location, options }
+    /// Of this cluster. `location` is opened at the bucket and prefix of the backup storage location: neither is looked up in
+    /// the settings.
+    pub fn new(cluster: Cluster, location: Arc<dyn Sink>, settings: VeleroSettings) -> Self {
+        Self { cluster, location, settings }
     }
 
     async fn check_location(&self) -> Result<String> {
-        let location = run::available(&self.cluster, self.options.storage_location.as_deref()).await?;
+        let location = run::available(&self.cluster, self.settings.storage_location.as_deref()).await?;
         Ok(run::bucket_of(&location))
     }
 }
@@ -46,7 +48,7 @@ impl Source for Velero {
         let bucket = self.check_location().await?;
         let version = self.cluster.version().await?;
         Ok(Description {
-            dataset: self.options.dataset(),
+            dataset: self.settings.dataset(),
             system: SYSTEM.to_owned(),
             format: "tar".to_owned(),
             server_version: Some(format!("Kubernetes {version}")),
@@ -57,7 +59,7 @@ impl Source for Velero {
 
     async fn open(&self, cx: &Context) -> Result<Reading> {
         let bucket = self.check_location().await?;
-        let backup = run::make(&self.cluster, &*self.location, &self.options, cx).await?;
+        let backup = run::make(&self.cluster, &*self.location, &self.settings, cx).await?;
         let name = backup.name_any();
         if !bucket::is_there(&*self.location, &name).await? {
             let message =

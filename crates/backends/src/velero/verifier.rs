@@ -16,7 +16,7 @@ use super::client::Cluster;
 use super::restore_test::{RestoreTest, RestoreTestOptions, age};
 use super::run::{self, Run};
 use super::tap::{BACKUP_DETAIL, BackupTap};
-use super::{FORMAT, backups};
+use super::{FORMAT, MAX_AGE, backups};
 
 /// What a verification is told.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub struct VerifierOptions {
 
 impl Default for VerifierOptions {
     fn default() -> Self {
-        Self { live: None, test: None, schedule: None, max_age: Duration::from_secs(48 * 3600), must_cover: Vec::new() }
+        Self { live: None, test: None, schedule: None, max_age: MAX_AGE, must_cover: Vec::new() }
     }
 }
 
@@ -59,7 +59,7 @@ impl VeleroVerifier {
 
     fn live(&self) -> Result<&(Cluster, Arc<dyn Sink>)> {
         self.options.live.as_ref().ok_or_else(|| {
-            let why = "where it is was not said";
+            let why = "no cluster was given";
             Error::new(ErrorKind::Config, "find", "the cluster", why)
                 .hint("name the kubeconfig and the URL of the storage location; the level structure needs neither")
         })
@@ -83,7 +83,7 @@ impl Verifier for VeleroVerifier {
                 ErrorKind::Config,
                 "make",
                 "the restore test",
-                "which namespace to restore was not said",
+                "no namespace to restore was named",
             )
             .hint("name one that the backup holds; or verify at the level structure"));
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use lifeboat_backends::mongodb::{
-    Connection, DumpOptions, Mongo, MongoTarget, MongoVerifier, RestoreOptions, VerifierOptions,
+    Connection, Mongo, MongoSettings, MongoTarget, MongoVerifier, RestoreOptions, VerifierOptions,
 };
 use lifeboat_core::progress::Tally;
 use lifeboat_core::{Check, Context, Proof, RestoreInput, Result, Source, Target, Verifier};
@@ -33,7 +33,7 @@ pub struct Read {
     pub notes: Vec<String>,
 }
 
-pub async fn read_with(server: &MongoWire, database: &str, options: DumpOptions) -> Result<Read> {
+pub async fn read_with(server: &MongoWire, database: &str, options: MongoSettings) -> Result<Read> {
     let tally = Arc::new(Tally::default());
     let cx = Context { progress: tally.clone(), ..Context::default() };
     let source = Mongo::new(connection(server, database)).options(options)?;
@@ -49,7 +49,7 @@ pub async fn read_with(server: &MongoWire, database: &str, options: DumpOptions)
 }
 
 pub async fn read(server: &MongoWire) -> Result<Read> {
-    read_with(server, "shop", DumpOptions::default()).await
+    read_with(server, "shop", MongoSettings::default()).await
 }
 
 pub fn input(archive: &[u8], proof: Option<Proof>) -> RestoreInput {

@@ -6,5 +6,5 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    lifeboat_bins::lifeboat_mongodb()
+    lifeboat::cli::single::<lifeboat::mongodb::MongoSystem>()
 }

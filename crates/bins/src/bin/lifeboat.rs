@@ -1,5 +1,5 @@
 //! `lifeboat`: backs up, verifies and restores what a config file names.
 
 fn main() -> std::process::ExitCode {
-    lifeboat_bins::lifeboat()
+    lifeboat::cli::main(&lifeboat::programs())
 }

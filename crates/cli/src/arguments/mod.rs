@@ -1,0 +1,139 @@
+//! What the general commands take, as clap reads it. What a value means is decided where it is used, so that its error is like
+//! every other.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Command, Subcommand};
+use lifeboat_core::system::Choices;
+use lifeboat_core::{Level, Result, Setting, duration};
+
+use crate::commands::{prune, restore, verify};
+use crate::exit::Exit;
+use crate::session::Session;
+
+pub(crate) mod place;
+pub(crate) mod replicate;
+
+/// How the exit status is explained in the help of every program.
+pub(crate) const EXIT_STATUS: &str = "\
+Exit status:
+  0  good
+  1  a backup, restore or check failed, or the run was cancelled
+  2  usage or configuration
+  3  nothing to do where something was asked for (no artifact found)";
+
+/// What every command takes.
+#[derive(Args, Debug)]
+pub(crate) struct Global {
+    /// Write the result as JSON to standard output
+    #[arg(long, global = true, help_heading = "Output")]
+    pub(crate) json: bool,
+    /// Say more on standard error; twice for everything (RUST_LOG overrides it)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Output")]
+    pub(crate) verbose: u8,
+    /// No progress and no notes: results, warnings and errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Output")]
+    pub(crate) quiet: bool,
+    /// No colours, as with NO_COLOR
+    #[arg(long, global = true, help_heading = "Output")]
+    pub(crate) no_color: bool,
+}
+
+/// What `verify` takes of every system.
+#[derive(Args, Debug)]
+pub(crate) struct VerifyArgs {
+    /// How much to prove
+    #[arg(long, value_name = "LEVEL", value_parser = level())]
+    level: Option<Level>,
+    /// Which backup: latest, a time or day (the newest backup taken at or before it), or a key
+    #[arg(long, value_name = "latest|TIME|KEY", default_value = "latest", hide_default_value = true)]
+    at: String,
+    /// Fail when the backup is older, as in 2d or 36h
+    #[arg(long, value_name = "AGE")]
+    max_age: Option<String>,
+    /// Leave no record of the outcome beside the backup
+    #[arg(long)]
+    no_record: bool,
+}
+
+impl VerifyArgs {
+    /// Together with what was said for the system.
+    pub(crate) fn options(self, choices: Choices) -> Result<verify::Options> {
+        Ok(verify::Options {
+            level: self.level,
+            at: self.at.parse()?,
+            max_age: self.max_age.map(|text| duration::parse(&text, "--max-age")).transpose()?,
+            record: !self.no_record,
+            choices,
+        })
+    }
+}
+
+fn level() -> impl TypedValueParser<Value = Level> {
+    PossibleValuesParser::new(["stored", "structure", "restore", "live"]).try_map(|text| text.parse::<Level>())
+}
+
+/// What `restore` takes of every system.
+#[derive(Args, Debug)]
+pub(crate) struct RestoreArgs {
+    /// Which backup: latest, a time or day (the newest backup taken at or before it), or a key
+    #[arg(long, value_name = "latest|TIME|KEY", default_value = "latest", hide_default_value = true)]
+    at: String,
+    /// Where to: a URL, env:NAME (a variable that holds it) or file:PATH
+    #[arg(long, value_name = "URL", env = "LIFEBOAT_INTO", hide_env_values = true)]
+    into: Setting,
+}
+
+impl RestoreArgs {
+    /// Together with what was said for the system.
+    pub(crate) fn options(self, choices: Choices) -> Result<restore::Options> {
+        Ok(restore::Options { at: self.at.parse()?, into: self.into, choices })
+    }
+}
+
+/// What `prune` takes.
+#[derive(Args, Debug)]
+pub(crate) struct PruneArgs {
+    /// Show what would be deleted, and delete nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Also remove what killed runs have left behind
+    #[arg(long)]
+    orphans: bool,
+    /// How old a leftover must be: a run that goes on looks like one that was killed
+    #[arg(long, value_name = "AGE", default_value = "24h", requires = "orphans")]
+    orphan_age: String,
+}
+
+impl PruneArgs {
+    pub(crate) fn options(&self) -> Result<prune::Options> {
+        let age = duration::parse(&self.orphan_age, "--orphan-age")?;
+        Ok(prune::Options { dry_run: self.dry_run, orphans: self.orphans.then_some(age) })
+    }
+}
+
+/// Commands about the program itself.
+#[derive(Debug, Subcommand)]
+pub(crate) enum About {
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder
+    Man {
+        /// The folder; it is made when it does not exist
+        folder: PathBuf,
+    },
+}
+
+impl About {
+    /// `program`: with everything that it can take.
+    pub(crate) fn run(self, program: Command, session: &Session) -> Result<Exit> {
+        match self {
+            Self::Completions { shell } => crate::commands::completions::print(program, shell, session),
+            Self::Man { folder } => crate::commands::completions::write_man(program, &folder, session),
+        }
+    }
+}

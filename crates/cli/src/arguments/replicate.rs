@@ -1,0 +1,71 @@
+//! What `replicate` takes.
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use lifeboat_core::pipeline::Deletion;
+use lifeboat_core::{Error, ErrorKind, Result};
+
+use crate::commands::replicate::Options;
+
+#[derive(Args, Debug)]
+pub(crate) struct ReplicateArgs {
+    /// Names of jobs or copies; all when none is named
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Copy from this sink: a name of the config, or a URL; without it, a job's first
+    #[arg(long, value_name = "SINK")]
+    from: Option<String>,
+    /// Copy to this sink; without it, all others of the job
+    #[arg(long, value_name = "SINK")]
+    to: Option<String>,
+    /// Only show what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Read copies of trees again, and compare them with their records
+    #[arg(long, conflicts_with_all = ["dry_run", "delete_extra"])]
+    verify: bool,
+    /// Copy a tree that another tool wrote, object by object under the same keys; needs --from and --to
+    #[arg(long, requires_all = ["from", "to"], conflicts_with = "names", help_heading = "Without a config")]
+    tree: bool,
+    /// The folder in the source
+    #[arg(long, value_name = "FOLDER", requires_all = ["from", "to"], conflicts_with = "names", help_heading = "Without a config")]
+    prefix: Option<String>,
+    /// With --tree: the folder in the destination; without it, the same as in the source
+    #[arg(long, value_name = "FOLDER", requires = "tree", help_heading = "Without a config")]
+    into: Option<String>,
+    /// Delete from copies of trees what is no longer at the source: up to half of the copy, or `all`
+    #[arg(
+        long,
+        value_name = "some|all",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "some",
+        value_parser = PossibleValuesParser::new(["some", "all"])
+    )]
+    delete_extra: Option<String>,
+}
+
+impl ReplicateArgs {
+    pub(crate) fn options(self) -> Result<Options> {
+        if self.tree && self.prefix.is_none() && self.into.is_none() {
+            return Err(Error::new(ErrorKind::Config, "use", "--tree", "no folder was named").hint(
+                "give --prefix FOLDER, the folder in both, or --into FOLDER, when the URL of --from leads to it",
+            ));
+        }
+        Ok(Options {
+            names: self.names,
+            from: self.from,
+            to: self.to,
+            dry_run: self.dry_run,
+            verify: self.verify,
+            tree: self.tree,
+            prefix: self.prefix,
+            into: self.into,
+            deletion: match self.delete_extra.as_deref() {
+                None => None,
+                Some("all") => Some(Deletion::All),
+                Some(_) => Some(Deletion::AtMostHalf),
+            },
+        })
+    }
+}

@@ -1,0 +1,73 @@
+//! `backup`.
+
+use lifeboat_config::Job;
+use lifeboat_core::{Receipt, Result};
+use serde_json::{Value, json};
+
+use crate::exit::Exit;
+use crate::jobs::{self, Jobs, LookIn};
+use crate::output::report::{count, seconds, size};
+use crate::output::{self, GREEN, YELLOW};
+use crate::session::Session;
+
+/// Backs up each job; one that fails does not stop the others.
+pub(crate) async fn run(session: &Session, jobs: Jobs) -> Exit {
+    let mut exit = Exit::Good;
+    let mut results = Vec::new();
+    for (name, job) in jobs::expand(jobs, session, LookIn::Live).await {
+        let outcome = one(session, &name, job).await;
+        match session.settle("back up", &name, outcome) {
+            Ok(receipt) => {
+                exit.and(if receipt.is_complete() { Exit::Good } else { Exit::Failed });
+                print(session, &receipt);
+                results.push(value(&name, &receipt));
+            }
+            Err(error) => {
+                session.output.error(&error);
+                exit.and(Exit::from(&error));
+                results.push(json!({ "job": name, "passed": false, "error": output::error_value(&error) }));
+            }
+        }
+    }
+    session.output.result(&results);
+    exit
+}
+
+async fn one(session: &Session, name: &str, job: Result<Job>) -> Result<Receipt> {
+    session.begin("back up", name)?;
+    job?.backup().await?.context(session.context.clone()).run().await
+}
+
+fn value(job: &str, receipt: &Receipt) -> Value {
+    let mut value = json!(receipt);
+    value["job"] = job.into();
+    value["passed"] = receipt.is_complete().into();
+    value
+}
+
+fn print(session: &Session, receipt: &Receipt) {
+    let output = &session.output;
+    let good = receipt.is_complete();
+    let verdict = output.paint(if good { "DONE" } else { "PART" }, if good { GREEN } else { YELLOW });
+    output.line(format!("{verdict} {}: {}", receipt.dataset, receipt.key));
+    output.line(format!(
+        "     {} read, {} stored in {}; {} and {} in the proof",
+        size(receipt.plaintext_bytes),
+        size(receipt.stored_bytes),
+        seconds(receipt.seconds),
+        count(receipt.items, "item"),
+        count(usize::try_from(receipt.rows).unwrap_or(usize::MAX), "row")
+    ));
+    for sink in &receipt.sinks {
+        match &sink.error {
+            None => output.line(format!("     in {}", sink.url)),
+            Some(error) => {
+                output.line(format!("     NOT in {}: {error}", sink.url));
+                output.warn(&format!("{} is not in {}: {error}", receipt.key, sink.url));
+                if let Some(hint) = &sink.hint {
+                    output.write_err(&format!("  hint: {hint}"));
+                }
+            }
+        }
+    }
+}

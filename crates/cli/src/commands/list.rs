@@ -1,0 +1,235 @@
+//! `list`.
+
+use futures::future::ready;
+use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use lifeboat_config::Job;
+use lifeboat_core::catalog::{self, Artifact, Kind, Verification};
+use lifeboat_core::{Dataset, Level, Result};
+use serde::Serialize;
+
+use super::place;
+use crate::exit::Exit;
+use crate::jobs::Jobs;
+use crate::output::report::{age, count, size, time};
+use crate::output::table::Table;
+use crate::session::Session;
+
+/// One artifact, wherever it lies. The names of the fields are a promise.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) dataset: Dataset,
+    pub(crate) key: String,
+    pub(crate) taken_at: Timestamp,
+    pub(crate) bytes: u64,
+    pub(crate) kind: Kind,
+    pub(crate) format: String,
+    pub(crate) sinks: Vec<String>,
+    pub(crate) verified_at: Option<Timestamp>,
+    pub(crate) verified_level: Option<Level>,
+    /// The newest verification, where it failed.
+    #[serde(skip)]
+    failed: Option<(Timestamp, Level)>,
+}
+
+impl Row {
+    pub(crate) fn of(artifact: &Artifact, sink: &str) -> Self {
+        let passed = artifact.last_passed();
+        Self {
+            dataset: artifact.name.dataset.clone(),
+            key: artifact.key(),
+            taken_at: artifact.name.taken_at,
+            bytes: artifact.bytes(),
+            kind: artifact.kind,
+            format: artifact.name.format.clone(),
+            sinks: vec![sink.to_owned()],
+            verified_at: passed.map(|v| v.at),
+            verified_level: passed.map(|v| v.level),
+            failed: failure(artifact.verifications.last()),
+        }
+    }
+
+    /// Adds what another sink holds under the same key.
+    fn merge(&mut self, other: Self) {
+        self.sinks.extend(other.sinks);
+        // A copy that is whole stands for one that is not.
+        if self.kind != Kind::Managed && other.kind != Kind::Damaged {
+            (self.kind, self.bytes) = (other.kind, other.bytes);
+        }
+        if other.verified_at > self.verified_at {
+            (self.verified_at, self.verified_level) = (other.verified_at, other.verified_level);
+        }
+        self.failed = self.failed.max(other.failed);
+    }
+
+    pub(crate) fn verified(&self, now: Timestamp) -> String {
+        match (self.failed, self.verified_at.zip(self.verified_level)) {
+            (Some((at, level)), passed) if passed.is_none_or(|(p, _)| at > p) => {
+                format!("FAILED {level} {} ago", age(at, now))
+            }
+            (_, Some((at, level))) => format!("{level} {} ago", age(at, now)),
+            _ => "never".to_owned(),
+        }
+    }
+}
+
+fn failure(last: Option<&Verification>) -> Option<(Timestamp, Level)> {
+    last.filter(|v| !v.passed).map(|v| (v.at, v.level))
+}
+
+/// Lists the artifacts of each job, from all its sinks, as they come: by dataset, the oldest first. Memory does not grow with
+/// their number. `asked`: the jobs were named, so each must have one.
+pub(crate) async fn run(session: &Session, jobs: Jobs, asked: bool) -> Exit {
+    let output = &session.output;
+    let mut exit = Exit::Good;
+    let mut listing = Listing::new(session);
+    let mut empty = Vec::new();
+    for (name, job) in jobs {
+        let before = listing.rows;
+        let found = async {
+            session.begin("list", &name)?;
+            let job = job?;
+            list(session, &job, &mut listing, &mut exit).await?;
+            Ok::<_, lifeboat_core::Error>(job)
+        };
+        match session.settle("list", &name, found.await) {
+            Ok(job) if listing.rows == before => empty.push(job),
+            Ok(_) => {}
+            Err(error) => {
+                output.error(&error);
+                exit.and(Exit::from(&error));
+            }
+        }
+    }
+    let rows = listing.end();
+    for job in empty {
+        // Where an error was printed, "there is none" would be a guess.
+        if asked || (rows == 0 && exit == Exit::Good) {
+            let error = place::nothing(&job).await;
+            output.error(&error);
+            exit.and(Exit::from(&error));
+        } else if rows > 0 {
+            output.note(&format!("there is no artifact of job {}", job.name));
+        }
+    }
+    exit
+}
+
+/// Lists a job. A sink that cannot be read is an error of its own when there is another.
+async fn list(session: &Session, job: &Job, listing: &mut Listing<'_>, exit: &mut Exit) -> Result<()> {
+    let mut stores: Vec<_> = job
+        .stores
+        .iter()
+        .map(|store| {
+            let artifacts = catalog::list(&*store.sink, &job.prefix, job.dataset.as_ref());
+            let own = artifacts.try_filter(|artifact| ready(job.claims(&artifact.name)));
+            (own.map_ok(|artifact| Row::of(&artifact, &store.name)), None::<Row>)
+        })
+        .collect();
+    let mut failed = Vec::new();
+    loop {
+        let mut open = Vec::with_capacity(stores.len());
+        for (mut rows, mut next) in stores {
+            if next.is_none() {
+                next = match rows.next().await {
+                    Some(Ok(row)) => Some(row),
+                    Some(Err(error)) => {
+                        failed.push(error);
+                        None
+                    }
+                    None => None,
+                };
+            }
+            // One that has ended, or failed, is not asked again.
+            if next.is_some() {
+                open.push((rows, next));
+            }
+        }
+        stores = open;
+        // Every listing is in the order of keys: what several sinks hold comes first from all of them.
+        let Some(key) = stores.iter().filter_map(|(_, next)| Some(&next.as_ref()?.key)).min().cloned() else { break };
+        let mut same = stores.iter_mut().filter_map(|(_, next)| next.take_if(|row| row.key == key));
+        if let Some(mut row) = same.next() {
+            same.for_each(|other| row.merge(other));
+            listing.add(&row);
+        }
+    }
+    if failed.len() == job.stores.len()
+        && let Some(first) = failed.pop()
+    {
+        for error in failed {
+            session.output.error(&error);
+        }
+        return Err(first);
+    }
+    for error in failed {
+        session.output.error(&error);
+        exit.and(Exit::from(&error));
+    }
+    Ok(())
+}
+
+/// Rows that are printed together: columns are as wide as the widest cell so far.
+const TOGETHER: usize = 500;
+
+/// What is printed, page by page.
+struct Listing<'a> {
+    session: &'a Session,
+    now: Timestamp,
+    table: Table,
+    rows: usize,
+    future: usize,
+}
+
+impl<'a> Listing<'a> {
+    fn new(session: &'a Session) -> Self {
+        let table = Table::new(["TAKEN AT", "AGE", "SIZE", "KIND", "VERIFIED", "SINKS", "KEY"]).right(2);
+        Self { session, now: session.context.now(), table, rows: 0, future: 0 }
+    }
+
+    fn add(&mut self, row: &Row) {
+        self.rows += 1;
+        self.future += usize::from(row.taken_at > self.now);
+        if self.session.output.is_json() {
+            self.session.output.item(row);
+            return;
+        }
+        self.table.row([
+            time(row.taken_at),
+            age(row.taken_at, self.now),
+            size(row.bytes),
+            row.kind.as_str().to_owned(),
+            row.verified(self.now),
+            row.sinks.join(","),
+            row.key.clone(),
+        ]);
+        if self.rows.is_multiple_of(TOGETHER) {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.table.is_empty() {
+            self.session.output.line(self.table.take().join("\n"));
+        }
+    }
+
+    /// Prints the rest. Returns how many rows there were.
+    fn end(mut self) -> usize {
+        self.flush();
+        self.session.output.end_of_items();
+        warn_of_future(self.session, self.future);
+        self.rows
+    }
+}
+
+/// An artifact from the future says that a clock is wrong: here, or where it was made.
+fn warn_of_future(session: &Session, future: usize) {
+    if future > 0 {
+        session.output.warn(&format!(
+            "{} dated in the future, and now is {}: is this machine's clock right?",
+            if future == 1 { "an artifact is".to_owned() } else { format!("{} are", count(future, "artifact")) },
+            time(session.context.now())
+        ));
+    }
+}

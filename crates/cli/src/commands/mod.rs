@@ -1,0 +1,13 @@
+//! The commands. Each takes jobs, whether they come from a config file or from flags, and prints what came of them.
+
+pub(crate) mod backup;
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod init;
+pub(crate) mod list;
+pub(crate) mod place;
+pub(crate) mod prune;
+pub(crate) mod replicate;
+pub(crate) mod restore;
+pub(crate) mod show;
+pub(crate) mod verify;

@@ -1,0 +1,121 @@
+//! Where artifacts lie when they are not where they were looked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::StreamExt;
+use lifeboat_config::{Job, Store};
+use lifeboat_core::name::{join_key, split_key};
+use lifeboat_core::words::near;
+use lifeboat_core::{ArtifactName, Dataset, Error, ErrorKind, Sink};
+
+use crate::exit::no_artifact;
+
+/// Objects that are looked at before the search is given up: the user waits.
+const LOOK_AT: usize = 50_000;
+/// Names that a hint lists.
+const LISTED: usize = 5;
+
+/// The error for a job that has no artifact, with what there is instead.
+pub(crate) async fn nothing(job: &Job) -> Error {
+    let whose = job.dataset.as_ref().map_or("any dataset", Dataset::as_str);
+    let places: Vec<String> =
+        job.stores.iter().map(|s| join_key(&s.sink.url(), &job.prefix).trim_end_matches('/').to_owned()).collect();
+    let error = no_artifact(whose, format!("there is none in {}", places.join(" or ")));
+    match job.stores.first() {
+        Some(store) => explain(error, job, store).await,
+        None => error,
+    }
+}
+
+/// Adds to the error for an artifact that was not found what the sink holds elsewhere. Leaves every other error as it is.
+pub(crate) async fn explain(error: Error, job: &Job, store: &Store) -> Error {
+    // Something is there, but not what was asked for: the error says what.
+    if error.kind() != ErrorKind::NoArtifact || !error.message().starts_with("there is none") {
+        return error;
+    }
+    let Some(folders) = folders(&*store.sink).await else { return error };
+    let hint = advice(&folders, &job.prefix, job.dataset.as_ref());
+    error.hint(hint)
+}
+
+type Folders = BTreeMap<String, BTreeSet<String>>;
+
+/// Which folder holds artifacts of which datasets.
+async fn folders(sink: &dyn Sink) -> Option<Folders> {
+    let mut folders = Folders::new();
+    let mut objects = sink.list("").take(LOOK_AT);
+    while let Some(object) = objects.next().await {
+        let object = object.ok()?;
+        let (folder, name) = split_key(&object.key);
+        if let Some(name) = ArtifactName::parse(name) {
+            folders.entry(folder.to_owned()).or_default().insert(name.dataset.to_string());
+        }
+    }
+    Some(folders)
+}
+
+fn advice(folders: &Folders, prefix: &str, dataset: Option<&Dataset>) -> String {
+    let show = |folder: &str| if folder.is_empty() { "the top folder".to_owned() } else { format!("\"{folder}\"") };
+    if folders.is_empty() {
+        return "the sink holds no artifact at all: has a backup been made?".to_owned();
+    }
+    if let Some(dataset) = dataset {
+        let holding: Vec<&str> =
+            folders.iter().filter(|(_, held)| held.contains(dataset.as_str())).map(|(f, _)| f.as_str()).collect();
+        if let Some(best) = near(prefix, holding.iter().copied()).or(holding.first().copied()) {
+            return format!("artifacts of {dataset} lie in {}: is the prefix \"{prefix}\" a typo?", show(best));
+        }
+        if let Some(held) = folders.get(prefix) {
+            if let Some(near) = near(dataset.as_str(), held.iter().map(String::as_str)) {
+                return format!("that folder holds artifacts of {near}: is that what was meant?");
+            }
+            return format!("that folder holds artifacts of {}", first(held.iter().cloned()));
+        }
+    }
+    if let Some(near) = near(prefix, folders.keys().map(String::as_str)) {
+        return format!("artifacts lie in {}: is the prefix \"{prefix}\" a typo?", show(near));
+    }
+    format!("artifacts lie in {}", first(folders.keys().map(|f| show(f))))
+}
+
+fn first(names: impl ExactSizeIterator<Item = String>) -> String {
+    let more = names.len().saturating_sub(LISTED);
+    let mut listed: Vec<String> = names.take(LISTED).collect();
+    if more > 0 {
+        listed.push(format!("{more} more"));
+    }
+    listed.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folders(entries: &[(&str, &[&str])]) -> Folders {
+        entries
+            .iter()
+            .map(|(folder, held)| ((*folder).to_owned(), held.iter().map(|d| (*d).to_owned()).collect()))
+            .collect()
+    }
+
+    #[test]
+    fn a_prefix_with_a_typo_is_told_by_where_the_dataset_lies() {
+        let shop = Dataset::new("shop").unwrap();
+        let held = folders(&[("", &["roles"]), ("databases", &["shop", "blog"]), ("old", &["shop"])]);
+        assert_eq!(
+            advice(&held, "databses", Some(&shop)),
+            "artifacts of shop lie in \"databases\": is the prefix \"databses\" a typo?"
+        );
+        let none = Dataset::new("shpo").unwrap();
+        let two = folders(&[("databases", &["shop", "blog"])]);
+        assert_eq!(
+            advice(&two, "databases", Some(&none)),
+            "that folder holds artifacts of shop: is that what was meant?"
+        );
+        let far = Dataset::new("warehouse").unwrap();
+        assert_eq!(advice(&two, "databases", Some(&far)), "that folder holds artifacts of blog, shop");
+        assert_eq!(advice(&two, "elsewhere", Some(&far)), "artifacts lie in \"databases\"");
+        assert_eq!(advice(&two, "databse", None), "artifacts lie in \"databases\": is the prefix \"databse\" a typo?");
+        assert!(advice(&Folders::new(), "x", Some(&far)).contains("no artifact at all"));
+    }
+}

@@ -1,0 +1,214 @@
+//! `prune`: shows the plan, then does it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use lifeboat_config::{Job, Store};
+use lifeboat_core::pipeline::Pruned;
+use lifeboat_core::report::human_bytes;
+use lifeboat_core::retention::Policy;
+use lifeboat_core::sink::Held;
+use lifeboat_core::{Dataset, Error, ErrorKind, Prune, Result, catalog};
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
+
+use super::place;
+use crate::exit::Exit;
+use crate::jobs::{self, Jobs, LookIn};
+use crate::output::report::{count, time};
+use crate::output::table::Table;
+use crate::output::{self, RED};
+use crate::session::Session;
+
+/// Rows that are printed together: columns are as wide as the widest cell so far.
+const TOGETHER: usize = 500;
+
+/// What the command line says.
+pub(crate) struct Options {
+    pub(crate) dry_run: bool,
+    /// Remove leftovers that are older.
+    pub(crate) orphans: Option<Duration>,
+}
+
+/// Prunes each job in each of its sinks. `asked`: the jobs were named, so each must have something to decide about.
+pub(crate) async fn run(session: &Session, jobs: Jobs, asked: bool, options: &Options) -> Exit {
+    let output = &session.output;
+    let mut exit = Exit::Good;
+    let mut cleaned = BTreeSet::new();
+    for (name, job) in jobs::expand(jobs, session, LookIn::Sink).await {
+        let outcome = async {
+            session.begin("prune", &name)?;
+            let job = job?;
+            for store in &job.stores {
+                prune(session, &job, store, asked, options, &mut exit).await?;
+            }
+            if let Some(age) = options.orphans {
+                for store in &job.stores {
+                    // Jobs that share a folder share its leftovers.
+                    if cleaned.insert((store.sink.url(), job.prefix.clone())) {
+                        let cleaned = orphans(session, &job, store, age, options.dry_run).await?;
+                        output.item(&cleaned);
+                    }
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = session.settle("prune", &name, outcome.await) {
+            output.error(&error);
+            exit.and(Exit::from(&error));
+            output.item(&json!({ "job": name, "error": output::error_value(&error) }));
+        }
+    }
+    output.end_of_items();
+    exit
+}
+
+async fn prune(
+    session: &Session,
+    job: &Job,
+    store: &Store,
+    asked: bool,
+    options: &Options,
+    exit: &mut Exit,
+) -> Result<()> {
+    let Some(policy) = policy(session, job, asked, options)? else { return Ok(()) };
+    let output = &session.output;
+    let dataset = job.dataset()?;
+    let prune = Prune::plan(store.sink.clone(), &job.prefix, dataset, &policy, session.context.now()).await?;
+    if prune.kept() + prune.to_delete() == 0 {
+        if asked && options.orphans.is_none() {
+            return Err(place::nothing(job).await);
+        }
+        output.note(&format!("there is no artifact of {dataset} in {}", store.name));
+        return Ok(());
+    }
+    output.line(format!("{dataset} in {}, keep {policy}:", store.name));
+    let mut table = Table::new(["ACTION", "TAKEN AT", "KEY", "WHY"]);
+    let mut decisions = prune.decisions().peekable();
+    while !output.is_json() && decisions.peek().is_some() {
+        for decision in decisions.by_ref().take(TOGETHER) {
+            table.row([
+                if decision.keeps() { "keep".to_owned() } else { output.paint("delete", RED) },
+                time(decision.taken_at),
+                decision.key.clone(),
+                decision.why(),
+            ]);
+        }
+        for line in table.take() {
+            output.line(format!("  {line}"));
+        }
+    }
+    for warning in prune.warnings() {
+        output.warn(&warning.to_string());
+    }
+    let deletions = prune.to_delete();
+    let mut outcome = Outcome {
+        dataset,
+        sink: &store.name,
+        policy: policy.to_string(),
+        dry_run: options.dry_run,
+        decisions: Decisions(&prune),
+        warnings: prune.warnings().iter().map(ToString::to_string).collect(),
+        bytes_to_free: prune.bytes_to_free(),
+        pruned: Pruned::default(),
+    };
+    if options.dry_run {
+        let would_stay = prune.held().await?;
+        held(output, &would_stay);
+        let would = if deletions == 0 {
+            "nothing would be deleted".to_owned()
+        } else {
+            format!("{} would be deleted, {} freed", count(deletions, "artifact"), human_bytes(prune.bytes_to_free()))
+        };
+        output.line(format!("  {would}; {} kept", prune.kept()));
+        outcome.pruned.held = would_stay;
+    } else {
+        let pruned = prune.execute().await?;
+        held(output, &pruned.held);
+        output.line(format!(
+            "  {} deleted, {} freed; {} kept",
+            count(pruned.deleted.len(), "artifact"),
+            human_bytes(pruned.bytes),
+            prune.kept()
+        ));
+        for note in &pruned.notes {
+            output.warn(note);
+        }
+        for undeleted in &pruned.failed {
+            output.error(&Error::new(ErrorKind::Permission, "delete", &undeleted.key, &undeleted.why));
+            exit.and(Exit::Failed);
+        }
+        outcome.pruned = pruned;
+    }
+    output.item(&outcome);
+    Ok(())
+}
+
+/// What `--json` says of one dataset in one sink. The names of the fields are a promise.
+#[derive(Serialize)]
+struct Outcome<'a> {
+    dataset: &'a Dataset,
+    sink: &'a str,
+    policy: String,
+    dry_run: bool,
+    decisions: Decisions<'a>,
+    warnings: Vec<String>,
+    bytes_to_free: u64,
+    #[serde(flatten)]
+    pruned: Pruned,
+}
+
+/// The decisions of a plan, written as they are made.
+struct Decisions<'a>(&'a Prune);
+
+impl Serialize for Decisions<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.decisions())
+    }
+}
+
+/// The policy; `None` when there is none and nobody asked for this very job.
+fn policy(session: &Session, job: &Job, asked: bool, options: &Options) -> Result<Option<Policy>> {
+    match job.keep {
+        Some(policy) => Ok(Some(policy)),
+        None if options.orphans.is_some() => Ok(None),
+        None if asked => Err(Error::new(ErrorKind::Config, "prune", &job.name, "nothing says what to keep")
+            .hint("write keep = \"30d,at-least=3\" into the job or [defaults]")),
+        None => {
+            session.output.note(&format!("job {} has no keep: everything is kept", job.name));
+            Ok(None)
+        }
+    }
+}
+
+async fn orphans(session: &Session, job: &Job, store: &Store, age: Duration, dry_run: bool) -> Result<Value> {
+    let now = session.context.now();
+    let cleaned = catalog::remove_orphans(&*store.sink, &job.prefix, now, age, dry_run).await?;
+    let verb = if dry_run { "would be removed" } else { "removed" };
+    let place = lifeboat_core::name::join_key(&store.sink.url(), &job.prefix);
+    let freed = if cleaned.bytes > 0 { format!(", {} freed", human_bytes(cleaned.bytes)) } else { String::new() };
+    session.output.line(format!("{} in {place} {verb}{freed}", count(cleaned.removed.len(), "leftover")));
+    for what in &cleaned.removed {
+        session.output.line(format!("  {what}"));
+    }
+    held(&session.output, &cleaned.held);
+    for note in &cleaned.notes {
+        session.output.warn(note);
+    }
+    Ok(json!({
+        "sink": store.name,
+        "folder": job.prefix,
+        "dry_run": dry_run,
+        "orphans": cleaned.removed,
+        "bytes": cleaned.bytes,
+        "held": cleaned.held,
+        "notes": cleaned.notes,
+    }))
+}
+
+/// What the store does not let anyone delete yet: no failure.
+fn held(output: &output::Output, held: &[Held]) {
+    for held in held {
+        output.line(format!("  {} is {held}", held.key));
+    }
+}

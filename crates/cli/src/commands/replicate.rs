@@ -1,0 +1,447 @@
+//! `replicate`: copies what one sink lacks, backups and foreign trees; shows the plan, then does it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use lifeboat_config::{Config, Job, Store, Systems, guards};
+use lifeboat_core::name::join_key;
+use lifeboat_core::pipeline::{Deletion, NotCopied, ReplicatePlan, Replicated, Step, TreeCopied, TreePlan};
+use lifeboat_core::report::human_bytes;
+use lifeboat_core::words::suggest;
+use lifeboat_core::{Error, ErrorKind, Replicate, Result, TreeCopy};
+use serde_json::{Value, json};
+
+use super::verify;
+use crate::exit::{Exit, no_artifact};
+use crate::output::report::{count, seconds, size, time};
+use crate::output::table::Table;
+use crate::output::{self, GREEN, RED};
+use crate::session::Session;
+
+/// Objects of a tree that a dry run shows by name.
+const SHOWN: usize = 50;
+
+/// What the command line says.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) names: Vec<String>,
+    pub(crate) from: Option<String>,
+    pub(crate) to: Option<String>,
+    pub(crate) dry_run: bool,
+    pub(crate) verify: bool,
+    pub(crate) tree: bool,
+    pub(crate) prefix: Option<String>,
+    pub(crate) into: Option<String>,
+    pub(crate) deletion: Option<Deletion>,
+}
+
+/// Something to copy from one place to another.
+enum Task {
+    /// The backups in a folder.
+    Backups { from: Store, to: Store, folder: String, job: Option<Arc<Job>> },
+    /// What another tool wrote.
+    Tree { to: String, tree: Box<TreeCopy> },
+}
+
+/// The tasks of a run under the name of their job or copy, or why that has none.
+type Tasks = Vec<(String, Result<Vec<Task>>)>;
+
+/// Copies what the config and the flags say.
+pub(crate) async fn run(
+    session: &Session,
+    options: Options,
+    config: Option<&Path>,
+    systems: &Systems,
+) -> Result<Exit> {
+    let tasks = tasks(session, &options, config, systems)?;
+    if tasks.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "find",
+            "anything to replicate",
+            "no job has a second sink, and there is no copy",
+        )
+        .hint(
+            "name two sinks with --from and --to, write sinks = [\"A\", \"B\"] into a job, or a table [copies.NAME]",
+        ));
+    }
+    let asked = !options.names.is_empty();
+    Ok(work(session, tasks, asked, &options).await)
+}
+
+/// Copies the backups of one job from its first sink to its others.
+pub(crate) async fn one(session: &Session, job: Job, dry_run: bool) -> Exit {
+    let options = Options { dry_run, ..Options::default() };
+    let name = job.name.clone();
+    work(session, vec![(name, of_job(None, job, &options))], true, &options).await
+}
+
+/// Does each task; one that fails does not stop the others.
+async fn work(session: &Session, tasks: Tasks, asked: bool, options: &Options) -> Exit {
+    let mut exit = Exit::Good;
+    let mut results = Vec::new();
+    for (name, made) in tasks {
+        let made = match made {
+            Ok(made) => made,
+            Err(error) => {
+                fail(session, &name, None, &error, &mut exit, &mut results);
+                continue;
+            }
+        };
+        for task in made {
+            let to = match &task {
+                Task::Backups { to, .. } => to.name.clone(),
+                Task::Tree { to, .. } => to.clone(),
+            };
+            let outcome = async {
+                session.begin("replicate", &name)?;
+                match task {
+                    Task::Backups { from, to, folder, job } => {
+                        backups(session, &name, from, to, folder, job, asked, options).await
+                    }
+                    Task::Tree { tree, .. } if options.verify => prove(session, &name, &to, &tree).await,
+                    Task::Tree { tree, .. } => copy(session, &name, &to, &tree, options).await,
+                }
+            };
+            match session.settle("replicate", &name, outcome.await) {
+                Ok((passed, value)) => {
+                    exit.and(if passed { Exit::Good } else { Exit::Failed });
+                    results.push(value);
+                }
+                Err(error) => fail(session, &name, Some(&to), &error, &mut exit, &mut results),
+            }
+        }
+    }
+    session.output.result(&results);
+    exit
+}
+
+fn fail(session: &Session, name: &str, to: Option<&str>, error: &Error, exit: &mut Exit, results: &mut Vec<Value>) {
+    session.output.error(error);
+    exit.and(Exit::from(error));
+    results.push(json!({ "name": name, "to": to, "passed": false, "error": output::error_value(error) }));
+}
+
+fn tasks(session: &Session, options: &Options, path: Option<&Path>, systems: &Systems) -> Result<Tasks> {
+    let is_url = |name: &Option<String>| name.as_ref().is_some_and(|n| n.contains("://"));
+    let both = options.from.as_ref().zip(options.to.as_ref());
+    // Two places say it all, unless they are to be those of jobs.
+    if let Some((from, to)) = both
+        && (options.tree
+            || options.prefix.is_some()
+            || (options.names.is_empty() && is_url(&options.from) && is_url(&options.to)))
+    {
+        let config = if is_url(&options.from) && is_url(&options.to) { None } else { Some(Config::load(path, systems)?) };
+        let (from, to) = (sink(config.as_ref(), from)?, sink(config.as_ref(), to)?);
+        let folder = options.prefix.clone().unwrap_or_default();
+        if !options.tree {
+            let task = Task::Backups { from, to, folder, job: None };
+            return Ok(vec![("the folder".to_owned(), Ok(vec![task]))]);
+        }
+        let into = options.into.clone().unwrap_or_else(|| folder.clone());
+        let name = into.trim_matches('/').replace('/', "-");
+        let tree = TreeCopy::new(&name, from.sink, to.sink)?
+            .prefix(&folder)
+            .into_folder(&into)
+            .deletion(options.deletion.unwrap_or_default())
+            .context(session.context.clone());
+        return Ok(vec![(name, Ok(vec![Task::Tree { to: to.name, tree: Box::new(tree) }]))]);
+    }
+    let config = Config::load(path, systems)?;
+    for named in [&options.from, &options.to].into_iter().flatten() {
+        config.sink(named)?;
+    }
+    let mut tasks = Tasks::new();
+    let known: Vec<&str> =
+        config.jobs.iter().map(|j| j.name.as_str()).chain(config.copies.iter().map(|c| c.name.as_str())).collect();
+    if let Some(unknown) = options.names.iter().find(|name| !known.contains(&name.as_str())) {
+        let why = format!("{} has no such job and no such copy", config.path.display());
+        return Err(Error::new(ErrorKind::Config, "find", format!("\"{unknown}\""), why).hint(suggest(unknown, &known)));
+    }
+    let named = |name: &str| options.names.iter().any(|n| n == name);
+    let chosen: Vec<String> = config
+        .jobs
+        .iter()
+        .filter(|job| named(&job.name) || (options.names.is_empty() && !options.verify))
+        .filter(|job| named(&job.name) || job.sinks.len() > 1 || both.is_some())
+        .map(|job| job.name.clone())
+        .collect();
+    if !chosen.is_empty() {
+        for (name, job) in config.select(&chosen, None)? {
+            let made = job.and_then(|job| of_job(Some(&config), job, options));
+            tasks.push((name, made));
+        }
+    }
+    for table in &config.copies {
+        // Without names, --from and --to speak of jobs.
+        if named(&table.name) || (options.names.is_empty() && options.from.is_none() && options.to.is_none()) {
+            let made = table.open(&config, options.deletion, &session.context).and_then(|trees| {
+                if options.from.is_some() || options.to.is_some() {
+                    return Err(Error::new(
+                        ErrorKind::Config,
+                        "use",
+                        format!("copy {}", table.name),
+                        "its places are in the config",
+                    )
+                    .hint("leave --from and --to away, or copy with --tree"));
+                }
+                Ok(trees.into_iter().map(|(to, tree)| Task::Tree { to, tree: Box::new(tree) }).collect())
+            });
+            tasks.push((table.name.clone(), made));
+        }
+    }
+    Ok(tasks)
+}
+
+/// A sink by its name in the config, or by its URL.
+fn sink(config: Option<&Config>, named: &str) -> Result<Store> {
+    match config {
+        Some(config) => config.sink(named),
+        None if named.contains("://") => Ok(Store::new(named, lifeboat_sinks::open(named)?)),
+        None => {
+            let why = "it is not a URL, and there is no config";
+            Err(Error::new(ErrorKind::Config, "use", format!("sink {named}"), why))
+        }
+    }
+}
+
+/// From a job's first sink to its others, or as the flags say.
+fn of_job(config: Option<&Config>, job: Job, options: &Options) -> Result<Vec<Task>> {
+    if options.verify {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "use",
+            format!("--verify with job {}", job.name),
+            "it is for copies of trees",
+        )
+        .hint(format!("`lifeboat verify {} --sink NAME` verifies a backup in any sink", job.name)));
+    }
+    if options.deletion.is_some() && options.names.contains(&job.name) {
+        let why = "backups are never deleted because another sink lacks them";
+        return Err(Error::new(ErrorKind::Config, "use", format!("--delete-extra with job {}", job.name), why)
+            .hint("`lifeboat prune` deletes what the job no longer keeps, in each of its sinks"));
+    }
+    let find = |named: &str| match job.stores.iter().find(|store| store.name == named) {
+        Some(store) => Ok(store.clone()),
+        None => sink(config, named),
+    };
+    let from = match &options.from {
+        Some(named) => find(named)?,
+        None => job.store()?.clone(),
+    };
+    let to = match &options.to {
+        Some(named) => vec![find(named)?],
+        None => job.stores.iter().filter(|store| store.name != from.name).cloned().collect(),
+    };
+    if to.is_empty() {
+        return Err(Error::new(ErrorKind::Config, "replicate", format!("job {}", job.name), "it has one sink")
+            .hint("name another with --to, or write sinks = [\"A\", \"B\"] into the job"));
+    }
+    let job = Arc::new(job);
+    let task = |to| Task::Backups { from: from.clone(), to, folder: job.prefix.clone(), job: Some(Arc::clone(&job)) };
+    Ok(to.into_iter().map(task).collect())
+}
+
+#[allow(clippy::too_many_arguments, reason = "the parts of one task")]
+async fn backups(
+    session: &Session,
+    name: &str,
+    from: Store,
+    to: Store,
+    folder: String,
+    job: Option<Arc<Job>>,
+    asked: bool,
+    options: &Options,
+) -> Result<(bool, Value)> {
+    let output = &session.output;
+    let dataset = job.as_ref().and_then(|job| job.dataset.clone());
+    let whose = dataset.as_ref().map_or_else(|| "all datasets".to_owned(), ToString::to_string);
+    let place = join_key(&from.sink.url(), &folder);
+    guards::refuse_folder(&*to.sink, &folder).await?;
+    let mut replicate =
+        Replicate::new(from.sink, to.sink).folder(&folder).dataset(dataset).context(session.context.clone());
+    if let Some(job) = job {
+        replicate = replicate.only(move |name| job.claims(name));
+    }
+    let plan = replicate.plan().await?;
+    if plan.artifacts.is_empty() && plan.present == 0 {
+        let message = format!("there is none in {}", place.trim_end_matches('/'));
+        if asked {
+            return Err(no_artifact(&whose, message));
+        }
+        output.note(&format!("nothing to replicate of {whose}: {message}"));
+    }
+    output.line(format!("{whose}, {} to {}:", from.name, to.name));
+    let mut value = json!({
+        "name": name, "kind": "backups", "from": from.name, "to": to.name, "dry_run": options.dry_run,
+        "plan": plan.artifacts, "bytes_to_copy": plan.bytes_to_copy(), "present": plan.present,
+        "copied": [], "failed": [], "bytes": 0, "seconds": 0.0,
+    });
+    let passed = if options.dry_run {
+        show_backups(session, &plan);
+        !plan.artifacts.iter().any(|a| matches!(a.step, Step::Conflict | Step::Unusable))
+    } else {
+        let done = plan.execute().await?;
+        tell_backups(session, &done);
+        value["copied"] = json!(done.copied);
+        value["failed"] = json!(done.failed);
+        value["bytes"] = done.bytes().into();
+        value["seconds"] = done.seconds.into();
+        done.is_complete()
+    };
+    value["passed"] = passed.into();
+    Ok((passed, value))
+}
+
+fn show_backups(session: &Session, plan: &ReplicatePlan) {
+    let output = &session.output;
+    let mut table = Table::new(["ACTION", "TAKEN AT", "SIZE", "KEY", "WHY"]).right(2);
+    for artifact in &plan.artifacts {
+        let action = match artifact.step {
+            Step::Conflict | Step::Unusable => output.paint(artifact.step.as_str(), RED),
+            step => step.as_str().to_owned(),
+        };
+        table.row([action, time(artifact.taken_at), size(artifact.bytes), artifact.key.clone(), artifact.why.clone()]);
+    }
+    if !table.is_empty() {
+        for line in table.lines() {
+            output.line(format!("  {line}"));
+        }
+    }
+    let todo = plan.artifacts.iter().filter(|a| matches!(a.step, Step::Copy | Step::Complete)).count();
+    output.line(format!(
+        "  {} would be copied, {} sent; {} there already",
+        count(todo, "artifact"),
+        human_bytes(plan.bytes_to_copy()),
+        plan.present
+    ));
+}
+
+fn tell_backups(session: &Session, done: &Replicated) {
+    for copied in &done.copied {
+        session.output.line(format!("  copied {} ({})", copied.key, size(copied.bytes)));
+    }
+    tell_failed(session, &done.failed);
+    session.output.line(format!(
+        "  {} {} copied, {} sent in {}; {} there already{}",
+        verdict(session, done.is_complete()),
+        count(done.copied.len(), "artifact"),
+        human_bytes(done.bytes()),
+        seconds(done.seconds),
+        done.present,
+        failures(&done.failed)
+    ));
+}
+
+fn verdict(session: &Session, good: bool) -> String {
+    if good { session.output.paint("DONE", GREEN) } else { session.output.paint("FAIL", RED) }
+}
+
+fn failures(failed: &[NotCopied]) -> String {
+    if failed.is_empty() { String::new() } else { format!("; {} not copied", failed.len()) }
+}
+
+fn tell_failed(session: &Session, failed: &[NotCopied]) {
+    for failure in failed {
+        let word = session.output.paint("NOT copied", RED);
+        session.output.line(format!("  {word} {}: {}", failure.key, failure.error));
+        if let Some(hint) = &failure.hint {
+            session.output.write_err(&format!("  hint: {}: {hint}", failure.key));
+        }
+    }
+}
+
+async fn copy(session: &Session, name: &str, to: &str, tree: &TreeCopy, options: &Options) -> Result<(bool, Value)> {
+    let output = &session.output;
+    let (sink, into) = tree.destination();
+    // The copy may well be such a location; what lies around it may not.
+    guards::refuse_folder(sink, into.rsplit_once('/').map_or("", |(around, _)| around)).await?;
+    let plan = tree.plan().await?;
+    output.line(format!("{name}, {} to {}:", tree.source_url(), tree.destination_url()));
+    let mut value = json!({
+        "name": name, "kind": "tree", "from": tree.source_url(), "to": tree.destination_url(), "sink": to,
+        "dry_run": options.dry_run, "plan": plan.objects, "bytes_to_copy": plan.bytes_to_copy(),
+        "unchanged": plan.unchanged, "extra": plan.extra, "last_record": plan.last_record,
+    });
+    let passed = if options.dry_run {
+        show_tree(session, &plan);
+        plan.deletes.is_ok()
+    } else {
+        let done = plan.execute().await?;
+        tell_tree(session, &done);
+        value["done"] = json!(done);
+        done.is_complete()
+    };
+    value["passed"] = passed.into();
+    Ok((passed, value))
+}
+
+fn show_tree(session: &Session, plan: &TreePlan) {
+    let output = &session.output;
+    let deletes = matches!(plan.deletes, Ok(true));
+    let mut table = Table::new(["ACTION", "SIZE", "KEY", "WHY"]).right(1);
+    for object in plan.objects.iter().take(SHOWN) {
+        table.row([object.step.as_str().to_owned(), size(object.bytes), object.key.clone(), object.why.to_owned()]);
+    }
+    for extra in plan.extra.iter().take(SHOWN) {
+        let action = if deletes { output.paint("delete", RED) } else { "keep".to_owned() };
+        table.row([action, size(extra.bytes), extra.key.clone(), "it is no longer at the source".to_owned()]);
+    }
+    if !table.is_empty() {
+        for line in table.lines() {
+            output.line(format!("  {line}"));
+        }
+    }
+    let hidden = plan.objects.len().saturating_sub(SHOWN) + plan.extra.len().saturating_sub(SHOWN);
+    if hidden > 0 {
+        output.line(format!("  and {hidden} more; --json shows all"));
+    }
+    let mut figures = vec![
+        format!("{} would be copied or compared", count(plan.objects.len(), "object")),
+        format!("{} at most sent", human_bytes(plan.bytes_to_copy())),
+        format!("{} unchanged", plan.unchanged),
+    ];
+    if !plan.extra.is_empty() {
+        let fate = if deletes { "deleted" } else { "kept" };
+        figures.push(format!("{} no longer at the source would be {fate}", plan.extra.len()));
+    }
+    output.line(format!("  {}", figures.join("; ")));
+    if let Err(error) = &plan.deletes {
+        output.error(error);
+    }
+}
+
+fn tell_tree(session: &Session, done: &TreeCopied) {
+    let output = &session.output;
+    tell_failed(session, &done.failed);
+    for note in &done.notes {
+        output.note(note);
+    }
+    let mut figures = vec![
+        format!("{} copied", count(usize::try_from(done.copied).unwrap_or(usize::MAX), "object")),
+        format!("{} replaced", done.replaced),
+        format!("{} unchanged", done.unchanged),
+        format!("{} sent in {}", human_bytes(done.bytes), seconds(done.seconds)),
+    ];
+    for (number, what) in [(done.deleted, "deleted"), (done.extra, "kept that are no longer at the source")] {
+        if number > 0 {
+            figures.push(format!("{number} {what}"));
+        }
+    }
+    if !done.failed.is_empty() {
+        figures.push(format!("{} not copied", done.failed.len()));
+    }
+    output.line(format!("  {} {}", verdict(session, done.is_complete()), figures.join("; ")));
+    if let Some(record) = &done.record {
+        output.line(format!("     recorded in {record}"));
+    }
+}
+
+async fn prove(session: &Session, name: &str, to: &str, tree: &TreeCopy) -> Result<(bool, Value)> {
+    let report = tree.verify().await?;
+    verify::print(session, &report);
+    let mut value = json!(report);
+    value["name"] = name.into();
+    value["sink"] = to.into();
+    Ok((report.passed, value))
+}

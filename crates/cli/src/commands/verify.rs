@@ -1,0 +1,126 @@
+//! `verify`.
+
+use std::time::{Duration, Instant};
+
+use lifeboat_config::Job;
+use lifeboat_core::catalog::{self, At};
+use lifeboat_core::system::Choices;
+use lifeboat_core::{Check, Level, Report, Result, Status, Verify};
+use serde_json::{Value, json};
+
+use super::place;
+use crate::exit::Exit;
+use crate::jobs::{self, Jobs, LookIn};
+use crate::output::report::{checks, count, seconds};
+use crate::output::{self, GREEN, RED};
+use crate::session::Session;
+
+/// What the command line says; the rest is the job's.
+pub(crate) struct Options {
+    pub(crate) level: Option<Level>,
+    pub(crate) at: At,
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) record: bool,
+    pub(crate) choices: Choices,
+}
+
+/// Verifies each job; one that fails does not stop the others.
+pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exit {
+    let mut exit = Exit::Good;
+    let mut results = Vec::new();
+    for (index, (name, job)) in jobs::expand(jobs, session, LookIn::Sink).await.into_iter().enumerate() {
+        let begun = Instant::now();
+        let dataset =
+            job.as_ref().ok().and_then(|j| j.dataset.as_ref()).map_or_else(|| name.clone(), ToString::to_string);
+        let level = options.level.or_else(|| job.as_ref().ok().map(|j| j.limits.level)).unwrap_or_default();
+        if index > 0 {
+            session.output.line("");
+        }
+        let outcome = one(session, &name, job, level, options).await;
+        match session.settle("verify", &name, outcome) {
+            Ok(report) => {
+                exit.and(if report.passed { Exit::Good } else { Exit::Failed });
+                print(session, &report);
+                results.push(json!(report));
+            }
+            Err(error) => {
+                session.output.error(&error);
+                let failed = session.output.paint("FAIL", RED);
+                session.output.line(format!("{failed} {name} ({level}): {error}"));
+                exit.and(Exit::from(&error));
+                let took = begun.elapsed();
+                results.push(failure(&dataset, level, &error, took));
+            }
+        }
+    }
+    session.output.result(&results);
+    exit
+}
+
+async fn one(session: &Session, name: &str, job: Result<Job>, level: Level, options: &Options) -> Result<Report> {
+    session.begin("verify", name)?;
+    let job = job?;
+    let store = job.store()?;
+    let artifact = match catalog::find(&store.sink, &job.prefix, job.dataset()?, &options.at).await {
+        Ok(artifact) => artifact,
+        Err(error) => return Err(place::explain(error, &job, store).await),
+    };
+    let verifier = job.system.verifier(level, options.choices.clone()).await?;
+    // A foreign object in the clear needs no key, and neither does a look at the stored bytes.
+    let keys = if level == Level::Stored || (artifact.manifest.is_none() && artifact.name.encryption.is_none()) {
+        Vec::new()
+    } else {
+        job.keys()?
+    };
+    let mut limits = job.limits;
+    limits.max_age = options.max_age.or(limits.max_age);
+    if options.max_age.is_some() {
+        limits.age_status = Status::Fail;
+    }
+    Verify::new(store.sink.clone(), artifact, &*verifier)
+        .level(level)
+        .age_limit(limits.age_limit())
+        .keys(keys)
+        .record(options.record)
+        .context(session.context.clone())
+        .run()
+        .await
+}
+
+/// Prints a report with its verdict.
+pub(crate) fn print(session: &Session, report: &Report) {
+    let output = &session.output;
+    output.line(&report.key);
+    for line in checks(output, &report.checks) {
+        output.line(format!("  {line}"));
+    }
+    let (word, color) = if report.passed { ("PASS", GREEN) } else { ("FAIL", RED) };
+    let of = |status| report.checks.iter().filter(|c| c.status == status).count();
+    let mut figures = vec![count(report.checks.len(), "check")];
+    for (status, word) in [(Status::Fail, "failed"), (Status::Warn, "with a warning")] {
+        if of(status) > 0 {
+            figures.push(format!("{} {word}", of(status)));
+        }
+    }
+    output.line(format!(
+        "{} {} ({}): {} in {}",
+        output.paint(word, color),
+        report.dataset,
+        report.level,
+        figures.join(", "),
+        seconds(report.seconds)
+    ));
+}
+
+/// A job of which nothing could be verified, in the form of a report that did not pass.
+fn failure(dataset: &str, level: Level, error: &lifeboat_core::Error, took: Duration) -> Value {
+    json!({
+        "dataset": dataset,
+        "key": null,
+        "level": level,
+        "passed": false,
+        "checks": [Check::from_error("verify", error)],
+        "seconds": took.as_secs_f64(),
+        "error": output::error_value(error),
+    })
+}

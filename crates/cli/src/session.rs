@@ -1,0 +1,197 @@
+//! One run of a binary: arguments, logging, signals, runtime, exit status.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lifeboat_core::cli::settle;
+use lifeboat_core::{Context, Error, ErrorKind, Result};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::arguments::Global;
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::progress::Reporter;
+
+/// How long the orderly end of a cancelled run may take.
+const CANCEL_GRACE: Duration = Duration::from_secs(4);
+/// When the process ends in any case, counted from the signal.
+const CANCEL_LIMIT: Duration = Duration::from_millis(4800);
+
+/// What a command is given.
+pub(crate) struct Session {
+    pub(crate) output: Arc<Output>,
+    pub(crate) context: Context,
+    reporter: Arc<Reporter>,
+}
+
+impl Session {
+    fn new(global: &Global) -> Self {
+        let output = Arc::new(Output::new(global.json, global.quiet, global.no_color));
+        let reporter = Arc::new(Reporter::new(output.clone()));
+        let context = Context { cancel: CancellationToken::new(), progress: reporter.clone(), ..Context::default() };
+        Self { output, context, reporter }
+    }
+
+    /// Begins a job: what the one before has left on the screen goes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Cancelled`] when the run was cancelled.
+    pub(crate) fn begin(&self, operation: &'static str, job: &str) -> Result<()> {
+        self.reporter.reset();
+        if self.context.cancel.is_cancelled() { Err(Error::cancelled(operation, job)) } else { Ok(()) }
+    }
+}
+
+impl Session {
+    /// The outcome of a job. What a cancelled run stumbles over on its way out is not what ended it.
+    pub(crate) fn settle<T>(&self, operation: &'static str, job: &str, outcome: Result<T>) -> Result<T> {
+        settle(&self.context, operation, job, outcome)
+    }
+}
+
+/// Runs a program to its end. What went wrong with one of several jobs is printed already and only in the exit status.
+pub(crate) fn main(global: &Global, run: impl AsyncFnOnce(&Session) -> Result<Exit>) -> ExitCode {
+    let session = Session::new(global);
+    log_to(&session.output, global);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            session.output.fatal(&Error::io("start", "the runtime", error));
+            return ExitCode::from(Exit::Failed.code());
+        }
+    };
+    let ended = runtime.block_on(async {
+        watch_signals(&session);
+        let cancelled = async {
+            session.context.cancel.cancelled().await;
+            tokio::time::sleep(CANCEL_GRACE).await;
+        };
+        tokio::select! {
+            ended = run(&session) => ended,
+            () = cancelled => Err(Error::cancelled("finish", "the command")),
+        }
+    });
+    // What still blocks a thread now is a read that nobody waits for.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    session.reporter.reset();
+    let exit = ended.unwrap_or_else(|error| {
+        session.output.fatal(&error);
+        Exit::from(&error)
+    });
+    ExitCode::from(exit.code())
+}
+
+/// Wrong usage that clap does not know of.
+pub(crate) fn usage_error(error: &Error) -> ExitCode {
+    let json = std::env::args_os().any(|a| a == "--json");
+    Output::new(json, true, false).fatal(error);
+    ExitCode::from(Exit::Usage.code())
+}
+
+/// What clap has to say: help and version are results, the rest is wrong usage.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    let is_error = error.use_stderr();
+    if is_error && std::env::args_os().any(|a| a == "--json") {
+        let text = error.to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let error = Error::new(ErrorKind::Config, "read", "the arguments", message).hint("see --help");
+        Output::new(true, true, true).fatal(&error);
+    } else {
+        // Standard output or error may be closed; there is nobody to tell.
+        let _ = error.print();
+    }
+    ExitCode::from(if is_error { Exit::Usage.code() } else { Exit::Good.code() })
+}
+
+/// The first signal cancels; the second, or the end of patience, ends the process.
+fn watch_signals(session: &Session) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (cancel, output) = (session.context.cancel.clone(), session.output.clone());
+    // Before anything runs: from now on a signal cancels, and does not kill.
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return };
+    tokio::spawn(async move {
+        let mut first = true;
+        loop {
+            tokio::select! {
+                Some(()) = interrupt.recv() => {}
+                Some(()) = terminate.recv() => {}
+                else => return,
+            }
+            if !std::mem::replace(&mut first, false) {
+                std::process::exit(Exit::Failed.code().into());
+            }
+            output.note("cancelling; a second signal ends at once");
+            cancel.cancel();
+            // Not a task: the runtime's threads may all be blocked.
+            std::thread::spawn(|| {
+                std::thread::sleep(CANCEL_LIMIT);
+                std::process::exit(Exit::Failed.code().into());
+            });
+        }
+    });
+}
+
+fn log_to(output: &Arc<Output>, global: &Global) {
+    let default = match (global.quiet, global.verbose) {
+        // What kube_client logs as an error, it also returns.
+        (true, _) => "error,kube_client=off",
+        (false, 0) => "warn,lifeboat_cli=info,kube_client=off",
+        (false, 1) => "info,lifeboat=debug",
+        (false, _) => "debug,lifeboat=trace",
+    };
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).unwrap_or_else(|error| {
+            output.warn(&format!("RUST_LOG cannot be used: {error}"));
+            EnvFilter::new(default)
+        }),
+        _ => EnvFilter::new(default),
+    };
+    // Fails only when there is a subscriber already, which is as good.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_target(global.verbose > 0)
+        .with_writer(LogLines(output.clone()))
+        .try_init();
+}
+
+/// Log lines go above the progress bars.
+struct LogLines(Arc<Output>);
+
+struct LogLine {
+    output: Arc<Output>,
+    text: Vec<u8>,
+}
+
+impl<'a> MakeWriter<'a> for LogLines {
+    type Writer = LogLine;
+
+    fn make_writer(&'a self) -> LogLine {
+        LogLine { output: self.0.clone(), text: Vec::new() }
+    }
+}
+
+impl Write for LogLine {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for LogLine {
+    fn drop(&mut self) {
+        let text = String::from_utf8_lossy(&self.text);
+        if !text.is_empty() {
+            self.output.write_err(text.trim_end_matches('\n'));
+        }
+    }
+}
