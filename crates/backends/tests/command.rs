@@ -121,8 +121,8 @@ fn verify_line(line: &str) -> CommandVerifier {
 }
 
 async fn verified(verifier: &CommandVerifier, input: RestoreInput) -> Vec<Check> {
-    let test = verifier.restore_test(input, &Context::default());
-    tokio::time::timeout(SOON, test).await.unwrap().unwrap()
+    let cx = Context::default();
+    tokio::time::timeout(SOON, verifier.restore_test(input, &cx)).await.unwrap().unwrap()
 }
 
 fn restore_line(line: &str, into: &str) -> CommandTarget {
