@@ -260,12 +260,6 @@ impl Sink for Endless {
     async fn delete(&self, _: &[String]) -> lifeboat_core::Result<lifeboat_core::sink::Deleted> {
         unreachable!()
     }
-    async fn copy_in_sink(&self, _: &str, _: &str) -> lifeboat_core::Result<()> {
-        unreachable!()
-    }
-    async fn abort_unfinished(&self, _: &str, _: Timestamp, _: bool) -> lifeboat_core::Result<Vec<String>> {
-        unreachable!()
-    }
 }
 
 #[tokio::test]

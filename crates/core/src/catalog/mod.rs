@@ -31,7 +31,6 @@ mod orphans;
 pub use orphans::{Cleaned, remove_orphans};
 
 /// The folder that holds everything of Lifeboat's that is no artifact.
-const OWN_FOLDER: &str = "_lifeboat";
 
 /// The suffix of an intent's name, after its artifact's name.
 const INTENT_SUFFIX: &str = ".intent.json";
@@ -153,13 +152,6 @@ impl Artifact {
         }
         Ok(Some(manifest))
     }
-}
-
-/// Whether an object with this key is part of the bookkeeping (a note, a probe, the record of a verification) and no
-/// backup: a sink that locks what it stores leaves these open.
-pub fn is_bookkeeping(key: &str) -> bool {
-    let (folder, name) = split_key(key);
-    folder.split('/').any(|part| part == OWN_FOLDER) || matches!(role(name), Some((_, Role::Verification(..))))
 }
 
 /// Key of the intent of an artifact.

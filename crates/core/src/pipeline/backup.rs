@@ -18,7 +18,7 @@ use crate::manifest::{EncryptionNote, FORMAT_VERSION, Manifest, Private, StoredO
 use crate::memory::Confidential;
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key};
 use crate::progress::{Event, Progress, Unit};
-use crate::sink::Sink;
+use crate::sink::{PutOptions, Sink};
 use crate::source::{Description, Source};
 use crate::stream;
 
@@ -435,14 +435,14 @@ impl Run {
         keys.push(intent_key(&self.folder, &self.artifact));
         for key in keys {
             match sink.delete(&[key]).await {
-                Ok(deleted) if deleted.kept.is_empty() && deleted.held.is_empty() => {}
-                Ok(deleted) if deleted.kept.is_empty() => {
+                Ok(deleted) if deleted.failed.is_empty() && deleted.held.is_empty() => {}
+                Ok(deleted) if deleted.failed.is_empty() => {
                     tracing::debug!(sink = sink.url(), why = %deleted.held[0], "the note of this run stays");
                     return;
                 }
                 // A key that may not delete is a good key for a writer.
                 Ok(deleted) => {
-                    tracing::debug!(sink = sink.url(), why = deleted.kept[0].1, "the note of this run stays");
+                    tracing::debug!(sink = sink.url(), why = deleted.failed[0].1, "the note of this run stays");
                     return;
                 }
                 Err(error) => {
@@ -482,7 +482,7 @@ impl Run {
         let puts = bodies.into_iter().zip(willing).enumerate().map(|(place, (body, index))| {
             let (sink, key, meter, first_done) = (&self.sinks[*index], &key, Meter::default(), &first_done);
             async move {
-                let put = sink.put(key, meter.watch(body));
+                let put = sink.put_with(key, meter.watch(body), PutOptions::new().lock(true));
                 if place == 0 {
                     let put = put.await;
                     if put.is_ok() {
@@ -524,7 +524,7 @@ impl Run {
             let (sink, manifest) = (&self.sinks[*index], manifest.clone());
             let key = format!("{key}{MANIFEST_SUFFIX}");
             async move {
-                let put = sink.put(&key, stream::once(manifest));
+                let put = sink.put_with(&key, stream::once(manifest), PutOptions::new().lock(true));
                 (*index, self.within_grace(*index, put).await.and_then(|put| put))
             }
         });

@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{MANIFEST_LIMIT, Manifest};
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key};
 use crate::progress::{Event, Unit};
-use crate::sink::Sink;
+use crate::sink::{PutOptions, Sink};
 use crate::stream;
 
 /// A backup that has written its manifest is done with all its sinks after this time, whatever they do.
@@ -526,8 +526,8 @@ impl Replicate {
         let body = flow::until_cancelled(body, cx.cancel.clone(), "copy", object.key.clone());
         let body = flow::exactly(body, object.bytes, object.key.clone());
         let (body, hashed) = flow::hash(body, object.expected.clone(), object.key.clone());
-        let put = self.to.put(&object.key, flow::count(body, cx.progress.clone())).await;
-        match put {
+        let body = flow::count(body, cx.progress.clone());
+        match self.to.put_with(&object.key, body, PutOptions::new().lock(true)).await {
             // Another copy was faster.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => self.check_there(object).await.map(|()| 0),
             Err(error) => Err(error),
@@ -578,7 +578,7 @@ impl Replicate {
     }
 
     async fn commit(&self, key: &str, manifest: &Bytes) -> Result<()> {
-        match self.to.put(key, stream::once(manifest.clone())).await {
+        match self.to.put_with(key, stream::once(manifest.clone()), PutOptions::new().lock(true)).await {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 let there = stream::collect(self.to.get(key, None).await?, MANIFEST_LIMIT, key).await?;
                 if there == *manifest {

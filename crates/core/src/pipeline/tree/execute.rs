@@ -15,6 +15,7 @@ use super::record::{self, Entries, Entry, Head};
 use super::{PlannedObject, TreeCopy, TreePlan, TreeStep, changed, extra};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Event, Unit};
+use crate::sink::{PutOptions, upkeep};
 use crate::stream::ByteStream;
 
 /// Objects that are on their way side by side, where memory allows it.
@@ -103,7 +104,7 @@ impl TreePlan {
         let before = SignedDuration::try_from(ABANDONED).ok().and_then(|age| now.checked_sub(age).ok());
         if let Some(before) = before {
             // What a run that was killed has begun.
-            match tree.to.abort_unfinished(&tree.records(), before, false).await {
+            match upkeep(&*tree.to).abort_unfinished(&tree.records(), before, false).await {
                 Ok(aborted) => aborted.iter().for_each(|what| tracing::info!(what, "removed")),
                 Err(error) => tracing::debug!(%error, "unfinished uploads are not looked for"),
             }
@@ -301,7 +302,7 @@ impl Run {
                         self.done.extra -= 1;
                     }
                 }
-                for (key, why) in deleted.kept {
+                for (key, why) in deleted.failed {
                     let error = Error::new(ErrorKind::Permission, "delete", &key, why);
                     self.done.failed.push(NotCopied::new(&key, &error));
                 }
@@ -392,7 +393,7 @@ impl TreeCopy {
         let body = flow::exactly(body, object.bytes, from.clone());
         let (body, hashed) = flow::hash(body, None, from);
         let body: ByteStream = flow::count(body, self.context.progress.clone());
-        let bytes = if replace { self.to.replace(&to, body).await? } else { self.to.put(&to, body).await? };
+        let bytes = self.to.put_with(&to, body, PutOptions::new().lock(true).replace(replace)).await?;
         let hashed = hashed.await.map_err(|_| internal(&to, "it was confirmed before its end"))?;
         if bytes != hashed.bytes {
             return Err(internal(&to, &format!("{bytes} bytes were confirmed of {}", hashed.bytes)));

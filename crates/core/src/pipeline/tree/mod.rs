@@ -149,9 +149,13 @@ impl TreeCopy {
     pub fn new(name: &str, from: Arc<dyn Sink>, to: Arc<dyn Sink>) -> Result<Self> {
         let name = Dataset::new(name)?.to_string();
         let records = join_key(RECORDS_FOLDER, &name);
-        let to = to.notes_in(&records).ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, "copy to", to.url(), "it keeps its notes beside its objects")
-        })?;
+        let to = match to.upkeep() {
+            // It leaves nothing that a note would have to tell of.
+            None => to,
+            Some(upkeep) => upkeep.notes_in(&records).ok_or_else(|| {
+                Error::new(ErrorKind::Unsupported, "copy to", to.url(), "it keeps its notes beside its objects")
+            })?,
+        };
         let into = name.clone();
         let (deletion, context) = (Deletion::default(), Context::default());
         Ok(Self { name, from, prefix: String::new(), to, into, deletion, context })
