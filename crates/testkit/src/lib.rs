@@ -19,23 +19,39 @@
 //! Functions here panic instead of returning errors: they are used in tests only.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
+#[cfg(feature = "http")]
 pub mod b2;
 pub mod chaos;
+#[cfg(feature = "http")]
 pub mod cloudflare;
 pub mod conformance;
 pub mod content;
+#[cfg(feature = "services")]
 pub mod corpus;
+#[cfg(feature = "mongodb")]
 pub mod documents;
+#[cfg(feature = "http")]
 pub mod doppler;
+#[cfg(feature = "http")]
 pub mod faulty;
+#[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "http")]
 pub mod http_api;
+#[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 pub mod memory;
+#[cfg(feature = "http")]
 pub mod minio;
+#[cfg(feature = "mongodb")]
 pub mod mongo;
+#[cfg(feature = "mongodb")]
 pub mod mongo_wire;
+#[cfg(feature = "http")]
 pub mod pages;
+#[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "http")]
 mod signature;
+#[cfg(feature = "http")]
 pub mod versions;
