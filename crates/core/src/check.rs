@@ -24,7 +24,7 @@ pub const PROBE: &[u8] = b"lifeboat check\n";
 /// - A failure is a check that failed, and what depends on it is not tried.
 ///
 /// # Cancel safety
-/// A dropped future may leave the probe, which `prune --orphans` removes.
+/// A dropped future may leave the probe, which [a clean-up](crate::catalog::remove_orphans) removes.
 pub async fn sink(sink: &dyn Sink, folder: &str, beside: &str, now: Timestamp) -> Vec<Check> {
     let begun = Instant::now();
     let listed = sink.list(&join_key(beside, PROBES_FOLDER)).next().await;
@@ -82,7 +82,7 @@ async fn deletion(sink: &dyn Sink, key: &str) -> Check {
     }
     if let Some(held) = deleted.held.first() {
         let detail =
-            format!("the probe {key} is {held}: everything that is written here is. prune --orphans removes it then");
+            format!("the probe {key} is {held}: everything that is written here is. pruning orphans removes it then");
         return Check::warn("delete", "held", detail);
     }
     match deleted.notes.is_empty() {

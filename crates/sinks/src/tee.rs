@@ -22,7 +22,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
 use lifeboat_core::sink::{Deleted, Held, PutOptions, Upkeep};
 use lifeboat_core::stream::split;
-use lifeboat_core::{ByteStream, Error, ErrorKind, ObjectInfo, Result, Sink};
+use lifeboat_core::{ByteStream, Error, ErrorKind, Hint, ObjectInfo, Result, Sink};
 use tokio::sync::watch;
 
 /// Chunks that each of the sinks may be behind.
@@ -111,14 +111,13 @@ impl Tee {
             .chain((0..others.len()).filter(|i| held(*i)).map(|i| self.sinks[i + 1].url()))
             .collect();
         let (url, holding) = (self.sinks[failed + 1].url(), holding.join(", "));
-        let hint = "`lifeboat replicate` copies what is missing there";
         Err(match others.into_iter().nth(failed) {
             Some(Err(error)) => {
                 let why = format!("not in {url}: {}; it is in {holding}", error.message());
                 Error::new(error.kind(), "write", key, why)
                     .transient(error.is_transient())
                     .with_source(error)
-                    .hint(hint)
+                    .hint(Hint::ReplicateLater)
             }
             _ => {
                 let why =

@@ -8,6 +8,7 @@ mod connection;
 mod content;
 mod diagnosis;
 mod dump;
+mod layout;
 mod load;
 mod passfile;
 mod scratch;
@@ -22,6 +23,7 @@ use lifeboat_core::{ArtifactName, Check};
 
 pub use connection::Connection;
 pub use dump::{DumpOptions, Globals, Postgres};
+pub use layout::archive_layout;
 pub use target::{PostgresTarget, RestoreOptions};
 pub use verifier::{PostgresVerifier, VerifierOptions};
 

@@ -21,6 +21,7 @@ mod files;
 mod go_duration;
 mod gunzip;
 mod inspection;
+mod layout;
 mod objects;
 mod restore;
 mod restore_test;
@@ -39,6 +40,7 @@ pub use backups::{BackupDetails, BackupSummary, VolumeSummary, backup, backups, 
 pub use bucket::BucketVerifier;
 pub use client::{Cluster, ConnectOptions};
 pub use files::{Files, LinkOptions, LogOf, logs};
+pub use layout::layouts;
 pub use restore::{ExistingPolicy, RestoreOptions, restore};
 pub use restore_test::{OWNER_LABEL, RestoreTest, RestoreTestOptions};
 pub use rights::{Use, check};

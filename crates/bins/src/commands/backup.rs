@@ -94,7 +94,7 @@ fn print(session: &Session, receipt: &Receipt) {
                 output.line(format!("     NOT in {}: {error}", sink.url));
                 output.warn(&format!("{} is not in {}: {error}", receipt.key, sink.url));
                 if let Some(hint) = &sink.hint {
-                    output.write_err(&format!("  hint: {hint}"));
+                    output.write_err(&format!("  hint: {}", output::hint::render(hint)));
                 }
             }
         }

@@ -137,6 +137,7 @@ fn tasks(session: &Session, options: &Options, path: Option<&Path>) -> Result<Ta
         let into = options.into.clone().unwrap_or_else(|| folder.clone());
         let name = into.trim_matches('/').replace('/', "-");
         let tree = TreeCopy::new(&name, from.sink, to.sink)?
+            .layouts(copies::layouts())
             .prefix(&folder)
             .into_folder(&into)
             .deletion(options.deletion.unwrap_or_default())
@@ -330,7 +331,7 @@ fn tell_failed(session: &Session, failed: &[NotCopied]) {
         let word = session.output.paint("NOT copied", RED);
         session.output.line(format!("  {word} {}: {}", failure.key, failure.error));
         if let Some(hint) = &failure.hint {
-            session.output.write_err(&format!("  hint: {}: {hint}", failure.key));
+            session.output.write_err(&format!("  hint: {}: {}", failure.key, output::hint::render(hint)));
         }
     }
 }

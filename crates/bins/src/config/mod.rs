@@ -559,7 +559,7 @@ fn of_error(error: &Error, at: usize, key: &str, table: &str) -> Mistake {
     let subject = error.subject();
     let what = if subject.starts_with(&format!("{key} of {table}")) { String::new() } else { format!("{subject}: ") };
     let mistake = Mistake::new(at, format!("{key} of {table}: {what}{}", error.message()));
-    match error.advice() {
+    match crate::output::hint::advice(error) {
         Some(advice) => mistake.hint(advice),
         None => mistake,
     }

@@ -175,7 +175,7 @@ pub(crate) struct Verify {
 
 /// A parse error with its advice; a deserializer's error has no place for it but its text.
 pub(super) fn with_advice<E: serde::de::Error>(error: &lifeboat::Error) -> E {
-    match error.advice() {
+    match crate::output::hint::advice(error) {
         Some(hint) => E::custom(format_args!("{}: {}; {hint}", error.subject(), error.message())),
         None => E::custom(format_args!("{}: {}", error.subject(), error.message())),
     }

@@ -10,6 +10,7 @@ use lifeboat::{Error, Status};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+pub(crate) mod hint;
 pub(crate) mod report;
 pub(crate) mod table;
 
@@ -146,7 +147,7 @@ impl Output {
             for cause in chain(error) {
                 self.write_err(&format!("  caused by: {cause}"));
             }
-            if let Some(hint) = error.advice() {
+            if let Some(hint) = hint::advice(error) {
                 self.write_err(&format!("  hint: {hint}"));
             }
         }
@@ -270,7 +271,7 @@ pub(crate) fn error_value(error: &Error) -> Value {
         "message": error.to_string(),
         "operation": error.operation(),
         "subject": error.subject(),
-        "hint": error.advice(),
+        "hint": hint::advice(error),
         "chain": chain(error),
     })
 }

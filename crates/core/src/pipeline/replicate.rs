@@ -21,6 +21,7 @@ use super::room::Room;
 use crate::catalog::{self, Artifact, Kind, intent_key};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hint::Hint;
 use crate::manifest::{MANIFEST_LIMIT, Manifest};
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key};
 use crate::progress::{Event, Unit};
@@ -124,7 +125,7 @@ pub struct NotCopied {
     pub error: String,
     /// What to try.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
+    pub hint: Option<Hint>,
 }
 
 impl NotCopied {
@@ -133,7 +134,7 @@ impl NotCopied {
             key: key.to_owned(),
             kind: error.kind().as_str(),
             error: error.to_string(),
-            hint: error.advice().map(str::to_owned),
+            hint: error.typed_hint().cloned(),
         }
     }
 }
@@ -390,7 +391,7 @@ impl ReplicatePlan {
                     Step::Conflict => Err(Error::new(ErrorKind::AlreadyExists, "copy", &planned.key, &planned.why)
                         .hint("verify both, and delete the one that is not wanted: nothing is overwritten")),
                     Step::Unusable => Err(Error::new(ErrorKind::Corrupt, "copy", &planned.key, &planned.why)
-                        .hint("use another artifact; `lifeboat verify` says what is wrong with this one")),
+                        .hint(Hint::UseAnotherArtifact)),
                 };
                 (&planned.key, outcome)
             }
@@ -479,7 +480,7 @@ impl Replicate {
         if (noted || !missing.is_empty())
             && let Err(error) = self.to.delete(&[intent]).await
         {
-            tracing::warn!(%error, "the note of this copy stays; prune --orphans removes it");
+            tracing::warn!(%error, "the note of this copy stays; pruning orphans removes it");
         }
         Ok(sent)
     }
@@ -601,7 +602,7 @@ impl Replicate {
             }
         }
         if let Err(error) = self.to.delete(&[intent.to_owned()]).await {
-            tracing::debug!(%error, "the note of this copy stays; prune --orphans removes it");
+            tracing::debug!(%error, "the note of this copy stays; pruning orphans removes it");
         }
     }
 }

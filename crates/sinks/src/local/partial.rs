@@ -119,8 +119,8 @@ impl Partial {
         let made = io_error("write", &self.target, error);
         let message = format!("{} (after {} bytes)", made.message(), self.bytes);
         let again = Error::new(made.kind(), "write", self.target.display().to_string(), message);
-        match made.advice() {
-            Some(advice) => again.hint(advice.to_owned()),
+        match made.typed_hint() {
+            Some(hint) => again.hint(hint.clone()),
             None => again,
         }
     }

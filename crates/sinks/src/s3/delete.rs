@@ -127,7 +127,7 @@ async fn hide(store: &Arc<Store>, keys: BTreeSet<String>, deleted: &mut Deleted)
         let rights = if list == delete { list.to_owned() } else { format!("{list} and {delete}") };
         let note = format!(
             "{} keeps versions, and the key may not delete them: what was deleted is only hidden, and its space is not \
-             freed. Give the key {rights}, then `prune --orphans` removes the hidden versions",
+             freed. Give the key {rights}, then prune orphans to remove the hidden versions",
             store.url
         );
         if !deleted.notes.contains(&note) {

@@ -620,7 +620,7 @@ async fn clean_up(
     });
     match done.await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, %note, "an unfinished upload stays: prune --orphans removes it"),
+        Ok(Err(error)) => tracing::warn!(%error, %note, "an unfinished upload stays: pruning orphans removes it"),
         Err(_) => tracing::warn!(%note, "an unfinished upload stays: the store does not answer"),
     }
 }

@@ -10,7 +10,8 @@ use serde::Serialize;
 use super::super::flow::{self, Hashed};
 use super::super::replicate::{ABANDONED, NotCopied, PATIENCE, hash_of, internal, is_about_the_store};
 use super::super::room::Room;
-use super::order::{Order, RANKS};
+use super::layout::RANKS;
+use super::order::TreeOrder;
 use super::record::{self, Entries, Entry, Head};
 use super::{PlannedObject, TreeCopy, TreePlan, TreeStep, changed, extra};
 use crate::error::{Error, ErrorKind, Result};
@@ -157,7 +158,7 @@ impl Run {
     /// Copies these objects, rank by rank. Breaks when there is no use in going on.
     async fn round(&mut self, tree: &TreeCopy, objects: Vec<PlannedObject>) -> std::ops::ControlFlow<()> {
         use std::ops::ControlFlow::{Break, Continue};
-        let order = Order::of(self.plan.here.keys().map(String::as_str));
+        let order = TreeOrder::new(&tree.layouts, self.plan.here.keys().map(String::as_str));
         let mut ranks: Vec<Vec<(String, PlannedObject)>> = (0..RANKS).map(|_| Vec::new()).collect();
         for object in objects {
             let (rank, scope) = order.place(&object.key);
@@ -285,7 +286,7 @@ impl Run {
                 return Ok(());
             }
         }
-        let order = Order::of(self.plan.there.keys().map(String::as_str));
+        let order = TreeOrder::new(&tree.layouts, self.plan.there.keys().map(String::as_str));
         for rank in (0..RANKS).rev() {
             let keys: Vec<&str> = extra.iter().map(|e| e.key.as_str()).filter(|k| order.place(k).0 == rank).collect();
             for some in keys.chunks(DELETED_AT_ONCE) {
