@@ -98,7 +98,7 @@ impl RestoreTestOptions {
     }
 
     /// The namespace that it is restored into.
-    pub(crate) fn scratch(&self) -> &str {
+    pub fn scratch(&self) -> &str {
         self.scratch_namespace.as_deref().unwrap_or(SCRATCH)
     }
 
@@ -428,9 +428,8 @@ impl Test<'_> {
         let begun = Instant::now();
         loop {
             let all = pods.list(&ListParams::default()).await;
-            let all = all.map_err(|error| {
-                cluster.explain(error, "list", format!("the Pods of {}", options.scratch()))
-            })?;
+            let all =
+                all.map_err(|error| cluster.explain(error, "list", format!("the Pods of {}", options.scratch())))?;
             let waiting: Vec<_> = all.iter().filter(|pod| !is_ready(pod)).map(ResourceExt::name_any).collect();
             if waiting.is_empty() {
                 let figure = all.items.len().to_string();

@@ -134,7 +134,12 @@ pub(crate) fn bucket_of(location: &BackupStorageLocation) -> String {
 /// Has Velero make a backup and waits until it is complete.
 ///
 /// Velero goes on with it when this run ends early.
-pub(crate) async fn make(cluster: &Cluster, sink: &dyn Sink, settings: &VeleroSettings, cx: &Context) -> Result<Backup> {
+pub(crate) async fn make(
+    cluster: &Cluster,
+    sink: &dyn Sink,
+    settings: &VeleroSettings,
+    cx: &Context,
+) -> Result<Backup> {
     let limit = settings.limit.map_or(LIMIT, |limit| limit.0);
     let wanted = settings.backup(cluster, cx.now()).await?;
     let made = cluster.create(&wanted).await?;

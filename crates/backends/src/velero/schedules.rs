@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
-use lifeboat_core::progress::Event;
 use lifeboat_core::duration::Length;
+use lifeboat_core::progress::Event;
 use lifeboat_core::{
     Action, Change, Check, Context, Error, ErrorKind, Plan, Prepared, Result, Setting, async_trait, schedule,
 };

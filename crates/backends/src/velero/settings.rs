@@ -124,5 +124,9 @@ pub(crate) fn is_claim(text: &str) -> bool {
 /// Reads a claim that was given after a flag.
 #[cfg(feature = "cli")]
 pub(crate) fn claim(text: &str) -> Result<String, String> {
-    if is_claim(text) { Ok(text.to_owned()) } else { Err("it is no claim: write namespace/name, as in shop/data".to_owned()) }
+    if is_claim(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("it is no claim: write namespace/name, as in shop/data".to_owned())
+    }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lifeboat_core::system::{Defaults, NamedTarget, Opening, System};
 use lifeboat_core::{
-    ArtifactName, Check, Compression, Context, Dataset, Error, ErrorKind, Level, Manifest, Place, Result, Setting, Sink,
-    Source, Verifier,
+    ArtifactName, Check, Compression, Context, Dataset, Error, ErrorKind, Level, Manifest, Place, Result, Setting,
+    Sink, Source, Verifier,
 };
 
 use super::settings::{VeleroSettings, is_claim};
@@ -53,6 +53,11 @@ impl VeleroSystem {
                 "give the bucket and prefix of the storage location with --location s3://bucket/prefix, or set LIFEBOAT_LOCATION",
             )),
         }
+    }
+
+    /// What it was opened with.
+    pub fn settings(&self) -> &VeleroSettings {
+        &self.settings
     }
 
     /// The schedules that the cluster should have.
@@ -163,6 +168,10 @@ impl System for VeleroSystem {
 
     fn foreign_place(&self) -> Option<&Place> {
         self.location.as_ref()
+    }
+
+    fn layouts() -> Vec<lifeboat_core::pipeline::TreeLayout> {
+        super::layouts()
     }
 
     fn stock_restore(&self, name: &ArtifactName, _: Option<&Manifest>) -> String {
@@ -295,7 +304,9 @@ mod tests {
             with["must_cover"] = json!([claim]);
             assert_eq!(open(with).unwrap_err().message(), format!("\"{claim}\" is no claim"));
         }
-        for (cron, why) in [("0 25 * * *", "its hour \"25\""), ("0 3 * * 0#1", "knows no #"), ("0 3 * *", "five fields")] {
+        for (cron, why) in
+            [("0 25 * * *", "its hour \"25\""), ("0 3 * * 0#1", "knows no #"), ("0 3 * *", "five fields")]
+        {
             let mut with = whole();
             with["schedules"]["daily"]["cron"] = json!(cron);
             let error = open(with).unwrap_err();

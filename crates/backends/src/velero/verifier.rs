@@ -79,13 +79,8 @@ impl Verifier for VeleroVerifier {
     async fn restore_test(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
         let (cluster, location) = self.live()?;
         let Some(test) = &self.options.test else {
-            return Err(Error::new(
-                ErrorKind::Config,
-                "make",
-                "the restore test",
-                "no namespace to restore was named",
-            )
-            .hint("name one that the backup holds; or verify at the level structure"));
+            return Err(Error::new(ErrorKind::Config, "make", "the restore test", "no namespace to restore was named")
+                .hint("name one that the backup holds; or verify at the level structure"));
         };
         let proof = match BackupTap::proof_of(input.stream, cx).await {
             Ok(proof) => proof,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lifeboat_backends::velero::{
-    BackupOptions, Cluster, Files, LinkOptions, LogOf, Velero, backup, backups, delete_backup, logs,
+    Cluster, Files, LinkOptions, LogOf, Velero, VeleroSettings, backup, backups, delete_backup, logs,
 };
 use lifeboat_core::{Context, ErrorKind, Sink, Source, stream};
 use lifeboat_testkit::content::fresh_name;
@@ -76,10 +76,10 @@ async fn a_link_that_leads_nowhere_from_here_says_where_it_leads_and_what_to_do(
     let second = lifeboat_testkit::minio::Minio::shared().fresh_bucket().await;
     let public = json!({"publicUrl": "http://minio.velero.invalid:9000"});
     storage_location(&kubernetes, &velero_namespace(), &name, &second, &public).await;
-    let options = BackupOptions {
+    let options = VeleroSettings {
         namespaces: vec![namespace.clone()],
         storage_location: Some(name.clone()),
-        ..BackupOptions::default()
+        ..VeleroSettings::default()
     };
     let source = Velero::new(cluster().await, bucket(&second), options);
     drop(source.open(&Context::default()).await.unwrap());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
-use lifeboat_backends::velero::{BackupOptions, Cluster, ConnectOptions, Velero};
+use lifeboat_backends::velero::{Cluster, ConnectOptions, Velero, VeleroSettings};
 use lifeboat_core::{Context, Sink, Source};
 use lifeboat_sinks::{Credentials, Settings};
 pub use lifeboat_testkit::kubernetes::{
@@ -46,7 +46,7 @@ pub fn bucket(name: &str) -> Arc<dyn Sink> {
 
 /// A source of one namespace.
 pub async fn source(namespace: &str) -> Velero {
-    let options = BackupOptions { namespaces: vec![namespace.to_owned()], ..BackupOptions::default() };
+    let options = VeleroSettings { namespaces: vec![namespace.to_owned()], ..VeleroSettings::default() };
     Velero::new(cluster().await, location(), options)
 }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use kube::api::{DeleteParams, ListParams};
 use lifeboat_backends::velero::{
-    BackupOptions, RestoreOptions, RestoreTest, RestoreTestOptions, Velero, VeleroTarget, VeleroVerifier,
+    Pair, RestoreOptions, RestoreTest, RestoreTestOptions, Velero, VeleroSettings, VeleroTarget, VeleroVerifier,
     VerifierOptions, layouts,
 };
+use lifeboat_core::duration::Length;
 use lifeboat_core::{
     ArtifactName, Context, ErrorKind, RestoreInput, Source, Status, Target, TreeCopy, Verifier, stream,
 };
@@ -21,8 +22,8 @@ use crate::server::Server;
 
 const BACKUP: &str = "velero.io/v1 Backup backups";
 
-fn of(namespace: &str) -> BackupOptions {
-    BackupOptions { namespaces: vec![namespace.to_owned()], ..BackupOptions::default() }
+fn of(namespace: &str) -> VeleroSettings {
+    VeleroSettings { namespaces: vec![namespace.to_owned()], ..VeleroSettings::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,7 +35,7 @@ async fn a_server_that_stops_in_mid_backup_is_a_time_limit_and_not_a_hang() {
         kubernetes.create(CONFIG_MAP, Some(&namespace), object).await;
     }
     let server = Server::start().await;
-    let options = BackupOptions { limit: Duration::from_secs(8), ..of(&namespace) };
+    let options = VeleroSettings { limit: Some(Length(Duration::from_secs(8))), ..of(&namespace) };
     let source = Velero::new(server.cluster.clone(), server.location(), options);
     let making = tokio::spawn(async move { source.open(&Context::default()).await.map(drop) });
     let backups = kubernetes.api(BACKUP, Some(&server.namespace));
@@ -95,8 +96,8 @@ async fn the_copy_in_the_second_bucket_restores_a_cluster_whose_first_bucket_is_
 
     let options = RestoreTestOptions {
         backup: Some(name),
-        scratch_namespace: fresh_name("scratch"),
-        limit: Duration::from_secs(60),
+        scratch_namespace: Some(fresh_name("scratch")),
+        limit: Some(Length(Duration::from_secs(60))),
         ..RestoreTestOptions::new(&namespace)
     };
     let settings = lifeboat_sinks::Settings {
@@ -130,7 +131,8 @@ async fn an_artifact_is_put_back_and_restored_where_velero_has_lost_the_backup()
     };
 
     // While Velero has it the copy proves itself by the restore test of that very backup.
-    let test = RestoreTestOptions { scratch_namespace: fresh_name("scratch"), ..RestoreTestOptions::new(&namespace) };
+    let test =
+        RestoreTestOptions { scratch_namespace: Some(fresh_name("scratch")), ..RestoreTestOptions::new(&namespace) };
     let verifier = VeleroVerifier::new(VerifierOptions {
         live: Some((server.cluster.clone(), server.location())),
         test: Some(test),
@@ -155,7 +157,7 @@ async fn an_artifact_is_put_back_and_restored_where_velero_has_lost_the_backup()
     let into = fresh_name("into");
     let options = RestoreOptions {
         namespaces: vec![namespace.clone()],
-        namespace_mapping: [(namespace.clone(), into.clone())].into(),
+        namespace_mapping: vec![Pair::new(&*namespace, &*into)],
         ..RestoreOptions::default()
     };
     let target = VeleroTarget::new(server.cluster.clone(), Arc::clone(&first), options);

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use lifeboat_backends::velero::{BackupOptions, Cluster, OWNER_LABEL, RestoreTest, RestoreTestOptions, Velero};
+use lifeboat_backends::velero::{Cluster, OWNER_LABEL, RestoreTest, RestoreTestOptions, Velero, VeleroSettings};
+use lifeboat_core::duration::Length;
 use lifeboat_core::{Check, Context, ErrorKind, Report, Source, Status, stream};
 use lifeboat_testkit::content::fresh_name;
 use lifeboat_testkit::minio::Minio;
@@ -25,8 +26,8 @@ fn of(namespace: &str, backup: &str) -> RestoreTestOptions {
     let mut options = RestoreTestOptions::new(namespace);
     options.backup = Some(backup.to_owned());
     // Tests run side by side: each has a scratch namespace of its own.
-    options.scratch_namespace = fresh_name("scratch");
-    options.limit = Duration::from_secs(60);
+    options.scratch_namespace = Some(fresh_name("scratch"));
+    options.limit = Some(Length(Duration::from_secs(60)));
     options
 }
 
@@ -40,7 +41,7 @@ async fn a_namespace_comes_back_object_by_object_and_nothing_is_left() {
     let namespace = kubernetes.shop().await;
     let backup = back_up(&namespace).await;
     let options = of(&namespace, &backup);
-    let scratch = options.scratch_namespace.clone();
+    let scratch = options.scratch().to_owned();
     let report = test(options).await;
     assert!(report.passed, "{report:#?}");
     assert_eq!(check(&report, "restore").figure, "Completed");
@@ -57,7 +58,7 @@ async fn an_object_that_came_back_changed_is_named() {
     let namespace = kubernetes.shop().await;
     let backup = back_up(&namespace).await;
     let options = of(&namespace, &backup);
-    let scratch = options.scratch_namespace.clone();
+    let scratch = options.scratch().to_owned();
     let test = tokio::spawn(test(options));
     // It is altered as soon as it is there; the test compares after the whole namespace is restored.
     let restored = kubernetes.api(CONFIG_MAP, Some(&scratch));
@@ -81,7 +82,7 @@ async fn what_a_killed_test_left_is_removed_first() {
     kubernetes.create(CONFIG_MAP, Some(&namespace), json!({"metadata": {"name": "a"}, "data": {"x": "1"}})).await;
     let backup = back_up(&namespace).await;
     let options = of(&namespace, &backup);
-    let scratch = options.scratch_namespace.clone();
+    let scratch = options.scratch().to_owned();
     let left = json!({"metadata": {"name": scratch, "labels": {OWNER_LABEL: scratch}}});
     kubernetes.create(NAMESPACE, None, left).await;
     kubernetes.create(CONFIG_MAP, Some(&scratch), json!({"metadata": {"name": "a"}, "data": {"x": "stale"}})).await;
@@ -96,7 +97,8 @@ async fn a_namespace_that_no_test_made_is_not_touched() {
     let namespace = kubernetes.fresh_namespace().await;
     let backup = back_up(&namespace).await;
     let precious = kubernetes.fresh_namespace().await;
-    let report = test(RestoreTestOptions { scratch_namespace: precious.clone(), ..of(&namespace, &backup) }).await;
+    let report =
+        test(RestoreTestOptions { scratch_namespace: Some(precious.clone()), ..of(&namespace, &backup) }).await;
     assert_eq!(check(&report, "scratch namespace").figure, "refused");
     let there = kubernetes.api(NAMESPACE, None).get(&precious).await.unwrap();
     assert!(there.metadata.deletion_timestamp.is_none());
@@ -135,7 +137,7 @@ async fn a_cancelled_test_cleans_up() {
     let namespace = kubernetes.shop().await;
     let backup = back_up(&namespace).await;
     let options = of(&namespace, &backup);
-    let scratch = options.scratch_namespace.clone();
+    let scratch = options.scratch().to_owned();
     let context = Context::default();
     let cancel = context.cancel.clone();
     let test = RestoreTest::new(cluster().await, location(), options);
@@ -232,11 +234,11 @@ async fn objects_of_a_kind_of_its_own_come_back_and_are_compared() {
     }
     // Velero's server learns of new kinds every five minutes; one of its own, which starts now, knows it.
     let server = Server::start().await;
-    let options = BackupOptions { namespaces: vec![namespace.clone()], ..BackupOptions::default() };
+    let options = VeleroSettings { namespaces: vec![namespace.clone()], ..VeleroSettings::default() };
     drop(Velero::new(server.cluster.clone(), server.location(), options).open(&Context::default()).await.unwrap());
     let options = RestoreTestOptions {
-        scratch_namespace: fresh_name("scratch"),
-        limit: Duration::from_secs(60),
+        scratch_namespace: Some(fresh_name("scratch")),
+        limit: Some(Length(Duration::from_secs(60))),
         ..RestoreTestOptions::new(&namespace)
     };
     let test = RestoreTest::new(server.cluster.clone(), server.location(), options.clone());
@@ -245,7 +247,7 @@ async fn objects_of_a_kind_of_its_own_come_back_and_are_compared() {
     assert_eq!(check(&report, &format!("content: {definition}")).figure, "2");
 
     // One that comes back otherwise is named, as any other object is.
-    let scratch = options.scratch_namespace.clone();
+    let scratch = options.scratch().to_owned();
     let test = RestoreTest::new(server.cluster.clone(), server.location(), options);
     let running = tokio::spawn(async move { test.run(&Context::default()).await.unwrap() });
     while kubernetes.get(&kind, Some(&scratch), "berta").await.is_none() {
@@ -288,7 +290,7 @@ async fn a_test_that_is_gone_in_the_middle_is_cleaned_up_by_the_next() {
     let namespace = kubernetes.shop().await;
     let backup = back_up(&namespace).await;
     let options = of(&namespace, &backup);
-    let scratch = options.scratch_namespace.clone();
+    let scratch = options.scratch().to_owned();
     let running = tokio::spawn(test(options.clone()));
     while kubernetes.get(CONFIG_MAP, Some(&scratch), "settings-0").await.is_none() {
         assert!(!running.is_finished(), "{:#?}", running.await);
@@ -317,7 +319,7 @@ async fn a_location_that_is_unavailable_ends_the_test_before_anything_is_made() 
         "status": {"phase": "Completed", "startTimestamp": jiff::Timestamp::now().to_string()}});
     kubernetes.create("velero.io/v1 Backup backups", Some(&nobody), object).await;
     let options = of("shop", "b");
-    let scratch = options.scratch_namespace.clone();
+    let scratch = options.scratch().to_owned();
     let cluster = Cluster::connect(&crate::cluster::options(&nobody)).await.unwrap();
     let report = RestoreTest::new(cluster, location(), options).run(&Context::default()).await.unwrap();
     let place = check(&report, "storage location");

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use kube::api::{DeleteParams, Patch, PatchParams};
-use lifeboat_backends::velero::{Cluster, ExistingPolicy, Files, LogOf, RestoreOptions, logs, restore};
+use lifeboat_backends::velero::{Cluster, ExistingPolicy, Files, LogOf, Pair, RestoreOptions, logs, restore};
+use lifeboat_core::duration::Length;
 use lifeboat_core::{Check, Context, ErrorKind, Status, stream};
 use lifeboat_testkit::content::fresh_name;
 use serde_json::json;
@@ -23,7 +24,7 @@ fn check<'a>(checks: &'a [Check], name: &str) -> &'a Check {
 /// One namespace into another, which does not exist yet.
 fn mapped(from: &str) -> (RestoreOptions, String) {
     let into = fresh_name("into");
-    let mapping = [(from.to_owned(), into.clone())].into();
+    let mapping = vec![Pair::new(from, &*into)];
     let options =
         RestoreOptions { namespaces: vec![from.to_owned()], namespace_mapping: mapping, ..RestoreOptions::default() };
     (options, into)
@@ -68,11 +69,8 @@ async fn a_selector_chooses_objects_by_label() {
     }
     let backup = back_up(&namespace).await;
     let (options, into) = mapped(&namespace);
-    let options = RestoreOptions {
-        labels: [("tier".to_owned(), "a".to_owned())].into(),
-        resources: vec!["configmaps".to_owned()],
-        ..options
-    };
+    let options =
+        RestoreOptions { labels: vec![Pair::new("tier", "a")], resources: vec!["configmaps".to_owned()], ..options };
     made(&backup, &options).await;
     let api = kubernetes.api(CONFIG_MAP, Some(&into));
     assert!(api.get_opt("wanted").await.unwrap().is_some());
@@ -95,14 +93,14 @@ async fn what_is_there_stays_with_a_warning_or_is_made_as_it_was() {
     assert!(warned.status == Status::Warn && warned.detail.contains("\"a\""), "{checks:#?}");
     assert_eq!(api.get("a").await.unwrap().data["data"]["x"], json!("new"));
 
-    let checks = made(&backup, &RestoreOptions { existing: ExistingPolicy::Update, ..options }).await;
+    let checks = made(&backup, &RestoreOptions { existing: Some(ExistingPolicy::Update), ..options }).await;
     assert_eq!(check(&checks, "restore").status, Status::Pass);
     assert_eq!(api.get("a").await.unwrap().data["data"]["x"], json!("old"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn options_that_restore_nothing_are_refused_before_anything_starts() {
-    let mapping = [("shop".to_owned(), "copy".to_owned())].into();
+    let mapping = vec![Pair::new("shop", "copy")];
     let options =
         RestoreOptions { namespaces: vec!["blog".to_owned()], namespace_mapping: mapping, ..RestoreOptions::default() };
     let files = Files::Location(location());
@@ -123,7 +121,7 @@ async fn without_a_server_a_restore_ends_by_its_limit_and_is_withdrawn() {
         json!({"metadata": {"name": "b"}, "spec": {"storageLocation": "default"}, "status": {"phase": "Completed"}});
     kubernetes.create("velero.io/v1 Backup backups", Some(&nobody), object).await;
     let cluster = Cluster::connect(&options(&nobody)).await.unwrap();
-    let limited = RestoreOptions { limit: Duration::from_secs(5), ..RestoreOptions::default() };
+    let limited = RestoreOptions { limit: Some(Length(Duration::from_secs(5))), ..RestoreOptions::default() };
     let error = restore(&cluster, &Files::links(), "b", &limited, &Context::default()).await.unwrap_err();
     assert_eq!(
         (error.kind(), error.message()),

@@ -7,6 +7,7 @@ use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, PostParams};
 use lifeboat_backends::velero::{Cluster, ConnectOptions, RestoreTest, RestoreTestOptions, Use, check};
+use lifeboat_core::duration::Length;
 use lifeboat_core::{Check, Context, ErrorKind, Status};
 use lifeboat_testkit::content::fresh_name;
 use serde_json::{Value, json};
@@ -81,8 +82,8 @@ impl Applied {
     fn test(&self, namespace: &str, backup: &str) -> RestoreTest {
         let mut options = RestoreTestOptions::new(namespace);
         options.backup = Some(backup.to_owned());
-        options.scratch_namespace.clone_from(&self.scratch);
-        options.limit = Duration::from_secs(60);
+        options.scratch_namespace = Some(self.scratch.clone());
+        options.limit = Some(Length(Duration::from_secs(60)));
         RestoreTest::new(self.cluster.clone(), location(), options)
     }
 }

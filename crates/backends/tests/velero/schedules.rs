@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use kube::api::{DeleteParams, Patch, PatchParams};
 use lifeboat_backends::velero::{
-    BackupOptions, Cluster, MANAGED_LABEL, ScheduleSettings, Velero, plan_schedules, schedules,
+    Cluster, MANAGED_LABEL, Pair, ScheduleSettings, Velero, VeleroSettings, plan_schedules, schedules,
 };
-use lifeboat_core::{Action, Context, ErrorKind, Plan, Source, Status};
+use lifeboat_core::duration::Length;
+use lifeboat_core::{Action, Context, ErrorKind, Plan, Setting, Source, Status};
 use lifeboat_testkit::content::fresh_name;
 use serde_json::json;
 
@@ -16,16 +17,18 @@ const SCHEDULE: &str = "velero.io/v1 Schedule schedules";
 
 const DAY: Duration = Duration::from_secs(86_400);
 
+fn at(cron: &str) -> Setting {
+    Setting::argument(cron, "cron")
+}
+
 /// At a minute that does not come while the test runs, or the schedule would make backups.
 fn daily(namespace: &str) -> ScheduleSettings {
     ScheduleSettings {
-        name: fresh_name("daily"),
-        cron: "0 0 29 2 *".to_owned(),
-        ttl: Some(7 * DAY),
+        ttl: Some(Length(7 * DAY)),
         namespaces: vec![namespace.to_owned()],
-        labels: [("app".to_owned(), "web".to_owned())].into(),
+        labels: vec![Pair::new("app", "web")],
         default_volumes_to_fs_backup: Some(true),
-        ..ScheduleSettings::default()
+        ..ScheduleSettings::new(fresh_name("daily"), "0 0 29 2 *")
     }
 }
 
@@ -52,7 +55,7 @@ async fn remove(names: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_applied_is_accepted_by_velero_and_plans_no_change_again() {
     let (first, second) =
-        (daily("shop"), ScheduleSettings { cron: "@yearly".to_owned(), ttl: Some(30 * DAY), ..daily("blog") });
+        (daily("shop"), ScheduleSettings { cron: at("@yearly"), ttl: Some(Length(30 * DAY)), ..daily("blog") });
     let wanted = [first.clone(), second.clone()];
     let plan = planned(&wanted).await;
     assert_eq!(only(&plan, &first.name).action, Action::Create);
@@ -78,7 +81,7 @@ async fn a_change_is_shown_and_made_and_what_others_have_set_stays() {
     let hooks = json!({"spec": {"paused": true, "template": {"csiSnapshotTimeout": "20m0s"}}});
     api.patch(&old.name, &PatchParams::default(), &Patch::Merge(hooks)).await.unwrap();
 
-    let new = ScheduleSettings { ttl: Some(14 * DAY), labels: [].into(), ..old.clone() };
+    let new = ScheduleSettings { ttl: Some(Length(14 * DAY)), labels: Vec::new(), ..old.clone() };
     let plan = planned(std::slice::from_ref(&new)).await;
     let change = only(&plan, &old.name);
     assert_eq!(change.before.as_deref(), Some("ttl 168h0m0s; labels app=web"));
@@ -101,12 +104,7 @@ async fn only_what_is_named_or_was_made_here_is_touched() {
         let object = json!({"metadata": {"name": name, "labels": labels}, "spec": spec});
         kubernetes.create(SCHEDULE, Some(&namespace), object).await;
     }
-    let adopted = ScheduleSettings {
-        name: "adopted".to_owned(),
-        cron: "@yearly".to_owned(),
-        paused: Some(true),
-        ..ScheduleSettings::default()
-    };
+    let adopted = ScheduleSettings { paused: Some(true), ..ScheduleSettings::new("adopted", "@yearly") };
     let kept = plan_schedules(&cluster, std::slice::from_ref(&adopted), false).await.unwrap();
     assert_eq!(only(kept.plan(), "ours").action, Action::Skipped);
     let prepared = plan_schedules(&cluster, std::slice::from_ref(&adopted), true).await.unwrap();
@@ -129,13 +127,13 @@ async fn only_what_is_named_or_was_made_here_is_touched() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_velero_does_not_accept_is_told_in_its_words() {
-    let wrong = ScheduleSettings { cron: "99 99 * * *".to_owned(), ..daily("shop") };
+    let wrong = ScheduleSettings { cron: at("99 99 * * *"), ..daily("shop") };
     let checks = apply(std::slice::from_ref(&wrong)).await;
     let check = checks.iter().find(|check| check.name.ends_with(&wrong.name)).unwrap();
     assert_eq!((check.status, check.figure.as_str()), (Status::Fail, "FailedValidation"), "{checks:#?}");
     assert!(check.detail.contains("99"), "{checks:#?}");
     // Put right, Velero looks at it again.
-    let right = ScheduleSettings { cron: "@yearly".to_owned(), ..wrong };
+    let right = ScheduleSettings { cron: at("@yearly"), ..wrong };
     let checks = apply(std::slice::from_ref(&right)).await;
     assert!(checks.iter().all(|check| check.status == Status::Pass), "{checks:#?}");
     let error = plan_schedules(&cluster().await, &[right.clone(), right.clone()], false).await.err().unwrap();
@@ -147,9 +145,9 @@ async fn what_velero_does_not_accept_is_told_in_its_words() {
 async fn a_backup_from_a_schedule_has_its_template_and_label() {
     let kubernetes = Kubernetes::new().await;
     let namespace = kubernetes.fresh_namespace().await;
-    let schedule = ScheduleSettings { labels: [].into(), paused: Some(true), ..daily(&namespace) };
+    let schedule = ScheduleSettings { labels: Vec::new(), paused: Some(true), ..daily(&namespace) };
     apply(std::slice::from_ref(&schedule)).await;
-    let options = BackupOptions { from_schedule: Some(schedule.name.clone()), ..BackupOptions::default() };
+    let options = VeleroSettings { from_schedule: Some(schedule.name.clone()), ..VeleroSettings::default() };
     let source = Velero::new(cluster().await, location(), options);
     assert_eq!(source.describe().await.unwrap().dataset, schedule.name);
     drop(source.open(&Context::default()).await.unwrap());

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use lifeboat_backends::velero::{BackupOptions, Cluster, ConnectOptions, Velero};
+use lifeboat_backends::velero::{Cluster, ConnectOptions, Velero, VeleroSettings};
+use lifeboat_core::duration::Length;
 use lifeboat_core::progress::Tally;
 use lifeboat_core::{Context, ErrorKind, Source};
 use lifeboat_testkit::conformance;
@@ -17,8 +18,8 @@ use crate::cluster::{
     CONFIG_MAP, Kubernetes, NAMESPACE, STORAGE_LOCATION, cluster, location, options, source, variable, velero_namespace,
 };
 
-fn of(namespace: &str) -> BackupOptions {
-    BackupOptions { namespaces: vec![namespace.to_owned()], ..BackupOptions::default() }
+fn of(namespace: &str) -> VeleroSettings {
+    VeleroSettings { namespaces: vec![namespace.to_owned()], ..VeleroSettings::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,7 +89,7 @@ async fn a_storage_location_that_is_not_available_is_named_before_anything_start
         .create(STORAGE_LOCATION, Some(&velero_namespace()), json!({"metadata": {"name": name}, "spec": spec}))
         .await;
 
-    let options = BackupOptions { storage_location: Some(name.clone()), ..of("default") };
+    let options = VeleroSettings { storage_location: Some(name.clone()), ..of("default") };
     let source = Velero::new(cluster().await, location(), options);
     let error = source.describe().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -107,7 +108,7 @@ async fn a_server_that_does_not_run_is_a_time_limit_and_not_a_hang() {
         "objectStorage": {"bucket": "any"}}, "status": {"phase": "Available"}});
     kubernetes.create(STORAGE_LOCATION, Some(&nobody), location_object).await;
     let cluster = Cluster::connect(&options(&nobody)).await.unwrap();
-    let limited = BackupOptions { limit: Duration::from_secs(5), ..of("default") };
+    let limited = VeleroSettings { limit: Some(Length(Duration::from_secs(5))), ..of("default") };
     let error = Velero::new(cluster, location(), limited).open(&Context::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert_eq!(error.message(), "Velero has not begun it within 5.0s");

@@ -56,12 +56,7 @@ async fn the_live_level_tells_whether_the_cluster_goes_on_making_backups() {
     assert_eq!(check(&checks, "schedule").figure, "missing");
     assert_eq!(check(&checks, "latest backup").figure, "none Completed");
 
-    let daily = ScheduleSettings {
-        name: "daily".to_owned(),
-        cron: "@daily".to_owned(),
-        paused: Some(true),
-        ..ScheduleSettings::default()
-    };
+    let daily = ScheduleSettings { paused: Some(true), ..ScheduleSettings::new("daily", "@daily") };
     let prepared = plan_schedules(&cluster, &[daily], false).await.unwrap();
     tokio::spawn(async move { prepared.apply(&Context::default()).await });
     let backup = |name: &str, hours: i64, status: Value| {

@@ -1,0 +1,155 @@
+//! The commands of `lifeboat-velero`.
+//!
+//! Two things are called a backup here: what Velero keeps in its storage location, and a copy of it that lies in a sink as an
+//! artifact. `list`, `show`, `verify` and `restore` work on Velero's own, and with `--to` on the copies.
+
+use std::error::Error as _;
+
+use async_trait::async_trait;
+use clap::Command;
+use lifeboat_core::cli::{Commands, Console, Outcome, Part};
+use lifeboat_core::system::{Opening, Sinks, System};
+use lifeboat_core::{Error, ErrorKind, Place, Result, Setting};
+use serde_json::{Value, json};
+
+use super::{VeleroSettings, VeleroSystem};
+
+mod backups;
+mod help;
+mod judge;
+mod reach;
+mod restored;
+mod schedules;
+mod verbs;
+
+pub use verbs::Verb;
+
+#[async_trait]
+impl Commands for VeleroSystem {
+    type Verbs = Verb;
+
+    const COPIES_TREES: bool = true;
+
+    fn shape(command: Command) -> Command {
+        help::shape(command)
+    }
+
+    async fn run(verb: Verb, console: &dyn Console) -> Result<Outcome> {
+        match verb {
+            Verb::List(list) => backups::list(list, console).await,
+            Verb::Show(show) => backups::show(show, console).await,
+            Verb::Verify(verify) => judge::test(*verify, console).await,
+            Verb::Judge(judge) => judge::run(judge, console).await,
+            Verb::Restore(restore) => restored::run(*restore, console).await,
+            Verb::Logs(logs) => backups::logs(logs, console).await,
+            Verb::Delete(delete) => backups::delete(delete, console).await,
+            Verb::Schedules(verbs::Schedules::List { cluster }) => schedules::list(cluster, console).await,
+            Verb::Schedules(verbs::Schedules::Apply(apply)) => schedules::apply(apply, console).await,
+        }
+    }
+}
+
+/// The system that flags describe.
+fn open(settings: VeleroSettings, console: &dyn Console) -> Result<VeleroSystem> {
+    struct Named<'a>(&'a dyn Console);
+    impl Sinks for Named<'_> {
+        fn place(&self, named: &Setting) -> Result<Place> {
+            self.0.place(named)
+        }
+    }
+    VeleroSystem::open(settings, &Opening::of_flags(&Named(console)))
+}
+
+/// Whether a step may begin.
+///
+/// # Errors
+/// [`ErrorKind::Cancelled`] when the run was cancelled.
+fn begin(console: &dyn Console, operation: &'static str, subject: &str) -> Result<()> {
+    if console.context().cancel.is_cancelled() { Err(Error::cancelled(operation, subject)) } else { Ok(()) }
+}
+
+fn wrong(subject: &str, why: &str, hint: &str) -> Error {
+    Error::new(ErrorKind::Config, "use", subject, why).hint(hint)
+}
+
+fn unnamed(command: &str) -> Error {
+    wrong(
+        "the backup",
+        "none was named",
+        &format!(
+            "name it, as in `lifeboat-velero {command} daily-20261121030000`; `lifeboat-velero list` shows which there are"
+        ),
+    )
+}
+
+/// What became of several things: one that goes wrong does not stop the others.
+struct Outcomes<'a> {
+    console: &'a dyn Console,
+    failed: bool,
+    /// What was only not there, or asked for in a wrong way. It ends the command if nothing worse does, so that the exit status
+    /// tells it.
+    held: Option<Error>,
+}
+
+impl<'a> Outcomes<'a> {
+    fn new(console: &'a dyn Console) -> Self {
+        Self { console, failed: false, held: None }
+    }
+
+    /// Notes whether something passed.
+    fn note(&mut self, passed: bool) {
+        self.failed |= !passed;
+    }
+
+    /// Notes an error.
+    fn error(&mut self, error: Error) {
+        let told = match (error.kind(), self.held.as_ref().map(Error::kind)) {
+            (ErrorKind::Config, _) | (ErrorKind::NoArtifact, None | Some(ErrorKind::NoArtifact)) => {
+                self.held.replace(error)
+            }
+            (ErrorKind::NoArtifact, _) => Some(error),
+            _ => {
+                self.failed = true;
+                Some(error)
+            }
+        };
+        if let Some(error) = told {
+            self.console.say(Part::Failure(error));
+        }
+    }
+
+    /// Whether all is well so far.
+    fn is_good(&self) -> bool {
+        !self.failed && self.held.is_none()
+    }
+
+    fn end(self) -> Result<Outcome> {
+        match self.held {
+            Some(error) if !self.failed => return Err(error),
+            Some(error) => self.console.say(Part::Failure(error)),
+            None => {}
+        }
+        Ok(Outcome::of(!self.failed))
+    }
+}
+
+/// An error as results have it.
+fn error_value(error: &Error) -> Value {
+    let mut chain = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        chain.push(cause.to_string());
+        next = cause.source();
+    }
+    json!({
+        "kind": error.kind().as_str(),
+        "message": error.to_string(),
+        "operation": error.operation(),
+        "subject": error.subject(),
+        "hint": error.advice(),
+        "chain": chain,
+    })
+}
+
+#[cfg(test)]
+mod tests;
