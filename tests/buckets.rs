@@ -6,6 +6,7 @@ mod harness;
 use std::sync::Arc;
 
 use harness::Desk;
+use lifeboat::sink::PutOptions;
 use lifeboat::stream::once;
 use lifeboat::{Sink, sinks};
 use lifeboat_testkit::b2::{self, ApplicationKey, B2};
@@ -149,7 +150,7 @@ async fn what_object_lock_holds_is_said_with_its_time_and_is_no_failure() {
     let (desk, live) = (desk(&minio), Database::fresh());
     live.run("CREATE TABLE t AS SELECT 1 AS id");
     let place = format!("{}&lock=governance:2", minio.sink_url(&bucket));
-    open(&minio, &place).put(SHOP, once("locked")).await.unwrap();
+    open(&minio, &place).put_with(SHOP, once("locked"), PutOptions::new().lock(true)).await.unwrap();
     let to = ["--dataset", "shop", "--to", place.as_str()];
     desk.postgres(&live.url, &[&["backup", "--encrypt", "none"][..], &to].concat()).good();
     desk.run("lifeboat-postgres", &[&["verify", "--level", "structure"][..], &to].concat()).good();

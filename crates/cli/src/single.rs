@@ -342,7 +342,9 @@ impl<S: Commands> Task<S> {
                     dry_run: replicate.dry_run,
                     ..commands::replicate::Options::default()
                 };
-                commands::replicate::run(session, options, None, &lifeboat_config::Systems::new()).await
+                let mut systems = lifeboat_config::Systems::new();
+                systems.add::<S>();
+                commands::replicate::run(session, options, None, &systems).await
             }
             Self::Check { system, place, packing, keys } => {
                 let job = place.named(open::<S>(system)?, Some(packing), Some(keys))?;

@@ -90,7 +90,9 @@ impl CopyConfig {
         let mut copies = Vec::new();
         for name in &self.to {
             let to = config.sink(name)?;
-            let mut tree = TreeCopy::new(&self.name, from.sink.clone(), to.sink)?.context(context.clone());
+            let mut tree = TreeCopy::new(&self.name, from.sink.clone(), to.sink)?
+                .layouts(config.layouts.clone())
+                .context(context.clone());
             if let Some(prefix) = text(&self.prefix)? {
                 tree = tree.prefix(&prefix);
             }

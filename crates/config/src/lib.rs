@@ -22,6 +22,7 @@
 mod copies;
 mod encryption;
 pub mod guards;
+pub mod hint;
 mod jobs;
 mod mistake;
 mod node;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lifeboat_core::pipeline::TreeLayout;
 use lifeboat_core::retention::Policy;
 use lifeboat_core::words::suggest;
 use lifeboat_core::{
@@ -39,6 +40,8 @@ pub struct Config {
     pub jobs: Vec<JobConfig>,
     /// In the order of the file.
     pub copies: Vec<CopyConfig>,
+    /// How the trees are laid out that are copied.
+    pub layouts: Vec<TreeLayout>,
 }
 
 /// `[jobs.NAME]` with what it takes from `[defaults]`.
@@ -296,7 +299,7 @@ impl Reader<'_> {
         if !self.mistakes.is_empty() {
             return Err(mistake::error(self.source.path, self.source.text, self.mistakes));
         }
-        Ok(Config { path: self.source.path.to_owned(), sinks, jobs, copies })
+        Ok(Config { path: self.source.path.to_owned(), sinks, jobs, copies, layouts: self.systems.layouts() })
     }
 
     /// The tables in `[sinks]` or `[copies]`, each read by itself, in the order of the file.
@@ -537,7 +540,7 @@ impl Reader<'_> {
                     Some(at) => {
                         let place = error.subject().rsplit_once(" (").map_or(error.subject(), |(place, _)| place);
                         let mistake = Mistake::new(at, format!("{place}: {}", error.message()));
-                        error.advice().map(ToOwned::to_owned).into_iter().fold(mistake, Mistake::hint)
+                        crate::hint::advice(&error).into_iter().fold(mistake, Mistake::hint)
                     }
                     None => of_error(&error, at.start, entry.name, table),
                 };
@@ -628,7 +631,7 @@ pub(crate) fn of_error(error: &Error, at: usize, key: &str, table: &str) -> Mist
     let is_known = subject == key || subject.starts_with(&format!("{key} of {table}"));
     let what = if is_known { String::new() } else { format!("{subject}: ") };
     let mistake = Mistake::new(at, format!("{key} of {table}: {what}{}", error.message()));
-    match error.advice() {
+    match crate::hint::advice(error) {
         Some(advice) => mistake.hint(advice),
         None => mistake,
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use lifeboat_core::pipeline::TreeLayout;
 use lifeboat_core::{AnySystem, Error, Opening, System};
 use serde::Deserialize;
 
@@ -24,6 +25,7 @@ pub struct Systems(Vec<Entry>);
 pub(crate) struct Entry {
     pub(crate) name: &'static str,
     pub(crate) example: &'static str,
+    layouts: fn() -> Vec<TreeLayout>,
     pub(crate) open: for<'a, 'b, 'c, 'd> fn(Node<'a, 'b>, &'c Opening<'d>) -> Result<Arc<dyn AnySystem>, Unopened>,
 }
 
@@ -44,13 +46,18 @@ impl Systems {
     /// Adds a system. One that is there already, by its name, is replaced.
     pub fn add<S: System>(&mut self) {
         self.0.retain(|entry| entry.name != S::NAME);
-        self.0.push(Entry { name: S::NAME, example: S::EXAMPLE, open: open::<S> });
+        self.0.push(Entry { name: S::NAME, example: S::EXAMPLE, layouts: S::layouts, open: open::<S> });
         self.0.sort_by_key(|entry| entry.name);
     }
 
     /// The names of all of them, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.0.iter().map(|entry| entry.name)
+    }
+
+    /// How the trees are laid out that the tools of these systems write: for copies of them.
+    pub fn layouts(&self) -> Vec<TreeLayout> {
+        self.0.iter().flat_map(|entry| (entry.layouts)()).collect()
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<Entry> {

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use lifeboat_core::retention::Policy;
-use lifeboat_core::setting::with_advice;
 use lifeboat_core::{Compression, Level, Status, duration};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
@@ -100,6 +99,14 @@ pub(crate) struct Verify {
     pub(crate) max_age: Option<std::time::Duration>,
     #[serde(default, deserialize_with = "age_status")]
     pub(crate) age_status: Option<Status>,
+}
+
+/// A parse error with its advice; a deserializer's error has no place for it but its text.
+ fn with_advice<E: serde::de::Error>(error: &lifeboat_core::Error) -> E {
+    match crate::hint::advice(error) {
+        Some(hint) => E::custom(format_args!("{}: {}; {hint}", error.subject(), error.message())),
+        None => E::custom(format_args!("{}: {}", error.subject(), error.message())),
+    }
 }
 
 fn level<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Level>, D::Error> {

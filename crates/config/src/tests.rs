@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lifeboat_backends::{cloudflare, command, doppler, mongodb, postgres, velero};
 use lifeboat_core::pipeline::Deletion;
-use lifeboat_core::{Error, ErrorKind, Level, Result, Status};
+use lifeboat_core::{Error, ErrorKind, Level, Result, Setting, Status};
 
 use crate::{Config, Encryption, Systems};
 
@@ -308,10 +308,11 @@ fn a_wrong_copy_is_told_with_what_to_write() {
 #[test]
 fn the_example_of_a_cluster_is_right() {
     let config = read(include_str!("../../../examples/velero.toml")).unwrap();
-    let backend::Backend::Velero(velero) = &config.jobs[0].backend else { panic!("it is another system") };
-    assert_eq!(velero.backup.from_schedule.as_deref(), Some("daily"));
-    assert_eq!(velero.test.as_ref().unwrap().must_cover, ["shop/data"]);
-    assert_eq!(velero.location.as_ref().unwrap().url.raw(), "minio://minio.minio.svc:9000/velero?tls=false");
+    let velero = config.jobs[0].system.downcast::<velero::VeleroSystem>().unwrap().settings();
+    assert_eq!(velero.from_schedule.as_deref(), Some("daily"));
+    assert_eq!(velero.must_cover.iter().map(Setting::raw).collect::<Vec<_>>(), ["shop/data"]);
+    assert!(velero.test.is_some());
+    assert_eq!(velero.location.as_ref().unwrap().raw(), "minio://minio.minio.svc:9000/velero?tls=false");
     assert_eq!(velero.schedules.len(), 2);
     assert_eq!(config.jobs[0].limits.max_age, Some(Duration::from_secs(2 * 86_400)));
 }

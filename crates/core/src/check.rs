@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{format_stamp, join_key};
 use crate::report::Check;
-use crate::sink::{PROBES_FOLDER, Sink};
+use crate::sink::{PROBES_FOLDER, Sink, upkeep};
 use crate::stream;
 
 /// What a probe holds.
 pub const PROBE: &[u8] = b"lifeboat check\n";
 
-/// Lists, writes, reads and deletes a probe object in a sink, and asks it about itself ([`Sink::inspect`]).
+/// Lists, writes, reads and deletes a probe object in a sink, and asks it about itself ([`Upkeep::inspect`](crate::sink::Upkeep::inspect), where it has that).
 ///
 /// `folder` is where the artifacts lie. The probe is written beside `beside`: usually the same, because a key may be allowed
 /// below its prefix only; `""` where the folder itself should not come into being by a mere check.
@@ -24,12 +24,12 @@ pub const PROBE: &[u8] = b"lifeboat check\n";
 /// - A failure is a check that failed, and what depends on it is not tried.
 ///
 /// # Cancel safety
-/// A dropped future may leave the probe, which `prune --orphans` removes.
+/// A dropped future may leave the probe, which [a clean-up](crate::catalog::remove_orphans) removes.
 pub async fn sink(sink: &dyn Sink, folder: &str, beside: &str, now: Timestamp) -> Vec<Check> {
     let begun = Instant::now();
     let listed = sink.list(&join_key(beside, PROBES_FOLDER)).next().await;
     if let Some(Err(error)) = listed {
-        let found = sink.inspect(folder, None).await;
+        let found = upkeep(sink).inspect(folder, None).await;
         // What it knows of itself says it better: that its place does not exist.
         if error.kind() == ErrorKind::NotFound && !found.is_empty() {
             return found;
@@ -41,7 +41,7 @@ pub async fn sink(sink: &dyn Sink, folder: &str, beside: &str, now: Timestamp) -
     let begun = Instant::now();
     if let Err(error) = sink.put(&key, stream::once(PROBE)).await {
         found.push(Check::from_error("write", &error));
-        found.extend(sink.inspect(folder, None).await);
+        found.extend(upkeep(sink).inspect(folder, None).await);
         return found;
     }
     found.push(Check::pass("write", "works", &key).took(begun.elapsed()));
@@ -53,7 +53,7 @@ pub async fn sink(sink: &dyn Sink, folder: &str, beside: &str, now: Timestamp) -
         }
         Err(error) => Check::from_error("read", &error),
     });
-    let said = sink.inspect(folder, Some(&key)).await;
+    let said = upkeep(sink).inspect(folder, Some(&key)).await;
     let begun = Instant::now();
     found.push(deletion(sink, &key).await.took(begun.elapsed()));
     found.extend(said);
@@ -77,12 +77,12 @@ async fn deletion(sink: &dyn Sink, key: &str) -> Check {
         Ok(deleted) => deleted,
         Err(error) => return refused(error.to_string()),
     };
-    if let Some((_, why)) = deleted.kept.first() {
+    if let Some((_, why)) = deleted.failed.first() {
         return refused(why.clone());
     }
     if let Some(held) = deleted.held.first() {
         let detail =
-            format!("the probe {key} is {held}: everything that is written here is. prune --orphans removes it then");
+            format!("the probe {key} is {held}: everything that is written here is. pruning orphans removes it then");
         return Check::warn("delete", "held", detail);
     }
     match deleted.notes.is_empty() {

@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::hint::Hint;
+
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -35,7 +37,7 @@ pub enum ErrorKind {
     Corrupt,
     /// Ciphertext cannot be opened: no identity given, or none that fits.
     Decrypt,
-    /// A child process failed: `pg_dump`, `pg_restore`, `initdb`.
+    /// A child process failed: a tool that dumps, or one that restores.
     Tool,
     /// Restored content is not what the proof says.
     Mismatch,
@@ -79,7 +81,7 @@ impl fmt::Display for ErrorKind {
 /// What failed, on what, why, and what to try.
 ///
 /// `Display` prints one level: `cannot <operation> <subject>: <message>`. The chain is in
-/// [`source`](StdError::source), the advice in [`hint`](Error::hint).
+/// [`source`](StdError::source), the advice in [`advice`](Error::advice).
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -87,7 +89,9 @@ struct Inner {
     operation: Cow<'static, str>,
     subject: String,
     message: String,
-    hint: Option<String>,
+    hint: Option<Hint>,
+    /// The hint's text, where the hint is not that text itself.
+    advice: Option<String>,
     transient: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -107,6 +111,7 @@ impl Error {
             subject: subject.into(),
             message: message.into(),
             hint: None,
+            advice: None,
             transient: matches!(kind, ErrorKind::Unavailable),
             source: None,
         }))
@@ -137,10 +142,12 @@ impl Error {
         error.get_ref().and_then(|inner| inner.downcast_ref::<Self>()).is_some()
     }
 
-    /// Adds what to try. Printed by the binaries after the chain.
+    /// Adds what to try: a text, or a [`Hint`] that each program says in its own words.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.0.hint = Some(hint.into());
+    pub fn hint(mut self, hint: impl Into<Hint>) -> Self {
+        let hint = hint.into();
+        self.0.advice = if matches!(hint, Hint::Text(_)) { None } else { Some(hint.to_string()) };
+        self.0.hint = Some(hint);
         self
     }
 
@@ -178,9 +185,17 @@ impl Error {
         &self.0.message
     }
 
-    /// What to try, if there is advice.
+    /// What to try, if there is advice, in words that name neither flags nor commands.
     pub fn advice(&self) -> Option<&str> {
-        self.0.hint.as_deref()
+        match &self.0.hint {
+            Some(Hint::Text(text)) => Some(text),
+            _ => self.0.advice.as_deref(),
+        }
+    }
+
+    /// What to try, if there is advice, for a program that says it in its own words.
+    pub fn typed_hint(&self) -> Option<&Hint> {
+        self.0.hint.as_ref()
     }
 
     /// Whether trying the same again can help. Retries are decided by this and nowhere else.
@@ -202,6 +217,7 @@ impl Error {
             subject: self.0.subject.clone(),
             message: self.0.message.clone(),
             hint: self.0.hint.clone(),
+            advice: self.0.advice.clone(),
             transient: self.0.transient,
             source: self.0.source.as_ref().map(|s| s.to_string().into()),
         }))
@@ -249,6 +265,16 @@ mod tests {
         assert_eq!(e.to_string(), "cannot read a/b.dump: no such object");
         assert_eq!(e.advice(), Some("check the prefix"));
         assert_eq!(e.kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_typed_hint_has_neutral_words_and_is_kept_by_a_duplicate() {
+        let e = Error::new(ErrorKind::NoArtifact, "find", "x", "there is none").hint(Hint::ListArtifacts);
+        assert_eq!(e.advice(), Some("list the artifacts to see what there is"));
+        let copy = e.duplicate();
+        assert_eq!((copy.typed_hint(), copy.advice()), (Some(&Hint::ListArtifacts), e.advice()));
+        let e = e.hint("look twice");
+        assert_eq!((e.typed_hint(), e.advice()), (Some(&Hint::from("look twice")), Some("look twice")));
     }
 
     #[test]

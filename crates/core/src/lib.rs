@@ -1,6 +1,6 @@
 //! Core of Lifeboat: traits, pipeline, manifest, catalog, retention, reports.
 //!
-//! It names no system: what a PostgreSQL is, is `lifeboat-backends`' business, what an S3 is, `lifeboat-sinks`'.
+//! It names no system: what is backed up, `lifeboat-backends` knows, and where it is stored, `lifeboat-sinks`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -13,6 +13,7 @@ pub mod context;
 pub mod duration;
 pub mod encryptor;
 pub mod error;
+pub mod hint;
 pub mod manifest;
 pub mod memory;
 pub mod name;
@@ -37,6 +38,7 @@ pub use compress::Compression;
 pub use context::Context;
 pub use encryptor::Encryptor;
 pub use error::{Error, ErrorKind, Result};
+pub use hint::Hint;
 pub use manifest::Manifest;
 pub use name::{ArtifactName, Dataset};
 pub use pipeline::{AgeLimit, Backup, PlannedRestore, Prune, Receipt, Replicate, Restore, TreeCopy, Verify};

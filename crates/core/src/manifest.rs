@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::compress::{Compression, decompress};
 use crate::encryptor::Encryptor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hint::Hint;
 use crate::name::{ArtifactName, Dataset};
 use crate::proof::Proof;
 use crate::source::Description;
@@ -203,14 +204,7 @@ pub(crate) fn open(
     match encryptors.iter().filter(fitting).find(|e| e.can_decrypt()).or_else(|| encryptors.iter().find(fitting)) {
         Some(encryptor) => encryptor.decrypt(stream),
         None => {
-            let hint = match scheme {
-                "age" => {
-                    "give the secret key that matches one of its recipients: --identity PATH, or identity = \"PATH\" in the config"
-                }
-                _ => {
-                    "name the variable that holds its passphrase: --identity openssl:env:NAME, or encrypt = \"openssl:env:NAME\" in the config"
-                }
-            };
+            let hint = Hint::GiveKey { scheme: scheme.to_owned() };
             Err(Error::new(
                 ErrorKind::Decrypt,
                 "decrypt",
@@ -248,7 +242,7 @@ mod tests {
             }],
             compression: "zstd:3".to_owned(),
             encryption: None,
-            source: Description { system: "postgres".to_owned(), format: "dump".to_owned(), ..Description::default() },
+            source: Description { system: "shopdb".to_owned(), format: "dump".to_owned(), ..Description::default() },
             private: PrivatePart::Open(Box::new(private())),
         }
     }

@@ -9,8 +9,8 @@
 //! - the process leaves no core dump, and no other process of the same user can read its memory (Linux).
 //!
 //! What is *not* wiped, because it is not ours: the tables inside zstd and zlib, the cipher's own buffer in `age` (64 KiB),
-//! registers and stacks. A program that wants all of what the allocator gives back wiped uses an allocator that does so, as
-//! `lifeboat-doppler` does. Memory is not locked either: let swap be off or encrypted.
+//! registers and stacks. A program that wants all of what the allocator gives back wiped uses an allocator that does so, such
+//! as `zeroizing-alloc`. Memory is not locked either: let swap be off or encrypted.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};

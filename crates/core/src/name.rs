@@ -215,7 +215,7 @@ mod tests {
     fn names_of_scripts_are_read() {
         for (name, format) in [
             ("dns-zone-20261121-033000.tar.gz", "tar"),
-            ("doppler-20261121-033000.json.enc", "json"),
+            ("secrets-20261121-033000.json.enc", "json"),
             ("shop-20261121-033000.sql.gz", "sql"),
             ("shop-20261121-033000.dump", "dump"),
             ("shop-20261121-033000.archive.gz", "archive"),

@@ -136,8 +136,8 @@ impl Setting {
     pub fn read<T>(&self, parse: impl FnOnce(&SecretString) -> Result<T>) -> Result<T> {
         parse(&self.secret()?).map_err(|error| {
             let made = Error::new(error.kind(), "use", self.place(), error.message());
-            match error.advice() {
-                Some(hint) => made.hint(hint),
+            match error.typed_hint() {
+                Some(hint) => made.hint(hint.clone()),
                 None => made,
             }
         })

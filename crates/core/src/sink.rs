@@ -40,8 +40,8 @@ pub struct Deleted {
     pub bytes: Option<u64>,
     /// Keys that the store itself holds until a time: no failure, and nothing of them was hidden.
     pub held: Vec<Held>,
-    /// Keys that are still there, each with the reason.
-    pub kept: Vec<(String, String)>,
+    /// Keys that could not be deleted, each with the reason. They are still there.
+    pub failed: Vec<(String, String)>,
     /// What a person should know: that objects could only be hidden, and what right was missing. Each is said once.
     pub notes: Vec<String>,
 }
@@ -104,10 +104,52 @@ pub struct Hidden {
     pub since: Timestamp,
 }
 
+/// How an object is stored: what [`Sink::put_with`] can do beyond [`Sink::put`].
+///
+/// ```
+/// use lifeboat_core::sink::PutOptions;
+///
+/// let options = PutOptions::new().lock(true);
+/// assert!(options.lock && !options.replace);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PutOptions {
+    /// The object is worth locking: a sink that was opened with a lock (S3's Object Lock) locks it. Every other sink stores it
+    /// as usual.
+    pub lock: bool,
+    /// The object takes the place of what is stored under the key, if anything is.
+    pub replace: bool,
+}
+
+impl PutOptions {
+    /// The options of [`Sink::put`]: without a lock, and only under a free key.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether the object is locked where the sink was opened with a lock. Backups are; notes, probes and the records of
+    /// verifications are not, because they are removed before a lock would end.
+    #[must_use]
+    pub fn lock(self, lock: bool) -> Self {
+        Self { lock, ..self }
+    }
+
+    /// Whether the object may take the place of another.
+    #[must_use]
+    pub fn replace(self, replace: bool) -> Self {
+        Self { replace, ..self }
+    }
+}
+
 /// Stores, lists, reads and deletes objects under keys.
 ///
 /// A key is a relative path with `/` between its parts; no part is empty, `.` or `..`. A sink is opened at a place
 /// (a folder, a bucket with a prefix), and every key is relative to it.
+///
+/// A sink has to implement [`url`](Sink::url), [`read_command`](Sink::read_command), [`put`](Sink::put), [`get`](Sink::get),
+/// [`head`](Sink::head), [`list`](Sink::list) and [`delete`](Sink::delete). The rest has defaults that suit a store without
+/// locks, versions and unfinished uploads.
 ///
 /// # Contract
 /// - **All or nothing.** An object is seen by `get`, `head` and `list` only when it is whole and durable.
@@ -116,7 +158,7 @@ pub struct Hidden {
 /// - Errors carry the kind: missing object [`NotFound`](crate::ErrorKind::NotFound), missing rights
 ///   [`Permission`](crate::ErrorKind::Permission), existing key
 ///   [`AlreadyExists`](crate::ErrorKind::AlreadyExists), store not reachable
-///   [`Unavailable`](crate::ErrorKind::Unavailable).
+///   [`Unavailable`](crate::ErrorKind::Unavailable), text that is not a key [`Config`](crate::ErrorKind::Config).
 ///
 /// `lifeboat_testkit::conformance::sink` checks all of it; every implementation passes it.
 #[async_trait]
@@ -135,40 +177,52 @@ pub trait Sink: Send + Sync + fmt::Debug {
     ///   aborted, and that error is returned as it is.
     /// - It returns after the object is durable: a folder has been synced, a store has confirmed.
     /// - Memory is bounded whatever the length.
-    /// - While it runs, what it has begun is noted under [`UPLOADS_FOLDER`] beside the key (or where [`notes_in`](Sink::notes_in) says), so that
-    ///   [`abort_unfinished`](Sink::abort_unfinished) can clean up after a process that was killed.
+    /// - What a killed process would leave behind is noted under [`UPLOADS_FOLDER`] beside the key while it runs (or where
+    ///   [`Upkeep::notes_in`] says), so that [`Upkeep::abort_unfinished`] can clean up.
     ///
     /// # Errors
     /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) when the key is taken: before anything is sent where the store allows it.
     ///
     /// # Cancel safety
     /// A dropped future stores nothing that can be seen. Parts that were already uploaded may stay behind until
-    /// [`abort_unfinished`](Sink::abort_unfinished): to cancel, let the stream end with an error.
+    /// [`Upkeep::abort_unfinished`]: to cancel, let the stream end with an error.
     async fn put(&self, key: &str, body: ByteStream) -> Result<u64>;
 
-    /// Stores a stream of unknown length under `key`, in the place of what is there, if anything is. Artifacts are never
-    /// replaced; this is for copies of what other tools rewrite.
+    /// Stores a stream as [`put`](Sink::put) does, in the way that `options` asks for.
+    ///
+    /// The default stores without a lock, and refuses to replace. A sink that implements this method makes `put` the same as
+    /// `put_with` and [`PutOptions::new`]; one that wraps another sink passes the options on.
     ///
     /// # Behaviour
-    /// - As [`put`](Sink::put), but for the key that may be taken. At every moment a reader gets the old object or the new
-    ///   one, each whole: a process that is killed, or a stream that fails, leaves the old one as it was.
-    /// - A store that keeps versions keeps the old one as a version.
+    /// - With [`lock`](PutOptions::lock), a sink that was opened with a lock keeps the object from being deleted or replaced
+    ///   until the lock ends. Without it the object is not locked.
+    /// - With [`replace`](PutOptions::replace), the key may be taken. At every moment a reader gets the old object or the new
+    ///   one, each whole: a process that is killed, or a stream that fails, leaves the old one as it was. A store that keeps
+    ///   versions keeps the old one as a version.
     ///
     /// # Errors
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) where nothing can be replaced.
+    /// Those of `put`. [`Unsupported`](crate::ErrorKind::Unsupported) where nothing can be replaced.
     ///
     /// # Cancel safety
     /// As [`put`](Sink::put).
-    async fn replace(&self, key: &str, _body: ByteStream) -> Result<u64> {
-        let why = "this sink never replaces an object";
-        Err(Error::new(ErrorKind::Unsupported, "replace", key, why))
+    async fn put_with(&self, key: &str, body: ByteStream, options: PutOptions) -> Result<u64> {
+        if options.replace {
+            let why = "this sink never replaces an object";
+            return Err(Error::new(ErrorKind::Unsupported, "replace", key, why));
+        }
+        self.put(key, body).await
     }
 
-    /// The same sink, which keeps the notes about unfinished uploads in the [`UPLOADS_FOLDER`] of `folder` (`""` for the
-    /// sink itself) and not beside each key: where the keys lie in a folder of another tool, in which nothing of ours may be.
-    /// [`abort_unfinished`](Sink::abort_unfinished) of that folder finds them. `None` for a sink that cannot do so.
-    fn notes_in(&self, _folder: &str) -> Option<Arc<dyn Sink>> {
-        None
+    /// [`put_with`](Sink::put_with) leave to replace what is stored under `key`. Artifacts are never replaced; this is for
+    /// copies of what other tools rewrite.
+    ///
+    /// # Errors
+    /// As [`put_with`](Sink::put_with).
+    ///
+    /// # Cancel safety
+    /// As [`put`](Sink::put).
+    async fn replace(&self, key: &str, body: ByteStream) -> Result<u64> {
+        self.put_with(key, body, PutOptions::new().replace(true)).await
     }
 
     /// Reads an object, or the bytes of `range` of it.
@@ -205,12 +259,26 @@ pub trait Sink: Send + Sync + fmt::Debug {
     ///   key that starts alike.
     /// - An identity that may not delete versions hides the objects instead, and the outcome's notes say so.
     /// - An object that the store holds (Object Lock) stays as it is, and is in the outcome with the time.
+    /// - A text that is not a key is among the [failed](Deleted::failed) ones.
     ///
     /// # Errors
     /// Only what keeps the whole from being done (the store cannot be reached).
     async fn delete(&self, keys: &[String]) -> Result<Deleted>;
 
-    /// Which of these objects the store holds, so that [`delete`](Sink::delete) would leave them. A sink that cannot
+    /// What only upkeep needs: see [`Upkeep`]. `None`, the default, is for a store that holds and hides nothing, and in which a
+    /// `put` that ends in any way, a killed process included, leaves nothing behind.
+    fn upkeep(&self) -> Option<&dyn Upkeep> {
+        None
+    }
+}
+
+/// What checks, clean-ups and prunes want to know of a [`Sink`] and what backups, verifications and restores do not: which
+/// objects the store holds, which it only hides, what it has to say about itself, and what unfinished uploads have left.
+///
+/// A sink gives it by [`Sink::upkeep`]. Each method's default says that there is nothing of its kind.
+#[async_trait]
+pub trait Upkeep: Send + Sync {
+    /// Which of these objects the store holds, so that [`Sink::delete`] would leave them. A store that cannot
     /// hold objects says none; so does one whose identity may not ask.
     ///
     /// # Errors
@@ -220,7 +288,7 @@ pub trait Sink: Send + Sync + fmt::Debug {
     }
 
     /// Every key that starts with `prefix` and of which only hidden versions are left, in ascending order, page by page. A
-    /// sink without versions has none. Folders named `_lifeboat` are left out as in [`list`](Sink::list).
+    /// store without versions has none. Folders named `_lifeboat` are left out as in [`Sink::list`].
     ///
     /// # Behaviour
     /// - A store that keeps versions, and does not let this identity list them, is an error of kind
@@ -239,12 +307,6 @@ pub trait Sink: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
-    /// Copies an object within the sink without reading it, where the store can.
-    ///
-    /// # Errors
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) where it cannot.
-    async fn copy_in_sink(&self, from: &str, to: &str) -> Result<()>;
-
     /// Aborts the unfinished uploads of one key that were begun before `before`, also those of which no note could be
     /// written: the id of an upload is known only after it has begun. Returns what was aborted, in words for a report. A
     /// store that has no such uploads does nothing.
@@ -260,7 +322,29 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// were begun before `before`. Returns what was removed, in words for a report.
     ///
     /// # Behaviour
-    /// - It touches nothing that this product did not begin.
+    /// - It touches nothing that Lifeboat did not begin.
     /// - With `dry_run` it only says what it would remove.
-    async fn abort_unfinished(&self, folder: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>>;
+    async fn abort_unfinished(&self, _folder: &str, _before: Timestamp, _dry_run: bool) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// The same sink, which keeps the notes about unfinished uploads in the [`UPLOADS_FOLDER`] of `folder` (`""` for the
+    /// sink itself) and not beside each key: where the keys lie in a folder of another tool, in which nothing of ours may be.
+    /// [`abort_unfinished`](Upkeep::abort_unfinished) of that folder finds them. `None` for a sink that cannot do so.
+    ///
+    /// It belongs to upkeep because only a sink that leaves something to clean up leaves notes: one without upkeep writes
+    /// nothing beside the keys.
+    fn notes_in(&self, _folder: &str) -> Option<Arc<dyn Sink>> {
+        None
+    }
+}
+
+/// The upkeep of a sink that needs none.
+struct NoUpkeep;
+
+impl Upkeep for NoUpkeep {}
+
+/// The upkeep of `sink`; for a sink without one, an upkeep in which each method has its default.
+pub fn upkeep(sink: &dyn Sink) -> &dyn Upkeep {
+    sink.upkeep().unwrap_or(&NoUpkeep)
 }

@@ -17,7 +17,7 @@ pub struct Description {
     /// What to call the dataset when nobody says: the database's name. Not stored; the manifest's `dataset` counts.
     #[serde(skip)]
     pub dataset: String,
-    /// The system, one word: `postgres`, `cloudflare-dns`. A manifest with it is verified and restored by the
+    /// The system, one word of letters, digits and '-'. A manifest with it is verified and restored by the
     /// backend of that name.
     pub system: String,
     /// The extension of the stock format, without dots at its ends: `dump`, `sql`, `tar`, `json`.
@@ -25,7 +25,7 @@ pub struct Description {
     /// Version of the server that is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
-    /// Tool that writes the stream, with its version: `pg_dump 15.18`.
+    /// Tool that writes the stream, with its version: `some_dump 15.18`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool: Option<String>,
     /// What else a reader of the manifest wants to know, as plain words: options that shaped the dump.

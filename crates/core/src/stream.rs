@@ -8,6 +8,7 @@ use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::hint::Hint;
 
 /// A stream of chunks. An `Err` item is the last one: whoever reads it stops and undoes what it had begun.
 ///
@@ -106,7 +107,7 @@ pub fn split(input: ByteStream, count: usize, depth: usize, grace: Duration) -> 
                                 grace.as_secs()
                             ),
                         )
-                        .hint("`lifeboat replicate` later copies what is missing there");
+                        .hint(Hint::ReplicateLater);
                         Some((Err(error), None))
                     }
                 }

@@ -17,6 +17,7 @@ use crate::compress::Compression;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::Manifest;
 use crate::name::{ArtifactName, Dataset};
+use crate::pipeline::TreeLayout;
 use crate::report::Check;
 use crate::setting::Setting;
 use crate::sink::Sink;
@@ -288,6 +289,11 @@ pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
     /// A place in which another tool keeps what is backed up, so that nothing of ours may lie there.
     fn foreign_place(&self) -> Option<&Place> {
         None
+    }
+
+    /// How the trees are laid out that the tools of this system write: in which order their objects have to be copied.
+    fn layouts() -> Vec<TreeLayout> {
+        Vec::new()
     }
 
     /// The end of the shell line that restores an artifact with stock tools: what its plaintext is piped into.

@@ -260,12 +260,6 @@ impl Sink for Endless {
     async fn delete(&self, _: &[String]) -> lifeboat_core::Result<lifeboat_core::sink::Deleted> {
         unreachable!()
     }
-    async fn copy_in_sink(&self, _: &str, _: &str) -> lifeboat_core::Result<()> {
-        unreachable!()
-    }
-    async fn abort_unfinished(&self, _: &str, _: Timestamp, _: bool) -> lifeboat_core::Result<Vec<String>> {
-        unreachable!()
-    }
 }
 
 #[tokio::test]
@@ -602,7 +596,7 @@ async fn find_says_what_there_is_instead() {
         let error = find(&sink, text).await.unwrap_err();
         assert_eq!((error.kind(), error.subject()), (ErrorKind::NoArtifact, "an artifact of shop"));
         assert_eq!(error.message(), part);
-        assert!(error.advice().unwrap().contains("lifeboat list"));
+        assert_eq!(error.typed_hint(), Some(&lifeboat_core::Hint::ListArtifacts));
     }
     let error = catalog::find(&sink, "db", &dataset("shops"), &At::Latest).await.unwrap_err();
     assert_eq!(error.message(), "there is none in memory:/db");

@@ -47,12 +47,6 @@ impl Sink for Counting {
     async fn delete(&self, keys: &[String]) -> Result<Deleted> {
         Ok(Deleted { keys: keys.to_vec(), ..Deleted::default() })
     }
-    async fn copy_in_sink(&self, from: &str, _: &str) -> Result<()> {
-        Err(Error::new(ErrorKind::Unsupported, "copy", from, "nothing is kept"))
-    }
-    async fn abort_unfinished(&self, _: &str, _: jiff::Timestamp, _: bool) -> Result<Vec<String>> {
-        Ok(Vec::new())
-    }
 }
 
 /// The highest resident size so far, in bytes.

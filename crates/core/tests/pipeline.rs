@@ -16,7 +16,7 @@ use lifeboat_core::encryptor::Age;
 use lifeboat_core::memory::Confidential;
 use lifeboat_core::progress::{Event, Tally};
 use lifeboat_core::proof::WholeStream;
-use lifeboat_core::{Backup, Compression, Description, ErrorKind, Manifest, Reading, Restore, Sink, Source};
+use lifeboat_core::{Backup, Compression, Description, ErrorKind, Hint, Manifest, Reading, Restore, Sink, Source};
 use lifeboat_testkit::chaos::{ChaosSink, Fault};
 use lifeboat_testkit::content;
 use lifeboat_testkit::memory::MemorySink;
@@ -184,7 +184,7 @@ async fn encryption_is_a_choice_that_is_made_and_not_forgotten() {
     let opens = source.opens.clone();
     let error = Backup::new(source).to(Arc::new(sink.clone())).run().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.advice().unwrap().contains("--encrypt none"), "{error:?}");
+    assert_eq!(error.typed_hint(), Some(&Hint::ChooseEncryption));
     assert_eq!(opens.load(Ordering::SeqCst), 0);
     assert_nothing_is_left(&sink).await;
 }
@@ -262,7 +262,7 @@ async fn a_run_beside_another_run_of_the_same_second_leaves_that_ones_note() {
     let error = backup(FakeSource::of("abc")).to(Arc::new(sink.clone())).run().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     assert!(error.message().contains("another run"), "{error}");
-    assert!(error.advice().unwrap().contains("prune --orphans"), "{error:?}");
+    assert_eq!(error.typed_hint(), Some(&Hint::RunAgainOrPruneOrphans));
     assert_eq!(sink.keys(), [NOTE]);
 }
 
@@ -398,10 +398,7 @@ async fn second_sink_that_fails_does_not_fail_the_first() {
         assert_eq!(receipt.sinks[0].error, None);
         assert!(receipt.sinks[1].error.as_ref().unwrap().contains("the disk is full"), "{suffix}");
         assert_eq!(receipt.sinks[1].url, "memory://scripted");
-        assert_eq!(
-            receipt.sinks[1].hint.as_deref(),
-            Some("free some space; `lifeboat replicate` later copies what is missing there")
-        );
+        assert_eq!(receipt.sinks[1].hint, Some(Hint::from("free some space").and(Hint::ReplicateLater)));
         assert_eq!(the_artifact(&first).await.kind, Kind::Managed);
         assert_nothing_is_left(&second.memory).await;
     }

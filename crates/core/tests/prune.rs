@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use doubles::*;
 use futures::stream::BoxStream;
-use jiff::Timestamp;
 use lifeboat_core::catalog::Kind;
 use lifeboat_core::retention::{Decision, Policy};
-use lifeboat_core::sink::{Deleted, Held, HoldMode};
+use lifeboat_core::sink::{Deleted, Held, HoldMode, Upkeep};
 use lifeboat_core::{ByteStream, ErrorKind, ObjectInfo, Prune, Result, Sink, async_trait};
 use lifeboat_testkit::chaos::{ChaosSink, Fault};
 use lifeboat_testkit::memory::MemorySink;
@@ -200,16 +199,17 @@ impl Sink for Holding {
         let deleted = self.memory.delete(&free).await?;
         Ok(Deleted { held: self.held(&held).await?, bytes: Some(7 * free.len() as u64), ..deleted })
     }
+    fn upkeep(&self) -> Option<&dyn Upkeep> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Upkeep for Holding {
     async fn held(&self, keys: &[String]) -> Result<Vec<Held>> {
         let until = Some(at("2026-12-24T00:00:00Z"));
         let held = keys.iter().filter(|key| self.held.contains(key));
         Ok(held.map(|key| Held { key: key.clone(), until, mode: HoldMode::Compliance }).collect())
-    }
-    async fn copy_in_sink(&self, from: &str, to: &str) -> Result<()> {
-        self.memory.copy_in_sink(from, to).await
-    }
-    async fn abort_unfinished(&self, folder: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {
-        self.memory.abort_unfinished(folder, before, dry_run).await
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doubles::*;
-use lifeboat_core::pipeline::{Deletion, TreeCopied, TreeStep};
-use lifeboat_core::{Context, ErrorKind, Sink, Status, TreeCopy};
+use lifeboat_core::pipeline::{Deletion, TreeCopied, TreeLayout, TreeRule, TreeStep};
+use lifeboat_core::{Context, ErrorKind, Hint, Sink, Status, TreeCopy};
 use lifeboat_testkit::chaos::{ChaosSink, Fault};
 use lifeboat_testkit::memory::MemorySink;
 
@@ -23,6 +23,20 @@ fn velero() -> MemorySink {
         sink.place(&format!("velero/{key}"), format!("content of {key}"), at(OLD));
     }
     sink
+}
+
+/// As whoever knows the tools would write them.
+fn layouts() -> [TreeLayout; 2] {
+    let backup = "velero-backup.json";
+    let index = |start: &'static str| TreeRule::starting_with(start, 1).with_marker("kopia.repository", 0);
+    [
+        TreeLayout::new().rule(TreeRule::named(backup, 3)).rule(TreeRule::any(2).with_marker(backup, 0)).storage(
+            "storage location",
+            "which makes the location Unavailable",
+            [("backups", backup)],
+        ),
+        TreeLayout::new().rule(index("n")).rule(index("x")),
+    ]
 }
 
 const KEYS: [&str; 9] = [
@@ -47,7 +61,7 @@ fn copy(from: impl Sink + 'static, to: &ScriptedSink) -> TreeCopy {
 
 fn copy_at(from: impl Sink + 'static, to: &ScriptedSink, now: &str) -> TreeCopy {
     let context = Context { clock: clock_at(now), ..Context::default() };
-    TreeCopy::new("velero", Arc::new(from), to.arc()).unwrap().prefix("velero").context(context)
+    TreeCopy::new("velero", Arc::new(from), to.arc()).unwrap().prefix("velero").layouts(layouts()).context(context)
 }
 
 async fn run(from: &MemorySink, to: &ScriptedSink, now: &str) -> TreeCopied {
@@ -369,11 +383,14 @@ async fn a_copy_whose_record_would_lie_in_it_is_refused() {
     let from = velero();
     let error = copy(from.clone(), &to).into_folder("").plan().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.advice().unwrap().contains("--into"), "{error:?}");
+    assert_eq!(error.typed_hint(), Some(&Hint::CopyIntoFolder { folder: "velero".to_owned() }));
     let part =
         TreeCopy::new("x", Arc::new(from.clone()), to.arc()).unwrap().prefix("velero/backups").into_folder("backups");
-    let error = part.plan().await.unwrap_err();
+    let error = part.clone().layouts(layouts()).plan().await.unwrap_err();
     assert!(error.message().contains("Unavailable"), "{error}");
+    assert_eq!(error.typed_hint(), Some(&Hint::CopyWholeTree { folder: "x".to_owned() }));
+    // Nobody who does not know the tool can know that.
+    part.plan().await.unwrap();
     // And so is one within itself.
     let memory: Arc<dyn Sink> = Arc::new(from);
     let within = TreeCopy::new("x", memory.clone(), memory).unwrap().prefix("velero").into_folder("velero/copy");

@@ -544,12 +544,6 @@ impl Sink for ManifestFrom {
     async fn delete(&self, keys: &[String]) -> Result<lifeboat_core::sink::Deleted> {
         self.0.delete(keys).await
     }
-    async fn copy_in_sink(&self, from: &str, to: &str) -> Result<()> {
-        self.0.copy_in_sink(from, to).await
-    }
-    async fn abort_unfinished(&self, folder: &str, before: jiff::Timestamp, dry_run: bool) -> Result<Vec<String>> {
-        self.0.abort_unfinished(folder, before, dry_run).await
-    }
 }
 
 #[tokio::test]
@@ -588,6 +582,17 @@ async fn a_cancelled_verification_is_an_error_and_is_not_recorded() {
 }
 
 // ---- the record ----
+
+#[tokio::test]
+async fn the_record_of_a_verification_is_not_locked() {
+    let sink = ScriptedSink::over(stored(None).await, |_, _| Fate::Done);
+    let artifact = the_artifact(&sink.memory).await;
+    let verifier = LinesVerifier::default();
+    let run = Verify::new(sink.arc(), artifact, &verifier).level(Level::Structure).context(context());
+    assert!(run.run().await.unwrap().passed);
+    assert!(sink.log().iter().any(|line| line.starts_with(&format!("put {KEY}.verified-"))), "{:?}", sink.log());
+    assert_eq!(sink.locked(), [""; 0]);
+}
 
 #[tokio::test]
 async fn the_outcome_is_recorded_beside_the_artifact_without_a_name_of_what_is_inside() {

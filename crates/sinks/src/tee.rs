@@ -2,10 +2,11 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | `put`, `replace`, `copy_in_sink` | all of them; the first decides |
+//! | `put`, `put_with`, `replace` | all of them; the first decides |
 //! | `get`, `head` | the first that has the object |
 //! | `list` | the first that can be listed |
-//! | `delete`, `abort_unfinished` | all of them |
+//! | `delete`, `held`, `abort_unfinished`, `abort_uploads_of` | all of them |
+//! | `hidden`, `inspect` | none: a sink is looked at by itself |
 //!
 //! A backup that shall survive the failure of a sink names its sinks one by one (`also_to`): there each has its own fate. A
 //! tee is for what has to be in all of them or counts as failed.
@@ -19,9 +20,9 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
-use lifeboat_core::sink::{Deleted, Held};
+use lifeboat_core::sink::{Deleted, Held, PutOptions, Upkeep};
 use lifeboat_core::stream::split;
-use lifeboat_core::{ByteStream, Error, ErrorKind, ObjectInfo, Result, Sink};
+use lifeboat_core::{ByteStream, Error, ErrorKind, Hint, ObjectInfo, Result, Sink};
 use tokio::sync::watch;
 
 /// Chunks that each of the sinks may be behind.
@@ -84,12 +85,10 @@ fn after_the_first(body: ByteStream, first: watch::Receiver<First>, key: String)
 }
 
 impl Tee {
-    async fn write(&self, key: &str, body: ByteStream, over: bool) -> Result<u64> {
+    async fn write(&self, key: &str, body: ByteStream, options: PutOptions) -> Result<u64> {
         let (tell, first) = watch::channel(First::Writing);
         let mut bodies = split(body, self.sinks.len(), DEPTH, GRACE).into_iter();
-        let store = |sink: Arc<dyn Sink>, body: ByteStream| async move {
-            if over { sink.replace(key, body).await } else { sink.put(key, body).await }
-        };
+        let store = |sink: Arc<dyn Sink>, body: ByteStream| async move { sink.put_with(key, body, options).await };
         let decides = {
             let body = bodies.next().expect("a stream for each sink, and there is one");
             let written = store(self.sinks[0].clone(), body);
@@ -112,14 +111,13 @@ impl Tee {
             .chain((0..others.len()).filter(|i| held(*i)).map(|i| self.sinks[i + 1].url()))
             .collect();
         let (url, holding) = (self.sinks[failed + 1].url(), holding.join(", "));
-        let hint = "`lifeboat replicate` copies what is missing there";
         Err(match others.into_iter().nth(failed) {
             Some(Err(error)) => {
                 let why = format!("not in {url}: {}; it is in {holding}", error.message());
                 Error::new(error.kind(), "write", key, why)
                     .transient(error.is_transient())
                     .with_source(error)
-                    .hint(hint)
+                    .hint(Hint::ReplicateLater)
             }
             _ => {
                 let why =
@@ -161,6 +159,13 @@ impl Sink for Tee {
     }
 
     async fn put(&self, key: &str, body: ByteStream) -> Result<u64> {
+        self.put_with(key, body, PutOptions::new()).await
+    }
+
+    async fn put_with(&self, key: &str, body: ByteStream, options: PutOptions) -> Result<u64> {
+        if options.replace {
+            return self.write(key, body, options).await;
+        }
         // The first cannot know of an object that only another holds.
         for sink in &self.sinks[1..] {
             match sink.head(key).await {
@@ -173,16 +178,7 @@ impl Sink for Tee {
                 Err(_) => {}
             }
         }
-        self.write(key, body, false).await
-    }
-
-    async fn replace(&self, key: &str, body: ByteStream) -> Result<u64> {
-        self.write(key, body, true).await
-    }
-
-    fn notes_in(&self, folder: &str) -> Option<Arc<dyn Sink>> {
-        let sinks = self.sinks.iter().map(|sink| sink.notes_in(folder)).collect::<Option<_>>()?;
-        Some(Arc::new(Self { sinks }))
+        self.write(key, body, options).await
     }
 
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream> {
@@ -229,9 +225,9 @@ impl Sink for Tee {
                             .filter(|h| all.held.iter().all(|k| k.key != h.key))
                             .collect::<Vec<_>>(),
                     );
-                    for (key, why) in deleted.kept {
-                        if all.kept.iter().all(|(kept, _)| *kept != key) {
-                            all.kept.push((key, format!("{}: {why}", sink.url())));
+                    for (key, why) in deleted.failed {
+                        if all.failed.iter().all(|(failed, _)| *failed != key) {
+                            all.failed.push((key, format!("{}: {why}", sink.url())));
                         }
                     }
                     all.notes.extend(deleted.notes);
@@ -244,10 +240,24 @@ impl Sink for Tee {
         failed.map_or(Ok(all), Err)
     }
 
+    fn upkeep(&self) -> Option<&dyn Upkeep> {
+        Some(self)
+    }
+}
+
+impl Tee {
+    /// The upkeep of those that have any.
+    fn upkeeps(&self) -> impl Iterator<Item = &dyn Upkeep> {
+        self.sinks.iter().filter_map(|sink| sink.upkeep())
+    }
+}
+
+#[async_trait]
+impl Upkeep for Tee {
     async fn held(&self, keys: &[String]) -> Result<Vec<Held>> {
         let mut all: Vec<Held> = Vec::new();
-        for sink in &self.sinks {
-            for held in sink.held(keys).await? {
+        for upkeep in self.upkeeps() {
+            for held in upkeep.held(keys).await? {
                 if all.iter().all(|known| known.key != held.key) {
                     all.push(held);
                 }
@@ -256,26 +266,29 @@ impl Sink for Tee {
         Ok(all)
     }
 
-    async fn copy_in_sink(&self, from: &str, to: &str) -> Result<()> {
-        for sink in &self.sinks {
-            sink.copy_in_sink(from, to).await?;
-        }
-        Ok(())
-    }
-
     async fn abort_uploads_of(&self, key: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {
         let mut all = Vec::new();
-        for sink in &self.sinks {
-            all.extend(sink.abort_uploads_of(key, before, dry_run).await?);
+        for upkeep in self.upkeeps() {
+            all.extend(upkeep.abort_uploads_of(key, before, dry_run).await?);
         }
         Ok(all)
     }
 
     async fn abort_unfinished(&self, folder: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {
         let mut all = Vec::new();
-        for sink in &self.sinks {
-            all.extend(sink.abort_unfinished(folder, before, dry_run).await?);
+        for upkeep in self.upkeeps() {
+            all.extend(upkeep.abort_unfinished(folder, before, dry_run).await?);
         }
         Ok(all)
+    }
+
+    fn notes_in(&self, folder: &str) -> Option<Arc<dyn Sink>> {
+        let apart = |sink: &Arc<dyn Sink>| match sink.upkeep() {
+            Some(upkeep) => upkeep.notes_in(folder),
+            // It leaves no notes.
+            None => Some(sink.clone()),
+        };
+        let sinks = self.sinks.iter().map(apart).collect::<Option<_>>()?;
+        Some(Arc::new(Self { sinks }))
     }
 }

@@ -89,7 +89,7 @@ async fn symbolic_links_below_the_root_are_not_followed() {
     assert_eq!(conformance::keys(&*sink, "link/").await, [""; 0]);
     for key in ["link/secret", "file"] {
         assert_eq!(sink.get(key, None).await.err().unwrap().kind(), ErrorKind::Refused);
-        assert_eq!(sink.delete(&[key.to_owned()]).await.unwrap().kept.len(), 1);
+        assert_eq!(sink.delete(&[key.to_owned()]).await.unwrap().failed.len(), 1);
     }
     assert_eq!(sink.put("link/new", once("x")).await.unwrap_err().kind(), ErrorKind::Refused);
     assert_eq!(files_below(&outside).len(), 1);
@@ -128,7 +128,7 @@ async fn cleaning_up_leaves_a_running_upload_alone() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let later = jiff::Timestamp::now() + Duration::from_secs(60);
-    assert_eq!(sink.abort_unfinished("pg", later, false).await.unwrap(), [""; 0]);
+    assert_eq!(sink.upkeep().unwrap().abort_unfinished("pg", later, false).await.unwrap(), [""; 0]);
     drop(send);
     assert_eq!(put.await.unwrap().unwrap(), 5);
 }

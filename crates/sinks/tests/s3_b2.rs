@@ -139,7 +139,7 @@ async fn a_read_only_key_is_told_which_capability_it_lacks() {
         assert!(error.advice().unwrap().contains("writeFiles"), "{:?}", error.advice());
     }
     let denied = match reader.delete(&["pg/a".to_owned()]).await {
-        Ok(deleted) => deleted.kept.into_iter().map(|(_, why)| why).collect(),
+        Ok(deleted) => deleted.failed.into_iter().map(|(_, why)| why).collect(),
         Err(error) => format!("{:?} {error} {}", error.kind(), error.advice().unwrap_or_default()),
     };
     assert!(denied.contains("deleteFiles"), "{denied}");

@@ -121,7 +121,7 @@ async fn what_a_killed_writer_left_is_found_where_its_notes_are() {
     let minio = Minio::shared();
     let (sink, bucket) = fresh_sink(&minio).await;
     let (key, notes) = ("velero/kopia/shop/p0001", "_lifeboat/copies/velero");
-    leave_unfinished_by(sink.notes_in(notes).unwrap(), notes, &minio, &bucket, key).await;
+    leave_unfinished_by(sink.upkeep().unwrap().notes_in(notes).unwrap(), notes, &minio, &bucket, key).await;
     assert_eq!(conformance::keys(&*sink, "velero/kopia/shop/_lifeboat/").await, [""; 0]);
     conformance::cleans_up_after_a_killed_writer(&*sink, notes).await;
     assert_eq!(minio.unfinished_uploads(&bucket, key).await, [""; 0]);
@@ -192,7 +192,7 @@ async fn a_store_that_stays_away_ends_the_upload_with_an_error_that_names_it() {
     minio.restart().await;
     assert_eq!(conformance::keys(&*sink, "").await, [""; 0]);
     let later = jiff::Timestamp::now() + Duration::from_secs(60);
-    assert_eq!(sink.abort_unfinished("pg", later, false).await.unwrap().len(), 1);
+    assert_eq!(sink.upkeep().unwrap().abort_unfinished("pg", later, false).await.unwrap().len(), 1);
     assert_eq!(minio.unfinished_uploads(&bucket, "pg/a.dump").await, [""; 0]);
 }
 
@@ -387,7 +387,7 @@ async fn a_right_that_the_key_lacks_is_named() {
     }
     let kept = reader.delete(&["a".to_owned()]).await;
     let denied = match kept {
-        Ok(deleted) => deleted.kept.len() == 1,
+        Ok(deleted) => deleted.failed.len() == 1,
         Err(error) => error.kind() == ErrorKind::Permission,
     };
     assert!(denied);

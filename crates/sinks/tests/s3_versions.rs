@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
-use lifeboat_core::sink::HoldMode;
+use lifeboat_core::sink::{HoldMode, PutOptions};
 use lifeboat_core::stream::once;
 use lifeboat_core::{Check, ErrorKind, Sink, Status, check};
 use lifeboat_sinks::{Credentials, Environment, Settings};
@@ -97,7 +97,7 @@ async fn a_delete_frees_every_version_of_its_keys_and_none_of_those_that_start_a
     let before = versions::of(&minio, &bucket).await;
     let deleted = sink.delete(&owned(&["pg/educationelly-1"])).await.unwrap();
     assert_eq!((deleted.keys, deleted.bytes), (owned(&["pg/educationelly-1"]), Some(15)));
-    assert_eq!((deleted.kept, deleted.held, deleted.notes), (vec![], vec![], vec![]));
+    assert_eq!((deleted.failed, deleted.held, deleted.notes), (vec![], vec![], vec![]));
     let others: Vec<_> = before.into_iter().filter(|v| v.key != "pg/educationelly-1").collect();
     assert_eq!(others.len(), 2 * neighbours.len());
     assert_eq!(versions::of(&minio, &bucket).await, others);
@@ -145,10 +145,10 @@ async fn a_key_that_may_not_delete_versions_hides_and_says_so() {
         sink.put("a", once("12345")).await.unwrap();
         let hider = restricted(&minio, &bucket, actions).await;
         let deleted = hider.delete(&owned(&["a"])).await.unwrap();
-        assert_eq!((deleted.keys, deleted.bytes, deleted.kept), (owned(&["a"]), Some(0), vec![]));
+        assert_eq!((deleted.keys, deleted.bytes, deleted.failed), (owned(&["a"]), Some(0), vec![]));
         assert!(deleted.notes.len() == 1 && deleted.notes[0].contains(right), "{:?}", deleted.notes);
         assert_eq!(conformance::keys(&*sink, "").await, [""; 0]);
-        let hidden: Vec<_> = sink.hidden("").try_collect().await.unwrap();
+        let hidden: Vec<_> = sink.upkeep().unwrap().hidden("").try_collect().await.unwrap();
         assert_eq!(hidden.iter().map(|h| (h.key.as_str(), h.bytes)).collect::<Vec<_>>(), [("a", 5)]);
         assert_eq!(sink.delete(&owned(&["a"])).await.unwrap().bytes, Some(5));
         assert_eq!(kept(&minio, &bucket).await, []);
@@ -171,14 +171,14 @@ async fn only_keys_whose_newest_version_is_a_marker_are_hidden() {
     }
     sink.put("p/c", once("again")).await.unwrap();
     let hidden = async |prefix: &str| {
-        let found: Vec<_> = sink.hidden(prefix).try_collect().await.unwrap();
+        let found: Vec<_> = sink.upkeep().unwrap().hidden(prefix).try_collect().await.unwrap();
         found.into_iter().map(|h| h.key).collect::<Vec<_>>()
     };
     assert_eq!(hidden("p/").await, ["p/a"]);
     assert_eq!(hidden("p/_lifeboat/uploads/").await, ["p/_lifeboat/uploads/n"]);
     assert_eq!(hidden("").await, ["p/a", "q/a"]);
     let blind = restricted(&minio, &bucket, &["s3:GetBucketVersioning"]).await;
-    let error = blind.hidden("").try_collect::<Vec<_>>().await.unwrap_err();
+    let error = blind.upkeep().unwrap().hidden("").try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Permission);
     assert!(error.advice().unwrap().contains("s3:ListBucketVersions"), "{error:?}");
 }
@@ -193,14 +193,16 @@ async fn what_is_written_under_a_lock_cannot_be_deleted_and_that_is_no_failure()
     let sink = lifeboat_sinks::open_with(&minio.sink_url(&bucket), &Settings { lock, ..settings(&minio) }).unwrap();
     let record = "db/shop-20261121-033000.dump.verified-20261122-000000-restore-pass.json";
     let keys = owned(&["db/large", "db/small", "db/_lifeboat/uploads/note", record]);
-    for (key, size) in keys.iter().zip([20 << 20, 10, 10, 10]) {
-        sink.put(key, stream_of(1, size)).await.unwrap();
+    for (key, (size, lock)) in keys.iter().zip([(20 << 20, true), (10, true), (10, false), (10, false)]) {
+        sink.put_with(key, stream_of(1, size), PutOptions::new().lock(lock)).await.unwrap();
     }
-    sink.copy_in_sink("db/small", "db/copy").await.unwrap();
-    let all = [keys.clone(), owned(&["db/copy"])].concat();
-    let locked = owned(&["db/large", "db/small", "db/copy"]);
+    let replaced = PutOptions::new().lock(true).replace(true);
+    sink.put_with("db/rewritten", stream_of(1, 10), replaced).await.unwrap();
+    sink.put("db/unlocked", stream_of(1, 20 << 20)).await.unwrap();
+    let all = [keys.clone(), owned(&["db/rewritten", "db/unlocked"])].concat();
+    let locked = owned(&["db/large", "db/small", "db/rewritten"]);
 
-    let held = sink.held(&all).await.unwrap();
+    let held = sink.upkeep().unwrap().held(&all).await.unwrap();
     assert_eq!(held.iter().map(|h| h.key.clone()).collect::<Vec<_>>(), locked);
     for held in &held {
         let left = held.until.unwrap().duration_since(Timestamp::now());
@@ -209,14 +211,14 @@ async fn what_is_written_under_a_lock_cannot_be_deleted_and_that_is_no_failure()
     }
     let before = kept(&minio, &bucket).await;
     let deleted = sink.delete(&all).await.unwrap();
-    // Notes and records are left open.
-    assert_eq!(deleted.keys, keys[2..]);
-    assert_eq!((deleted.kept, deleted.notes), (vec![], vec![]));
+    // What nobody asked to lock is left open.
+    assert_eq!(deleted.keys, [&keys[2..], &owned(&["db/unlocked"])].concat());
+    assert_eq!((deleted.failed, deleted.notes), (vec![], vec![]));
     let mut still: Vec<_> = deleted.held.into_iter().map(|h| h.key).collect();
     still.sort();
-    assert_eq!(still, ["db/copy", "db/large", "db/small"]);
+    assert_eq!(still, ["db/large", "db/rewritten", "db/small"]);
     // And nothing of it was hidden.
-    assert_eq!(conformance::keys(&*sink, "").await, ["db/copy", "db/large", "db/small"]);
+    assert_eq!(conformance::keys(&*sink, "").await, ["db/large", "db/rewritten", "db/small"]);
     assert_eq!(kept(&minio, &bucket).await, before.into_iter().filter(|(k, _)| still.contains(k)).collect::<Vec<_>>());
 }
 
@@ -245,11 +247,11 @@ async fn a_lock_that_the_bucket_cannot_keep_is_an_error_of_configuration() {
     let url = format!("{}&lock=governance:30", minio.sink_url(&bucket));
     let sink = lifeboat_sinks::open_with(&url, &settings(&minio)).unwrap();
     for size in [10, 20 << 20] {
-        let error = sink.put("a", stream_of(1, size)).await.unwrap_err();
+        let error = sink.put_with("a", stream_of(1, size), PutOptions::new().lock(true)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");
         assert!(error.message().contains("cannot lock objects"), "{error}");
     }
-    let checks = sink.inspect("", None).await;
+    let checks = sink.upkeep().unwrap().inspect("", None).await;
     assert_eq!(line(&checks, "object lock").status, Status::Fail);
     let error = lifeboat_sinks::open_with(
         "file:///tmp",
@@ -295,10 +297,10 @@ async fn a_rule_that_deletes_backups_is_named() {
         <Rule><ID>off</ID><Status>Disabled</Status><Filter><Prefix></Prefix></Filter><Expiration><Days>2</Days></Expiration></Rule>
         <Rule><ID>hidden</ID><Status>Enabled</Status><Filter><Prefix></Prefix></Filter><NoncurrentVersionExpiration><NoncurrentDays>3</NoncurrentDays></NoncurrentVersionExpiration></Rule>
         </LifecycleConfiguration>"#;
-    let checks = sink.inspect("db", None).await;
+    let checks = sink.upkeep().unwrap().inspect("db", None).await;
     assert_eq!(line(&checks, "hidden versions").status, Status::Warn);
     minio.configure(&bucket, "lifecycle", rules).await;
-    let checks = sink.inspect("db", None).await;
+    let checks = sink.upkeep().unwrap().inspect("db", None).await;
     let expiry: Vec<_> = checks.iter().filter(|c| c.name == "expiry").collect();
     assert_eq!(expiry.len(), 1, "{expiry:?}");
     assert_eq!((expiry[0].status, expiry[0].figure.as_str()), (Status::Warn, "after 9 days"));
@@ -324,7 +326,7 @@ async fn a_probe_that_must_stay_is_said_to_stay() {
     // Uploads of several parts leave a note that cannot be removed: it does no harm.
     sink.put("large", stream_of(1, 20 << 20)).await.unwrap();
     let later = Timestamp::now() + SignedDuration::from_hours(1);
-    assert_eq!(sink.abort_unfinished("", later, false).await.unwrap(), [""; 0]);
+    assert_eq!(sink.upkeep().unwrap().abort_unfinished("", later, false).await.unwrap(), [""; 0]);
     assert_eq!(conformance::keys(&*sink, "").await, ["large"]);
 }
 
@@ -332,7 +334,7 @@ async fn a_probe_that_must_stay_is_said_to_stay() {
 async fn what_a_writer_s_key_may_not_ask_is_no_failure() {
     let (minio, bucket, _) = versioned().await;
     let writer = restricted(&minio, &bucket, &["s3:PutObject"]).await;
-    let checks = writer.inspect("db", None).await;
+    let checks = writer.upkeep().unwrap().inspect("db", None).await;
     assert!(checks.iter().all(|c| c.status == Status::Pass), "{checks:#?}");
     assert_eq!(line(&checks, "versioning").figure, "not asked");
     assert_eq!(line(&checks, "clock").figure, "agrees", "a refusal has a date as well");

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
-use lifeboat_core::sink::{Deleted, Held, Hidden};
+use lifeboat_core::sink::{Deleted, Held, Hidden, PutOptions, Upkeep, upkeep};
 use lifeboat_core::{ByteStream, Check, Error, ErrorKind, ObjectInfo, Result, Sink, async_trait};
 
 use crate::content::Random;
@@ -174,19 +174,13 @@ impl Sink for ChaosSink {
     }
 
     async fn put(&self, key: &str, body: ByteStream) -> Result<u64> {
-        self.call("write", key)?;
-        let stored = self.inner.put(key, self.disturbed(key, body)).await?;
-        self.answer(key, stored)
+        self.put_with(key, body, PutOptions::new()).await
     }
 
-    async fn replace(&self, key: &str, body: ByteStream) -> Result<u64> {
-        self.call("replace", key)?;
-        let stored = self.inner.replace(key, self.disturbed(key, body)).await?;
+    async fn put_with(&self, key: &str, body: ByteStream, options: PutOptions) -> Result<u64> {
+        self.call(if options.replace { "replace" } else { "write" }, key)?;
+        let stored = self.inner.put_with(key, self.disturbed(key, body), options).await?;
         self.answer(key, stored)
-    }
-
-    fn notes_in(&self, folder: &str) -> Option<Arc<dyn Sink>> {
-        Some(Arc::new(Self { inner: self.inner.notes_in(folder)?, ..self.clone() }))
     }
 
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream> {
@@ -243,30 +237,36 @@ impl Sink for ChaosSink {
         self.inner.delete(keys).await
     }
 
-    async fn copy_in_sink(&self, from: &str, to: &str) -> Result<()> {
-        self.call("copy", from)?;
-        self.inner.copy_in_sink(from, to).await
+    fn upkeep(&self) -> Option<&dyn Upkeep> {
+        self.inner.upkeep().map(|_| self as &dyn Upkeep)
     }
+}
 
+#[async_trait]
+impl Upkeep for ChaosSink {
     async fn held(&self, keys: &[String]) -> Result<Vec<Held>> {
         self.call("look up", &self.url())?;
-        self.inner.held(keys).await
+        upkeep(&*self.inner).held(keys).await
     }
 
     fn hidden(&self, prefix: &str) -> BoxStream<'_, Result<Hidden>> {
-        self.inner.hidden(prefix)
+        upkeep(&*self.inner).hidden(prefix)
     }
 
     async fn inspect(&self, folder: &str, probe: Option<&str>) -> Vec<Check> {
-        self.inner.inspect(folder, probe).await
+        upkeep(&*self.inner).inspect(folder, probe).await
     }
 
     async fn abort_uploads_of(&self, key: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {
-        self.inner.abort_uploads_of(key, before, dry_run).await
+        upkeep(&*self.inner).abort_uploads_of(key, before, dry_run).await
     }
 
     async fn abort_unfinished(&self, folder: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {
         self.call("clean up", folder)?;
-        self.inner.abort_unfinished(folder, before, dry_run).await
+        upkeep(&*self.inner).abort_unfinished(folder, before, dry_run).await
+    }
+
+    fn notes_in(&self, folder: &str) -> Option<Arc<dyn Sink>> {
+        Some(Arc::new(Self { inner: upkeep(&*self.inner).notes_in(folder)?, ..self.clone() }))
     }
 }

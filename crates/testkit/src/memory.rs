@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
-use lifeboat_core::sink::Deleted;
+use lifeboat_core::sink::{Deleted, PutOptions};
 use lifeboat_core::stream::CHUNK;
 use lifeboat_core::{ByteStream, Error, ErrorKind, ObjectInfo, Result, Sink, async_trait};
 
@@ -99,17 +99,15 @@ impl Sink for MemorySink {
         Ok(bytes)
     }
 
-    async fn replace(&self, key: &str, body: ByteStream) -> Result<u64> {
+    async fn put_with(&self, key: &str, body: ByteStream, options: PutOptions) -> Result<u64> {
+        if !options.replace {
+            return self.put(key, body).await;
+        }
         check("replace", key)?;
         let all = read(body).await?;
         let bytes = all.len() as u64;
         self.place(key, all, Timestamp::now());
         Ok(bytes)
-    }
-
-    /// It makes no notes.
-    fn notes_in(&self, _: &str) -> Option<Arc<dyn Sink>> {
-        Some(Arc::new(self.clone()))
     }
 
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream> {
@@ -152,20 +150,9 @@ impl Sink for MemorySink {
                     self.lock().remove(key);
                     deleted.keys.push(key.clone());
                 }
-                Err(error) => deleted.kept.push((key.clone(), error.to_string())),
+                Err(error) => deleted.failed.push((key.clone(), error.to_string())),
             }
         }
         Ok(deleted)
-    }
-
-    async fn copy_in_sink(&self, from: &str, to: &str) -> Result<()> {
-        let (bytes, _) = self.find("copy", from)?;
-        check("copy", to)?;
-        self.insert("copy", to, bytes)
-    }
-
-    /// A `put` that ends in any way leaves nothing here, so there is nothing to abort.
-    async fn abort_unfinished(&self, _: &str, _: Timestamp, _: bool) -> Result<Vec<String>> {
-        Ok(Vec::new())
     }
 }

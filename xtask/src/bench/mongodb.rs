@@ -27,6 +27,7 @@ const REAL_DOCUMENTS: u64 = 200_000;
 #[rustfmt::skip]
 const BUILD: &[&str] = &[
     "build", "--release", "-p", "lifeboat-bins", "-p", "lifeboat-testkit",
+    "--features", "lifeboat-testkit/mongodb",
     "--bin", "lifeboat-mongodb", "--example", "mongodb-read", "--example", "mongo-wire",
 ];
 

@@ -8,6 +8,7 @@ mod connection;
 mod content;
 mod diagnosis;
 mod dump;
+mod layout;
 mod load;
 mod passfile;
 mod scratch;
@@ -23,6 +24,7 @@ use lifeboat_core::{ArtifactName, Check};
 
 pub use connection::Connection;
 pub use dump::{Globals, Postgres};
+pub use layout::archive_layout;
 pub use system::{PostgresSettings, PostgresSystem, VerifyOptions};
 pub use target::{PostgresTarget, RestoreOptions};
 pub use verifier::{PostgresVerifier, VerifierOptions};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use lifeboat_core::pipeline::TreeLayout;
 use lifeboat_core::system::{NamedTarget, Opening, System};
 use lifeboat_core::{
     ArtifactName, Check, Dataset, Error, ErrorKind, Level, Manifest, Result, Setting, Source, Verifier, setting,
@@ -144,6 +145,10 @@ impl System for PostgresSystem {
             Ok(connection) => super::check(&connection, &self.settings).await,
             Err(error) => vec![Check::from_error("server", &error)],
         }
+    }
+
+    fn layouts() -> Vec<TreeLayout> {
+        vec![super::archive_layout()]
     }
 
     fn stock_restore(&self, name: &ArtifactName, _: Option<&Manifest>) -> String {

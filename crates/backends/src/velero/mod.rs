@@ -24,6 +24,7 @@ mod files;
 mod go_duration;
 mod gunzip;
 mod inspection;
+mod layout;
 mod objects;
 mod pairs;
 mod restore;
@@ -47,6 +48,7 @@ pub use backups::{BackupDetails, BackupSummary, VolumeSummary, backup, backups, 
 pub use bucket::BucketVerifier;
 pub use client::{Cluster, ConnectOptions};
 pub use files::{Files, LinkOptions, LogOf, logs};
+pub use layout::layouts;
 pub use pairs::Pair;
 pub use restore::{ExistingPolicy, RestoreOptions, restore};
 pub use restore_test::{OWNER_LABEL, RestoreTest, RestoreTestOptions};

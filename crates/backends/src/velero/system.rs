@@ -55,6 +55,11 @@ impl VeleroSystem {
         }
     }
 
+    /// What it was opened with.
+    pub fn settings(&self) -> &VeleroSettings {
+        &self.settings
+    }
+
     /// The schedules that the cluster should have.
     pub fn schedules(&self) -> Vec<ScheduleSettings> {
         self.settings.schedules.values().cloned().collect()
@@ -163,6 +168,10 @@ impl System for VeleroSystem {
 
     fn foreign_place(&self) -> Option<&Place> {
         self.location.as_ref()
+    }
+
+    fn layouts() -> Vec<lifeboat_core::pipeline::TreeLayout> {
+        super::layouts()
     }
 
     fn stock_restore(&self, name: &ArtifactName, _: Option<&Manifest>) -> String {

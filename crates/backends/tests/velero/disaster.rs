@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use kube::api::{DeleteParams, ListParams};
 use lifeboat_backends::velero::{
     Pair, RestoreOptions, RestoreTest, RestoreTestOptions, Velero, VeleroSettings, VeleroTarget, VeleroVerifier,
-    VerifierOptions,
+    VerifierOptions, layouts,
 };
 use lifeboat_core::duration::Length;
 use lifeboat_core::{
@@ -67,7 +67,8 @@ async fn the_copy_in_the_second_bucket_restores_a_cluster_whose_first_bucket_is_
 
     // The whole bucket is copied, as `replicate` does it: its record lies outside of the folder that Velero will see.
     let second = Minio::shared().fresh_bucket().await;
-    let copy = TreeCopy::new("velero", server.location(), bucket(&second)).unwrap().into_folder("velero");
+    let copy =
+        TreeCopy::new("velero", server.location(), bucket(&second)).unwrap().into_folder("velero").layouts(layouts());
     copy.plan().await.unwrap().execute().await.unwrap();
 
     // The first bucket is emptied; the cluster forgets the location and the backup, and loses the namespace.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use lifeboat::name::join_key;
-use lifeboat::pipeline::Deletion;
+use lifeboat::pipeline::{Deletion, TreeLayout};
 use lifeboat::{Check, Context, Error, ErrorKind, Result, Sink, TreeCopy};
 
 use crate::config::Config;
@@ -36,6 +36,13 @@ pub(crate) fn sink(config: Option<&Config>, named: &str) -> Result<Store> {
     }
 }
 
+/// The layouts of the trees that are known here.
+pub(crate) fn layouts() -> Vec<TreeLayout> {
+    let mut layouts = lifeboat::velero::layouts();
+    layouts.push(lifeboat::postgres::archive_layout());
+    layouts
+}
+
 /// The copies that a table of the config makes: one for each destination.
 pub(crate) fn of_config(
     config: &Config,
@@ -48,7 +55,8 @@ pub(crate) fn of_config(
     let mut copies = Vec::new();
     for name in &copy.to {
         let to = sink(Some(config), name)?;
-        let mut tree = TreeCopy::new(&copy.name, from.sink.clone(), to.sink)?.context(context.clone());
+        let mut tree =
+            TreeCopy::new(&copy.name, from.sink.clone(), to.sink)?.layouts(layouts()).context(context.clone());
         if let Some(prefix) = text(&copy.prefix)? {
             tree = tree.prefix(&prefix);
         }

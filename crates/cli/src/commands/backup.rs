@@ -1,6 +1,6 @@
 //! `backup`.
 
-use lifeboat_config::Job;
+use lifeboat_config::{Job, hint};
 use lifeboat_core::{Receipt, Result};
 use serde_json::{Value, json};
 
@@ -65,7 +65,7 @@ fn print(session: &Session, receipt: &Receipt) {
                 output.line(format!("     NOT in {}: {error}", sink.url));
                 output.warn(&format!("{} is not in {}: {error}", receipt.key, sink.url));
                 if let Some(hint) = &sink.hint {
-                    output.write_err(&format!("  hint: {hint}"));
+                    output.write_err(&format!("  hint: {}", hint::render(hint)));
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use lifeboat_config::{Config, Job, Store, Systems, guards};
+use lifeboat_config::{Config, Job, Store, Systems, guards, hint};
 use lifeboat_core::name::join_key;
 use lifeboat_core::pipeline::{Deletion, NotCopied, ReplicatePlan, Replicated, Step, TreeCopied, TreePlan};
 use lifeboat_core::report::human_bytes;
@@ -141,6 +141,7 @@ fn tasks(session: &Session, options: &Options, path: Option<&Path>, systems: &Sy
         let into = options.into.clone().unwrap_or_else(|| folder.clone());
         let name = into.trim_matches('/').replace('/', "-");
         let tree = TreeCopy::new(&name, from.sink, to.sink)?
+            .layouts(systems.layouts())
             .prefix(&folder)
             .into_folder(&into)
             .deletion(options.deletion.unwrap_or_default())
@@ -346,7 +347,7 @@ fn tell_failed(session: &Session, failed: &[NotCopied]) {
         let word = session.output.paint("NOT copied", RED);
         session.output.line(format!("  {word} {}: {}", failure.key, failure.error));
         if let Some(hint) = &failure.hint {
-            session.output.write_err(&format!("  hint: {}: {hint}", failure.key));
+            session.output.write_err(&format!("  hint: {}: {}", failure.key, hint::render(hint)));
         }
     }
 }

@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
+use lifeboat_config::hint;
 use lifeboat_core::{Error, Status};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -146,7 +147,7 @@ impl Output {
             for cause in chain(error) {
                 self.write_err(&format!("  caused by: {cause}"));
             }
-            if let Some(hint) = error.advice() {
+            if let Some(hint) = hint::advice(error) {
                 self.write_err(&format!("  hint: {hint}"));
             }
         }
@@ -270,7 +271,7 @@ pub(crate) fn error_value(error: &Error) -> Value {
         "message": error.to_string(),
         "operation": error.operation(),
         "subject": error.subject(),
-        "hint": error.advice(),
+        "hint": hint::advice(error),
         "chain": chain(error),
     })
 }

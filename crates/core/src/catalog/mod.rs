@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::hint::Hint;
 use crate::manifest::{MANIFEST_LIMIT, Manifest};
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, format_stamp, join_key, parse_stamp, split_key};
 use crate::sink::{ObjectInfo, Sink, UPLOADS_FOLDER};
@@ -31,7 +32,6 @@ mod orphans;
 pub use orphans::{Cleaned, remove_orphans};
 
 /// The folder that holds everything of Lifeboat's that is no artifact.
-const OWN_FOLDER: &str = "_lifeboat";
 
 /// The suffix of an intent's name, after its artifact's name.
 const INTENT_SUFFIX: &str = ".intent.json";
@@ -153,13 +153,6 @@ impl Artifact {
         }
         Ok(Some(manifest))
     }
-}
-
-/// Whether an object with this key is part of the bookkeeping (a note, a probe, the record of a verification) and no
-/// backup: a sink that locks what it stores leaves these open.
-pub fn is_bookkeeping(key: &str) -> bool {
-    let (folder, name) = split_key(key);
-    folder.split('/').any(|part| part == OWN_FOLDER) || matches!(role(name), Some((_, Role::Verification(..))))
 }
 
 /// Key of the intent of an artifact.
@@ -433,7 +426,7 @@ impl std::str::FromStr for At {
             return Ok(Self::Key(text.to_owned()));
         }
         Err(Error::new(ErrorKind::Config, "use", format!("\"{text}\""), "neither a time nor the key of an artifact")
-            .hint("write latest, a UTC time like 2026-11-21T03:30:00Z, a day like 2026-11-21, or a key as `lifeboat list` prints it"))
+            .hint(Hint::NameArtifact))
     }
 }
 
@@ -473,7 +466,7 @@ pub async fn find(sink: &Arc<dyn Sink>, folder: &str, dataset: &Dataset, at: &At
                 At::Latest => format!("all {total} in {place} are damaged"),
             },
         };
-        Error::new(ErrorKind::NoArtifact, "find", subject, message).hint("`lifeboat list` shows what there is")
+        Error::new(ErrorKind::NoArtifact, "find", subject, message).hint(Hint::ListArtifacts)
     })
 }
 

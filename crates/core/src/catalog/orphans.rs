@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Intent, Role, exists, intent_key, intent_of, intents, role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{ArtifactName, join_key, split_key};
-use crate::sink::{Held, Hidden, PROBES_FOLDER, Sink, UPLOADS_FOLDER};
+use crate::sink::{Held, Hidden, PROBES_FOLDER, Sink, UPLOADS_FOLDER, upkeep};
 
 /// Objects that are removed together.
 const BATCH: usize = 500;
@@ -30,7 +30,8 @@ pub struct Cleaned {
 /// Removes what killed runs have left in a folder: objects without a manifest for which there is an intent, unfinished
 /// uploads, probes, and the notes about all of it; and, where the store keeps versions, what Lifeboat has stored and what
 /// is only hidden. All of it only when it is older than `age` (hidden objects: hidden for so long). Touches nothing else.
-/// With `dry_run` it only says what it would remove.
+/// With `dry_run` it only says what it would remove. A sink without [`Upkeep`](crate::sink::Upkeep) has neither unfinished
+/// uploads nor hidden objects.
 ///
 /// # Errors
 /// What the sink fails with.
@@ -51,7 +52,7 @@ pub async fn remove_orphans(
     // Hidden ones first: the notes, live or hidden, are what tells them from foreign ones.
     sweep.hidden_artifacts().await?;
     sweep.unfinished().await?;
-    let aborted = sink.abort_unfinished(folder, before, dry_run).await?;
+    let aborted = upkeep(sink).abort_unfinished(folder, before, dry_run).await?;
     sweep.cleaned.removed.extend(aborted);
     sweep.probes().await?;
     for own in [UPLOADS_FOLDER, PROBES_FOLDER] {
@@ -91,10 +92,10 @@ impl Sweep<'_> {
         }
         let keys: Vec<String> = leftovers.iter().map(|l| l.key.clone()).collect();
         let (held, freed) = if self.dry_run {
-            (self.sink.held(&keys).await?, None)
+            (upkeep(self.sink).held(&keys).await?, None)
         } else {
             let deleted = self.sink.delete(&keys).await?;
-            if let Some((key, why)) = deleted.kept.into_iter().next() {
+            if let Some((key, why)) = deleted.failed.into_iter().next() {
                 return Err(Error::new(ErrorKind::Permission, "delete", key, why));
             }
             for note in deleted.notes {
@@ -161,7 +162,7 @@ impl Sweep<'_> {
             if !committed {
                 // A held object needs its note: without it, it would be taken for a foreign backup.
                 let all_gone = self.remove(&leftovers).await?;
-                match self.sink.abort_uploads_of(&key, self.before, self.dry_run).await {
+                match upkeep(self.sink).abort_uploads_of(&key, self.before, self.dry_run).await {
                     Ok(aborted) => self.cleaned.removed.extend(aborted),
                     Err(error) if error.kind() == ErrorKind::Permission => {
                         tracing::debug!(%error, "uploads without a note are not looked for");
@@ -199,7 +200,7 @@ impl Sweep<'_> {
     /// Hidden notes in a folder of Lifeboat's own.
     async fn hidden_notes(&mut self, prefix: &str) -> Result<()> {
         let sink = self.sink;
-        let mut found = sink.hidden(prefix);
+        let mut found = upkeep(sink).hidden(prefix);
         let mut batch = Vec::new();
         while let Some(hidden) = self.next_hidden(found.next().await)? {
             let is_note = intent_of(&hidden.key, prefix).is_some_and(|name| ArtifactName::parse(name).is_some())
@@ -218,7 +219,7 @@ impl Sweep<'_> {
     async fn hidden_artifacts(&mut self) -> Result<()> {
         let sink = self.sink;
         let prefix = if self.folder.is_empty() { String::new() } else { format!("{}/", self.folder) };
-        let mut found = sink.hidden(&prefix);
+        let mut found = upkeep(sink).hidden(&prefix);
         let (mut batch, mut group) = (Vec::new(), Group::default());
         loop {
             let hidden = self.next_hidden(found.next().await)?;
@@ -257,7 +258,7 @@ impl Sweep<'_> {
         if exists(self.sink, &intent).await? {
             return Ok(true);
         }
-        let hidden = self.sink.hidden(&intent).next().await.transpose()?;
+        let hidden = upkeep(self.sink).hidden(&intent).next().await.transpose()?;
         Ok(hidden.is_some_and(|hidden| hidden.key == intent))
     }
 

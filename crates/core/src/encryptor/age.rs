@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::Encryptor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hint::Hint;
 use crate::pipeline::stage;
 use crate::stream::ByteStream;
 
@@ -66,8 +67,9 @@ impl Age {
             made.add_recipient(recipient.as_ref())?;
         }
         if made.recipients.is_empty() {
-            return Err(Error::new(ErrorKind::Config, "encrypt with", "age", "there is no recipient")
-                .hint("name at least one, as in age:age1… ; `lifeboat init` makes a key"));
+            return Err(
+                Error::new(ErrorKind::Config, "encrypt with", "age", "there is no recipient").hint(Hint::NameRecipient)
+            );
         }
         Ok(made)
     }
@@ -105,10 +107,8 @@ impl Age {
     /// # Errors
     /// [`ErrorKind::Config`] when there is none in it, or one that cannot be read. The text is not in the error.
     pub fn identities(mut self, text: &SecretString, name: &str) -> Result<Self> {
-        let wrong = |why: &str| {
-            Error::new(ErrorKind::Config, "read identities from", name, why)
-                .hint("it must hold AGE-SECRET-KEY-1… lines, as `lifeboat init` or age-keygen write them, or an SSH private key")
-        };
+        let wrong =
+            |why: &str| Error::new(ErrorKind::Config, "read identities from", name, why).hint(Hint::WriteIdentity);
         let text = text.expose_secret();
         let before = self.identities.len();
         if text.contains("-----BEGIN ") {
@@ -149,7 +149,7 @@ impl Age {
         let text = text.trim();
         let wrong = |why: &str| {
             Error::new(ErrorKind::Config, "use", format!("age recipient \"{}\"", redact(text)), why)
-                .hint("a recipient is age1… (the public key that `lifeboat init` or age-keygen print) or a line ssh-ed25519 … or ssh-rsa …")
+                .hint(Hint::WriteRecipient)
         };
         let recipient = if text.starts_with("ssh-") {
             use age::ssh::ParseRecipientKeyError as E;
@@ -237,8 +237,13 @@ impl Encryptor for Age {
 
     fn decrypt(&self, ciphertext: ByteStream) -> Result<ByteStream> {
         if !self.can_decrypt() {
-            return Err(Error::new(ErrorKind::Decrypt, "decrypt", "the artifact", "it is encrypted with age, and no identity was given")
-                .hint("give the secret key that matches one of its recipients: --identity PATH, or identity = \"PATH\" in the config"));
+            return Err(Error::new(
+                ErrorKind::Decrypt,
+                "decrypt",
+                "the artifact",
+                "it is encrypted with age, and no identity was given",
+            )
+            .hint(Hint::GiveKey { scheme: "age".to_owned() }));
         }
         let keys = self.identities.clone();
         let key_passphrase = self.key_passphrase.clone();
@@ -298,7 +303,7 @@ fn open_error(error: age::DecryptError) -> Error {
             "the artifact",
             "none of the given identities fits: it was encrypted to other recipients",
         )
-        .hint("the manifest names the recipients: `lifeboat show` prints them; give the identity of one of them"),
+        .hint(Hint::GiveFittingIdentity),
         E::DecryptionFailed | E::KeyDecryptionFailed => {
             Error::new(ErrorKind::Decrypt, "decrypt", "the artifact", "the passphrase or key does not fit")
         }
@@ -401,7 +406,7 @@ mod tests {
         let (writer, _) = pair();
         let error = opened(&writer, sealed(&writer, data(10)).await).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Decrypt);
-        assert!(error.advice().unwrap().contains("--identity"));
+        assert_eq!(error.typed_hint(), Some(&Hint::GiveKey { scheme: "age".to_owned() }));
     }
 
     #[tokio::test]

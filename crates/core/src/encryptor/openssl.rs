@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 use super::Encryptor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hint::Hint;
 use crate::pipeline::stage::{self, StageInput, StageOutput};
 use crate::stream::ByteStream;
 
@@ -45,7 +46,7 @@ impl OpenSsl {
     pub fn passphrase(passphrase: SecretString) -> Result<Self> {
         if passphrase.expose_secret().is_empty() {
             return Err(Error::new(ErrorKind::Config, "encrypt with", "openssl", "the passphrase is empty")
-                .hint("name the environment variable that holds it: openssl:env:NAME"));
+                .hint(Hint::GivePassphrase));
         }
         Ok(Self { passphrase })
     }
@@ -174,7 +175,7 @@ fn decrypt(passphrase: &SecretString, input: &mut StageInput, output: &mut Stage
             "the artifact",
             "nothing in it can be read: the passphrase is wrong (or the object was altered from its beginning on)",
         )
-        .hint("give the passphrase that it was written with; `lifeboat verify --level stored` compares the object with the manifest's SHA-256"));
+        .hint(Hint::CheckPassphrase));
     }
     output.write_all(&last[..BLOCK - padding]).map_err(failed)
 }

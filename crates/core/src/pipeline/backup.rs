@@ -14,11 +14,12 @@ use crate::compress::Compression;
 use crate::context::{Clock, Context};
 use crate::encryptor::Encryptor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hint::Hint;
 use crate::manifest::{EncryptionNote, FORMAT_VERSION, Manifest, Private, StoredObject};
 use crate::memory::Confidential;
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key};
 use crate::progress::{Event, Progress, Unit};
-use crate::sink::Sink;
+use crate::sink::{PutOptions, Sink};
 use crate::source::{Description, Source};
 use crate::stream;
 
@@ -173,13 +174,12 @@ impl Backup {
             Encryption::With(encryptor) => Some(encryptor),
             Encryption::None | Encryption::Undecided if confidential => {
                 let why = "it is nothing but secrets, and is never stored without encryption";
-                return Err(Error::new(ErrorKind::Config, "back up", "the dataset", why)
-                    .hint("choose an encryptor, as in --encrypt age:age1… (`lifeboat init` makes a key)"));
+                return Err(Error::new(ErrorKind::Config, "back up", "the dataset", why).hint(Hint::ChooseEncryptor));
             }
             Encryption::None => None,
             Encryption::Undecided => {
-                return Err(Error::new(ErrorKind::Config, "back up", "the dataset", "whether to encrypt was not said")
-                    .hint("choose an encryptor, as in --encrypt age:age1…, or say --encrypt none"));
+                return Err(Error::new(ErrorKind::Config, "back up", "the dataset", "no encryption was chosen")
+                    .hint(Hint::ChooseEncryption));
             }
         };
         if self.sinks.is_empty() {
@@ -281,7 +281,7 @@ pub struct SinkOutcome {
     pub error: Option<String>,
     /// What to try, when it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
+    pub hint: Option<Hint>,
 }
 
 struct Run {
@@ -318,7 +318,7 @@ impl Run {
             let settled = self.settle(&self.sinks[*index], stored);
             async move {
                 if let Err(error) = self.within_grace(*index, settled).await {
-                    tracing::warn!(%error, "what this run has left there stays; prune --orphans removes it");
+                    tracing::warn!(%error, "what this run has left there stays; pruning orphans removes it");
                 }
             }
         }))
@@ -368,8 +368,7 @@ impl Run {
 
     fn gave_no_answer(&self, index: usize, grace: Duration) -> Error {
         let why = format!("it gave no answer for {} s and was given up", grace.as_secs());
-        Error::new(ErrorKind::Unavailable, "write to", self.sinks[index].url(), why)
-            .hint("`lifeboat replicate` later copies what is missing there")
+        Error::new(ErrorKind::Unavailable, "write to", self.sinks[index].url(), why).hint(Hint::ReplicateLater)
     }
 
     /// Makes sure that nothing has this artifact's name yet.
@@ -418,8 +417,13 @@ impl Run {
             if error.kind() != ErrorKind::AlreadyExists {
                 return error;
             }
-            Error::new(ErrorKind::AlreadyExists, "write", self.key(), "another run is writing the same artifact, or was killed while it did")
-                .hint("run again: a new second gives a new name; `lifeboat prune --orphans` removes what a killed run has left")
+            Error::new(
+                ErrorKind::AlreadyExists,
+                "write",
+                self.key(),
+                "another run is writing the same artifact, or was killed while it did",
+            )
+            .hint(Hint::RunAgainOrPruneOrphans)
         })
     }
 
@@ -435,18 +439,18 @@ impl Run {
         keys.push(intent_key(&self.folder, &self.artifact));
         for key in keys {
             match sink.delete(&[key]).await {
-                Ok(deleted) if deleted.kept.is_empty() && deleted.held.is_empty() => {}
-                Ok(deleted) if deleted.kept.is_empty() => {
+                Ok(deleted) if deleted.failed.is_empty() && deleted.held.is_empty() => {}
+                Ok(deleted) if deleted.failed.is_empty() => {
                     tracing::debug!(sink = sink.url(), why = %deleted.held[0], "the note of this run stays");
                     return;
                 }
                 // A key that may not delete is a good key for a writer.
                 Ok(deleted) => {
-                    tracing::debug!(sink = sink.url(), why = deleted.kept[0].1, "the note of this run stays");
+                    tracing::debug!(sink = sink.url(), why = deleted.failed[0].1, "the note of this run stays");
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(sink = sink.url(), %error, "the note of this run stays; prune --orphans removes it");
+                    tracing::warn!(sink = sink.url(), %error, "the note of this run stays; pruning orphans removes it");
                     return;
                 }
             }
@@ -482,7 +486,7 @@ impl Run {
         let puts = bodies.into_iter().zip(willing).enumerate().map(|(place, (body, index))| {
             let (sink, key, meter, first_done) = (&self.sinks[*index], &key, Meter::default(), &first_done);
             async move {
-                let put = sink.put(key, meter.watch(body));
+                let put = sink.put_with(key, meter.watch(body), PutOptions::new().lock(true));
                 if place == 0 {
                     let put = put.await;
                     if put.is_ok() {
@@ -524,7 +528,7 @@ impl Run {
             let (sink, manifest) = (&self.sinks[*index], manifest.clone());
             let key = format!("{key}{MANIFEST_SUFFIX}");
             async move {
-                let put = sink.put(&key, stream::once(manifest));
+                let put = sink.put_with(&key, stream::once(manifest), PutOptions::new().lock(true));
                 (*index, self.within_grace(*index, put).await.and_then(|put| put))
             }
         });
@@ -577,12 +581,10 @@ async fn given_up(first_done: &CancellationToken, meter: &Meter, grace: Duration
 }
 
 /// What to do about a sink that did not get the artifact while others did: it need not be read from the source again.
-fn advice_for_later(error: &Error) -> String {
-    let later = "`lifeboat replicate` later copies what is missing there";
-    match error.advice() {
-        Some(advice) if advice.contains(later) => advice.to_owned(),
-        Some(advice) => format!("{advice}; {later}"),
-        None => later.to_owned(),
+fn advice_for_later(error: &Error) -> Hint {
+    match error.typed_hint() {
+        Some(hint) => hint.clone().and(Hint::ReplicateLater),
+        None => Hint::ReplicateLater,
     }
 }
 

@@ -22,5 +22,7 @@ pub use backup::{Backup, Receipt, SinkOutcome};
 pub use prune::{Prune, Pruned, Undeleted};
 pub use replicate::{Copied, NotCopied, PlannedCopy, Replicate, ReplicatePlan, Replicated, Step};
 pub use restore::{PlannedRestore, Restore, Restored};
-pub use tree::{Deletion, Extra, PlannedObject, TreeCopied, TreeCopy, TreePlan, TreeStep};
+pub use tree::{
+    Deletion, Extra, PlannedObject, TreeCopied, TreeCopy, TreeLayout, TreeOrder, TreePlan, TreeRule, TreeStep,
+};
 pub use verify::{AgeLimit, Verify};

@@ -12,7 +12,7 @@ use crate::catalog::{self, Artifact, Kind};
 use crate::error::Result;
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, format_stamp, join_key, split_key};
 use crate::retention::{Decision, Policy, Subject, Verdicts, Warning, decide};
-use crate::sink::{Deleted, Held, Sink};
+use crate::sink::{Deleted, Held, Sink, upkeep};
 use crate::verifier::Level;
 
 /// Artifacts that are deleted together. Each has a manifest, an object and some records, and stores delete 1,000 keys in one
@@ -247,7 +247,7 @@ impl Prune {
             let manifests: Vec<String> = batch.iter().filter_map(|a| a.manifest.clone()).collect();
             let first = self.sink.delete(&manifests).await?;
             let stays: HashSet<&str> = first
-                .kept
+                .failed
                 .iter()
                 .map(|(key, _)| key.as_str())
                 .chain(first.held.iter().map(|h| h.key.as_str()))
@@ -257,7 +257,7 @@ impl Prune {
 
             let rest: Vec<String> = batch.iter().flat_map(|a| a.keys_without_manifest()).collect();
             let second = self.sink.delete(&rest).await?;
-            let failed: HashSet<&str> = second.kept.iter().map(|(key, _)| key.as_str()).collect();
+            let failed: HashSet<&str> = second.failed.iter().map(|(key, _)| key.as_str()).collect();
             let gone = |a: &&Artifact| a.keys_without_manifest().iter().all(|key| !failed.contains(key.as_str()));
             for artifact in batch.iter().copied().filter(gone) {
                 pruned.deleted.push(artifact.key());
@@ -305,7 +305,7 @@ impl Prune {
     async fn held_of(&self, batch: &[&Artifact]) -> Result<Vec<Held>> {
         let keys: Vec<String> =
             batch.iter().flat_map(|a| a.manifest.iter().chain(a.objects.iter().map(|o| &o.key)).cloned()).collect();
-        let held = self.sink.held(&keys).await?;
+        let held = upkeep(&*self.sink).held(&keys).await?;
         let by_key: HashMap<&str, &Held> = held.iter().map(|h| (h.key.as_str(), h)).collect();
         let longest = |artifact: &&Artifact| {
             let keys = artifact.manifest.iter().chain(artifact.objects.iter().map(|o| &o.key));
@@ -323,7 +323,7 @@ impl Pruned {
         let doomed =
             |key: &&str| ArtifactName::parse(split_key(key).1).is_some_and(|name| prune.deletes(&name).is_some());
         self.bytes += deleted.bytes.unwrap_or(0);
-        self.failed.extend(deleted.kept.iter().map(|(key, why)| Undeleted { key: key.clone(), why: why.clone() }));
+        self.failed.extend(deleted.failed.iter().map(|(key, why)| Undeleted { key: key.clone(), why: why.clone() }));
         for held in &deleted.held {
             // The key of its artifact, where it is that of a manifest.
             let key = held.key.strip_suffix(MANIFEST_SUFFIX).filter(doomed).unwrap_or(&held.key);

@@ -21,10 +21,11 @@ use super::room::Room;
 use crate::catalog::{self, Artifact, Kind, intent_key};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hint::Hint;
 use crate::manifest::{MANIFEST_LIMIT, Manifest};
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key};
 use crate::progress::{Event, Unit};
-use crate::sink::Sink;
+use crate::sink::{PutOptions, Sink};
 use crate::stream;
 
 /// A backup that has written its manifest is done with all its sinks after this time, whatever they do.
@@ -124,7 +125,7 @@ pub struct NotCopied {
     pub error: String,
     /// What to try.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
+    pub hint: Option<Hint>,
 }
 
 impl NotCopied {
@@ -133,7 +134,7 @@ impl NotCopied {
             key: key.to_owned(),
             kind: error.kind().as_str(),
             error: error.to_string(),
-            hint: error.advice().map(str::to_owned),
+            hint: error.typed_hint().cloned(),
         }
     }
 }
@@ -390,7 +391,7 @@ impl ReplicatePlan {
                     Step::Conflict => Err(Error::new(ErrorKind::AlreadyExists, "copy", &planned.key, &planned.why)
                         .hint("verify both, and delete the one that is not wanted: nothing is overwritten")),
                     Step::Unusable => Err(Error::new(ErrorKind::Corrupt, "copy", &planned.key, &planned.why)
-                        .hint("use another artifact; `lifeboat verify` says what is wrong with this one")),
+                        .hint(Hint::UseAnotherArtifact)),
                 };
                 (&planned.key, outcome)
             }
@@ -479,7 +480,7 @@ impl Replicate {
         if (noted || !missing.is_empty())
             && let Err(error) = self.to.delete(&[intent]).await
         {
-            tracing::warn!(%error, "the note of this copy stays; prune --orphans removes it");
+            tracing::warn!(%error, "the note of this copy stays; pruning orphans removes it");
         }
         Ok(sent)
     }
@@ -526,8 +527,8 @@ impl Replicate {
         let body = flow::until_cancelled(body, cx.cancel.clone(), "copy", object.key.clone());
         let body = flow::exactly(body, object.bytes, object.key.clone());
         let (body, hashed) = flow::hash(body, object.expected.clone(), object.key.clone());
-        let put = self.to.put(&object.key, flow::count(body, cx.progress.clone())).await;
-        match put {
+        let body = flow::count(body, cx.progress.clone());
+        match self.to.put_with(&object.key, body, PutOptions::new().lock(true)).await {
             // Another copy was faster.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => self.check_there(object).await.map(|()| 0),
             Err(error) => Err(error),
@@ -578,7 +579,7 @@ impl Replicate {
     }
 
     async fn commit(&self, key: &str, manifest: &Bytes) -> Result<()> {
-        match self.to.put(key, stream::once(manifest.clone())).await {
+        match self.to.put_with(key, stream::once(manifest.clone()), PutOptions::new().lock(true)).await {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 let there = stream::collect(self.to.get(key, None).await?, MANIFEST_LIMIT, key).await?;
                 if there == *manifest {
@@ -601,7 +602,7 @@ impl Replicate {
             }
         }
         if let Err(error) = self.to.delete(&[intent.to_owned()]).await {
-            tracing::debug!(%error, "the note of this copy stays; prune --orphans removes it");
+            tracing::debug!(%error, "the note of this copy stays; pruning orphans removes it");
         }
     }
 }

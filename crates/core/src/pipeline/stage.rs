@@ -286,13 +286,13 @@ mod tests {
 
     #[tokio::test]
     async fn an_error_before_the_stage_is_passed_on_as_it_is() {
-        let first = Error::new(ErrorKind::Tool, "run", "pg_dump", "exit 1");
+        let first = Error::new(ErrorKind::Tool, "run", "some_dump", "exit 1");
         let input = futures::stream::iter([Ok(Bytes::from_static(b"abc")), Err(first)]).boxed();
         let output = spawn("test", input, |input, output| {
             io::copy(input, output).map(drop).map_err(|e| Error::io("copy", "x", e))
         });
         let error = stream::collect(output, 100, "x").await.unwrap_err();
-        assert_eq!((error.kind(), error.subject()), (ErrorKind::Tool, "pg_dump"));
+        assert_eq!((error.kind(), error.subject()), (ErrorKind::Tool, "some_dump"));
     }
 
     #[tokio::test]

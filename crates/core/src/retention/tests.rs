@@ -87,7 +87,7 @@ fn by_count() {
 
 #[test]
 fn by_grandfather_father_son() {
-    // Periods without an artifact use no slot: restic's meaning. ISO week 47 begins on Monday, 16 November.
+    // Periods without an artifact use no slot: ISO week 47 begins on Monday, 16 November.
     check(
         "hourly=2,daily=3,weekly=3,monthly=3,yearly=2",
         "2026-11-21T11:45 => newest good, hourly 1/2 (2026-11-21T11), daily 1/3 (2026-11-21), weekly 1/3 (2026-W47), monthly 1/3 (2026-11), yearly 1/2 (2026)

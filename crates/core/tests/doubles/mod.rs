@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use lifeboat_core::catalog::{self, Artifact};
 use lifeboat_core::context::Clock;
 use lifeboat_core::proof::WholeStream;
-use lifeboat_core::sink::Deleted;
+use lifeboat_core::sink::{Deleted, PutOptions};
 use lifeboat_core::{
     Backup, ByteStream, Context, Dataset, Description, Encryptor, Error, ErrorKind, Fingerprint, ObjectInfo, Proof,
     ProofItem, Reading, Result, Sink, Source, Tap, async_trait,
@@ -310,12 +310,14 @@ pub struct ScriptedSink {
     pub memory: MemorySink,
     script: Script,
     log: Arc<Mutex<Vec<String>>>,
+    locked: Arc<Mutex<Vec<String>>>,
     name: &'static str,
 }
 
 impl ScriptedSink {
     pub fn new(script: impl Fn(&str, &str) -> Fate + Send + Sync + 'static) -> Self {
-        Self { memory: MemorySink::new(), script: Arc::new(script), log: Arc::default(), name: "scripted" }
+        let (log, locked) = Default::default();
+        Self { memory: MemorySink::new(), script: Arc::new(script), log, locked, name: "scripted" }
     }
 
     pub fn over(memory: MemorySink, script: impl Fn(&str, &str) -> Fate + Send + Sync + 'static) -> Self {
@@ -333,6 +335,11 @@ impl ScriptedSink {
 
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
+    }
+
+    /// The keys for which a lock was asked for, in order.
+    pub fn locked(&self) -> Vec<String> {
+        self.locked.lock().unwrap().clone()
     }
 
     fn fate(&self, call: &str, key: &str) -> Fate {
@@ -362,7 +369,21 @@ impl Sink for ScriptedSink {
         self.memory.read_command(key)
     }
 
-    async fn put(&self, key: &str, mut body: ByteStream) -> Result<u64> {
+    async fn put(&self, key: &str, body: ByteStream) -> Result<u64> {
+        self.put_with(key, body, PutOptions::new()).await
+    }
+
+    async fn put_with(&self, key: &str, mut body: ByteStream, options: PutOptions) -> Result<u64> {
+        if options.replace {
+            return match self.fate("replace", key) {
+                Fate::Fails => Err(full(key)),
+                Fate::Hangs => std::future::pending().await,
+                _ => self.memory.put_with(key, body, options).await,
+            };
+        }
+        if options.lock {
+            self.locked.lock().unwrap().push(key.to_owned());
+        }
         match self.fate("put", key) {
             Fate::Done => self.memory.put(key, body).await,
             Fate::Fails => Err(full(key)),
@@ -373,19 +394,6 @@ impl Sink for ScriptedSink {
             Fate::Hangs => std::future::pending().await,
             Fate::ConfirmsEarly => Ok(body.next().await.map_or(0, |chunk| chunk.unwrap().len()) as u64),
         }
-    }
-
-    async fn replace(&self, key: &str, body: ByteStream) -> Result<u64> {
-        match self.fate("replace", key) {
-            Fate::Fails => Err(full(key)),
-            Fate::Hangs => std::future::pending().await,
-            _ => self.memory.replace(key, body).await,
-        }
-    }
-
-    /// It makes no notes.
-    fn notes_in(&self, _: &str) -> Option<Arc<dyn Sink>> {
-        Some(self.arc())
     }
 
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream> {
@@ -414,20 +422,12 @@ impl Sink for ScriptedSink {
         for key in keys {
             match self.fate("delete", key) {
                 Fate::Hangs => std::future::pending().await,
-                Fate::Fails => deleted.kept.push((key.clone(), "this key may not delete".to_owned())),
+                Fate::Fails => deleted.failed.push((key.clone(), "this key may not delete".to_owned())),
                 Fate::LosesItsAnswer => return Err(full(key)),
                 _ => deleted.keys.extend(self.memory.delete(std::slice::from_ref(key)).await?.keys),
             }
         }
         Ok(deleted)
-    }
-
-    async fn copy_in_sink(&self, from: &str, to: &str) -> Result<()> {
-        self.memory.copy_in_sink(from, to).await
-    }
-
-    async fn abort_unfinished(&self, folder: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {
-        self.memory.abort_unfinished(folder, before, dry_run).await
     }
 }
 

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::stream::{BoxStream, StreamExt};
 use jiff::Timestamp;
-use lifeboat_core::sink::Deleted;
+use lifeboat_core::sink::{Deleted, PutOptions, Upkeep};
 use lifeboat_core::stream::CHUNK;
 use lifeboat_core::{ByteStream, Check, Error, ErrorKind, ObjectInfo, Result, Sink};
 use tokio::sync::mpsc;
@@ -208,15 +208,11 @@ impl Sink for LocalSink {
     }
 
     async fn put(&self, key: &str, body: ByteStream) -> Result<u64> {
-        self.write(key, body, Over::Nothing).await
+        self.put_with(key, body, PutOptions::new()).await
     }
 
-    async fn replace(&self, key: &str, body: ByteStream) -> Result<u64> {
-        self.write(key, body, Over::WhatIsThere).await
-    }
-
-    fn notes_in(&self, folder: &str) -> Option<Arc<dyn Sink>> {
-        Some(Arc::new(Self { notes: Notes::in_folder(folder), ..self.clone() }))
+    async fn put_with(&self, key: &str, body: ByteStream, options: PutOptions) -> Result<u64> {
+        self.write(key, body, if options.replace { Over::WhatIsThere } else { Over::Nothing }).await
     }
 
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream> {
@@ -295,7 +291,7 @@ impl Sink for LocalSink {
                         freed += bytes;
                         deleted.keys.push(key);
                     }
-                    Err(error) => deleted.kept.push((key, error.to_string())),
+                    Err(error) => deleted.failed.push((key, error.to_string())),
                 }
             }
             Ok(Deleted { bytes: Some(freed), ..deleted })
@@ -303,24 +299,19 @@ impl Sink for LocalSink {
         .await
     }
 
+    fn upkeep(&self) -> Option<&dyn Upkeep> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Upkeep for LocalSink {
     async fn inspect(&self, folder: &str, _: Option<&str>) -> Vec<Check> {
         let (root, folder) = (self.root.clone(), folder.to_owned());
         match blocking(move || Ok(inspect::inspect(&root, &folder))).await {
             Ok(found) => found,
             Err(error) => vec![Check::from_error("folder", &error)],
         }
-    }
-
-    async fn copy_in_sink(&self, from: &str, to: &str) -> Result<()> {
-        let (root, notes) = (self.root.clone(), self.notes.clone());
-        let (from, to) = (from.to_owned(), to.to_owned());
-        blocking(move || {
-            let (mut source, _) = open(&root, "copy", &from)?;
-            let mut partial = Partial::begin(&root, &notes, &to, Over::Nothing)?;
-            partial.fill_from(&mut source)?;
-            partial.publish().map(drop)
-        })
-        .await
     }
 
     async fn abort_unfinished(&self, folder: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {
@@ -332,5 +323,9 @@ impl Sink for LocalSink {
             partial::remove_abandoned(&root, &folder, before, dry_run)
         })
         .await
+    }
+
+    fn notes_in(&self, folder: &str) -> Option<Arc<dyn Sink>> {
+        Some(Arc::new(Self { notes: Notes::in_folder(folder), ..self.clone() }))
     }
 }

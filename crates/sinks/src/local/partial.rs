@@ -87,12 +87,6 @@ impl Partial {
         Ok(())
     }
 
-    /// Copies a whole file, by reference where the file system can.
-    pub(super) fn fill_from(&mut self, source: &mut File) -> Result<()> {
-        self.bytes += io::copy(source, &mut self.file).map_err(|e| self.failed(e))?;
-        Ok(())
-    }
-
     /// Makes the file durable, gives it its name, and makes the name durable.
     pub(super) fn publish(mut self) -> Result<u64> {
         let flushed = self.pieces.finish(&mut self.file).and_then(|()| self.file.sync_all());
@@ -125,8 +119,8 @@ impl Partial {
         let made = io_error("write", &self.target, error);
         let message = format!("{} (after {} bytes)", made.message(), self.bytes);
         let again = Error::new(made.kind(), "write", self.target.display().to_string(), message);
-        match made.advice() {
-            Some(advice) => again.hint(advice.to_owned()),
+        match made.typed_hint() {
+            Some(hint) => again.hint(hint.clone()),
             None => again,
         }
     }

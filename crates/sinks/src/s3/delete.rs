@@ -78,7 +78,7 @@ pub(super) async fn delete(store: &Arc<Store>, keys: &[String]) -> Result<Delete
     for key in keys {
         match key::check(Action::Delete.verb(), key) {
             Ok(()) => drop(valid.insert(key.clone())),
-            Err(error) => deleted.kept.push((key.clone(), error.to_string())),
+            Err(error) => deleted.failed.push((key.clone(), error.to_string())),
         }
     }
     if valid.is_empty() {
@@ -113,7 +113,7 @@ async fn plainly(store: &Arc<Store>, keys: BTreeSet<String>, deleted: &mut Delet
     let targets: Vec<Target> = keys.into_iter().map(|key| (key, None)).collect();
     let outcome = in_bulk(store, &targets).await?;
     deleted.keys.extend(outcome.gone.into_iter().map(|(key, _)| key));
-    deleted.kept.extend(outcome.refused.into_iter().map(|((key, _), refusal)| (key, refusal.why)));
+    deleted.failed.extend(outcome.refused.into_iter().map(|((key, _), refusal)| (key, refusal.why)));
     Ok(outcome.hidden)
 }
 
@@ -127,7 +127,7 @@ async fn hide(store: &Arc<Store>, keys: BTreeSet<String>, deleted: &mut Deleted)
         let rights = if list == delete { list.to_owned() } else { format!("{list} and {delete}") };
         let note = format!(
             "{} keeps versions, and the key may not delete them: what was deleted is only hidden, and its space is not \
-             freed. Give the key {rights}, then `prune --orphans` removes the hidden versions",
+             freed. Give the key {rights}, then prune orphans to remove the hidden versions",
             store.url
         );
         if !deleted.notes.contains(&note) {
@@ -190,7 +190,7 @@ async fn of_versions(store: &Arc<Store>, keys: BTreeSet<String>, deleted: &mut D
             }
             None => {
                 let why = versions.into_iter().next().map(|(_, refusal)| refusal.why).unwrap_or_default();
-                deleted.kept.push((key, why));
+                deleted.failed.push((key, why));
             }
         }
     }

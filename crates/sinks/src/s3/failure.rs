@@ -79,7 +79,6 @@ pub(super) enum Action {
     LookUp,
     List,
     Delete,
-    Copy,
     Abort,
     /// As [`Write`](Action::Write), with a lock on what is written.
     WriteLocked,
@@ -98,7 +97,6 @@ impl Action {
             Self::LookUp => "look up",
             Self::List => "list",
             Self::Delete => "delete",
-            Self::Copy => "copy",
             Self::Abort => "abort the upload of",
             Self::ListUploads => "list the unfinished uploads of",
             Self::ListVersions => "list the versions of",
@@ -111,7 +109,7 @@ impl Action {
         let rights = &profile.rights;
         let right = match self {
             Self::WriteLocked => return format!("{} and {}", rights.write, rights.lock),
-            Self::Write | Self::Copy => rights.write,
+            Self::Write => rights.write,
             Self::Read | Self::LookUp => rights.read,
             Self::List => rights.list,
             Self::Delete => rights.delete,

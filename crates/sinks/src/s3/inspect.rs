@@ -266,7 +266,7 @@ fn of_rules(store: &Store, rules: &[Rule], folder: &str, versioning: Versioning)
         None => Check::warn(
             "unfinished uploads",
             "no rule",
-            "parts of a killed run are billed until `prune --orphans` runs; let a rule abort incomplete uploads after 7 days",
+            "parts of a killed run are billed until orphans are pruned; let a rule abort incomplete uploads after 7 days",
         ),
     });
 
@@ -277,7 +277,7 @@ fn of_rules(store: &Store, rules: &[Rule], folder: &str, versioning: Versioning)
             None => Check::warn(
                 "hidden versions",
                 "no rule",
-                "what a key without the right to delete versions has hidden is billed until `prune --orphans` runs; let a \
+                "what a key without the right to delete versions has hidden is billed until orphans are pruned; let a \
                  rule delete noncurrent versions after some days",
             ),
         });
@@ -319,7 +319,7 @@ async fn of_lock(store: &Arc<Store>) -> Check {
                     (None, None) => "a time".to_owned(),
                 };
                 let mode = default.mode.to_lowercase();
-                format!("the bucket locks everything for {long} ({mode}), notes and probes too: they go with `prune --orphans` then")
+                format!("the bucket locks everything for {long} ({mode}), notes and probes too: pruning orphans removes those afterwards")
             });
             let figure = if wanted.is_some() || default.is_some() { "on" } else { "possible" };
             let detail = match (wanted, default) {

@@ -6,7 +6,7 @@ use futures::StreamExt;
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use lifeboat_core::sink::{Held, HoldMode};
-use lifeboat_core::{Error, ErrorKind, Result, catalog};
+use lifeboat_core::{Error, ErrorKind, Result};
 use serde::Deserialize;
 
 use super::Store;
@@ -63,9 +63,9 @@ struct LegalHold {
     status: String,
 }
 
-/// Adds the headers that lock what is written under `key`. Bookkeeping stays open: nobody restores from it.
-pub(super) fn locked<'a>(request: Request<'a>, lock: Option<&Lock>, key: &str) -> Request<'a> {
-    let Some(lock) = lock.filter(|_| !catalog::is_bookkeeping(key)) else { return request };
+/// Adds the headers that lock what is written.
+pub(super) fn locked(request: Request<'_>, lock: Option<Lock>) -> Request<'_> {
+    let Some(lock) = lock else { return request };
     let mode = match lock.mode {
         LockMode::Governance => "GOVERNANCE",
         LockMode::Compliance => "COMPLIANCE",

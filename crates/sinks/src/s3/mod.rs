@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use lifeboat_core::name::join_key;
-use lifeboat_core::sink::{Deleted, Held, Hidden};
+use lifeboat_core::sink::{Deleted, Held, Hidden, PutOptions, Upkeep};
 use lifeboat_core::{ByteStream, Check, Error, ErrorKind, ObjectInfo, Result, Sink};
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::client::HttpClient;
@@ -31,7 +31,6 @@ use crate::settings::{Credentials, Lock, Settings};
 use failure::{Action, Place, says_missing};
 use lock::BucketLock;
 use retry::Pacing;
-use upload::Over;
 use versions::Versioning;
 use wire::Wire;
 
@@ -318,15 +317,11 @@ impl Sink for S3Sink {
     }
 
     async fn put(&self, key: &str, body: ByteStream) -> Result<u64> {
-        upload::put(&self.0, key, body, Over::Nothing).await
+        self.put_with(key, body, PutOptions::new()).await
     }
 
-    async fn replace(&self, key: &str, body: ByteStream) -> Result<u64> {
-        upload::put(&self.0, key, body, Over::WhatIsThere).await
-    }
-
-    fn notes_in(&self, folder: &str) -> Option<Arc<dyn Sink>> {
-        Some(Arc::new(Self(Arc::new(Store { notes: Notes::in_folder(folder), ..Store::clone(&self.0) }))))
+    async fn put_with(&self, key: &str, body: ByteStream, options: PutOptions) -> Result<u64> {
+        upload::put(&self.0, key, body, options).await
     }
 
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream> {
@@ -345,6 +340,13 @@ impl Sink for S3Sink {
         delete::delete(&self.0, keys).await
     }
 
+    fn upkeep(&self) -> Option<&dyn Upkeep> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Upkeep for S3Sink {
     async fn held(&self, keys: &[String]) -> Result<Vec<Held>> {
         self.0.held(keys).await
     }
@@ -357,15 +359,15 @@ impl Sink for S3Sink {
         inspect::inspect(&self.0, folder, probe).await
     }
 
-    async fn copy_in_sink(&self, from: &str, to: &str) -> Result<()> {
-        upload::copy(&self.0, from, to).await
-    }
-
     async fn abort_uploads_of(&self, key: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {
         upload::abort_uploads_of(&self.0, key, before, dry_run).await
     }
 
     async fn abort_unfinished(&self, folder: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {
         upload::abort_unfinished(&self.0, folder, before, dry_run).await
+    }
+
+    fn notes_in(&self, folder: &str) -> Option<Arc<dyn Sink>> {
+        Some(Arc::new(Self(Arc::new(Store { notes: Notes::in_folder(folder), ..Store::clone(&self.0) }))))
     }
 }

@@ -23,8 +23,6 @@ pub struct Profile {
     pub most_part: u64,
     /// Most bytes of an object.
     pub most_object: u64,
-    /// Most bytes of an object that is copied in one request.
-    pub most_copy: u64,
     /// Most keys of one delete request.
     pub most_deletes: usize,
     /// Parts of one upload that are on their way side by side.
@@ -106,7 +104,6 @@ impl Profile {
         least_part: 5 << 20,
         most_part: 5 << 30,
         most_object: 5 << 40,
-        most_copy: 5 << 30,
         most_deletes: 1000,
         parts_in_flight: 4,
         default_region: Some("us-east-1"),
@@ -142,7 +139,6 @@ impl Profile {
         least_part: 5_000_000,
         most_part: 5_000_000_000,
         most_object: 10_000_000_000_000,
-        most_copy: 5_000_000_000,
         default_region: None,
         variables: &[("B2_APPLICATION_KEY_ID", "B2_APPLICATION_KEY")],
         token_variable: None,

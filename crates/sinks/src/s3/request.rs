@@ -208,7 +208,7 @@ impl Store {
 }
 
 /// A key as SigV4 wants it in a path.
-pub(super) fn encode_path(key: &str) -> String {
+fn encode_path(key: &str) -> String {
     encode(key, b"/")
 }
 

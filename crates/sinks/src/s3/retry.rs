@@ -101,8 +101,8 @@ fn with_attempts(error: Error, attempts: u32, time: Duration) -> Error {
     let message = format!("{} (tried {attempts} times in {} s)", error.message(), time.as_secs());
     let made = Error::new(error.kind(), error.operation().to_owned(), error.subject(), message);
     let made = made.transient(error.is_transient());
-    let made = match error.advice() {
-        Some(advice) => made.hint(advice),
+    let made = match error.typed_hint() {
+        Some(hint) => made.hint(hint.clone()),
         None => made,
     };
     match StdError::source(&error).and_then(|s| s.downcast_ref::<Failure>()) {

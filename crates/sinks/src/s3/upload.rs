@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use lifeboat_core::name::{join_key, split_key};
-use lifeboat_core::{ByteStream, Error, ErrorKind, Result, catalog, stream};
+use lifeboat_core::sink::PutOptions;
+use lifeboat_core::{ByteStream, Error, ErrorKind, Result, stream};
 use object_store::PutPayload;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
@@ -20,8 +21,9 @@ use super::Store;
 use super::failure::{Action, says_missing};
 use super::lock::locked;
 use super::parts::{Assembler, Part};
-use super::request::{Body, Reply, Request, encode_path, xml_text};
+use super::request::{Body, Reply, Request, xml_text};
 use crate::key;
+use crate::settings::Lock;
 
 /// The name, in an object's metadata, of the mark by which an upload knows its own object: a request whose answer was
 /// lost may have been done.
@@ -58,16 +60,35 @@ struct Note {
     started_at: Timestamp,
 }
 
+/// How an object is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Way {
+    over: Over,
+    lock: Option<Lock>,
+}
+
+impl Way {
+    /// As notes are written.
+    const NOTE: Self = Self { over: Over::WhatIsThere, lock: None };
+
+    /// A write with this lock or none.
+    fn action(self) -> Action {
+        if self.lock.is_some() { Action::WriteLocked } else { Action::Write }
+    }
+}
+
 /// What a write may take the place of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Over {
+enum Over {
     /// Nothing: the key has to be free.
     Nothing,
     /// What is there. One request, or the completion of an upload, is atomic: a reader gets the old object or the new one.
     WhatIsThere,
 }
 
-pub(super) async fn put(store: &Arc<Store>, key: &str, body: ByteStream, over: Over) -> Result<u64> {
+pub(super) async fn put(store: &Arc<Store>, key: &str, body: ByteStream, options: PutOptions) -> Result<u64> {
+    let over = if options.replace { Over::WhatIsThere } else { Over::Nothing };
+    let way = Way { over, lock: store.lock.filter(|_| options.lock) };
     let path = store.path(Action::Write, key)?;
     if over == Over::Nothing {
         store.check_free(Action::Write, key).await?;
@@ -77,7 +98,7 @@ pub(super) async fn put(store: &Arc<Store>, key: &str, body: ByteStream, over: O
     let first = parts.next(size).await?;
     match first {
         Some(first) if !parts.is_at_end().await? => {
-            let mut upload = Upload::begin(store.clone(), key, path, over).await?;
+            let mut upload = Upload::begin(store.clone(), key, path, way).await?;
             match upload.run(first, parts).await {
                 Ok(bytes) => {
                     upload.end_well().await;
@@ -91,34 +112,9 @@ pub(super) async fn put(store: &Arc<Store>, key: &str, body: ByteStream, over: O
         }
         only => {
             let (payload, bytes) = only.map_or_else(|| (PutPayload::new(), 0), |part| (part.payload, part.bytes));
-            store.put_whole(key, payload, over).await?;
+            store.put_whole(key, payload, way).await?;
             Ok(bytes)
         }
-    }
-}
-
-/// Copies an object in one request.
-pub(super) async fn copy(store: &Arc<Store>, from: &str, to: &str) -> Result<()> {
-    store.path(Action::Copy, to)?;
-    let info = store.head(Action::Copy, from).await?;
-    let most = store.place.profile.most_copy;
-    if info.bytes > most {
-        let why = format!("it has {} bytes, and the store copies at most {most} in one request", info.bytes);
-        return Err(Error::new(ErrorKind::Unsupported, "copy", from, why));
-    }
-    store.check_free(Action::Copy, to).await?;
-    let mark = mark();
-    let source = format!("/{}/{}", store.place.bucket, encode_path(&store.full_key(from)));
-    let request = Request::object(Action::Copy, from, Method::PUT, store.full_key(to))
-        .header("x-amz-copy-source", &source)
-        .header("x-amz-metadata-directive", "REPLACE")
-        .header(MARK_HEADER, &mark);
-    let request = store.conditional(locked(request, store.lock.as_ref(), to), Over::Nothing);
-    let (copied, attempts) = store.send_counted(request).await;
-    match copied {
-        Ok(reply) => store.keep_first(to, &mark, reply.header(VERSION_HEADER), Over::Nothing).await,
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => store.unless_own(to, &mark, attempts, error).await,
-        Err(error) => Err(error),
     }
 }
 
@@ -132,14 +128,6 @@ fn mark() -> String {
 }
 
 impl Store {
-    /// A write with this lock or none.
-    fn writing(&self, key: &str) -> Action {
-        match self.lock {
-            Some(_) if !catalog::is_bookkeeping(key) => Action::WriteLocked,
-            _ => Action::Write,
-        }
-    }
-
     /// The request, with the condition that the key is free where the store knows it.
     fn conditional<'a>(&self, request: Request<'a>, over: Over) -> Request<'a> {
         match over {
@@ -165,11 +153,11 @@ impl Store {
         }
     }
 
-    async fn put_whole(self: &Arc<Self>, key: &str, payload: PutPayload, over: Over) -> Result<()> {
+    async fn put_whole(self: &Arc<Self>, key: &str, payload: PutPayload, way: Way) -> Result<()> {
         let mark = mark();
         let body = self.body(payload).await;
-        match self.try_put(key, &body, &mark, over).await {
-            (Ok(reply), _) => self.keep_first(key, &mark, reply.header(VERSION_HEADER), over).await,
+        match self.try_put(key, &body, &mark, way).await {
+            (Ok(reply), _) => self.keep_first(key, &mark, reply.header(VERSION_HEADER), way.over).await,
             (Err(error), attempts) if error.kind() == ErrorKind::AlreadyExists => {
                 self.unless_own(key, &mark, attempts, error).await
             }
@@ -177,17 +165,17 @@ impl Store {
         }
     }
 
-    async fn try_put(&self, key: &str, body: &Body, mark: &str, over: Over) -> (Result<Reply>, u32) {
-        let request =
-            Request::object(self.writing(key), key, Method::PUT, self.full_key(key)).header(MARK_HEADER, mark);
-        let request = self.conditional(locked(request, self.lock.as_ref(), key), over);
+    async fn try_put(&self, key: &str, body: &Body, mark: &str, way: Way) -> (Result<Reply>, u32) {
+        let request = Request::object(way.action(), key, Method::PUT, self.full_key(key)).header(MARK_HEADER, mark);
+        let request = self.conditional(locked(request, way.lock), way.over);
         self.send_counted(self.checked(request, body)).await
     }
 
     /// Tries to write to a key that is taken by an object with this content. Whether the store refuses it.
     pub(super) async fn refuses_to_overwrite(&self, key: &str, content: &'static [u8]) -> Result<bool> {
         let body = self.body(PutPayload::from_static(content)).await;
-        match self.try_put(key, &body, &mark(), Over::Nothing).await.0 {
+        let way = Way { over: Over::Nothing, lock: None };
+        match self.try_put(key, &body, &mark(), way).await.0 {
             Ok(_) => Ok(false),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(true),
             Err(error) => Err(error),
@@ -312,7 +300,7 @@ impl Store {
     /// Removes a note. `false` when the store holds it: that does no harm.
     async fn remove_note(self: &Arc<Self>, note: &str) -> Result<bool> {
         let deleted = super::delete::delete(self, &[note.to_owned()]).await?;
-        if let Some((_, why)) = deleted.kept.into_iter().next() {
+        if let Some((_, why)) = deleted.failed.into_iter().next() {
             return Err(Error::new(ErrorKind::Permission, "delete", note, why));
         }
         Ok(deleted.held.is_empty())
@@ -338,7 +326,7 @@ struct Upload {
     store: Arc<Store>,
     key: String,
     path: Path,
-    over: Over,
+    way: Way,
     id: String,
     /// Key of its note.
     note: String,
@@ -355,14 +343,14 @@ struct Upload {
 
 impl Upload {
     /// Starts the upload and notes it.
-    async fn begin(store: Arc<Store>, key: &str, path: Path, over: Over) -> Result<Self> {
+    async fn begin(store: Arc<Store>, key: &str, path: Path, way: Way) -> Result<Self> {
         let (mark, started_at) = (mark(), Timestamp::now());
         let mut attempts = 0;
         let begun = store
             .pacing
             .run(|| {
                 attempts += 1;
-                store.begin_upload(key, &mark)
+                store.begin_upload(key, &mark, way)
             })
             .await;
         let begun = match begun {
@@ -385,7 +373,7 @@ impl Upload {
             store,
             key: key.to_owned(),
             path,
-            over,
+            way,
             id,
             note,
             mark,
@@ -395,7 +383,7 @@ impl Upload {
             noted: false,
             ended: false,
         };
-        let noted = upload.store.put_whole(&upload.note, PutPayload::from(text), Over::WhatIsThere).await;
+        let noted = upload.store.put_whole(&upload.note, PutPayload::from(text), Way::NOTE).await;
         if let Err(error) = noted {
             upload.abort().await;
             return Err(error);
@@ -448,10 +436,10 @@ impl Upload {
                 return Err(self.too_large(total));
             }
             self.done.push(None);
-            let (store, key, id) = (store.clone(), self.key.clone(), self.id.clone());
+            let (store, key, id, action) = (store.clone(), self.key.clone(), self.id.clone(), self.way.action());
             let index = index as usize;
             self.parts.spawn(async move {
-                let sent = store.send_part(&key, &id, index, part.payload).await;
+                let sent = store.send_part(&key, &id, index, part.payload, action).await;
                 drop(permit);
                 Ok((index, sent?))
             });
@@ -477,7 +465,7 @@ impl Upload {
 
     async fn complete(&mut self) -> Result<()> {
         let store = self.store.clone();
-        if self.over == Over::Nothing && !store.place.profile.conditional_create {
+        if self.way.over == Over::Nothing && !store.place.profile.conditional_create {
             store.check_free(Action::Write, &self.key).await?;
         }
         let mut text = String::from(r#"<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">"#);
@@ -491,21 +479,21 @@ impl Upload {
         }
         text += "</CompleteMultipartUpload>";
         let body = Body::new(PutPayload::from(text.into_bytes()), false).await;
-        let request = Request::object(store.writing(&self.key), &self.key, Method::POST, store.full_key(&self.key))
+        let request = Request::object(self.way.action(), &self.key, Method::POST, store.full_key(&self.key))
             .query("uploadId", &self.id)
             .body(&body);
-        let (completed, attempts) = store.send_counted(store.conditional(request, self.over)).await;
+        let (completed, attempts) = store.send_counted(store.conditional(request, self.way.over)).await;
         match completed {
-            Ok(reply) => store.keep_first(&self.key, &self.mark, reply.header(VERSION_HEADER), self.over).await,
+            Ok(reply) => store.keep_first(&self.key, &self.mark, reply.header(VERSION_HEADER), self.way.over).await,
             // An attempt whose answer was lost has completed it: the upload is gone, and the object is there.
             Err(error) if error.kind() == ErrorKind::AlreadyExists || says_missing(&error) => {
                 if store.is_own(&self.key, &self.mark, attempts).await? {
-                    return store.keep_first(&self.key, &self.mark, None, self.over).await;
+                    return store.keep_first(&self.key, &self.mark, None, self.way.over).await;
                 }
                 if !store.place.profile.conditional_create
                     && let Some(own) = store.own_version(&self.key, &self.mark).await
                 {
-                    return store.keep_first(&self.key, &self.mark, Some(&own), self.over).await;
+                    return store.keep_first(&self.key, &self.mark, Some(&own), self.way.over).await;
                 }
                 Err(error)
             }
@@ -543,21 +531,28 @@ impl Upload {
 }
 
 impl Store {
-    async fn begin_upload(&self, key: &str, mark: &str) -> Result<Begun> {
-        let request = Request::object(self.writing(key), key, Method::POST, self.full_key(key))
+    async fn begin_upload(&self, key: &str, mark: &str, way: Way) -> Result<Begun> {
+        let request = Request::object(way.action(), key, Method::POST, self.full_key(key))
             .query("uploads", "")
             .header(MARK_HEADER, mark);
         let request = match self.place.profile.checksums {
             true => request.header("x-amz-checksum-algorithm", "SHA256"),
             false => request,
         };
-        self.ask_once(locked(request, self.lock.as_ref(), key)).await
+        self.ask_once(locked(request, way.lock)).await
     }
 
-    async fn send_part(&self, key: &str, upload: &str, index: usize, payload: PutPayload) -> Result<Sent> {
+    async fn send_part(
+        &self,
+        key: &str,
+        upload: &str,
+        index: usize,
+        payload: PutPayload,
+        action: Action,
+    ) -> Result<Sent> {
         let body = self.body(payload).await;
         let number = (index + 1).to_string();
-        let request = Request::object(self.writing(key), key, Method::PUT, self.full_key(key))
+        let request = Request::object(action, key, Method::PUT, self.full_key(key))
             .query("partNumber", &number)
             .query("uploadId", upload);
         let reply = self.send(self.checked(request, &body)).await?;
@@ -573,7 +568,7 @@ impl Store {
         let note = self.note_key(key, &mark[..mark.len().min(16)]);
         let text = Note { key: self.notes.name_of(key), upload_id: String::new(), started_at };
         let Ok(text) = serde_json::to_vec(&text) else { return };
-        if let Err(error) = self.put_whole(&note, PutPayload::from(text), Over::WhatIsThere).await {
+        if let Err(error) = self.put_whole(&note, PutPayload::from(text), Way::NOTE).await {
             tracing::debug!(%error, "an upload that nobody knows may be left");
         }
     }
@@ -625,7 +620,7 @@ async fn clean_up(
     });
     match done.await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, %note, "an unfinished upload stays: prune --orphans removes it"),
+        Ok(Err(error)) => tracing::warn!(%error, %note, "an unfinished upload stays: pruning orphans removes it"),
         Err(_) => tracing::warn!(%note, "an unfinished upload stays: the store does not answer"),
     }
 }

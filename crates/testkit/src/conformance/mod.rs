@@ -5,3 +5,5 @@
 pub mod encryptor;
 pub mod sink;
 pub mod source;
+pub mod target;
+pub mod verifier;

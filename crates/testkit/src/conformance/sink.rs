@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use lifeboat_core::name::join_key;
-use lifeboat_core::sink::UPLOADS_FOLDER;
+use lifeboat_core::sink::{PutOptions, UPLOADS_FOLDER};
 use lifeboat_core::stream::{collect, once};
 use lifeboat_core::{ErrorKind, ObjectInfo, Sink};
 
@@ -17,7 +17,7 @@ use crate::content::{bytes, endless_stream, failing_stream, failure, fresh_name,
 
 const MIB: usize = 1 << 20;
 
-/// The whole suite.
+/// The whole suite. The sink was opened without a lock.
 pub async fn all(sink: &dyn Sink) {
     reads_back_what_was_stored(sink).await;
     stores_a_long_stream(sink).await;
@@ -25,6 +25,7 @@ pub async fn all(sink: &dyn Sink) {
     nothing_stays_of_a_dropped_put(sink).await;
     never_overwrites(sink).await;
     one_of_many_writers_wins(sink).await;
+    a_lock_is_for_sinks_that_were_opened_with_one(sink).await;
     replaces_whole_or_not_at_all(sink).await;
     notes_lie_where_they_are_wanted(sink).await;
     lists_in_order_under_a_prefix(sink).await;
@@ -33,7 +34,6 @@ pub async fn all(sink: &dyn Sink) {
     reads_ranges(sink).await;
     what_is_missing_is_not_found(sink).await;
     deletes(sink).await;
-    copies(sink).await;
     own_folders_are_listed_only_when_asked_for(sink).await;
     cleaning_up_leaves_foreign_objects_alone(sink).await;
 }
@@ -186,11 +186,33 @@ pub async fn one_of_many_writers_wins(sink: &dyn Sink) {
     remove(sink, &folder).await;
 }
 
-/// `replace` takes the place of what is there, or of nothing; a stream that fails leaves the old object as it was.
+/// Asking for a lock changes nothing in a sink that was opened without one: the object is stored, and can be deleted.
+pub async fn a_lock_is_for_sinks_that_were_opened_with_one(sink: &dyn Sink) {
+    let folder = fresh_name("lock");
+    for size in [10, 9 * MIB] {
+        let key = format!("{folder}/{size}");
+        let options = PutOptions::new().lock(true);
+        assert_eq!(sink.put_with(&key, stream_of(8, size), options).await.unwrap(), size as u64);
+        assert_same(sink, &key, 8, size).await;
+        let error = sink.put_with(&key, stream_of(9, size), options).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+        assert_eq!(sink.delete(std::slice::from_ref(&key)).await.unwrap().keys, [key.as_str()]);
+        assert_eq!(sink.head(&key).await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}
+
+/// `replace` takes the place of what is there, or of nothing; a stream that fails leaves the old object as it was. A sink that
+/// never replaces says so, and stores nothing.
 pub async fn replaces_whole_or_not_at_all(sink: &dyn Sink) {
     let folder = fresh_name("replace");
     let key = format!("{folder}/sub/key");
-    assert_eq!(sink.replace(&key, stream_of(1, 10)).await.unwrap(), 10, "a key that is free is simply written");
+    match sink.replace(&key, stream_of(1, 10)).await {
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            assert_eq!(sink.head(&key).await.unwrap_err().kind(), ErrorKind::NotFound);
+            return;
+        }
+        replaced => assert_eq!(replaced.unwrap(), 10, "a key that is free is simply written"),
+    }
     for (seed, size) in [(2u64, 20 * MIB), (3, 5), (4, 0), (5, 9 * MIB)] {
         assert_eq!(sink.replace(&key, stream_of(seed, size)).await.unwrap(), size as u64);
         assert_eq!(sink.head(&key).await.unwrap().bytes, size as u64);
@@ -211,10 +233,17 @@ pub async fn replaces_whole_or_not_at_all(sink: &dyn Sink) {
     remove(sink, &folder).await;
 }
 
-/// With `notes_in`, nothing of ours is ever beside the keys, and what was begun is found where the notes are.
+/// With [`notes_in`](lifeboat_core::sink::Upkeep::notes_in), nothing of ours is ever beside the keys, and what was begun is
+/// found where the notes are. A sink without upkeep never has anything beside its keys; one that cannot keep its notes
+/// elsewhere says so.
 pub async fn notes_lie_where_they_are_wanted(sink: &dyn Sink) {
     let (folder, notes) = (fresh_name("theirs"), fresh_name("notes"));
-    let apart = sink.notes_in(&notes).expect("every sink can keep its notes elsewhere");
+    let elsewhere = sink.upkeep().map(|upkeep| upkeep.notes_in(&notes));
+    let apart = match &elsewhere {
+        None => sink,
+        Some(Some(apart)) => &**apart,
+        Some(None) => return,
+    };
     let key = format!("{folder}/a/key");
     {
         let put = apart.put(&key, endless_stream(5, 20 * MIB));
@@ -230,8 +259,13 @@ pub async fn notes_lie_where_they_are_wanted(sink: &dyn Sink) {
     }
     nothing_is_unfinished(sink, &notes).await;
     apart.put(&key, stream_of(5, 20 * MIB)).await.unwrap();
-    apart.replace(&key, stream_of(6, 20 * MIB)).await.unwrap();
-    assert_same(sink, &key, 6, 20 * MIB).await;
+    match apart.replace(&key, stream_of(6, 20 * MIB)).await {
+        Err(error) if error.kind() == ErrorKind::Unsupported => assert_same(sink, &key, 5, 20 * MIB).await,
+        replaced => {
+            replaced.unwrap();
+            assert_same(sink, &key, 6, 20 * MIB).await;
+        }
+    }
     nothing_is_unfinished(sink, &notes).await;
     assert_eq!(keys(sink, &format!("{folder}/")).await, [key.as_str()]);
     remove(sink, &folder).await;
@@ -320,7 +354,7 @@ pub async fn any_key_is_kept_as_it_is(sink: &dyn Sink) {
         assert_eq!(keys(sink, key).await.first(), Some(key));
     }
     let deleted = sink.delete(&expected).await.unwrap();
-    assert_eq!((deleted.keys, deleted.kept), (expected, vec![]));
+    assert_eq!((deleted.keys, deleted.failed), (expected, vec![]));
     assert_eq!(keys(sink, &folder).await, [""; 0]);
 }
 
@@ -330,8 +364,7 @@ pub async fn what_is_no_key_is_refused(sink: &dyn Sink) {
         assert_eq!(sink.put(key, once("x")).await.unwrap_err().kind(), ErrorKind::Config, "{key:?}");
         assert_eq!(sink.get(key, None).await.err().unwrap().kind(), ErrorKind::Config, "{key:?}");
         assert_eq!(sink.head(key).await.unwrap_err().kind(), ErrorKind::Config, "{key:?}");
-        assert_eq!(sink.copy_in_sink(key, "b").await.unwrap_err().kind(), ErrorKind::Config, "{key:?}");
-        assert_eq!(sink.delete(&[key.to_owned()]).await.unwrap().kept.len(), 1, "{key:?}");
+        assert_eq!(sink.delete(&[key.to_owned()]).await.unwrap().failed.len(), 1, "{key:?}");
     }
 }
 
@@ -365,7 +398,6 @@ pub async fn what_is_missing_is_not_found(sink: &dyn Sink) {
         sink.get(&key, None).await.err().unwrap(),
         sink.get(&key, Some(0..5)).await.err().unwrap(),
         sink.head(&key).await.unwrap_err(),
-        sink.copy_in_sink(&key, &format!("{folder}/other")).await.unwrap_err(),
     ];
     for error in errors {
         assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
@@ -389,30 +421,10 @@ pub async fn deletes(sink: &dyn Sink) {
     let mut asked = stored[..3].to_vec();
     asked.extend([format!("{folder}/never"), format!("{folder}/no/where")]);
     let deleted = sink.delete(&asked).await.unwrap();
-    assert_eq!(deleted.kept, []);
+    assert_eq!(deleted.failed, []);
     assert_eq!(deleted.keys.iter().collect::<BTreeSet<_>>(), asked.iter().collect());
     assert_eq!(keys(sink, &folder).await, stored[3..]);
     assert_eq!(sink.delete(&[]).await.unwrap().keys, [""; 0]);
-    remove(sink, &folder).await;
-}
-
-/// Copies within the sink, or says that it cannot; never over something.
-pub async fn copies(sink: &dyn Sink) {
-    let folder = fresh_name("copy");
-    let (from, to, taken) = (format!("{folder}/a b+c"), format!("{folder}/sub/ü%"), format!("{folder}/taken"));
-    sink.put(&from, stream_of(2, 2 * MIB)).await.unwrap();
-    sink.put(&taken, once("taken")).await.unwrap();
-    match sink.copy_in_sink(&from, &to).await {
-        Err(error) if error.kind() == ErrorKind::Unsupported => {}
-        copied => {
-            copied.unwrap();
-            assert_same(sink, &to, 2, 2 * MIB).await;
-            assert_same(sink, &from, 2, 2 * MIB).await;
-            let error = sink.copy_in_sink(&from, &taken).await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
-            assert_eq!(collect(sink.get(&taken, None).await.unwrap(), 10, &taken).await.unwrap(), "taken");
-        }
-    }
     remove(sink, &folder).await;
 }
 
@@ -434,7 +446,8 @@ pub async fn own_folders_are_listed_only_when_asked_for(sink: &dyn Sink) {
 pub async fn cleaning_up_leaves_foreign_objects_alone(sink: &dyn Sink) {
     let folder = fresh_name("foreign");
     let later = Timestamp::now() + Duration::from_secs(3600);
-    assert_eq!(sink.abort_unfinished(&folder, later, false).await.unwrap(), [""; 0], "nothing is there");
+    let Some(upkeep) = sink.upkeep() else { return };
+    assert_eq!(upkeep.abort_unfinished(&folder, later, false).await.unwrap(), [""; 0], "nothing is there");
     let foreign: Vec<_> = ["readme.txt", "x.json", "y.0011223344556677.json"]
         .iter()
         .map(|name| format!("{folder}/{UPLOADS_FOLDER}/{name}"))
@@ -442,7 +455,7 @@ pub async fn cleaning_up_leaves_foreign_objects_alone(sink: &dyn Sink) {
     for key in &foreign {
         sink.put(key, once(r#"{"by": "somebody else"}"#)).await.unwrap();
     }
-    assert_eq!(sink.abort_unfinished(&folder, later, false).await.unwrap(), [""; 0]);
+    assert_eq!(upkeep.abort_unfinished(&folder, later, false).await.unwrap(), [""; 0]);
     assert_eq!(keys(sink, &format!("{folder}/{UPLOADS_FOLDER}/")).await, foreign);
     remove(sink, &folder).await;
 }
@@ -452,12 +465,13 @@ pub async fn cleaning_up_leaves_foreign_objects_alone(sink: &dyn Sink) {
 pub async fn cleans_up_after_a_killed_writer(sink: &dyn Sink, folder: &str) {
     let earlier = Timestamp::now() - Duration::from_secs(3600);
     let later = Timestamp::now() + Duration::from_secs(3600);
-    assert_eq!(sink.abort_unfinished(folder, earlier, false).await.unwrap(), [""; 0], "it is younger than that");
-    let would = sink.abort_unfinished(folder, later, true).await.unwrap();
+    let upkeep = sink.upkeep().expect("a sink in which a killed writer leaves something has upkeep");
+    assert_eq!(upkeep.abort_unfinished(folder, earlier, false).await.unwrap(), [""; 0], "it is younger than that");
+    let would = upkeep.abort_unfinished(folder, later, true).await.unwrap();
     assert_eq!(would.len(), 1, "{would:?}");
-    assert_eq!(sink.abort_unfinished("elsewhere", later, false).await.unwrap(), [""; 0]);
-    let done = sink.abort_unfinished(folder, later, false).await.unwrap();
+    assert_eq!(upkeep.abort_unfinished("elsewhere", later, false).await.unwrap(), [""; 0]);
+    let done = upkeep.abort_unfinished(folder, later, false).await.unwrap();
     assert_eq!(done, would, "a dry run says what a run does");
-    assert_eq!(sink.abort_unfinished(folder, later, false).await.unwrap(), [""; 0], "it is gone");
+    assert_eq!(upkeep.abort_unfinished(folder, later, false).await.unwrap(), [""; 0], "it is gone");
     nothing_is_unfinished(sink, folder).await;
 }

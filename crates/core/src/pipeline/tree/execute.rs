@@ -10,11 +10,13 @@ use serde::Serialize;
 use super::super::flow::{self, Hashed};
 use super::super::replicate::{ABANDONED, NotCopied, PATIENCE, hash_of, internal, is_about_the_store};
 use super::super::room::Room;
-use super::order::{Order, RANKS};
+use super::layout::RANKS;
+use super::order::TreeOrder;
 use super::record::{self, Entries, Entry, Head};
 use super::{PlannedObject, TreeCopy, TreePlan, TreeStep, changed, extra};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Event, Unit};
+use crate::sink::{PutOptions, upkeep};
 use crate::stream::ByteStream;
 
 /// Objects that are on their way side by side, where memory allows it.
@@ -103,7 +105,7 @@ impl TreePlan {
         let before = SignedDuration::try_from(ABANDONED).ok().and_then(|age| now.checked_sub(age).ok());
         if let Some(before) = before {
             // What a run that was killed has begun.
-            match tree.to.abort_unfinished(&tree.records(), before, false).await {
+            match upkeep(&*tree.to).abort_unfinished(&tree.records(), before, false).await {
                 Ok(aborted) => aborted.iter().for_each(|what| tracing::info!(what, "removed")),
                 Err(error) => tracing::debug!(%error, "unfinished uploads are not looked for"),
             }
@@ -156,7 +158,7 @@ impl Run {
     /// Copies these objects, rank by rank. Breaks when there is no use in going on.
     async fn round(&mut self, tree: &TreeCopy, objects: Vec<PlannedObject>) -> std::ops::ControlFlow<()> {
         use std::ops::ControlFlow::{Break, Continue};
-        let order = Order::of(self.plan.here.keys().map(String::as_str));
+        let order = TreeOrder::new(&tree.layouts, self.plan.here.keys().map(String::as_str));
         let mut ranks: Vec<Vec<(String, PlannedObject)>> = (0..RANKS).map(|_| Vec::new()).collect();
         for object in objects {
             let (rank, scope) = order.place(&object.key);
@@ -284,7 +286,7 @@ impl Run {
                 return Ok(());
             }
         }
-        let order = Order::of(self.plan.there.keys().map(String::as_str));
+        let order = TreeOrder::new(&tree.layouts, self.plan.there.keys().map(String::as_str));
         for rank in (0..RANKS).rev() {
             let keys: Vec<&str> = extra.iter().map(|e| e.key.as_str()).filter(|k| order.place(k).0 == rank).collect();
             for some in keys.chunks(DELETED_AT_ONCE) {
@@ -301,7 +303,7 @@ impl Run {
                         self.done.extra -= 1;
                     }
                 }
-                for (key, why) in deleted.kept {
+                for (key, why) in deleted.failed {
                     let error = Error::new(ErrorKind::Permission, "delete", &key, why);
                     self.done.failed.push(NotCopied::new(&key, &error));
                 }
@@ -392,7 +394,7 @@ impl TreeCopy {
         let body = flow::exactly(body, object.bytes, from.clone());
         let (body, hashed) = flow::hash(body, None, from);
         let body: ByteStream = flow::count(body, self.context.progress.clone());
-        let bytes = if replace { self.to.replace(&to, body).await? } else { self.to.put(&to, body).await? };
+        let bytes = self.to.put_with(&to, body, PutOptions::new().lock(true).replace(replace)).await?;
         let hashed = hashed.await.map_err(|_| internal(&to, "it was confirmed before its end"))?;
         if bytes != hashed.bytes {
             return Err(internal(&to, &format!("{bytes} bytes were confirmed of {}", hashed.bytes)));

@@ -1,10 +1,10 @@
-//! [`TreeCopy`]: an independent copy of what Lifeboat did not write: a Velero bucket with its kopia repositories, a WAL
-//! archive.
+//! [`TreeCopy`]: an independent copy of what Lifeboat did not write: another tool's bucket, an archive of logs.
 //!
 //! Objects keep their keys, so that the tool that wrote them can use the copy as it is, and nothing of ours is ever written
 //! below the copied folder, neither here nor there. What was copied, with its SHA-256, is in a [record](record) outside of it.
 //!
 //! - `mod.rs`: options and plan; what has changed since the last copy.
+//! - [`layout`]: what has to be known of the tool that wrote the tree.
 //! - `execute.rs`: the copying, in the [order](order) in which objects refer to each other.
 //! - `prove.rs`: the copy read again and compared with its record.
 
@@ -18,16 +18,20 @@ use serde::Serialize;
 use super::replicate::is_not_made_yet;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hint::Hint;
 use crate::name::{Dataset, join_key};
 use crate::sink::Sink;
 use record::Known;
 
 mod execute;
+mod layout;
 mod order;
 mod prove;
 mod record;
 
 pub use execute::TreeCopied;
+pub use layout::{TreeLayout, TreeRule};
+pub use order::TreeOrder;
 
 /// The folder of a sink that holds the records of copies, a folder for each.
 const RECORDS_FOLDER: &str = "_lifeboat/copies";
@@ -45,7 +49,7 @@ pub enum Deletion {
     All,
 }
 
-/// Copies a tree of objects: `TreeCopy::new("velero", from, to)?.prefix("velero").plan().await`, show it,
+/// Copies a tree of objects: `TreeCopy::new("volumes", from, to)?.prefix("volumes").plan().await`, show it,
 /// [`execute`](TreePlan::execute).
 ///
 /// Memory grows with the number of objects, by some 400 bytes each, and not with their size.
@@ -57,6 +61,7 @@ pub struct TreeCopy {
     /// Without notes in the tree.
     to: Arc<dyn Sink>,
     into: String,
+    layouts: Vec<TreeLayout>,
     deletion: Deletion,
     context: Context,
 }
@@ -149,12 +154,16 @@ impl TreeCopy {
     pub fn new(name: &str, from: Arc<dyn Sink>, to: Arc<dyn Sink>) -> Result<Self> {
         let name = Dataset::new(name)?.to_string();
         let records = join_key(RECORDS_FOLDER, &name);
-        let to = to.notes_in(&records).ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, "copy to", to.url(), "it keeps its notes beside its objects")
-        })?;
+        let to = match to.upkeep() {
+            // It leaves nothing that a note would have to tell of.
+            None => to,
+            Some(upkeep) => upkeep.notes_in(&records).ok_or_else(|| {
+                Error::new(ErrorKind::Unsupported, "copy to", to.url(), "it keeps its notes beside its objects")
+            })?,
+        };
         let into = name.clone();
         let (deletion, context) = (Deletion::default(), Context::default());
-        Ok(Self { name, from, prefix: String::new(), to, into, deletion, context })
+        Ok(Self { name, from, prefix: String::new(), to, into, layouts: Vec::new(), deletion, context })
     }
 
     /// The folder at the source; the copy is in a folder of the same name, unless [`into`](Self::into_folder) says
@@ -172,6 +181,14 @@ impl TreeCopy {
     #[must_use]
     pub fn into_folder(mut self, into: &str) -> Self {
         self.into = into.trim_matches('/').to_owned();
+        self
+    }
+
+    /// How the tools lay out their trees whose objects may be there: in which order they are copied. Without layouts the oldest
+    /// come first.
+    #[must_use]
+    pub fn layouts(mut self, layouts: impl IntoIterator<Item = TreeLayout>) -> Self {
+        self.layouts = layouts.into_iter().collect();
         self
     }
 
@@ -269,7 +286,7 @@ impl TreeCopy {
             Deletion::AtMostHalf if extra.len() * 2 > all => {
                 let why = format!("{} of its {all} objects are no longer at the source: more than half", extra.len());
                 Err(Error::new(ErrorKind::Refused, "delete from", self.destination_url(), why)
-                    .hint("look at the source; --delete-extra=all deletes them all the same"))
+                    .hint(Hint::AllowAllDeletions))
             }
             _ => Ok(!extra.is_empty()),
         }
@@ -294,37 +311,40 @@ impl TreeCopy {
 
     /// Source and copy must not overlap, and the records must not lie in the copy.
     fn check_places(&self) -> Result<()> {
-        let wrong = |why: &str, hint: &str| {
-            Err(Error::new(ErrorKind::Config, "copy to", self.destination_url(), why).hint(hint.to_owned()))
+        let wrong = |why: &str, hint: Hint| {
+            Err(Error::new(ErrorKind::Config, "copy to", self.destination_url(), why).hint(hint))
         };
         if self.into.is_empty() {
             return wrong(
                 "the record of the copy would lie in it, beside the objects of another tool",
-                "give the copy a folder of its own: into = \"velero\", or --into velero",
+                Hint::CopyIntoFolder { folder: self.name.clone() },
             );
         }
         if self.into.split('/').any(|part| part == "_lifeboat") {
-            return wrong("that folder is for what is no backup", "give the copy another folder");
+            return wrong("that folder is for what is no backup", "give the copy another folder".into());
         }
         let (from, to) = (format!("{}/", self.source_url()), format!("{}/", self.destination_url()));
         if from.starts_with(&to) || to.starts_with(&from) {
-            return wrong("it lies in what it is to be a copy of, or around it", "copy to another bucket");
+            return wrong("it lies in what it is to be a copy of, or around it", "copy to another bucket".into());
         }
         Ok(())
     }
 
-    /// Velero refuses a storage location with any other folder at its top than its own. `keys` are relative to the tree.
-    fn check_layout<'a>(&self, mut keys: impl Iterator<Item = &'a str>) -> Result<()> {
-        let at_the_top = keys.find(|key| order::storage_root(&self.destination_key(key)).is_some_and(str::is_empty));
-        let Some(key) = at_the_top else { return Ok(()) };
-        let key = self.destination_key(key);
-        let why = format!(
-            "with {key} the sink itself would be a storage location of Velero, and the record of the copy would lie at its top, \
-             which makes the location Unavailable"
-        );
-        Err(Error::new(ErrorKind::Config, "copy to", self.destination_url(), why).hint(
-            "copy the whole tree into a folder: into = \"velero\", or --into velero; or use a sink one level above",
-        ))
+    /// Some tools tolerate nothing but their own at the top of their storage, where the records would lie. `keys` are relative
+    /// to the tree.
+    fn check_layout<'a>(&self, keys: impl Iterator<Item = &'a str>) -> Result<()> {
+        let storages: Vec<_> = self.layouts.iter().filter_map(|l| Some((l, l.storage.as_ref()?))).collect();
+        for key in keys.map(|key| self.destination_key(key)) {
+            let at_the_top = storages.iter().find(|(layout, _)| layout.storage_root(&key).is_some_and(str::is_empty));
+            let Some((_, storage)) = at_the_top else { continue };
+            let why = format!(
+                "with {key} the sink itself would be a {}, and the record of the copy would lie at its top, {}",
+                storage.name, storage.consequence
+            );
+            return Err(Error::new(ErrorKind::Config, "copy to", self.destination_url(), why)
+                .hint(Hint::CopyWholeTree { folder: self.name.clone() }));
+        }
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ use super::super::room::Room;
 use super::TreeCopy;
 use super::record::Known;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hint::Hint;
 use crate::progress::{Event, Unit};
 use crate::report::{Check, Report, human_bytes};
 use crate::verifier::Level;
@@ -36,7 +37,7 @@ impl TreeCopy {
         if known.entries.is_empty() {
             let why = format!("there is no record in {}/{}", self.to.url(), self.records());
             let subject = format!("a copy of {}", self.source_url());
-            return Err(Error::new(ErrorKind::NoArtifact, "find", subject, why).hint("`lifeboat replicate` makes it"));
+            return Err(Error::new(ErrorKind::NoArtifact, "find", subject, why).hint(Hint::CopyTree));
         }
         let mut checks = vec![self.of_record(&known)];
         let total: u64 = known.entries.values().map(|e| e.bytes).sum();
@@ -161,9 +162,9 @@ impl TreeCopy {
         });
         found.push(match Known::read(&*self.to, &self.records()).await {
             Ok(known) if known.last.is_some() => Check { name: "last copy".to_owned(), ..self.of_record(&known) },
-            Ok(_) => Check::warn("last copy", "none", "`lifeboat replicate` makes it"),
+            Ok(_) => Check::warn("last copy", "none", "no copy was made yet"),
             Err(error) if is_not_made_yet(&*self.to, &error) => {
-                Check::warn("last copy", "none", "`lifeboat replicate` makes it")
+                Check::warn("last copy", "none", "no copy was made yet")
             }
             Err(error) => Check::from_error("last copy", &error),
         });

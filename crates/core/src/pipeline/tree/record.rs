@@ -189,8 +189,8 @@ impl Known {
             return;
         }
         match sink.delete(&keys).await {
-            Ok(deleted) if deleted.kept.is_empty() => {}
-            Ok(deleted) => tracing::debug!(why = deleted.kept[0].1, "old records of the copy stay"),
+            Ok(deleted) if deleted.failed.is_empty() => {}
+            Ok(deleted) => tracing::debug!(why = deleted.failed[0].1, "old records of the copy stay"),
             Err(error) => tracing::debug!(%error, "old records of the copy stay"),
         }
     }

@@ -1,0 +1,187 @@
+//! [`Hint`]: what to try after an error.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// What to try after an error.
+///
+/// `Display` says it without a word about flags or commands, so that it fits every program. A program that knows how its users
+/// do a thing says that instead, for each kind of hint:
+///
+/// ```
+/// use lifeboat_core::Hint;
+///
+/// fn render(hint: &Hint) -> String {
+///     match hint {
+///         Hint::ListArtifacts => "open the page \"Backups\"".to_owned(),
+///         other => other.to_string(),
+///     }
+/// }
+/// assert_eq!(render(&Hint::ListArtifacts), "open the page \"Backups\"");
+/// assert_eq!(render(&Hint::from("run it again")), "run it again");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Hint {
+    /// Anything that needs no other words in any program.
+    Text(String),
+    /// Several things, in this order.
+    All(Vec<Hint>),
+    /// Choose an encryptor, or say that there is to be none.
+    ChooseEncryption,
+    /// Choose an encryptor: what is backed up is never stored without.
+    ChooseEncryptor,
+    /// Name a recipient to encrypt to.
+    NameRecipient,
+    /// Write a recipient of `age` as one is written.
+    WriteRecipient,
+    /// Put an identity into the file of identities of `age`.
+    WriteIdentity,
+    /// Give a key: what is read is encrypted, and none was given that is of its scheme.
+    GiveKey {
+        /// The scheme, as [`Encryptor::scheme`](crate::Encryptor::scheme) names it: `age`, `openssl`.
+        scheme: String,
+    },
+    /// Give an identity of one of the recipients that the manifest names: none that was given fits.
+    GiveFittingIdentity,
+    /// Give a passphrase: the one that was given is empty.
+    GivePassphrase,
+    /// Give another passphrase, or compare the stored bytes with the manifest.
+    CheckPassphrase,
+    /// Look at what artifacts there are.
+    ListArtifacts,
+    /// Name an artifact by its time or its key.
+    NameArtifact,
+    /// Use another artifact; a verification says what is wrong with this one.
+    UseAnotherArtifact,
+    /// Copy later what is missing in a sink, from one that holds it.
+    ReplicateLater,
+    /// Make a copy of the tree first.
+    CopyTree,
+    /// Run again: a new second gives a new name. What a killed run has left is removed by a prune of orphans.
+    RunAgainOrPruneOrphans,
+    /// Look at the source of a copy. If it is right, allow the copy to delete all that the source no longer has.
+    AllowAllDeletions,
+    /// Give a copy a folder of its own in its destination.
+    CopyIntoFolder {
+        /// A name for the folder.
+        folder: String,
+    },
+    /// Copy the whole tree into a folder, or use a sink that begins one level above.
+    CopyWholeTree {
+        /// A name for the folder.
+        folder: String,
+    },
+}
+
+impl Hint {
+    /// This hint and another one, unless this one says it already.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match self {
+            hint if hint == other => hint,
+            Self::All(hints) if hints.contains(&other) => Self::All(hints),
+            Self::All(mut hints) => {
+                hints.push(other);
+                Self::All(hints)
+            }
+            hint => Self::All(vec![hint, other]),
+        }
+    }
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text(text) => text,
+            Self::All(hints) => {
+                for (n, hint) in hints.iter().enumerate() {
+                    write!(f, "{}{hint}", if n == 0 { "" } else { "; " })?;
+                }
+                return Ok(());
+            }
+            Self::ChooseEncryption => "choose an encryptor, or say that the backup is not to be encrypted",
+            Self::ChooseEncryptor => "choose an encryptor",
+            Self::NameRecipient => "name at least one recipient: age1…, or an SSH public key",
+            Self::WriteRecipient => {
+                "a recipient is age1… (the public key that age-keygen prints) or a line ssh-ed25519 … or ssh-rsa …"
+            }
+            Self::WriteIdentity => {
+                "it must hold AGE-SECRET-KEY-1… lines, as age-keygen writes them, or an SSH private key"
+            }
+            Self::GiveKey { scheme } if scheme == "age" => {
+                "give the secret key that matches one of the artifact's recipients"
+            }
+            Self::GiveKey { .. } => "give the key or passphrase that it was encrypted with",
+            Self::GiveFittingIdentity => "the manifest names the recipients: give the identity of one of them",
+            Self::GivePassphrase => "give a passphrase that is not empty",
+            Self::CheckPassphrase => {
+                "give the passphrase that it was encrypted with; a verification at level stored compares the object with the \
+                 manifest's SHA-256"
+            }
+            Self::ListArtifacts => "list the artifacts to see what there is",
+            Self::NameArtifact => {
+                "write latest, a UTC time like 2026-11-21T03:30:00Z, a day like 2026-11-21, or the key of an artifact"
+            }
+            Self::UseAnotherArtifact => "use another artifact; a verification says what is wrong with this one",
+            Self::ReplicateLater => "a replication copies what is missing there later",
+            Self::CopyTree => "copy the tree first",
+            Self::RunAgainOrPruneOrphans => {
+                "run again: a new second gives a new name; pruning orphans removes what a killed run has left"
+            }
+            Self::AllowAllDeletions => "look at the source; if it is right, allow the copy to delete all of them",
+            Self::CopyIntoFolder { folder } => {
+                return write!(f, "give the copy a folder of its own, such as {folder}");
+            }
+            Self::CopyWholeTree { folder } => {
+                return write!(f, "copy the whole tree into a folder, such as {folder}, or use a sink one level above");
+            }
+        })
+    }
+}
+
+impl From<String> for Hint {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&String> for Hint {
+    fn from(text: &String) -> Self {
+        Self::Text(text.clone())
+    }
+}
+
+impl From<&str> for Hint {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<Cow<'_, str>> for Hint {
+    fn from(text: Cow<'_, str>) -> Self {
+        Self::Text(text.into_owned())
+    }
+}
+
+/// As its text: that of `Display`.
+impl Serialize for Hint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_is_not_said_twice() {
+        let both = Hint::from("free some space").and(Hint::ReplicateLater);
+        assert_eq!(both.to_string(), "free some space; a replication copies what is missing there later");
+        assert_eq!(both.clone().and(Hint::ReplicateLater), both);
+        assert_eq!(Hint::ReplicateLater.and(Hint::ReplicateLater), Hint::ReplicateLater);
+    }
+}

@@ -1,0 +1,224 @@
+//! What every [`Verifier`] promises.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt};
+use lifeboat_core::{
+    ArtifactName, ByteStream, Check, Context, Error, ErrorKind, Proof, ProofItem, RestoreInput, Result, Status,
+    Verifier, async_trait,
+};
+
+use crate::content::failure;
+
+/// How long the end of a cancelled test, and the clean-up after a dropped one, may take.
+const SOON: Duration = Duration::from_secs(15);
+
+/// What the suite has to be given: a verifier, and a good artifact of it.
+#[async_trait]
+pub trait Fixture: Send + Sync {
+    /// The verifier.
+    fn verifier(&self) -> &dyn Verifier;
+
+    /// The name of the artifact.
+    fn name(&self) -> ArtifactName;
+
+    /// Its plaintext: a good one, whose proof has an item with a count.
+    fn plaintext(&self) -> Bytes;
+
+    /// The same with another content, such as a value that is another: each with a word for it. The suite cuts the plaintext
+    /// short by itself.
+    fn altered(&self) -> Vec<(String, Bytes)>;
+
+    /// The name of an artifact of a format that the verifier does not know. `None` for one that takes any name, and tells
+    /// formats apart by their bytes.
+    fn unknown(&self) -> Option<ArtifactName> {
+        Some(ArtifactName { format: "unheard-of".to_owned(), ..self.name() })
+    }
+
+    /// What is left of scratch systems: the names of folders, databases or processes. Empty for a verifier that makes none.
+    async fn scratch(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Runs all of it.
+pub async fn all(fixture: &dyn Fixture) {
+    an_unknown_format_is_unsupported(fixture);
+    pieces_mean_nothing(fixture);
+    a_good_artifact_passes(fixture).await;
+    what_is_cut_short_is_found(fixture).await;
+    what_was_altered_is_found(fixture).await;
+    another_proof_is_found(fixture).await;
+    a_stream_that_fails_never_passes(fixture).await;
+    a_cancelled_test_ends_and_cleans_up(fixture).await;
+    a_dropped_test_cleans_up(fixture).await;
+}
+
+/// What the tap says of these bytes.
+fn prove(fixture: &dyn Fixture, plaintext: &Bytes, size: usize) -> Result<Proof> {
+    let mut tap = fixture.verifier().tap(&fixture.name()).unwrap();
+    for at in (0..plaintext.len()).step_by(size) {
+        tap.push(&plaintext[at..plaintext.len().min(at + size)])?;
+    }
+    tap.finish()
+}
+
+fn proof(fixture: &dyn Fixture) -> Proof {
+    let proof = prove(fixture, &fixture.plaintext(), 1 << 20).unwrap();
+    assert!(proof.total_count() > 0, "the artifact of the fixture holds nothing: {proof:?}");
+    proof
+}
+
+async fn test(fixture: &dyn Fixture, stream: ByteStream, proof: Option<Proof>) -> Result<Vec<Check>> {
+    let input = RestoreInput { stream, name: fixture.name(), proof };
+    fixture.verifier().restore_test(input, &Context::default()).await
+}
+
+fn once(bytes: Bytes) -> ByteStream {
+    stream::iter([Ok(bytes)]).boxed()
+}
+
+fn has_failed(checks: &[Check]) -> bool {
+    checks.iter().any(|check| check.status == Status::Fail)
+}
+
+/// Nothing is left of scratch systems, at once or (after a dropped test) soon.
+async fn nothing_is_left(fixture: &dyn Fixture) {
+    let begun = tokio::time::Instant::now();
+    loop {
+        let left = fixture.scratch().await;
+        if left.is_empty() {
+            return;
+        }
+        assert!(begun.elapsed() < SOON, "left behind: {left:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The name of an unknown format is refused with the kind that says so.
+pub fn an_unknown_format_is_unsupported(fixture: &dyn Fixture) {
+    let Some(unknown) = fixture.unknown() else { return };
+    let tap = fixture.verifier().tap(&unknown);
+    assert_eq!(tap.err().map(|error| error.kind()), Some(ErrorKind::Unsupported), "{unknown}");
+}
+
+/// The proof is the same however the bytes are cut.
+pub fn pieces_mean_nothing(fixture: &dyn Fixture) {
+    let (plaintext, expected) = (fixture.plaintext(), proof(fixture).items);
+    for size in [1, 7, 4096, usize::MAX] {
+        assert_eq!(prove(fixture, &plaintext, size).unwrap().items, expected, "in pieces of {size}");
+    }
+}
+
+/// A good artifact passes, with its proof and, as a foreign one does, without.
+pub async fn a_good_artifact_passes(fixture: &dyn Fixture) {
+    for proof in [Some(proof(fixture)), None] {
+        let checks = test(fixture, once(fixture.plaintext()), proof).await.unwrap();
+        assert!(!checks.is_empty(), "a test says what was restored");
+        assert!(!has_failed(&checks), "{checks:?}");
+        nothing_is_left(fixture).await;
+    }
+}
+
+/// Damage is found by the tap, which fails or has another proof, or by a failed check of the test. A restore that fails is no
+/// error of the test.
+async fn is_found(fixture: &dyn Fixture, what: &str, damaged: Bytes) {
+    let good = proof(fixture);
+    let by_tap = match prove(fixture, &damaged, 1 << 20) {
+        Ok(proof) => proof.items != good.items,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
+            true
+        }
+    };
+    let checks = test(fixture, once(damaged), Some(good)).await;
+    let checks = checks.unwrap_or_else(|e| panic!("{what}: a restore that fails is a failed check, not an error: {e}"));
+    assert!(by_tap || has_failed(&checks), "{what} is found by nobody: {checks:?}");
+    nothing_is_left(fixture).await;
+}
+
+/// A plaintext that ends early is found wherever it ends.
+pub async fn what_is_cut_short_is_found(fixture: &dyn Fixture) {
+    let whole = fixture.plaintext();
+    for length in [0, 1, whole.len() / 3, whole.len() * 2 / 3, whole.len() - 1] {
+        is_found(fixture, &format!("cut to {length} of {} bytes", whole.len()), whole.slice(..length)).await;
+    }
+}
+
+/// Another content is found.
+pub async fn what_was_altered_is_found(fixture: &dyn Fixture) {
+    let altered = fixture.altered();
+    assert!(!altered.is_empty(), "the fixture alters nothing");
+    for (what, plaintext) in altered {
+        assert_ne!(plaintext, fixture.plaintext(), "{what}: it is the same");
+        is_found(fixture, &what, plaintext).await;
+    }
+}
+
+/// A restored content that is not what the proof says fails: less of it, and a thing that did not come.
+pub async fn another_proof_is_found(fixture: &dyn Fixture) {
+    let good = proof(fixture);
+    let mut more = good.clone();
+    let counted = more.items.iter_mut().find(|item| item.count > 0).expect("checked by proof()");
+    counted.count += 1;
+    counted.fingerprint = counted.fingerprint.map(|f| lifeboat_core::Fingerprint(f.0.wrapping_add(1)));
+    let mut missing = good;
+    let like = missing.items.iter().find(|item| item.count > 0).expect("checked by proof()");
+    let another = ProofItem { name: format!("{}_of_somebody_else", like.name.trim_matches('"')), ..like.clone() };
+    missing.items.push(another);
+    for (what, proof) in [("a count that is larger", more), ("a thing that did not come", missing)] {
+        let checks = test(fixture, once(fixture.plaintext()), Some(proof)).await.unwrap();
+        assert!(has_failed(&checks), "{what}: {checks:?}");
+    }
+    nothing_is_left(fixture).await;
+}
+
+/// Whatever came before an error of the stream, the test does not pass.
+pub async fn a_stream_that_fails_never_passes(fixture: &dyn Fixture) {
+    let whole = fixture.plaintext();
+    for after in [0, whole.len() / 2, whole.len()] {
+        let stream = stream::iter([Ok(whole.slice(..after)), Err(failure())]).boxed();
+        match test(fixture, stream, Some(proof(fixture))).await {
+            Ok(checks) => assert!(has_failed(&checks), "the stream failed after {after} bytes: {checks:?}"),
+            Err(error) => assert_ne!(error.kind(), ErrorKind::Internal, "{error}"),
+        }
+        nothing_is_left(fixture).await;
+    }
+}
+
+/// Half of the plaintext, then nothing until the run is cancelled, then the error that says so: what the pipeline gives.
+fn until_cancelled(fixture: &dyn Fixture, cx: &Context) -> ByteStream {
+    let (whole, cancel) = (fixture.plaintext(), cx.cancel.clone());
+    let end = async move {
+        cancel.cancelled().await;
+        Err(Error::cancelled("read", "the artifact"))
+    };
+    stream::iter([Ok(whole.slice(..whole.len() / 2))]).chain(stream::once(end)).boxed()
+}
+
+/// A test that is cancelled ends soon, does not pass, and leaves nothing behind.
+pub async fn a_cancelled_test_ends_and_cleans_up(fixture: &dyn Fixture) {
+    let cx = Context::default();
+    let input =
+        RestoreInput { stream: until_cancelled(fixture, &cx), name: fixture.name(), proof: Some(proof(fixture)) };
+    let cancel = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cx.cancel.cancel();
+    };
+    let both = futures::future::join(fixture.verifier().restore_test(input, &cx), cancel);
+    let (ended, ()) = tokio::time::timeout(SOON, both).await.expect("a cancelled test ends soon");
+    assert!(ended.as_ref().map_or(true, |checks| has_failed(checks)), "it was cancelled, and says {ended:?}");
+    nothing_is_left(fixture).await;
+}
+
+/// A test whose future is dropped leaves nothing behind either.
+pub async fn a_dropped_test_cleans_up(fixture: &dyn Fixture) {
+    let cx = Context::default();
+    let input =
+        RestoreInput { stream: until_cancelled(fixture, &cx), name: fixture.name(), proof: Some(proof(fixture)) };
+    let running = fixture.verifier().restore_test(input, &cx);
+    let ended = tokio::time::timeout(Duration::from_millis(700), running).await;
+    assert!(ended.is_err(), "the artifact has no end, and the test says {ended:?}");
+    nothing_is_left(fixture).await;
+}
