@@ -39,5 +39,5 @@ pub use report::{Check, Report, Status};
 pub use sink::{ObjectInfo, Sink};
 pub use source::{Description, Reading, Source};
 pub use stream::ByteStream;
-pub use target::{RestoreInput, Target};
+pub use target::{Link, RestoreInput, Target};
 pub use verifier::{Level, Verifier};

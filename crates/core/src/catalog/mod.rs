@@ -5,7 +5,13 @@
 //! | `<artifact>` or `<artifact>.000`, `.001`, … | the stored bytes, in one object or in volumes |
 //! | `<artifact>.manifest.json` | the artifact was finished by Lifeboat |
 //! | `<artifact>.verified-<time>-<level>-<pass or fail>.json` | somebody verified it |
+//! | `<artifact>.needs-<time>.<extensions>.json` | it cannot be restored without that artifact of its dataset: see [`chain`] |
+//! | `<artifact>.sha256`, `.asc`, … | a checksum or signature that somebody put there: it goes with its artifact |
 //! | `_lifeboat/uploads/<artifact>.intent.json` | a run has begun to write it |
+//!
+//! Anything else whose name begins with an artifact's and a dot is a sidecar that is not known here, and so is a manifest of
+//! another form (`<artifact>.manifest.v2.json`). A newer Lifeboat may mean by it that something must stay: nothing of that
+//! dataset in that folder is deleted.
 //!
 //! An object without a manifest that is named like an artifact is *foreign*: a shell script wrote it. One for which
 //! there is an intent is the remains of a run that was killed, or a run that goes on: it is not an artifact.
@@ -21,23 +27,28 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{MANIFEST_LIMIT, Manifest};
-use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, format_stamp, join_key, parse_stamp, split_key};
+use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, format_stamp, join_key, parse_stamp, split_key, split_stem};
 use crate::sink::{ObjectInfo, Sink, UPLOADS_FOLDER};
 use crate::stream;
 use crate::verifier::Level;
 
+mod chain;
 mod orphans;
+mod role;
 
+pub use chain::chain;
+pub(crate) use chain::lookup;
 pub use orphans::{Cleaned, remove_orphans};
+
+pub(crate) use role::{Role, need_name, role};
+
+use role::VERIFIED_INFIX;
 
 /// The folder that holds everything of Lifeboat's that is no artifact.
 const OWN_FOLDER: &str = "_lifeboat";
 
 /// The suffix of an intent's name, after its artifact's name.
 const INTENT_SUFFIX: &str = ".intent.json";
-
-/// What stands between an artifact's name and the rest of a verification record's.
-const VERIFIED_INFIX: &str = ".verified-";
 
 /// How far a store's clock may be behind ours before a foreign object is mistaken for one that has just been written.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_hours(1);
@@ -80,6 +91,7 @@ pub struct Verification {
 
 /// One artifact in a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Artifact {
     /// The folder it lies in, without a slash at its end; empty for the sink itself.
     pub folder: String,
@@ -93,9 +105,31 @@ pub struct Artifact {
     pub manifest: Option<String>,
     /// The verifications that were recorded, oldest first.
     pub verifications: Vec<Verification>,
+    /// The artifacts without which it cannot be restored, of the same dataset and folder, in ascending order: the base of
+    /// an increment. What those need in turn is not among them: see [`chain`].
+    pub needs: Vec<ArtifactName>,
+    /// Keys of checksums and signatures that somebody put beside it.
+    pub companions: Vec<String>,
+    /// Keys of what lies beside it and is not known here. While there is any, nothing of its dataset is deleted.
+    pub unknown: Vec<String>,
 }
 
 impl Artifact {
+    /// An artifact of which nothing else is known.
+    pub fn new(folder: impl Into<String>, name: ArtifactName, kind: Kind) -> Self {
+        Self {
+            folder: folder.into(),
+            name,
+            kind,
+            objects: Vec::new(),
+            manifest: None,
+            verifications: Vec::new(),
+            needs: Vec::new(),
+            companions: Vec::new(),
+            unknown: Vec::new(),
+        }
+    }
+
     /// The artifact's key: its folder and name.
     pub fn key(&self) -> String {
         join_key(&self.folder, &self.name.to_string())
@@ -130,17 +164,34 @@ impl Artifact {
         })
     }
 
-    /// Every key that belongs to it but for the manifest, which goes first.
+    /// Every key that belongs to it but for the manifest, which goes first, and what says what it needs, which goes last.
     pub(crate) fn keys_without_manifest(&self) -> Vec<String> {
-        self.verifications.iter().map(|v| v.key.clone()).chain(self.objects.iter().map(|o| o.key.clone())).collect()
+        let records = self.verifications.iter().map(|v| &v.key);
+        records.chain(&self.companions).chain(self.objects.iter().map(|o| &o.key)).cloned().collect()
+    }
+
+    /// The keys of the sidecars that say what it needs.
+    pub(crate) fn need_keys(&self) -> impl Iterator<Item = String> {
+        self.needs.iter().filter_map(|needed| Some(join_key(&self.folder, &need_name(&self.name, needed)?)))
+    }
+
+    /// The manifest beside it that is of a form not known here.
+    fn other_manifest(&self) -> Option<&String> {
+        self.unknown.iter().find(|key| matches!(role(split_key(key).1), Some((_, Role::OtherManifest))))
     }
 
     /// Reads its manifest; `None` when it is foreign.
     ///
     /// # Errors
-    /// When the manifest cannot be read or is not one.
+    /// When the manifest cannot be read or is not one; [`ErrorKind::Unsupported`] when it is of a form not known here.
     pub async fn read_manifest(&self, sink: &dyn Sink) -> Result<Option<Manifest>> {
-        let Some(key) = &self.manifest else { return Ok(None) };
+        let Some(key) = &self.manifest else {
+            return match self.other_manifest() {
+                Some(key) => Err(Error::new(ErrorKind::Unsupported, "read", key, "its form is not known here")
+                    .hint("use a newer Lifeboat")),
+                None => Ok(None),
+            };
+        };
         let bytes = stream::collect(sink.get(key, None).await?, MANIFEST_LIMIT, key).await?;
         let manifest = Manifest::parse(&bytes, key)?;
         if manifest.artifact != self.name.to_string() {
@@ -181,6 +232,29 @@ pub(crate) fn verification_key(artifact_key: &str, at: Timestamp, level: Level, 
 /// As items: what the sink's listing fails with. A folder in which there is nothing is empty; a bucket or root folder
 /// that does not exist is an error.
 pub fn list<'a>(sink: &'a dyn Sink, folder: &str, dataset: Option<&Dataset>) -> BoxStream<'a, Result<Artifact>> {
+    let finished = |item: Result<Listed>| async move {
+        match item {
+            Ok(Listed { unfinished: true, .. }) => None,
+            item => Some(item.map(|listed| listed.artifact)),
+        }
+    };
+    list_all(sink, folder, dataset).filter_map(finished).boxed()
+}
+
+/// An artifact, or what a run has written of one so far.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) artifact: Artifact,
+    /// A run is still writing it, or was killed while it did: it is no artifact, but what it needs must stay.
+    pub(crate) unfinished: bool,
+}
+
+/// As [`list`], and with it what is being written.
+pub(crate) fn list_all<'a>(
+    sink: &'a dyn Sink,
+    folder: &str,
+    dataset: Option<&Dataset>,
+) -> BoxStream<'a, Result<Listed>> {
     let folder = folder.trim_matches('/').to_owned();
     let dataset = dataset.cloned();
     let begin = async move {
@@ -188,15 +262,7 @@ pub fn list<'a>(sink: &'a dyn Sink, folder: &str, dataset: Option<&Dataset>) -> 
         let intents = Arc::new(Announced::read(sink, &folder).await?);
         let prefix = join_key(&folder, &dataset.as_ref().map(|d| format!("{d}-")).unwrap_or_default());
         let prefix = if dataset.is_none() && !folder.is_empty() { format!("{folder}/") } else { prefix };
-        let state = Listing {
-            objects: sink.list(&prefix),
-            groups: BTreeMap::new(),
-            held: BTreeMap::new(),
-            ready: VecDeque::new(),
-            ended: false,
-            folder,
-            dataset,
-        };
+        let state = Listing::of(sink.list(&prefix), folder, dataset);
         Ok(grouped(state).filter_map(move |artifact| {
             let intents = intents.clone();
             async move {
@@ -229,33 +295,31 @@ pub(crate) async fn exists(sink: &dyn Sink, key: &str) -> Result<bool> {
     }
 }
 
-/// Leaves out what a run is still writing, or has left behind when it was killed.
-async fn keep(
-    sink: &dyn Sink,
-    artifact: Artifact,
-    intents: &Announced,
-    started: Timestamp,
-) -> Result<Option<Artifact>> {
-    if artifact.kind != Kind::Foreign {
-        return Ok(Some(artifact));
+/// Tells what a run is still writing, or has left behind when it was killed, from what is whole.
+async fn keep(sink: &dyn Sink, artifact: Artifact, intents: &Announced, started: Timestamp) -> Result<Option<Listed>> {
+    let whole = |artifact| Ok(Some(Listed { artifact, unfinished: false }));
+    if artifact.kind != Kind::Foreign || artifact.other_manifest().is_some() {
+        return whole(artifact);
     }
     let name = artifact.name.to_string();
     if intents.has(&name) {
-        return Ok(None);
+        return Ok(Some(Listed { artifact, unfinished: true }));
     }
     // The intents were listed before the objects. An object that came after that belongs to a run whose intent was not
     // there yet: ask for that one. Older objects cannot be in that state.
-    if artifact.objects.iter().any(|o| o.modified > started - CLOCK_SKEW) {
+    let nothing_yet = artifact.objects.is_empty();
+    if nothing_yet || artifact.objects.iter().any(|o| o.modified > started - CLOCK_SKEW) {
         if exists(sink, &intent_key(&artifact.folder, &name)).await? {
-            return Ok(None);
+            return Ok(Some(Listed { artifact, unfinished: true }));
         }
         // Neither intent nor manifest was seen: it may have been committed in between.
         let manifest = format!("{}{MANIFEST_SUFFIX}", artifact.key());
         if exists(sink, &manifest).await? {
-            return Ok(Some(Artifact { kind: Kind::Managed, manifest: Some(manifest), ..artifact }));
+            return whole(Artifact { kind: Kind::Managed, manifest: Some(manifest), ..artifact });
         }
     }
-    Ok(Some(artifact))
+    // A sidecar alone: the artifact is gone.
+    if nothing_yet { Ok(None) } else { whole(artifact) }
 }
 
 #[derive(Default)]
@@ -263,6 +327,9 @@ struct Group {
     objects: Vec<ObjectInfo>,
     manifest: Option<String>,
     verifications: Vec<Verification>,
+    needs: Vec<ArtifactName>,
+    companions: Vec<String>,
+    unknown: Vec<String>,
 }
 
 struct Listing<'a> {
@@ -273,42 +340,28 @@ struct Listing<'a> {
     /// Artifacts that are complete but come after one that is not.
     held: BTreeMap<String, Artifact>,
     ready: VecDeque<Artifact>,
+    /// Names of objects of the current dataset and second that have no role. They come before their artifact's where all
+    /// that is left of it is a manifest.
+    strays: Vec<String>,
     ended: bool,
     folder: String,
     dataset: Option<Dataset>,
 }
 
-/// What the name of an object in a folder says it is.
-pub(crate) enum Role {
-    Object,
-    Manifest,
-    Verification(Timestamp, Level, bool),
-}
+impl<'a> Listing<'a> {
+    fn of(objects: BoxStream<'a, Result<ObjectInfo>>, folder: String, dataset: Option<Dataset>) -> Self {
+        Self {
+            objects,
+            groups: BTreeMap::new(),
+            held: BTreeMap::new(),
+            ready: VecDeque::new(),
+            strays: Vec::new(),
+            ended: false,
+            folder,
+            dataset,
+        }
+    }
 
-pub(crate) fn role(name: &str) -> Option<(ArtifactName, Role)> {
-    if let Some(base) = name.strip_suffix(MANIFEST_SUFFIX) {
-        return Some((ArtifactName::parse(base)?, Role::Manifest));
-    }
-    if let Some((base, record)) = name.split_once(VERIFIED_INFIX) {
-        let mut parts = record.strip_suffix(".json")?.rsplitn(3, '-');
-        let passed = match parts.next()? {
-            "pass" => true,
-            "fail" => false,
-            _ => return None,
-        };
-        let level = parts.next()?.parse().ok()?;
-        return Some((ArtifactName::parse(base)?, Role::Verification(parse_stamp(parts.next()?)?, level, passed)));
-    }
-    if let Some((base, volume)) = name.rsplit_once('.')
-        && volume.len() == 3
-        && volume.bytes().all(|b| b.is_ascii_digit())
-    {
-        return Some((ArtifactName::parse(base)?, Role::Object));
-    }
-    Some((ArtifactName::parse(name)?, Role::Object))
-}
-
-impl Listing<'_> {
     fn take(&mut self, object: ObjectInfo) {
         let below = match self.folder.as_str() {
             "" => Some(object.key.as_str()),
@@ -319,7 +372,20 @@ impl Listing<'_> {
         if name.contains('/') {
             return;
         }
-        let Some((artifact, role)) = role(name) else { return };
+        let Some((stem, _)) = split_stem(name) else { return };
+        self.strays.retain(|stray| stray.starts_with(stem));
+        if role::is_companion(name)
+            && let Some((_, (_, group))) = self.groups.iter_mut().rev().find(|(base, _)| is_beside(name, base))
+        {
+            group.companions.push(object.key);
+            return;
+        }
+        let Some((artifact, role)) = role(name) else {
+            if !role::is_companion(name) {
+                self.strays.push(name.to_owned());
+            }
+            return;
+        };
         if self.dataset.as_ref().is_some_and(|d| *d != artifact.dataset) {
             return;
         }
@@ -327,6 +393,8 @@ impl Listing<'_> {
         match role {
             Role::Object => group.objects.push(object),
             Role::Manifest => group.manifest = Some(object.key),
+            Role::OtherManifest => group.unknown.push(object.key),
+            Role::Need(needed) => group.needs.push(needed),
             Role::Verification(at, level, passed) => {
                 group.verifications.push(Verification { key: object.key, at, level, passed });
             }
@@ -354,20 +422,33 @@ impl Listing<'_> {
             (Some(_), false) => Kind::Managed,
             (Some(_), true) => Kind::Damaged,
             (None, false) => Kind::Foreign,
+            // A manifest of another form, whose data may lie anywhere.
+            (None, true) if !group.unknown.is_empty() => Kind::Damaged,
+            // What a run that has just begun needs.
+            (None, true) if !group.needs.is_empty() => Kind::Foreign,
             // A verification's record alone: the artifact is gone.
             (None, true) => return,
         };
         group.verifications.sort_by_key(|v| v.at);
+        group.needs.sort();
+        let strays = self.strays.iter().filter(|stray| is_beside(stray, base));
+        group.unknown.extend(strays.map(|stray| join_key(&self.folder, stray)));
         let artifact = Artifact {
-            folder: self.folder.clone(),
-            name,
-            kind,
             objects: group.objects,
             manifest: group.manifest,
             verifications: group.verifications,
+            needs: group.needs,
+            companions: group.companions,
+            unknown: group.unknown,
+            ..Artifact::new(self.folder.clone(), name, kind)
         };
         self.held.insert(base.to_owned(), artifact);
     }
+}
+
+/// Whether a name begins with that of an artifact and a dot.
+fn is_beside(name: &str, artifact: &str) -> bool {
+    name.strip_prefix(artifact).is_some_and(|rest| rest.starts_with('.'))
 }
 
 fn grouped(listing: Listing<'_>) -> BoxStream<'_, Result<Artifact>> {

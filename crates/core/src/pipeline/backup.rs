@@ -1,5 +1,6 @@
 //! [`Backup`]: from a source through the pipeline into one or more sinks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,10 +10,10 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::flow::{self, Hashed, Meter};
-use crate::catalog::intent_key;
+use crate::catalog::{Kind, intent_key, lookup, need_name};
 use crate::compress::Compression;
 use crate::context::{Clock, Context};
-use crate::encryptor::Encryptor;
+use crate::encryptor::{self, Encryptor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{EncryptionNote, FORMAT_VERSION, Manifest, Private, StoredObject};
 use crate::memory::Confidential;
@@ -48,6 +49,7 @@ pub struct Backup {
     prefix: String,
     compression: Compression,
     encryption: Encryption,
+    needs: Vec<ArtifactName>,
     sinks: Vec<Arc<dyn Sink>>,
     grace: Duration,
     context: Context,
@@ -67,6 +69,7 @@ impl Backup {
             prefix: String::new(),
             compression: Compression::default(),
             encryption: Encryption::Undecided,
+            needs: Vec::new(),
             sinks: Vec::new(),
             grace: SINK_GRACE,
             context: Context::default(),
@@ -112,6 +115,14 @@ impl Backup {
     #[must_use]
     pub fn unencrypted(mut self) -> Self {
         self.encryption = Encryption::None;
+        self
+    }
+
+    /// Says without which artifacts this one cannot be restored, beside those that the source's own
+    /// [`Description`] names: the base of an increment. They are of the same dataset and folder, and in every sink.
+    #[must_use]
+    pub fn needs(mut self, artifacts: impl IntoIterator<Item = ArtifactName>) -> Self {
+        self.needs.extend(artifacts);
         self
     }
 
@@ -206,7 +217,12 @@ impl Backup {
             return Err(Error::new(ErrorKind::Config, "back up", dataset.to_string(), format!("\"{name}\" would not be read back as the name of an artifact"))
                 .hint("a format is one or two words of letters, digits, '_' and '-', joined by a dot; encryptors have the suffix age or enc"));
         }
+        if let Some(encryptor) = &encryptor {
+            encryptor::check_names(&**encryptor)?;
+        }
+        let needs = needs_of(&name, self.needs.iter().chain(&description.needs))?;
         let run = Run {
+            needs,
             artifact: name.to_string(),
             folder: self.prefix.trim_matches('/').to_owned(),
             name,
@@ -284,7 +300,23 @@ pub struct SinkOutcome {
     pub hint: Option<String>,
 }
 
+/// What an artifact needs, each once.
+fn needs_of<'a>(name: &ArtifactName, needs: impl Iterator<Item = &'a ArtifactName>) -> Result<BTreeSet<ArtifactName>> {
+    let needs: BTreeSet<ArtifactName> = needs.cloned().collect();
+    let wrong = needs
+        .iter()
+        .find(|n| n.dataset != name.dataset || *n == name || ArtifactName::parse(&n.to_string()).as_ref() != Some(n));
+    match wrong {
+        Some(wrong) => {
+            let why = format!("it needs \"{wrong}\", which is no other artifact of the same dataset");
+            Err(Error::new(ErrorKind::Config, "back up", name.dataset.to_string(), why))
+        }
+        None => Ok(needs),
+    }
+}
+
 struct Run {
+    needs: BTreeSet<ArtifactName>,
     artifact: String,
     folder: String,
     name: ArtifactName,
@@ -404,12 +436,44 @@ impl Run {
             return Some(error);
         }
         // And after it: a run of the same second may have finished, and taken its note away, in between.
-        let error = self.check_free(sink).await.err()?;
-        let note = intent_key(&self.folder, &self.artifact);
-        if let Err(error) = sink.delete(&[note]).await {
-            tracing::debug!(sink = sink.url(), %error, "the note of this run stays");
+        if let Err(error) = self.check_free(sink).await {
+            let note = intent_key(&self.folder, &self.artifact);
+            if let Err(error) = sink.delete(&[note]).await {
+                tracing::debug!(sink = sink.url(), %error, "the note of this run stays");
+            }
+            return Some(error);
         }
+        // The first thing that is there of an increment, so that a prune leaves its base from now on.
+        let error = self.leave_needs(sink).await.err()?;
+        self.settle(sink, Some(&error)).await;
         Some(error)
+    }
+
+    /// Says beside the artifact, in names, what it needs, and makes sure that it is there.
+    async fn leave_needs(&self, sink: &Arc<dyn Sink>) -> Result<()> {
+        for key in self.need_keys() {
+            let body = serde_json::json!({ "artifact": self.artifact });
+            sink.put(&key, stream::once(format!("{body}\n"))).await?;
+        }
+        for needed in &self.needs {
+            match lookup(&**sink, &self.folder, needed).await {
+                Ok(Some(found)) if found.kind != Kind::Damaged => {}
+                // A key that may only write cannot look.
+                Err(error) if error.kind() == ErrorKind::Permission => {}
+                Err(error) => return Err(error),
+                Ok(_) => {
+                    let why = format!("it needs {needed}, which is not there");
+                    return Err(Error::new(ErrorKind::NotFound, "write", self.key(), why)
+                        .hint("back up a new base; where another sink has it, `lifeboat replicate` copies it"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn need_keys(&self) -> Vec<String> {
+        let names = self.needs.iter().filter_map(|needed| need_name(&self.name, needed));
+        names.map(|name| join_key(&self.folder, &name)).collect()
     }
 
     async fn leave_note(&self, sink: &Arc<dyn Sink>) -> Option<Error> {
@@ -431,6 +495,7 @@ impl Run {
             // A store may have done what its lost answer would have confirmed. The manifest goes first: alone it would
             // speak of an object that is gone.
             keys.extend([format!("{}{MANIFEST_SUFFIX}", self.key()), self.key()]);
+            keys.extend(self.need_keys());
         }
         keys.push(intent_key(&self.folder, &self.artifact));
         for key in keys {
@@ -471,7 +536,7 @@ impl Run {
         let (plain, tapped) = flow::tap(source, reading.tap, cx.progress.clone());
         let packed = self.compression.compress(plain);
         let sealed = match &self.encryptor {
-            Some(encryptor) => encryptor.encrypt(packed).map_err(Some)?,
+            Some(encryptor) => encryptor::seal(encryptor, packed).map_err(Some)?,
             None => packed,
         };
         let (stored, hashed) = flow::hash(sealed, None, self.key());
@@ -558,6 +623,7 @@ impl Run {
                 .encryptor
                 .as_ref()
                 .map(|e| EncryptionNote { scheme: e.scheme().to_owned(), recipients: e.recipients() }),
+            needs: self.needs.iter().map(ToString::to_string).collect(),
             source: self.description.clone(),
             private: private.store(self.encryptor.as_ref()).await?,
         })

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::read;
+use super::{read, series};
 use crate::catalog::Artifact;
 use crate::context::Context;
 use crate::encryptor::Encryptor;
@@ -58,21 +58,34 @@ impl Restore {
     ///
     /// # Errors
     /// What cannot be read or decrypted; what is wrong further on is an item of the stream.
+    /// [`ErrorKind::Unsupported`] for an artifact that needs others: [`input`](Restore::input) gives all of them.
     pub async fn stream(&self) -> Result<ByteStream> {
-        Ok(self.open().await?.stream)
+        let input = self.input().await?;
+        input.check_series(false)?;
+        Ok(input.stream)
     }
 
-    async fn open(&self) -> Result<RestoreInput> {
+    /// What a target is given: the plaintext, and what is restored before it. For a program that restores by itself.
+    ///
+    /// # Errors
+    /// What cannot be read or decrypted; [`ErrorKind::NotFound`] where something that it needs is missing, and
+    /// [`ErrorKind::Corrupt`] where its manifest and the names beside it disagree about that.
+    pub async fn input(&self) -> Result<RestoreInput> {
         let read = self.artifact.read_manifest(&*self.sink);
         let manifest = self.context.unless_cancelled("restore", || self.artifact.key(), read).await?;
         let private = match &manifest {
             Some(manifest) => Some(manifest.private(&self.keys).await?),
             None => None,
         };
+        let chain = async {
+            let before = series::before(&*self.sink, &self.artifact, manifest.as_ref()).await?;
+            series::links(&self.sink, before, &self.keys, &self.context).await
+        };
+        let chain = self.context.unless_cancelled("restore", || self.artifact.key(), chain).await?;
         let (stored, _) = read::stored(self.sink.clone(), &self.artifact, manifest.as_ref(), &self.context);
-        let plain = read::plaintext(stored, &self.artifact, &self.keys).await?;
+        let plain = read::plaintext(stored, &self.artifact, manifest.as_ref(), &self.keys).await?;
         let stream = read::check_plaintext(plain, private.as_ref(), self.artifact.key());
-        Ok(RestoreInput { stream, name: self.artifact.name.clone(), proof: private.map(|p| p.proof) })
+        Ok(RestoreInput::new(stream, self.artifact.name.clone(), private.map(|p| p.proof)).after(chain))
     }
 
     /// Restores into a target.
@@ -85,7 +98,7 @@ impl Restore {
     pub async fn into(self, target: &dyn Target) -> Result<Restored> {
         let started = Instant::now();
         let _confidential = target.is_confidential().then(Confidential::begin);
-        let input = self.begin().await?;
+        let input = self.begin(target).await?;
         let checks = target.restore(input, &self.context).await?;
         self.context.progress.event(Event::End);
         Ok(self.restored(None, checks, started.elapsed()))
@@ -102,13 +115,13 @@ impl Restore {
     pub async fn plan(self, target: &dyn Target) -> Result<PlannedRestore> {
         let started = Instant::now();
         let confidential = target.is_confidential().then(Confidential::begin);
-        let input = self.begin().await?;
+        let input = self.begin(target).await?;
         let prepared = target.plan(input, &self.context).await?;
         self.context.progress.event(Event::End);
         Ok(PlannedRestore { restore: self, prepared, took: started.elapsed(), _confidential: confidential })
     }
 
-    async fn begin(&self) -> Result<RestoreInput> {
+    async fn begin(&self, target: &dyn Target) -> Result<RestoreInput> {
         if self.artifact.objects.is_empty() {
             return Err(Error::new(
                 ErrorKind::NotFound,
@@ -121,7 +134,9 @@ impl Restore {
         let step = format!("restore {}", self.artifact.name.dataset);
         let total = Some(self.artifact.bytes());
         self.context.progress.event(Event::Begin { step, unit: Unit::Bytes, total });
-        self.open().await
+        let input = self.input().await?;
+        input.check_series(target.restores_series())?;
+        Ok(input)
     }
 
     fn restored(&self, plan: Option<Plan>, checks: Vec<Check>, took: Duration) -> Restored {

@@ -1,6 +1,6 @@
 //! How a decision is found: the artifacts are positions, the reasons small causes. Words and keys come when it is shown.
 //!
-//! Of an artifact it holds two bytes, and twelve for each of its reasons.
+//! Of an artifact it holds two bytes, and twelve for each of its reasons; of one that needs others, some 40 more.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -49,6 +49,8 @@ enum Cause {
     BadPeriod { rule: Period },
     AtLeast,
     NeededBy { position: u32 },
+    Unfinished { number: u32 },
+    Unknown,
 }
 
 /// What was decided about artifacts, each named by its position among them.
@@ -59,6 +61,23 @@ pub(crate) struct Verdicts {
     /// What keeps which, in the order of the positions. What has no cause is deleted.
     causes: Vec<(u32, Cause)>,
     warnings: Vec<Warning>,
+    ties: Ties,
+    /// What is deleted, in an order in which nothing goes before what needs it, and where the next level of it begins.
+    order: Vec<u32>,
+    levels: Vec<usize>,
+}
+
+/// What stands between artifacts, each named by its position among them.
+#[derive(Debug, Default)]
+pub(crate) struct Ties {
+    /// Of those that need others: the positions of what is there of them.
+    pub(crate) needs: BTreeMap<usize, Vec<usize>>,
+    /// Those of which something that they need is not there, with its key.
+    pub(crate) missing: Vec<(usize, String)>,
+    /// What is needed by a backup that is still being written, with that one's key.
+    pub(crate) awaited: Vec<(usize, String)>,
+    /// Keys of objects of the dataset that are not known here.
+    pub(crate) unknown: Vec<String>,
 }
 
 impl Verdicts {
@@ -78,6 +97,18 @@ impl Verdicts {
     /// How many are kept.
     pub(crate) fn kept(&self) -> usize {
         self.causes.chunk_by(|a, b| a.0 == b.0).count()
+    }
+
+    /// The positions of what is deleted, level by level: what is deleted of a later level is needed by nothing that is deleted
+    /// with it or after it. Newest first within a level.
+    pub(crate) fn deletions(&self) -> impl Iterator<Item = &[u32]> {
+        let ends = self.levels.iter().copied().skip(1).chain([self.order.len()]);
+        self.levels.iter().zip(ends).map(|(&from, to)| &self.order[from..to])
+    }
+
+    /// What an artifact needs, directly.
+    pub(crate) fn needs_of(&self, i: usize) -> &[usize] {
+        self.ties.needs.get(&i).map_or(&[], Vec::as_slice)
     }
 
     fn causes_of(&self, i: usize) -> &[(u32, Cause)] {
@@ -120,6 +151,10 @@ impl Verdicts {
             Cause::BadPeriod { rule } => Reason::BadPeriod { rule, period: rule.name_of(taken_at) },
             Cause::AtLeast => Reason::AtLeast { floor: policy.at_least },
             Cause::NeededBy { position } => Reason::NeededBy { key: key_of(wide(position)) },
+            Cause::Unfinished { number } => {
+                Reason::NeededByUnfinished { key: self.ties.awaited[wide(number)].1.clone() }
+            }
+            Cause::Unknown => Reason::Unknown { object: self.ties.unknown.first().cloned().unwrap_or_default() },
         }
     }
 }
@@ -128,34 +163,40 @@ impl Verdicts {
 pub(super) fn plan(policy: &Policy, candidates: &[Candidate], now: Timestamp) -> Plan {
     let artifacts = merge(candidates);
     let position: HashMap<&str, usize> = artifacts.iter().enumerate().map(|(i, a)| (a.key.as_str(), i)).collect();
-    let mut ledger = Ledger::open(&artifacts, now);
-    let mut spoiled: Vec<usize> = (0..artifacts.len()).filter(|&i| !ledger.good[i]).collect();
+    let mut ties = Ties::default();
     for (i, artifact) in artifacts.iter().enumerate() {
+        ties.unknown.extend(artifact.unknown.iter().cloned());
         for key in &artifact.depends_on {
-            if let Some(&base) = position.get(key.as_str()) {
-                ledger.needs.entry(i).or_default().push(base);
-            } else {
-                ledger.good[i] = false;
-                spoiled.push(i);
-                ledger.warnings.push(Warning::MissingDependency { key: artifact.key.clone(), missing: key.clone() });
+            match position.get(key.as_str()) {
+                Some(&base) => ties.needs.entry(i).or_default().push(base),
+                None => ties.missing.push((i, key.clone())),
             }
         }
     }
-    ledger.spoil(spoiled);
-    let verdicts = ledger.close(policy, now);
+    let verdicts = decide(policy, &artifacts, now, ties, |i| artifacts[i].key.clone());
+    let order = verdicts.order.iter().map(|&i| wide(i)).collect();
     let action = |i: usize| verdicts.action(i, artifacts[i].taken_at, |other| artifacts[other].key.clone());
     let actions: Vec<Action> = (0..artifacts.len()).map(action).collect();
     let decisions = artifacts.into_iter().zip(&verdicts.good).zip(actions).map(|((artifact, &good), action)| {
         debug_assert!(matches!(action, Action::Keep { .. }) || artifact.taken_at <= now);
         Decision { key: artifact.key, taken_at: artifact.taken_at, good, action }
     });
-    Plan { decisions: decisions.collect(), warnings: verdicts.warnings }
+    Plan { decisions: decisions.collect(), warnings: verdicts.warnings, order }
 }
 
-/// Decides about artifacts that depend on none. They stand newest first, in the same second by key, and each once.
-pub(crate) fn decide<S: Subject>(policy: &Policy, artifacts: &[S], now: Timestamp) -> Verdicts {
+/// Decides about artifacts. They stand newest first, in the same second by key, and each once. `key_of` tells the key of
+/// one, for warnings.
+pub(crate) fn decide<S: Subject>(
+    policy: &Policy,
+    artifacts: &[S],
+    now: Timestamp,
+    ties: Ties,
+    key_of: impl Fn(usize) -> String,
+) -> Verdicts {
     debug_assert!(artifacts.is_sorted_by_key(|a| Reverse(a.taken_at())));
-    Ledger::open(artifacts, now).close(policy, now)
+    let mut ledger = Ledger::open(artifacts, now, ties);
+    ledger.spoil(key_of);
+    ledger.close(policy, now)
 }
 
 fn narrow(i: usize) -> u32 {
@@ -169,8 +210,7 @@ fn wide(i: u32) -> usize {
 /// The artifacts, newest first, and what has been found to keep each. An artifact is its position.
 struct Ledger<'a, S> {
     artifacts: &'a [S],
-    /// Of those that depend on others: what is there of them.
-    needs: BTreeMap<usize, Vec<usize>>,
+    ties: Ties,
     good: Vec<bool>,
     causes: Vec<(u32, Cause)>,
     /// Kept for its causes, or because something kept needs it.
@@ -181,10 +221,10 @@ struct Ledger<'a, S> {
 }
 
 impl<'a, S: Subject> Ledger<'a, S> {
-    fn open(artifacts: &'a [S], now: Timestamp) -> Self {
+    fn open(artifacts: &'a [S], now: Timestamp, ties: Ties) -> Self {
         Self {
             artifacts,
-            needs: BTreeMap::new(),
+            ties,
             good: artifacts.iter().map(Subject::is_good).collect(),
             causes: Vec::new(),
             kept: vec![false; artifacts.len()],
@@ -193,10 +233,24 @@ impl<'a, S: Subject> Ledger<'a, S> {
         }
     }
 
-    /// A chain is as good as its worst link.
-    fn spoil(&mut self, mut spoiled: Vec<usize>) {
+    /// A chain is as good as its worst link. One with a gap, or that leads in a circle, is bad.
+    fn spoil(&mut self, key_of: impl Fn(usize) -> String) {
+        let mut spoiled: Vec<usize> = (0..self.artifacts.len()).filter(|&i| !self.good[i]).collect();
+        for (i, missing) in &self.ties.missing {
+            self.good[*i] = false;
+            spoiled.push(*i);
+            self.warnings.push(Warning::MissingDependency { key: key_of(*i), missing: missing.clone() });
+        }
+        if self.ties.needs.is_empty() {
+            return;
+        }
+        for i in in_circles(&self.ties.needs) {
+            self.good[i] = false;
+            spoiled.push(i);
+            self.warnings.push(Warning::CircularDependency { key: key_of(i) });
+        }
         let mut needed_by: HashMap<usize, Vec<usize>> = HashMap::new();
-        for (&above, bases) in &self.needs {
+        for (&above, bases) in &self.ties.needs {
             for &base in bases {
                 needed_by.entry(base).or_default().push(above);
             }
@@ -222,9 +276,57 @@ impl<'a, S: Subject> Ledger<'a, S> {
         self.apply_floor(policy.at_least);
         self.keep_bases(|_, _| true);
         self.name_needs();
+        self.keep_what_is_not_known();
         // Stable: an artifact's causes stay in the order in which they were found.
         self.causes.sort_by_key(|(i, _)| *i);
-        Verdicts { policy: *policy, good: self.good, causes: self.causes, warnings: self.warnings }
+        let (order, levels) = self.order();
+        let Self { good, causes, warnings, ties, .. } = self;
+        Verdicts { policy: *policy, good, causes, warnings, ties, order, levels }
+    }
+
+    /// Whoever wrote what is not known here may mean by it that something must stay.
+    fn keep_what_is_not_known(&mut self) {
+        let Some(object) = self.ties.unknown.first().cloned() else { return };
+        self.warnings.push(Warning::Unknown { object, count: self.ties.unknown.len() });
+        (0..self.artifacts.len()).for_each(|i| self.keep(i, Cause::Unknown));
+    }
+
+    /// What is deleted: of the first level is what nothing that is deleted needs, and so on down to the bases. Where
+    /// artifacts need each other in a circle there is no right order, and they come last.
+    fn order(&self) -> (Vec<u32>, Vec<usize>) {
+        let doomed = |i: &usize| !self.kept[*i];
+        let mut above: HashMap<usize, usize> = HashMap::new();
+        let doomed_needs = || self.ties.needs.iter().filter(|(i, _)| doomed(i));
+        for &base in doomed_needs().flat_map(|(_, bases)| bases).filter(|base| doomed(base)) {
+            *above.entry(base).or_default() += 1;
+        }
+        let mut order: Vec<u32> =
+            (0..self.artifacts.len()).filter(doomed).filter(|i| !above.contains_key(i)).map(narrow).collect();
+        let (mut levels, mut begin) = (vec![0], 0);
+        while begin < order.len() {
+            let end = order.len();
+            let mut next = BTreeSet::new();
+            for &i in &order[begin..end] {
+                for base in self.ties.needs.get(&wide(i)).into_iter().flatten() {
+                    let Some(count) = above.get_mut(base) else { continue };
+                    *count -= 1;
+                    if *count == 0 {
+                        above.remove(base);
+                        next.insert(narrow(*base));
+                    }
+                }
+            }
+            order.extend(next);
+            begin = end;
+            if begin < order.len() {
+                levels.push(begin);
+            }
+        }
+        if !above.is_empty() {
+            levels.push(order.len());
+            order.extend(above.keys().copied().collect::<BTreeSet<_>>().into_iter().map(narrow));
+        }
+        (order, levels)
     }
 
     fn keep(&mut self, i: usize, cause: Cause) {
@@ -267,6 +369,9 @@ impl<'a, S: Subject> Ledger<'a, S> {
         let newest_verified = self.past_good().find(verified).or_else(|| self.past().find(verified));
         if let Some(newest) = newest_verified {
             self.keep(newest, Cause::NewestVerified);
+        }
+        for number in 0..self.ties.awaited.len() {
+            self.keep(self.ties.awaited[number].0, Cause::Unfinished { number: narrow(number) });
         }
     }
 
@@ -332,7 +437,7 @@ impl<'a, S: Subject> Ledger<'a, S> {
 
     /// Keeps what is needed by those of the kept that `from` chooses, and what is needed by that, and so on.
     fn keep_bases(&mut self, from: impl Fn(&Self, usize) -> bool) {
-        let chosen = self.needs.keys().copied().filter(|&i| self.kept[i] && from(self, i)).collect();
+        let chosen = self.ties.needs.keys().copied().filter(|&i| self.kept[i] && from(self, i)).collect();
         self.keep_bases_of(chosen);
     }
 
@@ -340,7 +445,7 @@ impl<'a, S: Subject> Ledger<'a, S> {
     fn keep_bases_of(&mut self, mut open: Vec<usize>) -> usize {
         let mut added = 0;
         while let Some(i) = open.pop() {
-            for &base in self.needs.get(&i).into_iter().flatten() {
+            for &base in self.ties.needs.get(&i).into_iter().flatten() {
                 if !std::mem::replace(&mut self.kept[base], true) {
                     added += usize::from(base >= self.past && self.good[base]);
                     open.push(base);
@@ -368,7 +473,7 @@ impl<'a, S: Subject> Ledger<'a, S> {
     /// Says of each that is needed by something kept what the newest such is.
     fn name_needs(&mut self) {
         let mut named = BTreeSet::new();
-        for (&i, bases) in self.needs.iter().filter(|(i, _)| self.kept[**i]) {
+        for (&i, bases) in self.ties.needs.iter().filter(|(i, _)| self.kept[**i]) {
             for &base in bases.iter().filter(|&&base| base != i) {
                 if named.insert(base) {
                     self.causes.push((narrow(base), Cause::NeededBy { position: narrow(i) }));
@@ -376,6 +481,38 @@ impl<'a, S: Subject> Ledger<'a, S> {
             }
         }
     }
+}
+
+/// Those that need themselves, directly or not.
+fn in_circles(needs: &BTreeMap<usize, Vec<usize>>) -> Vec<usize> {
+    // What needs nothing that is left is in no circle, and is taken away, again and again; then the same from above.
+    let strip = |edges: &BTreeMap<usize, Vec<usize>>| {
+        let mut count: HashMap<usize, usize> = edges.iter().map(|(&i, to)| (i, to.len())).collect();
+        let mut back: HashMap<usize, Vec<usize>> = HashMap::new();
+        for (&i, to) in edges {
+            to.iter().for_each(|&t| back.entry(t).or_default().push(i));
+        }
+        let mut free: Vec<usize> = back.keys().copied().filter(|t| !count.contains_key(t)).collect();
+        while let Some(t) = free.pop() {
+            for i in back.get(&t).into_iter().flatten() {
+                let left = count.get_mut(i).expect("it has an edge");
+                *left -= 1;
+                if *left == 0 {
+                    count.remove(i);
+                    free.push(*i);
+                }
+            }
+        }
+        count
+    };
+    let down = strip(needs);
+    let mut up: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (&i, to) in needs.iter().filter(|(i, _)| down.contains_key(*i)) {
+        to.iter().filter(|t| down.contains_key(*t)).for_each(|&t| up.entry(t).or_default().push(i));
+    }
+    let mut circles: Vec<usize> = strip(&up).into_keys().collect();
+    circles.sort_unstable();
+    circles
 }
 
 /// One artifact for each key, newest first; in the same second by key.
@@ -389,6 +526,7 @@ fn merge(candidates: &[Candidate]) -> Vec<Candidate> {
                 known.good &= candidate.good;
                 known.verified_at = known.verified_at.max(candidate.verified_at);
                 known.depends_on.extend_from_slice(&candidate.depends_on);
+                known.unknown.extend_from_slice(&candidate.unknown);
             })
             .or_insert_with(|| candidate.clone());
     }

@@ -495,6 +495,7 @@ fn some_history() -> impl Strategy<Value = Vec<Candidate>> {
                 good,
                 verified_at: verified.then(now),
                 depends_on: base.map(|b| format!("{:02}", b * 17 % 41)).into_iter().collect(),
+                unknown: Vec::new(),
             })
             .collect()
     })

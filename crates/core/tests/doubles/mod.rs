@@ -253,6 +253,9 @@ impl Encryptor for FailingEncryptor {
     fn can_decrypt(&self) -> bool {
         false
     }
+    fn recognises(&self, _: &[u8]) -> bool {
+        true
+    }
     fn encrypt(&self, plaintext: ByteStream) -> Result<ByteStream> {
         if self.at_once {
             return Err(Self::failure());
@@ -277,6 +280,9 @@ impl Encryptor for OddSuffix {
     }
     fn can_decrypt(&self) -> bool {
         false
+    }
+    fn recognises(&self, _: &[u8]) -> bool {
+        true
     }
     fn encrypt(&self, plaintext: ByteStream) -> Result<ByteStream> {
         Ok(plaintext)
