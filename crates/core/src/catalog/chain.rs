@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use futures::StreamExt;
 
-use super::{Artifact, Kind, Listing, exists, grouped, intent_key};
+use super::listing::{Listing, grouped};
+use super::{Artifact, Kind, exists, intent_key};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{ArtifactName, join_key};
 use crate::sink::Sink;

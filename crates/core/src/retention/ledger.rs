@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 
+use super::order;
 use super::plan::{Action, Candidate, Decision, DeleteReason, Plan, Reason, Warning};
 use super::policy::{Period, Policy};
 
@@ -199,11 +200,11 @@ pub(crate) fn decide<S: Subject>(
     ledger.close(policy, now)
 }
 
-fn narrow(i: usize) -> u32 {
+pub(super) fn narrow(i: usize) -> u32 {
     u32::try_from(i).expect("a dataset has fewer than four billion artifacts")
 }
 
-fn wide(i: u32) -> usize {
+pub(super) fn wide(i: u32) -> usize {
     usize::try_from(i).expect("a position fits")
 }
 
@@ -244,7 +245,7 @@ impl<'a, S: Subject> Ledger<'a, S> {
         if self.ties.needs.is_empty() {
             return;
         }
-        for i in in_circles(&self.ties.needs) {
+        for i in order::in_circles(&self.ties.needs) {
             self.good[i] = false;
             spoiled.push(i);
             self.warnings.push(Warning::CircularDependency { key: key_of(i) });
@@ -279,7 +280,7 @@ impl<'a, S: Subject> Ledger<'a, S> {
         self.keep_what_is_not_known();
         // Stable: an artifact's causes stay in the order in which they were found.
         self.causes.sort_by_key(|(i, _)| *i);
-        let (order, levels) = self.order();
+        let (order, levels) = order::deletions(&self.kept, &self.ties.needs);
         let Self { good, causes, warnings, ties, .. } = self;
         Verdicts { policy: *policy, good, causes, warnings, ties, order, levels }
     }
@@ -289,44 +290,6 @@ impl<'a, S: Subject> Ledger<'a, S> {
         let Some(object) = self.ties.unknown.first().cloned() else { return };
         self.warnings.push(Warning::Unknown { object, count: self.ties.unknown.len() });
         (0..self.artifacts.len()).for_each(|i| self.keep(i, Cause::Unknown));
-    }
-
-    /// What is deleted: of the first level is what nothing that is deleted needs, and so on down to the bases. Where
-    /// artifacts need each other in a circle there is no right order, and they come last.
-    fn order(&self) -> (Vec<u32>, Vec<usize>) {
-        let doomed = |i: &usize| !self.kept[*i];
-        let mut above: HashMap<usize, usize> = HashMap::new();
-        let doomed_needs = || self.ties.needs.iter().filter(|(i, _)| doomed(i));
-        for &base in doomed_needs().flat_map(|(_, bases)| bases).filter(|base| doomed(base)) {
-            *above.entry(base).or_default() += 1;
-        }
-        let mut order: Vec<u32> =
-            (0..self.artifacts.len()).filter(doomed).filter(|i| !above.contains_key(i)).map(narrow).collect();
-        let (mut levels, mut begin) = (vec![0], 0);
-        while begin < order.len() {
-            let end = order.len();
-            let mut next = BTreeSet::new();
-            for &i in &order[begin..end] {
-                for base in self.ties.needs.get(&wide(i)).into_iter().flatten() {
-                    let Some(count) = above.get_mut(base) else { continue };
-                    *count -= 1;
-                    if *count == 0 {
-                        above.remove(base);
-                        next.insert(narrow(*base));
-                    }
-                }
-            }
-            order.extend(next);
-            begin = end;
-            if begin < order.len() {
-                levels.push(begin);
-            }
-        }
-        if !above.is_empty() {
-            levels.push(order.len());
-            order.extend(above.keys().copied().collect::<BTreeSet<_>>().into_iter().map(narrow));
-        }
-        (order, levels)
     }
 
     fn keep(&mut self, i: usize, cause: Cause) {
@@ -481,38 +444,6 @@ impl<'a, S: Subject> Ledger<'a, S> {
             }
         }
     }
-}
-
-/// Those that need themselves, directly or not.
-fn in_circles(needs: &BTreeMap<usize, Vec<usize>>) -> Vec<usize> {
-    // What needs nothing that is left is in no circle, and is taken away, again and again; then the same from above.
-    let strip = |edges: &BTreeMap<usize, Vec<usize>>| {
-        let mut count: HashMap<usize, usize> = edges.iter().map(|(&i, to)| (i, to.len())).collect();
-        let mut back: HashMap<usize, Vec<usize>> = HashMap::new();
-        for (&i, to) in edges {
-            to.iter().for_each(|&t| back.entry(t).or_default().push(i));
-        }
-        let mut free: Vec<usize> = back.keys().copied().filter(|t| !count.contains_key(t)).collect();
-        while let Some(t) = free.pop() {
-            for i in back.get(&t).into_iter().flatten() {
-                let left = count.get_mut(i).expect("it has an edge");
-                *left -= 1;
-                if *left == 0 {
-                    count.remove(i);
-                    free.push(*i);
-                }
-            }
-        }
-        count
-    };
-    let down = strip(needs);
-    let mut up: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (&i, to) in needs.iter().filter(|(i, _)| down.contains_key(*i)) {
-        to.iter().filter(|t| down.contains_key(*t)).for_each(|&t| up.entry(t).or_default().push(i));
-    }
-    let mut circles: Vec<usize> = strip(&up).into_keys().collect();
-    circles.sort_unstable();
-    circles
 }
 
 /// One artifact for each key, newest first; in the same second by key.

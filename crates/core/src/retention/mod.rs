@@ -61,8 +61,11 @@
 //! ```
 
 mod ledger;
+mod order;
 mod plan;
 mod policy;
+#[cfg(test)]
+mod series_tests;
 #[cfg(test)]
 mod tests;
 
