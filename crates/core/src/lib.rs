@@ -10,6 +10,7 @@ pub mod compress;
 pub mod context;
 pub mod encryptor;
 pub mod error;
+pub mod history;
 pub mod manifest;
 pub mod memory;
 pub mod name;

@@ -15,6 +15,7 @@ use crate::compress::Compression;
 use crate::context::{Clock, Context};
 use crate::encryptor::{self, Encryptor};
 use crate::error::{Error, ErrorKind, Result};
+use crate::history::{Failure, Figures, Journal, Outcome, Verb};
 use crate::manifest::{EncryptionNote, FORMAT_VERSION, Manifest, Private, StoredObject};
 use crate::memory::Confidential;
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key};
@@ -52,6 +53,7 @@ pub struct Backup {
     needs: Vec<ArtifactName>,
     sinks: Vec<Arc<dyn Sink>>,
     grace: Duration,
+    history: bool,
     context: Context,
 }
 
@@ -72,6 +74,7 @@ impl Backup {
             needs: Vec::new(),
             sinks: Vec::new(),
             grace: SINK_GRACE,
+            history: true,
             context: Context::default(),
         }
     }
@@ -147,6 +150,13 @@ impl Backup {
         self
     }
 
+    /// Whether the run leaves a record in the [history](crate::history). It does, unless said otherwise.
+    #[must_use]
+    pub fn history(mut self, history: bool) -> Self {
+        self.history = history;
+        self
+    }
+
     /// Where progress goes.
     #[must_use]
     pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
@@ -176,11 +186,12 @@ impl Backup {
     /// # Cancel safety
     /// A dropped future ends the source's children and leaves nothing that is listed; parts of an upload may stay
     /// behind for `prune --orphans`. To end early and orderly, cancel the context's token: uploads are aborted then.
-    pub async fn run(self) -> Result<Receipt> {
+    /// Only a run that ends by itself or so leaves a record.
+    pub async fn run(mut self) -> Result<Receipt> {
         let started = Instant::now();
         let confidential = self.source.is_confidential();
         let _confidential = confidential.then(Confidential::begin);
-        let encryptor = match self.encryption {
+        let encryptor = match std::mem::replace(&mut self.encryption, Encryption::Undecided) {
             Encryption::With(encryptor) => Some(encryptor),
             Encryption::None | Encryption::Undecided if confidential => {
                 let why = "it is nothing but secrets, and is never stored without encryption";
@@ -197,12 +208,34 @@ impl Backup {
             return Err(Error::new(ErrorKind::Config, "back up", "the dataset", "there is no sink to store it in"));
         }
         let notes = Arc::new(Notes { inner: self.context.progress.clone(), notes: std::sync::Mutex::default() });
-        let cx = Context { progress: notes.clone(), ..self.context };
+        let cx = Context { progress: notes.clone(), ..self.context.clone() };
+        let mut journal = Journal::begin(Verb::Backup, &self.prefix, cx.now(), confidential);
+        journal.dataset.clone_from(&self.dataset);
+        let (history, sinks, grace) = (self.history, self.sinks.clone(), self.grace);
+        let mut result = self.attempt(encryptor, &cx, &mut journal).await;
+        if let Ok(receipt) = &mut result {
+            receipt.seconds = started.elapsed().as_secs_f64();
+        }
+        if history {
+            write_records(&journal, &sinks, grace, &cx, result.as_ref()).await;
+        }
+        let mut receipt = result?;
+        receipt.notes = notes.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        Ok(receipt)
+    }
+
+    async fn attempt(
+        self,
+        encryptor: Option<Arc<dyn Encryptor>>,
+        cx: &Context,
+        journal: &mut Journal,
+    ) -> Result<Receipt> {
         let description = cx.unless_cancelled("back up", || "the dataset".to_owned(), self.source.describe()).await?;
         let dataset = match self.dataset {
             Some(dataset) => dataset,
             None => Dataset::new(description.dataset.clone())?,
         };
+        journal.dataset = Some(dataset.clone());
         // Names carry whole seconds.
         let taken_at = Timestamp::from_second(cx.now().as_second()).unwrap_or_default();
         let name = ArtifactName {
@@ -233,17 +266,45 @@ impl Backup {
             description,
             cx: cx.clone(),
         };
+        journal.key = Some(run.key());
         let cancelled = async {
             cx.cancel.cancelled().await;
             tokio::time::sleep(CANCEL_GRACE).await;
         };
-        let mut receipt = tokio::select! {
-            done = run.execute(&*self.source) => done?,
-            () = cancelled => return Err(Error::cancelled("back up", dataset.to_string())),
-        };
-        receipt.seconds = started.elapsed().as_secs_f64();
-        receipt.notes = notes.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        Ok(receipt)
+        tokio::select! {
+            done = run.execute(&*self.source) => done,
+            () = cancelled => Err(Error::cancelled("back up", dataset.to_string())),
+        }
+    }
+}
+
+/// Leaves the record of a run in every sink. In one that does not hold the artifact, the run has failed; in the others, it
+/// has succeeded with a warning.
+async fn write_records(
+    journal: &Journal,
+    sinks: &[Arc<dyn Sink>],
+    grace: Duration,
+    cx: &Context,
+    result: Result<&Receipt, &Error>,
+) {
+    let each = sinks.iter().enumerate().map(|(index, sink)| async move {
+        let figures = result.map(|receipt| Figures {
+            outcome: Some(if receipt.is_complete() { Outcome::Good } else { Outcome::Warning }),
+            bytes: Some(receipt.stored_bytes),
+            items: Some(receipt.items as u64),
+            rows: Some(receipt.rows),
+        });
+        let mut record = journal.record(&**sink, figures.as_ref().map_err(|error| *error))?;
+        let failure = result.ok().and_then(|receipt| receipt.sinks.get(index)?.failure.clone());
+        if let Some(failure) = failure {
+            (record.outcome, record.error) = (Outcome::Failed, Some(failure));
+        }
+        let patience = Journal::patience(cx);
+        let patience = if index == 0 { patience } else { patience.min(grace) };
+        journal.write(sink, &record, patience).await.err()
+    });
+    for note in join_all(each).await.into_iter().flatten() {
+        cx.progress.event(Event::Note(note));
     }
 }
 
@@ -298,6 +359,9 @@ pub struct SinkOutcome {
     /// What to try, when it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The same error, for the record there.
+    #[serde(skip)]
+    failure: Option<Failure>,
 }
 
 /// What an artifact needs, each once.
@@ -384,6 +448,7 @@ impl Run {
                     url: sink.url(),
                     error: error.as_ref().map(ToString::to_string),
                     hint: error.as_ref().map(advice_for_later),
+                    failure: error.as_ref().map(|error| Failure::of(error, source.is_confidential())),
                 })
                 .collect(),
             notes: Vec::new(),

@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::catalog::{self, Artifact, Kind, Listed};
+use crate::context::Context;
 use crate::error::Result;
+use crate::history::{Figures, Journal, Outcome, Verb};
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, format_stamp, join_key, split_key};
 use crate::retention::{Decision, Policy, Subject, Ties, Verdicts, Warning, decide};
 use crate::sink::{Deleted, Held, Sink};
@@ -30,6 +32,8 @@ pub struct Prune {
     dataset: Dataset,
     facts: Facts,
     verdicts: Verdicts,
+    now: Timestamp,
+    history: bool,
 }
 
 /// What a decision needs to know of an artifact.
@@ -210,7 +214,14 @@ impl Prune {
         let (facts, ties) = Facts::read(&*sink, &folder, dataset).await?;
         let key_of = |i: usize| facts.key(&folder, dataset, facts.all[i].place());
         let verdicts = decide(policy, &facts.all, now, ties, key_of);
-        Ok(Self { sink, folder, dataset: dataset.clone(), facts, verdicts })
+        Ok(Self { sink, folder, dataset: dataset.clone(), facts, verdicts, now, history: true })
+    }
+
+    /// Whether executing it leaves a record in the [history](crate::history). It does, unless said otherwise.
+    #[must_use]
+    pub fn history(mut self, history: bool) -> Self {
+        self.history = history;
+        self
     }
 
     /// What will be kept and what deleted, each with the reason, newest first. They are made one by one: memory does not grow
@@ -286,6 +297,28 @@ impl Prune {
     /// # Cancel safety
     /// Safe: a later prune goes on where this one was dropped.
     pub async fn execute(&self) -> Result<Pruned> {
+        let mut journal = Journal::begin(Verb::Prune, &self.folder, self.now, false);
+        journal.dataset = Some(self.dataset.clone());
+        let mut result = self.carry_out().await;
+        let figures = result.as_ref().map(|pruned| Figures {
+            outcome: Some(if pruned.failed.is_empty() { Outcome::Good } else { Outcome::Failed }),
+            bytes: Some(pruned.bytes),
+            items: Some(pruned.deleted.len() as u64),
+            ..Figures::default()
+        });
+        if let Some(record) = journal.record(&*self.sink, figures.as_ref().map_err(|error| *error))
+            && self.history
+            && let Err(note) = journal.write(&self.sink, &record, Journal::patience(&Context::default())).await
+        {
+            match &mut result {
+                Ok(pruned) => pruned.notes.push(note),
+                Err(_) => tracing::warn!("{note}"),
+            }
+        }
+        result
+    }
+
+    async fn carry_out(&self) -> Result<Pruned> {
         let mut pruned = Pruned::default();
         let Doomed { artifacts, mut spared } = match self.doomed().await? {
             Ok(doomed) => doomed,

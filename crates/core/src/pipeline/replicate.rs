@@ -3,7 +3,7 @@
 //! Nothing is decrypted. What arrives is compared with the manifest while it passes; the manifest is copied last, byte for
 //! byte, and is the commit point as in a backup. What an interrupted run has finished is there and is not copied again.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::future::ready;
 use std::sync::Arc;
@@ -21,8 +21,9 @@ use super::room::Room;
 use crate::catalog::{self, Artifact, Kind, intent_key};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
+use crate::history::{Figures, Journal, Outcome, Verb};
 use crate::manifest::{MANIFEST_LIMIT, Manifest};
-use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key};
+use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key, split_key};
 use crate::progress::{Event, Unit};
 use crate::sink::Sink;
 use crate::stream;
@@ -47,6 +48,7 @@ pub struct Replicate {
     folder: String,
     dataset: Option<Dataset>,
     only: Option<Only>,
+    history: bool,
     context: Context,
 }
 
@@ -111,6 +113,8 @@ pub struct ReplicatePlan {
     pub artifacts: Vec<PlannedCopy>,
     /// How many are in both sinks, the same.
     pub present: u64,
+    /// The datasets of all that was looked at.
+    datasets: BTreeSet<Dataset>,
 }
 
 /// An artifact that was not copied.
@@ -175,7 +179,7 @@ impl Replicated {
 impl Replicate {
     /// From one sink to another.
     pub fn new(from: Arc<dyn Sink>, to: Arc<dyn Sink>) -> Self {
-        Self { from, to, folder: String::new(), dataset: None, only: None, context: Context::default() }
+        Self { from, to, folder: String::new(), dataset: None, only: None, history: true, context: Context::default() }
     }
 
     /// The folder in both sinks.
@@ -196,6 +200,14 @@ impl Replicate {
     #[must_use]
     pub fn only(mut self, claims: impl Fn(&ArtifactName) -> bool + Send + Sync + 'static) -> Self {
         self.only = Some(Only(Arc::new(claims)));
+        self
+    }
+
+    /// Whether the run leaves a record in the [history](crate::history) of each dataset in the second sink. It does,
+    /// unless said otherwise.
+    #[must_use]
+    pub fn history(mut self, history: bool) -> Self {
+        self.history = history;
         self
     }
 
@@ -225,9 +237,12 @@ impl Replicate {
     }
 
     async fn compare(&self) -> Result<ReplicatePlan> {
-        let mut plan = ReplicatePlan { replicate: self.clone(), artifacts: Vec::new(), present: 0 };
+        let mut plan =
+            ReplicatePlan { replicate: self.clone(), artifacts: Vec::new(), present: 0, datasets: BTreeSet::new() };
+        plan.datasets.extend(self.dataset.clone());
         let mut judged = self.pairs().map_ok(|(here, there)| self.judge(here, there)).try_buffered(SIDE_BY_SIDE);
-        while let Some(planned) = judged.try_next().await? {
+        while let Some((dataset, planned)) = judged.try_next().await? {
+            plan.datasets.insert(dataset);
             match planned {
                 Some(planned) => plan.artifacts.push(planned),
                 None => plan.present += 1,
@@ -268,19 +283,21 @@ impl Replicate {
     }
 
     /// What to do with an artifact; `None` when it is there, the same.
-    async fn judge(&self, here: Artifact, there: Option<Artifact>) -> Result<Option<PlannedCopy>> {
+    async fn judge(&self, here: Artifact, there: Option<Artifact>) -> Result<(Dataset, Option<PlannedCopy>)> {
+        let dataset = here.name.dataset.clone();
         let (step, why) = match self.compare_one(&here, there.as_ref()).await? {
             Some(verdict) => verdict,
-            None => return Ok(None),
+            None => return Ok((dataset, None)),
         };
-        Ok(Some(PlannedCopy {
+        let planned = PlannedCopy {
             key: here.key(),
             taken_at: here.name.taken_at,
             bytes: here.bytes(),
             step,
             why,
             artifact: here,
-        }))
+        };
+        Ok((dataset, Some(planned)))
     }
 
     async fn compare_one(&self, here: &Artifact, there: Option<&Artifact>) -> Result<Option<(Step, String)>> {
@@ -372,6 +389,37 @@ impl ReplicatePlan {
     /// Safe: what is finished stays, and the next run goes on from there. An object that was cut off is sent again from its
     /// start.
     pub async fn execute(&self) -> Result<Replicated> {
+        let started_at = self.replicate.context.now();
+        let journal = Journal::begin(Verb::Replicate, &self.replicate.folder, started_at, false);
+        let result = self.carry_out().await;
+        if self.replicate.history {
+            for dataset in &self.datasets {
+                let mut journal = journal.clone();
+                journal.dataset = Some(dataset.clone());
+                self.note(journal, dataset, result.as_ref()).await;
+            }
+        }
+        result
+    }
+
+    /// Leaves the record of what was done with one dataset.
+    async fn note(&self, journal: Journal, dataset: &Dataset, result: Result<&Replicated, &Error>) {
+        let is_of = |key: &str| ArtifactName::parse(split_key(key).1).is_some_and(|name| name.dataset == *dataset);
+        let figures = result.map(|done| {
+            let copied: Vec<&Copied> = done.copied.iter().filter(|copied| is_of(&copied.key)).collect();
+            let failed = done.failed.iter().any(|failed| is_of(&failed.key));
+            Figures {
+                outcome: Some(if failed { Outcome::Failed } else { Outcome::Good }),
+                bytes: Some(copied.iter().map(|copied| copied.bytes).sum()),
+                items: Some(copied.len() as u64),
+                rows: None,
+            }
+        });
+        let (to, cx) = (&self.replicate.to, &self.replicate.context);
+        journal.close(to, cx, figures.as_ref().map_err(|error| *error)).await;
+    }
+
+    async fn carry_out(&self) -> Result<Replicated> {
         let begun = Instant::now();
         let cx = &self.replicate.context;
         let step = format!("replicate to {}", self.replicate.to.url());

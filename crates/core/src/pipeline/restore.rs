@@ -10,6 +10,7 @@ use crate::catalog::Artifact;
 use crate::context::Context;
 use crate::encryptor::Encryptor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::history::{Figures, Journal, Verb};
 use crate::memory::Confidential;
 use crate::plan::{Plan, Prepared};
 use crate::progress::{Event, Unit};
@@ -23,13 +24,14 @@ pub struct Restore {
     sink: Arc<dyn Sink>,
     artifact: Artifact,
     keys: Vec<Arc<dyn Encryptor>>,
+    history: bool,
     context: Context,
 }
 
 impl Restore {
     /// Of this artifact, as [`catalog::find`](crate::catalog::find) gives it.
     pub fn new(sink: Arc<dyn Sink>, artifact: Artifact) -> Self {
-        Self { sink, artifact, keys: Vec::new(), context: Context::default() }
+        Self { sink, artifact, keys: Vec::new(), history: true, context: Context::default() }
     }
 
     /// Adds a key to decrypt with. The one that fits is chosen by the artifact's own magic.
@@ -43,6 +45,14 @@ impl Restore {
     #[must_use]
     pub fn keys(mut self, encryptors: impl IntoIterator<Item = Arc<dyn Encryptor>>) -> Self {
         self.keys.extend(encryptors);
+        self
+    }
+
+    /// Whether the run leaves a record in the [history](crate::history) of the sink that is read. It does, unless
+    /// said otherwise.
+    #[must_use]
+    pub fn history(mut self, history: bool) -> Self {
+        self.history = history;
         self
     }
 
@@ -98,10 +108,16 @@ impl Restore {
     pub async fn into(self, target: &dyn Target) -> Result<Restored> {
         let started = Instant::now();
         let _confidential = target.is_confidential().then(Confidential::begin);
-        let input = self.begin(target).await?;
-        let checks = target.restore(input, &self.context).await?;
-        self.context.progress.event(Event::End);
-        Ok(self.restored(None, checks, started.elapsed()))
+        let journal = self.journal(target.is_confidential());
+        let attempt = async {
+            let input = self.begin(target).await?;
+            let checks = target.restore(input, &self.context).await?;
+            self.context.progress.event(Event::End);
+            Ok(self.restored(None, checks, started.elapsed()))
+        };
+        let restored = attempt.await;
+        self.note(&journal, restored.as_ref()).await;
+        restored
     }
 
     /// Reads the artifact and the live system, and says what restoring into a target that plans would change. Nothing is
@@ -112,13 +128,45 @@ impl Restore {
     ///
     /// # Cancel safety
     /// Safe: nothing was changed.
+    ///
+    /// A plan leaves a record only when it fails; carrying it out leaves one.
     pub async fn plan(self, target: &dyn Target) -> Result<PlannedRestore> {
         let started = Instant::now();
         let confidential = target.is_confidential().then(Confidential::begin);
-        let input = self.begin(target).await?;
-        let prepared = target.plan(input, &self.context).await?;
+        let journal = self.journal(target.is_confidential());
+        let attempt = async {
+            let input = self.begin(target).await?;
+            target.plan(input, &self.context).await
+        };
+        let prepared = match attempt.await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                self.note(&journal, Err(&error)).await;
+                return Err(error);
+            }
+        };
         self.context.progress.event(Event::End);
-        Ok(PlannedRestore { restore: self, prepared, took: started.elapsed(), _confidential: confidential })
+        Ok(PlannedRestore { restore: self, journal, prepared, took: started.elapsed(), _confidential: confidential })
+    }
+
+    fn journal(&self, confidential: bool) -> Journal {
+        let mut journal = Journal::begin(Verb::Restore, &self.artifact.folder, self.context.now(), confidential);
+        journal.dataset = Some(self.artifact.name.dataset.clone());
+        journal.key = Some(self.artifact.key());
+        journal
+    }
+
+    /// Leaves the record of the run.
+    async fn note(&self, journal: &Journal, result: Result<&Restored, &Error>) {
+        if !self.history {
+            return;
+        }
+        let figures = result.map(|restored| Figures {
+            outcome: Some(Figures::of_checks(&restored.checks)),
+            bytes: Some(restored.stored_bytes),
+            ..Figures::default()
+        });
+        journal.close(&self.sink, &self.context, figures.as_ref().map_err(|error| *error)).await;
     }
 
     async fn begin(&self, target: &dyn Target) -> Result<RestoreInput> {
@@ -154,6 +202,7 @@ impl Restore {
 /// A restore that was planned and not yet carried out.
 pub struct PlannedRestore {
     restore: Restore,
+    journal: Journal,
     prepared: Box<dyn Prepared>,
     took: Duration,
     _confidential: Option<Confidential>,
@@ -184,9 +233,15 @@ impl PlannedRestore {
         let step = format!("apply {}", self.restore.artifact.name.dataset);
         let total = Some(plan.counts().to_do() as u64);
         cx.progress.event(Event::Begin { step, unit: Unit::Items, total });
-        let checks = self.prepared.apply(cx).await?;
-        cx.progress.event(Event::End);
-        Ok(self.restore.restored(Some(plan), checks, self.took + started.elapsed()))
+        let restored = match self.prepared.apply(cx).await {
+            Ok(checks) => {
+                cx.progress.event(Event::End);
+                Ok(self.restore.restored(Some(plan), checks, self.took + started.elapsed()))
+            }
+            Err(error) => Err(error),
+        };
+        self.restore.note(&self.journal, restored.as_ref()).await;
+        restored
     }
 }
 

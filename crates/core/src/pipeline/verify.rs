@@ -11,6 +11,7 @@ use crate::catalog::{Artifact, Kind, verification_key};
 use crate::context::Context;
 use crate::encryptor::Encryptor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::history::{Figures, Journal, Verb};
 use crate::manifest::{Manifest, Private};
 use crate::memory::Confidential;
 use crate::progress::{Event, Unit};
@@ -48,6 +49,7 @@ pub struct Verify<'a> {
     age: Option<AgeLimit>,
     keys: Vec<Arc<dyn Encryptor>>,
     record: bool,
+    history: bool,
     context: Context,
 }
 
@@ -62,6 +64,7 @@ impl<'a> Verify<'a> {
             age: None,
             keys: Vec::new(),
             record: true,
+            history: true,
             context: Context::default(),
         }
     }
@@ -101,6 +104,14 @@ impl<'a> Verify<'a> {
         self
     }
 
+    /// Whether the run leaves a record in the [history](crate::history). It does, unless
+    /// said otherwise or nothing is [recorded](Verify::record).
+    #[must_use]
+    pub fn history(mut self, history: bool) -> Self {
+        self.history = history;
+        self
+    }
+
     /// Sets cancellation, progress and clock.
     #[must_use]
     pub fn context(mut self, context: Context) -> Self {
@@ -117,6 +128,24 @@ impl<'a> Verify<'a> {
     /// # Cancel safety
     /// As [`Verifier::restore_test`]: cancel through the context's token.
     pub async fn run(self) -> Result<Report> {
+        let confidential = self.verifier.is_confidential();
+        let mut journal = Journal::begin(Verb::Verify, &self.artifact.folder, self.context.now(), confidential);
+        journal.dataset = Some(self.artifact.name.dataset.clone());
+        journal.key = Some(self.artifact.key());
+        journal.level = Some(self.level);
+        let report = self.report().await;
+        if self.history && self.record {
+            let figures = report.as_ref().map(|report| Figures {
+                outcome: Some(Figures::of_checks(&report.checks)),
+                bytes: Some(self.artifact.bytes()),
+                ..Figures::default()
+            });
+            journal.close(&self.sink, &self.context, figures.as_ref().map_err(|error| *error)).await;
+        }
+        report
+    }
+
+    async fn report(&self) -> Result<Report> {
         let started = Instant::now();
         let _confidential = self.verifier.is_confidential().then(Confidential::begin);
         let cx = &self.context;

@@ -51,9 +51,9 @@ pub fn dataset(name: &str) -> Dataset {
     Dataset::new(name).unwrap()
 }
 
-/// A backup of `source` into [`FOLDER`], not encrypted, at the time of [`clock`].
+/// A backup of `source` into [`FOLDER`], not encrypted, at the time of [`clock`]. It leaves no record of itself.
 pub fn backup(source: impl Source + 'static) -> Backup {
-    Backup::new(source).prefix(FOLDER).unencrypted().context(context())
+    Backup::new(source).prefix(FOLDER).unencrypted().history(false).context(context())
 }
 
 pub async fn list_all(sink: &dyn Sink, folder: &str, of: Option<&str>) -> Result<Vec<Artifact>> {
