@@ -11,6 +11,7 @@ pub mod context;
 pub mod encryptor;
 pub mod error;
 pub mod history;
+pub mod log;
 pub mod manifest;
 pub mod memory;
 pub mod name;
