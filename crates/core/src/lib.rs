@@ -20,6 +20,7 @@ pub mod plan;
 pub mod progress;
 pub mod proof;
 pub mod report;
+pub mod repository;
 pub mod retention;
 pub mod sink;
 pub mod source;
@@ -38,6 +39,7 @@ pub use pipeline::{AgeLimit, Backup, PlannedRestore, Prune, Receipt, Replicate, 
 pub use plan::{Action, Change, Plan, Prepared};
 pub use proof::{Fingerprint, Proof, ProofItem, Tap};
 pub use report::{Check, Report, Status};
+pub use repository::{Repository, Snapshot};
 pub use sink::{ObjectInfo, Sink};
 pub use source::{Description, Reading, Source};
 pub use stream::ByteStream;
