@@ -28,6 +28,30 @@ pub fn once(bytes: impl Into<Bytes>) -> ByteStream {
     futures::stream::iter([Ok(bytes)]).boxed()
 }
 
+/// A stream of nothing but this error.
+pub(crate) fn failed(error: Error) -> ByteStream {
+    futures::stream::iter([Err(error)]).boxed()
+}
+
+/// The first `count` bytes (all of them, where there are fewer; more, where the chunks are so cut), and the stream with
+/// them.
+///
+/// # Errors
+/// What the stream fails with among them.
+pub(crate) async fn peek(stream: ByteStream, count: usize) -> Result<(Bytes, ByteStream)> {
+    let mut stream = stream.fuse();
+    let mut start = BytesMut::new();
+    while start.len() < count {
+        match stream.next().await {
+            Some(chunk) => start.extend_from_slice(&chunk?),
+            None => break,
+        }
+    }
+    let start = start.freeze();
+    let again = start.clone();
+    Ok((start, futures::stream::iter([Ok(again)]).chain(stream).boxed()))
+}
+
 /// Reads a stream to its end into memory.
 ///
 /// # Errors

@@ -214,6 +214,10 @@ impl Encryptor for Age {
         "age"
     }
 
+    fn recognises(&self, start: &[u8]) -> bool {
+        super::starts_like_age(start)
+    }
+
     fn can_decrypt(&self) -> bool {
         !self.identities.is_empty() || self.passphrase.is_some()
     }

@@ -71,7 +71,7 @@ fn proof(fixture: &dyn Fixture) -> Proof {
 }
 
 async fn test(fixture: &dyn Fixture, stream: ByteStream, proof: Option<Proof>) -> Result<Vec<Check>> {
-    let input = RestoreInput { stream, name: fixture.name(), proof };
+    let input = RestoreInput::new(stream, fixture.name(), proof);
     fixture.verifier().restore_test(input, &Context::default()).await
 }
 
@@ -201,7 +201,7 @@ fn until_cancelled(fixture: &dyn Fixture, cx: &Context) -> ByteStream {
 pub async fn a_cancelled_test_ends_and_cleans_up(fixture: &dyn Fixture) {
     let cx = Context::default();
     let input =
-        RestoreInput { stream: until_cancelled(fixture, &cx), name: fixture.name(), proof: Some(proof(fixture)) };
+        RestoreInput::new(until_cancelled(fixture, &cx), fixture.name(), Some(proof(fixture)));
     let cancel = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         cx.cancel.cancel();
@@ -216,7 +216,7 @@ pub async fn a_cancelled_test_ends_and_cleans_up(fixture: &dyn Fixture) {
 pub async fn a_dropped_test_cleans_up(fixture: &dyn Fixture) {
     let cx = Context::default();
     let input =
-        RestoreInput { stream: until_cancelled(fixture, &cx), name: fixture.name(), proof: Some(proof(fixture)) };
+        RestoreInput::new(until_cancelled(fixture, &cx), fixture.name(), Some(proof(fixture)));
     let running = fixture.verifier().restore_test(input, &cx);
     let ended = tokio::time::timeout(Duration::from_millis(700), running).await;
     assert!(ended.is_err(), "the artifact has no end, and the test says {ended:?}");
