@@ -130,11 +130,11 @@ impl Error {
             std::io::ErrorKind::PermissionDenied => ErrorKind::Permission,
             _ => ErrorKind::Io,
         };
-        let made = Self::new(kind, operation, subject, error.to_string());
+        let failure = Self::new(kind, operation, subject, error.to_string());
         if error.kind() == std::io::ErrorKind::StorageFull {
-            return made.hint("free space there, or choose another place");
+            return failure.hint("free space there, or choose another place");
         }
-        made
+        failure
     }
 
     /// Whether an I/O error is one of ours, on its way through an interface that knows only those.

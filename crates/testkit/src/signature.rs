@@ -40,8 +40,8 @@ impl Authorization {
     /// Whether a client that knows `secret` has signed this request for this region.
     pub(crate) fn is_by(&self, head: &Head, secret: &str, region: &str) -> bool {
         let time = head.header("x-amz-date").unwrap_or_default();
-        let made = sign(head, &self.signed, secret, &self.day, time, region, &self.service);
-        self.region == region && time.starts_with(&self.day) && made == self.signature
+        let expected = sign(head, &self.signed, secret, &self.day, time, region, &self.service);
+        self.region == region && time.starts_with(&self.day) && expected == self.signature
     }
 }
 

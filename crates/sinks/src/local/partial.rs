@@ -116,10 +116,10 @@ impl Partial {
     }
 
     fn failed(&self, error: io::Error) -> Error {
-        let made = io_error("write", &self.target, error);
-        let message = format!("{} (after {} bytes)", made.message(), self.bytes);
-        let again = Error::new(made.kind(), "write", self.target.display().to_string(), message);
-        match made.typed_hint() {
+        let error_of_write = io_error("write", &self.target, error);
+        let message = format!("{} (after {} bytes)", error_of_write.message(), self.bytes);
+        let again = Error::new(error_of_write.kind(), "write", self.target.display().to_string(), message);
+        match error_of_write.typed_hint() {
             Some(hint) => again.hint(hint.clone()),
             None => again,
         }
