@@ -45,7 +45,7 @@ impl Authorization {
     }
 }
 
-/// Signs a request anew for another server: whatever was signed before is no more.
+/// Signs a request again for another server, in place of its old signature.
 pub(crate) fn resign(head: &mut Head, host: &str, user: &str, secret: &str, region: &str) {
     let now = Timestamp::now().to_zoned(TimeZone::UTC);
     let (day, time) = (now.strftime("%Y%m%d").to_string(), now.strftime("%Y%m%dT%H%M%SZ").to_string());

@@ -152,14 +152,14 @@ impl Place {
         let error = match &failure {
             Failure::Connect(why) => {
                 make(ErrorKind::Unavailable, format!("cannot connect to {}: {why}", self.endpoint))
-                    .hint("is the store running, and is the address right?")
+                    .hint("is the store running, and is the address correct?")
             }
             Failure::Tls(why) => {
                 let error = make(ErrorKind::Unavailable, format!("no TLS connection to {}: {why}", self.endpoint));
                 error.transient(false).hint(if why.contains("ertificate") || why.contains("UnknownIssuer") {
-                    "SSL_CERT_FILE names a file with the certificates of your own authority"
+                    "SSL_CERT_FILE names a file with the certificates of your own certificate authority"
                 } else {
-                    "for a store that speaks plain http add ?tls=false to the URL"
+                    "for a store that speaks plain http, add ?tls=false to the URL"
                 })
             }
             Failure::Stalled(_) | Failure::Broken(_) => {
@@ -226,11 +226,11 @@ impl Place {
                 ErrorKind::Config,
                 format!("the bucket \"{}\" cannot lock objects: {}", self.bucket, answer.message),
             )
-            .hint("enable Object Lock on the bucket (most stores: only when it is made), or take `lock` away"),
+            .hint("enable Object Lock on the bucket (with most stores, only when it is created), or remove `lock`"),
             // Backblaze B2: of bytes stored, bytes downloaded, or calls.
             (403, _) if answer.message.contains("cap exceeded") => {
-                make(ErrorKind::Io, format!("{name} does no more: {}", answer.message)).hint(
-                    "raise the account's cap, or wait until it is counted anew (GMT midnight for downloads and calls)",
+                make(ErrorKind::Io, format!("{name} refuses more: {}", answer.message)).hint(
+                    "raise the account's cap, or wait until it is reset (at midnight GMT for downloads and calls)",
                 )
             }
             (409 | 412, _) => make(ErrorKind::AlreadyExists, "an object of that name is already there".to_owned()),
