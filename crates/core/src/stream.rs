@@ -19,7 +19,7 @@ pub type ByteStream = BoxStream<'static, Result<Bytes>>;
 /// is paid for each chunk does not matter.
 pub const CHUNK: usize = 1 << 20;
 
-/// A stream of one chunk (none when `bytes` is empty).
+/// Creates a stream of one chunk (none when `bytes` is empty).
 pub fn once(bytes: impl Into<Bytes>) -> ByteStream {
     let bytes = bytes.into();
     if bytes.is_empty() {
@@ -66,7 +66,7 @@ pub async fn collect(mut stream: ByteStream, limit: usize, subject: &str) -> Res
                 ErrorKind::Corrupt,
                 "read",
                 subject,
-                format!("larger than the {limit} bytes that such an object can have"),
+                format!("it is larger than the {limit} bytes allowed for such an object"),
             ));
         }
         all.extend_from_slice(&chunk);
