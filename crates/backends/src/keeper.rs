@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use lifeboat_core::{Context, Error, ErrorKind, Result};
 use tokio::process::{ChildStdin, Command};
 
-use crate::child::Running;
+use crate::child::{Ended, Running};
 
 /// How long a new server may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -19,14 +19,14 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 const UNPRIVILEGED: &str = "nobody";
 
 /// Runs the server as its child, ends it when standard input ends, and removes the folder. `QUIT` is an immediate shutdown:
-/// nothing of the cluster is kept.
+/// nothing of the cluster is kept. It is sent until the server has gone: a shell starts what runs in the background with `QUIT`
+/// ignored, and a server that has only just been started does not listen yet.
 const KEEPER: &str = r#"
 exec 3<&0
 "$@" 3<&- </dev/null &
 server=$!
 ( read -r _ <&3
-  kill -QUIT "$server" 2>/dev/null
-  while kill -0 "$server" 2>/dev/null; do sleep 0.05; done
+  while kill -QUIT "$server" 2>/dev/null; do sleep 0.05; done
   rm -rf -- "$LIFEBOAT_SCRATCH" ) &
 wait "$server"
 "#;
@@ -76,6 +76,21 @@ impl Folder {
         self.owner.run_as(command, self.path());
     }
 
+    /// Runs a program that fills the folder, such as `initdb`, to its end. When the future is dropped it ends with all that it
+    /// has started: what goes on writing would keep the folder from going.
+    ///
+    /// # Errors
+    /// When it cannot be started. How it ended is the result.
+    pub(crate) async fn run(&self, command: &mut Command) -> Result<Ended> {
+        self.run_in(command);
+        let running = Running::start(command)?;
+        let mut group = Group { leader: running.child.id(), folder: self.path() };
+        let ended = running.end().await;
+        // Its number may be somebody else's from now on.
+        group.leader = None;
+        ended
+    }
+
     /// Starts the server. `name` is what errors call it.
     pub(crate) fn start(self, name: &'static str, server: &Command) -> Result<Server> {
         let server = server.as_std();
@@ -93,6 +108,31 @@ impl Folder {
         let lifeline = running.child.stdin.take();
         // From here on the keeper removes the folder.
         Ok(Server { name, keeper: Some(running), lifeline, folder: self.folder.keep() })
+    }
+}
+
+/// The processes that a program in a folder has started, itself among them. They end when this is dropped.
+struct Group<'a> {
+    /// `None` when it has ended.
+    leader: Option<u32>,
+    folder: &'a Path,
+}
+
+impl Drop for Group<'_> {
+    fn drop(&mut self) {
+        let leader = self.leader.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        let Some(leader) = leader else { return };
+        // They may have gone.
+        let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
+        // One that is killed in the middle of a call ends that call first: a tenth of a second is long for it.
+        for _ in 0..50 {
+            match std::fs::remove_dir_all(self.folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                _ => break,
+            }
+        }
     }
 }
 

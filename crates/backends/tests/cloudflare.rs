@@ -32,7 +32,7 @@ fn zone() -> ZoneRef {
 async fn input(api: &Api) -> RestoreInput {
     let reading = CloudflareZone::new(api.clone(), zone()).open(&Context::default()).await.unwrap();
     let name: ArtifactName = "example.org-20261121-033000.tar".parse().unwrap();
-    RestoreInput { stream: reading.stream, name, proof: None }
+    RestoreInput::new(reading.stream, name, None)
 }
 
 #[tokio::test(flavor = "multi_thread")]

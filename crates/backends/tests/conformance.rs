@@ -3,6 +3,7 @@
 #![cfg(all(feature = "cloudflare-dns", feature = "doppler", feature = "postgres"))]
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -250,6 +251,8 @@ async fn the_target_of_postgresql() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_verifier_of_postgresql() {
     let (server, scratch) = (Server::start(), tempfile::tempdir().unwrap());
+    // As the system's temporary folder is: the scratch server does not run as root, and removes its folder itself.
+    std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o1777)).unwrap();
     let options = postgres::VerifierOptions {
         scratch_folder: Some(scratch.path().to_owned()),
         ..postgres::VerifierOptions::default()

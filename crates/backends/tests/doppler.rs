@@ -75,7 +75,7 @@ async fn a_target_takes_five_hundred_changes_at_once_and_the_rest_after() {
     let reading = config(&server).open(&Context::default()).await.unwrap();
     doppler.wipe("backend", "prd");
     let name = "backend.prd-20261121-033000.json.age".parse().unwrap();
-    let input = RestoreInput { stream: reading.stream, name, proof: None };
+    let input = RestoreInput::new(reading.stream, name, None);
     let target = DopplerTarget::new(connection(&server), Scope::of("backend", "prd"));
     target.restore(input, &Context::default()).await.unwrap();
     assert_eq!(doppler.content("backend", "prd"), before);

@@ -48,9 +48,11 @@ pub async fn sink(sink: &dyn Sink, folder: &str, beside: &str, now: Timestamp) -
     let begun = Instant::now();
     found.push(match read_back(sink, &key).await {
         Ok(()) => Check::pass("read", "works", "the probe came back as it was").took(begun.elapsed()),
-        Err(error) if error.kind() == ErrorKind::Permission => {
-            Check::warn("read", "refused", format!("{error}. Backups need no right to read; verify and restore do"))
-        }
+        Err(error) if error.kind() == ErrorKind::Permission => Check::warn(
+            "read",
+            "refused",
+            format!("{error}. Backups do not need the right to read; verifying and restoring do"),
+        ),
         Err(error) => Check::from_error("read", &error),
     });
     let said = upkeep(sink).inspect(folder, Some(&key)).await;
@@ -65,12 +67,12 @@ async fn read_back(sink: &dyn Sink, key: &str) -> Result<()> {
     if read == PROBE {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Corrupt, "read", key, "what came back is not what was written"))
+    Err(Error::new(ErrorKind::Corrupt, "read", key, "what was read back is not what was written"))
 }
 
 async fn deletion(sink: &dyn Sink, key: &str) -> Check {
     let refused = |why: String| {
-        let detail = format!("{why}. Backups need no right to delete; prune does. The probe {key} stays");
+        let detail = format!("{why}. Backups do not need the right to delete; pruning does. The probe {key} stays");
         Check::warn("delete", "refused", detail)
     };
     let deleted = match sink.delete(&[key.to_owned()]).await {
@@ -81,8 +83,9 @@ async fn deletion(sink: &dyn Sink, key: &str) -> Check {
         return refused(why.clone());
     }
     if let Some(held) = deleted.held.first() {
-        let detail =
-            format!("the probe {key} is {held}: everything that is written here is. pruning orphans removes it then");
+        let detail = format!(
+            "the probe {key} is {held}: everything that is written here is. Pruning orphans removes it afterwards"
+        );
         return Check::warn("delete", "held", detail);
     }
     match deleted.notes.is_empty() {

@@ -14,7 +14,7 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 /// What a run is given from outside. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
-    /// Cancelled when the run shall end early: children are ended, uploads aborted.
+    /// Cancelled to end the run early: children are ended, uploads aborted.
     pub cancel: CancellationToken,
     /// Where progress goes.
     pub progress: Arc<dyn Progress>,

@@ -2,7 +2,7 @@
 //!
 //! An [`Error`] says what was being done (`operation`), on what (`subject`), what went wrong (`message`), and
 //! optionally what to try (`hint`). Its [`ErrorKind`] is what a program matches on. It never holds a secret:
-//! whoever builds one redacts the subject first.
+//! whoever creates one redacts the subject first.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -21,7 +21,7 @@ pub enum ErrorKind {
     Config,
     /// An object, database, bucket, folder or program does not exist.
     NotFound,
-    /// There is no artifact of a dataset where one was asked for: nothing has failed, there is nothing to do it with.
+    /// A dataset has no artifact where one was asked for: nothing failed, there is nothing to work on.
     NoArtifact,
     /// Something is already there, and nothing here overwrites.
     AlreadyExists,
@@ -97,7 +97,7 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of `kind`: `operation` is a verb phrase (`"read"`, `"connect to"`), `subject` what it was done
+    /// Creates an error of `kind`: `operation` is a verb phrase (`"read"`, `"connect to"`), `subject` what it was done
     /// to (a key, a table, a host; without secrets), `message` what went wrong.
     pub fn new(
         kind: ErrorKind,
@@ -117,7 +117,7 @@ impl Error {
         }))
     }
 
-    /// An I/O failure of `operation` on `subject`, with the kind that follows from the I/O error's.
+    /// Creates an error for an I/O failure of `operation` on `subject`; the kind follows from the I/O error's.
     pub fn io(operation: impl Into<Cow<'static, str>>, subject: impl Into<String>, error: std::io::Error) -> Self {
         // A stage that reads from another one sees that one's error wrapped as I/O: hand back the original.
         if Error::is_within(&error) {
@@ -130,11 +130,11 @@ impl Error {
             std::io::ErrorKind::PermissionDenied => ErrorKind::Permission,
             _ => ErrorKind::Io,
         };
-        let made = Self::new(kind, operation, subject, error.to_string());
+        let failure = Self::new(kind, operation, subject, error.to_string());
         if error.kind() == std::io::ErrorKind::StorageFull {
-            return made.hint("free space there, or choose another place");
+            return failure.hint("free space there, or choose another place");
         }
-        made
+        failure
     }
 
     /// Whether an I/O error is one of ours, on its way through an interface that knows only those.
@@ -158,7 +158,7 @@ impl Error {
         self
     }
 
-    /// Says whether trying the same again can help. By default only [`ErrorKind::Unavailable`] is.
+    /// Sets whether a retry can help. By default it can only for [`ErrorKind::Unavailable`].
     #[must_use]
     pub fn transient(mut self, transient: bool) -> Self {
         self.0.transient = transient;
@@ -198,17 +198,17 @@ impl Error {
         self.0.hint.as_ref()
     }
 
-    /// Whether trying the same again can help. Retries are decided by this and nowhere else.
+    /// Whether a retry can help. Retries are decided by this and nowhere else.
     pub fn is_transient(&self) -> bool {
         self.0.transient
     }
 
-    /// The error for a run that was cancelled from outside while it did `operation`.
+    /// Creates the error for a run that was cancelled from outside during `operation`.
     pub fn cancelled(operation: impl Into<Cow<'static, str>>, subject: impl Into<String>) -> Self {
         Self::new(ErrorKind::Cancelled, operation, subject, "cancelled")
     }
 
-    /// A copy that can be given to a second receiver: everything but the source chain, which is kept as text.
+    /// Returns a copy for a second receiver: everything except the source chain, which is kept as text.
     #[must_use]
     pub fn duplicate(&self) -> Self {
         Self(Box::new(Inner {

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::compress::{Compression, decompress};
-use crate::encryptor::Encryptor;
+use crate::encryptor::{self, Encryptor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::Hint;
 use crate::name::{ArtifactName, Dataset};
@@ -41,7 +41,7 @@ pub struct StoredObject {
 /// How an artifact was encrypted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EncryptionNote {
-    /// `age` or `openssl`.
+    /// `age`, `openssl`, or what an [`Encryptor`] from elsewhere calls itself.
     pub scheme: String,
     /// The public recipients, so that on the worst day one knows which key to look for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -67,7 +67,8 @@ pub enum PrivatePart {
     Open(Box<Private>),
 }
 
-/// What is known of an artifact. Written last: an object without a manifest was not finished by Lifeboat.
+/// What is known of an artifact. A form that older readers must not take for this one has another name beside the artifact
+/// (`.manifest.v2.json`), so that they know from names alone that they do not know it. Written last: an object without a manifest was not finished by Lifeboat.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of this form. A reader refuses what is newer than it knows.
@@ -93,6 +94,10 @@ pub struct Manifest {
     /// How it is encrypted, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<EncryptionNote>,
+    /// The names of the artifacts without which it cannot be restored, of the same dataset and folder. For each of them a
+    /// sidecar says the same by its name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
     /// What was read, with which tool.
     pub source: Description,
     /// The private part.
@@ -130,6 +135,11 @@ impl Manifest {
         let wrong = |why: &str| Err(Error::new(ErrorKind::Corrupt, "read", subject, why.to_owned()));
         match ArtifactName::parse(&manifest.artifact) {
             Some(name) if name.dataset == manifest.dataset => {
+                if name.encryption.is_some() && manifest.encryption.is_none() {
+                    return wrong(
+                        "it says that its artifact is not encrypted, and the artifact's name says that it is",
+                    );
+                }
                 // Whoever put it there does not have the key, or wants names to be read that are not his.
                 if name.encryption.is_some() && matches!(manifest.private, PrivatePart::Open(_)) {
                     return wrong("its private part is open, and its artifact is encrypted");
@@ -141,6 +151,9 @@ impl Manifest {
             || manifest.objects.iter().any(|o| !o.name.starts_with(&manifest.artifact) || o.name.contains('/'))
         {
             return wrong("its list of objects is empty, or names some that are not of its artifact");
+        }
+        if manifest.needs.iter().any(|n| ArtifactName::parse(n).is_none_or(|n| n.dataset != manifest.dataset)) {
+            return wrong("it needs what is not of its dataset");
         }
         Ok(manifest)
     }
@@ -164,7 +177,10 @@ impl Manifest {
                 let corrupt =
                     |e: &dyn std::fmt::Display| Error::new(ErrorKind::Corrupt, "read", &subject, e.to_string());
                 let sealed = STANDARD.decode(text).map_err(|e| corrupt(&e))?;
-                let plain = decompress(open(&sealed, encryptors, stream::once(sealed.clone()))?);
+                let scheme = self.encryption.as_ref().map(|e| e.scheme.as_str());
+                let cipher = choose(scheme, None, &sealed, encryptors, &subject)?
+                    .ok_or_else(|| corrupt(&"it is sealed with nothing that is known here"))?;
+                let plain = decompress(cipher.decrypt(stream::once(sealed.clone()))?);
                 let json = stream::collect(plain, MANIFEST_LIMIT, &subject).await?;
                 serde_json::from_slice(&json).map_err(|e| corrupt(&e))
             }
@@ -178,42 +194,77 @@ impl Private {
         let Some(encryptor) = encryptor else { return Ok(PrivatePart::Open(Box::new(self))) };
         let json = serde_json::to_vec(&self).expect("a proof has string keys only");
         let packed = Compression::Zstd { level: 3, threads: 0 }.compress(stream::once(json));
-        let sealed = stream::collect(encryptor.encrypt(packed)?, MANIFEST_LIMIT, "the manifest's private part").await?;
+        let sealed =
+            stream::collect(encryptor::seal(encryptor, packed)?, MANIFEST_LIMIT, "the manifest's private part").await?;
         Ok(PrivatePart::Sealed(STANDARD.encode(&sealed)))
     }
 }
 
-/// The encryption scheme of bytes that start like this, by its magic.
-pub(crate) fn scheme_of(start: &[u8]) -> Option<&'static str> {
-    let age = [&b"age-encryption.org/"[..], b"-----BEGIN AGE ENCRYPTED FILE-----"];
-    if age.iter().any(|magic| start.starts_with(magic)) {
+/// The encryption scheme of bytes that start like this, by the magic of those that are known here.
+fn scheme_of(start: &[u8]) -> Option<&'static str> {
+    if encryptor::starts_like_age(start) {
         return Some("age");
     }
-    start.starts_with(b"Salted__").then_some("openssl")
+    encryptor::starts_like_openssl(start).then_some("openssl")
 }
 
-/// Decrypts `stream`, whose first bytes are `start`, with whichever encryptor fits its magic; passes it on as it is when
-/// it is not encrypted.
-pub(crate) fn open(
+/// The encryptor that opens bytes that start like this; `None` when they are not encrypted. What decides is the scheme that
+/// the manifest names, where there is one; else the bytes' own magic; else the suffix of the name.
+///
+/// # Errors
+/// [`ErrorKind::Decrypt`] when they are encrypted and no key for that was given; [`ErrorKind::Corrupt`] when they do not
+/// start as they must: ciphertext is never passed on as if it were plaintext, nor the other way round.
+pub(crate) fn choose<'a>(
+    scheme: Option<&str>,
+    suffix: Option<&str>,
     start: &[u8],
-    encryptors: &[Arc<dyn Encryptor>],
-    stream: stream::ByteStream,
-) -> Result<stream::ByteStream> {
-    let Some(scheme) = scheme_of(start) else { return Ok(stream) };
-    let fitting = |e: &&Arc<dyn Encryptor>| e.scheme() == scheme;
-    match encryptors.iter().filter(fitting).find(|e| e.can_decrypt()).or_else(|| encryptors.iter().find(fitting)) {
-        Some(encryptor) => encryptor.decrypt(stream),
-        None => {
-            let hint = Hint::GiveKey { scheme: scheme.to_owned() };
-            Err(Error::new(
-                ErrorKind::Decrypt,
-                "decrypt",
-                "the artifact",
-                format!("it is encrypted with {scheme}, and no key for that was given"),
-            )
-            .hint(hint))
-        }
+    encryptors: &'a [Arc<dyn Encryptor>],
+    subject: &str,
+) -> Result<Option<&'a Arc<dyn Encryptor>>> {
+    let find = |fits: &dyn Fn(&Arc<dyn Encryptor>) -> bool| {
+        let able = encryptors.iter().find(|e| fits(e) && e.can_decrypt());
+        able.or_else(|| encryptors.iter().find(|e| fits(e)))
+    };
+    let replaced = |says: String| {
+        Error::new(ErrorKind::Corrupt, "read", subject, format!("{says}, and it does not start as such an object does"))
+            .hint("the stored object is damaged or was replaced: use another artifact")
+    };
+    if let Some(scheme) = scheme {
+        return match find(&|e| e.scheme() == scheme) {
+            Some(found) if found.recognises(start) => Ok(Some(found)),
+            Some(_) => Err(replaced(format!("its manifest says that it is encrypted with {scheme}"))),
+            None => Err(no_key(subject, scheme)),
+        };
     }
+    let known = scheme_of(start);
+    if let Some(found) = find(&|e| e.recognises(start) && known.is_none_or(|known| e.scheme() == known)) {
+        return Ok(Some(found));
+    }
+    match (known, suffix) {
+        (Some(scheme), _) => Err(no_key(subject, scheme)),
+        (None, Some(suffix)) => {
+            let scheme = suffix.strip_prefix("enc-");
+            if scheme.is_some() && find(&|e| e.suffix() == suffix).is_none() {
+                return Err(no_key(subject, scheme.unwrap_or(suffix)));
+            }
+            Err(replaced(format!("its name says that it is encrypted (.{suffix})")))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+fn no_key(subject: &str, scheme: &str) -> Error {
+    let hint = match scheme {
+        "age" | "openssl" => Hint::GiveKey { scheme: scheme.to_owned() },
+        _ => Hint::from("use the program that wrote it, or one that was built with the same encryptor"),
+    };
+    Error::new(
+        ErrorKind::Decrypt,
+        "decrypt",
+        subject,
+        format!("it is encrypted with {scheme}, and no key for that was given"),
+    )
+    .hint(hint)
 }
 
 #[cfg(test)]
@@ -242,6 +293,7 @@ mod tests {
             }],
             compression: "zstd:3".to_owned(),
             encryption: None,
+            needs: Vec::new(),
             source: Description { system: "shopdb".to_owned(), format: "dump".to_owned(), ..Description::default() },
             private: PrivatePart::Open(Box::new(private())),
         }
@@ -296,6 +348,7 @@ mod tests {
         let writer: Arc<dyn Encryptor> = Arc::new(Age::to([public]).unwrap());
         let mut manifest = sample();
         manifest.private = private().store(Some(&writer)).await.unwrap();
+        manifest.encryption = Some(EncryptionNote { scheme: "age".to_owned(), recipients: writer.recipients() });
         let bytes = manifest.to_bytes();
         assert!(!String::from_utf8_lossy(&bytes).contains("orders"));
         let read = Manifest::parse(&bytes, "m").unwrap();

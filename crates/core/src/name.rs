@@ -1,6 +1,8 @@
 //! Names in the bucket: `<prefix>/<dataset>-<YYYYMMDD-HHMMSS>.<format>[.zst|.gz][.age|.enc]`.
 //!
-//! The suffixes are the recipe in reverse, so that reading back needs no flags. Times are UTC.
+//! The suffixes are the recipe in reverse, so that reading back needs no flags. Times are UTC. What another program's
+//! [`Encryptor`](crate::Encryptor) has written ends in `.enc-<word>`, as in `.enc-gpg`: encrypted, in a way that is not
+//! known here.
 
 use std::fmt;
 use std::str::FromStr;
@@ -75,7 +77,9 @@ impl fmt::Display for Dataset {
 }
 
 /// The name of an artifact, without the prefix before it: what its key says about it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// Names are in order of dataset and time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ArtifactName {
     /// The dataset.
     pub dataset: Dataset,
@@ -85,7 +89,7 @@ pub struct ArtifactName {
     pub format: String,
     /// `zst` or `gz`, when compressed.
     pub compression: Option<String>,
-    /// `age` or `enc`, when encrypted.
+    /// `age`, `enc` or `enc-<word>`, when encrypted.
     pub encryption: Option<String>,
 }
 
@@ -107,7 +111,11 @@ impl ArtifactName {
             rest = &rest[..rest.len() - found.len() - 1];
             Some((*found).to_owned())
         };
-        let encryption = take(&["age", "enc"]);
+        let foreign = name.rsplit_once('.').map(|(_, last)| last).filter(|last| is_foreign_encryption(last));
+        let encryption = match foreign {
+            Some(foreign) => take(&[foreign]),
+            None => take(&["age", "enc"]),
+        };
         let compression = take(&["zst", "gz"]);
         let plain = rest
             .split('.')
@@ -146,6 +154,23 @@ impl FromStr for ArtifactName {
                 .hint("an artifact is named <dataset>-<YYYYMMDD-HHMMSS>.<format>[.zst|.gz][.age|.enc]")
         })
     }
+}
+
+/// Whether an extension is that of an [`Encryptor`](crate::Encryptor) that core does not know: `enc-` and a word of small
+/// letters, digits, `_` and `-`.
+pub(crate) fn is_foreign_encryption(extension: &str) -> bool {
+    extension.strip_prefix("enc-").is_some_and(|word| {
+        !word.is_empty()
+            && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
+    })
+}
+
+/// A name up to and with the dot after its timestamp, and what follows: `shop-20261121-033000.` and `dump.zst.age`.
+/// `None` where there is no dataset and no timestamp.
+pub(crate) fn split_stem(name: &str) -> Option<(&str, &str)> {
+    let (at, _) = find_timestamp(name)?;
+    Dataset::new(&name[..at]).ok()?;
+    Some(name.split_at(at + STAMP.len() + 1))
 }
 
 /// Joins a prefix and a name with one `/`; an empty prefix adds nothing.
@@ -220,10 +245,25 @@ mod tests {
             ("shop-20261121-033000.dump", "dump"),
             ("shop-20261121-033000.archive.gz", "archive"),
             ("shop-20261121-033000.globals.sql.zst.age", "globals.sql"),
+            ("shop-20261121-033000.sql.gpg", "sql.gpg"),
+            ("shop-20261121-033000.dump.zst.enc-gpg", "dump"),
+            ("shop-20261121-033000.globals.sql.enc-aws_kms-2", "globals.sql"),
         ] {
             let n = ArtifactName::parse(name).unwrap_or_else(|| panic!("{name}"));
             assert_eq!(n.format, format);
             assert_eq!(n.to_string(), name);
+        }
+    }
+
+    #[test]
+    fn a_foreign_encryption_is_told_from_a_format() {
+        let n = ArtifactName::parse("shop-20261121-033000.dump.zst.enc-gpg").unwrap();
+        assert_eq!((n.compression.as_deref(), n.encryption.as_deref()), (Some("zst"), Some("enc-gpg")));
+        for (name, format) in
+            [("shop-20261121-033000.enc-gpg", "enc-gpg"), ("shop-20261121-033000.dump.enc-", "dump.enc-")]
+        {
+            let n = ArtifactName::parse(name).unwrap();
+            assert_eq!((n.format.as_str(), n.encryption), (format, None));
         }
     }
 
@@ -267,7 +307,7 @@ mod tests {
             seconds in 0i64..253_402_300_799,
             format in "[a-z]{1,8}",
             compression in prop::option::of(prop::sample::select(vec!["zst", "gz"])),
-            encryption in prop::option::of(prop::sample::select(vec!["age", "enc"])),
+            encryption in prop::option::of(prop::sample::select(vec!["age", "enc", "enc-gpg"])),
         ) {
             prop_assume!(!["zst", "gz", "age", "enc"].contains(&format.as_str()));
             let Ok(dataset) = Dataset::new(dataset) else { return Ok(()) };

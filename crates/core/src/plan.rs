@@ -21,7 +21,7 @@ pub enum Action {
     Create,
     /// It is there and differs, and becomes as it was.
     Update,
-    /// It is there and not in the backup, and leave was given to delete such things.
+    /// It is there and not in the backup, and deleting such things was allowed.
     Delete,
     /// It is as it was.
     Unchanged,
@@ -87,7 +87,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// A change of which nothing but the name is shown: of a secret, or of what is as it was.
+    /// Creates a change of which only the name is shown: of a secret, or of something unchanged.
     pub fn new(action: Action, kind: impl Into<String>, name: impl Into<String>) -> Self {
         Self { action, kind: kind.into(), name: name.into(), before: None, after: None, note: None }
     }
@@ -154,7 +154,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A plan of these changes.
+    /// Creates a plan of these changes.
     pub fn new(changes: Vec<Change>) -> Self {
         Self { changes }
     }
@@ -252,11 +252,11 @@ pub trait Prepared: Send {
     ///
     /// # Behaviour
     /// - It changes what the plan says and nothing else.
-    /// - It can be done again: after a run that was cut off, a new plan holds what is left.
+    /// - It can be repeated: after an interrupted run, a new plan holds what is left.
     /// - The checks say what was done, and name what the live system refused.
     ///
     /// # Errors
-    /// What ended it. What was done before that stays done; the message says how much it was.
+    /// What ended it. What was done before stays done; the message says how much that was.
     ///
     /// # Cancel safety
     /// Cancel through `cx.cancel`: what has been sent is waited for, and nothing more is sent.

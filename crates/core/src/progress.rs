@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a run tells while it goes on.
+/// What a run reports while it is in progress.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
@@ -15,13 +15,13 @@ pub enum Event {
         /// How much there is, where that is known.
         total: Option<u64>,
     },
-    /// This much more of the current step is done.
+    /// The current step has advanced by this much.
     Advance(u64),
-    /// So many tables, collections or zones have passed since the step began, beside the bytes that it counts.
+    /// This many tables, collections or zones have passed since the step began, in addition to the bytes that it counts.
     Items(u64),
     /// The step has ended.
     End,
-    /// Something the user should know, once: a role that is missing, a check that could not be made.
+    /// Something that the user should be told once: a role that is missing, a check that could not be made.
     Note(String),
 }
 
@@ -41,7 +41,7 @@ pub trait Progress: Send + Sync {
     fn event(&self, event: Event);
 }
 
-/// Progress that nobody looks at.
+/// Discards all progress.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

@@ -11,7 +11,7 @@ use crate::verifier::Level;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It is as it must be.
+    /// It is as it should be.
     Pass,
     /// A person should look, but the artifact is good.
     Warn,
@@ -45,27 +45,27 @@ pub struct Check {
 }
 
 impl Check {
-    /// A check with this status.
+    /// Creates a check with this status.
     pub fn new(status: Status, name: impl Into<String>, figure: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { name: name.into(), status, figure: figure.into(), detail: detail.into(), seconds: 0.0 }
     }
 
-    /// A check that passed.
+    /// Creates a check that passed.
     pub fn pass(name: impl Into<String>, figure: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(Status::Pass, name, figure, detail)
     }
 
-    /// A check that asks for a person's look.
+    /// Creates a check that a person should look at.
     pub fn warn(name: impl Into<String>, figure: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(Status::Warn, name, figure, detail)
     }
 
-    /// A check that failed.
+    /// Creates a check that failed.
     pub fn fail(name: impl Into<String>, figure: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(Status::Fail, name, figure, detail)
     }
 
-    /// A failed check that says what an error says, with its hint.
+    /// Creates a failed check from an error and its hint.
     pub fn from_error(name: impl Into<String>, error: &crate::Error) -> Self {
         let detail = match error.advice() {
             Some(advice) => format!("{error}; {advice}"),
@@ -82,7 +82,7 @@ impl Check {
     }
 }
 
-/// What a verifier found out about one artifact.
+/// What a verification found out about one artifact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The dataset.
@@ -100,7 +100,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report of these checks; it passed when none of them failed.
+    /// Creates a report of these checks; it passed when none of them failed.
     pub fn new(dataset: impl Into<String>, key: impl Into<String>, level: Level, checks: Vec<Check>) -> Self {
         let passed = !checks.is_empty() && checks.iter().all(|c| c.status != Status::Fail);
         Self { dataset: dataset.into(), key: key.into(), level, passed, checks, seconds: 0.0 }
@@ -117,7 +117,7 @@ impl Report {
     }
 }
 
-/// A duration as people write it, two units at the most: `2d 4h`, `2m 13s`, `0.8s`.
+/// Formats a duration for people, in at most two units: `2d 4h`, `2m 13s`, `0.8s`.
 pub fn human_duration(time: Duration) -> String {
     let total = time.as_secs();
     let (days, hours, minutes, seconds) = (total / 86_400, total / 3600 % 24, total / 60 % 60, total % 60);
@@ -130,7 +130,7 @@ pub fn human_duration(time: Duration) -> String {
     }
 }
 
-/// A size as people write it, in binary units: `1.5 GiB`.
+/// Formats a size for people, in binary units: `1.5 GiB`.
 pub fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::error::Result;
+use crate::name::ArtifactName;
 use crate::proof::Tap;
 use crate::stream::ByteStream;
 
@@ -28,6 +29,10 @@ pub struct Description {
     /// Tool that writes the stream, with its version: `some_dump 15.18`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool: Option<String>,
+    /// The artifacts without which what is read cannot be restored, of the same dataset: the base of an increment. The
+    /// manifest's `needs` and the sidecars say so; here it is not stored.
+    #[serde(skip)]
+    pub needs: Vec<ArtifactName>,
     /// What else a reader of the manifest wants to know, as plain words: options that shaped the dump.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub facts: BTreeMap<String, String>,

@@ -19,13 +19,37 @@ pub type ByteStream = BoxStream<'static, Result<Bytes>>;
 /// is paid for each chunk does not matter.
 pub const CHUNK: usize = 1 << 20;
 
-/// A stream of one chunk (none when `bytes` is empty).
+/// Creates a stream of one chunk (none when `bytes` is empty).
 pub fn once(bytes: impl Into<Bytes>) -> ByteStream {
     let bytes = bytes.into();
     if bytes.is_empty() {
         return futures::stream::empty().boxed();
     }
     futures::stream::iter([Ok(bytes)]).boxed()
+}
+
+/// A stream of nothing but this error.
+pub(crate) fn failed(error: Error) -> ByteStream {
+    futures::stream::iter([Err(error)]).boxed()
+}
+
+/// The first `count` bytes (all of them, where there are fewer; more, where the chunks are so cut), and the stream with
+/// them.
+///
+/// # Errors
+/// What the stream fails with among them.
+pub(crate) async fn peek(stream: ByteStream, count: usize) -> Result<(Bytes, ByteStream)> {
+    let mut stream = stream.fuse();
+    let mut start = BytesMut::new();
+    while start.len() < count {
+        match stream.next().await {
+            Some(chunk) => start.extend_from_slice(&chunk?),
+            None => break,
+        }
+    }
+    let start = start.freeze();
+    let again = start.clone();
+    Ok((start, futures::stream::iter([Ok(again)]).chain(stream).boxed()))
 }
 
 /// Reads a stream to its end into memory.
@@ -42,7 +66,7 @@ pub async fn collect(mut stream: ByteStream, limit: usize, subject: &str) -> Res
                 ErrorKind::Corrupt,
                 "read",
                 subject,
-                format!("larger than the {limit} bytes that such an object can have"),
+                format!("it is larger than the {limit} bytes allowed for such an object"),
             ));
         }
         all.extend_from_slice(&chunk);

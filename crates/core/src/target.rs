@@ -1,6 +1,9 @@
 //! The [`Target`] trait: takes a stream back and writes it into a live system.
 
+use std::fmt;
+
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
@@ -11,6 +14,7 @@ use crate::report::Check;
 use crate::stream::ByteStream;
 
 /// What a target, or a restore test, is given: the plaintext and all that is known about it.
+#[non_exhaustive]
 pub struct RestoreInput {
     /// The artifact's plaintext: decrypted, decompressed. An `Err` item means that what came before is not to be
     /// trusted either: the target undoes what it did.
@@ -19,11 +23,80 @@ pub struct RestoreInput {
     pub name: ArtifactName,
     /// What the source saw, when the artifact has a manifest and its private part could be read.
     pub proof: Option<Proof>,
+    /// What is restored before it, base first. Empty but for [targets](Target::restores_series) and
+    /// [verifiers](crate::Verifier::restores_series) that restore series.
+    pub chain: Vec<Link>,
 }
 
-impl std::fmt::Debug for RestoreInput {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RestoreInput").field("name", &self.name).finish_non_exhaustive()
+impl RestoreInput {
+    /// An artifact that needs no other.
+    pub fn new(stream: ByteStream, name: ArtifactName, proof: Option<Proof>) -> Self {
+        Self { stream, name, proof, chain: Vec::new() }
+    }
+
+    /// Adds what is restored before it, base first.
+    #[must_use]
+    pub fn after(mut self, chain: Vec<Link>) -> Self {
+        self.chain = chain;
+        self
+    }
+
+    /// Makes sure that all of it can be restored: whoever knows single artifacts only would restore a half. The one place
+    /// in which that is decided.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`].
+    pub(crate) fn check_series(&self, restores_series: bool) -> Result<()> {
+        if self.chain.is_empty() || restores_series {
+            return Ok(());
+        }
+        let bases: Vec<String> = self.chain.iter().map(|link| link.name.to_string()).collect();
+        let why = format!("it needs {}, and what restores it here restores single artifacts only", bases.join(", "));
+        Err(Error::new(ErrorKind::Unsupported, "restore", self.name.to_string(), why)
+            .hint("restore an artifact that needs no other"))
+    }
+}
+
+impl fmt::Debug for RestoreInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RestoreInput").field("name", &self.name).field("chain", &self.chain).finish_non_exhaustive()
+    }
+}
+
+type Open = Box<dyn FnOnce() -> BoxFuture<'static, Result<ByteStream>> + Send>;
+
+/// An artifact that another one needs, to be restored before it. Nothing of it is read before it is opened.
+#[non_exhaustive]
+pub struct Link {
+    /// Its name.
+    pub name: ArtifactName,
+    /// What its source saw, when it has a manifest.
+    pub proof: Option<Proof>,
+    open: Open,
+}
+
+impl Link {
+    /// An artifact that `open` opens.
+    pub fn new(
+        name: ArtifactName,
+        proof: Option<Proof>,
+        open: impl FnOnce() -> BoxFuture<'static, Result<ByteStream>> + Send + 'static,
+    ) -> Self {
+        Self { name, proof, open: Box::new(open) }
+    }
+
+    /// Its plaintext, which counts only when it has ended well, as [`RestoreInput::stream`] does.
+    ///
+    /// # Errors
+    /// What cannot be read or decrypted; what is wrong further on is an item of the stream.
+    pub async fn open(self) -> Result<ByteStream> {
+        (self.open)().await
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -50,6 +123,12 @@ pub trait Target: Send + Sync {
 
     /// Whether what it is given is nothing but secrets: see [`memory`](crate::memory).
     fn is_confidential(&self) -> bool {
+        false
+    }
+
+    /// Whether it restores an artifact that needs others, after what [`RestoreInput::chain`] holds. One that does not is never
+    /// given such an artifact.
+    fn restores_series(&self) -> bool {
         false
     }
 

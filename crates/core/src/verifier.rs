@@ -75,6 +75,12 @@ pub trait Verifier: Send + Sync {
         false
     }
 
+    /// Whether it restores, and compares, an artifact that needs others, after what [`RestoreInput::chain`] holds. One that
+    /// does not is never given such an artifact.
+    fn restores_series(&self) -> bool {
+        false
+    }
+
     /// Restores into a scratch system of its own and compares the content with the proof: the `restore` level.
     ///
     /// # Behaviour

@@ -36,7 +36,7 @@ fn bucket(days: impl IntoIterator<Item = (u32, &'static [&'static str])>) -> Mem
 }
 
 async fn plan(sink: impl Sink + 'static, policy: &str) -> Prune {
-    Prune::plan(Arc::new(sink), "db", &dataset("shop"), &policy.parse().unwrap(), at(NOW)).await.unwrap()
+    Prune::plan(Arc::new(sink), "db", &dataset("shop"), &policy.parse().unwrap(), at(NOW)).await.unwrap().history(false)
 }
 
 fn doomed(prune: &Prune) -> Vec<String> {

@@ -43,7 +43,7 @@ async fn source(count: u32) -> MemorySink {
 
 fn of(from: impl Sink + 'static, to: Arc<dyn Sink>) -> Replicate {
     let context = Context { clock: clock_at(LATER), ..Context::default() };
-    Replicate::new(Arc::new(from), to).folder("db").context(context)
+    Replicate::new(Arc::new(from), to).folder("db").history(false).context(context)
 }
 
 async fn plan(from: &MemorySink, to: &ScriptedSink) -> ReplicatePlan {

@@ -507,7 +507,9 @@ async fn a_store_that_fails_in_the_middle_is_an_error_and_no_verdict() {
             let inner = ScriptedSink::over(sink, |_, _| Fate::Done);
             let chaos = ChaosSink::new(inner.arc()).with(Fault::GetFails { after });
             let verifier = LinesVerifier::default();
-            let run = Verify::new(Arc::new(ManifestFrom(memory.clone(), chaos)), artifact, &verifier).level(level);
+            let run = Verify::new(Arc::new(ManifestFrom(memory.clone(), chaos)), artifact, &verifier)
+                .level(level)
+                .history(false);
             assert_eq!(run.run().await.unwrap_err().kind(), ErrorKind::Unavailable, "{level} after {after}");
             assert_eq!(memory.keys().len(), 2, "nothing is recorded");
         }
@@ -575,7 +577,7 @@ async fn a_cancelled_verification_is_an_error_and_is_not_recorded() {
             Fate::Done
         });
         let verifier = LinesVerifier::default();
-        let run = Verify::new(sink.arc(), artifact, &verifier).level(level).context(cx);
+        let run = Verify::new(sink.arc(), artifact, &verifier).level(level).history(false).context(cx);
         assert_eq!(soon(run.run()).await.unwrap_err().kind(), ErrorKind::Cancelled, "{level}");
         assert_eq!(sink.memory.keys().len(), 2);
     }
@@ -599,7 +601,8 @@ async fn the_outcome_is_recorded_beside_the_artifact_without_a_name_of_what_is_i
     let keys = keys();
     let sink = stored(Some(&keys.writer)).await;
     let verifier = LinesVerifier::default();
-    let run = Verify::new(Arc::new(sink.clone()), the_artifact(&sink).await, &verifier).context(context());
+    let run =
+        Verify::new(Arc::new(sink.clone()), the_artifact(&sink).await, &verifier).history(false).context(context());
     run.key(keys.reader.clone()).run().await.unwrap();
     let record = format!("{SEALED}.verified-20261121-033000-restore-pass.json");
     let text = String::from_utf8(sink.bytes(&record).unwrap().to_vec()).unwrap();
@@ -609,8 +612,11 @@ async fn the_outcome_is_recorded_beside_the_artifact_without_a_name_of_what_is_i
     // One that fails with the item's name in its report records no name either.
     let sink = stored(None).await;
     edit_manifest(&sink, KEY, |m| open_private(m).proof.items[1].count += 1);
-    let report =
-        Verify::new(Arc::new(sink.clone()), the_artifact(&sink).await, &verifier).context(context()).run().await;
+    let report = Verify::new(Arc::new(sink.clone()), the_artifact(&sink).await, &verifier)
+        .history(false)
+        .context(context())
+        .run()
+        .await;
     assert!(report.unwrap().failures().any(|c| c.name.contains(ITEM)));
     let record = format!("{KEY}.verified-20261121-033000-restore-fail.json");
     assert!(!String::from_utf8(sink.bytes(&record).unwrap().to_vec()).unwrap().contains(ITEM));
@@ -625,7 +631,7 @@ async fn a_verifier_that_may_not_write_verifies_and_says_so() {
     let tally = Arc::new(lifeboat_core::progress::Tally::default());
     let cx = Context { progress: tally.clone(), ..context() };
     let verifier = LinesVerifier::default();
-    assert!(Verify::new(sink.arc(), artifact, &verifier).context(cx).run().await.unwrap().passed);
+    assert!(Verify::new(sink.arc(), artifact, &verifier).history(false).context(cx).run().await.unwrap().passed);
     assert!(tally.notes()[0].contains("could not be recorded"), "{:?}", tally.notes());
 }
 

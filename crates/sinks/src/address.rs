@@ -193,7 +193,7 @@ fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str>
     known.map(|k| (strsim::damerau_levenshtein(name, k), k)).filter(|(d, _)| *d <= 2).min().map(|(_, k)| k)
 }
 
-/// Undoes percent-encoding. `None` when the result is no UTF-8.
+/// Undoes percent-encoding. `None` when the result is not UTF-8.
 pub(crate) fn decode(text: &str) -> Option<String> {
     percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
 }

@@ -3,7 +3,7 @@
 use lifeboat_core::sink::UPLOADS_FOLDER;
 use lifeboat_core::{Error, ErrorKind, Result};
 
-/// The folder that holds everything of Lifeboat's that is no artifact.
+/// The folder for everything of Lifeboat's that is not an artifact.
 pub(crate) const OWN_FOLDER: &str = "_lifeboat";
 
 /// The suffix of a local file that is still being written.

@@ -32,7 +32,7 @@ mod tee;
 pub use settings::{Credentials, Environment, Lock, LockMode, Retry, Settings};
 pub use tee::tee;
 
-/// Opens the sink at `url` with the process's environment and default settings. Nothing is contacted yet.
+/// Opens the sink at `url` with the process's environment and default settings. It contacts nothing yet.
 ///
 /// # Errors
 /// [`ErrorKind::Config`](lifeboat_core::ErrorKind::Config): an unknown scheme or query parameter, credentials in the
@@ -41,7 +41,7 @@ pub fn open(url: &str) -> Result<Arc<dyn Sink>> {
     open_with(url, &Settings::default())
 }
 
-/// Opens the sink at `url` with these settings. Nothing is contacted yet.
+/// Opens the sink at `url` with these settings. It contacts nothing yet.
 ///
 /// # Errors
 /// As [`open`].
@@ -54,7 +54,7 @@ pub fn open_with(url: &str, settings: &Settings) -> Result<Arc<dyn Sink>> {
             format!("file://{}", path.display()),
             "a folder cannot lock what it holds",
         )
-        .hint("take `lock` away, or store in a bucket that has Object Lock")),
+        .hint("remove `lock`, or store in a bucket that has Object Lock")),
         #[cfg(feature = "file")]
         address::Address::Folder(path) => Ok(Arc::new(local::LocalSink::new(path))),
         #[cfg(feature = "s3")]

@@ -24,22 +24,22 @@ use secrecy::SecretString;
 pub struct Settings {
     /// Where credentials and regions are looked up that are not given here. By default the process's own.
     pub environment: Environment,
-    /// Credentials; go before those of the environment.
+    /// Credentials. They override those of the environment.
     pub credentials: Option<Credentials>,
-    /// The store's endpoint, `https://host:port`; goes before what the URL and the environment say.
+    /// The store's endpoint, `https://host:port`. Overrides the URL's and the environment's.
     pub endpoint: Option<String>,
-    /// The bucket's region; goes before what the URL and the environment say.
+    /// The bucket's region. Overrides the URL's and the environment's.
     pub region: Option<String>,
-    /// Locks every backup that is written (Object Lock); goes before what the URL says.
+    /// Locks every backup that is written (Object Lock). Overrides the URL's.
     pub lock: Option<Lock>,
-    /// How long, and how, a failing request is tried again. The environment's `LIFEBOAT_RETRY_LIMIT`, in seconds, goes
-    /// before `retry.limit`.
+    /// How long, and how, a failing request is retried. The environment's `LIFEBOAT_RETRY_LIMIT`, in seconds, overrides
+    /// `retry.limit`.
     pub retry: Retry,
-    /// Bytes that an upload may hold in memory: the parts on their way and the one being filled. One part is
-    /// always allowed.
+    /// Bytes that an upload may hold in memory: the parts in flight and the one being filled. One part is always
+    /// allowed.
     pub memory: u64,
-    /// Bytes of each of the first parts of a multipart upload; later ones are at least as large. Below the store's least size
-    /// (5 MiB) it counts as that.
+    /// Bytes of each of the first parts of a multipart upload; later ones are at least as large. A value below
+    /// the store's minimum (5 MiB) counts as the minimum.
     pub first_part: u64,
 }
 
@@ -60,7 +60,8 @@ impl Default for Settings {
 
 /// How what is written is locked: until then the store lets nobody delete or replace it.
 ///
-/// Notes, probes and the records of verifications are not locked by this.
+/// It applies to what is stored with [`PutOptions::lock`](lifeboat_core::sink::PutOptions::lock): not to notes, probes and the
+/// records of verifications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lock {
     /// Who can lift it.
@@ -88,10 +89,10 @@ impl fmt::Display for LockMode {
 }
 
 impl Lock {
-    /// A lock of so many days.
+    /// Creates a lock of `days` days.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for no mode's name, and for a number of days that stores do not take: 1 to 36,500.
+    /// [`ErrorKind::Config`] for an unknown mode, and for a number of days outside of 1 to 36,500, which stores refuse.
     pub fn new(mode: &str, days: u32) -> Result<Self> {
         let wrong = |why: String| {
             Error::new(ErrorKind::Config, "use", format!("lock \"{mode}:{days}\""), why)
@@ -136,24 +137,24 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Credentials without a session token.
+    /// Creates credentials without a session token.
     pub fn new(access_key: impl Into<String>, secret_key: impl Into<SecretString>) -> Self {
         Self { access_key: access_key.into(), secret_key: secret_key.into(), session_token: None }
     }
 }
 
-/// How long, and how, a failing request is tried again: the pause doubles from `first` to `longest`, with jitter.
+/// How long, and how, a failing request is retried: the pause doubles from `first` to `longest`, with jitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// How long a request is tried again, counted from its first failure.
+    /// How long a request is retried, counted from its first failure.
     pub limit: Duration,
-    /// The same, as long as the store has not answered once: a wrong address shall not take minutes to be known.
+    /// The same while the store has not answered once: a wrong address should not take minutes to be reported.
     pub first_contact: Duration,
     /// The first pause.
     pub first: Duration,
     /// The longest pause.
     pub longest: Duration,
-    /// A request that moves no byte for so long is broken off, and tried again.
+    /// A request that transfers nothing for this long is aborted and retried.
     pub stall: Duration,
 }
 
@@ -173,7 +174,7 @@ impl Retry {
     /// With the limit that the environment sets, if it does.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when that is no number of seconds.
+    /// [`ErrorKind::Config`] when it is not a number of seconds.
     #[cfg(feature = "s3")]
     pub(crate) fn limited_by(self, environment: &Environment) -> Result<Self> {
         const NAME: &str = "LIFEBOAT_RETRY_LIMIT";
@@ -191,22 +192,22 @@ impl Retry {
 pub struct Environment(Option<Arc<BTreeMap<String, String>>>);
 
 impl Environment {
-    /// The process's environment, read at the time of each look-up.
+    /// Uses the process's environment, read at each look-up.
     pub fn process() -> Self {
         Self(None)
     }
 
-    /// No variables at all.
+    /// Uses no variables at all.
     pub fn empty() -> Self {
         Self(Some(Arc::default()))
     }
 
-    /// These variables and no others.
+    /// Uses these variables and no others.
     pub fn fixed<K: Into<String>, V: Into<String>>(variables: impl IntoIterator<Item = (K, V)>) -> Self {
         Self(Some(Arc::new(variables.into_iter().map(|(k, v)| (k.into(), v.into())).collect())))
     }
 
-    /// The value of a variable; an empty one counts as not set.
+    /// The value of a variable; an empty one counts as unset.
     pub fn get(&self, name: &str) -> Option<String> {
         match &self.0 {
             None => std::env::var(name).ok(),
@@ -229,7 +230,7 @@ impl Environment {
         }
     }
 
-    /// The value of a variable, or the content of the file that `<name>_FILE` names, without white space at its end.
+    /// The value of a variable, or the content of the file that `<name>_FILE` names, without trailing white space.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when that file cannot be read.

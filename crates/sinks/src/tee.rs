@@ -8,8 +8,8 @@
 //! | `delete`, `held`, `abort_unfinished`, `abort_uploads_of` | all of them |
 //! | `hidden`, `inspect` | none: a sink is looked at by itself |
 //!
-//! A backup that shall survive the failure of a sink names its sinks one by one (`also_to`): there each has its own fate. A
-//! tee is for what has to be in all of them or counts as failed.
+//! A backup that should survive the failure of a sink names its sinks one by one (`also_to`), where each succeeds or fails on
+//! its own. A tee is for what must be in all of them or counts as failed.
 
 use std::fmt;
 use std::ops::Range;
@@ -30,7 +30,7 @@ const DEPTH: usize = 8;
 /// How long a further sink may take no data before it is given up.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// Several sinks as one.
+/// Combines several sinks into one.
 ///
 /// A `put` reads its stream once. Each sink has a buffer of its own; a further one that takes nothing for 60 s is given up.
 /// **The first sink decides**: the others finish their objects only after it has confirmed its own, so that of several

@@ -147,8 +147,8 @@ impl B2 {
         head.set("x-amz-bucket-object-lock-enabled", "true");
         head.set("Content-Length", "0");
         resign(&mut head, minio.host(), minio.user(), minio.password(), "us-east-1");
-        let made = http::ask(minio.host(), &head, b"").await.unwrap();
-        assert_eq!(made.head.status(), 200, "{made:?}");
+        let reply = http::ask(minio.host(), &head, b"").await.unwrap();
+        assert_eq!(reply.head.status(), 200, "{reply:?}");
         let rule = format!(
             "<ObjectLockConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>GOVERNANCE</Mode><Days>{days}</Days></DefaultRetention></Rule></ObjectLockConfiguration>"
         );

@@ -1,4 +1,4 @@
-//! A sink that fails as sinks do in life, on purpose and repeatably.
+//! A sink that fails on purpose, as sinks do in production, and repeatably.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,12 +20,12 @@ pub enum Fault {
         /// Bytes that it takes before.
         after: u64,
     },
-    /// `put` takes nothing any more after so many bytes, and never ends.
+    /// `put` stops reading after so many bytes, and never ends.
     PutStalls {
         /// Bytes that it takes before.
         after: u64,
     },
-    /// `put` says that it has failed after it has stored everything.
+    /// `put` reports a failure after it has stored everything.
     PutLosesItsAnswer,
     /// `get` ends after so many bytes as if that were all.
     GetTruncates {
@@ -63,12 +63,12 @@ pub struct ChaosSink {
 }
 
 impl ChaosSink {
-    /// A sink without faults yet.
+    /// Creates a sink without faults.
     pub fn new(inner: Arc<dyn Sink>) -> Self {
         Self { inner, faults: Arc::default(), calls: Arc::default() }
     }
 
-    /// A sink with one fault chosen by `seed`, at a place within the first `bytes` bytes. A test that fails prints
+    /// Creates a sink with one fault chosen by `seed`, at a place within the first `bytes` bytes. A test that fails prints
     /// the seed and the [`faults`](Self::faults).
     pub fn seeded(inner: Arc<dyn Sink>, seed: u64, bytes: u64) -> Self {
         let mut random = Random::new(seed);
@@ -93,13 +93,13 @@ impl ChaosSink {
         self
     }
 
-    /// Takes all faults away, and starts counting calls again.
+    /// Removes all faults, and starts counting calls again.
     pub fn heal(&self) {
         self.lock().clear();
         self.calls.store(0, Ordering::Relaxed);
     }
 
-    /// The faults that it has.
+    /// Returns its faults.
     pub fn faults(&self) -> Vec<Fault> {
         self.lock().clone()
     }

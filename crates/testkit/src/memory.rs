@@ -18,7 +18,7 @@ pub struct MemorySink {
 }
 
 impl MemorySink {
-    /// An empty sink.
+    /// Creates an empty sink.
     pub fn new() -> Self {
         Self::default()
     }
@@ -28,12 +28,12 @@ impl MemorySink {
         self.lock().keys().cloned().collect()
     }
 
-    /// The bytes of an object.
+    /// Returns the bytes of an object.
     pub fn bytes(&self, key: &str) -> Option<Bytes> {
         self.lock().get(key).map(|(bytes, _)| bytes.clone())
     }
 
-    /// Puts an object there, whatever was there: what another tool, or a fault, would do.
+    /// Stores an object, replacing what was there, as another tool or a fault would.
     pub fn place(&self, key: &str, bytes: impl Into<Bytes>, modified: Timestamp) {
         self.lock().insert(key.to_owned(), (bytes.into(), modified));
     }

@@ -85,9 +85,9 @@ impl Database {
 
     /// A fresh one on the server that this URL leads to.
     pub fn on(server: &str) -> Self {
-        let made = Self::reserved_on(server);
-        psql(server, &format!("CREATE DATABASE {} TEMPLATE template0", made.name));
-        made
+        let database = Self::reserved_on(server);
+        psql(server, &format!("CREATE DATABASE {} TEMPLATE template0", database.name));
+        database
     }
 
     /// The name of a database that does not exist yet. What a test makes there is dropped in the end.
@@ -158,14 +158,14 @@ impl Server {
         own(folder.path());
         own(&password_file);
         let data = folder.path().join("data");
-        let made = unprivileged(programs.join("initdb"), folder.path())
+        let initialized = unprivileged(programs.join("initdb"), folder.path())
             .arg("-D")
             .arg(&data)
             .args(["-U", "postgres", "-A", "scram-sha-256", "--no-sync", "-E", "UTF8", "--locale=C"])
             .arg(format!("--pwfile={}", password_file.display()))
             .output()
             .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        assert!(initialized.status.success(), "{}", String::from_utf8_lossy(&initialized.stderr));
         let port = free_port();
         let settings = settings(folder.path());
         for entry in std::fs::read_dir(folder.path()).unwrap().flatten() {
@@ -184,13 +184,13 @@ impl Server {
             .spawn()
             .unwrap();
         let url = format!("postgres://postgres:{password}@127.0.0.1:{port}/postgres");
-        let made = Self { url, folder, process: Some(process) };
+        let server = Self { url, folder, process: Some(process) };
         let begun = Instant::now();
-        while let Err(error) = try_psql(&made.url, "SELECT 1") {
+        while let Err(error) = try_psql(&server.url, "SELECT 1") {
             assert!(begun.elapsed() < Duration::from_secs(60), "the test's PostgreSQL does not answer: {error}");
             std::thread::sleep(Duration::from_millis(50));
         }
-        made
+        server
     }
 
     /// Ends the server at once, as a crash would.

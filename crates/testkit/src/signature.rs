@@ -40,12 +40,12 @@ impl Authorization {
     /// Whether a client that knows `secret` has signed this request for this region.
     pub(crate) fn is_by(&self, head: &Head, secret: &str, region: &str) -> bool {
         let time = head.header("x-amz-date").unwrap_or_default();
-        let made = sign(head, &self.signed, secret, &self.day, time, region, &self.service);
-        self.region == region && time.starts_with(&self.day) && made == self.signature
+        let expected = sign(head, &self.signed, secret, &self.day, time, region, &self.service);
+        self.region == region && time.starts_with(&self.day) && expected == self.signature
     }
 }
 
-/// Signs a request anew for another server: whatever was signed before is no more.
+/// Signs a request again for another server, in place of its old signature.
 pub(crate) fn resign(head: &mut Head, host: &str, user: &str, secret: &str, region: &str) {
     let now = Timestamp::now().to_zoned(TimeZone::UTC);
     let (day, time) = (now.strftime("%Y%m%d").to_string(), now.strftime("%Y%m%dT%H%M%SZ").to_string());

@@ -252,7 +252,7 @@ async fn what_is_wrong_with_a_verifier_is_found() {
     tokio::time::pause();
     for (fault, says) in [
         (Fault::KnowsEverything, "unheard-of"),
-        (Fault::ComparesNothing, "a count that is larger"),
+        (Fault::ComparesNothing, "the proof of another content"),
         (Fault::Errs, "a failed check, not an error"),
         (Fault::MindsNoEnd, "is found by nobody"),
         (Fault::Leaks, "left behind"),

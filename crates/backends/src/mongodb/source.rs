@@ -136,6 +136,7 @@ impl Source for Mongo {
             server_version: Some(look.version),
             tool: Some(tool()),
             facts,
+            ..Description::default()
         })
     }
 

@@ -171,6 +171,7 @@ impl Source for Postgres {
             server_version: Some(look.version),
             tool: Some(format!("pg_dump {}", tools.version)),
             facts,
+            ..Description::default()
         })
     }
 
@@ -220,7 +221,7 @@ impl Source for Globals {
             format: "globals.sql".to_owned(),
             server_version: Some(look.version),
             tool: Some(format!("pg_dumpall {}", tools.version)),
-            facts: BTreeMap::new(),
+            ..Description::default()
         })
     }
 

@@ -15,7 +15,6 @@ use secrecy::SecretString;
 use super::connection::{Connection, SslMode};
 use super::session::Session;
 use super::tools::Tools;
-use crate::child::Running;
 use crate::keeper::{Folder, Server};
 
 /// Name of the cluster's superuser: unlike any role in a dump, so that restoring roles finds none in the way.
@@ -79,8 +78,7 @@ impl Scratch {
             ])
             .arg(format!("--pwfile={}", password_file.display()))
             .stdout(Stdio::null());
-        folder.run_in(&mut initdb);
-        let ended = Running::start(&mut initdb)?.end().await?;
+        let ended = folder.run(&mut initdb).await?;
         if !ended.status.success() {
             return Err(ended.error("make", format!("a scratch cluster in {}", folder.path().display()))
                 .hint("the folder must be one that the server's user can enter, on a file system with room: set TMPDIR or --scratch-folder"));

@@ -79,11 +79,12 @@ pub(crate) async fn exactly(program: &str, major: u32) -> Result<Tools> {
     Err(missing(program, major, &why))
 }
 
-/// The newest programs that there are.
+/// The newest programs that there are; of several of one version the preferred ones.
 pub(crate) async fn newest(program: &str) -> Option<Tools> {
     match find(program, None).await {
         Found::Wanted(tools) => Some(tools),
-        Found::All(found) => found.into_iter().max_by_key(|t| t.major),
+        // Of equals the last one is the greatest.
+        Found::All(found) => found.into_iter().rev().max_by_key(|t| t.major),
     }
 }
 

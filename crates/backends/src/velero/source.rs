@@ -54,6 +54,7 @@ impl Source for Velero {
             server_version: Some(format!("Kubernetes {version}")),
             tool: Some("Velero".to_owned()),
             facts: BTreeMap::from([("bucket".to_owned(), bucket)]),
+            ..Description::default()
         })
     }
 

@@ -55,7 +55,7 @@ pub async fn read(server: &MongoWire) -> Result<Read> {
 pub fn input(archive: &[u8], proof: Option<Proof>) -> RestoreInput {
     let chunks: Vec<Result<Bytes>> = archive.chunks(70_000).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
     let name = "shop-20261121-033000.archive".parse().unwrap();
-    RestoreInput { stream: futures::stream::iter(chunks).boxed(), name, proof }
+    RestoreInput::new(futures::stream::iter(chunks).boxed(), name, proof)
 }
 
 pub async fn restore(

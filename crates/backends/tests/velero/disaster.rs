@@ -124,10 +124,8 @@ async fn an_artifact_is_put_back_and_restored_where_velero_has_lost_the_backup()
     let artifact = stream::collect(reading.stream, 1 << 24, "the copy").await.unwrap();
     let first = server.location();
     let keys: Vec<String> = first.list("").map_ok(|object| object.key).try_collect().await.unwrap();
-    let input = |bytes: bytes::Bytes| RestoreInput {
-        stream: stream::once(bytes),
-        name: "shop-20261121-033000.tar".parse::<ArtifactName>().unwrap(),
-        proof: None,
+    let input = |bytes: bytes::Bytes| {
+        RestoreInput::new(stream::once(bytes), "shop-20261121-033000.tar".parse::<ArtifactName>().unwrap(), None)
     };
 
     // While Velero has it the copy proves itself by the restore test of that very backup.

@@ -5,42 +5,50 @@
 //! | `<artifact>` or `<artifact>.000`, `.001`, … | the stored bytes, in one object or in volumes |
 //! | `<artifact>.manifest.json` | the artifact was finished by Lifeboat |
 //! | `<artifact>.verified-<time>-<level>-<pass or fail>.json` | somebody verified it |
+//! | `<artifact>.needs-<time>.<extensions>.json` | it cannot be restored without that artifact of its dataset: see [`chain`] |
+//! | `<artifact>.sha256`, `.asc`, … | a checksum or signature that somebody put there: it goes with its artifact |
 //! | `_lifeboat/uploads/<artifact>.intent.json` | a run has begun to write it |
+//!
+//! Anything else whose name begins with an artifact's and a dot is a sidecar that is not known here, and so is a manifest of
+//! another form (`<artifact>.manifest.v2.json`). A newer Lifeboat may mean by it that something must stay: nothing of that
+//! dataset in that folder is deleted.
 //!
 //! An object without a manifest that is named like an artifact is *foreign*: a shell script wrote it. One for which
 //! there is an intent is the remains of a run that was killed, or a run that goes on: it is not an artifact.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::Hint;
 use crate::manifest::{MANIFEST_LIMIT, Manifest};
-use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, format_stamp, join_key, parse_stamp, split_key};
+use crate::name::{ArtifactName, Dataset, format_stamp, join_key, parse_stamp, split_key};
 use crate::sink::{ObjectInfo, Sink, UPLOADS_FOLDER};
 use crate::stream;
 use crate::verifier::Level;
 
+mod chain;
+mod listing;
 mod orphans;
+mod role;
 
+pub use chain::chain;
+pub(crate) use chain::lookup;
+pub(crate) use listing::{Listed, list_all};
 pub use orphans::{Cleaned, remove_orphans};
+
+pub(crate) use role::{Role, need_name, role};
+
+use role::VERIFIED_INFIX;
 
 /// The folder that holds everything of Lifeboat's that is no artifact.
 
 /// The suffix of an intent's name, after its artifact's name.
 const INTENT_SUFFIX: &str = ".intent.json";
-
-/// What stands between an artifact's name and the rest of a verification record's.
-const VERIFIED_INFIX: &str = ".verified-";
-
-/// How far a store's clock may be behind ours before a foreign object is mistaken for one that has just been written.
-const CLOCK_SKEW: SignedDuration = SignedDuration::from_hours(1);
 
 /// Who wrote an artifact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +88,7 @@ pub struct Verification {
 
 /// One artifact in a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Artifact {
     /// The folder it lies in, without a slash at its end; empty for the sink itself.
     pub folder: String,
@@ -93,9 +102,31 @@ pub struct Artifact {
     pub manifest: Option<String>,
     /// The verifications that were recorded, oldest first.
     pub verifications: Vec<Verification>,
+    /// The artifacts without which it cannot be restored, of the same dataset and folder, in ascending order: the base of
+    /// an increment. What those need in turn is not among them: see [`chain`].
+    pub needs: Vec<ArtifactName>,
+    /// Keys of checksums and signatures that somebody put beside it.
+    pub companions: Vec<String>,
+    /// Keys of what lies beside it and is not known here. While there is any, nothing of its dataset is deleted.
+    pub unknown: Vec<String>,
 }
 
 impl Artifact {
+    /// An artifact of which nothing else is known.
+    pub fn new(folder: impl Into<String>, name: ArtifactName, kind: Kind) -> Self {
+        Self {
+            folder: folder.into(),
+            name,
+            kind,
+            objects: Vec::new(),
+            manifest: None,
+            verifications: Vec::new(),
+            needs: Vec::new(),
+            companions: Vec::new(),
+            unknown: Vec::new(),
+        }
+    }
+
     /// The artifact's key: its folder and name.
     pub fn key(&self) -> String {
         join_key(&self.folder, &self.name.to_string())
@@ -130,17 +161,34 @@ impl Artifact {
         })
     }
 
-    /// Every key that belongs to it but for the manifest, which goes first.
+    /// Every key that belongs to it but for the manifest, which goes first, and what says what it needs, which goes last.
     pub(crate) fn keys_without_manifest(&self) -> Vec<String> {
-        self.verifications.iter().map(|v| v.key.clone()).chain(self.objects.iter().map(|o| o.key.clone())).collect()
+        let records = self.verifications.iter().map(|v| &v.key);
+        records.chain(&self.companions).chain(self.objects.iter().map(|o| &o.key)).cloned().collect()
+    }
+
+    /// The keys of the sidecars that say what it needs.
+    pub(crate) fn need_keys(&self) -> impl Iterator<Item = String> {
+        self.needs.iter().filter_map(|needed| Some(join_key(&self.folder, &need_name(&self.name, needed)?)))
+    }
+
+    /// The manifest beside it that is of a form not known here.
+    fn other_manifest(&self) -> Option<&String> {
+        self.unknown.iter().find(|key| matches!(role(split_key(key).1), Some((_, Role::OtherManifest))))
     }
 
     /// Reads its manifest; `None` when it is foreign.
     ///
     /// # Errors
-    /// When the manifest cannot be read or is not one.
+    /// When the manifest cannot be read or is not one; [`ErrorKind::Unsupported`] when it is of a form not known here.
     pub async fn read_manifest(&self, sink: &dyn Sink) -> Result<Option<Manifest>> {
-        let Some(key) = &self.manifest else { return Ok(None) };
+        let Some(key) = &self.manifest else {
+            return match self.other_manifest() {
+                Some(key) => Err(Error::new(ErrorKind::Unsupported, "read", key, "its form is not known here")
+                    .hint("use a newer Lifeboat")),
+                None => Ok(None),
+            };
+        };
         let bytes = stream::collect(sink.get(key, None).await?, MANIFEST_LIMIT, key).await?;
         let manifest = Manifest::parse(&bytes, key)?;
         if manifest.artifact != self.name.to_string() {
@@ -174,38 +222,13 @@ pub(crate) fn verification_key(artifact_key: &str, at: Timestamp, level: Level, 
 /// As items: what the sink's listing fails with. A folder in which there is nothing is empty; a bucket or root folder
 /// that does not exist is an error.
 pub fn list<'a>(sink: &'a dyn Sink, folder: &str, dataset: Option<&Dataset>) -> BoxStream<'a, Result<Artifact>> {
-    let folder = folder.trim_matches('/').to_owned();
-    let dataset = dataset.cloned();
-    let begin = async move {
-        let started = Timestamp::now();
-        let intents = Arc::new(Announced::read(sink, &folder).await?);
-        let prefix = join_key(&folder, &dataset.as_ref().map(|d| format!("{d}-")).unwrap_or_default());
-        let prefix = if dataset.is_none() && !folder.is_empty() { format!("{folder}/") } else { prefix };
-        let state = Listing {
-            objects: sink.list(&prefix),
-            groups: BTreeMap::new(),
-            held: BTreeMap::new(),
-            ready: VecDeque::new(),
-            ended: false,
-            folder,
-            dataset,
-        };
-        Ok(grouped(state).filter_map(move |artifact| {
-            let intents = intents.clone();
-            async move {
-                match artifact {
-                    Ok(artifact) => keep(sink, artifact, &intents, started).await.transpose(),
-                    Err(error) => Some(Err(error)),
-                }
-            }
-        }))
+    let finished = |item: Result<Listed>| async move {
+        match item {
+            Ok(Listed { unfinished: true, .. }) => None,
+            item => Some(item.map(|listed| listed.artifact)),
+        }
     };
-    futures::stream::once(begin)
-        .flat_map(|begun| match begun {
-            Ok(artifacts) => artifacts.boxed(),
-            Err(error) => futures::stream::iter([Err(error)]).boxed(),
-        })
-        .boxed()
+    list_all(sink, folder, dataset).filter_map(finished).boxed()
 }
 
 /// Whether there is an object with this key. Stores that let an identity list below a prefix only answer a question for a
@@ -220,172 +243,6 @@ pub(crate) async fn exists(sink: &dyn Sink, key: &str) -> Result<bool> {
         }
         Err(error) => Err(error),
     }
-}
-
-/// Leaves out what a run is still writing, or has left behind when it was killed.
-async fn keep(
-    sink: &dyn Sink,
-    artifact: Artifact,
-    intents: &Announced,
-    started: Timestamp,
-) -> Result<Option<Artifact>> {
-    if artifact.kind != Kind::Foreign {
-        return Ok(Some(artifact));
-    }
-    let name = artifact.name.to_string();
-    if intents.has(&name) {
-        return Ok(None);
-    }
-    // The intents were listed before the objects. An object that came after that belongs to a run whose intent was not
-    // there yet: ask for that one. Older objects cannot be in that state.
-    if artifact.objects.iter().any(|o| o.modified > started - CLOCK_SKEW) {
-        if exists(sink, &intent_key(&artifact.folder, &name)).await? {
-            return Ok(None);
-        }
-        // Neither intent nor manifest was seen: it may have been committed in between.
-        let manifest = format!("{}{MANIFEST_SUFFIX}", artifact.key());
-        if exists(sink, &manifest).await? {
-            return Ok(Some(Artifact { kind: Kind::Managed, manifest: Some(manifest), ..artifact }));
-        }
-    }
-    Ok(Some(artifact))
-}
-
-#[derive(Default)]
-struct Group {
-    objects: Vec<ObjectInfo>,
-    manifest: Option<String>,
-    verifications: Vec<Verification>,
-}
-
-struct Listing<'a> {
-    objects: BoxStream<'a, Result<ObjectInfo>>,
-    /// Artifacts of which more objects may come. Keys come in order, and those of one artifact all start with its name, so
-    /// few are open at a time.
-    groups: BTreeMap<String, (ArtifactName, Group)>,
-    /// Artifacts that are complete but come after one that is not.
-    held: BTreeMap<String, Artifact>,
-    ready: VecDeque<Artifact>,
-    ended: bool,
-    folder: String,
-    dataset: Option<Dataset>,
-}
-
-/// What the name of an object in a folder says it is.
-pub(crate) enum Role {
-    Object,
-    Manifest,
-    Verification(Timestamp, Level, bool),
-}
-
-pub(crate) fn role(name: &str) -> Option<(ArtifactName, Role)> {
-    if let Some(base) = name.strip_suffix(MANIFEST_SUFFIX) {
-        return Some((ArtifactName::parse(base)?, Role::Manifest));
-    }
-    if let Some((base, record)) = name.split_once(VERIFIED_INFIX) {
-        let mut parts = record.strip_suffix(".json")?.rsplitn(3, '-');
-        let passed = match parts.next()? {
-            "pass" => true,
-            "fail" => false,
-            _ => return None,
-        };
-        let level = parts.next()?.parse().ok()?;
-        return Some((ArtifactName::parse(base)?, Role::Verification(parse_stamp(parts.next()?)?, level, passed)));
-    }
-    if let Some((base, volume)) = name.rsplit_once('.')
-        && volume.len() == 3
-        && volume.bytes().all(|b| b.is_ascii_digit())
-    {
-        return Some((ArtifactName::parse(base)?, Role::Object));
-    }
-    Some((ArtifactName::parse(name)?, Role::Object))
-}
-
-impl Listing<'_> {
-    fn take(&mut self, object: ObjectInfo) {
-        let below = match self.folder.as_str() {
-            "" => Some(object.key.as_str()),
-            folder => object.key.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')),
-        };
-        let Some(name) = below else { return };
-        self.close_groups_before(name);
-        if name.contains('/') {
-            return;
-        }
-        let Some((artifact, role)) = role(name) else { return };
-        if self.dataset.as_ref().is_some_and(|d| *d != artifact.dataset) {
-            return;
-        }
-        let (_, group) = self.groups.entry(artifact.to_string()).or_insert_with(|| (artifact, Group::default()));
-        match role {
-            Role::Object => group.objects.push(object),
-            Role::Manifest => group.manifest = Some(object.key),
-            Role::Verification(at, level, passed) => {
-                group.verifications.push(Verification { key: object.key, at, level, passed });
-            }
-        }
-    }
-
-    /// Artifacts whose name `next` does not start with are complete.
-    fn close_groups_before(&mut self, next: &str) {
-        let closed: Vec<String> = self.groups.keys().filter(|base| !next.starts_with(*base)).cloned().collect();
-        for base in closed {
-            self.close(&base);
-        }
-        // In order of keys: where one name starts another, the shorter one is complete later.
-        while let Some(next) = self.held.first_entry() {
-            if self.groups.first_key_value().is_some_and(|(open, _)| open < next.key()) {
-                return;
-            }
-            self.ready.push_back(next.remove());
-        }
-    }
-
-    fn close(&mut self, base: &str) {
-        let Some((name, mut group)) = self.groups.remove(base) else { return };
-        let kind = match (&group.manifest, group.objects.is_empty()) {
-            (Some(_), false) => Kind::Managed,
-            (Some(_), true) => Kind::Damaged,
-            (None, false) => Kind::Foreign,
-            // A verification's record alone: the artifact is gone.
-            (None, true) => return,
-        };
-        group.verifications.sort_by_key(|v| v.at);
-        let artifact = Artifact {
-            folder: self.folder.clone(),
-            name,
-            kind,
-            objects: group.objects,
-            manifest: group.manifest,
-            verifications: group.verifications,
-        };
-        self.held.insert(base.to_owned(), artifact);
-    }
-}
-
-fn grouped(listing: Listing<'_>) -> BoxStream<'_, Result<Artifact>> {
-    futures::stream::unfold(listing, |mut listing| async move {
-        loop {
-            if let Some(artifact) = listing.ready.pop_front() {
-                return Some((Ok(artifact), listing));
-            }
-            if listing.ended {
-                return None;
-            }
-            match listing.objects.next().await {
-                Some(Ok(object)) => listing.take(object),
-                Some(Err(error)) => {
-                    listing.ended = true;
-                    return Some((Err(error), listing));
-                }
-                None => {
-                    listing.ended = true;
-                    listing.close_groups_before("");
-                }
-            }
-        }
-    })
-    .boxed()
 }
 
 /// Which of a dataset's artifacts is meant.
@@ -499,24 +356,4 @@ pub(crate) fn intents<'a>(sink: &'a dyn Sink, folder: &str) -> BoxStream<'a, Res
 /// The name of the artifact whose intent has this key; `uploads` is the folder of notes, with its slash.
 pub(crate) fn intent_of<'a>(key: &'a str, uploads: &str) -> Option<&'a str> {
     key.strip_prefix(uploads)?.strip_suffix(INTENT_SUFFIX)
-}
-
-/// The artifacts for which there is an intent, 8 bytes for each: a writer that may not delete leaves one beside every
-/// artifact.
-struct Announced(Vec<u64>);
-
-impl Announced {
-    async fn read(sink: &dyn Sink, folder: &str) -> Result<Self> {
-        let mut found = Vec::new();
-        let mut intents = intents(sink, folder);
-        while let Some(intent) = intents.next().await {
-            found.push(xxh3_64(intent?.artifact.as_bytes()));
-        }
-        found.sort_unstable();
-        Ok(Self(found))
-    }
-
-    fn has(&self, artifact: &str) -> bool {
-        self.0.binary_search(&xxh3_64(artifact.as_bytes())).is_ok()
-    }
 }

@@ -1,14 +1,15 @@
 //! What runs that did not end have left behind, and what deletions without the right to delete have left hidden.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{Intent, Role, exists, intent_key, intent_of, intents, role};
+use super::{Intent, Role, exists, intent_key, intent_of, intents, list_all, role};
 use crate::error::{Error, ErrorKind, Result};
-use crate::name::{ArtifactName, join_key, split_key};
+use crate::name::{ArtifactName, Dataset, join_key, split_key};
 use crate::sink::{Held, Hidden, PROBES_FOLDER, Sink, UPLOADS_FOLDER, upkeep};
 
 /// Objects that are removed together.
@@ -29,9 +30,12 @@ pub struct Cleaned {
 
 /// Removes what killed runs have left in a folder: objects without a manifest for which there is an intent, unfinished
 /// uploads, probes, and the notes about all of it; and, where the store keeps versions, what Lifeboat has stored and what
-/// is only hidden. All of it only when it is older than `age` (hidden objects: hidden for so long). Touches nothing else.
-/// With `dry_run` it only says what it would remove. A sink without [`Upkeep`](crate::sink::Upkeep) has neither unfinished
-/// uploads nor hidden objects.
+/// is only hidden. All of it only when it is older than `age` (hidden objects: hidden for so long). Touches nothing else,
+/// least of all records of runs. With `dry_run` it only says what it would remove.
+///
+/// Of a dataset with an object that is not known here nothing is removed, and a note says so: a newer Lifeboat may have
+/// finished in its own way what looks unfinished here.
+/// A sink without [`Upkeep`](crate::sink::Upkeep) has neither unfinished uploads nor hidden objects.
 ///
 /// # Errors
 /// What the sink fails with.
@@ -48,7 +52,7 @@ pub async fn remove_orphans(
     let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
     let before = now.checked_sub(age).unwrap_or(Timestamp::MIN);
     let folder = folder.trim_matches('/');
-    let mut sweep = Sweep { sink, folder, before, dry_run, cleaned: Cleaned::default() };
+    let mut sweep = Sweep { sink, folder, before, dry_run, cleaned: Cleaned::default(), known: BTreeMap::new() };
     // Hidden ones first: the notes, live or hidden, are what tells them from foreign ones.
     sweep.hidden_artifacts().await?;
     sweep.unfinished().await?;
@@ -67,6 +71,8 @@ struct Sweep<'a> {
     before: Timestamp,
     dry_run: bool,
     cleaned: Cleaned,
+    /// Whether everything of a dataset is known here, where that was asked.
+    known: BTreeMap<Dataset, bool>,
 }
 
 /// Something to remove.
@@ -119,6 +125,30 @@ impl Sweep<'_> {
         }
     }
 
+    /// Whether everything of a dataset in the folder is known here. A note says what is not.
+    async fn is_known(&mut self, dataset: &Dataset) -> Result<bool> {
+        if let Some(known) = self.known.get(dataset) {
+            return Ok(*known);
+        }
+        let mut unknown = None;
+        {
+            let mut listed = list_all(self.sink, self.folder, Some(dataset));
+            while let Some(listed) = listed.next().await {
+                unknown = listed?.artifact.unknown.into_iter().next();
+                if unknown.is_some() {
+                    break;
+                }
+            }
+        }
+        self.known.insert(dataset.clone(), unknown.is_none());
+        if let Some(unknown) = &unknown {
+            self.note(format!(
+                "nothing of {dataset} was removed: {unknown} is not known here; a newer Lifeboat may have written it"
+            ));
+        }
+        Ok(unknown.is_none())
+    }
+
     /// What intents tell: of runs that did not end, everything; of those that did, only the note.
     async fn unfinished(&mut self) -> Result<()> {
         let sink = self.sink;
@@ -140,8 +170,11 @@ impl Sweep<'_> {
         let mut notes = Vec::new();
         for intent in intents {
             let Some(name) = ArtifactName::parse(&intent.artifact) else { continue };
+            if !self.is_known(&name.dataset).await? {
+                continue;
+            }
             let key = join_key(self.folder, &intent.artifact);
-            let mut leftovers = Vec::new();
+            let (mut leftovers, mut sidecars) = (Vec::new(), Vec::new());
             let mut committed = false;
             {
                 let mut objects = self.sink.list(&key);
@@ -153,6 +186,10 @@ impl Sweep<'_> {
                             let words = format!("{} ({} bytes, its backup did not finish)", object.key, object.bytes);
                             leftovers.push(Leftover { key: object.key, bytes: object.bytes, words });
                         }
+                        Some((artifact, Role::Need(_))) if artifact == name => {
+                            let words = format!("{} (what it needs, its backup did not finish)", object.key);
+                            sidecars.push(Leftover { key: object.key, bytes: object.bytes, words });
+                        }
                         _ => {}
                     }
                 }
@@ -161,7 +198,7 @@ impl Sweep<'_> {
             let words = format!("{} (the note of {run})", intent.key);
             if !committed {
                 // A held object needs its note: without it, it would be taken for a foreign backup.
-                let all_gone = self.remove(&leftovers).await?;
+                let all_gone = self.remove(&leftovers).await? && self.remove(&sidecars).await?;
                 match upkeep(self.sink).abort_uploads_of(&key, self.before, self.dry_run).await {
                     Ok(aborted) => self.cleaned.removed.extend(aborted),
                     Err(error) if error.kind() == ErrorKind::Permission => {
@@ -231,7 +268,7 @@ impl Sweep<'_> {
             });
             if ended || next.as_ref().is_some_and(|(artifact, ..)| group.artifact.as_ref() != Some(artifact)) {
                 let done = std::mem::take(&mut group);
-                if self.is_ours(&done).await? {
+                if self.is_ours(&done).await? && self.may_go(&done).await? {
                     batch.extend(done.hidden.into_iter().filter(|h| h.since < self.before).map(Leftover::hidden));
                 }
                 if ended || batch.len() >= BATCH {
@@ -246,6 +283,13 @@ impl Sweep<'_> {
                 group.ours |= !matches!(role, Role::Object);
                 group.hidden.push(hidden);
             }
+        }
+    }
+
+    async fn may_go(&mut self, group: &Group) -> Result<bool> {
+        match &group.artifact {
+            Some(artifact) => self.is_known(&artifact.dataset.clone()).await,
+            None => Ok(true),
         }
     }
 

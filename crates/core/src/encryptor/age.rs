@@ -62,16 +62,16 @@ impl Age {
         I: IntoIterator<Item = S>,
         S: AsRef<str>,
     {
-        let mut made = Self::default();
+        let mut age = Self::default();
         for recipient in recipients {
-            made.add_recipient(recipient.as_ref())?;
+            age.add_recipient(recipient.as_ref())?;
         }
-        if made.recipients.is_empty() {
+        if age.recipients.is_empty() {
             return Err(
                 Error::new(ErrorKind::Config, "encrypt with", "age", "there is no recipient").hint(Hint::NameRecipient)
             );
         }
-        Ok(made)
+        Ok(age)
     }
 
     /// Encrypts to the recipients of a file's text: one a line, `#` starts a comment. `name` names the file in errors.
@@ -212,6 +212,10 @@ impl Encryptor for Age {
 
     fn suffix(&self) -> &'static str {
         "age"
+    }
+
+    fn recognises(&self, start: &[u8]) -> bool {
+        super::starts_like_age(start)
     }
 
     fn can_decrypt(&self) -> bool {

@@ -1,9 +1,16 @@
 //! The [`Encryptor`] trait.
 
 use std::fmt;
+use std::sync::Arc;
 
-use crate::error::Result;
-use crate::stream::ByteStream;
+use futures::StreamExt;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::is_foreign_encryption;
+use crate::stream::{self, ByteStream};
+
+/// How much of a ciphertext an encryptor is shown to tell whether it is its own, in bytes. Fewer where there are no more.
+pub const START: usize = 64;
 
 /// Turns a plaintext stream into ciphertext and back.
 ///
@@ -11,11 +18,19 @@ use crate::stream::ByteStream;
 /// built with recipients only can encrypt and not decrypt: the machine that backs up then cannot read its own
 /// backups.
 pub trait Encryptor: Send + Sync + fmt::Debug {
-    /// The scheme's name as the manifest and the configuration write it: `age`, `openssl`.
+    /// The scheme's name as the manifest and the configuration write it: `age`, `openssl`. One from elsewhere takes another.
     fn scheme(&self) -> &'static str;
 
-    /// The suffix that an encrypted object's name gets, without the dot: `age`, `enc`.
+    /// The suffix that an encrypted object's name gets, without the dot: `age`, `enc`. One from elsewhere takes `enc-` and a
+    /// word of small letters, digits, `_` and `-`, as in `enc-gpg`: so that every reader knows that it is encrypted.
     fn suffix(&self) -> &'static str;
+
+    /// Whether a ciphertext that starts like this is of this scheme. It is given the first [`START`] bytes, or all where
+    /// there are fewer.
+    ///
+    /// A ciphertext begins with a magic that no plaintext has: what is read back is told by it. A format without one needs
+    /// a header before it. [`Backup`](crate::Backup) refuses an encryptor that does not recognise what it writes.
+    fn recognises(&self, start: &[u8]) -> bool;
 
     /// Whether this can decrypt: it was given an identity or passphrase.
     fn can_decrypt(&self) -> bool;
@@ -46,6 +61,54 @@ pub trait Encryptor: Send + Sync + fmt::Debug {
     /// stream: no identity fits ([`Decrypt`](crate::ErrorKind::Decrypt)), truncated or altered
     /// ([`Corrupt`](crate::ErrorKind::Corrupt)).
     fn decrypt(&self, ciphertext: ByteStream) -> Result<ByteStream>;
+}
+
+/// Whether this is an age file, binary or armoured.
+pub(crate) fn starts_like_age(start: &[u8]) -> bool {
+    let age = [&b"age-encryption.org/"[..], b"-----BEGIN AGE ENCRYPTED FILE-----"];
+    age.iter().any(|magic| start.starts_with(magic))
+}
+
+/// Whether this was written by `openssl enc -salt`.
+pub(crate) fn starts_like_openssl(start: &[u8]) -> bool {
+    start.starts_with(b"Salted__")
+}
+
+/// Makes sure that what an encryptor writes will be found and read again, as far as its names go.
+///
+/// # Errors
+/// [`ErrorKind::Config`].
+pub(crate) fn check_names(encryptor: &dyn Encryptor) -> Result<()> {
+    let (scheme, suffix) = (encryptor.scheme(), encryptor.suffix());
+    let ours = matches!((scheme, suffix), ("age", "age") | ("openssl", "enc"));
+    if ours || (!matches!(scheme, "age" | "openssl") && is_foreign_encryption(suffix)) {
+        return Ok(());
+    }
+    let why = format!("its objects end in .{suffix}, and would not be read back as encrypted with {scheme}");
+    Err(Error::new(ErrorKind::Config, "use", format!("the encryptor {scheme}"), why)
+        .hint("age has the suffix age, openssl has enc, and every other encryptor enc- and a word, as in enc-gpg"))
+}
+
+/// Encrypts, and makes sure that what comes out will be recognised.
+///
+/// # Errors
+/// As [`Encryptor::encrypt`]. An output that is not recognised is an error item before anything of it has passed.
+pub(crate) fn seal(encryptor: &Arc<dyn Encryptor>, plaintext: ByteStream) -> Result<ByteStream> {
+    let sealed = encryptor.encrypt(plaintext)?;
+    let encryptor = encryptor.clone();
+    let checked = async move {
+        let (start, sealed) = match stream::peek(sealed, START).await {
+            Ok(peeked) => peeked,
+            Err(error) => return stream::failed(error),
+        };
+        if encryptor.recognises(&start[..start.len().min(START)]) {
+            return sealed;
+        }
+        let why = "it does not recognise what it has written itself, so that nobody could read it back";
+        let subject = format!("the encryptor {}", encryptor.scheme());
+        stream::failed(Error::new(ErrorKind::Unsupported, "use", subject, why))
+    };
+    Ok(futures::stream::once(checked).flatten().boxed())
 }
 
 #[cfg(feature = "age")]

@@ -189,6 +189,10 @@ impl Encryptor for OpenSsl {
         "enc"
     }
 
+    fn recognises(&self, start: &[u8]) -> bool {
+        super::starts_like_openssl(start)
+    }
+
     fn can_decrypt(&self) -> bool {
         true
     }

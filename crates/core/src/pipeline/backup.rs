@@ -1,5 +1,6 @@
 //! [`Backup`]: from a source through the pipeline into one or more sinks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,12 +10,13 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::flow::{self, Hashed, Meter};
-use crate::catalog::intent_key;
+use crate::catalog::{Kind, intent_key, lookup, need_name};
 use crate::compress::Compression;
 use crate::context::{Clock, Context};
-use crate::encryptor::Encryptor;
+use crate::encryptor::{self, Encryptor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::Hint;
+use crate::history::{Failure, Figures, Journal, Outcome, Verb};
 use crate::manifest::{EncryptionNote, FORMAT_VERSION, Manifest, Private, StoredObject};
 use crate::memory::Confidential;
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key};
@@ -49,8 +51,10 @@ pub struct Backup {
     prefix: String,
     compression: Compression,
     encryption: Encryption,
+    needs: Vec<ArtifactName>,
     sinks: Vec<Arc<dyn Sink>>,
     grace: Duration,
+    history: bool,
     context: Context,
 }
 
@@ -68,8 +72,10 @@ impl Backup {
             prefix: String::new(),
             compression: Compression::default(),
             encryption: Encryption::Undecided,
+            needs: Vec::new(),
             sinks: Vec::new(),
             grace: SINK_GRACE,
+            history: true,
             context: Context::default(),
         }
     }
@@ -116,6 +122,14 @@ impl Backup {
         self
     }
 
+    /// Says without which artifacts this one cannot be restored, beside those that the source's own
+    /// [`Description`] names: the base of an increment. They are of the same dataset and folder, and in every sink.
+    #[must_use]
+    pub fn needs(mut self, artifacts: impl IntoIterator<Item = ArtifactName>) -> Self {
+        self.needs.extend(artifacts);
+        self
+    }
+
     /// Stores in this sink.
     #[must_use]
     pub fn to(mut self, sink: Arc<dyn Sink>) -> Self {
@@ -134,6 +148,13 @@ impl Backup {
     #[must_use]
     pub fn sink_grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
+        self
+    }
+
+    /// Whether the run leaves a record in the [history](crate::history). It does, unless said otherwise.
+    #[must_use]
+    pub fn history(mut self, history: bool) -> Self {
+        self.history = history;
         self
     }
 
@@ -166,11 +187,12 @@ impl Backup {
     /// # Cancel safety
     /// A dropped future ends the source's children and leaves nothing that is listed; parts of an upload may stay
     /// behind for `prune --orphans`. To end early and orderly, cancel the context's token: uploads are aborted then.
-    pub async fn run(self) -> Result<Receipt> {
+    /// Only a run that ends by itself or so leaves a record.
+    pub async fn run(mut self) -> Result<Receipt> {
         let started = Instant::now();
         let confidential = self.source.is_confidential();
         let _confidential = confidential.then(Confidential::begin);
-        let encryptor = match self.encryption {
+        let encryptor = match std::mem::replace(&mut self.encryption, Encryption::Undecided) {
             Encryption::With(encryptor) => Some(encryptor),
             Encryption::None | Encryption::Undecided if confidential => {
                 let why = "it is nothing but secrets, and is never stored without encryption";
@@ -186,12 +208,34 @@ impl Backup {
             return Err(Error::new(ErrorKind::Config, "back up", "the dataset", "there is no sink to store it in"));
         }
         let notes = Arc::new(Notes { inner: self.context.progress.clone(), notes: std::sync::Mutex::default() });
-        let cx = Context { progress: notes.clone(), ..self.context };
+        let cx = Context { progress: notes.clone(), ..self.context.clone() };
+        let mut journal = Journal::begin(Verb::Backup, &self.prefix, cx.now(), confidential);
+        journal.dataset.clone_from(&self.dataset);
+        let (history, sinks, grace) = (self.history, self.sinks.clone(), self.grace);
+        let mut result = self.attempt(encryptor, &cx, &mut journal).await;
+        if let Ok(receipt) = &mut result {
+            receipt.seconds = started.elapsed().as_secs_f64();
+        }
+        if history {
+            write_records(&journal, &sinks, grace, &cx, result.as_ref()).await;
+        }
+        let mut receipt = result?;
+        receipt.notes = notes.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        Ok(receipt)
+    }
+
+    async fn attempt(
+        self,
+        encryptor: Option<Arc<dyn Encryptor>>,
+        cx: &Context,
+        journal: &mut Journal,
+    ) -> Result<Receipt> {
         let description = cx.unless_cancelled("back up", || "the dataset".to_owned(), self.source.describe()).await?;
         let dataset = match self.dataset {
             Some(dataset) => dataset,
             None => Dataset::new(description.dataset.clone())?,
         };
+        journal.dataset = Some(dataset.clone());
         // Names carry whole seconds.
         let taken_at = Timestamp::from_second(cx.now().as_second()).unwrap_or_default();
         let name = ArtifactName {
@@ -206,7 +250,12 @@ impl Backup {
             return Err(Error::new(ErrorKind::Config, "back up", dataset.to_string(), format!("\"{name}\" would not be read back as the name of an artifact"))
                 .hint("a format is one or two words of letters, digits, '_' and '-', joined by a dot; encryptors have the suffix age or enc"));
         }
+        if let Some(encryptor) = &encryptor {
+            encryptor::check_names(&**encryptor)?;
+        }
+        let needs = needs_of(&name, self.needs.iter().chain(&description.needs))?;
         let run = Run {
+            needs,
             artifact: name.to_string(),
             folder: self.prefix.trim_matches('/').to_owned(),
             name,
@@ -217,17 +266,45 @@ impl Backup {
             description,
             cx: cx.clone(),
         };
+        journal.key = Some(run.key());
         let cancelled = async {
             cx.cancel.cancelled().await;
             tokio::time::sleep(CANCEL_GRACE).await;
         };
-        let mut receipt = tokio::select! {
-            done = run.execute(&*self.source) => done?,
-            () = cancelled => return Err(Error::cancelled("back up", dataset.to_string())),
-        };
-        receipt.seconds = started.elapsed().as_secs_f64();
-        receipt.notes = notes.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        Ok(receipt)
+        tokio::select! {
+            done = run.execute(&*self.source) => done,
+            () = cancelled => Err(Error::cancelled("back up", dataset.to_string())),
+        }
+    }
+}
+
+/// Leaves the record of a run in every sink. In one that does not hold the artifact, the run has failed; in the others, it
+/// has succeeded with a warning.
+async fn write_records(
+    journal: &Journal,
+    sinks: &[Arc<dyn Sink>],
+    grace: Duration,
+    cx: &Context,
+    result: Result<&Receipt, &Error>,
+) {
+    let each = sinks.iter().enumerate().map(|(index, sink)| async move {
+        let figures = result.map(|receipt| Figures {
+            outcome: Some(if receipt.is_complete() { Outcome::Good } else { Outcome::Warning }),
+            bytes: Some(receipt.stored_bytes),
+            items: Some(receipt.items as u64),
+            rows: Some(receipt.rows),
+        });
+        let mut record = journal.record(&**sink, figures.as_ref().map_err(|error| *error))?;
+        let failure = result.ok().and_then(|receipt| receipt.sinks.get(index)?.failure.clone());
+        if let Some(failure) = failure {
+            (record.outcome, record.error) = (Outcome::Failed, Some(failure));
+        }
+        let patience = Journal::patience(cx);
+        let patience = if index == 0 { patience } else { patience.min(grace) };
+        journal.write(sink, &record, patience).await.err()
+    });
+    for note in join_all(each).await.into_iter().flatten() {
+        cx.progress.event(Event::Note(note));
     }
 }
 
@@ -282,9 +359,28 @@ pub struct SinkOutcome {
     /// What to try, when it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<Hint>,
+    /// The same error, for the record there.
+    #[serde(skip)]
+    failure: Option<Failure>,
+}
+
+/// What an artifact needs, each once.
+fn needs_of<'a>(name: &ArtifactName, needs: impl Iterator<Item = &'a ArtifactName>) -> Result<BTreeSet<ArtifactName>> {
+    let needs: BTreeSet<ArtifactName> = needs.cloned().collect();
+    let wrong = needs
+        .iter()
+        .find(|n| n.dataset != name.dataset || *n == name || ArtifactName::parse(&n.to_string()).as_ref() != Some(n));
+    match wrong {
+        Some(wrong) => {
+            let why = format!("it needs \"{wrong}\", which is no other artifact of the same dataset");
+            Err(Error::new(ErrorKind::Config, "back up", name.dataset.to_string(), why))
+        }
+        None => Ok(needs),
+    }
 }
 
 struct Run {
+    needs: BTreeSet<ArtifactName>,
     artifact: String,
     folder: String,
     name: ArtifactName,
@@ -352,6 +448,7 @@ impl Run {
                     url: sink.url(),
                     error: error.as_ref().map(ToString::to_string),
                     hint: error.as_ref().map(advice_for_later),
+                    failure: error.as_ref().map(|error| Failure::of(error, source.is_confidential())),
                 })
                 .collect(),
             notes: Vec::new(),
@@ -403,12 +500,44 @@ impl Run {
             return Some(error);
         }
         // And after it: a run of the same second may have finished, and taken its note away, in between.
-        let error = self.check_free(sink).await.err()?;
-        let note = intent_key(&self.folder, &self.artifact);
-        if let Err(error) = sink.delete(&[note]).await {
-            tracing::debug!(sink = sink.url(), %error, "the note of this run stays");
+        if let Err(error) = self.check_free(sink).await {
+            let note = intent_key(&self.folder, &self.artifact);
+            if let Err(error) = sink.delete(&[note]).await {
+                tracing::debug!(sink = sink.url(), %error, "the note of this run stays");
+            }
+            return Some(error);
         }
+        // The first thing that is there of an increment, so that a prune leaves its base from now on.
+        let error = self.leave_needs(sink).await.err()?;
+        self.settle(sink, Some(&error)).await;
         Some(error)
+    }
+
+    /// Says beside the artifact, in names, what it needs, and makes sure that it is there.
+    async fn leave_needs(&self, sink: &Arc<dyn Sink>) -> Result<()> {
+        for key in self.need_keys() {
+            let body = serde_json::json!({ "artifact": self.artifact });
+            sink.put_with(&key, stream::once(format!("{body}\n")), PutOptions::new().lock(true)).await?;
+        }
+        for needed in &self.needs {
+            match lookup(&**sink, &self.folder, needed).await {
+                Ok(Some(found)) if found.kind != Kind::Damaged => {}
+                // A key that may only write cannot look.
+                Err(error) if error.kind() == ErrorKind::Permission => {}
+                Err(error) => return Err(error),
+                Ok(_) => {
+                    let why = format!("it needs {needed}, which is not there");
+                    return Err(Error::new(ErrorKind::NotFound, "write", self.key(), why)
+                        .hint("back up a new base; where another sink has it, `lifeboat replicate` copies it"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn need_keys(&self) -> Vec<String> {
+        let names = self.needs.iter().filter_map(|needed| need_name(&self.name, needed));
+        names.map(|name| join_key(&self.folder, &name)).collect()
     }
 
     async fn leave_note(&self, sink: &Arc<dyn Sink>) -> Option<Error> {
@@ -435,6 +564,7 @@ impl Run {
             // A store may have done what its lost answer would have confirmed. The manifest goes first: alone it would
             // speak of an object that is gone.
             keys.extend([format!("{}{MANIFEST_SUFFIX}", self.key()), self.key()]);
+            keys.extend(self.need_keys());
         }
         keys.push(intent_key(&self.folder, &self.artifact));
         for key in keys {
@@ -475,7 +605,7 @@ impl Run {
         let (plain, tapped) = flow::tap(source, reading.tap, cx.progress.clone());
         let packed = self.compression.compress(plain);
         let sealed = match &self.encryptor {
-            Some(encryptor) => encryptor.encrypt(packed).map_err(Some)?,
+            Some(encryptor) => encryptor::seal(encryptor, packed).map_err(Some)?,
             None => packed,
         };
         let (stored, hashed) = flow::hash(sealed, None, self.key());
@@ -562,6 +692,7 @@ impl Run {
                 .encryptor
                 .as_ref()
                 .map(|e| EncryptionNote { scheme: e.scheme().to_owned(), recipients: e.recipients() }),
+            needs: self.needs.iter().map(ToString::to_string).collect(),
             source: self.description.clone(),
             private: private.store(self.encryptor.as_ref()).await?,
         })

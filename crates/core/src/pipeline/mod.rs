@@ -14,6 +14,7 @@ mod read;
 mod replicate;
 mod restore;
 mod room;
+mod series;
 pub mod stage;
 mod tree;
 mod verify;

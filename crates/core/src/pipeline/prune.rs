@@ -1,17 +1,19 @@
 //! [`Prune`]: deletes what a retention policy no longer keeps.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::StreamExt;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::catalog::{self, Artifact, Kind};
+use crate::catalog::{self, Artifact, Kind, Listed};
+use crate::context::Context;
 use crate::error::Result;
+use crate::history::{Figures, Journal, Outcome, Verb};
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, format_stamp, join_key, split_key};
-use crate::retention::{Decision, Policy, Subject, Verdicts, Warning, decide};
+use crate::retention::{Decision, Policy, Subject, Ties, Verdicts, Warning, decide};
 use crate::sink::{Deleted, Held, Sink, upkeep};
 use crate::verifier::Level;
 
@@ -21,8 +23,8 @@ const BATCH: usize = 250;
 
 /// Prunes one dataset in one folder of a sink: [`plan`](Prune::plan), show it, [`execute`](Prune::execute).
 ///
-/// Of each artifact some 40 bytes are held: its time and size, and what was decided. Its key and the reasons in words are
-/// made when they are asked for. Executing holds in full what is deleted.
+/// Of each artifact some 40 bytes are held: its time and size, and what was decided; as much again of one that needs others.
+/// Its key and the reasons in words are made when they are asked for. Executing holds in full what is deleted.
 #[derive(Debug)]
 pub struct Prune {
     sink: Arc<dyn Sink>,
@@ -30,6 +32,8 @@ pub struct Prune {
     dataset: Dataset,
     facts: Facts,
     verdicts: Verdicts,
+    now: Timestamp,
+    history: bool,
 }
 
 /// What a decision needs to know of an artifact.
@@ -59,16 +63,33 @@ struct Facts {
     extensions: Vec<String>,
 }
 
+/// What a name says beside its dataset, with its extensions as a number.
+type Place = (Timestamp, u32);
+
 impl Facts {
-    async fn read(sink: &dyn Sink, folder: &str, dataset: &Dataset) -> Result<Self> {
+    /// Reads the catalog: the artifacts, and what stands between them.
+    async fn read(sink: &dyn Sink, folder: &str, dataset: &Dataset) -> Result<(Self, Ties)> {
         let mut facts = Self::default();
+        let mut ties = Ties::default();
         let mut numbers: HashMap<String, u32> = HashMap::new();
-        let mut listed = catalog::list(sink, folder, Some(dataset));
-        while let Some(artifact) = listed.next().await {
-            let artifact = artifact?;
+        let mut place_of = |name: &ArtifactName| -> Place {
             let next = u32::try_from(numbers.len()).expect("there are fewer than four billion objects");
-            let extensions = *numbers.entry(artifact.name.extensions()).or_insert(next);
-            facts.all.push(Fact::of(&artifact, extensions));
+            (name.taken_at, *numbers.entry(name.extensions()).or_insert(next))
+        };
+        let mut needs: Vec<(Place, Place)> = Vec::new();
+        let mut awaited: Vec<(ArtifactName, String)> = Vec::new();
+        let mut listed = catalog::list_all(sink, folder, Some(dataset));
+        while let Some(next) = listed.next().await {
+            let Listed { mut artifact, unfinished } = next?;
+            ties.unknown.append(&mut artifact.unknown);
+            if unfinished {
+                let key = artifact.key();
+                awaited.extend(artifact.needs.into_iter().map(|needed| (needed, key.clone())));
+                continue;
+            }
+            let place = place_of(&artifact.name);
+            facts.all.push(Fact::of(&artifact, place.1));
+            needs.extend(artifact.needs.iter().map(|needed| (place, place_of(needed))));
         }
         facts.extensions = vec![String::new(); numbers.len()];
         for (extensions, number) in numbers {
@@ -87,21 +108,49 @@ impl Facts {
             }
             same
         });
+        needs.sort_unstable();
+        needs.dedup();
+        for (above, needed) in needs {
+            let Some(above) = facts.position_of(above) else { continue };
+            match facts.position_of(needed) {
+                Some(base) => ties.needs.entry(above).or_default().push(base),
+                None => ties.missing.push((above, facts.key(folder, dataset, needed))),
+            }
+        }
+        ties.awaited.extend(awaited.into_iter().filter_map(|(needed, key)| Some((facts.position(&needed)?, key))));
+        let all = &mut facts.all;
         // Where something was restored, only that counts as proven: a mere look at a newer one must not cost it.
         if all.iter().any(|fact| fact.proven == Proven::Restored) {
             for fact in all.iter_mut().filter(|fact| fact.proven == Proven::Parsed) {
                 fact.proven = Proven::No;
             }
         }
-        Ok(facts)
+        Ok((facts, ties))
+    }
+
+    /// Where the artifact with this time and these extensions stands.
+    fn position_of(&self, place: Place) -> Option<usize> {
+        self.find(place.0, self.text_of(place.1))
+    }
+
+    fn text_of(&self, extensions: u32) -> &str {
+        &self.extensions[usize::try_from(extensions).expect("a position fits")]
+    }
+
+    fn key(&self, folder: &str, dataset: &Dataset, (taken_at, extensions): Place) -> String {
+        let extensions = self.text_of(extensions);
+        join_key(folder, &format!("{dataset}-{}.{extensions}", format_stamp(taken_at)))
     }
 
     /// Where this artifact stands; `None` for one that was not there.
     fn position(&self, name: &ArtifactName) -> Option<usize> {
-        let wanted = name.extensions();
+        self.find(name.taken_at, &name.extensions())
+    }
+
+    fn find(&self, taken_at: Timestamp, extensions: &str) -> Option<usize> {
         let place = |fact: &Fact| {
-            let time = Reverse(fact.taken_at).cmp(&Reverse(name.taken_at));
-            time.then_with(|| fact.extensions(&self.extensions).cmp(&wanted))
+            let time = Reverse(fact.taken_at).cmp(&Reverse(taken_at));
+            time.then_with(|| fact.extensions(&self.extensions).cmp(extensions))
         };
         self.all.binary_search_by(place).ok()
     }
@@ -121,6 +170,10 @@ impl Fact {
             },
             bad: artifact.kind == Kind::Damaged || artifact.is_known_bad() || artifact.bytes() == 0,
         }
+    }
+
+    fn place(self) -> Place {
+        (self.taken_at, self.extensions)
     }
 
     fn extensions(self, all: &[String]) -> &str {
@@ -158,9 +211,17 @@ impl Prune {
         now: Timestamp,
     ) -> Result<Self> {
         let folder = folder.trim_matches('/').to_owned();
-        let facts = Facts::read(&*sink, &folder, dataset).await?;
-        let verdicts = decide(policy, &facts.all, now);
-        Ok(Self { sink, folder, dataset: dataset.clone(), facts, verdicts })
+        let (facts, ties) = Facts::read(&*sink, &folder, dataset).await?;
+        let key_of = |i: usize| facts.key(&folder, dataset, facts.all[i].place());
+        let verdicts = decide(policy, &facts.all, now, ties, key_of);
+        Ok(Self { sink, folder, dataset: dataset.clone(), facts, verdicts, now, history: true })
+    }
+
+    /// Whether executing it leaves a record in the [history](crate::history). It does, unless said otherwise.
+    #[must_use]
+    pub fn history(mut self, history: bool) -> Self {
+        self.history = history;
+        self
     }
 
     /// What will be kept and what deleted, each with the reason, newest first. They are made one by one: memory does not grow
@@ -221,11 +282,13 @@ impl Prune {
     }
 
     /// Deletes what the plan says. Of each artifact the manifest goes first: one that is half deleted is never taken
-    /// for whole.
+    /// for whole. An artifact goes before what it needs.
     ///
     /// # Behaviour
     /// - An artifact of which the store holds anything but the records of its verifications stays whole, and is in the
-    ///   result with the time.
+    ///   result with the time. What it needs stays with it, and so does what is needed by anything that has come since the
+    ///   plan was made: a note says so.
+    /// - When an object has come since that is not known here, nothing is deleted.
     /// - What was deleted by somebody else since the plan was made counts as deleted.
     ///
     /// # Errors
@@ -234,56 +297,126 @@ impl Prune {
     /// # Cancel safety
     /// Safe: a later prune goes on where this one was dropped.
     pub async fn execute(&self) -> Result<Pruned> {
+        let mut journal = Journal::begin(Verb::Prune, &self.folder, self.now, false);
+        journal.dataset = Some(self.dataset.clone());
+        let mut result = self.carry_out().await;
+        let figures = result.as_ref().map(|pruned| Figures {
+            outcome: Some(if pruned.failed.is_empty() { Outcome::Good } else { Outcome::Failed }),
+            bytes: Some(pruned.bytes),
+            items: Some(pruned.deleted.len() as u64),
+            ..Figures::default()
+        });
+        if let Some(record) = journal.record(&*self.sink, figures.as_ref().map_err(|error| *error))
+            && self.history
+            && let Err(note) = journal.write(&self.sink, &record, Journal::patience(&Context::default())).await
+        {
+            match &mut result {
+                Ok(pruned) => pruned.notes.push(note),
+                Err(_) => tracing::warn!("{note}"),
+            }
+        }
+        result
+    }
+
+    async fn carry_out(&self) -> Result<Pruned> {
         let mut pruned = Pruned::default();
-        let doomed = self.doomed().await?;
-        pruned.deleted.extend(self.deletions().filter(|i| !doomed.contains_key(i)).map(|i| self.key(i)));
-        let doomed: Vec<&Artifact> = doomed.values().collect();
-        for batch in doomed.chunks(BATCH) {
-            let mut batch = batch.to_vec();
-            let held = self.held_of(&batch).await?;
-            batch.retain(|artifact| held.iter().all(|h| h.key != artifact.key()));
-            pruned.held.extend(held);
-
-            let manifests: Vec<String> = batch.iter().filter_map(|a| a.manifest.clone()).collect();
-            let first = self.sink.delete(&manifests).await?;
-            let stays: HashSet<&str> = first
-                .failed
-                .iter()
-                .map(|(key, _)| key.as_str())
-                .chain(first.held.iter().map(|h| h.key.as_str()))
-                .collect();
-            batch.retain(|artifact| artifact.manifest.as_deref().is_none_or(|m| !stays.contains(m)));
-            pruned.note(&first, self);
-
-            let rest: Vec<String> = batch.iter().flat_map(|a| a.keys_without_manifest()).collect();
-            let second = self.sink.delete(&rest).await?;
-            let failed: HashSet<&str> = second.failed.iter().map(|(key, _)| key.as_str()).collect();
-            let gone = |a: &&Artifact| a.keys_without_manifest().iter().all(|key| !failed.contains(key.as_str()));
-            for artifact in batch.iter().copied().filter(gone) {
-                pruned.deleted.push(artifact.key());
-                if second.bytes.is_none() {
-                    pruned.bytes += artifact.bytes();
+        let Doomed { artifacts, mut spared } = match self.doomed().await? {
+            Ok(doomed) => doomed,
+            Err(unknown) => {
+                pruned.notes.push(format!("nothing was deleted: {unknown} has come since, and is not known here"));
+                return Ok(pruned);
+            }
+        };
+        for level in self.verdicts.deletions() {
+            let level: Vec<usize> = level.iter().map(|&i| usize::try_from(i).expect("a position fits")).collect();
+            pruned.deleted.extend(level.iter().filter(|i| !artifacts.contains_key(i)).map(|&i| self.key(i)));
+            let there = level.into_iter().filter_map(|i| Some((i, artifacts.get(&i)?)));
+            let there: Vec<(usize, &Artifact)> = there.filter(|(i, _)| !spared.contains_key(i)).collect();
+            for batch in there.chunks(BATCH) {
+                for (i, artifact) in self.delete(batch.to_vec(), &mut pruned).await? {
+                    self.spare(i, &format!("{}, which stays, needs it", artifact.key()), &mut spared);
                 }
             }
-            pruned.note(&second, self);
         }
+        let notes = spared.into_iter().map(|(i, why)| format!("{} stays: {why}", self.key(i)));
+        pruned.notes.extend(notes);
         Ok(pruned)
     }
 
-    /// What is to be deleted and is there, with all its objects, in the plan's order: the newest first.
-    async fn doomed(&self) -> Result<BTreeMap<usize, Artifact>> {
-        let mut doomed = BTreeMap::new();
-        if self.to_delete() == 0 {
-            return Ok(doomed);
-        }
-        let mut listed = catalog::list(&*self.sink, &self.folder, Some(&self.dataset));
-        while let Some(artifact) = listed.next().await {
-            let artifact = artifact?;
-            if let Some(i) = self.deletes(&artifact.name) {
-                doomed.insert(i, artifact);
+    /// Deletes these, none of which needs another of them, and returns those that stay.
+    async fn delete<'a>(
+        &self,
+        mut batch: Vec<(usize, &'a Artifact)>,
+        pruned: &mut Pruned,
+    ) -> Result<Vec<(usize, &'a Artifact)>> {
+        let all = batch.clone();
+        let held = self.held_of(&batch.iter().map(|(_, artifact)| *artifact).collect::<Vec<_>>()).await?;
+        batch.retain(|(_, artifact)| held.iter().all(|h| h.key != artifact.key()));
+        pruned.held.extend(held);
+
+        let manifests: Vec<String> = batch.iter().filter_map(|(_, a)| a.manifest.clone()).collect();
+        let first = self.sink.delete(&manifests).await?;
+        let stays: HashSet<&str> =
+            first.failed.iter().map(|(key, _)| key.as_str()).chain(first.held.iter().map(|h| h.key.as_str())).collect();
+        batch.retain(|(_, artifact)| artifact.manifest.as_deref().is_none_or(|m| !stays.contains(m)));
+        pruned.note(&first, self);
+
+        let rest: Vec<String> = batch.iter().flat_map(|(_, a)| a.keys_without_manifest()).collect();
+        let second = self.sink.delete(&rest).await?;
+        let failed: HashSet<&str> = second.failed.iter().map(|(key, _)| key.as_str()).collect();
+        batch.retain(|(_, a)| a.keys_without_manifest().iter().all(|key| !failed.contains(key.as_str())));
+        for (_, artifact) in &batch {
+            pruned.deleted.push(artifact.key());
+            if second.bytes.is_none() {
+                pruned.bytes += artifact.bytes();
             }
         }
-        Ok(doomed)
+        pruned.note(&second, self);
+
+        // What an artifact needs is said as long as anything of it is there.
+        let needs: Vec<String> = batch.iter().flat_map(|(_, a)| a.need_keys()).collect();
+        if !needs.is_empty() {
+            let third = self.sink.delete(&needs).await?;
+            pruned.note(&third, self);
+        }
+        let gone: HashSet<usize> = batch.iter().map(|(i, _)| *i).collect();
+        Ok(all.into_iter().filter(|(i, _)| !gone.contains(i)).collect())
+    }
+
+    /// Leaves what this one needs, directly or not.
+    fn spare(&self, i: usize, why: &str, spared: &mut BTreeMap<usize, String>) {
+        for &base in self.verdicts.needs_of(i) {
+            if !self.verdicts.keeps(base) && !spared.contains_key(&base) {
+                spared.insert(base, why.to_owned());
+                self.spare(base, why, spared);
+            }
+        }
+    }
+
+    /// What is to be deleted and is there, with all its objects; or the key of what has come and is not known here.
+    async fn doomed(&self) -> Result<Result<Doomed, String>> {
+        let mut doomed = Doomed { artifacts: BTreeMap::new(), spared: BTreeMap::new() };
+        if self.to_delete() == 0 {
+            return Ok(Ok(doomed));
+        }
+        let mut needed = BTreeSet::new();
+        let mut listed = catalog::list_all(&*self.sink, &self.folder, Some(&self.dataset));
+        while let Some(listed) = listed.next().await {
+            let Listed { mut artifact, unfinished } = listed?;
+            if let Some(unknown) = artifact.unknown.pop() {
+                return Ok(Err(unknown));
+            }
+            match self.deletes(&artifact.name) {
+                Some(i) if !unfinished => drop(doomed.artifacts.insert(i, artifact)),
+                _ => needed.extend(artifact.needs.iter().filter_map(|n| Some((self.deletes(n)?, artifact.key())))),
+            }
+        }
+        for (base, by) in needed {
+            let why = format!("{by}, which has come since, needs it");
+            doomed.spared.entry(base).or_insert_with(|| why.clone());
+            self.spare(base, &why, &mut doomed.spared);
+        }
+        Ok(Ok(doomed))
     }
 
     /// The positions of what is to be deleted.
@@ -297,25 +430,33 @@ impl Prune {
     }
 
     fn key(&self, i: usize) -> String {
-        let fact = self.facts.all[i];
-        let extensions = fact.extensions(&self.facts.extensions);
-        join_key(&self.folder, &format!("{}-{}.{extensions}", self.dataset, format_stamp(fact.taken_at)))
+        self.facts.key(&self.folder, &self.dataset, self.facts.all[i].place())
     }
 
     async fn held_of(&self, batch: &[&Artifact]) -> Result<Vec<Held>> {
-        let keys: Vec<String> =
-            batch.iter().flat_map(|a| a.manifest.iter().chain(a.objects.iter().map(|o| &o.key)).cloned()).collect();
+        let of = |a: &Artifact| -> Vec<String> {
+            let keys = a.manifest.iter().chain(a.objects.iter().map(|o| &o.key)).cloned();
+            keys.chain(a.need_keys()).collect()
+        };
+        let keys: Vec<String> = batch.iter().flat_map(|a| of(a)).collect();
         let held = upkeep(&*self.sink).held(&keys).await?;
         let by_key: HashMap<&str, &Held> = held.iter().map(|h| (h.key.as_str(), h)).collect();
         let longest = |artifact: &&Artifact| {
-            let keys = artifact.manifest.iter().chain(artifact.objects.iter().map(|o| &o.key));
-            let holds = keys.filter_map(|key| by_key.get(key.as_str()));
+            let keys = of(artifact);
+            let holds = keys.iter().filter_map(|key| by_key.get(key.as_str()));
             // A hold without an end is longer than any time.
             let longest = holds.max_by_key(|h| (h.until.is_none(), h.until))?;
             Some(Held { key: artifact.key(), ..(*longest).clone() })
         };
         Ok(batch.iter().filter_map(longest).collect())
     }
+}
+
+/// What is to be deleted, by positions.
+struct Doomed {
+    artifacts: BTreeMap<usize, Artifact>,
+    /// What must stay all the same, and why.
+    spared: BTreeMap<usize, String>,
 }
 
 impl Pruned {

@@ -1,20 +1,21 @@
 //! From a stored artifact back to its plaintext.
 
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
 use super::flow::{self, Hashed};
 use crate::catalog::Artifact;
-use crate::compress::decompress;
+use crate::compress::{Compression, decompress};
 use crate::context::Context;
-use crate::encryptor::Encryptor;
+use crate::encryptor::{Encryptor, START};
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{self, Manifest, Private, StoredObject};
 use crate::name::join_key;
 use crate::sink::Sink;
-use crate::stream::ByteStream;
+use crate::stream::{self, ByteStream};
 
 /// What reading the stored bytes has shown so far.
 #[derive(Debug, Default)]
@@ -97,43 +98,39 @@ fn stop_at_error(stream: ByteStream) -> ByteStream {
     .boxed()
 }
 
-/// Stored bytes to plaintext: decrypts by magic, decompresses by magic.
+/// Stored bytes to plaintext: decrypts as the manifest says, or by magic where there is none; decompresses by magic.
 ///
 /// # Errors
-/// [`ErrorKind::Decrypt`] when no key fits; what is wrong further on is an item of the stream.
+/// [`ErrorKind::Decrypt`] when no key fits, [`ErrorKind::Unsupported`] when it is compressed in a way that is not known
+/// here; what is wrong further on is an item of the stream.
 pub(crate) async fn plaintext(
     stored: ByteStream,
     artifact: &Artifact,
+    manifest: Option<&Manifest>,
     keys: &[Arc<dyn Encryptor>],
 ) -> Result<ByteStream> {
-    let (start, stream) = peek(stored, 64).await?;
-    if let Some(suffix) = &artifact.name.encryption
-        && manifest::scheme_of(&start).is_none()
-    {
-        // Not passed on as plaintext: whoever replaced it wanted just that.
-        return Err(Error::new(
-            ErrorKind::Corrupt,
-            "read",
-            artifact.key(),
-            format!("its name says that it is encrypted (.{suffix}), and it does not start as such an object does"),
-        )
-        .hint("the stored object is damaged or was replaced: use another artifact"));
+    if let Some(manifest) = manifest {
+        Compression::from_str(&manifest.compression).map_err(|_| {
+            let why = format!("it is compressed with {}, which is not known here", manifest.compression);
+            Error::new(ErrorKind::Unsupported, "read", artifact.key(), why).hint("use a newer Lifeboat")
+        })?;
     }
-    Ok(decompress(manifest::open(&start, keys, stream)?))
-}
-
-async fn peek(stream: ByteStream, count: usize) -> Result<(Bytes, ByteStream)> {
-    let mut stream = stream.fuse();
-    let mut start = BytesMut::new();
-    while start.len() < count {
-        match stream.next().await {
-            Some(chunk) => start.extend_from_slice(&chunk?),
-            None => break,
+    let (start, stream) = stream::peek(stored, START).await?;
+    let start = &start[..start.len().min(START)];
+    let suffix = artifact.name.encryption.as_deref();
+    let cipher = match manifest {
+        // What is not encrypted may be anything, an age file too.
+        Some(manifest) if manifest.encryption.is_none() => None,
+        Some(manifest) => {
+            let scheme = manifest.encryption.as_ref().map(|e| e.scheme.as_str());
+            manifest::choose(scheme, suffix, start, keys, &artifact.key())?
         }
-    }
-    let start = start.freeze();
-    let again = start.clone();
-    Ok((start, futures::stream::iter([Ok(again)]).chain(stream).boxed()))
+        None => manifest::choose(None, suffix, start, keys, &artifact.key())?,
+    };
+    Ok(decompress(match cipher {
+        Some(cipher) => cipher.decrypt(stream)?,
+        None => stream,
+    }))
 }
 
 /// Ends the plaintext with an error when its hash is not the recorded one.

@@ -3,7 +3,7 @@
 //! Nothing is decrypted. What arrives is compared with the manifest while it passes; the manifest is copied last, byte for
 //! byte, and is the commit point as in a backup. What an interrupted run has finished is there and is not copied again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::future::ready;
 use std::sync::Arc;
@@ -22,8 +22,9 @@ use crate::catalog::{self, Artifact, Kind, intent_key};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::Hint;
+use crate::history::{Figures, Journal, Outcome, Verb};
 use crate::manifest::{MANIFEST_LIMIT, Manifest};
-use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key};
+use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key, split_key};
 use crate::progress::{Event, Unit};
 use crate::sink::{PutOptions, Sink};
 use crate::stream;
@@ -48,6 +49,7 @@ pub struct Replicate {
     folder: String,
     dataset: Option<Dataset>,
     only: Option<Only>,
+    history: bool,
     context: Context,
 }
 
@@ -112,6 +114,8 @@ pub struct ReplicatePlan {
     pub artifacts: Vec<PlannedCopy>,
     /// How many are in both sinks, the same.
     pub present: u64,
+    /// The datasets of all that was looked at.
+    datasets: BTreeSet<Dataset>,
 }
 
 /// An artifact that was not copied.
@@ -176,7 +180,7 @@ impl Replicated {
 impl Replicate {
     /// From one sink to another.
     pub fn new(from: Arc<dyn Sink>, to: Arc<dyn Sink>) -> Self {
-        Self { from, to, folder: String::new(), dataset: None, only: None, context: Context::default() }
+        Self { from, to, folder: String::new(), dataset: None, only: None, history: true, context: Context::default() }
     }
 
     /// The folder in both sinks.
@@ -197,6 +201,14 @@ impl Replicate {
     #[must_use]
     pub fn only(mut self, claims: impl Fn(&ArtifactName) -> bool + Send + Sync + 'static) -> Self {
         self.only = Some(Only(Arc::new(claims)));
+        self
+    }
+
+    /// Whether the run leaves a record in the [history](crate::history) of each dataset in the second sink. It does,
+    /// unless said otherwise.
+    #[must_use]
+    pub fn history(mut self, history: bool) -> Self {
+        self.history = history;
         self
     }
 
@@ -226,9 +238,12 @@ impl Replicate {
     }
 
     async fn compare(&self) -> Result<ReplicatePlan> {
-        let mut plan = ReplicatePlan { replicate: self.clone(), artifacts: Vec::new(), present: 0 };
+        let mut plan =
+            ReplicatePlan { replicate: self.clone(), artifacts: Vec::new(), present: 0, datasets: BTreeSet::new() };
+        plan.datasets.extend(self.dataset.clone());
         let mut judged = self.pairs().map_ok(|(here, there)| self.judge(here, there)).try_buffered(SIDE_BY_SIDE);
-        while let Some(planned) = judged.try_next().await? {
+        while let Some((dataset, planned)) = judged.try_next().await? {
+            plan.datasets.insert(dataset);
             match planned {
                 Some(planned) => plan.artifacts.push(planned),
                 None => plan.present += 1,
@@ -269,19 +284,21 @@ impl Replicate {
     }
 
     /// What to do with an artifact; `None` when it is there, the same.
-    async fn judge(&self, here: Artifact, there: Option<Artifact>) -> Result<Option<PlannedCopy>> {
+    async fn judge(&self, here: Artifact, there: Option<Artifact>) -> Result<(Dataset, Option<PlannedCopy>)> {
+        let dataset = here.name.dataset.clone();
         let (step, why) = match self.compare_one(&here, there.as_ref()).await? {
             Some(verdict) => verdict,
-            None => return Ok(None),
+            None => return Ok((dataset, None)),
         };
-        Ok(Some(PlannedCopy {
+        let planned = PlannedCopy {
             key: here.key(),
             taken_at: here.name.taken_at,
             bytes: here.bytes(),
             step,
             why,
             artifact: here,
-        }))
+        };
+        Ok((dataset, Some(planned)))
     }
 
     async fn compare_one(&self, here: &Artifact, there: Option<&Artifact>) -> Result<Option<(Step, String)>> {
@@ -293,6 +310,11 @@ impl Replicate {
                 Some(there) if there.kind == Kind::Managed => Ok(None),
                 _ => told(Step::Unusable, "its manifest is there, and its object is gone"),
             };
+        }
+        // What a newer Lifeboat means by it would be lost on the way.
+        if let Some(unknown) = here.unknown.first() {
+            let why = format!("{unknown} lies beside it, and is not known here: use a newer Lifeboat");
+            return Ok(Some((Step::Unusable, why)));
         }
         let Some(there) = there else { return told(Step::Copy, "it is not there") };
         if !there.objects.is_empty() && sizes(here) != sizes(there) {
@@ -314,6 +336,9 @@ impl Replicate {
                     (_, Err(error)) => Ok(Some((Step::Conflict, format!("the manifest there is no good: {error}")))),
                     (Ok((_, ours)), Ok((_, theirs))) if ours.objects != theirs.objects => {
                         told(Step::Conflict, "the manifest there is that of another content")
+                    }
+                    _ if here.needs.iter().any(|needed| !there.needs.contains(needed)) => {
+                        told(Step::Complete, "it is there, and what says which others it needs is not")
                     }
                     _ if kind == Kind::Damaged => told(Step::Complete, "its manifest is there, and its object is gone"),
                     _ => Ok(None),
@@ -365,42 +390,77 @@ impl ReplicatePlan {
     /// Safe: what is finished stays, and the next run goes on from there. An object that was cut off is sent again from its
     /// start.
     pub async fn execute(&self) -> Result<Replicated> {
+        let started_at = self.replicate.context.now();
+        let journal = Journal::begin(Verb::Replicate, &self.replicate.folder, started_at, false);
+        let result = self.carry_out().await;
+        if self.replicate.history {
+            for dataset in &self.datasets {
+                let mut journal = journal.clone();
+                journal.dataset = Some(dataset.clone());
+                self.note(journal, dataset, result.as_ref()).await;
+            }
+        }
+        result
+    }
+
+    /// Leaves the record of what was done with one dataset.
+    async fn note(&self, journal: Journal, dataset: &Dataset, result: Result<&Replicated, &Error>) {
+        let is_of = |key: &str| ArtifactName::parse(split_key(key).1).is_some_and(|name| name.dataset == *dataset);
+        let figures = result.map(|done| {
+            let copied: Vec<&Copied> = done.copied.iter().filter(|copied| is_of(&copied.key)).collect();
+            let failed = done.failed.iter().any(|failed| is_of(&failed.key));
+            Figures {
+                outcome: Some(if failed { Outcome::Failed } else { Outcome::Good }),
+                bytes: Some(copied.iter().map(|copied| copied.bytes).sum()),
+                items: Some(copied.len() as u64),
+                rows: None,
+            }
+        });
+        let (to, cx) = (&self.replicate.to, &self.replicate.context);
+        journal.close(to, cx, figures.as_ref().map_err(|error| *error)).await;
+    }
+
+    async fn carry_out(&self) -> Result<Replicated> {
         let begun = Instant::now();
         let cx = &self.replicate.context;
         let step = format!("replicate to {}", self.replicate.to.url());
         cx.progress.event(Event::Begin { step, unit: Unit::Bytes, total: Some(self.bytes_to_copy()) });
         let mut done = Replicated { copied: Vec::new(), present: self.present, failed: Vec::new(), seconds: 0.0 };
         let (room, away) = (Room::new(), AtomicU32::new(0));
-        let each = futures::stream::iter(&self.artifacts).map(|planned| {
-            let (room, away) = (&room, &away);
-            async move {
-                let outcome = match planned.step {
-                    Step::Copy | Step::Complete if away.load(Ordering::Relaxed) >= PATIENCE => {
-                        let why = "it was not tried, because the store did not answer";
-                        Err(Error::new(ErrorKind::Unavailable, "copy", &planned.key, why).hint("run it again later"))
-                    }
-                    Step::Copy | Step::Complete => {
-                        let _room = room.for_bytes(planned.bytes).await;
-                        let copied = self.replicate.copy(&planned.artifact).await;
-                        match &copied {
-                            Err(e) if is_about_the_store(e) => drop(away.fetch_add(1, Ordering::Relaxed)),
-                            _ => away.store(0, Ordering::Relaxed),
+        // Bases first, each level side by side.
+        for level in self.levels() {
+            let each = futures::stream::iter(level).map(|planned| {
+                let (room, away) = (&room, &away);
+                async move {
+                    let outcome = match planned.step {
+                        Step::Copy | Step::Complete if away.load(Ordering::Relaxed) >= PATIENCE => {
+                            let why = "it was not tried, because the store did not answer";
+                            Err(Error::new(ErrorKind::Unavailable, "copy", &planned.key, why)
+                                .hint("run it again later"))
                         }
-                        copied
-                    }
-                    Step::Conflict => Err(Error::new(ErrorKind::AlreadyExists, "copy", &planned.key, &planned.why)
-                        .hint("verify both, and delete the one that is not wanted: nothing is overwritten")),
-                    Step::Unusable => Err(Error::new(ErrorKind::Corrupt, "copy", &planned.key, &planned.why)
-                        .hint(Hint::UseAnotherArtifact)),
-                };
-                (&planned.key, outcome)
-            }
-        });
-        let mut each = each.buffer_unordered(SIDE_BY_SIDE);
-        while let Some((key, outcome)) = each.next().await {
-            match outcome {
-                Ok(bytes) => done.copied.push(Copied { key: key.clone(), bytes }),
-                Err(error) => done.failed.push(NotCopied::new(key, &error)),
+                        Step::Copy | Step::Complete => {
+                            let _room = room.for_bytes(planned.bytes).await;
+                            let copied = self.replicate.copy(&planned.artifact).await;
+                            match &copied {
+                                Err(e) if is_about_the_store(e) => drop(away.fetch_add(1, Ordering::Relaxed)),
+                                _ => away.store(0, Ordering::Relaxed),
+                            }
+                            copied
+                        }
+                        Step::Conflict => Err(Error::new(ErrorKind::AlreadyExists, "copy", &planned.key, &planned.why)
+                            .hint("verify both, and delete the one that is not wanted: nothing is overwritten")),
+                        Step::Unusable => Err(Error::new(ErrorKind::Corrupt, "copy", &planned.key, &planned.why)
+                            .hint(Hint::UseAnotherArtifact)),
+                    };
+                    (&planned.key, outcome)
+                }
+            });
+            let mut each = each.buffer_unordered(SIDE_BY_SIDE);
+            while let Some((key, outcome)) = each.next().await {
+                match outcome {
+                    Ok(bytes) => done.copied.push(Copied { key: key.clone(), bytes }),
+                    Err(error) => done.failed.push(NotCopied::new(key, &error)),
+                }
             }
         }
         cx.progress.event(Event::End);
@@ -411,6 +471,27 @@ impl ReplicatePlan {
         done.failed.sort_by(|a, b| a.key.cmp(&b.key));
         done.seconds = begun.elapsed().as_secs_f64();
         Ok(done)
+    }
+}
+
+impl ReplicatePlan {
+    /// The artifacts in the order of copying: of the first level is what needs nothing that is copied as well, and so on.
+    fn levels(&self) -> Vec<Vec<&PlannedCopy>> {
+        let mut open: Vec<&PlannedCopy> = self.artifacts.iter().collect();
+        let mut levels = Vec::new();
+        while !open.is_empty() {
+            let names: HashSet<&ArtifactName> = open.iter().map(|planned| &planned.artifact.name).collect();
+            let (later, mut now): (Vec<_>, Vec<_>) =
+                open.iter().copied().partition(|p| p.artifact.needs.iter().any(|needed| names.contains(needed)));
+            // Those that need each other in a circle: copying them says what is wrong.
+            let in_a_circle = now.is_empty();
+            if in_a_circle {
+                now.clone_from(&later);
+            }
+            levels.push(now);
+            open = if in_a_circle { Vec::new() } else { later };
+        }
+        levels
     }
 }
 
@@ -461,15 +542,23 @@ impl Replicate {
                 Err(error) => return Err(error),
             }
         }
-        if !missing.is_empty() && !noted {
+        let anew = !missing.is_empty() && !noted;
+        if anew {
             self.leave_note(&intent, artifact).await?;
+        }
+        // Before anything that could be taken for it: an increment is never seen without what it needs.
+        if let Err(error) = self.copy_needs(artifact).await {
+            if anew {
+                self.withdraw(&intent, &wanted, artifact).await;
+            }
+            return Err(error);
         }
         let mut sent = 0;
         for object in &missing {
             match self.send(object).await {
                 Ok(bytes) => sent += bytes,
                 Err(error) => {
-                    self.withdraw(&intent, &wanted).await;
+                    self.withdraw(&intent, &wanted, artifact).await;
                     return Err(error);
                 }
             }
@@ -594,16 +683,39 @@ impl Replicate {
 
     /// Takes the note away when nothing of the artifact is there. Otherwise it stays: it keeps what is there from being
     /// taken for a backup, and the next run goes on from it.
-    async fn withdraw(&self, intent: &str, wanted: &[Wanted]) {
+    async fn withdraw(&self, intent: &str, wanted: &[Wanted], artifact: &Artifact) {
         for object in wanted {
             match self.to.head(&object.key).await {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 _ => return,
             }
         }
-        if let Err(error) = self.to.delete(&[intent.to_owned()]).await {
+        for key in artifact.need_keys().chain([intent.to_owned()]) {
+            let Err(error) = self.to.delete(&[key]).await else { continue };
             tracing::debug!(%error, "the note of this copy stays; pruning orphans removes it");
+            return;
         }
+    }
+
+    /// Says there as well what the artifact needs, once that is there.
+    async fn copy_needs(&self, artifact: &Artifact) -> Result<()> {
+        for needed in &artifact.needs {
+            let found = catalog::lookup(&*self.to, &artifact.folder, needed).await?;
+            if found.is_none_or(|found| found.kind == Kind::Damaged) {
+                let why = format!("it needs {needed}, which is not there");
+                return Err(Error::new(ErrorKind::NotFound, "copy", artifact.key(), why)
+                    .hint("copy that one first; where it is lost, this one cannot be restored"));
+            }
+        }
+        for key in artifact.need_keys() {
+            let body = serde_json::json!({ "artifact": artifact.name.to_string() });
+            match self.to.put_with(&key, stream::once(format!("{body}\n")), PutOptions::new().lock(true)).await {
+                // Its name says everything.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                put => drop(put?),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::read;
+use super::{read, series};
 use crate::catalog::Artifact;
 use crate::context::Context;
 use crate::encryptor::Encryptor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::history::{Figures, Journal, Verb};
 use crate::memory::Confidential;
 use crate::plan::{Plan, Prepared};
 use crate::progress::{Event, Unit};
@@ -23,13 +24,14 @@ pub struct Restore {
     sink: Arc<dyn Sink>,
     artifact: Artifact,
     keys: Vec<Arc<dyn Encryptor>>,
+    history: bool,
     context: Context,
 }
 
 impl Restore {
     /// Of this artifact, as [`catalog::find`](crate::catalog::find) gives it.
     pub fn new(sink: Arc<dyn Sink>, artifact: Artifact) -> Self {
-        Self { sink, artifact, keys: Vec::new(), context: Context::default() }
+        Self { sink, artifact, keys: Vec::new(), history: true, context: Context::default() }
     }
 
     /// Adds a key to decrypt with. The one that fits is chosen by the artifact's own magic.
@@ -46,6 +48,14 @@ impl Restore {
         self
     }
 
+    /// Whether the run leaves a record in the [history](crate::history) of the sink that is read. It does, unless
+    /// said otherwise.
+    #[must_use]
+    pub fn history(mut self, history: bool) -> Self {
+        self.history = history;
+        self
+    }
+
     /// Sets cancellation, progress and clock.
     #[must_use]
     pub fn context(mut self, context: Context) -> Self {
@@ -58,21 +68,34 @@ impl Restore {
     ///
     /// # Errors
     /// What cannot be read or decrypted; what is wrong further on is an item of the stream.
+    /// [`ErrorKind::Unsupported`] for an artifact that needs others: [`input`](Restore::input) gives all of them.
     pub async fn stream(&self) -> Result<ByteStream> {
-        Ok(self.open().await?.stream)
+        let input = self.input().await?;
+        input.check_series(false)?;
+        Ok(input.stream)
     }
 
-    async fn open(&self) -> Result<RestoreInput> {
+    /// What a target is given: the plaintext, and what is restored before it. For a program that restores by itself.
+    ///
+    /// # Errors
+    /// What cannot be read or decrypted; [`ErrorKind::NotFound`] where something that it needs is missing, and
+    /// [`ErrorKind::Corrupt`] where its manifest and the names beside it disagree about that.
+    pub async fn input(&self) -> Result<RestoreInput> {
         let read = self.artifact.read_manifest(&*self.sink);
         let manifest = self.context.unless_cancelled("restore", || self.artifact.key(), read).await?;
         let private = match &manifest {
             Some(manifest) => Some(manifest.private(&self.keys).await?),
             None => None,
         };
+        let chain = async {
+            let before = series::before(&*self.sink, &self.artifact, manifest.as_ref()).await?;
+            series::links(&self.sink, before, &self.keys, &self.context).await
+        };
+        let chain = self.context.unless_cancelled("restore", || self.artifact.key(), chain).await?;
         let (stored, _) = read::stored(self.sink.clone(), &self.artifact, manifest.as_ref(), &self.context);
-        let plain = read::plaintext(stored, &self.artifact, &self.keys).await?;
+        let plain = read::plaintext(stored, &self.artifact, manifest.as_ref(), &self.keys).await?;
         let stream = read::check_plaintext(plain, private.as_ref(), self.artifact.key());
-        Ok(RestoreInput { stream, name: self.artifact.name.clone(), proof: private.map(|p| p.proof) })
+        Ok(RestoreInput::new(stream, self.artifact.name.clone(), private.map(|p| p.proof)).after(chain))
     }
 
     /// Restores into a target.
@@ -85,10 +108,16 @@ impl Restore {
     pub async fn into(self, target: &dyn Target) -> Result<Restored> {
         let started = Instant::now();
         let _confidential = target.is_confidential().then(Confidential::begin);
-        let input = self.begin().await?;
-        let checks = target.restore(input, &self.context).await?;
-        self.context.progress.event(Event::End);
-        Ok(self.restored(None, checks, started.elapsed()))
+        let journal = self.journal(target.is_confidential());
+        let attempt = async {
+            let input = self.begin(target).await?;
+            let checks = target.restore(input, &self.context).await?;
+            self.context.progress.event(Event::End);
+            Ok(self.restored(None, checks, started.elapsed()))
+        };
+        let restored = attempt.await;
+        self.note(&journal, restored.as_ref()).await;
+        restored
     }
 
     /// Reads the artifact and the live system, and says what restoring into a target that plans would change. Nothing is
@@ -99,16 +128,48 @@ impl Restore {
     ///
     /// # Cancel safety
     /// Safe: nothing was changed.
+    ///
+    /// A plan leaves a record only when it fails; carrying it out leaves one.
     pub async fn plan(self, target: &dyn Target) -> Result<PlannedRestore> {
         let started = Instant::now();
         let confidential = target.is_confidential().then(Confidential::begin);
-        let input = self.begin().await?;
-        let prepared = target.plan(input, &self.context).await?;
+        let journal = self.journal(target.is_confidential());
+        let attempt = async {
+            let input = self.begin(target).await?;
+            target.plan(input, &self.context).await
+        };
+        let prepared = match attempt.await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                self.note(&journal, Err(&error)).await;
+                return Err(error);
+            }
+        };
         self.context.progress.event(Event::End);
-        Ok(PlannedRestore { restore: self, prepared, took: started.elapsed(), _confidential: confidential })
+        Ok(PlannedRestore { restore: self, journal, prepared, took: started.elapsed(), _confidential: confidential })
     }
 
-    async fn begin(&self) -> Result<RestoreInput> {
+    fn journal(&self, confidential: bool) -> Journal {
+        let mut journal = Journal::begin(Verb::Restore, &self.artifact.folder, self.context.now(), confidential);
+        journal.dataset = Some(self.artifact.name.dataset.clone());
+        journal.key = Some(self.artifact.key());
+        journal
+    }
+
+    /// Leaves the record of the run.
+    async fn note(&self, journal: &Journal, result: Result<&Restored, &Error>) {
+        if !self.history {
+            return;
+        }
+        let figures = result.map(|restored| Figures {
+            outcome: Some(Figures::of_checks(&restored.checks)),
+            bytes: Some(restored.stored_bytes),
+            ..Figures::default()
+        });
+        journal.close(&self.sink, &self.context, figures.as_ref().map_err(|error| *error)).await;
+    }
+
+    async fn begin(&self, target: &dyn Target) -> Result<RestoreInput> {
         if self.artifact.objects.is_empty() {
             return Err(Error::new(
                 ErrorKind::NotFound,
@@ -121,7 +182,9 @@ impl Restore {
         let step = format!("restore {}", self.artifact.name.dataset);
         let total = Some(self.artifact.bytes());
         self.context.progress.event(Event::Begin { step, unit: Unit::Bytes, total });
-        self.open().await
+        let input = self.input().await?;
+        input.check_series(target.restores_series())?;
+        Ok(input)
     }
 
     fn restored(&self, plan: Option<Plan>, checks: Vec<Check>, took: Duration) -> Restored {
@@ -139,6 +202,7 @@ impl Restore {
 /// A restore that was planned and not yet carried out.
 pub struct PlannedRestore {
     restore: Restore,
+    journal: Journal,
     prepared: Box<dyn Prepared>,
     took: Duration,
     _confidential: Option<Confidential>,
@@ -169,9 +233,15 @@ impl PlannedRestore {
         let step = format!("apply {}", self.restore.artifact.name.dataset);
         let total = Some(plan.counts().to_do() as u64);
         cx.progress.event(Event::Begin { step, unit: Unit::Items, total });
-        let checks = self.prepared.apply(cx).await?;
-        cx.progress.event(Event::End);
-        Ok(self.restore.restored(Some(plan), checks, self.took + started.elapsed()))
+        let restored = match self.prepared.apply(cx).await {
+            Ok(checks) => {
+                cx.progress.event(Event::End);
+                Ok(self.restore.restored(Some(plan), checks, self.took + started.elapsed()))
+            }
+            Err(error) => Err(error),
+        };
+        self.restore.note(&self.journal, restored.as_ref()).await;
+        restored
     }
 }
 

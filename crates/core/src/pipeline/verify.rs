@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use jiff::Timestamp;
 
-use super::{flow, read};
+use super::{flow, read, series};
 use crate::catalog::{Artifact, Kind, verification_key};
 use crate::context::Context;
 use crate::encryptor::Encryptor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::history::{Figures, Journal, Verb};
 use crate::manifest::{Manifest, Private};
 use crate::memory::Confidential;
 use crate::progress::{Event, Unit};
@@ -18,11 +19,14 @@ use crate::proof::Tap;
 use crate::report::{Check, Report, Status};
 use crate::sink::Sink;
 use crate::stream;
-use crate::target::RestoreInput;
+use crate::target::{Link, RestoreInput};
 use crate::verifier::{Level, Verifier};
 
 /// The name of the check that looks at the artifact's age.
 const AGE_CHECK: &str = "age";
+
+/// The name of the check that looks at what the artifact needs.
+const SERIES_CHECK: &str = "series";
 
 /// How old an artifact may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,7 @@ pub struct Verify<'a> {
     age: Option<AgeLimit>,
     keys: Vec<Arc<dyn Encryptor>>,
     record: bool,
+    history: bool,
     context: Context,
 }
 
@@ -59,6 +64,7 @@ impl<'a> Verify<'a> {
             age: None,
             keys: Vec::new(),
             record: true,
+            history: true,
             context: Context::default(),
         }
     }
@@ -98,6 +104,14 @@ impl<'a> Verify<'a> {
         self
     }
 
+    /// Whether the run leaves a record in the [history](crate::history). It does, unless
+    /// said otherwise or nothing is [recorded](Verify::record).
+    #[must_use]
+    pub fn history(mut self, history: bool) -> Self {
+        self.history = history;
+        self
+    }
+
     /// Sets cancellation, progress and clock.
     #[must_use]
     pub fn context(mut self, context: Context) -> Self {
@@ -114,6 +128,24 @@ impl<'a> Verify<'a> {
     /// # Cancel safety
     /// As [`Verifier::restore_test`]: cancel through the context's token.
     pub async fn run(self) -> Result<Report> {
+        let confidential = self.verifier.is_confidential();
+        let mut journal = Journal::begin(Verb::Verify, &self.artifact.folder, self.context.now(), confidential);
+        journal.dataset = Some(self.artifact.name.dataset.clone());
+        journal.key = Some(self.artifact.key());
+        journal.level = Some(self.level);
+        let report = self.report().await;
+        if self.history && self.record {
+            let figures = report.as_ref().map(|report| Figures {
+                outcome: Some(Figures::of_checks(&report.checks)),
+                bytes: Some(self.artifact.bytes()),
+                ..Figures::default()
+            });
+            journal.close(&self.sink, &self.context, figures.as_ref().map_err(|error| *error)).await;
+        }
+        report
+    }
+
+    async fn report(&self) -> Result<Report> {
         let started = Instant::now();
         let _confidential = self.verifier.is_confidential().then(Confidential::begin);
         let cx = &self.context;
@@ -147,21 +179,39 @@ impl<'a> Verify<'a> {
             }
             Err(error) => return Err(error),
         };
+        let before = match series::before(&*self.sink, &self.artifact, manifest.as_ref()).await {
+            Ok(before) => before,
+            Err(error) if judges_the_artifact(&error) => {
+                checks.push(Check::from_error(SERIES_CHECK, &error));
+                return Ok(checks);
+            }
+            Err(error) => return Err(error),
+        };
+        if !before.is_empty() {
+            let names: Vec<String> = before.iter().map(|a| a.name.to_string()).collect();
+            let figure = format!("{} before it", names.len());
+            checks.push(Check::pass(SERIES_CHECK, figure, format!("what it needs is there: {}", names.join(", "))));
+        }
         match self.level {
             Level::Stored => self.stored_level(manifest.as_ref(), &mut checks).await?,
             Level::Structure | Level::Restore => match self.private(manifest.as_ref(), &mut checks).await? {
-                Some(private) => self.deep_levels(manifest.as_ref(), private, &mut checks).await?,
+                Some(private) => self.deep_levels(manifest.as_ref(), private, before, &mut checks).await?,
                 None => return Ok(checks),
             },
             Level::Live => {
                 let Some(private) = self.private(manifest.as_ref(), &mut checks).await? else { return Ok(checks) };
                 if self.verifier.live_reads() {
-                    return self.live_content(manifest.as_ref(), private, checks).await;
+                    return self.live_content(manifest.as_ref(), private, before, checks).await;
                 }
                 checks.extend(self.verifier.live(private.as_ref().map(|p| &p.proof), &self.context).await?);
             }
         }
         Ok(checks)
+    }
+
+    async fn links(&self, before: Vec<Artifact>) -> Result<Vec<Link>> {
+        let links = series::links(&self.sink, before, &self.keys, &self.context);
+        self.context.unless_cancelled("verify", || self.artifact.key(), links).await
     }
 
     /// The private part: `Some(None)` where there is none to have, `None` when it is damaged (a check says so).
@@ -221,11 +271,23 @@ impl<'a> Verify<'a> {
         &self,
         manifest: Option<&Manifest>,
         private: Option<Private>,
+        before: Vec<Artifact>,
         checks: &mut Vec<Check>,
     ) -> Result<()> {
         let begun = Instant::now();
+        let chain = match self.level {
+            Level::Restore => match self.links(before).await {
+                Ok(chain) => chain,
+                Err(error) if judges_the_artifact(&error) => {
+                    checks.push(Check::from_error(SERIES_CHECK, &error));
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            },
+            _ => Vec::new(),
+        };
         let (stored, seen) = read::stored(self.sink.clone(), &self.artifact, manifest, &self.context);
-        let opened = match read::plaintext(stored, &self.artifact, &self.keys).await {
+        let opened = match read::plaintext(stored, &self.artifact, manifest, &self.keys).await {
             Ok(plain) => plain,
             Err(error) if !judges_the_artifact(&error) => return Err(error),
             Err(error) => {
@@ -240,7 +302,8 @@ impl<'a> Verify<'a> {
         let proof = private.map(|p| p.proof);
         let (plain, failure) = note_failure(plain);
         let restored = if self.level == Level::Restore {
-            let input = RestoreInput { stream: plain, name: self.artifact.name.clone(), proof: proof.clone() };
+            let input = RestoreInput::new(plain, self.artifact.name.clone(), proof.clone()).after(chain);
+            input.check_series(self.verifier.restores_series())?;
             match self.verifier.restore_test(input, &self.context).await {
                 Ok(checks) => Some(checks),
                 // Told below, when it is known whether the stored bytes are to blame.
@@ -305,15 +368,18 @@ impl<'a> Verify<'a> {
         &self,
         manifest: Option<&Manifest>,
         private: Option<Private>,
+        before: Vec<Artifact>,
         mut checks: Vec<Check>,
     ) -> Result<Vec<Check>> {
+        let chain = self.links(before).await?;
         let (stored, _) = read::stored(self.sink.clone(), &self.artifact, manifest, &self.context);
-        let opened = read::plaintext(stored, &self.artifact, &self.keys).await;
+        let opened = read::plaintext(stored, &self.artifact, manifest, &self.keys).await;
         let compared = match opened {
             Ok(plain) => {
                 let stream = read::check_plaintext(plain, private.as_ref(), self.artifact.key());
                 let proof = private.map(|p| p.proof);
-                let input = RestoreInput { stream, name: self.artifact.name.clone(), proof };
+                let input = RestoreInput::new(stream, self.artifact.name.clone(), proof).after(chain);
+                input.check_series(self.verifier.restores_series())?;
                 self.verifier.live_content(input, &self.context).await
             }
             Err(error) => Err(error),

@@ -1,12 +1,13 @@
 //! How a decision is found: the artifacts are positions, the reasons small causes. Words and keys come when it is shown.
 //!
-//! Of an artifact it holds two bytes, and twelve for each of its reasons.
+//! Of an artifact it holds two bytes, and twelve for each of its reasons; of one that needs others, some 40 more.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 
+use super::order;
 use super::plan::{Action, Candidate, Decision, DeleteReason, Plan, Reason, Warning};
 use super::policy::{Period, Policy};
 
@@ -49,6 +50,8 @@ enum Cause {
     BadPeriod { rule: Period },
     AtLeast,
     NeededBy { position: u32 },
+    Unfinished { number: u32 },
+    Unknown,
 }
 
 /// What was decided about artifacts, each named by its position among them.
@@ -59,6 +62,23 @@ pub(crate) struct Verdicts {
     /// What keeps which, in the order of the positions. What has no cause is deleted.
     causes: Vec<(u32, Cause)>,
     warnings: Vec<Warning>,
+    ties: Ties,
+    /// What is deleted, in an order in which nothing goes before what needs it, and where the next level of it begins.
+    order: Vec<u32>,
+    levels: Vec<usize>,
+}
+
+/// What stands between artifacts, each named by its position among them.
+#[derive(Debug, Default)]
+pub(crate) struct Ties {
+    /// Of those that need others: the positions of what is there of them.
+    pub(crate) needs: BTreeMap<usize, Vec<usize>>,
+    /// Those of which something that they need is not there, with its key.
+    pub(crate) missing: Vec<(usize, String)>,
+    /// What is needed by a backup that is still being written, with that one's key.
+    pub(crate) awaited: Vec<(usize, String)>,
+    /// Keys of objects of the dataset that are not known here.
+    pub(crate) unknown: Vec<String>,
 }
 
 impl Verdicts {
@@ -78,6 +98,18 @@ impl Verdicts {
     /// How many are kept.
     pub(crate) fn kept(&self) -> usize {
         self.causes.chunk_by(|a, b| a.0 == b.0).count()
+    }
+
+    /// The positions of what is deleted, level by level: what is deleted of a later level is needed by nothing that is deleted
+    /// with it or after it. Newest first within a level.
+    pub(crate) fn deletions(&self) -> impl Iterator<Item = &[u32]> {
+        let ends = self.levels.iter().copied().skip(1).chain([self.order.len()]);
+        self.levels.iter().zip(ends).map(|(&from, to)| &self.order[from..to])
+    }
+
+    /// What an artifact needs, directly.
+    pub(crate) fn needs_of(&self, i: usize) -> &[usize] {
+        self.ties.needs.get(&i).map_or(&[], Vec::as_slice)
     }
 
     fn causes_of(&self, i: usize) -> &[(u32, Cause)] {
@@ -120,6 +152,10 @@ impl Verdicts {
             Cause::BadPeriod { rule } => Reason::BadPeriod { rule, period: rule.name_of(taken_at) },
             Cause::AtLeast => Reason::AtLeast { floor: policy.at_least },
             Cause::NeededBy { position } => Reason::NeededBy { key: key_of(wide(position)) },
+            Cause::Unfinished { number } => {
+                Reason::NeededByUnfinished { key: self.ties.awaited[wide(number)].1.clone() }
+            }
+            Cause::Unknown => Reason::Unknown { object: self.ties.unknown.first().cloned().unwrap_or_default() },
         }
     }
 }
@@ -128,49 +164,54 @@ impl Verdicts {
 pub(super) fn plan(policy: &Policy, candidates: &[Candidate], now: Timestamp) -> Plan {
     let artifacts = merge(candidates);
     let position: HashMap<&str, usize> = artifacts.iter().enumerate().map(|(i, a)| (a.key.as_str(), i)).collect();
-    let mut ledger = Ledger::open(&artifacts, now);
-    let mut spoiled: Vec<usize> = (0..artifacts.len()).filter(|&i| !ledger.good[i]).collect();
+    let mut ties = Ties::default();
     for (i, artifact) in artifacts.iter().enumerate() {
+        ties.unknown.extend(artifact.unknown.iter().cloned());
         for key in &artifact.depends_on {
-            if let Some(&base) = position.get(key.as_str()) {
-                ledger.needs.entry(i).or_default().push(base);
-            } else {
-                ledger.good[i] = false;
-                spoiled.push(i);
-                ledger.warnings.push(Warning::MissingDependency { key: artifact.key.clone(), missing: key.clone() });
+            match position.get(key.as_str()) {
+                Some(&base) => ties.needs.entry(i).or_default().push(base),
+                None => ties.missing.push((i, key.clone())),
             }
         }
     }
-    ledger.spoil(spoiled);
-    let verdicts = ledger.close(policy, now);
+    let verdicts = decide(policy, &artifacts, now, ties, |i| artifacts[i].key.clone());
+    let order = verdicts.order.iter().map(|&i| wide(i)).collect();
     let action = |i: usize| verdicts.action(i, artifacts[i].taken_at, |other| artifacts[other].key.clone());
     let actions: Vec<Action> = (0..artifacts.len()).map(action).collect();
     let decisions = artifacts.into_iter().zip(&verdicts.good).zip(actions).map(|((artifact, &good), action)| {
         debug_assert!(matches!(action, Action::Keep { .. }) || artifact.taken_at <= now);
         Decision { key: artifact.key, taken_at: artifact.taken_at, good, action }
     });
-    Plan { decisions: decisions.collect(), warnings: verdicts.warnings }
+    Plan { decisions: decisions.collect(), warnings: verdicts.warnings, order }
 }
 
-/// Decides about artifacts that depend on none. They stand newest first, in the same second by key, and each once.
-pub(crate) fn decide<S: Subject>(policy: &Policy, artifacts: &[S], now: Timestamp) -> Verdicts {
+/// Decides about artifacts. They stand newest first, in the same second by key, and each once. `key_of` tells the key of
+/// one, for warnings.
+pub(crate) fn decide<S: Subject>(
+    policy: &Policy,
+    artifacts: &[S],
+    now: Timestamp,
+    ties: Ties,
+    key_of: impl Fn(usize) -> String,
+) -> Verdicts {
     debug_assert!(artifacts.is_sorted_by_key(|a| Reverse(a.taken_at())));
-    Ledger::open(artifacts, now).close(policy, now)
+    let mut ledger = Ledger::open(artifacts, now, ties);
+    ledger.spoil(key_of);
+    ledger.close(policy, now)
 }
 
-fn narrow(i: usize) -> u32 {
+pub(super) fn narrow(i: usize) -> u32 {
     u32::try_from(i).expect("a dataset has fewer than four billion artifacts")
 }
 
-fn wide(i: u32) -> usize {
+pub(super) fn wide(i: u32) -> usize {
     usize::try_from(i).expect("a position fits")
 }
 
 /// The artifacts, newest first, and what has been found to keep each. An artifact is its position.
 struct Ledger<'a, S> {
     artifacts: &'a [S],
-    /// Of those that depend on others: what is there of them.
-    needs: BTreeMap<usize, Vec<usize>>,
+    ties: Ties,
     good: Vec<bool>,
     causes: Vec<(u32, Cause)>,
     /// Kept for its causes, or because something kept needs it.
@@ -181,10 +222,10 @@ struct Ledger<'a, S> {
 }
 
 impl<'a, S: Subject> Ledger<'a, S> {
-    fn open(artifacts: &'a [S], now: Timestamp) -> Self {
+    fn open(artifacts: &'a [S], now: Timestamp, ties: Ties) -> Self {
         Self {
             artifacts,
-            needs: BTreeMap::new(),
+            ties,
             good: artifacts.iter().map(Subject::is_good).collect(),
             causes: Vec::new(),
             kept: vec![false; artifacts.len()],
@@ -193,10 +234,24 @@ impl<'a, S: Subject> Ledger<'a, S> {
         }
     }
 
-    /// A chain is as good as its worst link.
-    fn spoil(&mut self, mut spoiled: Vec<usize>) {
+    /// A chain is as good as its worst link. One with a gap, or that leads in a circle, is bad.
+    fn spoil(&mut self, key_of: impl Fn(usize) -> String) {
+        let mut spoiled: Vec<usize> = (0..self.artifacts.len()).filter(|&i| !self.good[i]).collect();
+        for (i, missing) in &self.ties.missing {
+            self.good[*i] = false;
+            spoiled.push(*i);
+            self.warnings.push(Warning::MissingDependency { key: key_of(*i), missing: missing.clone() });
+        }
+        if self.ties.needs.is_empty() {
+            return;
+        }
+        for i in order::in_circles(&self.ties.needs) {
+            self.good[i] = false;
+            spoiled.push(i);
+            self.warnings.push(Warning::CircularDependency { key: key_of(i) });
+        }
         let mut needed_by: HashMap<usize, Vec<usize>> = HashMap::new();
-        for (&above, bases) in &self.needs {
+        for (&above, bases) in &self.ties.needs {
             for &base in bases {
                 needed_by.entry(base).or_default().push(above);
             }
@@ -222,9 +277,19 @@ impl<'a, S: Subject> Ledger<'a, S> {
         self.apply_floor(policy.at_least);
         self.keep_bases(|_, _| true);
         self.name_needs();
+        self.keep_what_is_not_known();
         // Stable: an artifact's causes stay in the order in which they were found.
         self.causes.sort_by_key(|(i, _)| *i);
-        Verdicts { policy: *policy, good: self.good, causes: self.causes, warnings: self.warnings }
+        let (order, levels) = order::deletions(&self.kept, &self.ties.needs);
+        let Self { good, causes, warnings, ties, .. } = self;
+        Verdicts { policy: *policy, good, causes, warnings, ties, order, levels }
+    }
+
+    /// Whoever wrote what is not known here may mean by it that something must stay.
+    fn keep_what_is_not_known(&mut self) {
+        let Some(object) = self.ties.unknown.first().cloned() else { return };
+        self.warnings.push(Warning::Unknown { object, count: self.ties.unknown.len() });
+        (0..self.artifacts.len()).for_each(|i| self.keep(i, Cause::Unknown));
     }
 
     fn keep(&mut self, i: usize, cause: Cause) {
@@ -267,6 +332,9 @@ impl<'a, S: Subject> Ledger<'a, S> {
         let newest_verified = self.past_good().find(verified).or_else(|| self.past().find(verified));
         if let Some(newest) = newest_verified {
             self.keep(newest, Cause::NewestVerified);
+        }
+        for number in 0..self.ties.awaited.len() {
+            self.keep(self.ties.awaited[number].0, Cause::Unfinished { number: narrow(number) });
         }
     }
 
@@ -332,7 +400,7 @@ impl<'a, S: Subject> Ledger<'a, S> {
 
     /// Keeps what is needed by those of the kept that `from` chooses, and what is needed by that, and so on.
     fn keep_bases(&mut self, from: impl Fn(&Self, usize) -> bool) {
-        let chosen = self.needs.keys().copied().filter(|&i| self.kept[i] && from(self, i)).collect();
+        let chosen = self.ties.needs.keys().copied().filter(|&i| self.kept[i] && from(self, i)).collect();
         self.keep_bases_of(chosen);
     }
 
@@ -340,7 +408,7 @@ impl<'a, S: Subject> Ledger<'a, S> {
     fn keep_bases_of(&mut self, mut open: Vec<usize>) -> usize {
         let mut added = 0;
         while let Some(i) = open.pop() {
-            for &base in self.needs.get(&i).into_iter().flatten() {
+            for &base in self.ties.needs.get(&i).into_iter().flatten() {
                 if !std::mem::replace(&mut self.kept[base], true) {
                     added += usize::from(base >= self.past && self.good[base]);
                     open.push(base);
@@ -368,7 +436,7 @@ impl<'a, S: Subject> Ledger<'a, S> {
     /// Says of each that is needed by something kept what the newest such is.
     fn name_needs(&mut self) {
         let mut named = BTreeSet::new();
-        for (&i, bases) in self.needs.iter().filter(|(i, _)| self.kept[**i]) {
+        for (&i, bases) in self.ties.needs.iter().filter(|(i, _)| self.kept[**i]) {
             for &base in bases.iter().filter(|&&base| base != i) {
                 if named.insert(base) {
                     self.causes.push((narrow(base), Cause::NeededBy { position: narrow(i) }));
@@ -389,6 +457,7 @@ fn merge(candidates: &[Candidate]) -> Vec<Candidate> {
                 known.good &= candidate.good;
                 known.verified_at = known.verified_at.max(candidate.verified_at);
                 known.depends_on.extend_from_slice(&candidate.depends_on);
+                known.unknown.extend_from_slice(&candidate.unknown);
             })
             .or_insert_with(|| candidate.clone());
     }

@@ -35,9 +35,10 @@
 //! - The newest verified artifact: good and passed, or, where no good one ever passed, the newest bad one that once did.
 //! - An artifact dated in the future. It takes no slot and is not "the newest": a backup stamped 2099 by a machine with a
 //!   wrong clock does not push the real ones out.
-//! - What something kept depends on.
+//! - What something kept depends on, directly or not, and what a backup depends on that is still being written.
+//! - Anything, while an object of the dataset is not known here: a newer Lifeboat may mean by it that something must stay.
 //!
-//! Deleting any part of a plan, or all of it and planning again with the same `now`, deletes nothing more than the plan says.
+//! What is deleted goes in an order in which nothing goes before what depends on it. Deleting any part of a plan, or all of it and planning again with the same `now`, deletes nothing more than the plan says.
 //!
 //! ```
 //! use jiff::Timestamp;
@@ -60,11 +61,14 @@
 //! ```
 
 mod ledger;
+mod order;
 mod plan;
 mod policy;
 #[cfg(test)]
+mod series_tests;
+#[cfg(test)]
 mod tests;
 
-pub(crate) use ledger::{Subject, Verdicts, decide};
+pub(crate) use ledger::{Subject, Ties, Verdicts, decide};
 pub use plan::{Action, Candidate, Decision, DeleteReason, Plan, Reason, Warning};
 pub use policy::{Age, Period, Policy};

@@ -21,12 +21,14 @@ pub struct Candidate {
     pub verified_at: Option<Timestamp>,
     /// The keys of the artifacts without which it cannot be restored: the base of an incremental one.
     pub depends_on: Vec<String>,
+    /// Keys of objects that lie beside it and are not known here. While there is any, nothing is deleted.
+    pub unknown: Vec<String>,
 }
 
 impl Candidate {
     /// A good artifact that was never verified and depends on no other.
     pub fn new(key: impl Into<String>, taken_at: Timestamp) -> Self {
-        Self { key: key.into(), taken_at, good: true, verified_at: None, depends_on: Vec::new() }
+        Self { key: key.into(), taken_at, good: true, verified_at: None, depends_on: Vec::new(), unknown: Vec::new() }
     }
 
     /// Marks it as known to be bad.
@@ -49,6 +51,13 @@ impl Candidate {
         self.depends_on.extend(keys.into_iter().map(Into::into));
         self
     }
+
+    /// Adds objects beside it that are not known here.
+    #[must_use]
+    pub fn beside<K: Into<String>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
+        self.unknown.extend(keys.into_iter().map(Into::into));
+        self
+    }
 }
 
 /// What is to be done with each artifact, and what a person should know before it is.
@@ -59,13 +68,16 @@ pub struct Plan {
     pub decisions: Vec<Decision>,
     /// Signs that something is wrong with the backups or the clock. The plan is safe to execute all the same.
     pub warnings: Vec<Warning>,
+    /// The positions of what is to be deleted, in the order of deletion.
+    #[serde(skip)]
+    pub(super) order: Vec<usize>,
 }
 
 impl Plan {
-    /// What is to be deleted, newest first: an incremental artifact goes before its base, so that an interrupted run leaves
-    /// none without.
+    /// What is to be deleted, in the order of deletion: an incremental artifact goes before its base, so that an interrupted
+    /// run leaves none without. Those that nothing needs come first; among them, newest first.
     pub fn deletions(&self) -> impl Iterator<Item = &Decision> {
-        self.decisions.iter().filter(|d| !d.keeps())
+        self.order.iter().map(|&i| &self.decisions[i])
     }
 
     /// What is kept, newest first.
@@ -187,6 +199,16 @@ pub enum Reason {
         /// The newest that does.
         key: String,
     },
+    /// A backup that is still being written, or was killed while it was, depends on it.
+    NeededByUnfinished {
+        /// That backup.
+        key: String,
+    },
+    /// There is an object of the dataset that is not known here: a newer Lifeboat may mean by it that something must stay.
+    Unknown {
+        /// Its key.
+        object: String,
+    },
 }
 
 impl fmt::Display for Reason {
@@ -204,6 +226,8 @@ impl fmt::Display for Reason {
             Self::BadPeriod { rule, period } => write!(f, "bad, but nothing is good in {period} ({rule})"),
             Self::AtLeast { floor } => write!(f, "at least {floor}"),
             Self::NeededBy { key } => write!(f, "needed by {key}"),
+            Self::NeededByUnfinished { key } => write!(f, "needed by {key}, which is not finished"),
+            Self::Unknown { object } => write!(f, "nothing is deleted beside {object}, which is not known here"),
         }
     }
 }
@@ -272,6 +296,18 @@ pub enum Warning {
         /// What it depends on.
         missing: String,
     },
+    /// An artifact depends on itself, directly or through others. It cannot be restored and counts as bad.
+    CircularDependency {
+        /// The artifact.
+        key: String,
+    },
+    /// There are objects of the dataset that are not known here. Nothing is deleted.
+    Unknown {
+        /// The key of the first.
+        object: String,
+        /// How many there are.
+        count: usize,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -294,6 +330,16 @@ impl fmt::Display for Warning {
             }
             Self::MissingDependency { key, missing } => {
                 write!(f, "{key} cannot be restored: it depends on {missing}, which is not there")
+            }
+            Self::CircularDependency { key } => write!(f, "{key} cannot be restored: it depends on itself"),
+            Self::Unknown { object, count } => {
+                write!(f, "nothing is deleted: {object}")?;
+                match count {
+                    0 | 1 => f.write_str(" is not known here")?,
+                    2 => f.write_str(" and 1 other object are not known here")?,
+                    n => write!(f, " and {} other objects are not known here", n - 1)?,
+                }
+                f.write_str("; a newer Lifeboat may have written it")
             }
         }
     }

@@ -247,13 +247,43 @@ fn a_chain_is_as_good_as_its_worst_link() {
 }
 
 #[test]
-fn artifacts_that_depend_on_each_other_end() {
+fn artifacts_that_depend_on_each_other_end_and_are_bad() {
     let plan = check(
         "last=1",
-        "2026-11-21 <2026-11-20 <2026-11-21 => newest good, last 1/1, needed by 2026-11-20
-         2026-11-20 <2026-11-21 => needed by 2026-11-21",
+        "2026-11-21 <2026-11-20 <2026-11-21 => bad, but among the last 1, needed by 2026-11-20
+         2026-11-20 <2026-11-21 => needed by 2026-11-21
+         2026-11-19 <2026-11-20 => - bad, and no rule keeps it
+         2026-11-18 => newest good, last 1/1
+         2026-11-17 => - no rule keeps it",
     );
-    assert_eq!(plan.warnings, []);
+    // Nobody can restore them. One that only needs them is bad too, but that is no circle.
+    let circular = ["2026-11-21", "2026-11-20"].map(|key| Warning::CircularDependency { key: key.to_owned() });
+    assert_eq!(plan.warnings, circular);
+}
+
+#[test]
+fn what_is_deleted_goes_before_what_it_needs_whatever_the_clocks_say() {
+    // The base is stamped later than its increments: by a machine whose clock is wrong.
+    let history =
+        ["2026-11-10", "2026-11-09 <2026-11-10", "2026-11-08 <2026-11-09 <2026-11-10", "2026-11-21", "2026-11-07"];
+    let plan = plan("last=1", &history.map(candidate));
+    let order: Vec<&str> = plan.deletions().map(|d| d.key.as_str()).collect();
+    assert_eq!(order, ["2026-11-08", "2026-11-07", "2026-11-09", "2026-11-10"]);
+}
+
+#[test]
+fn an_object_that_is_not_known_here_keeps_everything() {
+    let mut history = ["2026-11-21", "2026-11-20 bad", "2026-11-19"].map(candidate).to_vec();
+    history[2] = history[2].clone().beside(["a.hold.json", "a.more.json"]);
+    let plan = plan("last=1", &history);
+    assert_eq!(plan.deletions().count(), 0);
+    let lines: Vec<String> = plan.decisions.iter().map(Decision::why).collect();
+    let unknown = "nothing is deleted beside a.hold.json, which is not known here";
+    assert_eq!(lines, [format!("newest good, last 1/1, {unknown}"), unknown.to_owned(), unknown.to_owned()]);
+    assert_eq!(
+        plan.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["nothing is deleted: a.hold.json and 1 other object are not known here; a newer Lifeboat may have written it"]
+    );
 }
 
 #[test]
@@ -495,6 +525,7 @@ fn some_history() -> impl Strategy<Value = Vec<Candidate>> {
                 good,
                 verified_at: verified.then(now),
                 depends_on: base.map(|b| format!("{:02}", b * 17 % 41)).into_iter().collect(),
+                unknown: Vec::new(),
             })
             .collect()
     })

@@ -51,9 +51,9 @@ pub fn dataset(name: &str) -> Dataset {
     Dataset::new(name).unwrap()
 }
 
-/// A backup of `source` into [`FOLDER`], not encrypted, at the time of [`clock`].
+/// A backup of `source` into [`FOLDER`], not encrypted, at the time of [`clock`]. It leaves no record of itself.
 pub fn backup(source: impl Source + 'static) -> Backup {
-    Backup::new(source).prefix(FOLDER).unencrypted().context(context())
+    Backup::new(source).prefix(FOLDER).unencrypted().history(false).context(context())
 }
 
 pub async fn list_all(sink: &dyn Sink, folder: &str, of: Option<&str>) -> Result<Vec<Artifact>> {
@@ -253,6 +253,9 @@ impl Encryptor for FailingEncryptor {
     fn can_decrypt(&self) -> bool {
         false
     }
+    fn recognises(&self, _: &[u8]) -> bool {
+        true
+    }
     fn encrypt(&self, plaintext: ByteStream) -> Result<ByteStream> {
         if self.at_once {
             return Err(Self::failure());
@@ -277,6 +280,9 @@ impl Encryptor for OddSuffix {
     }
     fn can_decrypt(&self) -> bool {
         false
+    }
+    fn recognises(&self, _: &[u8]) -> bool {
+        true
     }
     fn encrypt(&self, plaintext: ByteStream) -> Result<ByteStream> {
         Ok(plaintext)

@@ -17,11 +17,11 @@ pub(super) fn inspect(root: &Path, folder: &str) -> Vec<Check> {
     let meta = match root.metadata() {
         Ok(meta) if meta.is_dir() => meta,
         Ok(_) => {
-            return vec![Check::fail("folder", "no folder", format!("{shown} is a file: name a folder in the URL"))];
+            return vec![Check::fail("folder", "not a folder", format!("{shown} is a file: name a folder in the URL"))];
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let detail =
-                format!("file://{shown} does not exist yet: the first backup makes it. Is the volume mounted?");
+                format!("file://{shown} does not exist yet: the first backup creates it. Is the volume mounted?");
             return vec![Check::warn("folder", "missing", detail)];
         }
         Err(error) => return vec![Check::fail("folder", "not readable", format!("{shown}: {error}"))],
@@ -69,7 +69,7 @@ fn of_file_system(root: &Path, folder: &str, meta: &std::fs::Metadata) -> Check 
     match uploads.metadata() {
         Ok(meta) if meta.dev() != device => {
             let detail = format!(
-                "{} is on another file system than {}: files cannot be moved from the one into the other; unmount it",
+                "{} is on a different file system from {}: files cannot be moved between them; unmount it",
                 uploads.display(),
                 artifacts.display()
             );

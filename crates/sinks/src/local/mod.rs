@@ -41,8 +41,8 @@ pub struct LocalSink {
 }
 
 impl LocalSink {
-    /// The sink in the folder `root`. It is made by the first [`put`](Sink::put) when it does not exist; until then
-    /// everything else says that it is not there.
+    /// Creates a sink in the folder `root`. The first [`put`](Sink::put) creates the folder when it does not exist; until
+    /// then everything else reports it missing.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), notes: Notes::default() }
     }
@@ -50,14 +50,14 @@ impl LocalSink {
     /// The error for a root that is not there.
     fn missing_root(root: &Path, operation: &'static str) -> Error {
         Error::new(ErrorKind::NotFound, operation, root.display().to_string(), "the folder does not exist")
-            .hint("check the path of the file:// URL; is the volume mounted? The first backup makes the folder")
+            .hint("check the path of the file:// URL; is the volume mounted? The first backup creates the folder")
     }
 
     /// Writes a temporary file and gives it its name in the end.
     async fn write(&self, key: &str, mut body: ByteStream, over: Over) -> Result<u64> {
         key::check("write", key)?;
         if key::is_partial(key) {
-            return Err(Error::new(ErrorKind::Config, "write", key, "that name is one of an unfinished upload"));
+            return Err(Error::new(ErrorKind::Config, "write", key, "the name is that of an unfinished upload"));
         }
         let (root, notes, name) = (self.root.clone(), self.notes.clone(), key.to_owned());
         let mut partial = blocking(move || Partial::begin(&root, &notes, &name, over)).await?;

@@ -78,7 +78,7 @@ impl Partial {
                 Err(e) => return Err(io_error("create", &path, e)),
             }
         }
-        Err(Error::new(ErrorKind::Io, "create", uploads.display().to_string(), "the folder vanishes again and again"))
+        Err(Error::new(ErrorKind::Io, "create", uploads.display().to_string(), "the folder keeps disappearing"))
     }
 
     pub(super) fn write(&mut self, chunk: &[u8]) -> Result<()> {
@@ -103,7 +103,7 @@ impl Partial {
                 ErrorKind::Unsupported,
                 "write",
                 self.target.display().to_string(),
-                "this file system can neither rename without replacing nor link: a file could be overwritten",
+                "this file system can neither rename without replacing nor create hard links: a file could be overwritten",
             ),
             _ => io_error("rename to", &self.target, e),
         })?;
@@ -116,10 +116,10 @@ impl Partial {
     }
 
     fn failed(&self, error: io::Error) -> Error {
-        let made = io_error("write", &self.target, error);
-        let message = format!("{} (after {} bytes)", made.message(), self.bytes);
-        let again = Error::new(made.kind(), "write", self.target.display().to_string(), message);
-        match made.typed_hint() {
+        let error_of_write = io_error("write", &self.target, error);
+        let message = format!("{} (after {} bytes)", error_of_write.message(), self.bytes);
+        let again = Error::new(error_of_write.kind(), "write", self.target.display().to_string(), message);
+        match error_of_write.typed_hint() {
             Some(hint) => again.hint(hint.clone()),
             None => again,
         }

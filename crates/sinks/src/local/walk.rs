@@ -46,7 +46,7 @@ fn visit(root: &Path, folder: &str, prefix: &str, found: &mut dyn FnMut(ObjectIn
         let mut name = match entry.file_name().into_string() {
             Ok(name) => name,
             Err(name) => {
-                tracing::warn!(folder = %path.display(), ?name, "not listed: the name is no UTF-8 text");
+                tracing::warn!(folder = %path.display(), ?name, "not listed: the name is not UTF-8 text");
                 continue;
             }
         };

@@ -149,17 +149,17 @@ impl Place {
     pub(super) fn error(&self, action: Action, subject: &str, failure: Failure) -> Error {
         let make = |kind, message: String| Error::new(kind, action.verb(), subject, message);
         let name = self.profile.name;
-        let made = match &failure {
+        let error = match &failure {
             Failure::Connect(why) => {
                 make(ErrorKind::Unavailable, format!("cannot connect to {}: {why}", self.endpoint))
-                    .hint("is the store running, and is the address right?")
+                    .hint("is the store running, and is the address correct?")
             }
             Failure::Tls(why) => {
-                let made = make(ErrorKind::Unavailable, format!("no TLS connection to {}: {why}", self.endpoint));
-                made.transient(false).hint(if why.contains("ertificate") || why.contains("UnknownIssuer") {
-                    "SSL_CERT_FILE names a file with the certificates of your own authority"
+                let error = make(ErrorKind::Unavailable, format!("no TLS connection to {}: {why}", self.endpoint));
+                error.transient(false).hint(if why.contains("ertificate") || why.contains("UnknownIssuer") {
+                    "SSL_CERT_FILE names a file with the certificates of your own certificate authority"
                 } else {
-                    "for a store that speaks plain http add ?tls=false to the URL"
+                    "for a store that speaks plain http, add ?tls=false to the URL"
                 })
             }
             Failure::Stalled(_) | Failure::Broken(_) => {
@@ -167,7 +167,7 @@ impl Place {
             }
             Failure::Answer(answer) => self.answer_error(action, subject, answer, name),
         };
-        made.with_source(failure)
+        error.with_source(failure)
     }
 
     fn answer_error(&self, action: Action, subject: &str, answer: &Answer, name: &str) -> Error {
@@ -185,14 +185,14 @@ impl Place {
                 )
             }
             (_, "SignatureDoesNotMatch") => {
-                let made =
+                let error =
                     make(ErrorKind::Permission, format!("{name} refused the signature: the secret key is wrong"));
                 // With a region of its own, the store signs otherwise, and cannot tell the one from the other.
                 let region = match self.profile.default_region {
                     None => format!(", and that ?region= or {} is the bucket's", self.profile.region_variable),
                     Some(_) => String::new(),
                 };
-                made.hint(format!("check {secret_variable} (or the file that {secret_variable}_FILE names){region}"))
+                error.hint(format!("check {secret_variable} (or the file that {secret_variable}_FILE names){region}"))
             }
             (_, "InvalidAccessKeyId") => make(ErrorKind::Permission, format!("{name} does not know the access key"))
                 .hint(format!("check {key_variable} (or the file that {key_variable}_FILE names)")),
@@ -208,7 +208,7 @@ impl Place {
                 make(ErrorKind::Config, message).hint("set this machine's clock (NTP)")
             }
             (301 | 307, _) | (_, "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed") => {
-                let made = make(
+                let error = make(
                     ErrorKind::Config,
                     match &answer.region {
                         Some(region) => format!("the bucket \"{}\" is in the region {region}", self.bucket),
@@ -217,20 +217,20 @@ impl Place {
                 );
                 match &answer.region {
                     Some(region) => {
-                        made.hint(format!("add ?region={region} to the URL or set {}", self.profile.region_variable))
+                        error.hint(format!("add ?region={region} to the URL or set {}", self.profile.region_variable))
                     }
-                    None => made.hint(format!("add ?region= to the URL or set {}", self.profile.region_variable)),
+                    None => error.hint(format!("add ?region= to the URL or set {}", self.profile.region_variable)),
                 }
             }
             (_, "InvalidRequest" | "ObjectLockConfigurationNotFoundError") if action == Action::WriteLocked => make(
                 ErrorKind::Config,
                 format!("the bucket \"{}\" cannot lock objects: {}", self.bucket, answer.message),
             )
-            .hint("enable Object Lock on the bucket (most stores: only when it is made), or take `lock` away"),
+            .hint("enable Object Lock on the bucket (with most stores, only when it is created), or remove `lock`"),
             // Backblaze B2: of bytes stored, bytes downloaded, or calls.
             (403, _) if answer.message.contains("cap exceeded") => {
-                make(ErrorKind::Io, format!("{name} does no more: {}", answer.message)).hint(
-                    "raise the account's cap, or wait until it is counted anew (GMT midnight for downloads and calls)",
+                make(ErrorKind::Io, format!("{name} refuses more: {}", answer.message)).hint(
+                    "raise the account's cap, or wait until it is reset (at midnight GMT for downloads and calls)",
                 )
             }
             (409 | 412, _) => make(ErrorKind::AlreadyExists, "an object of that name is already there".to_owned()),
@@ -261,11 +261,11 @@ impl Place {
             (401 | 403, _) => {
                 let why = if answer.message.is_empty() { String::new() } else { format!(" ({})", answer.message) };
                 let right = action.right(&self.profile);
-                let made = make(ErrorKind::Permission, format!("{name} denies access{why}"));
+                let error = make(ErrorKind::Permission, format!("{name} denies access{why}"));
                 if self.profile.restricted_keys {
-                    return made.hint(self.restricted_key(&right));
+                    return error.hint(self.restricted_key(&right));
                 }
-                made.hint(format!("the key needs the right {right} for this place; a wrong key can look the same"))
+                error.hint(format!("the key needs the right {right} for this place; a wrong key can look the same"))
             }
             (501, _) => make(ErrorKind::Unsupported, format!("the store cannot do this: {}", answer.message)),
             (408 | 429 | 500.., _) => {

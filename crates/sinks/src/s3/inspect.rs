@@ -147,8 +147,8 @@ fn of_connection(store: &Store) -> Check {
     if loopback {
         return Check::pass("tls", "http, loopback", format!("{rest} is this machine"));
     }
-    let detail = "whoever is on the way sees names, sizes and what is not encrypted; give the store a certificate, and \
-                  take ?tls=false away";
+    let detail = "anyone on the network path sees names, sizes and whatever is not encrypted; give the store a certificate, and \
+                  remove ?tls=false";
     Check::warn("tls", "http", detail)
 }
 
@@ -165,12 +165,14 @@ fn of_clock(theirs: Timestamp, asked: Timestamp, answered: Timestamp) -> Check {
     let seconds = off.as_secs().unsigned_abs();
     let side = if theirs > answered { "behind" } else { "ahead of" };
     let figure = human_duration(std::time::Duration::from_secs(seconds));
-    let detail = format!("this clock is {figure} {side} the store's; set it by NTP");
+    let detail = format!("this clock is {figure} {side} the store's; set it with NTP");
     match seconds {
         0 => Check::pass("clock", "agrees", "with the store's, to the second"),
         1..=SKEW_TO_TELL => Check::pass("clock", figure.clone(), format!("{side} the store's")),
         _ if seconds <= SKEW_REFUSED => Check::warn("clock", figure.clone(), detail),
-        _ => Check::fail("clock", figure.clone(), format!("{detail}: stores refuse requests that are 15 minutes off")),
+        _ => {
+            Check::fail("clock", figure.clone(), format!("{detail}: stores refuse requests that are off by 15 minutes"))
+        }
     }
 }
 
@@ -178,7 +180,7 @@ async fn of_overwriting(store: &Arc<Store>, probe: &str) -> Check {
     let name = "no overwriting";
     if !store.place.profile.conditional_create {
         let detail =
-            format!("{} cannot refuse it: Lifeboat looks before and after each write", store.place.profile.name);
+            format!("{} cannot refuse it: Lifeboat checks before and after each write", store.place.profile.name);
         return Check::pass(name, "by looking", detail);
     }
     match store.refuses_to_overwrite(probe, PROBE).await {
@@ -186,13 +188,13 @@ async fn of_overwriting(store: &Arc<Store>, probe: &str) -> Check {
         Ok(false) => Check::warn(
             name,
             "not refused",
-            "the store ignores If-None-Match: two runs that start in the same second could overwrite each other; let one \
-             machine write a dataset",
+            "the store ignores If-None-Match: two runs that start in the same second could overwrite each other; let only \
+             one machine write a dataset",
         ),
         Err(error) if is_answer(&error, 501) => Check::fail(
             name,
             "501",
-            "the store does not know If-None-Match, so nothing can be written with this scheme",
+            "the store does not know If-None-Match, so nothing can be written through this scheme",
         ),
         Err(error) => Check::from_error(name, &error),
     }
@@ -210,7 +212,7 @@ fn of_versioning(store: &Store, versioning: Versioning) -> Check {
         Versioning::Unknown => Check::pass(
             "versioning",
             "not asked",
-            format!("the key may not ask ({}); a writer need not", rights.versioning),
+            format!("the key may not read the setting ({}); a writer need not", rights.versioning),
         ),
     }
 }
@@ -223,7 +225,7 @@ async fn of_lifecycle(store: &Arc<Store>, folder: &str, versioning: Versioning) 
         Err(error) if [404, 400, 405, 501].iter().any(|status| is_answer(&error, *status)) => Vec::new(),
         Err(error) if error.kind() == ErrorKind::Permission => {
             let right = store.place.profile.rights.lifecycle;
-            let detail = format!("the key may not ask ({right}); a writer need not");
+            let detail = format!("the key may not read the setting ({right}); a writer need not");
             return vec![Check::pass("lifecycle", "not asked", detail)];
         }
         Err(error) => return vec![Check::from_error("lifecycle", &error)],
@@ -247,7 +249,7 @@ fn of_rules(store: &Store, rules: &[Rule], folder: &str, versioning: Versioning)
             (None, None) => continue,
         };
         let detail = format!(
-            "the bucket's rule \"{}\" deletes backups {when}, whatever `keep` says; restrict it to another prefix",
+            "the bucket's rule \"{}\" deletes backups {when}, regardless of `keep`; restrict it to another prefix",
             rule.name()
         );
         found.push(Check::warn("expiry", when, detail));
@@ -295,21 +297,21 @@ async fn of_lock(store: &Arc<Store>) -> Check {
             name,
             "not asked",
             match wanted {
-                Some(wanted) => format!("{wanted}; the key may not ask whether the bucket can"),
+                Some(wanted) => format!("{wanted}; the key may not read whether the bucket can lock"),
                 None => {
                     let right = store.place.profile.rights.bucket_lock;
-                    format!("the key may not ask ({right}); a writer need not")
+                    format!("the key may not read the setting ({right}); a writer need not")
                 }
             },
         ),
         (Ok(BucketLock::None), Some(_)) => Check::fail(
             name,
             "off",
-            "`lock` is set, and this bucket cannot lock objects: every write is refused. Enable Object Lock on it, or take \
-             `lock` away",
+            "`lock` is set, and the bucket cannot lock objects: every write is refused. Enable Object Lock on it, or \
+             remove `lock`",
         ),
         (Ok(BucketLock::None), None) => {
-            Check::pass(name, "off", "whoever has the right can delete backups at any time")
+            Check::pass(name, "off", "anyone with the right can delete backups at any time")
         }
         (Ok(BucketLock::Enabled(default)), wanted) => {
             let default = default.map(|default| {

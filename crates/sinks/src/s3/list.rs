@@ -129,7 +129,7 @@ impl Store {
     /// The object of an entry; `None` for one that a listing leaves out.
     fn object(&self, entry: Entry, encoded: bool, prefix: &str) -> Result<Option<ObjectInfo>> {
         let strange = |why: String| Err(self.place.strange_answer(Action::List, &self.place_of(prefix), why));
-        let Some(full) = decode(entry.key, encoded) else { return strange("a key is no UTF-8 text".to_owned()) };
+        let Some(full) = decode(entry.key, encoded) else { return strange("a key is not UTF-8 text".to_owned()) };
         let key = match self.base.as_str() {
             "" => full.as_str(),
             base => match full.strip_prefix(base).and_then(|k| k.strip_prefix('/')) {
@@ -142,7 +142,7 @@ impl Store {
             return Ok(None);
         }
         let Ok(modified) = entry.last_modified.parse::<Timestamp>() else {
-            return strange(format!("\"{}\" is no time", entry.last_modified));
+            return strange(format!("\"{}\" is not a time", entry.last_modified));
         };
         Ok(Some(ObjectInfo { key: key.to_owned(), bytes: entry.size, modified }))
     }

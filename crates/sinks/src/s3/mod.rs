@@ -127,7 +127,7 @@ impl S3Sink {
         };
         // It becomes part of a host's name.
         if region.is_empty() || !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-            return Err(wrong(format!("\"{region}\" is no region")));
+            return Err(wrong(format!("\"{region}\" is not a region")));
         }
 
         let scheme = if address.tls { "https" } else { "http" };
@@ -150,11 +150,11 @@ impl S3Sink {
                     builder.get_config_value(&AmazonS3ConfigKey::Client(object_store::ClientConfigKey::AllowHttp));
                 if settings.endpoint.is_none() && address.tls && allowed.as_deref() != Some("true") {
                     return Err(wrong(format!("the endpoint {endpoint} is not encrypted"))
-                        .hint("add ?tls=false to the URL if that is meant"));
+                        .hint("add ?tls=false to the URL if that is intended"));
                 }
             }
             _ => {
-                return Err(wrong(format!("the endpoint \"{endpoint}\" is no URL")).hint("write https://host:port"));
+                return Err(wrong(format!("the endpoint \"{endpoint}\" is not a URL")).hint("write https://host:port"));
             }
         }
 
@@ -211,7 +211,7 @@ impl S3Sink {
         })))
     }
 
-    /// What differs at this store from others.
+    /// How this store differs from others.
     pub fn profile(&self) -> &Profile {
         &self.0.place.profile
     }

@@ -80,7 +80,7 @@ impl Body {
     }
 }
 
-/// An answer that is no error.
+/// An answer that is not an error.
 pub(super) struct Reply {
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,

@@ -127,7 +127,7 @@ impl Store {
             let next = match page.next_key_marker {
                 Some(marker) if page.is_truncated => {
                     let marker = decode(marker, encoded)
-                        .ok_or_else(|| store.place.strange_answer(action, &subject, "a key is no UTF-8 text"))?;
+                        .ok_or_else(|| store.place.strange_answer(action, &subject, "a key is not UTF-8 text"))?;
                     Next::After(marker, page.next_version_id_marker.filter(|id| !id.is_empty()))
                 }
                 _ => Next::Done,
@@ -156,7 +156,7 @@ impl Store {
         subject: &str,
     ) -> Result<Option<Version>> {
         let strange = |why: String| self.place.strange_answer(action, subject, why);
-        let full = decode(entry.key, encoded).ok_or_else(|| strange("a key is no UTF-8 text".to_owned()))?;
+        let full = decode(entry.key, encoded).ok_or_else(|| strange("a key is not UTF-8 text".to_owned()))?;
         let key = match self.base.as_str() {
             "" => Some(full.as_str()),
             base => full.strip_prefix(base).and_then(|k| k.strip_prefix('/')),
@@ -164,7 +164,7 @@ impl Store {
         // Below a prefix of this sink there is nothing else; what is listed all the same is not ours.
         let Some(key) = key else { return Ok(None) };
         let modified: Timestamp =
-            entry.last_modified.parse().map_err(|_| strange(format!("\"{}\" is no time", entry.last_modified)))?;
+            entry.last_modified.parse().map_err(|_| strange(format!("\"{}\" is not a time", entry.last_modified)))?;
         Ok(Some(Version {
             key: key.to_owned(),
             id: entry.version_id,

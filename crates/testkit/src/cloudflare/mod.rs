@@ -88,8 +88,8 @@ impl Cloudflare {
 
     /// Adds a token.
     pub fn token(&self, token: &str, rights: &[Right]) {
-        let made = Token { rights: rights.iter().copied().collect(), status: "active", expires_on: None };
-        self.lock().tokens.insert(token.to_owned(), made);
+        let entry = Token { rights: rights.iter().copied().collect(), status: "active", expires_on: None };
+        self.lock().tokens.insert(token.to_owned(), entry);
     }
 
     /// Lets a token expire.
@@ -150,8 +150,8 @@ impl Cloudflare {
         let mut state = self.lock();
         let (id, now) = (state.id(), state.now());
         let zone = state.of(zone);
-        match records::made(zone, &record, &id, &now) {
-            Ok(made) => zone.records.push(made),
+        match records::new_record(zone, &record, &id, &now) {
+            Ok(record) => zone.records.push(record),
             Err(fault) => panic!("{fault}: {record}"),
         }
         id

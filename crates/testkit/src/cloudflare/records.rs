@@ -158,9 +158,9 @@ fn batch(state: &mut State, zone: &str, body: &Value) -> Response {
 fn post(state: &mut State, zone: &str, body: &Value) -> Outcome {
     let (id, now) = (state.id(), state.now());
     let zone = state.of(zone);
-    let made = made(zone, body, &id, &now)?;
-    zone.records.push(made.clone());
-    Ok(made)
+    let record = new_record(zone, body, &id, &now)?;
+    zone.records.push(record.clone());
+    Ok(record)
 }
 
 fn put(state: &mut State, zone: &str, id: &str, body: &Value, patch: bool) -> Outcome {
@@ -181,11 +181,11 @@ fn put(state: &mut State, zone: &str, id: &str, body: &Value, patch: bool) -> Ou
     for (key, value) in body.as_object().into_iter().flatten() {
         wanted.insert(key.clone(), value.clone());
     }
-    match made(zone, &Value::Object(wanted), id, &now) {
-        Ok(mut made) => {
-            made["created_on"] = old["created_on"].clone();
-            zone.records.insert(at, made.clone());
-            Ok(made)
+    match new_record(zone, &Value::Object(wanted), id, &now) {
+        Ok(mut record) => {
+            record["created_on"] = old["created_on"].clone();
+            zone.records.insert(at, record.clone());
+            Ok(record)
         }
         Err(fault) => {
             zone.records.insert(at, old);
@@ -217,7 +217,7 @@ fn delete(state: &mut State, zone: &str, id: &str) -> Outcome {
 }
 
 /// The record that a body makes, or why there is none.
-pub(super) fn made(zone: &Zone, body: &Value, id: &str, now: &str) -> Result<Value, Value> {
+pub(super) fn new_record(zone: &Zone, body: &Value, id: &str, now: &str) -> Result<Value, Value> {
     let Some(sent) = body.as_object() else { return Err(fault(9207, "Request body is invalid.")) };
     if let Some(unknown) = sent.keys().find(|k| !FIELDS.contains(&k.as_str()) && *k != "data") {
         return Err(fault(9207, &format!("Unknown field {unknown}")));

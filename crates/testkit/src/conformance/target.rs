@@ -61,7 +61,7 @@ pub async fn all(fixture: &dyn Fixture) {
 }
 
 fn input(fixture: &dyn Fixture, stream: ByteStream) -> RestoreInput {
-    RestoreInput { stream, name: fixture.name(), proof: fixture.proof() }
+    RestoreInput::new(stream, fixture.name(), fixture.proof())
 }
 
 /// The whole plaintext, in pieces of this size.

@@ -421,15 +421,17 @@ fn with_present_time(document: &[u8]) -> Vec<u8> {
     if !elements().any(|element| element.value().is_ok_and(empty)) {
         return document.to_vec();
     }
-    let mut made = RawDocumentBuf::new();
+    let mut stamped = RawDocumentBuf::new();
     for element in elements() {
         match element.value() {
-            Ok(value) if empty(value) => made.append(element.key(), bson::Timestamp { time: NOW.0, increment: NOW.1 }),
-            Ok(value) => made.append(element.key(), value),
+            Ok(value) if empty(value) => {
+                stamped.append(element.key(), bson::Timestamp { time: NOW.0, increment: NOW.1 })
+            }
+            Ok(value) => stamped.append(element.key(), value),
             Err(_) => return document.to_vec(),
         }
     }
-    made.into_bytes()
+    stamped.into_bytes()
 }
 
 /// The fields of a command that are not about how it is carried out.
@@ -460,18 +462,18 @@ fn create(script: &mut Script, db: &str, collection: &str, body: &RawDocument) -
     if script.store.get(db, collection).is_some() {
         return Err(failure(48, "NamespaceExists", format!("Collection {db}.{collection} already exists.")));
     }
-    let mut made = Collection::new(db, collection).options(options_of(body));
+    let mut created = Collection::new(db, collection).options(options_of(body));
     if matches!(body.get("viewOn"), Ok(Some(_))) {
-        made = Collection { kind: "view".to_owned(), uuid: None, indexes: Vec::new(), ..made };
+        created = Collection { kind: "view".to_owned(), uuid: None, indexes: Vec::new(), ..created };
     } else if matches!(body.get("timeseries"), Ok(Some(_))) {
-        made = Collection { kind: "timeseries".to_owned(), uuid: None, indexes: Vec::new(), ..made };
+        created = Collection { kind: "timeseries".to_owned(), uuid: None, indexes: Vec::new(), ..created };
         let buckets = Collection::new(db, &format!("system.buckets.{collection}"));
         script.store.put(buckets.options(options_of(body)));
     }
     if let Ok(index) = body.get_document("idIndex") {
-        made.indexes = vec![index.as_bytes().to_vec()];
+        created.indexes = vec![index.as_bytes().to_vec()];
     }
-    script.store.put(made);
+    script.store.put(created);
     ok(script, Doc::new())
 }
 

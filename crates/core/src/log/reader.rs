@@ -1,0 +1,273 @@
+//! [`LogReader`]: what a log covers, and its segments in order.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use serde::Serialize;
+
+use super::name::{SegmentName, hash_of, log_folder};
+use super::{Position, Segment};
+use crate::compress::decompress;
+use crate::encryptor::{Encryptor, START};
+use crate::error::{Error, ErrorKind, Result};
+use crate::manifest;
+use crate::name::Dataset;
+use crate::sink::Sink;
+use crate::stream;
+
+/// No segment is larger, in bytes of plaintext.
+const SEGMENT_LIMIT: usize = 1 << 30;
+
+/// Reads the log of a dataset.
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    sink: Arc<dyn Sink>,
+    folder: String,
+    keys: Vec<Arc<dyn Encryptor>>,
+}
+
+/// Positions that are covered without a gap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Window {
+    /// The timeline.
+    pub epoch: u32,
+    /// The first position.
+    pub start: u64,
+    /// The first position behind it.
+    pub end: u64,
+    /// How many segments it has.
+    pub segments: u64,
+    /// Their stored bytes.
+    pub bytes: u64,
+}
+
+/// Positions between two windows of an epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Gap {
+    /// The timeline.
+    pub epoch: u32,
+    /// The first position that is missing.
+    pub start: u64,
+    /// The first that is there again.
+    pub end: u64,
+}
+
+/// A segment that covers what the one before it covers too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Overlap {
+    /// Its key.
+    pub key: String,
+    /// How many of its positions were covered before.
+    pub positions: u64,
+    /// Whether it claims another content for just the same positions: then one of the two is not of this log.
+    pub is_conflict: bool,
+}
+
+/// What a log covers, told from names alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Coverage {
+    /// The windows, in order. The last one of an epoch ends where the log ends in that epoch.
+    pub windows: Vec<Window>,
+    /// The gaps between the windows of an epoch, in order.
+    pub gaps: Vec<Gap>,
+    /// Segments that overlap others. The same content, packed twice, is none.
+    pub overlaps: Vec<Overlap>,
+    /// Keys that are not known here. They cover nothing.
+    pub unknown: Vec<String>,
+}
+
+impl Coverage {
+    /// The end of the window that a position lies in (or that ends there): how far the log carries it forward in its epoch.
+    pub fn end_from(&self, position: Position) -> Option<Position> {
+        let fits = |w: &&Window| w.epoch == position.epoch && w.start <= position.at && position.at <= w.end;
+        self.windows.iter().rev().find(fits).map(|w| Position::new(w.epoch, w.end))
+    }
+}
+
+/// A segment of a log that is read in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Piece {
+    /// The segment, whole.
+    pub segment: Segment,
+    /// How many of its first positions the pieces before it have covered already, or lie before what was asked for.
+    pub overlap: u64,
+}
+
+impl LogReader {
+    /// A reader of the log of a dataset below `folder`.
+    pub fn new(
+        sink: Arc<dyn Sink>,
+        folder: &str,
+        dataset: &Dataset,
+        keys: impl IntoIterator<Item = Arc<dyn Encryptor>>,
+    ) -> Self {
+        Self { sink, folder: log_folder(folder, dataset), keys: keys.into_iter().collect() }
+    }
+
+    /// Every object of the log with its key and size: as a segment, or `None` for a name that is not known here. In order of
+    /// positions, page by page.
+    pub(super) fn objects(&self, epoch: Option<u32>) -> BoxStream<'_, Result<(String, u64, Option<SegmentName>)>> {
+        let prefix = epoch.map_or_else(|| format!("{}/", self.folder), |epoch| format!("{}/{epoch:08x}/", self.folder));
+        let own = format!("{}/", self.folder);
+        let objects = self.sink.list(&prefix).map(move |object| {
+            object.map(|object| {
+                let name = object.key.strip_prefix(&own).and_then(SegmentName::parse);
+                (object.key, object.bytes, name)
+            })
+        });
+        objects.boxed()
+    }
+
+    /// The segments, in order of positions, told from names alone, page by page. Names that are not known here are passed
+    /// over: [`coverage`](LogReader::coverage) tells them.
+    ///
+    /// # Errors
+    /// As items: what the sink's listing fails with.
+    pub fn segments(&self, epoch: Option<u32>) -> BoxStream<'_, Result<SegmentName>> {
+        let named = |object: Result<(String, u64, Option<SegmentName>)>| async move {
+            object.map(|(_, _, name)| name).transpose()
+        };
+        self.objects(epoch).filter_map(named).boxed()
+    }
+
+    /// What the log covers. Holds what it returns, and no list of the segments.
+    ///
+    /// # Errors
+    /// What the sink's listing fails with: from half a listing nothing is told.
+    pub async fn coverage(&self) -> Result<Coverage> {
+        let mut coverage = Coverage::default();
+        let mut objects = self.objects(None);
+        let mut last: Option<SegmentName> = None;
+        while let Some(object) = objects.next().await {
+            let (key, bytes, name) = object?;
+            let Some(name) = name else {
+                coverage.unknown.push(key);
+                continue;
+            };
+            if last.as_ref().is_some_and(|last| last.is_same_content(&name)) {
+                continue;
+            }
+            match coverage.windows.last_mut().filter(|window| window.epoch == name.epoch) {
+                Some(window) if name.start <= window.end => {
+                    if name.start < window.end {
+                        let is_conflict =
+                            last.as_ref().is_some_and(|last| (last.start, last.end) == (name.start, name.end));
+                        let positions = window.end.min(name.end) - name.start;
+                        coverage.overlaps.push(Overlap { key, positions, is_conflict });
+                    }
+                    window.end = window.end.max(name.end);
+                    window.segments += 1;
+                    window.bytes += bytes;
+                }
+                before => {
+                    if let Some(window) = before {
+                        coverage.gaps.push(Gap { epoch: name.epoch, start: window.end, end: name.start });
+                    }
+                    let (epoch, start, end) = (name.epoch, name.start, name.end);
+                    coverage.windows.push(Window { epoch, start, end, segments: 1, bytes });
+                }
+            }
+            last = Some(name);
+        }
+        Ok(coverage)
+    }
+
+    /// The segments that cover an epoch from a position on, read, decrypted, decompressed and compared with their names, in
+    /// order. It ends where `to` is reached, or without it where the log ends.
+    ///
+    /// # Behaviour
+    /// - An overlap is in the piece that overlaps. The same content, packed twice, is given once.
+    /// - Whether another epoch follows is the caller's question: each is read by itself.
+    ///
+    /// # Errors
+    /// As the last item. [`ErrorKind::NotFound`] for a gap, or when the log ends before `to`; [`ErrorKind::Corrupt`] for
+    /// another content for the same positions, and for bytes that are not those of the name; what cannot be read or
+    /// decrypted.
+    pub fn read(&self, from: Position, to: Option<u64>) -> BoxStream<'_, Result<Piece>> {
+        let state = Reading { reader: self, names: self.segments(Some(from.epoch)), next: from, to, last: None };
+        futures::stream::unfold(Some(state), |state| async move {
+            let mut state = state?;
+            match state.piece().await {
+                Ok(None) => None,
+                Ok(Some(piece)) => Some((Ok(piece), Some(state))),
+                Err(error) => Some((Err(error), None)),
+            }
+        })
+        .boxed()
+    }
+
+    async fn open(&self, name: &SegmentName) -> Result<Segment> {
+        let key = format!("{}/{name}", self.folder);
+        let (start, stored) = stream::peek(self.sink.get(&key, None).await?, START).await?;
+        let start = &start[..start.len().min(START)];
+        let cipher = match name.encryption.as_deref() {
+            Some(suffix) => manifest::choose(None, Some(suffix), start, &self.keys, &key)?,
+            None => None,
+        };
+        let sealed = match cipher {
+            Some(cipher) => cipher.decrypt(stored)?,
+            None => stored,
+        };
+        let plain = if name.compression.is_some() { decompress(sealed) } else { sealed };
+        let bytes = stream::collect(plain, SEGMENT_LIMIT, &key).await?;
+        if hash_of(&bytes) != name.hash {
+            let why = "its content is not the one that its name tells (the hash differs): it was cut short or altered";
+            return Err(Error::new(ErrorKind::Corrupt, "read", key, why).hint("use the copy in another sink"));
+        }
+        Ok(Segment::new(name.epoch, name.start, name.end, bytes))
+    }
+}
+
+struct Reading<'a> {
+    reader: &'a LogReader,
+    names: BoxStream<'a, Result<SegmentName>>,
+    /// The first position that was not given yet.
+    next: Position,
+    to: Option<u64>,
+    last: Option<SegmentName>,
+}
+
+impl Reading<'_> {
+    async fn piece(&mut self) -> Result<Option<Piece>> {
+        while self.to.is_none_or(|to| self.next.at < to) {
+            let Some(name) = self.names.next().await.transpose()? else {
+                return match self.to {
+                    Some(to) => Err(self.missing(format!("the log ends at {}, before {to:016x}", self.next))),
+                    None => Ok(None),
+                };
+            };
+            if let Some(last) = &self.last {
+                if last.is_same_content(&name) {
+                    continue;
+                }
+                if (last.start, last.end) == (name.start, name.end) {
+                    let why = format!("{last} and {name} are different contents for the same positions");
+                    return Err(Error::new(ErrorKind::Corrupt, "read", &self.reader.folder, why)
+                        .hint("two systems have written the same log: find out which one is meant"));
+                }
+            } else if name.end <= self.next.at {
+                continue;
+            }
+            if name.start > self.next.at {
+                return Err(self.missing(format!("a gap: {} up to {:016x} is missing", self.next, name.start)));
+            }
+            let segment = self.reader.open(&name).await?;
+            let overlap = self.next.at.min(name.end) - name.start;
+            self.next.at = self.next.at.max(name.end);
+            self.last = Some(name);
+            return Ok(Some(Piece { segment, overlap }));
+        }
+        Ok(None)
+    }
+
+    fn missing(&self, why: String) -> Error {
+        Error::new(ErrorKind::NotFound, "read", &self.reader.folder, why)
+            .hint("restore to a position before it, or from a base behind it")
+    }
+}

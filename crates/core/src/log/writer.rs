@@ -1,0 +1,174 @@
+//! [`LogWriter`]: stores segments, one object each.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use serde::Serialize;
+
+use super::name::{SegmentName, hash_of, is_format, log_folder};
+use super::{LogDescription, LogSource, Position, Segment};
+use crate::compress::Compression;
+use crate::context::Context;
+use crate::encryptor::{self, Encryptor};
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Event;
+use crate::sink::{PutOptions, Sink};
+use crate::stream;
+
+/// Stores the segments of one log: compress, encrypt, put.
+#[derive(Debug)]
+pub struct LogWriter {
+    sink: Arc<dyn Sink>,
+    folder: String,
+    format: String,
+    compression: Compression,
+    encryptor: Option<Arc<dyn Encryptor>>,
+    /// Where the last segment ended.
+    end: Option<Position>,
+}
+
+/// What became of a segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Appended {
+    /// Its key.
+    pub key: String,
+    /// Stored bytes. 0 where the same content was there already.
+    pub bytes: u64,
+    /// Where the one before it ended, when that is before its start: the positions between are missing.
+    pub gap_from: Option<u64>,
+}
+
+impl LogWriter {
+    /// A writer into the log of a dataset below `folder`. Without an encryptor the segments can be read by everyone who can
+    /// read the sink.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when the format is not one word, or the encryptor's names would not be read back.
+    pub fn new(
+        sink: Arc<dyn Sink>,
+        folder: &str,
+        log: &LogDescription,
+        compression: Compression,
+        encryptor: Option<Arc<dyn Encryptor>>,
+    ) -> Result<Self> {
+        if !is_format(&log.format) {
+            let why = format!("its format \"{}\" is not one word of letters, digits, '_' and '-'", log.format);
+            return Err(Error::new(ErrorKind::Config, "store", format!("the log of {}", log.dataset), why));
+        }
+        if let Some(encryptor) = &encryptor {
+            encryptor::check_names(&**encryptor)?;
+        }
+        let folder = log_folder(folder, &log.dataset);
+        Ok(Self { sink, folder, format: log.format.clone(), compression, encryptor, end: None })
+    }
+
+    /// Where the last segment ended that was appended here.
+    pub fn end(&self) -> Option<Position> {
+        self.end
+    }
+
+    /// Stores a segment. It is durable when this returns.
+    ///
+    /// # Behaviour
+    /// - The same content for the same positions is stored once.
+    /// - A segment that does not start where the one before ended is stored all the same, and the gap is in the result.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] when there is another content for the same positions: nothing is overwritten. A key that
+    /// may not list cannot see that; then both are there, and a reader says so. [`ErrorKind::Config`] for a segment without
+    /// positions. What the sink fails with.
+    ///
+    /// # Cancel safety
+    /// Safe: the segment is stored whole or not at all, and appending it again is right in both cases.
+    pub async fn append(&mut self, segment: Segment) -> Result<Appended> {
+        let position = Position::new(segment.epoch, segment.start);
+        if segment.end <= segment.start {
+            let why = format!("it has no positions: it ends at {:016x}", segment.end);
+            return Err(Error::new(ErrorKind::Config, "store", format!("the segment at {position}"), why));
+        }
+        let name = SegmentName {
+            epoch: segment.epoch,
+            start: segment.start,
+            end: segment.end,
+            hash: hash_of(&segment.bytes),
+            format: self.format.clone(),
+            compression: self.compression.suffix().map(str::to_owned),
+            encryption: self.encryptor.as_ref().map(|e| e.suffix().to_owned()),
+        };
+        let key = format!("{}/{name}", self.folder);
+        let bytes = if self.is_there(&name).await? { 0 } else { self.put(&key, segment).await? };
+        let gap_from = self.end.filter(|end| end.epoch == name.epoch && end.at < name.start).map(|end| end.at);
+        self.end = Some(Position::new(name.epoch, name.end));
+        Ok(Appended { key, bytes, gap_from })
+    }
+
+    async fn put(&self, key: &str, segment: Segment) -> Result<u64> {
+        let packed = self.compression.compress(stream::once(segment.bytes));
+        let sealed = match &self.encryptor {
+            Some(encryptor) => encryptor::seal(encryptor, packed)?,
+            None => packed,
+        };
+        match self.sink.put_with(key, sealed, PutOptions::new().lock(true)).await {
+            // Positions and content are in the name: it is the same, put by a run whose answer was lost.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(0),
+            put => put,
+        }
+    }
+
+    /// Whether the same content is there already.
+    async fn is_there(&self, name: &SegmentName) -> Result<bool> {
+        let prefix = format!("{}/{}", self.folder, SegmentName::prefix_of(name.position()));
+        let mut objects = self.sink.list(&prefix);
+        while let Some(object) = objects.next().await {
+            let object = match object {
+                Ok(object) => object,
+                // A key that may only write cannot look, and a folder that nothing was written to may not be there.
+                Err(error) if matches!(error.kind(), ErrorKind::Permission | ErrorKind::NotFound) => return Ok(false),
+                Err(error) => return Err(error),
+            };
+            let found =
+                object.key.strip_prefix(&self.folder).and_then(|rest| SegmentName::parse(rest.strip_prefix('/')?));
+            let Some(found) = found else { continue };
+            if found.is_same_content(name) {
+                return Ok(true);
+            }
+            if found.end == name.end {
+                let why = "another content is there for the same positions; nothing is overwritten";
+                return Err(Error::new(ErrorKind::AlreadyExists, "store", object.key, why)
+                    .hint("two systems write the same log: give one of them another dataset or prefix"));
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Stores what a source gives until it ends, and confirms to it what is durable. Gaps are notes of the progress. Returns
+/// where the log ends now.
+///
+/// # Errors
+/// What the source or the sink fails with. What was confirmed stays stored.
+///
+/// # Cancel safety
+/// Safe: what was not confirmed is sent again by the next run.
+pub async fn ship(
+    source: &dyn LogSource,
+    writer: &mut LogWriter,
+    from: Option<Position>,
+    cx: &Context,
+) -> Result<Option<Position>> {
+    let mut segments = source.open(from, cx).await?;
+    while let Some(segment) = segments.next().await {
+        let segment = segment?;
+        let appended = writer.append(segment).await?;
+        if let Some(gap) = appended.gap_from {
+            let note = format!("the log has a gap before {}: what follows {gap:016x} is missing", appended.key);
+            cx.progress.event(Event::Note(note));
+        }
+        cx.progress.event(Event::Advance(appended.bytes));
+        if let Some(end) = writer.end() {
+            source.confirm(end).await?;
+        }
+    }
+    Ok(writer.end())
+}
