@@ -100,14 +100,14 @@ fn proof_of(bytes: &[u8]) -> Proof {
 fn input(bytes: &[u8], proven: &[u8]) -> RestoreInput {
     let (one, two) = bytes.split_at(bytes.len() / 2);
     let chunks: Vec<Result<Bytes>> = [one, two].iter().map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
-    RestoreInput { stream: futures::stream::iter(chunks).boxed(), name: name(), proof: Some(proof_of(proven)) }
+    RestoreInput::new(futures::stream::iter(chunks).boxed(), name(), Some(proof_of(proven)))
 }
 
 /// Content that ends with an error.
 fn broken_input(bytes: &'static [u8]) -> RestoreInput {
     let error = Error::new(ErrorKind::Corrupt, "read", "api", "it was cut short");
     let stream = futures::stream::iter([Ok(Bytes::from_static(bytes)), Err(error)]).boxed();
-    RestoreInput { stream, name: name(), proof: None }
+    RestoreInput::new(stream, name(), None)
 }
 
 fn verifier(verify: Value) -> CommandVerifier {
@@ -505,7 +505,7 @@ mod verifications {
     async fn what_is_not_the_artifacts_fault_is_no_check() {
         let error = Error::new(ErrorKind::Unavailable, "read", "api", "no answer");
         let stream = futures::stream::iter([Ok(Bytes::from_static(b"x")), Err(error)]).boxed();
-        let input = RestoreInput { stream, name: name(), proof: None };
+        let input = RestoreInput::new(stream, name(), None);
         let error = verify_line("cat").restore_test(input, &Context::default()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         let missing = verifier(json!(["lifeboat-no-such-program"]));
@@ -581,7 +581,7 @@ mod restores {
             let target = restore_line(line, into.to_str().unwrap());
             let chunk = Bytes::from(vec![0; 1 << 20]);
             let stream = futures::stream::repeat_with(move || Ok(chunk.clone())).boxed();
-            let input = RestoreInput { stream, name: name(), proof: None };
+            let input = RestoreInput::new(stream, name(), None);
             let cx = Context::default();
             let cancel = cx.cancel.clone();
             let running = tokio::spawn(async move { target.restore(input, &cx).await });
@@ -604,7 +604,7 @@ mod restores {
         let chunk = Bytes::from(vec![0; 1 << 20]);
         // Without an end: it is not read to it.
         let stream = futures::stream::repeat_with(move || Ok(chunk.clone())).boxed();
-        let error = restored(&target, RestoreInput { stream, name: name(), proof: None }).await.unwrap_err();
+        let error = restored(&target, RestoreInput::new(stream, name(), None)).await.unwrap_err();
         assert_eq!(error.to_string(), "cannot run sh: it ended with status 9: duplicate key");
         assert!(error.advice().is_some());
     }
@@ -641,7 +641,7 @@ mod restores {
 async fn a_stream_without_a_proof_is_restored_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x");
-    let input = RestoreInput { stream: stream::once(Bytes::from_static(b"foreign")), name: name(), proof: None };
+    let input = RestoreInput::new(stream::once(Bytes::from_static(b"foreign")), name(), None);
     restored(&CommandTarget::file(&path, false), input).await.unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"foreign");
 }

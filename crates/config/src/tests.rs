@@ -312,7 +312,7 @@ fn the_example_of_a_cluster_is_right() {
     assert_eq!(velero.from_schedule.as_deref(), Some("daily"));
     assert_eq!(velero.must_cover.iter().map(Setting::raw).collect::<Vec<_>>(), ["shop/data"]);
     assert!(velero.test.is_some());
-    assert_eq!(velero.location.as_ref().unwrap().raw(), "minio://minio.minio.svc:9000/velero?tls=false");
+    assert_eq!(velero.location.as_ref().unwrap().raw(), "velero");
     assert_eq!(velero.schedules.len(), 2);
     assert_eq!(config.jobs[0].limits.max_age, Some(Duration::from_secs(2 * 86_400)));
 }

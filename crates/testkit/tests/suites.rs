@@ -67,7 +67,8 @@ impl Target for WrongTarget {
             }
             Wrong::IgnoresErrors => {
                 let stream = input.stream.filter_map(|item| async move { item.ok().map(Ok) }).boxed();
-                return self.good.restore(RestoreInput { stream, ..input }, cx).await;
+                let bare = RestoreInput::new(stream, input.name, input.proof);
+                return self.good.restore(bare, cx).await;
             }
             Wrong::IsSilent => return self.good.restore(input, cx).await.map(|_| Vec::new()),
             _ => {}
@@ -191,7 +192,8 @@ impl Verifier for Verifiers {
             Fault::ComparesNothing => input.proof = None,
             Fault::Errs => {
                 let target = LinesTarget { table: Table::default(), replace: false };
-                let checks = target.restore(RestoreInput { proof: None, ..input }, cx).await?;
+                input.proof = None;
+                let checks = target.restore(input, cx).await?;
                 return Ok(checks);
             }
             Fault::MindsNoEnd => {
