@@ -31,8 +31,6 @@ mod orphans;
 
 pub use orphans::{Cleaned, remove_orphans};
 
-/// The folder that holds everything of Lifeboat's that is no artifact.
-
 /// The suffix of an intent's name, after its artifact's name.
 const INTENT_SUFFIX: &str = ".intent.json";
 
