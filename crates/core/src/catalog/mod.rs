@@ -45,8 +45,6 @@ pub(crate) use role::{Role, need_name, role};
 
 use role::VERIFIED_INFIX;
 
-/// The folder that holds everything of Lifeboat's that is no artifact.
-
 /// The suffix of an intent's name, after its artifact's name.
 const INTENT_SUFFIX: &str = ".intent.json";
 

@@ -425,7 +425,7 @@ fn with_present_time(document: &[u8]) -> Vec<u8> {
     for element in elements() {
         match element.value() {
             Ok(value) if empty(value) => {
-                stamped.append(element.key(), bson::Timestamp { time: NOW.0, increment: NOW.1 })
+                stamped.append(element.key(), bson::Timestamp { time: NOW.0, increment: NOW.1 });
             }
             Ok(value) => stamped.append(element.key(), value),
             Err(_) => return document.to_vec(),
