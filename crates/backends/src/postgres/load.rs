@@ -1,4 +1,4 @@
-//! Feeds an archive to pg_restore, or plain SQL to psql: streamed, or from an unnamed spool file where several jobs are
+//! Feeds an archive to pg_restore: streamed, or from an unnamed spool file where several jobs are
 //! to read it at once.
 
 use std::io::Write as _;
@@ -79,6 +79,13 @@ impl Dump {
     }
 }
 
+/// The encoding that a plain SQL dump sets at its start.
+pub(crate) fn encoding_in_text(start: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(start);
+    let value = text.lines().find_map(|l| l.trim_end().strip_prefix("SET client_encoding = '")?.strip_suffix("';"))?;
+    value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')).then(|| value.to_owned())
+}
+
 /// Where and how to load.
 pub(crate) struct Load<'a> {
     pub(crate) connection: &'a Connection,
@@ -131,19 +138,6 @@ impl Load<'_> {
         };
         drop(list);
         ended
-    }
-
-    /// Runs plain SQL through psql.
-    ///
-    /// # Errors
-    /// As [`archive`](Load::archive).
-    pub(crate) async fn sql(&self, stream: ByteStream) -> Result<Ended> {
-        let mut command = self.command("psql");
-        command
-            .args(["--no-psqlrc", "--quiet", "--no-password", "--output=/dev/null", "--file=-"])
-            .args(&self.arguments)
-            .arg(format!("--dbname={}", conninfo(&self.connection.database)));
-        self.feed(&mut command, stream).await
     }
 
     fn command(&self, program: &str) -> tokio::process::Command {

@@ -8,14 +8,16 @@ use async_trait::async_trait;
 use lifeboat_core::progress::Event;
 use lifeboat_core::{Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Target};
 
-use super::archive::{Toc, Wanted, granted_roles, ident_len, quote_ident, select};
+use super::archive::{Toc, Wanted, granted_roles, quote_ident, select};
 use super::connection::Connection;
 use super::content;
 use super::dump::Look;
+use super::globals;
 use super::load::{Dump, Load};
+use super::script;
+use super::script::run::{Done, Rules};
 use super::session::{Session, quote_literal};
 use super::settings::Settings;
-use super::sql::statements;
 use super::tools;
 use crate::child::Ended;
 
@@ -83,7 +85,7 @@ enum Place {
 impl Target for PostgresTarget {
     async fn restore(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
         if input.name.format == "globals.sql" {
-            return self.restore_globals(input, cx).await;
+            return globals::restore(&self.connection, input, cx).await;
         }
         let maintenance = self.maintenance().await?;
         let place = self.place(&maintenance.session).await?;
@@ -306,25 +308,33 @@ impl PostgresTarget {
                     )
                     .hint("restore it whole into a database of its own, and copy from there"));
                 }
-                let tools = tools::at_least("psql", maintenance.major).await?;
-                let load = Load {
-                    connection: into,
-                    encrypted: maintenance.encrypted,
-                    tools: &tools,
-                    jobs: 1,
-                    spool_folder: None,
-                    list: None,
-                    arguments: vec!["--set=ON_ERROR_STOP=1", "--single-transaction"],
-                    options: Vec::new(),
-                    cx,
-                };
-                load.sql(stream).await?
+                let rules = Rules { one_transaction, without_roles: false };
+                let done = script::run::run(stream, into, rules, cx).await.map_err(|e| self.explain_script(e))?;
+                checks.extend(left_out(&done));
+                return Ok(());
             }
         };
         for warning in ended.warnings() {
             checks.push(Check::warn("pg_restore", "warning", warning));
         }
         if ended.status.success() { Ok(()) } else { Err(explain(&ended, into)) }
+    }
+
+    /// Adds what to do to what plain SQL failed with.
+    fn explain_script(&self, error: Error) -> Error {
+        if error.advice().is_some() {
+            return error;
+        }
+        if error.message().contains("role \"") {
+            return error.hint("create the role first, or restore the server's globals; nothing was replaced");
+        }
+        match error.kind() {
+            ErrorKind::Permission => error.hint(format!(
+                "role {} may not make some of the objects: restore as their owner or a superuser",
+                self.connection.user
+            )),
+            _ => error.hint("nothing was replaced"),
+        }
     }
 
     /// Which entries are restored, as a list for pg_restore, and what cannot be.
@@ -526,74 +536,6 @@ impl PostgresTarget {
         }
         Ok(())
     }
-
-    /// Runs the statements of a globals dump one by one: roles that exist are kept as they are.
-    async fn restore_globals(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
-        let look = Look::at(&self.connection).await?;
-        let text = lifeboat_core::stream::collect(input.stream, 256 << 20, "the globals dump").await?;
-        let text = String::from_utf8(text.to_vec())
-            .map_err(|_| Error::new(ErrorKind::Corrupt, "read", "the globals dump", "it is not UTF-8"))?;
-        let mut checks = Vec::new();
-        let (mut done, mut kept) = (0, Vec::new());
-        // One transaction for all: roles are made together or not at all. Tablespaces cannot be made in one.
-        let (tablespaces, roles): (Vec<&str>, Vec<&str>) =
-            statements(&text).into_iter().partition(|s| s.contains("TABLESPACE "));
-        look.session.execute("BEGIN").await?;
-        for statement in roles {
-            if cx.cancel.is_cancelled() {
-                return Err(Error::cancelled("restore", self.connection.redacted()));
-            }
-            let role = role_of(statement);
-            // What is said of a role that was there before is not done: its password and rights are this server's business.
-            if role.is_some_and(|role| kept.contains(&role)) {
-                continue;
-            }
-            look.session.execute("SAVEPOINT statement").await?;
-            match look.session.execute(statement).await {
-                Ok(()) => done += 1,
-                Err(error) if error.kind() == ErrorKind::AlreadyExists && role.is_some() => {
-                    look.session.execute("ROLLBACK TO SAVEPOINT statement").await?;
-                    kept.extend(role);
-                }
-                Err(error) => {
-                    // The statement may hold a password's hash: only its first words are shown.
-                    let words: Vec<&str> = statement.split_whitespace().take(3).collect();
-                    return Err(Error::new(
-                        error.kind(),
-                        "restore the roles into",
-                        self.connection.redacted(),
-                        format!("{}: {}", words.join(" "), error.message()),
-                    )
-                    .hint("nothing was changed; roles and their passwords are restored by a superuser"));
-                }
-            }
-        }
-        look.session.execute("COMMIT").await?;
-        for statement in tablespaces {
-            if let Err(error) = look.session.execute(statement).await {
-                let words: Vec<&str> = statement.split_whitespace().take(3).collect();
-                checks.push(Check::warn("tablespace", words.join(" "), error.message()));
-            }
-        }
-        if !kept.is_empty() {
-            checks.push(Check::warn(
-                "roles",
-                format!("{} there already", kept.len()),
-                format!("kept as they were: {}", kept.join(", ")),
-            ));
-        }
-        checks.insert(
-            0,
-            Check::pass("restored", format!("{done} statements"), format!("into {}", self.connection.redacted())),
-        );
-        Ok(checks)
-    }
-}
-
-/// The role that a `CREATE ROLE` or `ALTER ROLE` of pg_dumpall is about, as it is written.
-fn role_of(statement: &str) -> Option<&str> {
-    let rest = statement.strip_prefix("CREATE ROLE ").or_else(|| statement.strip_prefix("ALTER ROLE "))?;
-    Some(&rest[..ident_len(rest.as_bytes())?])
 }
 
 /// The first thing in a database that somebody would miss.
@@ -666,7 +608,7 @@ fn oldest_reader(minor: u8) -> u32 {
 fn encoding_of(dump: &Dump) -> Option<String> {
     match dump {
         Dump::Archive { toc, .. } => toc.encoding().map(std::borrow::Cow::into_owned),
-        Dump::Sql { .. } => None,
+        Dump::Sql { start, .. } => super::load::encoding_in_text(start),
     }
 }
 
@@ -714,6 +656,19 @@ const LIST_SETTINGS: [&str; 6] = [
     "shared_preload_libraries",
     "unix_socket_directories",
 ];
+
+/// What of a dump by `pg_dump --create` was left out.
+pub(super) fn left_out(done: &Done) -> Option<Check> {
+    let kinds: Vec<&str> = done.left_out.iter().copied().collect();
+    let own = done.database.as_deref().unwrap_or("the dump's");
+    (!kinds.is_empty()).then(|| {
+        let detail = format!(
+            "{}: the dump calls its database {own}; its content was restored into the one that was named, and what is said of the database as a whole was left out",
+            kinds.join(", ")
+        );
+        Check::warn("left out", kinds.len().to_string(), detail)
+    })
+}
 
 fn explain(ended: &Ended, into: &Connection) -> Error {
     let error = ended.error("restore into", into.redacted());
