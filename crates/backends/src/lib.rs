@@ -6,6 +6,8 @@
 mod child;
 #[cfg(feature = "cloudflare-dns")]
 pub mod cloudflare;
+#[cfg(any(feature = "mongodb", feature = "postgres"))]
+mod confine;
 #[cfg(feature = "doppler")]
 pub mod doppler;
 #[cfg(feature = "http-api")]

@@ -6,6 +6,7 @@
 pub mod archive;
 mod connection;
 mod content;
+mod create;
 mod diagnosis;
 mod dump;
 mod globals;
@@ -17,6 +18,7 @@ pub mod script;
 mod session;
 mod settings;
 mod sql;
+mod swap;
 mod target;
 mod tools;
 mod verifier;

@@ -11,6 +11,7 @@ use lifeboat_core::{Check, Context, Error, ErrorKind, Proof, RestoreInput, Resul
 use super::archive::{Toc, Wanted, granted_roles, quote_ident, select};
 use super::connection::Connection;
 use super::content;
+use super::create::{Locale, create};
 use super::dump::Look;
 use super::globals;
 use super::load::{Dump, Load};
@@ -18,6 +19,7 @@ use super::script;
 use super::script::run::{Done, Rules};
 use super::session::{Session, quote_literal};
 use super::settings::Settings;
+use super::swap::{self, Swap};
 use super::tools;
 use crate::child::Ended;
 
@@ -87,11 +89,15 @@ impl Target for PostgresTarget {
         if input.name.format == "globals.sql" {
             return globals::restore(&self.connection, input, cx).await;
         }
-        let maintenance = self.maintenance().await?;
+        let (maintenance, server) = self.maintenance().await?;
+        let mut checks = swap::leftovers(&maintenance.session, &self.connection.database).await?;
         let place = self.place(&maintenance.session).await?;
+        if let Place::Beside { replaced: true } = place {
+            let limit = std::time::Duration::from_secs(5);
+            swap::no_prepared_transactions(&maintenance.session, &self.connection.database, limit, cx).await?;
+        }
         let begun = Instant::now();
         let dump = Dump::open(input.stream).await?;
-        let mut checks = Vec::new();
         match place {
             Place::Inside => {
                 self.fill(&self.connection, dump, true, &mut checks, &maintenance, cx).await?;
@@ -100,25 +106,27 @@ impl Target for PostgresTarget {
             Place::Beside { replaced } => {
                 let temporary = self.connection.with_database(self.temporary_name()?);
                 let settings = input.proof.as_ref().map(Settings::load).unwrap_or_default();
-                self.create(
-                    &maintenance.session,
-                    &temporary.database,
-                    replaced,
-                    encoding_of(&dump),
-                    &settings,
-                    &mut checks,
-                )
-                .await?;
+                self.create(&maintenance, &temporary.database, replaced, encoding_of(&dump), &settings, &mut checks)
+                    .await?;
+                let name = &self.connection.database;
                 let filled = async {
+                    if replaced {
+                        // Before the restore: what may not be set is better known now than after an hour.
+                        copy_database_settings(&maintenance.session, name, &temporary.database).await?;
+                    }
                     self.fill(&temporary, dump, false, &mut checks, &maintenance, cx).await?;
                     self.prove(&temporary, false, input.proof.as_ref(), &mut checks, cx).await?;
-                    self.take_name(&maintenance.session, &temporary.database, replaced, &mut checks).await
+                    if !replaced {
+                        return swap::name_new(&server, &temporary.database, name).await;
+                    }
+                    let keep_replaced = self.options.keep_replaced;
+                    let swap = Swap { server: &server, name, temporary: &temporary.database, keep_replaced };
+                    checks.extend(swap.run(cx).await?);
+                    Ok(())
                 };
                 if let Err(error) = filled.await {
-                    let drop = format!("DROP DATABASE IF EXISTS {}", quote_ident(&temporary.database));
-                    if let Err(left) = maintenance.session.execute(&drop).await {
-                        tracing::warn!(database = temporary.database, error = %left, "the temporary database stays behind");
-                    }
+                    drop(maintenance);
+                    swap::discard(&server, &temporary.database).await;
                     return Err(error);
                 }
             }
@@ -134,27 +142,46 @@ impl Target for PostgresTarget {
 }
 
 impl PostgresTarget {
-    /// A session with a database of the server other than the target.
-    async fn maintenance(&self) -> Result<Look> {
+    /// A session with a database of the server other than the target, and how to have another one: `postgres` or
+    /// `template1`, or any that the role may connect to.
+    async fn maintenance(&self) -> Result<(Look, Connection)> {
         let mut last = None;
         for database in ["postgres", "template1"] {
             if database == self.connection.database {
                 continue;
             }
-            match Look::at(&self.connection.with_database(database)).await {
-                Ok(look) => return Ok(look),
-                Err(error) if error.kind() == ErrorKind::NotFound => last = Some(error),
+            let server = self.connection.with_database(database);
+            match Look::at(&server).await {
+                Ok(look) => return Ok((look, server)),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Permission | ErrorKind::Refused) =>
+                {
+                    last = Some(error);
+                }
                 Err(error) => return Err(error),
             }
         }
-        Err(last.unwrap_or_else(|| {
+        let failed = last.unwrap_or_else(|| {
             Error::new(
                 ErrorKind::NotFound,
                 "restore into",
                 self.connection.redacted(),
                 "the server has neither a database postgres nor template1",
             )
-        }))
+        });
+        // Only the target's own database can say which others there are.
+        let Ok(inside) = Session::open(&self.connection).await else { return Err(failed) };
+        let others =
+            "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND datname <> pg_catalog.current_database()
+            AND pg_catalog.has_database_privilege(oid, 'CONNECT') ORDER BY datname LIMIT 20";
+        for row in inside.rows(others).await? {
+            let Some(database) = row.into_iter().next().flatten() else { continue };
+            let server = self.connection.with_database(database);
+            if let Ok(look) = Look::at(&server).await {
+                return Ok((look, server));
+            }
+        }
+        Err(failed)
     }
 
     async fn place(&self, maintenance: &Session) -> Result<Place> {
@@ -192,36 +219,35 @@ impl PostgresTarget {
         getrandom::fill(&mut random)
             .map_err(|e| Error::new(ErrorKind::Io, "make", "a name", format!("no random numbers: {e}")))?;
         // NAMEDATALEN - 1 is 63 bytes; the suffix has 18.
-        let mut stem = self.connection.database.clone();
-        while stem.len() > 45 {
-            stem.pop();
-        }
+        let stem = swap::shortened(&self.connection.database, 45, true);
         Ok(format!("{stem}_lifeboat_{}", hex::encode(random)))
     }
 
     /// Makes the temporary database: as the one it replaces, or else as the source was.
     async fn create(
         &self,
-        maintenance: &Session,
+        maintenance: &Look,
         temporary: &str,
         replaced: bool,
         encoding: Option<String>,
         settings: &Settings,
         checks: &mut Vec<Check>,
     ) -> Result<()> {
-        let create = format!("CREATE DATABASE {} TEMPLATE template0", quote_ident(temporary));
+        let session = &maintenance.session;
+        let major = maintenance.major;
         let may_not_create = |error: Error| {
             let user = &self.connection.user;
             error.hint(format!("role {user} needs CREATEDB, or an empty database that was made for it beforehand"))
         };
         if replaced {
             let like = format!(
-                "SELECT pg_catalog.pg_encoding_to_char(encoding), datcollate, datctype, pg_catalog.pg_get_userbyid(datdba), datconnlimit
+                "SELECT pg_catalog.pg_encoding_to_char(encoding), pg_catalog.pg_get_userbyid(datdba), datconnlimit::text, {}
                  FROM pg_catalog.pg_database WHERE datname = {}",
+                Locale::columns(major),
                 quote_literal(&self.connection.database)
             );
-            let row = maintenance.rows(&like).await?.into_iter().next().unwrap_or_default();
-            let [Some(encoding), Some(collate), Some(ctype), Some(owner), Some(limit)] = &row[..] else {
+            let row = session.rows(&like).await?.into_iter().next().unwrap_or_default();
+            let [Some(encoding), Some(owner), Some(limit), locale @ ..] = &row[..] else {
                 return Err(Error::new(
                     ErrorKind::NotFound,
                     "replace",
@@ -229,35 +255,32 @@ impl PostgresTarget {
                     "the database has gone",
                 ));
             };
-            let sql = format!(
-                "{create} ENCODING {} LC_COLLATE {} LC_CTYPE {} OWNER {} CONNECTION LIMIT {limit}",
-                quote_literal(encoding),
-                quote_literal(collate),
-                quote_literal(ctype),
-                quote_ident(owner)
-            );
-            return maintenance.execute(&sql).await;
+            let rest = format!(" OWNER {} CONNECTION LIMIT {limit}", quote_ident(owner));
+            let options = Locale::of(locale).options(major) + &rest;
+            return session.execute(&create(temporary, Some(encoding), &options)).await;
         }
-        let encoding = encoding.map(|e| format!(" ENCODING {}", quote_literal(&e))).unwrap_or_default();
-        if let Some(collate) = &settings.collate {
-            let ctype = settings.ctype.as_ref().unwrap_or(collate);
-            let sql =
-                format!("{create}{encoding} LC_COLLATE {} LC_CTYPE {}", quote_literal(collate), quote_literal(ctype));
-            match maintenance.execute(&sql).await {
-                Ok(()) => return Ok(()),
+        let encoding = encoding.as_deref();
+        let locale = &settings.locale;
+        if locale.collate.is_some() {
+            match session.execute(&create(temporary, encoding, &locale.options(major))).await {
+                Ok(()) if locale.is_known_to(major) => return Ok(()),
+                Ok(()) => {
+                    let why = format!("PostgreSQL {major} does not know it: text may be sorted otherwise");
+                    checks.push(Check::warn("locale", locale.label(), why));
+                    return Ok(());
+                }
                 Err(error) if error.kind() == ErrorKind::Permission => return Err(may_not_create(error)),
-                Err(error) => checks.push(Check::warn(
-                    "locale",
-                    collate.clone(),
-                    format!("the source's locale could not be had: {}", error.message()),
-                )),
+                Err(error) => {
+                    let why = format!("the source's locale could not be had: {}", error.message());
+                    checks.push(Check::warn("locale", locale.label(), why));
+                }
             }
         }
-        match maintenance.execute(&format!("{create}{encoding}")).await {
+        match session.execute(&create(temporary, encoding, "")).await {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::Permission => Err(may_not_create(error)),
             // The server's default locale may not go with the encoding; C goes with all.
-            Err(_) => maintenance.execute(&format!("{create}{encoding} LC_COLLATE 'C' LC_CTYPE 'C'")).await,
+            Err(_) => session.execute(&create(temporary, encoding, " LC_COLLATE 'C' LC_CTYPE 'C'")).await,
         }
     }
 
@@ -288,12 +311,14 @@ impl PostgresTarget {
                 let load = Load {
                     connection: into,
                     encrypted: maintenance.encrypted,
+                    major: maintenance.major,
                     tools: &tools,
                     jobs,
                     spool_folder: self.options.spool_folder.clone(),
                     list,
                     arguments,
                     options: Vec::new(),
+                    confinement: None,
                     cx,
                 };
                 load.archive(head, rest).await?
@@ -467,73 +492,16 @@ impl PostgresTarget {
         }
         let begun = Instant::now();
         let session = Session::open(restored).await?;
-        session.execute("ANALYZE").await?;
-        checks.push(
-            Check::pass("statistics", "ANALYZE", "the planner's statistics are up to date").took(begun.elapsed()),
-        );
-        Ok(())
-    }
-
-    /// Gives the temporary database its name; the one that had it goes, or is kept aside.
-    async fn take_name(
-        &self,
-        maintenance: &Session,
-        temporary: &str,
-        replaced: bool,
-        checks: &mut Vec<Check>,
-    ) -> Result<()> {
-        let name = &self.connection.database;
-        let rename = format!("ALTER DATABASE {} RENAME TO {}", quote_ident(temporary), quote_ident(name));
-        if !replaced {
-            return maintenance.execute(&rename).await;
-        }
-        copy_database_settings(maintenance, name, temporary).await?;
-        let aside = format!("{temporary}_replaced");
-        let aside = &aside[aside.len().saturating_sub(63)..];
-        let closed = format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false", quote_ident(name));
-        let opened = |name: &str| format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true", quote_ident(name));
-        maintenance.execute(&closed).await?;
-        let end_sessions = format!(
-            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname IN ({}, {}) AND pid <> pg_catalog.pg_backend_pid()",
-            quote_literal(name),
-            quote_literal(temporary)
-        );
-        let swap =
-            format!("BEGIN; ALTER DATABASE {} RENAME TO {}; {rename}; COMMIT", quote_ident(name), quote_ident(aside));
-        let mut swapped = Ok(());
-        // A session that was told to end takes a moment to do so.
-        for _ in 0..50 {
-            swapped = match maintenance.rows(&end_sessions).await {
-                Ok(_) => maintenance.execute(&swap).await,
-                Err(error) => Err(error),
-            };
-            if swapped.is_ok() {
-                break;
+        // What is proven is not thrown away for the planner's sake.
+        checks.push(match session.execute("ANALYZE").await {
+            Ok(()) => {
+                Check::pass("statistics", "ANALYZE", "the planner's statistics are up to date").took(begun.elapsed())
             }
-            // The failed transaction is still open.
-            maintenance.execute("ROLLBACK").await?;
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
-        if let Err(error) = swapped {
-            maintenance.execute(&opened(name)).await?;
-            return Err(Error::new(error.kind(), "replace", self.connection.redacted(), error.message())
-                .hint("the old database is untouched; end the sessions that hold it, and try again")
-                .with_source(error));
-        }
-        if self.options.keep_replaced {
-            maintenance.execute(&opened(aside)).await?;
-            checks.push(Check::pass("replaced", aside, "the database that was replaced is kept under this name"));
-            return Ok(());
-        }
-        // The new one is in its place: that the old one cannot be dropped is worth a word, and undoes nothing.
-        match maintenance.execute(&format!("DROP DATABASE {}", quote_ident(aside))).await {
-            Ok(()) => checks.push(Check::pass("replaced", name.clone(), "the database that was replaced is gone")),
-            Err(error) => checks.push(Check::warn(
-                "replaced",
-                aside,
-                format!("the replaced database stays under this name: {}", error.message()),
-            )),
-        }
+            Err(error) => {
+                let detail = format!("run ANALYZE in the restored database: it failed: {}", error.message());
+                Check::warn("statistics", "not made", detail)
+            }
+        });
         Ok(())
     }
 }

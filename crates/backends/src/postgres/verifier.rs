@@ -126,14 +126,7 @@ impl Verifier for PostgresVerifier {
         let tools = server_tools(server_major(&dump, input.proof.as_ref())).await?;
         let begun = Instant::now();
         let scratch = Scratch::start(&tools, self.options.scratch_folder.as_deref(), cx).await?;
-        let mut checks = vec![
-            Check::pass(
-                "scratch server",
-                format!("PostgreSQL {}", tools.version),
-                "a cluster of its own, thrown away afterwards",
-            )
-            .took(begun.elapsed()),
-        ];
+        let mut checks = scratch_checks(&scratch, &tools, begun.elapsed());
         let tested = self.test(&scratch, &tools, dump, input.proof.as_ref(), &mut checks, cx).await;
         scratch.stop().await;
         tested.map(|()| checks)
@@ -203,9 +196,8 @@ impl PostgresVerifier {
             Dump::Archive { toc, .. } => toc.encoding().map_or_else(|| "UTF8".to_owned(), std::borrow::Cow::into_owned),
             Dump::Sql { start, .. } => encoding_in_text(start).unwrap_or_else(|| "UTF8".to_owned()),
         };
-        let (database, note) =
-            scratch.create_database(&encoding, settings.collate.as_deref(), settings.ctype.as_deref()).await?;
-        checks.extend(note.map(|note| Check::warn("locale", settings.collate.clone().unwrap_or_default(), note)));
+        let (database, note) = scratch.create_database(&encoding, &settings.locale, tools.major).await?;
+        checks.extend(note.map(|note| Check::warn("locale", settings.locale.label(), note)));
         let begun = Instant::now();
         let options: Vec<(String, String)> = settings
             .session
@@ -217,12 +209,14 @@ impl PostgresVerifier {
         let load = |arguments| Load {
             connection: &database,
             encrypted: false,
+            major: tools.major,
             tools,
             jobs: 1,
             spool_folder: None,
             list: None,
             arguments,
             options: options.clone(),
+            confinement: Some(scratch.confinement()),
             cx,
         };
         let failed = match dump {
@@ -295,11 +289,13 @@ impl PostgresVerifier {
             Err(error) => return Err(error),
         };
         let tools = server_tools(major).await?;
+        let begun = Instant::now();
         let scratch = Scratch::start(&tools, self.options.scratch_folder.as_deref(), cx).await?;
+        let started = begun.elapsed();
         let begun = Instant::now();
         let tested = async {
             let session = Session::open(scratch.connection()).await?;
-            let mut checks = Vec::new();
+            let mut checks = scratch_checks(&scratch, &tools, started);
             let mut done = 0;
             for Global { sql: statement, tablespace } in &all {
                 match session.execute(statement).await {
@@ -372,6 +368,24 @@ async fn drain(mut rest: lifeboat_core::ByteStream) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What there is to say of a scratch server.
+fn scratch_checks(scratch: &Scratch, tools: &Tools, started: std::time::Duration) -> Vec<Check> {
+    let confined = scratch.confinement().is_without_network();
+    let detail = match confined {
+        true => "a cluster of its own, without network, thrown away afterwards",
+        false => "a cluster of its own, thrown away afterwards",
+    };
+    let mut checks = vec![Check::pass("scratch server", format!("PostgreSQL {}", tools.version), detail).took(started)];
+    if !confined {
+        checks.push(Check::warn(
+            "network",
+            "not cut off",
+            "what the dump runs in the scratch server could reach the network: neither this user nor root may make a network namespace here, or unshare (util-linux) is missing",
+        ));
+    }
+    checks
 }
 
 /// Whether an error says something about the dump, and not about this machine.

@@ -172,7 +172,7 @@ impl<'a> Runner<'a> {
             }
             _ => {}
         }
-        let text = self.text(sql, line).await?;
+        let text = self.text(sql, line, false).await?;
         let sent = async {
             match sql.contains(&b';') {
                 true => self.session.client().execute(&*text, &[]).await.map(drop),
@@ -186,14 +186,23 @@ impl<'a> Runner<'a> {
     }
 
     /// A statement in the session's encoding.
-    async fn text(&self, sql: &Bytes, line: u64) -> Result<String> {
+    async fn text(&self, sql: &Bytes, line: u64, is_copy: bool) -> Result<String> {
+        let unicode = std::str::from_utf8(sql).ok().map(str::to_owned);
         let Some(encoding) = self.encoding.as_ref().filter(|_| !sql.is_ascii()) else {
-            return String::from_utf8(sql.to_vec()).map_err(|_| {
+            return unicode.ok_or_else(|| {
                 let why = format!("the statement in line {line} is not UTF-8, as it says it is");
                 Error::new(ErrorKind::Corrupt, "read", "the SQL dump", why)
             });
         };
         if encoding.eq_ignore_ascii_case("sql_ascii") {
+            if let Some(unicode) = unicode {
+                return Ok(unicode);
+            }
+            if is_copy {
+                let why = format!("the COPY in line {line} has a name that is not UTF-8, and the dump has no encoding");
+                return Err(Error::new(ErrorKind::Unsupported, "restore", "the SQL dump", why)
+                    .hint("rename the table or column at the source, or restore by hand: `lifeboat show` prints the line for it"));
+            }
             // Bytes of no encoding cannot pass as text: the server puts them together.
             let statement =
                 format!("pg_catalog.convert_from(pg_catalog.decode('{}', 'hex'), 'SQL_ASCII')", hex::encode(sql));
@@ -209,7 +218,7 @@ impl<'a> Runner<'a> {
     }
 
     async fn copy(&mut self, sql: &Bytes, line: u64, kind: &Statement) -> Result<()> {
-        let mut text = self.text(sql, line).await?;
+        let mut text = self.text(sql, line, true).await?;
         if let Some(encoding) = &self.encoding {
             if *kind != (Statement::CopyIn { options: false }) {
                 let why = format!("line {line} has a COPY with options, in a dump that is not in UTF-8");
