@@ -176,3 +176,24 @@ impl Drop for Server {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_dies_at_its_start_is_told_at_once_and_leaves_nothing() {
+        let folder = Folder::make(None).unwrap();
+        let path = folder.path().to_path_buf();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "echo it is broken >&2; exit 3"]);
+        let mut server = folder.start("the server", &command).unwrap();
+        let silent = || async { Err::<(), _>(Error::new(ErrorKind::Unavailable, "ask", "it", "no answer")) };
+        let cx = Context::default();
+        let started = tokio::time::timeout(Duration::from_secs(20), server.wait_until_it_answers(&cx, silent));
+        let error = started.await.expect("it does not hang").unwrap_err();
+        assert!(error.message().contains("it is broken"), "{error:?}");
+        server.stop().await;
+        assert!(!path.exists());
+    }
+}

@@ -23,6 +23,8 @@ mod target;
 mod tools;
 mod verifier;
 
+pub(crate) use redact::words;
+
 use lifeboat_core::{ArtifactName, Check};
 
 pub use connection::Connection;

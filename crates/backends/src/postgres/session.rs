@@ -12,6 +12,7 @@ use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::connection::{Connection, SslMode};
+use super::redact;
 
 /// A session. Its connection ends when it is dropped.
 pub(crate) struct Session {
@@ -125,7 +126,7 @@ impl Session {
 
     /// The server has sent bytes of no encoding: it converts nothing from a database in SQL_ASCII.
     fn not_unicode(&self) -> Error {
-        let why = "the database is in SQL_ASCII, and a name or value in it is not UTF-8";
+        let why = "a name or value is not UTF-8, and the database has no encoding to convert it from (SQL_ASCII)";
         Error::new(ErrorKind::Unsupported, "read", &self.subject, why)
             .hint("rename it, or convert the database to an encoding")
     }
@@ -133,6 +134,8 @@ impl Session {
     /// An error of this session's server.
     pub(crate) fn error(&self, error: &tokio_postgres::Error) -> Error {
         match error.as_db_error() {
+            // A database in SQL_ASCII converts nothing, and its server refuses to pass on what is not UTF-8.
+            Some(db) if *db.code() == SqlState::CHARACTER_NOT_IN_REPERTOIRE => self.not_unicode(),
             Some(db) => {
                 let kind = match *db.code() {
                     SqlState::INSUFFICIENT_PRIVILEGE => ErrorKind::Permission,
@@ -144,8 +147,10 @@ impl Session {
                     }
                     _ => ErrorKind::Tool,
                 };
-                let detail = db.detail().map(|d| format!(" ({d})")).unwrap_or_default();
-                Error::new(kind, "query", &self.subject, format!("{}{detail}", db.message()))
+                // A detail can hold a row's values; of an object that is in use it says who uses it.
+                let detail = db.detail().filter(|_| matches!(&db.code().code()[..2], "2B" | "53" | "55"));
+                let detail = detail.map(|d| format!(" ({d})")).unwrap_or_default();
+                Error::new(kind, "query", &self.subject, format!("{}{detail}", redact::without_values(db)))
             }
             None if error.is_closed() => {
                 Error::new(ErrorKind::Unavailable, "query", &self.subject, "the server closed the connection")

@@ -264,7 +264,13 @@ impl PostgresVerifier {
                 checks.extend(compared.into_iter().map(|c| c.took(begun.elapsed())));
                 checks.extend(extension_check(&Session::open(&database).await?, &settings).await?);
             }
-            None => checks.extend(describe_content(&Session::open(&database).await?).await?),
+            None => match describe_content(&Session::open(&database).await?).await {
+                Ok(content) => checks.extend(content),
+                Err(error) if error.kind() == ErrorKind::Unsupported => {
+                    checks.push(Check::warn("tables", "not counted", error.message()));
+                }
+                Err(error) => return Err(error),
+            },
         }
         Ok(())
     }
