@@ -186,18 +186,30 @@ pub(super) async fn name_new(server: &Connection, temporary: &str, name: &str) -
 /// Drops the database of a restore that failed.
 pub(super) async fn discard(server: &Connection, temporary: &str) {
     let drop = format!("DROP DATABASE IF EXISTS {}", quote_ident(temporary));
+    // What is left of the restore: sessions whose connections were lost. One may still be making the database.
+    let name = quote_literal(temporary);
+    let others = format!(
+        "SELECT pg_catalog.pg_terminate_backend(pid)::text FROM pg_catalog.pg_stat_activity
+         WHERE application_name = 'lifeboat' AND pid <> pg_catalog.pg_backend_pid() AND (datname = {name} OR pg_catalog.strpos(query, {name}) > 0)"
+    );
     let mut left = None;
-    // The sessions of the restore end when the server notices that we have left.
     for _ in 0..FRESH.0 {
-        match async { Session::open(server).await?.execute(&drop).await }.await {
-            Ok(()) => return,
+        let dropped = async {
+            let session = Session::open(server).await?;
+            if session.value(&others).await?.is_some() {
+                return Ok(false);
+            }
+            session.execute(&drop).await.map(|()| true)
+        };
+        match dropped.await {
+            Ok(true) => return,
+            Ok(false) => {}
             Err(error) => left = Some(error),
         }
         tokio::time::sleep(FRESH.1).await;
     }
-    if let Some(error) = left {
-        tracing::warn!(database = temporary, %error, "the temporary database stays behind; `{drop}` removes it");
-    }
+    let error = left.map(|e| e.to_string()).unwrap_or_default();
+    tracing::warn!(database = temporary, %error, "the temporary database stays behind; `{drop}` removes it");
 }
 
 /// A session that renames, and the server's process behind it.

@@ -106,10 +106,18 @@ impl Target for PostgresTarget {
             Place::Beside { replaced } => {
                 let temporary = self.connection.with_database(self.temporary_name()?);
                 let settings = input.proof.as_ref().map(Settings::load).unwrap_or_default();
-                self.create(&maintenance, &temporary.database, replaced, encoding_of(&dump), &settings, &mut checks)
-                    .await?;
                 let name = &self.connection.database;
                 let filled = async {
+                    // From here on the temporary database may be there, also when the answer was lost.
+                    self.create(
+                        &maintenance,
+                        &temporary.database,
+                        replaced,
+                        encoding_of(&dump),
+                        &settings,
+                        &mut checks,
+                    )
+                    .await?;
                     if replaced {
                         // Before the restore: what may not be set is better known now than after an hour.
                         copy_database_settings(&maintenance.session, name, &temporary.database).await?;
