@@ -28,7 +28,7 @@ pub(crate) struct Ended {
 impl Running {
     /// Starts a command whose standard error is kept. It is killed when this is dropped.
     pub(crate) fn start(command: &mut Command) -> Result<Self, Error> {
-        let program = std::path::Path::new(command.as_std().get_program())
+        let program = std::path::Path::new(confined_program(command.as_std()))
             .file_name()
             .map(|n| n.to_string_lossy().into_owned())
             .unwrap_or_default();
@@ -71,6 +71,10 @@ impl Ended {
 
     /// The last lines of what it said, without the program's name before each.
     pub(crate) fn words(&self) -> String {
+        #[cfg(feature = "postgres")]
+        if matches!(&*self.program, "pg_dump" | "pg_dumpall" | "pg_restore") {
+            return crate::postgres::words(&self.stderr, &self.program);
+        }
         let prefix = format!("{}: ", self.program);
         let lines: Vec<&str> =
             self.stderr.lines().map(|l| l.trim_end().trim_start_matches(&*prefix)).filter(|l| !l.is_empty()).collect();
@@ -84,6 +88,17 @@ impl Ended {
     }
 }
 
+/// The program that a command runs in the end: what stands after `unshare … --` and `setpriv … --`.
+fn confined_program(command: &std::process::Command) -> &std::ffi::OsStr {
+    let mut program = command.get_program();
+    let mut arguments = command.get_args();
+    while program == "unshare" || program == "setpriv" {
+        let Some(inner) = arguments.by_ref().skip_while(|a| *a != "--").nth(1) else { break };
+        program = inner;
+    }
+    program
+}
+
 async fn tail(mut from: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut kept = Vec::new();
     let mut buffer = [0; 4096];
@@ -94,4 +109,22 @@ async fn tail(mut from: impl AsyncRead + Unpin) -> Vec<u8> {
         }
     }
     kept.split_off(kept.len().saturating_sub(KEPT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_confined_program_is_called_by_its_own_name() {
+        for (arguments, name) in [
+            (&["--user", "--net", "--", "/usr/bin/pg_restore", "--", "x"][..], "/usr/bin/pg_restore"),
+            (&["--net", "--", "setpriv", "--reuid=1", "--", "initdb", "-D"], "initdb"),
+            (&["--net"], "unshare"),
+        ] {
+            let mut command = std::process::Command::new("unshare");
+            command.args(arguments);
+            assert_eq!(confined_program(&command), name);
+        }
+    }
 }

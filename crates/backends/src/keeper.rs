@@ -1,4 +1,4 @@
-//! What scratch servers have in common: they never run as root, and end, with their folder, when Lifeboat does.
+//! What scratch servers have in common: they run confined (see [`confine`](crate::confine)), and end, with their folder, when Lifeboat does.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,12 @@ use lifeboat_core::{Context, Error, ErrorKind, Result};
 use tokio::process::{ChildStdin, Command};
 
 use crate::child::{Ended, Running};
+use crate::confine::Confinement;
 
 /// How long a new server may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long it may take to go away.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
-
-/// The unprivileged user that a root process runs the server as. Not `postgres`: that one owns the real databases.
-const UNPRIVILEGED: &str = "nobody";
 
 /// Runs the server as its child, ends it when standard input ends, and removes the folder. `QUIT` is an immediate shutdown:
 /// nothing of the cluster is kept. It is sent until the server has gone: a shell starts what runs in the background with `QUIT`
@@ -34,7 +32,7 @@ wait "$server"
 /// The folder of a scratch server, before it runs. It goes when this is dropped.
 pub(crate) struct Folder {
     folder: tempfile::TempDir,
-    owner: Owner,
+    confinement: Confinement,
 }
 
 impl Folder {
@@ -48,7 +46,7 @@ impl Folder {
             .rand_bytes(8)
             .tempdir_in(&parent)
             .map_err(|e| Self::unusable(&parent, e))?;
-        let made = Self { folder, owner: Owner::choose()? };
+        let made = Self { folder, confinement: Confinement::choose()? };
         made.give(made.path())?;
         Ok(made)
     }
@@ -59,7 +57,7 @@ impl Folder {
 
     /// Lets the server's user own what was put into the folder.
     pub(crate) fn give(&self, path: &Path) -> Result<()> {
-        self.owner.give(path).map_err(|e| self.failed(e))
+        self.confinement.give(path).map_err(|e| self.failed(e))
     }
 
     /// The error of something that could not be put into the folder.
@@ -71,9 +69,11 @@ impl Folder {
         Error::io("make", format!("a scratch folder in {}", parent.display()), error)
     }
 
-    /// Makes a command run as the server's user, in the folder.
-    pub(crate) fn run_in(&self, command: &mut Command) {
-        self.owner.run_as(command, self.path());
+    /// The command that runs this one as the server runs: as its user, confined, in the folder.
+    pub(crate) fn confine(&self, command: &Command) -> Command {
+        let mut confined = self.confinement.wrap(command);
+        confined.env("HOME", self.path()).env("TMPDIR", self.path()).current_dir(self.path());
+        confined
     }
 
     /// Runs a program that fills the folder, such as `initdb`, to its end. When the future is dropped it ends with all that it
@@ -81,9 +81,10 @@ impl Folder {
     ///
     /// # Errors
     /// When it cannot be started. How it ended is the result.
-    pub(crate) async fn run(&self, command: &mut Command) -> Result<Ended> {
-        self.run_in(command);
-        let running = Running::start(command)?;
+    pub(crate) async fn run(&self, command: &Command) -> Result<Ended> {
+        let mut command = self.confine(command);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let running = Running::start(&mut command)?;
         let mut group = Group { leader: running.child.id(), folder: self.path() };
         let ended = running.end().await;
         // Its number may be somebody else's from now on.
@@ -97,17 +98,17 @@ impl Folder {
         let mut keeper = Command::new("/bin/sh");
         keeper.args(["-c", KEEPER, "lifeboat-scratch"]).arg(server.get_program()).args(server.get_args());
         for (name, value) in server.get_envs() {
-            match value {
-                Some(value) => keeper.env(name, value),
-                None => keeper.env_remove(name),
-            };
+            if let Some(value) = value {
+                keeper.env(name, value);
+            }
         }
-        keeper.env("LIFEBOAT_SCRATCH", self.path()).stdin(Stdio::piped()).stdout(Stdio::null());
-        self.run_in(&mut keeper);
+        keeper.env("LIFEBOAT_SCRATCH", self.path());
+        let mut keeper = self.confine(&keeper);
+        keeper.stdin(Stdio::piped()).stdout(Stdio::null());
         let mut running = Running::start(&mut keeper)?;
         let lifeline = running.child.stdin.take();
         // From here on the keeper removes the folder.
-        Ok(Server { name, keeper: Some(running), lifeline, folder: self.folder.keep() })
+        Ok(Server { name, keeper: Some(running), lifeline, confinement: self.confinement, folder: self.folder.keep() })
     }
 }
 
@@ -142,6 +143,7 @@ pub(crate) struct Server {
     keeper: Option<Running>,
     /// While this is open the server lives.
     lifeline: Option<ChildStdin>,
+    confinement: Confinement,
     folder: PathBuf,
 }
 
@@ -157,14 +159,20 @@ impl Server {
     ) -> Result<T> {
         let begun = Instant::now();
         loop {
-            let error = match ask().await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
+            let error = match tokio::time::timeout(START_LIMIT, ask()).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => error,
+                Err(_) => Error::new(ErrorKind::Unavailable, "ask", self.name, "no answer"),
             };
             let running = self.keeper.as_mut().expect("it is taken only when the server is stopped");
             if let Ok(Some(_)) = running.child.try_wait() {
                 let running = self.keeper.take().expect("it was there a line above");
-                return Err(running.end().await?.error("start", self.name));
+                // What empties the folder holds the standard error too, and waits for the lifeline's end.
+                drop(self.lifeline.take());
+                let ended = tokio::time::timeout(STOP_LIMIT, running.end()).await.map_err(|_| {
+                    Error::new(ErrorKind::Tool, "start", self.name, "it ended, and its folder could not be emptied")
+                })?;
+                return Err(ended?.error("start", self.name));
             }
             if cx.cancel.is_cancelled() {
                 return Err(Error::cancelled("start", self.name));
@@ -174,6 +182,11 @@ impl Server {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// How the server's programs are confined: for others that handle the same bytes.
+    pub(crate) fn confinement(&self) -> Confinement {
+        self.confinement
     }
 
     /// Stops the server and waits until its folder has gone.
@@ -205,51 +218,23 @@ impl Drop for Server {
     }
 }
 
-/// As whom the server runs.
-enum Owner {
-    Ourselves,
-    /// Another user, because we are root.
-    User {
-        uid: u32,
-        gid: u32,
-    },
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Owner {
-    fn choose() -> Result<Self> {
-        if !rustix::process::geteuid().is_root() {
-            return Ok(Self::Ourselves);
-        }
-        // passwd(5): name:password:UID:GID:…
-        let passwd = std::fs::read_to_string("/etc/passwd").map_err(|e| Error::io("read", "/etc/passwd", e))?;
-        let ids = passwd.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            (fields.next()? == UNPRIVILEGED).then_some(())?;
-            Some((fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?))
-        });
-        let (uid, gid) = ids.ok_or_else(|| {
-            Error::new(
-                ErrorKind::NotFound,
-                "find",
-                format!("user {UNPRIVILEGED}"),
-                "the scratch server must not run as root",
-            )
-            .hint("run Lifeboat as an unprivileged user")
-        })?;
-        Ok(Self::User { uid, gid })
-    }
-
-    fn give(&self, path: &Path) -> std::io::Result<()> {
-        match self {
-            Self::Ourselves => Ok(()),
-            Self::User { uid, gid } => std::os::unix::fs::chown(path, Some(*uid), Some(*gid)),
-        }
-    }
-
-    fn run_as(&self, command: &mut Command, folder: &Path) {
-        if let Self::User { uid, gid } = self {
-            command.uid(*uid).gid(*gid);
-        }
-        command.env("HOME", folder).current_dir(folder);
+    #[tokio::test]
+    async fn a_server_that_dies_at_its_start_is_told_at_once_and_leaves_nothing() {
+        let folder = Folder::make(None).unwrap();
+        let path = folder.path().to_path_buf();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "echo it is broken >&2; exit 3"]);
+        let mut server = folder.start("the server", &command).unwrap();
+        let silent = || async { Err::<(), _>(Error::new(ErrorKind::Unavailable, "ask", "it", "no answer")) };
+        let cx = Context::default();
+        let started = tokio::time::timeout(Duration::from_secs(20), server.wait_until_it_answers(&cx, silent));
+        let error = started.await.expect("it does not hang").unwrap_err();
+        assert!(error.message().contains("it is broken"), "{error:?}");
+        server.stop().await;
+        assert!(!path.exists());
     }
 }

@@ -8,6 +8,8 @@ mod child;
 pub mod cloudflare;
 #[cfg(feature = "command")]
 pub mod command;
+#[cfg(any(feature = "mongodb", feature = "postgres"))]
+mod confine;
 #[cfg(feature = "doppler")]
 pub mod doppler;
 #[cfg(feature = "http-api")]

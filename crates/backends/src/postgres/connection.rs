@@ -7,6 +7,7 @@ use std::time::Duration;
 use lifeboat_core::{Error, ErrorKind, Result};
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
+use tokio_postgres::config::ChannelBinding;
 use url::Url;
 
 use super::passfile;
@@ -41,6 +42,7 @@ pub struct Connection {
     pub(crate) ssl_key: Option<PathBuf>,
     pub(crate) options: Option<String>,
     pub(crate) connect_timeout: Duration,
+    pub(crate) channel_binding: ChannelBinding,
 }
 
 const HINT: &str =
@@ -67,6 +69,10 @@ impl Connection {
         let mut host = decode(parsed.host_str().unwrap_or_default(), "host")?;
         if host.contains(',') {
             return Err(wrong("it names several hosts; name the one to read from".to_owned()));
+        }
+        // A URL has the brackets of an IPv6 address; a host has none.
+        if let Some(address) = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+            host = address.to_owned();
         }
         if host.is_empty() {
             host = variable("PGHOST").unwrap_or_else(|| "/var/run/postgresql".to_owned());
@@ -103,6 +109,7 @@ impl Connection {
             ssl_key: None,
             options: None,
             connect_timeout: Duration::from_secs(15),
+            channel_binding: ChannelBinding::Prefer,
         };
         made.set_default_ssl_mode();
         let mut password = match parsed.password() {
@@ -137,13 +144,32 @@ impl Connection {
                         .map_err(|_| wrong(format!("connect_timeout={value} is not a number of seconds")))?;
                     made.connect_timeout = Duration::from_secs(seconds);
                 }
+                "channel_binding" => {
+                    made.channel_binding = match &*value {
+                        "disable" => ChannelBinding::Disable,
+                        "prefer" => ChannelBinding::Prefer,
+                        "require" => ChannelBinding::Require,
+                        _ => {
+                            return Err(wrong(format!(
+                                "channel_binding={value} is not known; use disable, prefer or require"
+                            )));
+                        }
+                    };
+                }
                 "application_name" => {}
                 other => {
                     return Err(wrong(format!(
-                        "its parameter {other} is not known; known are sslmode, sslrootcert, sslcert, sslkey, options, host and connect_timeout"
+                        "its parameter {other} is not known; known are sslmode, sslrootcert, sslcert, sslkey, channel_binding, options, host and connect_timeout"
                     )));
                 }
             }
+        }
+        if made.channel_binding == ChannelBinding::Require && made.ssl_mode != SslMode::Require {
+            // There is nothing to bind to without TLS (libpq ends such a connection too).
+            if made.ssl_mode == SslMode::Disable {
+                return Err(wrong("channel_binding=require needs TLS: add sslmode=require".to_owned()));
+            }
+            made.ssl_mode = SslMode::Require;
         }
         made.password = match password.or_else(|| variable("PGPASSWORD").map(SecretString::from)) {
             Some(password) => Some(password),
@@ -154,7 +180,7 @@ impl Connection {
 
     /// On the machine itself nobody listens in, and Debian's self-signed certificate would only be in the way.
     fn set_default_ssl_mode(&mut self) {
-        let local = self.is_socket() || matches!(&*self.host, "localhost" | "127.0.0.1" | "::1" | "[::1]");
+        let local = self.is_socket() || matches!(&*self.host, "localhost" | "127.0.0.1" | "::1");
         self.ssl_mode = if local { SslMode::Disable } else { SslMode::Prefer };
     }
 
@@ -175,19 +201,28 @@ impl Connection {
 
     /// The server and database without password, for messages: `postgres://user@host:5432/database`.
     pub fn redacted(&self) -> String {
-        format!("postgres://{}@{}:{}/{}", self.user, self.host, self.port, self.database)
+        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
+        format!("postgres://{}@{open}{}{close}:{}/{}", self.user, self.host, self.port, self.database)
     }
 
     /// The variables by which libpq's programs get all of this, so that nothing of it is in their arguments. `encrypted`
-    /// says whether our own session ended up with TLS: theirs then must, with the same checks.
+    /// says whether our own session ended up with TLS: theirs then must, with the same checks. Where the URL demands it, they
+    /// have it in any case.
     pub(crate) fn environment(&self, encrypted: bool) -> Vec<(&'static str, String)> {
+        let encrypted = encrypted || (self.ssl_mode == SslMode::Require && !self.is_socket());
         let mut vars = vec![
             ("PGHOST", self.host.clone()),
             ("PGPORT", self.port.to_string()),
             ("PGUSER", self.user.clone()),
             ("PGDATABASE", self.database.clone()),
             ("PGAPPNAME", "lifeboat".to_owned()),
-            ("PGCONNECT_TIMEOUT", self.connect_timeout.as_secs().max(2).to_string()),
+            (
+                "PGCONNECT_TIMEOUT",
+                match self.connect_timeout.as_secs() {
+                    0 => "0".to_owned(),
+                    seconds => seconds.max(2).to_string(),
+                },
+            ),
             // Times with a zone are written in the session's zone: the proof holds only if that is always the same.
             ("PGTZ", "UTC".to_owned()),
         ];
@@ -202,6 +237,12 @@ impl Connection {
             return vars;
         }
         vars.push(("PGSSLMODE", "verify-full".to_owned()));
+        let binding = match self.channel_binding {
+            ChannelBinding::Disable => "disable",
+            ChannelBinding::Require => "require",
+            _ => "prefer",
+        };
+        vars.push(("PGCHANNELBINDING", binding.to_owned()));
         let root = self.ssl_root.clone().or_else(system_roots).unwrap_or_else(|| PathBuf::from("system"));
         let show = |path: &Path| path.to_string_lossy().into_owned();
         vars.push(("PGSSLROOTCERT", show(&root)));
@@ -284,6 +325,26 @@ mod tests {
         let vars = c.environment(true);
         assert!(vars.contains(&("PGSSLMODE", "verify-full".to_owned())));
         assert!(vars.contains(&("PGSSLROOTCERT", "/ca.pem".to_owned())));
+        // A server behind a proxy that ends TLS says that its session has none: what the URL demands stays.
+        assert!(c.environment(false).contains(&("PGSSLMODE", "verify-full".to_owned())));
+        let c = parse("postgres://u:s3cret@h/d").unwrap();
         assert!(c.environment(false).contains(&("PGSSLMODE", "disable".to_owned())));
+    }
+
+    #[test]
+    fn a_bound_channel_is_one_with_tls() {
+        let c = parse("postgres://u@db/d?channel_binding=require").unwrap();
+        assert_eq!(c.ssl_mode, SslMode::Require);
+        assert!(c.environment(false).contains(&("PGCHANNELBINDING", "require".to_owned())));
+        parse("postgres://u@localhost/d?channel_binding=require").unwrap_err();
+        parse("postgres://u@db/d?channel_binding=maybe").unwrap_err();
+    }
+
+    #[test]
+    fn an_ipv6_address_has_brackets_in_urls_only() {
+        let c = parse("postgres://u@[2001:db8::1]:5433/d").unwrap();
+        assert_eq!((&*c.host, c.port), ("2001:db8::1", 5433));
+        assert!(c.environment(false).contains(&("PGHOST", "2001:db8::1".to_owned())));
+        assert_eq!(c.redacted(), "postgres://u@[2001:db8::1]:5433/d");
     }
 }

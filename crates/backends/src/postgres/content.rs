@@ -96,11 +96,6 @@ async fn comparable_session(connection: &Connection, expected: &Proof) -> Result
             tracing::warn!(%error, setting = name, "a setting of the source could not be set for the comparison");
         }
     }
-    if let Some(encoding) = expected.details.get("encoding").and_then(|e| e.as_str())
-        && encoding != "UTF8"
-    {
-        session.execute(&format!("SET client_encoding = {}", quote_literal(encoding))).await?;
-    }
     Ok(session)
 }
 
@@ -124,6 +119,11 @@ async fn plans(session: &Session, expected: &Proof, names: &[String]) -> Result<
         list.join(", ")
     );
     let copy = expected.details.get("copy");
+    // The rows in the dump's encoding; the session itself stays in UTF-8, or names could not be read.
+    let encoding = match expected.details.get("encoding").and_then(|e| e.as_str()) {
+        Some(encoding) if encoding != "UTF8" => format!(" WITH (ENCODING {})", quote_literal(encoding)),
+        _ => String::new(),
+    };
     let mut plans = Vec::new();
     for row in session.rows(&sql).await? {
         let [Some(name), Some(kind), condition] = &row[..] else { continue };
@@ -132,12 +132,12 @@ async fn plans(session: &Session, expected: &Proof, names: &[String]) -> Result<
         // COPY reads ordinary tables only, and without their children, as pg_dump does. An extension's own table is dumped
         // without the rows that creating the extension makes (getExtensionMembership in pg_dump.c).
         let sql = if kind == "r" && condition.is_empty() {
-            format!("COPY {relation} TO STDOUT")
+            format!("COPY {relation} TO STDOUT{encoding}")
         } else {
             let columns =
                 relation.strip_prefix(&**name).map(|c| c.trim().trim_start_matches('(').trim_end_matches(')'));
             let only = if kind == "p" { "" } else { "ONLY " };
-            format!("COPY (SELECT {} FROM {only}{name} {condition}) TO STDOUT", columns.unwrap_or_default())
+            format!("COPY (SELECT {} FROM {only}{name} {condition}) TO STDOUT{encoding}", columns.unwrap_or_default())
         };
         let fingerprint = expected.of_kind("table").any(|i| i.name == *name && i.fingerprint.is_some());
         plans.push(Plan { name: name.clone(), sql, fingerprint });

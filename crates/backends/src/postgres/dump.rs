@@ -21,7 +21,7 @@ use super::tools::{self, Tools};
 use super::{SYSTEM, diagnosis};
 use crate::child::{Ended, Running};
 
-/// The oldest server that is read, as `server_version_num` writes it: pg_stat_ssl is there since then.
+/// The oldest server that is read, as `server_version_num` writes it.
 const OLDEST_SERVER: u32 = 90_500;
 
 /// Arguments that Lifeboat sets itself, or that make a dump which proves nothing.
@@ -127,6 +127,11 @@ pub(super) struct Look {
     pub(super) major: u32,
     /// Whether the session is protected by TLS.
     pub(super) encrypted: bool,
+    /// The database's encoding.
+    pub(super) encoding: String,
+    /// What pg_dump's session must have otherwise than its role, its database or its server has it, and pg_dump does not set:
+    /// as PGOPTIONS has it. Empty when there is no such thing: not every pooler takes PGOPTIONS.
+    pub(super) overrides: Vec<String>,
 }
 
 impl Look {
@@ -145,13 +150,18 @@ impl Look {
             )
             .hint("servers from 9.5 on can be read"));
         }
-        let encrypted = session
-            .value("SELECT ssl FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid()")
-            .await?
-            .is_some_and(|ssl| ssl == "t");
+        let encrypted = session.is_encrypted();
+        let encoding = session.value("SHOW server_encoding").await?.unwrap_or_default();
         // The name alone: `15.18`, without what the packager adds.
         let version = version.split_whitespace().next().unwrap_or_default().to_owned();
-        Ok(Self { session, version, major, encrypted })
+        // reset_val is what a new session has, before ours was set. `role` is not among pg_settings.
+        let preset = "SELECT name FROM pg_catalog.pg_settings WHERE name = 'idle_session_timeout' AND reset_val <> '0'
+            UNION SELECT 'role' FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) c
+                WHERE c LIKE 'role=%' AND (s.setrole = 0 OR s.setrole = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user))
+                  AND (s.setdatabase = 0 OR s.setdatabase = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))";
+        let preset = session.rows(preset).await?.into_iter().filter_map(|row| row.into_iter().next().flatten());
+        let overrides = preset.map(|name| format!("-c {name}={}", if name == "role" { "none" } else { "0" })).collect();
+        Ok(Self { session, version, major, encrypted, encoding, overrides })
     }
 }
 
@@ -178,7 +188,7 @@ impl Source for Postgres {
     async fn open(&self, cx: &Context) -> Result<Reading> {
         let look = Look::at(&self.connection).await?;
         let tools = tools::at_least("pg_dump", look.major).await?;
-        let settings = Settings::of(&look.session).await?;
+        let settings = Settings::of(&look.session, look.major).await?;
         let mut command = tools.command("pg_dump");
         command
             .args(["--format=custom", "--compress=0", "--no-owner", "--no-password", "--lock-wait-timeout=600000"])
@@ -188,7 +198,7 @@ impl Source for Postgres {
             cx.progress.event(Event::Note(note.to_owned()));
         }
         let connection = self.connection.clone();
-        let stream = read_child(&mut command, &self.connection, look.encrypted, cx, move |ended| {
+        let stream = read_child(&mut command, &self.connection, &look, cx, move |ended| {
             Box::pin(async move { diagnosis::explain(&connection, ended).await })
         })?;
         let tap = DumpTap { inner: Box::new(ArchiveTap::new()), settings };
@@ -239,7 +249,7 @@ impl Source for Globals {
                 format!("user {} is no superuser: the roles are saved without their passwords", self.connection.user);
             cx.progress.event(Event::Note(note));
         }
-        let stream = read_child(&mut command, &self.connection, look.encrypted, cx, |ended| {
+        let stream = read_child(&mut command, &self.connection, &look, cx, |ended| {
             Box::pin(async move { ended.error("back up the roles of", "the server") })
         })?;
         Ok(Reading::new(stream, Box::new(GlobalsTap::new())))
@@ -253,14 +263,21 @@ type Explain = Box<dyn FnOnce(Ended) -> futures::future::BoxFuture<'static, Erro
 fn read_child<F>(
     command: &mut tokio::process::Command,
     connection: &Connection,
-    encrypted: bool,
+    look: &Look,
     cx: &Context,
     explain: F,
 ) -> Result<ByteStream>
 where
     F: FnOnce(Ended) -> futures::future::BoxFuture<'static, Error> + Send + 'static,
 {
-    command.envs(connection.environment(encrypted)).stdout(std::process::Stdio::piped());
+    command.envs(connection.environment(look.encrypted)).stdout(std::process::Stdio::piped());
+    // The database's own, whatever the role or the database has set for its sessions. pg_dump sets the timeouts itself.
+    command.env("PGCLIENTENCODING", &look.encoding);
+    let mut options: Vec<String> = connection.options.iter().cloned().collect();
+    options.extend(look.overrides.iter().cloned());
+    if !options.is_empty() {
+        command.env("PGOPTIONS", options.join(" "));
+    }
     let mut running = Running::start(command)?;
     let stdout = running.child.stdout.take().expect("it was asked for above");
     // A pipe of 64 KiB makes both sides switch 16 times for each chunk. Refused beyond the user's limit: then it stays.

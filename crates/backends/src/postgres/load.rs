@@ -1,4 +1,4 @@
-//! Feeds an archive to pg_restore, or plain SQL to psql: streamed, or from an unnamed spool file where several jobs are
+//! Feeds an archive to pg_restore: streamed, or from an unnamed spool file where several jobs are
 //! to read it at once.
 
 use std::io::Write as _;
@@ -18,6 +18,7 @@ use super::archive::{BlockEnd, BlockIndex, EventHandler, Parser, Toc, TocProgres
 use super::connection::Connection;
 use super::tools::Tools;
 use crate::child::{Ended, Running};
+use crate::confine::Confinement;
 
 /// The start of every custom archive (`pg_backup_archiver.c`, `WriteHead`).
 const ARCHIVE_MAGIC: &[u8] = b"PGDMP";
@@ -79,10 +80,33 @@ impl Dump {
     }
 }
 
+/// The encoding that a plain SQL dump sets at its start.
+pub(crate) fn encoding_in_text(start: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(start);
+    let value = text.lines().find_map(|l| l.trim_end().strip_prefix("SET client_encoding = '")?.strip_suffix("';"))?;
+    value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')).then(|| value.to_owned())
+}
+
+/// Settings that a client program's session has whatever the role, the database or the server has set for all.
+pub(super) fn own_settings(major: u32) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let all = [
+        (0, "default_transaction_read_only", "off"),
+        (0, "role", "none"),
+        (0, "statement_timeout", "0"),
+        (0, "lock_timeout", "0"),
+        (10, "idle_in_transaction_session_timeout", "0"),
+        (14, "idle_session_timeout", "0"),
+        (17, "transaction_timeout", "0"),
+    ];
+    all.into_iter().filter(move |(since, ..)| *since <= major).map(|(_, name, value)| (name, value))
+}
+
 /// Where and how to load.
 pub(crate) struct Load<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) encrypted: bool,
+    /// The server's major version.
+    pub(crate) major: u32,
     pub(crate) tools: &'a Tools,
     /// More than one spools the archive to disk first.
     pub(crate) jobs: usize,
@@ -93,6 +117,8 @@ pub(crate) struct Load<'a> {
     pub(crate) arguments: Vec<&'static str>,
     /// Settings of the session that loads.
     pub(crate) options: Vec<(String, String)>,
+    /// How pg_restore runs in a restore test.
+    pub(crate) confinement: Option<Confinement>,
     pub(crate) cx: &'a Context,
 }
 
@@ -133,29 +159,28 @@ impl Load<'_> {
         ended
     }
 
-    /// Runs plain SQL through psql.
-    ///
-    /// # Errors
-    /// As [`archive`](Load::archive).
-    pub(crate) async fn sql(&self, stream: ByteStream) -> Result<Ended> {
-        let mut command = self.command("psql");
-        command
-            .args(["--no-psqlrc", "--quiet", "--no-password", "--output=/dev/null", "--file=-"])
-            .args(&self.arguments)
-            .arg(format!("--dbname={}", conninfo(&self.connection.database)));
-        self.feed(&mut command, stream).await
-    }
-
     fn command(&self, program: &str) -> tokio::process::Command {
-        let mut command = self.tools.command(program);
-        command.envs(self.connection.environment(self.encrypted)).stdout(Stdio::null());
-        if !self.options.is_empty() {
-            let mut options: Vec<String> = self.connection.options.iter().cloned().collect();
-            // libpq splits PGOPTIONS at spaces; a backslash escapes.
-            let escape = |v: &str| v.replace('\\', "\\\\").replace(' ', "\\ ");
-            options.extend(self.options.iter().map(|(name, value)| format!("-c {name}={}", escape(value))));
-            command.env("PGOPTIONS", options.join(" "));
-        }
+        let environment = self.connection.environment(self.encrypted);
+        let mut command = match &self.confinement {
+            Some(confinement) => {
+                let mut bare = self.tools.bare_command(program);
+                bare.envs(environment).current_dir("/");
+                confinement.wrap(&bare)
+            }
+            None => {
+                let mut command = self.tools.command(program);
+                command.envs(environment);
+                command
+            }
+        };
+        command.stdout(Stdio::null());
+        // What a role, a database or a server has set for its sessions must not end or bend this one. libpq splits
+        // PGOPTIONS at spaces; a backslash escapes.
+        let mut options: Vec<String> = self.connection.options.iter().cloned().collect();
+        let escape = |v: &str| v.replace('\\', "\\\\").replace(' ', "\\ ");
+        options.extend(own_settings(self.major).map(|(name, value)| format!("-c {name}={value}")));
+        options.extend(self.options.iter().map(|(name, value)| format!("-c {name}={}", escape(value))));
+        command.env("PGOPTIONS", options.join(" "));
         command
     }
 

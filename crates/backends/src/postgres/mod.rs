@@ -6,19 +6,26 @@
 pub mod archive;
 mod connection;
 mod content;
+mod create;
 mod diagnosis;
 mod dump;
+mod globals;
 mod layout;
 mod load;
 mod passfile;
+mod redact;
 mod scratch;
+pub mod script;
 mod session;
 mod settings;
 mod sql;
+mod swap;
 mod system;
 mod target;
 mod tools;
 mod verifier;
+
+pub(crate) use redact::words;
 
 use lifeboat_core::{ArtifactName, Check};
 

@@ -1,7 +1,7 @@
 //! A scratch server: a cluster of its own in a throw-away folder, reached by a Unix socket only.
 //!
-//! A dump is code that its source wrote: restoring runs it. So the server never runs as root, listens on no network, and
-//! its superuser's password is random. It ends, and its folder goes, when Lifeboat does, however that happens: a
+//! A dump is code that its source wrote: restoring runs it. So the server and what restores into it run confined (as no
+//! root, in an empty environment, without network where that can be had), and its superuser's password is random. It ends, and its folder goes, when Lifeboat does, however that happens: a
 //! small shell in between waits for our end of a pipe to close.
 
 use std::os::unix::fs::PermissionsExt;
@@ -13,6 +13,7 @@ use lifeboat_core::{Context, Error, ErrorKind, Result};
 use secrecy::SecretString;
 
 use super::connection::{Connection, SslMode};
+use super::create::{self, Locale};
 use super::session::Session;
 use super::tools::Tools;
 use crate::keeper::{Folder, Server};
@@ -63,7 +64,7 @@ impl Scratch {
         write_private(&password_file, &password).map_err(|e| folder.failed(e))?;
         folder.give(&password_file)?;
         let data = folder.path().join("data");
-        let mut initdb = tools.command("initdb");
+        let mut initdb = tools.bare_command("initdb");
         initdb
             .arg("--pgdata")
             .arg(&data)
@@ -76,14 +77,13 @@ impl Scratch {
                 "--locale=C",
                 "--no-instructions",
             ])
-            .arg(format!("--pwfile={}", password_file.display()))
-            .stdout(Stdio::null());
-        let ended = folder.run(&mut initdb).await?;
+            .arg(format!("--pwfile={}", password_file.display()));
+        let ended = folder.run(&initdb).await?;
         if !ended.status.success() {
             return Err(ended.error("make", format!("a scratch cluster in {}", folder.path().display()))
                 .hint("the folder must be one that the server's user can enter, on a file system with room: set TMPDIR or --scratch-folder"));
         }
-        let mut command = tools.command("postgres");
+        let mut command = tools.bare_command("postgres");
         command.arg("-D").arg(&data).arg("-k").arg(folder.path());
         for setting in SETTINGS {
             command.args(["-c", setting]);
@@ -100,10 +100,16 @@ impl Scratch {
             ssl_key: None,
             options: None,
             connect_timeout: Duration::from_secs(5),
+            channel_binding: tokio_postgres::config::ChannelBinding::Prefer,
         };
         let mut server = folder.start("the scratch server", &command)?;
         server.wait_until_it_answers(cx, || Session::open(&connection)).await?;
         Ok(Self { server, connection })
+    }
+
+    /// How programs that handle what it is given are confined.
+    pub(crate) fn confinement(&self) -> Confinement {
+        self.server.confinement()
     }
 
     /// How to reach it, as its superuser.
@@ -116,32 +122,24 @@ impl Scratch {
     pub(crate) async fn create_database(
         &self,
         encoding: &str,
-        collate: Option<&str>,
-        ctype: Option<&str>,
+        locale: &Locale,
+        major: u32,
     ) -> Result<(Connection, Option<String>)> {
         let session = Session::open(&self.connection).await?;
-        let create = |collate: &str, ctype: &str| {
-            let quote = super::session::quote_literal;
-            format!(
-                "CREATE DATABASE restored TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}",
-                quote(encoding),
-                quote(collate),
-                quote(ctype)
-            )
-        };
         let database = self.connection.with_database("restored");
         let fallback = if encoding == "UTF8" { "C.UTF-8" } else { "C" };
-        let Some(collate) = collate else {
-            session.execute(&create(fallback, fallback)).await?;
+        let like = Locale { collate: Some(fallback.to_owned()), ..Locale::default() };
+        let plain = create::create("restored", Some(encoding), &like.options(major));
+        if locale.collate.is_none() {
+            session.execute(&plain).await?;
             return Ok((database, None));
-        };
-        let ctype = ctype.unwrap_or(collate);
-        match session.execute(&create(collate, ctype)).await {
+        }
+        match session.execute(&create::create("restored", Some(encoding), &locale.options(major))).await {
             Ok(()) => Ok((database, None)),
             Err(error) => {
                 tracing::debug!(%error, "the source's locale is not to be had here");
-                session.execute(&create(fallback, fallback)).await?;
-                Ok((database, Some(format!("locale {collate} is not installed here: sorted as {fallback}"))))
+                session.execute(&plain).await?;
+                Ok((database, Some(format!("locale {} is not installed here: sorted as {fallback}", locale.label()))))
             }
         }
     }

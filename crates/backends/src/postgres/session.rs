@@ -12,20 +12,56 @@ use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::connection::{Connection, SslMode};
+use super::redact;
 
 /// A session. Its connection ends when it is dropped.
 pub(crate) struct Session {
     client: Client,
     task: JoinHandle<()>,
     subject: String,
+    encrypted: bool,
 }
 
+/// What a role, a database or a server may have set for all of its sessions, and what would end, block or bend ours. Ours
+/// have the same settings everywhere.
+const OWN_SETTINGS: &str = "SET search_path = ''; SET default_transaction_read_only = off; SET client_encoding = 'UTF8'; SET ROLE NONE;
+    SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings
+    WHERE name IN ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')";
+
 impl Session {
-    /// Opens a session.
+    /// Opens a session with settings of its own, within the connection's time limit: until the server's first answer.
     ///
     /// # Errors
     /// With the kind that follows from the server's answer, and a hint.
     pub(crate) async fn open(to: &Connection) -> Result<Self> {
+        let limit = to.connect_timeout;
+        let opened = async {
+            // TLS that is preferred is asked for first: then it is known whether the server has it, and the client
+            // programs get the same. What a server says of a session (pg_stat_ssl) is not true behind a proxy.
+            let session = match to.ssl_mode {
+                SslMode::Prefer if !to.is_socket() => match Self::connect(to, true).await {
+                    Err(error) if no_tls(&error) => Self::connect(to, false).await,
+                    session => session,
+                },
+                SslMode::Disable | SslMode::Prefer => Self::connect(to, false).await,
+                SslMode::Require => Self::connect(to, !to.is_socket()).await,
+            };
+            let session = session.map_err(|e| e.into_error(to))?;
+            session.execute(OWN_SETTINGS).await?;
+            Ok(session)
+        };
+        if limit.is_zero() {
+            return opened.await;
+        }
+        tokio::time::timeout(limit, opened).await.unwrap_or_else(|_| {
+            let why = format!("no answer within {} s", limit.as_secs());
+            Err(Error::new(ErrorKind::Unavailable, "connect to", to.redacted(), why).hint(
+                "is it a PostgreSQL server, and does it still take sessions? connect_timeout=… in the URL waits longer",
+            ))
+        })
+    }
+
+    async fn connect(to: &Connection, encrypted: bool) -> Result<Self, Failed> {
         let mut config = tokio_postgres::Config::new();
         config
             .host(&to.host)
@@ -33,11 +69,10 @@ impl Session {
             .user(&to.user)
             .dbname(&to.database)
             .application_name("lifeboat")
-            .connect_timeout(to.connect_timeout)
-            .ssl_mode(match to.ssl_mode {
-                SslMode::Disable => tokio_postgres::config::SslMode::Disable,
-                SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
-                SslMode::Require => tokio_postgres::config::SslMode::Require,
+            .channel_binding(to.channel_binding)
+            .ssl_mode(match encrypted {
+                true => tokio_postgres::config::SslMode::Require,
+                false => tokio_postgres::config::SslMode::Disable,
             });
         if let Some(password) = &to.password {
             config.password(password.expose_secret());
@@ -46,16 +81,20 @@ impl Session {
             config.options(options);
         }
         let subject = to.redacted();
-        let failed = |e| connect_error(to, e);
-        let (client, task) = if to.ssl_mode == SslMode::Disable || to.is_socket() {
-            let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+        let (client, task) = if encrypted {
+            let tls = MakeRustlsConnect::new(tls_config(to).map_err(Failed::Config)?);
+            let (client, connection) = config.connect(tls).await.map_err(Failed::Server)?;
             (client, tokio::spawn(drive(connection)))
         } else {
-            let tls = MakeRustlsConnect::new(tls_config(to)?);
-            let (client, connection) = config.connect(tls).await.map_err(failed)?;
+            let (client, connection) = config.connect(NoTls).await.map_err(Failed::Server)?;
             (client, tokio::spawn(drive(connection)))
         };
-        Ok(Self { client, task, subject })
+        Ok(Self { client, task, subject, encrypted })
+    }
+
+    /// Whether it is protected by TLS.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.encrypted
     }
 
     /// Runs a query that gives at most one value, as text.
@@ -66,15 +105,13 @@ impl Session {
     /// Runs a query by the simple protocol: every value as text.
     pub(crate) async fn rows(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
         let messages = self.client.simple_query(sql).await.map_err(|e| self.error(&e))?;
-        Ok(messages
-            .into_iter()
-            .filter_map(|message| match message {
-                tokio_postgres::SimpleQueryMessage::Row(row) => {
-                    Some((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect())
-                }
-                _ => None,
-            })
-            .collect())
+        let mut rows = Vec::new();
+        for message in messages {
+            let tokio_postgres::SimpleQueryMessage::Row(row) = message else { continue };
+            let values = (0..row.len()).map(|i| row.try_get(i).map(|value| value.map(str::to_owned)));
+            rows.push(values.collect::<Result<_, _>>().map_err(|_| self.not_unicode())?);
+        }
+        Ok(rows)
     }
 
     /// Runs statements that give nothing.
@@ -87,9 +124,18 @@ impl Session {
         &self.client
     }
 
+    /// The server has sent bytes of no encoding: it converts nothing from a database in SQL_ASCII.
+    fn not_unicode(&self) -> Error {
+        let why = "a name or value is not UTF-8, and the database has no encoding to convert it from (SQL_ASCII)";
+        Error::new(ErrorKind::Unsupported, "read", &self.subject, why)
+            .hint("rename it, or convert the database to an encoding")
+    }
+
     /// An error of this session's server.
     pub(crate) fn error(&self, error: &tokio_postgres::Error) -> Error {
         match error.as_db_error() {
+            // A database in SQL_ASCII converts nothing, and its server refuses to pass on what is not UTF-8.
+            Some(db) if *db.code() == SqlState::CHARACTER_NOT_IN_REPERTOIRE => self.not_unicode(),
             Some(db) => {
                 let kind = match *db.code() {
                     SqlState::INSUFFICIENT_PRIVILEGE => ErrorKind::Permission,
@@ -101,8 +147,10 @@ impl Session {
                     }
                     _ => ErrorKind::Tool,
                 };
-                let detail = db.detail().map(|d| format!(" ({d})")).unwrap_or_default();
-                Error::new(kind, "query", &self.subject, format!("{}{detail}", db.message()))
+                // A detail can hold a row's values; of an object that is in use it says who uses it.
+                let detail = db.detail().filter(|_| matches!(&db.code().code()[..2], "2B" | "53" | "55"));
+                let detail = detail.map(|d| format!(" ({d})")).unwrap_or_default();
+                Error::new(kind, "query", &self.subject, format!("{}{detail}", redact::without_values(db)))
             }
             None if error.is_closed() => {
                 Error::new(ErrorKind::Unavailable, "query", &self.subject, "the server closed the connection")
@@ -110,6 +158,25 @@ impl Session {
             None => Error::new(ErrorKind::Unavailable, "query", &self.subject, error_chain(error)),
         }
     }
+}
+
+/// Why there is no session.
+enum Failed {
+    Config(Error),
+    Server(tokio_postgres::Error),
+}
+
+impl Failed {
+    fn into_error(self, to: &Connection) -> Error {
+        match self {
+            Self::Config(error) => error,
+            Self::Server(error) => connect_error(to, error),
+        }
+    }
+}
+
+fn no_tls(failed: &Failed) -> bool {
+    matches!(failed, Failed::Server(error) if error_chain(error).contains("server does not support TLS"))
 }
 
 impl Drop for Session {
@@ -177,6 +244,12 @@ fn connect_error(to: &Connection, error: tokio_postgres::Error) -> Error {
         }
         SqlState::TOO_MANY_CONNECTIONS => {
             make(ErrorKind::Unavailable, db.message().to_owned()).hint("the server has no connection left for us")
+        }
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE if db.message().contains("not currently accepting connections") => {
+            make(ErrorKind::Refused, db.message().to_owned()).hint(format!(
+                "it is closed; a restore with --replace by an older Lifeboat may have left it so. Open it, connected to another database: ALTER DATABASE {} WITH ALLOW_CONNECTIONS true",
+                super::archive::quote_ident(&to.database)
+            ))
         }
         SqlState::CANNOT_CONNECT_NOW => make(ErrorKind::Unavailable, db.message().to_owned()),
         _ => make(ErrorKind::Permission, db.message().to_owned()),

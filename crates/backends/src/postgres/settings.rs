@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use lifeboat_core::{Proof, Result};
 use serde::{Deserialize, Serialize};
 
+use super::create::Locale;
 use super::session::{Session, quote_literal};
 
 /// Key of the settings in a proof's details.
@@ -13,12 +14,9 @@ const KEY: &str = "settings";
 /// Recorded with a backup, needed at its restore and comparison.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Settings {
-    /// `LC_COLLATE` of the database.
-    #[serde(default)]
-    pub(crate) collate: Option<String>,
-    /// `LC_CTYPE` of the database.
-    #[serde(default)]
-    pub(crate) ctype: Option<String>,
+    /// How the database sorts.
+    #[serde(flatten)]
+    pub(crate) locale: Locale,
     /// Settings that change how values are written and that pg_dump leaves as they are.
     #[serde(default)]
     pub(crate) session: BTreeMap<String, String>,
@@ -33,7 +31,7 @@ const RECORDED: [&str; 3] = ["bytea_output", "lc_monetary", "xmlbinary"];
 
 impl Settings {
     /// Asks a session.
-    pub(crate) async fn of(session: &Session) -> Result<Self> {
+    pub(crate) async fn of(session: &Session, major: u32) -> Result<Self> {
         let mut made = Self::default();
         for name in RECORDED {
             if let Some(value) =
@@ -42,13 +40,7 @@ impl Settings {
                 made.session.insert(name.to_owned(), value);
             }
         }
-        let database =
-            "SELECT datcollate, datctype FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()";
-        if let Some(row) = session.rows(database).await?.into_iter().next() {
-            let mut row = row.into_iter();
-            made.collate = row.next().flatten();
-            made.ctype = row.next().flatten();
-        }
+        made.locale = Locale::ask(session, major).await?;
         for row in session.rows("SELECT extname, extversion FROM pg_catalog.pg_extension").await? {
             if let [Some(name), Some(version)] = &row[..] {
                 made.extensions.insert(name.clone(), version.clone());

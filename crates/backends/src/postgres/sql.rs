@@ -1,82 +1,46 @@
-//! Plain SQL dumps: `pg_dumpall --globals-only`, which we write, and `pg_dump` without `-Fc`, which scripts write.
+//! The taps for plain SQL: `pg_dumpall --globals-only`, which we write, and `pg_dump` without `-Fc`, which scripts write.
 
+use bytes::Bytes;
 use lifeboat_core::{Error, ErrorKind, Fingerprint, Proof, ProofItem, Result, Tap};
 
-/// A line that is longer belongs to a row, or to nothing that is looked for; what is beyond is not kept.
-const KEPT_LINE: usize = 64 << 10;
+use super::script::{Event, Keep, Reader, Statement, Whole};
 
-/// Cuts a stream into lines. Long ones are kept up to [`KEPT_LINE`].
-#[derive(Default)]
-struct Lines {
-    partial: Vec<u8>,
-}
-
-impl Lines {
-    fn push(&mut self, chunk: &[u8], mut line: impl FnMut(&[u8])) {
-        let mut rest = chunk;
-        while let Some(end) = memchr::memchr(b'\n', rest) {
-            if self.partial.is_empty() {
-                line(&rest[..end]);
-            } else {
-                self.keep(&rest[..end]);
-                line(&self.partial);
-                self.partial.clear();
-            }
-            rest = &rest[end + 1..];
-        }
-        self.keep(rest);
-    }
-
-    fn keep(&mut self, bytes: &[u8]) {
-        let room = KEPT_LINE.saturating_sub(self.partial.len());
-        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
-    }
-}
+/// Of a statement, this much is looked at: the names in a `COPY` with every column that a table can have.
+const LOOKED_AT: usize = 256 << 10;
 
 /// Looks at what `pg_dumpall --globals-only` writes. The proof has an item for each role and tablespace: which there are
 /// must be known again after a restore. Passwords are not in it.
-#[derive(Default)]
 pub(crate) struct GlobalsTap {
-    lines: Lines,
+    reader: Reader,
     roles: Vec<String>,
     tablespaces: Vec<String>,
-    complete: bool,
 }
 
 impl GlobalsTap {
     pub(crate) fn new() -> Self {
-        Self::default()
+        Self { reader: Reader::new(Keep::Beginning(LOOKED_AT)), roles: Vec::new(), tablespaces: Vec::new() }
     }
 }
 
-/// The last line of a whole dump of a server (`pg_dumpall.c`, `main`).
-const CLUSTER_END: &[u8] = b"-- PostgreSQL database cluster dump complete";
-/// The last line of a whole plain dump of a database (`pg_backup_archiver.c`, `RestoreArchive`).
-const DATABASE_END: &[u8] = b"-- PostgreSQL database dump complete";
-
 impl Tap for GlobalsTap {
     fn push(&mut self, chunk: &[u8]) -> Result<()> {
-        let Self { lines, roles, tablespaces, complete } = self;
-        lines.push(chunk, |line| {
-            let name = |prefix: &[u8]| {
-                let rest = line.strip_prefix(prefix)?;
-                let len = super::archive::ident_len(rest)?;
-                Some(String::from_utf8_lossy(&rest[..len]).into_owned())
+        let Self { reader, roles, tablespaces } = self;
+        reader.push(&Bytes::copy_from_slice(chunk), &mut |event| {
+            let Event::Statement { sql, kind: Statement::ServerWide(what), .. } = event else { return };
+            let (names, prefix) = match what {
+                "CREATE ROLE" => (&mut *roles, &b"CREATE ROLE "[..]),
+                "CREATE TABLESPACE" => (&mut *tablespaces, &b"CREATE TABLESPACE "[..]),
+                _ => return,
             };
-            if let Some(role) = name(b"CREATE ROLE ") {
-                roles.push(role);
-            } else if let Some(tablespace) = name(b"CREATE TABLESPACE ") {
-                tablespaces.push(tablespace);
-            } else if line == CLUSTER_END {
-                *complete = true;
-            }
-        });
-        Ok(())
+            let rest = sql.strip_prefix(prefix).unwrap_or_default();
+            names.extend(super::archive::ident_len(rest).map(|len| String::from_utf8_lossy(&rest[..len]).into_owned()));
+        })
     }
 
-    fn finish(self: Box<Self>) -> Result<Proof> {
-        if !self.complete {
-            return Err(cut_short("pg_dumpall"));
+    fn finish(mut self: Box<Self>) -> Result<Proof> {
+        if self.reader.finish()? != Whole::Cluster {
+            let why = "it is of a database, by pg_dump, and not of a server's roles";
+            return Err(Error::new(ErrorKind::Corrupt, "read", "the SQL dump", why));
         }
         let item = |kind: &str| {
             let kind = kind.to_owned();
@@ -88,25 +52,21 @@ impl Tap for GlobalsTap {
     }
 }
 
-fn cut_short(program: &str) -> Error {
-    Error::new(
-        ErrorKind::Corrupt,
-        "read",
-        "the SQL dump",
-        format!("it does not end as {program} ends one: it was cut short, or {program} failed while writing it"),
-    )
-    .hint("use another artifact")
+/// Looks at a plain SQL dump of a database: counts and fingerprints the rows of its COPY blocks.
+pub(crate) struct SqlTap {
+    reader: Reader,
+    seen: Seen,
 }
 
-/// Looks at a plain SQL dump of a database: counts and fingerprints the rows of its COPY blocks.
+/// What has gone past.
 #[derive(Default)]
-pub(crate) struct SqlTap {
-    partial: Vec<u8>,
+struct Seen {
     /// The table whose rows are passing.
     table: Option<ProofItem>,
+    /// A row that is not complete.
+    partial: Vec<u8>,
     tables: Vec<ProofItem>,
     copy: serde_json::Map<String, serde_json::Value>,
-    complete: bool,
     has_inserts: bool,
 }
 
@@ -115,135 +75,87 @@ const ROW_LIMIT: usize = 2 << 30;
 
 impl SqlTap {
     pub(crate) fn new() -> Self {
-        Self::default()
+        Self { reader: Reader::new(Keep::Beginning(LOOKED_AT)), seen: Seen::default() }
+    }
+}
+
+impl Seen {
+    fn event(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Copy { sql, .. } => {
+                let sql = String::from_utf8_lossy(&sql).into_owned();
+                let relation = sql.strip_prefix("COPY ").unwrap_or(&sql);
+                let relation = relation.strip_suffix(" FROM stdin").unwrap_or(relation);
+                let name = relation.split(" (").next().unwrap_or_default().trim().to_owned();
+                self.copy.insert(name.clone(), relation.into());
+                self.table = Some(ProofItem {
+                    kind: "table".to_owned(),
+                    name,
+                    fingerprint: Some(Fingerprint::default()),
+                    ..ProofItem::default()
+                });
+            }
+            Event::Rows(rows) => {
+                let mut rest = &rows[..];
+                while let Some(end) = memchr::memchr(b'\n', rest) {
+                    if self.partial.is_empty() {
+                        self.row(&rest[..end]);
+                    } else {
+                        let mut row = std::mem::take(&mut self.partial);
+                        row.extend_from_slice(&rest[..end]);
+                        self.row(&row);
+                        row.clear();
+                        self.partial = row;
+                    }
+                    rest = &rest[end + 1..];
+                }
+                if self.partial.len() + rest.len() > ROW_LIMIT {
+                    let why = "a line of it is longer than any row can be";
+                    return Err(Error::new(ErrorKind::Corrupt, "read", "the SQL dump", why));
+                }
+                self.partial.extend_from_slice(rest);
+            }
+            Event::CopyEnd => self.tables.extend(self.table.take()),
+            Event::Statement { sql, .. } => self.has_inserts |= sql.starts_with(b"INSERT INTO "),
+            Event::Connect { .. } => {}
+        }
+        Ok(())
     }
 
-    fn line(&mut self, line: &[u8]) {
+    fn row(&mut self, row: &[u8]) {
         if let Some(table) = &mut self.table {
-            if line == b"\\." {
-                self.tables.extend(self.table.take());
-                return;
-            }
             table.count += 1;
-            table.bytes += line.len() as u64 + 1;
-            table.fingerprint.get_or_insert_default().add(line);
-            return;
-        }
-        if let Some(relation) = line.strip_prefix(b"COPY ").and_then(|l| l.strip_suffix(b" FROM stdin;")) {
-            let relation = String::from_utf8_lossy(relation).into_owned();
-            let name = relation.split(" (").next().unwrap_or_default().trim().to_owned();
-            self.copy.insert(name.clone(), relation.into());
-            self.table = Some(ProofItem {
-                kind: "table".to_owned(),
-                name,
-                fingerprint: Some(Fingerprint::default()),
-                ..ProofItem::default()
-            });
-        } else if line == DATABASE_END || line == CLUSTER_END {
-            self.complete = true;
-        } else if line.starts_with(b"INSERT INTO ") {
-            self.has_inserts = true;
+            table.bytes += row.len() as u64 + 1;
+            table.fingerprint.get_or_insert_default().add(row);
         }
     }
 }
 
 impl Tap for SqlTap {
     fn push(&mut self, chunk: &[u8]) -> Result<()> {
-        let mut rest = chunk;
-        while let Some(end) = memchr::memchr(b'\n', rest) {
-            if self.partial.is_empty() {
-                self.line(&rest[..end]);
-            } else {
-                let mut line = std::mem::take(&mut self.partial);
-                line.extend_from_slice(&rest[..end]);
-                self.line(&line);
-                line.clear();
-                self.partial = line;
+        let Self { reader, seen } = self;
+        let mut told = Ok(());
+        reader.push(&Bytes::copy_from_slice(chunk), &mut |event| {
+            if told.is_ok() {
+                told = seen.event(event);
             }
-            rest = &rest[end + 1..];
-        }
-        if self.partial.len() + rest.len() > ROW_LIMIT {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                "read",
-                "the SQL dump",
-                "a line of it is longer than any row can be",
-            ));
-        }
-        self.partial.extend_from_slice(rest);
-        Ok(())
+        })?;
+        told
     }
 
-    fn finish(self: Box<Self>) -> Result<Proof> {
-        if !self.complete || self.table.is_some() {
-            return Err(cut_short("pg_dump"));
-        }
-        let mut proof = Proof { items: self.tables, ..Proof::default() };
-        proof.details.insert("copy".to_owned(), self.copy.into());
-        if self.has_inserts {
+    fn finish(mut self: Box<Self>) -> Result<Proof> {
+        self.reader.finish()?;
+        let mut proof = Proof { items: self.seen.tables, ..Proof::default() };
+        proof.details.insert("copy".to_owned(), self.seen.copy.into());
+        if self.seen.has_inserts {
             proof.details.insert("inserts".to_owned(), true.into());
         }
         Ok(proof)
     }
 
     fn units_done(&self) -> u64 {
-        self.tables.len() as u64
+        self.seen.tables.len() as u64
     }
-}
-
-/// Cuts SQL into statements at semicolons outside of quotes and comments, without psql's own lines (`\restrict`,
-/// `\connect`): nothing of a dump is ever given to psql to interpret.
-pub(crate) fn statements(sql: &str) -> Vec<&str> {
-    let bytes = sql.as_bytes();
-    let mut found = Vec::new();
-    let (mut start, mut at) = (0, 0);
-    let skip_past = |from: usize, end: &[u8]| {
-        memchr::memmem::find(&bytes[from..], end).map_or(bytes.len(), |i| from + i + end.len())
-    };
-    while at < bytes.len() {
-        match bytes[at] {
-            b'\'' | b'"' => {
-                // A doubled quote ends one literal and begins the next: the same to us. Backslashes escape in E'…'.
-                let escapes = bytes[at] == b'\'' && at > 0 && matches!(bytes[at - 1], b'E' | b'e');
-                let quote = bytes[at];
-                at += 1;
-                while at < bytes.len() && bytes[at] != quote {
-                    at += if escapes && bytes[at] == b'\\' { 2 } else { 1 };
-                }
-                at += 1;
-            }
-            b'-' if bytes[at..].starts_with(b"--") => {
-                let end = skip_past(at, b"\n");
-                // A comment before a statement is not part of it.
-                if sql[start..at].trim().is_empty() {
-                    start = end;
-                }
-                at = end;
-            }
-            b'/' if bytes[at..].starts_with(b"/*") => at = skip_past(at + 2, b"*/"),
-            b'$' => {
-                let tag = bytes[at + 1..].iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
-                if bytes.get(at + 1 + tag) == Some(&b'$') {
-                    let delimiter = &bytes[at..at + tag + 2];
-                    at = skip_past(at + delimiter.len(), delimiter);
-                } else {
-                    at += 1;
-                }
-            }
-            b'\\' if sql[start..at].trim().is_empty() => {
-                at = skip_past(at, b"\n");
-                start = at;
-            }
-            b';' => {
-                found.push(sql[start..at].trim());
-                at += 1;
-                start = at;
-            }
-            _ => at += 1,
-        }
-    }
-    found.retain(|s| !s.is_empty());
-    found
 }
 
 #[cfg(test)]
@@ -297,25 +209,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn statements_are_cut_outside_of_quotes_and_without_psql_lines() {
-        assert_eq!(
-            statements(GLOBALS),
-            [
-                "SET default_transaction_read_only = off",
-                "CREATE ROLE app",
-                "ALTER ROLE app WITH LOGIN PASSWORD 'SCRAM;x''y'",
-                "CREATE ROLE \"a;b\"",
-                "COMMENT ON ROLE app IS 'two\nlines; one'",
-            ]
-        );
-        assert_eq!(statements("DO $x$ a; b $x$; E'\\';' ;/* ; */ c;"), ["DO $x$ a; b $x$", "E'\\';'", "/* ; */ c"]);
-    }
-
     proptest! {
         #[test]
         fn no_text_makes_them_panic(text in "[a-zE;'\"$\\\\\\-/* \n]{0,80}") {
-            let _ = statements(&text);
             let _ = proof(Box::new(SqlTap::new()), text.as_bytes(), 3);
             let _ = proof(Box::new(GlobalsTap::new()), text.as_bytes(), 3);
         }

@@ -9,14 +9,18 @@ use lifeboat_core::progress::Event;
 use lifeboat_core::{Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Target};
 use serde::Deserialize;
 
-use super::archive::{Toc, Wanted, granted_roles, ident_len, quote_ident, select};
+use super::archive::{Toc, Wanted, granted_roles, quote_ident, select};
 use super::connection::Connection;
 use super::content;
+use super::create::{Locale, create};
 use super::dump::Look;
+use super::globals;
 use super::load::{Dump, Load};
+use super::script;
+use super::script::run::{Done, Rules};
 use super::session::{Session, quote_literal};
 use super::settings::Settings;
-use super::sql::statements;
+use super::swap::{self, Swap};
 use super::tools;
 use crate::child::Ended;
 
@@ -93,13 +97,17 @@ enum Place {
 impl Target for PostgresTarget {
     async fn restore(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
         if input.name.format == "globals.sql" {
-            return self.restore_globals(input, cx).await;
+            return globals::restore(&self.connection, input, cx).await;
         }
-        let maintenance = self.maintenance().await?;
+        let (maintenance, server) = self.maintenance().await?;
+        let mut checks = swap::leftovers(&maintenance.session, &self.connection.database).await?;
         let place = self.place(&maintenance.session).await?;
+        if let Place::Beside { replaced: true } = place {
+            let limit = std::time::Duration::from_secs(5);
+            swap::no_prepared_transactions(&maintenance.session, &self.connection.database, limit, cx).await?;
+        }
         let begun = Instant::now();
         let dump = Dump::open(input.stream).await?;
-        let mut checks = Vec::new();
         match place {
             Place::Inside => {
                 self.fill(&self.connection, dump, true, &mut checks, &maintenance, cx).await?;
@@ -108,25 +116,35 @@ impl Target for PostgresTarget {
             Place::Beside { replaced } => {
                 let temporary = self.connection.with_database(self.temporary_name()?);
                 let settings = input.proof.as_ref().map(Settings::load).unwrap_or_default();
-                self.create(
-                    &maintenance.session,
-                    &temporary.database,
-                    replaced,
-                    encoding_of(&dump),
-                    &settings,
-                    &mut checks,
-                )
-                .await?;
+                let name = &self.connection.database;
                 let filled = async {
+                    // From here on the temporary database may be there, also when the answer was lost.
+                    self.create(
+                        &maintenance,
+                        &temporary.database,
+                        replaced,
+                        encoding_of(&dump),
+                        &settings,
+                        &mut checks,
+                    )
+                    .await?;
+                    if replaced {
+                        // Before the restore: what may not be set is better known now than after an hour.
+                        copy_database_settings(&maintenance.session, name, &temporary.database).await?;
+                    }
                     self.fill(&temporary, dump, false, &mut checks, &maintenance, cx).await?;
                     self.prove(&temporary, false, input.proof.as_ref(), &mut checks, cx).await?;
-                    self.take_name(&maintenance.session, &temporary.database, replaced, &mut checks).await
+                    if !replaced {
+                        return swap::name_new(&server, &temporary.database, name).await;
+                    }
+                    let keep_replaced = self.options.keep_replaced;
+                    let swap = Swap { server: &server, name, temporary: &temporary.database, keep_replaced };
+                    checks.extend(swap.run(cx).await?);
+                    Ok(())
                 };
                 if let Err(error) = filled.await {
-                    let drop = format!("DROP DATABASE IF EXISTS {}", quote_ident(&temporary.database));
-                    if let Err(left) = maintenance.session.execute(&drop).await {
-                        tracing::warn!(database = temporary.database, error = %left, "the temporary database stays behind");
-                    }
+                    drop(maintenance);
+                    swap::discard(&server, &temporary.database).await;
                     return Err(error);
                 }
             }
@@ -142,27 +160,46 @@ impl Target for PostgresTarget {
 }
 
 impl PostgresTarget {
-    /// A session with a database of the server other than the target.
-    async fn maintenance(&self) -> Result<Look> {
+    /// A session with a database of the server other than the target, and how to have another one: `postgres` or
+    /// `template1`, or any that the role may connect to.
+    async fn maintenance(&self) -> Result<(Look, Connection)> {
         let mut last = None;
         for database in ["postgres", "template1"] {
             if database == self.connection.database {
                 continue;
             }
-            match Look::at(&self.connection.with_database(database)).await {
-                Ok(look) => return Ok(look),
-                Err(error) if error.kind() == ErrorKind::NotFound => last = Some(error),
+            let server = self.connection.with_database(database);
+            match Look::at(&server).await {
+                Ok(look) => return Ok((look, server)),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Permission | ErrorKind::Refused) =>
+                {
+                    last = Some(error);
+                }
                 Err(error) => return Err(error),
             }
         }
-        Err(last.unwrap_or_else(|| {
+        let failed = last.unwrap_or_else(|| {
             Error::new(
                 ErrorKind::NotFound,
                 "restore into",
                 self.connection.redacted(),
                 "the server has neither a database postgres nor template1",
             )
-        }))
+        });
+        // Only the target's own database can say which others there are.
+        let Ok(inside) = Session::open(&self.connection).await else { return Err(failed) };
+        let others =
+            "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND datname <> pg_catalog.current_database()
+            AND pg_catalog.has_database_privilege(oid, 'CONNECT') ORDER BY datname LIMIT 20";
+        for row in inside.rows(others).await? {
+            let Some(database) = row.into_iter().next().flatten() else { continue };
+            let server = self.connection.with_database(database);
+            if let Ok(look) = Look::at(&server).await {
+                return Ok((look, server));
+            }
+        }
+        Err(failed)
     }
 
     async fn place(&self, maintenance: &Session) -> Result<Place> {
@@ -200,36 +237,35 @@ impl PostgresTarget {
         getrandom::fill(&mut random)
             .map_err(|e| Error::new(ErrorKind::Io, "make", "a name", format!("no random numbers: {e}")))?;
         // NAMEDATALEN - 1 is 63 bytes; the suffix has 18.
-        let mut stem = self.connection.database.clone();
-        while stem.len() > 45 {
-            stem.pop();
-        }
+        let stem = swap::shortened(&self.connection.database, 45, true);
         Ok(format!("{stem}_lifeboat_{}", hex::encode(random)))
     }
 
     /// Makes the temporary database: as the one it replaces, or else as the source was.
     async fn create(
         &self,
-        maintenance: &Session,
+        maintenance: &Look,
         temporary: &str,
         replaced: bool,
         encoding: Option<String>,
         settings: &Settings,
         checks: &mut Vec<Check>,
     ) -> Result<()> {
-        let create = format!("CREATE DATABASE {} TEMPLATE template0", quote_ident(temporary));
+        let session = &maintenance.session;
+        let major = maintenance.major;
         let may_not_create = |error: Error| {
             let user = &self.connection.user;
             error.hint(format!("role {user} needs CREATEDB, or an empty database that was made for it beforehand"))
         };
         if replaced {
             let like = format!(
-                "SELECT pg_catalog.pg_encoding_to_char(encoding), datcollate, datctype, pg_catalog.pg_get_userbyid(datdba), datconnlimit
+                "SELECT pg_catalog.pg_encoding_to_char(encoding), pg_catalog.pg_get_userbyid(datdba), datconnlimit::text, {}
                  FROM pg_catalog.pg_database WHERE datname = {}",
+                Locale::columns(major),
                 quote_literal(&self.connection.database)
             );
-            let row = maintenance.rows(&like).await?.into_iter().next().unwrap_or_default();
-            let [Some(encoding), Some(collate), Some(ctype), Some(owner), Some(limit)] = &row[..] else {
+            let row = session.rows(&like).await?.into_iter().next().unwrap_or_default();
+            let [Some(encoding), Some(owner), Some(limit), locale @ ..] = &row[..] else {
                 return Err(Error::new(
                     ErrorKind::NotFound,
                     "replace",
@@ -237,35 +273,32 @@ impl PostgresTarget {
                     "the database has gone",
                 ));
             };
-            let sql = format!(
-                "{create} ENCODING {} LC_COLLATE {} LC_CTYPE {} OWNER {} CONNECTION LIMIT {limit}",
-                quote_literal(encoding),
-                quote_literal(collate),
-                quote_literal(ctype),
-                quote_ident(owner)
-            );
-            return maintenance.execute(&sql).await;
+            let rest = format!(" OWNER {} CONNECTION LIMIT {limit}", quote_ident(owner));
+            let options = Locale::of(locale).options(major) + &rest;
+            return session.execute(&create(temporary, Some(encoding), &options)).await;
         }
-        let encoding = encoding.map(|e| format!(" ENCODING {}", quote_literal(&e))).unwrap_or_default();
-        if let Some(collate) = &settings.collate {
-            let ctype = settings.ctype.as_ref().unwrap_or(collate);
-            let sql =
-                format!("{create}{encoding} LC_COLLATE {} LC_CTYPE {}", quote_literal(collate), quote_literal(ctype));
-            match maintenance.execute(&sql).await {
-                Ok(()) => return Ok(()),
+        let encoding = encoding.as_deref();
+        let locale = &settings.locale;
+        if locale.collate.is_some() {
+            match session.execute(&create(temporary, encoding, &locale.options(major))).await {
+                Ok(()) if locale.is_known_to(major) => return Ok(()),
+                Ok(()) => {
+                    let why = format!("PostgreSQL {major} does not know it: text may be sorted otherwise");
+                    checks.push(Check::warn("locale", locale.label(), why));
+                    return Ok(());
+                }
                 Err(error) if error.kind() == ErrorKind::Permission => return Err(may_not_create(error)),
-                Err(error) => checks.push(Check::warn(
-                    "locale",
-                    collate.clone(),
-                    format!("the source's locale could not be had: {}", error.message()),
-                )),
+                Err(error) => {
+                    let why = format!("the source's locale could not be had: {}", error.message());
+                    checks.push(Check::warn("locale", locale.label(), why));
+                }
             }
         }
-        match maintenance.execute(&format!("{create}{encoding}")).await {
+        match session.execute(&create(temporary, encoding, "")).await {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::Permission => Err(may_not_create(error)),
             // The server's default locale may not go with the encoding; C goes with all.
-            Err(_) => maintenance.execute(&format!("{create}{encoding} LC_COLLATE 'C' LC_CTYPE 'C'")).await,
+            Err(_) => session.execute(&create(temporary, encoding, " LC_COLLATE 'C' LC_CTYPE 'C'")).await,
         }
     }
 
@@ -296,12 +329,14 @@ impl PostgresTarget {
                 let load = Load {
                     connection: into,
                     encrypted: maintenance.encrypted,
+                    major: maintenance.major,
                     tools: &tools,
                     jobs,
                     spool_folder: self.options.spool_folder.clone(),
                     list,
                     arguments,
                     options: Vec::new(),
+                    confinement: None,
                     cx,
                 };
                 load.archive(head, rest).await?
@@ -316,25 +351,33 @@ impl PostgresTarget {
                     )
                     .hint("restore it whole into a database of its own, and copy from there"));
                 }
-                let tools = tools::at_least("psql", maintenance.major).await?;
-                let load = Load {
-                    connection: into,
-                    encrypted: maintenance.encrypted,
-                    tools: &tools,
-                    jobs: 1,
-                    spool_folder: None,
-                    list: None,
-                    arguments: vec!["--set=ON_ERROR_STOP=1", "--single-transaction"],
-                    options: Vec::new(),
-                    cx,
-                };
-                load.sql(stream).await?
+                let rules = Rules { one_transaction, without_roles: false };
+                let done = script::run::run(stream, into, rules, cx).await.map_err(|e| self.explain_script(e))?;
+                checks.extend(left_out(&done));
+                return Ok(());
             }
         };
         for warning in ended.warnings() {
             checks.push(Check::warn("pg_restore", "warning", warning));
         }
         if ended.status.success() { Ok(()) } else { Err(explain(&ended, into)) }
+    }
+
+    /// Adds what to do to what plain SQL failed with.
+    fn explain_script(&self, error: Error) -> Error {
+        if error.advice().is_some() {
+            return error;
+        }
+        if error.message().contains("role \"") {
+            return error.hint("create the role first, or restore the server's globals; nothing was replaced");
+        }
+        match error.kind() {
+            ErrorKind::Permission => error.hint(format!(
+                "role {} may not make some of the objects: restore as their owner or a superuser",
+                self.connection.user
+            )),
+            _ => error.hint("nothing was replaced"),
+        }
     }
 
     /// Which entries are restored, as a list for pg_restore, and what cannot be.
@@ -467,143 +510,18 @@ impl PostgresTarget {
         }
         let begun = Instant::now();
         let session = Session::open(restored).await?;
-        session.execute("ANALYZE").await?;
-        checks.push(
-            Check::pass("statistics", "ANALYZE", "the planner's statistics are up to date").took(begun.elapsed()),
-        );
+        // What is proven is not thrown away for the planner's sake.
+        checks.push(match session.execute("ANALYZE").await {
+            Ok(()) => {
+                Check::pass("statistics", "ANALYZE", "the planner's statistics are up to date").took(begun.elapsed())
+            }
+            Err(error) => {
+                let detail = format!("run ANALYZE in the restored database: it failed: {}", error.message());
+                Check::warn("statistics", "not made", detail)
+            }
+        });
         Ok(())
     }
-
-    /// Gives the temporary database its name; the one that had it goes, or is kept aside.
-    async fn take_name(
-        &self,
-        maintenance: &Session,
-        temporary: &str,
-        replaced: bool,
-        checks: &mut Vec<Check>,
-    ) -> Result<()> {
-        let name = &self.connection.database;
-        let rename = format!("ALTER DATABASE {} RENAME TO {}", quote_ident(temporary), quote_ident(name));
-        if !replaced {
-            return maintenance.execute(&rename).await;
-        }
-        copy_database_settings(maintenance, name, temporary).await?;
-        let aside = format!("{temporary}_replaced");
-        let aside = &aside[aside.len().saturating_sub(63)..];
-        let closed = format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false", quote_ident(name));
-        let opened = |name: &str| format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true", quote_ident(name));
-        maintenance.execute(&closed).await?;
-        let end_sessions = format!(
-            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname IN ({}, {}) AND pid <> pg_catalog.pg_backend_pid()",
-            quote_literal(name),
-            quote_literal(temporary)
-        );
-        let swap =
-            format!("BEGIN; ALTER DATABASE {} RENAME TO {}; {rename}; COMMIT", quote_ident(name), quote_ident(aside));
-        let mut swapped = Ok(());
-        // A session that was told to end takes a moment to do so.
-        for _ in 0..50 {
-            swapped = match maintenance.rows(&end_sessions).await {
-                Ok(_) => maintenance.execute(&swap).await,
-                Err(error) => Err(error),
-            };
-            if swapped.is_ok() {
-                break;
-            }
-            // The failed transaction is still open.
-            maintenance.execute("ROLLBACK").await?;
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
-        if let Err(error) = swapped {
-            maintenance.execute(&opened(name)).await?;
-            return Err(Error::new(error.kind(), "replace", self.connection.redacted(), error.message())
-                .hint("the old database is untouched; end the sessions that hold it, and try again")
-                .with_source(error));
-        }
-        if self.options.keep_replaced {
-            maintenance.execute(&opened(aside)).await?;
-            checks.push(Check::pass("replaced", aside, "the database that was replaced is kept under this name"));
-            return Ok(());
-        }
-        // The new one is in its place: that the old one cannot be dropped is worth a word, and undoes nothing.
-        match maintenance.execute(&format!("DROP DATABASE {}", quote_ident(aside))).await {
-            Ok(()) => checks.push(Check::pass("replaced", name.clone(), "the database that was replaced is gone")),
-            Err(error) => checks.push(Check::warn(
-                "replaced",
-                aside,
-                format!("the replaced database stays under this name: {}", error.message()),
-            )),
-        }
-        Ok(())
-    }
-
-    /// Runs the statements of a globals dump one by one: roles that exist are kept as they are.
-    async fn restore_globals(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
-        let look = Look::at(&self.connection).await?;
-        let text = lifeboat_core::stream::collect(input.stream, 256 << 20, "the globals dump").await?;
-        let text = String::from_utf8(text.to_vec())
-            .map_err(|_| Error::new(ErrorKind::Corrupt, "read", "the globals dump", "it is not UTF-8"))?;
-        let mut checks = Vec::new();
-        let (mut done, mut kept) = (0, Vec::new());
-        // One transaction for all: roles are made together or not at all. Tablespaces cannot be made in one.
-        let (tablespaces, roles): (Vec<&str>, Vec<&str>) =
-            statements(&text).into_iter().partition(|s| s.contains("TABLESPACE "));
-        look.session.execute("BEGIN").await?;
-        for statement in roles {
-            if cx.cancel.is_cancelled() {
-                return Err(Error::cancelled("restore", self.connection.redacted()));
-            }
-            let role = role_of(statement);
-            // What is said of a role that was there before is not done: its password and rights are this server's business.
-            if role.is_some_and(|role| kept.contains(&role)) {
-                continue;
-            }
-            look.session.execute("SAVEPOINT statement").await?;
-            match look.session.execute(statement).await {
-                Ok(()) => done += 1,
-                Err(error) if error.kind() == ErrorKind::AlreadyExists && role.is_some() => {
-                    look.session.execute("ROLLBACK TO SAVEPOINT statement").await?;
-                    kept.extend(role);
-                }
-                Err(error) => {
-                    // The statement may hold a password's hash: only its first words are shown.
-                    let words: Vec<&str> = statement.split_whitespace().take(3).collect();
-                    return Err(Error::new(
-                        error.kind(),
-                        "restore the roles into",
-                        self.connection.redacted(),
-                        format!("{}: {}", words.join(" "), error.message()),
-                    )
-                    .hint("nothing was changed; roles and their passwords are restored by a superuser"));
-                }
-            }
-        }
-        look.session.execute("COMMIT").await?;
-        for statement in tablespaces {
-            if let Err(error) = look.session.execute(statement).await {
-                let words: Vec<&str> = statement.split_whitespace().take(3).collect();
-                checks.push(Check::warn("tablespace", words.join(" "), error.message()));
-            }
-        }
-        if !kept.is_empty() {
-            checks.push(Check::warn(
-                "roles",
-                format!("{} there already", kept.len()),
-                format!("kept as they were: {}", kept.join(", ")),
-            ));
-        }
-        checks.insert(
-            0,
-            Check::pass("restored", format!("{done} statements"), format!("into {}", self.connection.redacted())),
-        );
-        Ok(checks)
-    }
-}
-
-/// The role that a `CREATE ROLE` or `ALTER ROLE` of pg_dumpall is about, as it is written.
-fn role_of(statement: &str) -> Option<&str> {
-    let rest = statement.strip_prefix("CREATE ROLE ").or_else(|| statement.strip_prefix("ALTER ROLE "))?;
-    Some(&rest[..ident_len(rest.as_bytes())?])
 }
 
 /// The first thing in a database that somebody would miss.
@@ -676,7 +594,7 @@ fn oldest_reader(minor: u8) -> u32 {
 fn encoding_of(dump: &Dump) -> Option<String> {
     match dump {
         Dump::Archive { toc, .. } => toc.encoding().map(std::borrow::Cow::into_owned),
-        Dump::Sql { .. } => None,
+        Dump::Sql { start, .. } => super::load::encoding_in_text(start),
     }
 }
 
@@ -724,6 +642,19 @@ const LIST_SETTINGS: [&str; 6] = [
     "shared_preload_libraries",
     "unix_socket_directories",
 ];
+
+/// What of a dump by `pg_dump --create` was left out.
+pub(super) fn left_out(done: &Done) -> Option<Check> {
+    let kinds: Vec<&str> = done.left_out.iter().copied().collect();
+    let own = done.database.as_deref().unwrap_or("the dump's");
+    (!kinds.is_empty()).then(|| {
+        let detail = format!(
+            "{}: the dump calls its database {own}; its content was restored into the one that was named, and what is said of the database as a whole was left out",
+            kinds.join(", ")
+        );
+        Check::warn("left out", kinds.len().to_string(), detail)
+    })
+}
 
 fn explain(ended: &Ended, into: &Connection) -> Error {
     let error = ended.error("restore into", into.redacted());

@@ -6,6 +6,8 @@ use std::process::Stdio;
 use lifeboat_core::{Error, ErrorKind, Result};
 use tokio::process::Command;
 
+use crate::confine;
+
 /// Names folders with PostgreSQL's programs to prefer, separated like `PATH`.
 pub(crate) const FOLDERS_VARIABLE: &str = "LIFEBOAT_PG_BIN";
 
@@ -20,17 +22,24 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
-    /// A command of this folder, with the environment's `PG*` variables removed: only what we set counts.
+    /// A command of this folder, in an environment with only what programs need: what is about PostgreSQL is set by us.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.folder.join(program));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("PG") {
-                command.env_remove(name);
+        confine::clear_environment(&mut command);
+        // libpq looks for client certificates below HOME; OpenSSL for its configuration.
+        for name in ["HOME", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "OPENSSL_CONF"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
             }
         }
-        // The programs' own messages in English, for the reader and for us.
-        command.env("LC_ALL", "C").stdin(Stdio::null()).kill_on_drop(true);
+        // The programs' own messages are in English (LC_ALL), for the reader and for us.
+        command.stdin(Stdio::null()).kill_on_drop(true);
         command
+    }
+
+    /// A command of this folder whose environment is still empty: for one that runs confined.
+    pub(crate) fn bare_command(&self, program: &str) -> Command {
+        Command::new(self.folder.join(program))
     }
 
     /// The folder.

@@ -1,0 +1,65 @@
+//! Plain SQL as `pg_dump` and `pg_dumpall` write it: read by us, never by psql.
+//!
+//! psql carries out lines of its own (`\!`, `\copy`, `\connect`, backquotes): a dump that lies in a bucket would be a
+//! shell script. So a [`Reader`] cuts the text into statements and the data of `COPY … FROM stdin`, refuses every line that
+//! is psql's but the few that the programs write themselves, and knows whether the end has been reached.
+//!
+//! The reader is fed bytes in chunks of any size, and remembers no more than the statement that is passing. Its rules are
+//! those of psql's and the server's scanners (`psqlscan.l`, `scan.l`) for what can stand in a dump: quotes, `E''`, dollar
+//! quotes, nested comments, the bodies of SQL functions (`BEGIN ATOMIC … END`), `standard_conforming_strings`.
+
+mod data;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub(crate) mod run;
+
+use bytes::Bytes;
+
+pub use reader::{Keep, Reader};
+pub use words::Statement;
+
+/// What passes through a [`Reader`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A statement, without its semicolon.
+    Statement {
+        /// Its text: all of it, or its beginning, as [`Keep`] says.
+        sql: Bytes,
+        /// The line on which it starts.
+        line: u64,
+        /// What it is.
+        kind: Statement,
+    },
+    /// `COPY … FROM stdin`: rows follow.
+    Copy {
+        /// The statement.
+        sql: Bytes,
+        /// The line on which it starts.
+        line: u64,
+        /// What it is: [`Statement::CopyIn`].
+        kind: Statement,
+    },
+    /// Data of the last [`Event::Copy`]: any number of rows and parts of rows.
+    Rows(Bytes),
+    /// The last [`Event::Copy`] has all of its rows.
+    CopyEnd,
+    /// psql is told to go to a database.
+    Connect {
+        /// Its name, where the line says it in one of the ways in which pg_dump does.
+        database: Option<String>,
+        /// The line.
+        line: u64,
+    },
+}
+
+/// Of what a dump is that has been read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whole {
+    /// Of a database: pg_dump wrote it.
+    Database,
+    /// Of a server's roles and tablespaces, or of all of it: pg_dumpall wrote it.
+    Cluster,
+}

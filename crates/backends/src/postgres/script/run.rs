@@ -1,0 +1,294 @@
+//! Sends a plain SQL dump to a server.
+//!
+//! One message holds one statement: what could be taken for several (it has a semicolon in it) is sent by the extended
+//! protocol, in which the server refuses more than one. So what the reader has judged is what the server carries out.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
+use lifeboat_core::{ByteStream, Context, Error, ErrorKind, Result, progress};
+use tokio_postgres::CopyInSink;
+use tokio_postgres::error::SqlState;
+
+use super::{Event, Keep, Reader, Statement, Whole};
+use crate::postgres::connection::Connection;
+use crate::postgres::redact;
+use crate::postgres::session::{Session, quote_literal};
+
+/// Bytes that are scanned before others have their turn.
+const PIECE: usize = 256 << 10;
+
+/// Settings that Lifeboat makes for its sessions itself: a dump's own are left out. Older servers do not know all of them.
+const OURS: [&[u8]; 6] = [
+    b"client_encoding",
+    b"idle_in_transaction_session_timeout",
+    b"idle_session_timeout",
+    b"lock_timeout",
+    b"statement_timeout",
+    b"transaction_timeout",
+];
+
+/// How a dump is run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// All of it in one transaction: into a database that is not thrown away when it fails.
+    pub(crate) one_transaction: bool,
+    /// What fails because a role of the source is not here is left out, and told.
+    pub(crate) without_roles: bool,
+}
+
+/// What a dump that was run to its end was.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// What was left out because it is about the database as a whole: the kinds of statements.
+    pub(crate) left_out: BTreeSet<&'static str>,
+    /// The database that the dump calls its own (`pg_dump --create`).
+    pub(crate) database: Option<String>,
+    /// Roles that are not here, and what the server said of each.
+    pub(crate) missing_roles: BTreeSet<String>,
+}
+
+/// Runs a dump of a database in the database that `into` names. The stream is read to its end in any case: whoever
+/// watches it learns whether the artifact itself is whole.
+///
+/// # Errors
+/// The stream's own, which outranks all others; what the [`Reader`] refuses; what the server fails with, by line and kind
+/// of the statement. The rows and literals of the dump are not in it.
+///
+/// # Cancel safety
+/// A dropped future closes its session: what was not committed is undone.
+pub(crate) async fn run(mut stream: ByteStream, into: &Connection, rules: Rules, cx: &Context) -> Result<Done> {
+    let ran = Runner::run(&mut stream, into, rules, cx).await;
+    if ran.is_err() && !cx.cancel.is_cancelled() {
+        while let Some(chunk) = stream.next().await {
+            chunk?;
+        }
+    }
+    ran
+}
+
+struct Runner<'a> {
+    session: Session,
+    rules: Rules,
+    cx: &'a Context,
+    done: Done,
+    /// Of the dump; `None` is UTF-8, which is the session's.
+    encoding: Option<String>,
+    copy: Option<(std::pin::Pin<Box<CopyInSink<Bytes>>>, u64)>,
+    tables: u64,
+    /// A transaction of the dump's own is open.
+    block: bool,
+}
+
+impl<'a> Runner<'a> {
+    async fn run(stream: &mut ByteStream, into: &Connection, rules: Rules, cx: &'a Context) -> Result<Done> {
+        let session = Session::open(into).await?;
+        let mut runner =
+            Self { session, rules, cx, done: Done::default(), encoding: None, copy: None, tables: 0, block: false };
+        if rules.one_transaction {
+            runner.session.execute("BEGIN").await?;
+        }
+        let mut reader = Reader::new(Keep::All);
+        let mut events = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            let mut rest = chunk?;
+            while !rest.is_empty() {
+                let piece = rest.split_to(rest.len().min(PIECE));
+                reader.push(&piece, &mut |event| events.push(event))?;
+                for event in events.drain(..) {
+                    runner.event(event).await?;
+                }
+            }
+        }
+        let whole = reader.finish()?;
+        if runner.block {
+            let why = "it begins a transaction that it does not end";
+            return Err(Error::new(ErrorKind::Corrupt, "read", "the SQL dump", why).hint("use another artifact"));
+        }
+        if whole == Whole::Cluster {
+            return Err(several());
+        }
+        if rules.one_transaction {
+            runner.session.execute("COMMIT").await?;
+        }
+        Ok(runner.done)
+    }
+
+    async fn event(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Rows(rows) => self.rows(rows).await,
+            Event::CopyEnd => self.end_copy().await,
+            Event::Copy { sql, line, kind } => self.copy(&sql, line, &kind).await,
+            Event::Statement { sql, line, kind } => self.statement(&sql, line, kind).await,
+            Event::Connect { database, line } => {
+                if self.done.database.is_none() || database != self.done.database {
+                    let why = format!(
+                        "line {line} has \\connect, which leads into another database: everything goes into the one that was named"
+                    );
+                    return Err(Error::new(ErrorKind::Refused, "restore", "the SQL dump", why).hint(
+                        "a dump by `pg_dump --create` of one database can be restored; of one by pg_dumpall, restore each database by hand",
+                    ));
+                }
+                self.done.left_out.insert("\\connect");
+                Ok(())
+            }
+        }
+    }
+
+    async fn statement(&mut self, sql: &Bytes, line: u64, kind: Statement) -> Result<()> {
+        match kind {
+            Statement::Begin | Statement::Commit if self.rules.one_transaction => return Ok(()),
+            Statement::Begin => self.block = true,
+            Statement::Commit => self.block = false,
+            Statement::Database { what, name } => {
+                let name = name.map(|name| String::from_utf8_lossy(&name).into_owned());
+                if what == "CREATE DATABASE" {
+                    if self.done.database.is_some() {
+                        return Err(several());
+                    }
+                    self.done.database = name;
+                }
+                self.done.left_out.insert(what);
+                return Ok(());
+            }
+            Statement::ServerWide(what) => {
+                let why = format!(
+                    "line {line} has {what}: it changes the server, not the database, and would stay if the restore failed"
+                );
+                return Err(Error::new(ErrorKind::Refused, "restore", "the SQL dump", why).hint(
+                    "roles come back from a dump by `pg_dumpall --globals-only` whose name ends in .globals.sql",
+                ));
+            }
+            Statement::Set { name, value } if OURS.contains(&&*name) => {
+                if name == b"client_encoding" {
+                    let name = String::from_utf8_lossy(&value.unwrap_or_default()).into_owned();
+                    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+                    let unicode = matches!(&*plain.to_ascii_lowercase(), "utf8" | "unicode");
+                    self.encoding = (!unicode).then_some(name);
+                }
+                return Ok(());
+            }
+            _ => {}
+        }
+        let text = self.text(sql, line, false).await?;
+        let sent = async {
+            match sql.contains(&b';') {
+                true => self.session.client().execute(&*text, &[]).await.map(drop),
+                false => self.session.client().batch_execute(&text).await,
+            }
+        };
+        match self.until_cancelled(sent).await? {
+            Ok(()) => Ok(()),
+            Err(error) => self.failed(&error, sql, line),
+        }
+    }
+
+    /// A statement in the session's encoding.
+    async fn text(&self, sql: &Bytes, line: u64, is_copy: bool) -> Result<String> {
+        let unicode = std::str::from_utf8(sql).ok().map(str::to_owned);
+        let Some(encoding) = self.encoding.as_ref().filter(|_| !sql.is_ascii()) else {
+            return unicode.ok_or_else(|| {
+                let why = format!("the statement in line {line} is not UTF-8, as it says it is");
+                Error::new(ErrorKind::Corrupt, "read", "the SQL dump", why)
+            });
+        };
+        if encoding.eq_ignore_ascii_case("sql_ascii") {
+            if let Some(unicode) = unicode {
+                return Ok(unicode);
+            }
+            if is_copy {
+                let why = format!("the COPY in line {line} has a name that is not UTF-8, and the dump has no encoding");
+                return Err(Error::new(ErrorKind::Unsupported, "restore", "the SQL dump", why)
+                    .hint("rename the table or column at the source, or restore by hand: `lifeboat show` prints the line for it"));
+            }
+            // Bytes of no encoding cannot pass as text: the server puts them together.
+            let statement =
+                format!("pg_catalog.convert_from(pg_catalog.decode('{}', 'hex'), 'SQL_ASCII')", hex::encode(sql));
+            return Ok(format!("DO $lifeboat$ BEGIN EXECUTE {statement}; END $lifeboat$"));
+        }
+        let converted = self
+            .session
+            .client()
+            .query_one("SELECT pg_catalog.convert_from($1, $2)", &[&&sql[..], encoding])
+            .await
+            .map_err(|e| self.told(&e, b"SET client_encoding", line))?;
+        converted.try_get(0).map_err(|e| self.session.error(&e))
+    }
+
+    async fn copy(&mut self, sql: &Bytes, line: u64, kind: &Statement) -> Result<()> {
+        let mut text = self.text(sql, line, true).await?;
+        if let Some(encoding) = &self.encoding {
+            if *kind != (Statement::CopyIn { options: false }) {
+                let why = format!("line {line} has a COPY with options, in a dump that is not in UTF-8");
+                return Err(Error::new(ErrorKind::Unsupported, "read", "the SQL dump", why)
+                    .hint("write it with `pg_dump --encoding=UTF8`"));
+            }
+            text = format!("{text} WITH (ENCODING {})", quote_literal(encoding));
+        }
+        let opened = self.until_cancelled(self.session.client().copy_in::<_, Bytes>(&*text)).await?;
+        let sink = opened.map_err(|e| self.told(&e, sql, line))?;
+        self.copy = Some((Box::pin(sink), line));
+        Ok(())
+    }
+
+    async fn rows(&mut self, rows: Bytes) -> Result<()> {
+        let Some((mut sink, line)) = self.copy.take() else { return Ok(()) };
+        // Fed, not sent: only what is full is flushed.
+        if self.until_cancelled(sink.feed(rows)).await?.is_err() {
+            // Why is in the answer.
+            let error = sink.as_mut().finish().await.err();
+            let told = error.map(|e| self.told(&e, b"COPY", line));
+            return Err(
+                told.unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "restore", "the rows", "COPY ended early"))
+            );
+        }
+        self.copy = Some((sink, line));
+        Ok(())
+    }
+
+    async fn end_copy(&mut self) -> Result<()> {
+        let Some((mut sink, line)) = self.copy.take() else { return Ok(()) };
+        let finished = self.until_cancelled(async { sink.as_mut().finish().await }).await?;
+        finished.map_err(|e| self.told(&e, b"COPY", line))?;
+        self.tables += 1;
+        self.cx.progress.event(progress::Event::Items(self.tables));
+        Ok(())
+    }
+
+    fn failed(&mut self, error: &tokio_postgres::Error, sql: &[u8], line: u64) -> Result<()> {
+        if let Some(db) = error.as_db_error()
+            && self.rules.without_roles
+            && !self.block
+            && *db.code() == SqlState::UNDEFINED_OBJECT
+            && db.message().starts_with("role \"")
+        {
+            self.done.missing_roles.insert(db.message().to_owned());
+            return Ok(());
+        }
+        Err(self.told(error, sql, line))
+    }
+
+    /// An error with the statement's line and kind, without its values.
+    fn told(&self, error: &tokio_postgres::Error, sql: &[u8], line: u64) -> Error {
+        let plain = self.session.error(error);
+        let Some(db) = error.as_db_error() else { return plain };
+        let message = format!("line {line}, {}: {}", redact::kind_of(sql), redact::answer(db));
+        Error::new(plain.kind(), "restore", "the SQL dump", message)
+    }
+
+    async fn until_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = self.cx.cancel.cancelled() => Err(Error::cancelled("restore", "the SQL dump")),
+            done = work => Ok(done),
+        }
+    }
+}
+
+fn several() -> Error {
+    let why = "it is of a whole server, by pg_dumpall, and not of one database";
+    Error::new(ErrorKind::Unsupported, "restore", "the SQL dump", why)
+        .hint("dump each database by itself, and the roles with `pg_dumpall --globals-only`")
+}

@@ -1,0 +1,70 @@
+//! What the tests of restoring share: dumps by the stock programs, given to the target and the verifier.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
+use std::process::Command;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use lifeboat_backends::postgres::{Connection, PostgresTarget, PostgresVerifier, RestoreOptions, VerifierOptions};
+use lifeboat_core::{Check, Context, RestoreInput, Result, Status, Target, Verifier};
+use lifeboat_testkit::postgres::{Database, programs};
+
+/// What a stock program writes about a database.
+pub fn stock(program: &str, url: &str, arguments: &[&str]) -> Vec<u8> {
+    let output =
+        Command::new(programs().join(program)).args(arguments).arg(format!("--dbname={url}")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// A dump as it comes out of a bucket, in small pieces.
+pub fn input(format: &str, dump: &[u8]) -> RestoreInput {
+    let pieces: Vec<_> = dump.chunks(4099).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
+    RestoreInput {
+        stream: futures::stream::iter(pieces).boxed(),
+        name: format!("a-20261121-033000.{format}").parse().unwrap(),
+        proof: None,
+    }
+}
+
+pub fn connection(url: &str) -> Connection {
+    Connection::parse(&url.to_owned().into()).unwrap()
+}
+
+pub async fn restore(url: &str, dump: &[u8], options: RestoreOptions) -> Result<Vec<Check>> {
+    restore_as("sql", url, dump, options).await
+}
+
+pub async fn restore_as(format: &str, url: &str, dump: &[u8], options: RestoreOptions) -> Result<Vec<Check>> {
+    PostgresTarget::new(connection(url), options).restore(input(format, dump), &Context::default()).await
+}
+
+pub fn replacing() -> RestoreOptions {
+    RestoreOptions { replace: true, ..RestoreOptions::default() }
+}
+
+/// The checks of a restore test.
+pub async fn test(format: &str, dump: &[u8]) -> Vec<Check> {
+    let verifier = PostgresVerifier::new(VerifierOptions::default());
+    verifier.restore_test(input(format, dump), &Context::default()).await.unwrap()
+}
+
+pub fn passed(checks: &[Check]) -> bool {
+    checks.iter().all(|c| c.status != Status::Fail)
+}
+
+/// All that checks say, for a look at it.
+pub fn said(checks: &[Check]) -> String {
+    checks.iter().map(|c| format!("{} {:?} {}: {}\n", c.name, c.status, c.figure, c.detail)).collect()
+}
+
+/// A database with a table of so many rows.
+pub fn with_rows(rows: u32) -> Database {
+    let live = Database::fresh();
+    live.run(&format!("CREATE TABLE public.t AS SELECT i AS id, 'row ' || i AS x FROM generate_series(1, {rows}) i"));
+    live
+}
+
+pub fn rows(database: &Database) -> String {
+    database.run("SELECT count(*) FROM public.t").trim().to_owned()
+}
