@@ -16,8 +16,9 @@ use futures::StreamExt;
 use lifeboat::cli::{Commands, Console, NoVerbs, Outcome, Systems};
 use lifeboat::proof::WholeStream;
 use lifeboat::{
-    ArtifactName, ByteStream, Check, Context, Dataset, Description, Error, ErrorKind, Level, Manifest, NamedTarget, Opening,
-    Proof, Reading, RestoreInput, Result, Setting, Source, System, Tap, Target, Verifier, async_trait, setting,
+    ArtifactName, ByteStream, Check, Context, Dataset, Description, Error, ErrorKind, Level, Manifest, NamedTarget,
+    Opening, Proof, Reading, RestoreInput, Result, Setting, Source, System, Tap, Target, Verifier, async_trait,
+    setting,
 };
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags};
@@ -137,7 +138,13 @@ impl Source for Database {
         open(&self.0)?;
         let dataset = self.0.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let (system, format) = (Sqlite::NAME.to_owned(), "db".to_owned());
-        Ok(Description { dataset, system, format, tool: Some(rusqlite::version().to_owned()), ..Description::default() })
+        Ok(Description {
+            dataset,
+            system,
+            format,
+            tool: Some(rusqlite::version().to_owned()),
+            ..Description::default()
+        })
     }
 
     async fn open(&self, _: &Context) -> Result<Reading> {
@@ -171,15 +178,21 @@ impl Target for File {
     async fn restore(&self, input: RestoreInput, _: &Context) -> Result<Vec<Check>> {
         let (path, replace) = (self.path.clone(), self.replace);
         if path.exists() && !replace {
-            let error = Error::new(ErrorKind::Refused, "restore into", path.display().to_string(), "there is a file already");
+            let error =
+                Error::new(ErrorKind::Refused, "restore into", path.display().to_string(), "there is a file already");
             return Err(error.hint("choose another place, or replace it with --replace"));
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let restored = spool(input.stream, folder).await?;
         let (tables, rows) = tables(restored.path())?;
-        let kept = if replace { restored.persist(&path).map(drop) } else { restored.persist_noclobber(&path).map(drop) };
+        let kept =
+            if replace { restored.persist(&path).map(drop) } else { restored.persist_noclobber(&path).map(drop) };
         kept.map_err(|e| Error::io("write", path.display().to_string(), e.error))?;
-        Ok(vec![Check::pass("restored", format!("{tables} tables"), format!("{rows} rows; it passes its integrity check"))])
+        Ok(vec![Check::pass(
+            "restored",
+            format!("{tables} tables"),
+            format!("{rows} rows; it passes its integrity check"),
+        )])
     }
 }
 
@@ -225,7 +238,8 @@ fn tables(path: &Path) -> Result<(usize, i64)> {
         return Err(Error::new(ErrorKind::Corrupt, "read", path.display().to_string(), verdict));
     }
     let mut names = database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").map_err(failed)?;
-    let names = names.query_map([], |row| row.get(0)).and_then(Iterator::collect::<Result<Vec<String>, _>>).map_err(failed)?;
+    let names =
+        names.query_map([], |row| row.get(0)).and_then(Iterator::collect::<Result<Vec<String>, _>>).map_err(failed)?;
     let count = |name: &String| {
         let query = format!("SELECT count(*) FROM \"{}\"", name.replace('"', "\"\""));
         database.query_row(&query, [], |row| row.get::<_, i64>(0)).map_err(failed)

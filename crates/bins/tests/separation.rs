@@ -43,7 +43,8 @@ fn holds_only(own: &str, program: &str) {
         let is_own = *system == own;
         for start in *starts {
             // A path of a symbol, not a part of a longer one: `mongodb::` is not `lifeboat_backends::mongodb::`.
-            let found = symbols.lines().find(|line| line.split([' ', '<', '&', '(']).any(|part| part.starts_with(start)));
+            let found =
+                symbols.lines().find(|line| line.split([' ', '<', '&', '(']).any(|part| part.starts_with(start)));
             assert_eq!(found.is_some(), is_own, "{own}: {start}: {found:?}");
         }
         for text in *texts {

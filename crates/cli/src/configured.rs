@@ -15,17 +15,23 @@ use lifeboat_core::{Error, ErrorKind, Result};
 
 use crate::arguments::replicate::ReplicateArgs;
 use crate::arguments::{About, EXIT_STATUS, Global, PruneArgs, RestoreArgs, VerifyArgs};
+use crate::commands;
 use crate::exit::Exit;
 use crate::jobs::{self, Jobs};
 use crate::session::{self, Session};
 use crate::systems::{Entry, Systems};
-use crate::commands;
 
 /// Backs up databases to storage that you do not trust, and proves that each backup restores.
 ///
 /// The jobs are in a config file: lifeboat.toml in the working folder, in $XDG_CONFIG_HOME/lifeboat or in /etc/lifeboat.
 #[derive(Debug, Parser)]
-#[command(name = "lifeboat", version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "lifeboat",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 struct Lifeboat {
     #[command(flatten)]
     global: Global,
@@ -272,9 +278,11 @@ fn program(systems: &Systems, scope: &Scope) -> Command {
             Scope::Unknown => {
                 // They are read, but only the general ones are shown: which others there are depends on the job.
                 let general: Vec<_> = command.get_arguments().map(|arg| arg.get_id().clone()).collect();
-                systems.add_all(command).mut_args(|arg| {
-                    if general.contains(arg.get_id()) { arg } else { arg.hide(true) }
-                })
+                systems.add_all(command).mut_args(
+                    |arg| {
+                        if general.contains(arg.get_id()) { arg } else { arg.hide(true) }
+                    },
+                )
             }
         })
     })

@@ -14,16 +14,14 @@ pub(crate) fn add(command: Command, from: &Command, takes: impl Fn(&Arg) -> bool
     let (given, withheld): (Vec<&Arg>, Vec<&Arg>) = from.get_arguments().partition(|arg| takes(arg));
     let given = given.into_iter().cloned();
     let withheld = withheld.into_iter().cloned().map(withhold);
-    given.chain(withheld).fold(command, |command, arg| {
-        if has(&command, &arg) { command } else { command.arg(arg) }
-    })
+    given.chain(withheld).fold(command, |command, arg| if has(&command, &arg) { command } else { command.arg(arg) })
 }
 
 /// Whether a command has an argument of this id already, or one that is written alike.
 pub(crate) fn has(command: &Command, arg: &Arg) -> bool {
-    command
-        .get_arguments()
-        .any(|known| known.get_id() == arg.get_id() || (known.get_long().is_some() && known.get_long() == arg.get_long()))
+    command.get_arguments().any(|known| {
+        known.get_id() == arg.get_id() || (known.get_long().is_some() && known.get_long() == arg.get_long())
+    })
 }
 
 /// An argument that nobody can give.

@@ -141,7 +141,9 @@ fn is_general(name: &str) -> bool {
 fn general<S: Commands>(command: Command) -> Command {
     let settings = S::Settings::augment_args(Command::new("settings"));
     let of_settings = |command: Command, headings: &[&str], plain: bool| {
-        flags::add(command, &settings, |arg| arg.get_help_heading().map_or(plain, |heading| headings.contains(&heading)))
+        flags::add(command, &settings, |arg| {
+            arg.get_help_heading().map_or(plain, |heading| headings.contains(&heading))
+        })
     };
     let compressed = |command: Command| {
         let text = S::defaults().compression.to_string();
@@ -168,11 +170,7 @@ fn general<S: Commands>(command: Command) -> Command {
         "prune" => Prune::augment_args(Place::augment_args(command)),
         "replicate" => {
             let command = Replicate::augment_args(Place::augment_args(command));
-            if S::COPIES_TREES {
-                of_settings(Tree::augment_args(command), &[CONNECTION], false)
-            } else {
-                command
-            }
+            if S::COPIES_TREES { of_settings(Tree::augment_args(command), &[CONNECTION], false) } else { command }
         }
         "check" => {
             let command = of_settings(command, &[CONNECTION, CONTENTS, CHECKS], true);
@@ -207,7 +205,9 @@ fn beside(command: Command, own: &Command) -> Command {
 fn examples(program: &str, verb: &str) -> String {
     let lines: &[&str] = match verb {
         "list" => &["--to file:///backups", "--dataset shop --to file:///backups --json"],
-        "show" => &["--dataset shop --to file:///backups", "--dataset shop --to file:///backups --items --identity key.txt"],
+        "show" => {
+            &["--dataset shop --to file:///backups", "--dataset shop --to file:///backups --items --identity key.txt"]
+        }
         "verify" => &[
             "--dataset shop --to file:///backups --identity key.txt",
             "--dataset shop --to file:///backups --level stored --max-age 2d",
@@ -273,12 +273,14 @@ impl<S: Commands> Task<S> {
                 choices: Some(Arc::new(S::Restore::from_arg_matches(command)?)),
             },
             "prune" => Self::Prune(place(command)?, Prune::from_arg_matches(command)?),
-            "replicate" if S::COPIES_TREES && command.value_source("into") == Some(ValueSource::CommandLine) => Self::Tree {
-                system: system()?,
-                place: place(command)?,
-                replicate: Replicate::from_arg_matches(command)?,
-                tree: Tree::from_arg_matches(command)?,
-            },
+            "replicate" if S::COPIES_TREES && command.value_source("into") == Some(ValueSource::CommandLine) => {
+                Self::Tree {
+                    system: system()?,
+                    place: place(command)?,
+                    replicate: Replicate::from_arg_matches(command)?,
+                    tree: Tree::from_arg_matches(command)?,
+                }
+            }
             "replicate" => Self::Replicate(place(command)?, Replicate::from_arg_matches(command)?),
             "check" => Self::Check {
                 system: system()?,
@@ -388,7 +390,8 @@ async fn one(job: Job, options: &commands::restore::Options) -> Result<Job> {
 pub fn assert_grammar<S: Commands>() {
     let program = program::<S>();
     program.clone().debug_assert();
-    let hidden = |arg: &&Arg| !arg.is_hide_set() && arg.get_help().is_none() && !matches!(arg.get_action(), ArgAction::Help);
+    let hidden =
+        |arg: &&Arg| !arg.is_hide_set() && arg.get_help().is_none() && !matches!(arg.get_action(), ArgAction::Help);
     for command in program.get_subcommands() {
         let silent: Vec<_> = command.get_arguments().filter(hidden).map(Arg::get_id).collect();
         assert!(silent.is_empty(), "{}: no help for {silent:?}", command.get_name());

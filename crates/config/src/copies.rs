@@ -84,7 +84,12 @@ impl CopyConfig {
     ///
     /// # Errors
     /// [`Config`](lifeboat_core::ErrorKind::Config) for a sink that cannot be opened or a variable that is not set.
-    pub fn open(&self, config: &Config, deletion: Option<Deletion>, context: &Context) -> Outcome<Vec<(String, TreeCopy)>> {
+    pub fn open(
+        &self,
+        config: &Config,
+        deletion: Option<Deletion>,
+        context: &Context,
+    ) -> Outcome<Vec<(String, TreeCopy)>> {
         let text = |setting: &Option<Setting>| setting.as_ref().map(Setting::text).transpose();
         let from = config.sink(&self.from)?;
         let mut copies = Vec::new();

@@ -220,7 +220,9 @@ mod tests {
         assert_eq!(recipients[1].raw(), "ssh-rsa x:y");
         let Encryption::OpenSsl(place) = parse(&["openssl:env:PASS"]).unwrap() else { panic!("openssl") };
         assert_eq!(place.raw(), "${PASS}");
-        let Encryption::AgePassphrase(place) = parse(&["age-passphrase:file:/p"]).unwrap() else { panic!("passphrase") };
+        let Encryption::AgePassphrase(place) = parse(&["age-passphrase:file:/p"]).unwrap() else {
+            panic!("passphrase")
+        };
         assert_eq!(place.raw(), "file:/p");
     }
 

@@ -60,7 +60,10 @@ pub async fn refuse_job(job: &Job, store: &Store) -> Result<()> {
                 &join_key(&store.sink.url(), &job.prefix),
                 &location.url(),
                 job.system.title(),
-                FOREIGN_TREES.iter().find(|tree| tree.tool == job.system.title()).map_or("nothing else may be there", |t| t.harm),
+                FOREIGN_TREES
+                    .iter()
+                    .find(|tree| tree.tool == job.system.title())
+                    .map_or("nothing else may be there", |t| t.harm),
             ));
         }
     }

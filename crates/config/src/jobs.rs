@@ -8,8 +8,8 @@ use futures::StreamExt;
 use lifeboat_core::catalog;
 use lifeboat_core::retention::Policy;
 use lifeboat_core::{
-    AgeLimit, AnySystem, ArtifactName, Backup, Compression, Dataset, Encryptor, Error, ErrorKind, Level, Result, Setting,
-    Sink, Status,
+    AgeLimit, AnySystem, ArtifactName, Backup, Compression, Dataset, Encryptor, Error, ErrorKind, Level, Result,
+    Setting, Sink, Status,
 };
 
 use crate::encryption::{Encryption, demanded, keys, undecided};
@@ -97,7 +97,12 @@ impl Default for Limits {
 
 impl Job {
     /// A job with this system and these sinks, with all else as the system suggests.
-    pub fn new(name: impl Into<String>, dataset: Option<Dataset>, system: Arc<dyn AnySystem>, stores: Vec<Store>) -> Self {
+    pub fn new(
+        name: impl Into<String>,
+        dataset: Option<Dataset>,
+        system: Arc<dyn AnySystem>,
+        stores: Vec<Store>,
+    ) -> Self {
         let defaults = system.defaults();
         Self {
             name: name.into(),

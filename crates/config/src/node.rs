@@ -8,7 +8,9 @@ use std::path::Path;
 
 use lifeboat_core::{Setting, setting};
 use serde::de::value::{MapDeserializer, StrDeserializer, StringDeserializer};
-use serde::de::{DeserializeSeed, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
+};
 use serde::{Deserializer, forward_to_deserialize_any};
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
@@ -91,7 +93,12 @@ impl NodeError {
 }
 
 impl<'a, 's> Node<'a, 's> {
-    pub(crate) fn new(value: Spanned<DeValue<'a>>, key: impl Into<String>, table: &'s str, source: &'s Source<'s>) -> Self {
+    pub(crate) fn new(
+        value: Spanned<DeValue<'a>>,
+        key: impl Into<String>,
+        table: &'s str,
+        source: &'s Source<'s>,
+    ) -> Self {
         Self { value, key: key.into(), table, source }
     }
 

@@ -437,7 +437,13 @@ impl Reader<'_> {
         checked.map_err(|error| self.mistakes.push(of_error(&error, at, "encrypt", table))).ok()
     }
 
-    fn job(&mut self, name: &str, span: &Range<usize>, tables: JobTables<'_>, defaults: &Defaults) -> Option<JobConfig> {
+    fn job(
+        &mut self,
+        name: &str,
+        span: &Range<usize>,
+        tables: JobTables<'_>,
+        defaults: &Defaults,
+    ) -> Option<JobConfig> {
         let JobTables { own: job, systems } = tables;
         let table = format!("[jobs.{name}]");
         for (key, schedule) in [("schedule", &job.schedule), ("verify_schedule", &job.verify_schedule)] {

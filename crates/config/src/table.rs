@@ -102,7 +102,7 @@ pub(crate) struct Verify {
 }
 
 /// A parse error with its advice; a deserializer's error has no place for it but its text.
- fn with_advice<E: serde::de::Error>(error: &lifeboat_core::Error) -> E {
+fn with_advice<E: serde::de::Error>(error: &lifeboat_core::Error) -> E {
     match crate::hint::advice(error) {
         Some(hint) => E::custom(format_args!("{}: {}; {hint}", error.subject(), error.message())),
         None => E::custom(format_args!("{}: {}", error.subject(), error.message())),

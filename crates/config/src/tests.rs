@@ -332,7 +332,10 @@ fn a_wrong_job_of_velero_is_told_with_what_to_write() {
         ("location = \"local\"", "stores in \"local\", which is Velero's own storage location"),
         ("location = \"velero\", must_cover = [\"data\"]", "must_cover of [jobs.shop]: \"data\" is no claim"),
         ("location = \"velero\", limit = \"2 hours\"", "the time \"2 hours\""),
-        ("location = \"velero\", schedules.daily = { cron = \"0 25 * * *\" }", "velero.schedules.daily.cron of [jobs.shop]"),
+        (
+            "location = \"velero\", schedules.daily = { cron = \"0 25 * * *\" }",
+            "velero.schedules.daily.cron of [jobs.shop]",
+        ),
         ("location = \"velero\", schedules.daily = { cron = \"0 2 * * 0#1\" }", "Velero knows no #"),
         ("location = \"velero\", test = { namespce = \"shop\" }", "unknown key \"namespce\""),
     ] {

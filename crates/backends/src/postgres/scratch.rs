@@ -6,7 +6,6 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use lifeboat_core::{Context, Error, ErrorKind, Result};
@@ -16,6 +15,7 @@ use super::connection::{Connection, SslMode};
 use super::create::{self, Locale};
 use super::session::Session;
 use super::tools::Tools;
+use crate::confine::Confinement;
 use crate::keeper::{Folder, Server};
 
 /// Name of the cluster's superuser: unlike any role in a dump, so that restoring roles finds none in the way.

@@ -20,11 +20,11 @@ pub fn stock(program: &str, url: &str, arguments: &[&str]) -> Vec<u8> {
 /// A dump as it comes out of a bucket, in small pieces.
 pub fn input(format: &str, dump: &[u8]) -> RestoreInput {
     let pieces: Vec<_> = dump.chunks(4099).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
-    RestoreInput {
-        stream: futures::stream::iter(pieces).boxed(),
-        name: format!("a-20261121-033000.{format}").parse().unwrap(),
-        proof: None,
-    }
+    RestoreInput::new(
+        futures::stream::iter(pieces).boxed(),
+        format!("a-20261121-033000.{format}").parse().unwrap(),
+        None,
+    )
 }
 
 pub fn connection(url: &str) -> Connection {

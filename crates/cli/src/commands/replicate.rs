@@ -47,12 +47,7 @@ enum Task {
 type Tasks = Vec<(String, Result<Vec<Task>>)>;
 
 /// Copies what the config and the flags say.
-pub(crate) async fn run(
-    session: &Session,
-    options: Options,
-    config: Option<&Path>,
-    systems: &Systems,
-) -> Result<Exit> {
+pub(crate) async fn run(session: &Session, options: Options, config: Option<&Path>, systems: &Systems) -> Result<Exit> {
     let tasks = tasks(session, &options, config, systems)?;
     if tasks.is_empty() {
         return Err(Error::new(
@@ -131,7 +126,8 @@ fn tasks(session: &Session, options: &Options, path: Option<&Path>, systems: &Sy
             || options.prefix.is_some()
             || (options.names.is_empty() && is_url(&options.from) && is_url(&options.to)))
     {
-        let config = if is_url(&options.from) && is_url(&options.to) { None } else { Some(Config::load(path, systems)?) };
+        let config =
+            if is_url(&options.from) && is_url(&options.to) { None } else { Some(Config::load(path, systems)?) };
         let (from, to) = (sink(config.as_ref(), from)?, sink(config.as_ref(), to)?);
         let folder = options.prefix.clone().unwrap_or_default();
         if !options.tree {

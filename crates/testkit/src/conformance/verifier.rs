@@ -202,8 +202,7 @@ fn until_cancelled(fixture: &dyn Fixture, cx: &Context) -> ByteStream {
 /// A test that is cancelled ends soon, does not pass, and leaves nothing behind.
 pub async fn a_cancelled_test_ends_and_cleans_up(fixture: &dyn Fixture) {
     let cx = Context::default();
-    let input =
-        RestoreInput::new(until_cancelled(fixture, &cx), fixture.name(), Some(proof(fixture)));
+    let input = RestoreInput::new(until_cancelled(fixture, &cx), fixture.name(), Some(proof(fixture)));
     let cancel = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         cx.cancel.cancel();
@@ -217,8 +216,7 @@ pub async fn a_cancelled_test_ends_and_cleans_up(fixture: &dyn Fixture) {
 /// A test whose future is dropped leaves nothing behind either.
 pub async fn a_dropped_test_cleans_up(fixture: &dyn Fixture) {
     let cx = Context::default();
-    let input =
-        RestoreInput::new(until_cancelled(fixture, &cx), fixture.name(), Some(proof(fixture)));
+    let input = RestoreInput::new(until_cancelled(fixture, &cx), fixture.name(), Some(proof(fixture)));
     let running = fixture.verifier().restore_test(input, &cx);
     let ended = tokio::time::timeout(Duration::from_millis(700), running).await;
     assert!(ended.is_err(), "the artifact has no end, and the test says {ended:?}");
