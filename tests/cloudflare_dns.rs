@@ -421,7 +421,7 @@ fn all_zones_of_a_token_are_one_job() {
     lifeboat(&["prune", "dns", "--dry-run"]).good().says("example.net in local");
     let offsite = place.desk.path("offsite");
     lifeboat(&["replicate", "dns", "--to", &format!("file://{}", offsite.display())]).good();
-    let copied = harness::files(&offsite);
+    let copied = harness::stored_in(&offsite);
     assert!(copied.iter().any(|key| key.contains("example.net")), "{copied:?}");
     assert!(!copied.iter().any(|key| key.contains("own.example")), "it is another job's: {copied:?}");
     lifeboat(&["restore", "dns", "--into", "cloudflare://"]).ended(2).says("example.net, example.org");

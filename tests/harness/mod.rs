@@ -164,9 +164,9 @@ impl Desk {
         if run.stdout.trim().is_empty() { Vec::new() } else { run.json().as_array().unwrap().clone() }
     }
 
-    /// Every file in the sink, relative to it.
+    /// Every file in the sink, relative to it, but for the records of runs, of which every run leaves one.
     pub fn stored(&self) -> Vec<String> {
-        files(&self.path("sink"))
+        stored_in(&self.path("sink"))
     }
 
     /// A folder of programs that shadows PostgreSQL's: the script `body` runs as `name`, with the real program in `$REAL`;
@@ -192,6 +192,16 @@ impl Desk {
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
         self.set("LIFEBOAT_PG_BIN", folder.display().to_string());
     }
+}
+
+/// Every file in a folder sink, relative to it, but for the records of runs.
+pub fn stored_in(folder: &Path) -> Vec<String> {
+    files(folder).into_iter().filter(|file| !is_record(file)).collect()
+}
+
+/// Whether this is the record of a run.
+pub fn is_record(key: &str) -> bool {
+    key.contains("_lifeboat/history/")
 }
 
 pub fn files(folder: &Path) -> Vec<String> {

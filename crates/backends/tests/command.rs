@@ -180,7 +180,7 @@ mod backups {
         let sink = Arc::new(MemorySink::new());
         let source =
             source(shell("head -c 3000000 /dev/zero; echo 'sh: the \x1b[31mdatabase\x1b[0m is locked' >&2; exit 3"));
-        let backup = Backup::new(source).unencrypted().compress(Compression::None).to(sink.clone());
+        let backup = Backup::new(source).unencrypted().compress(Compression::None).to(sink.clone()).history(false);
         let error = backup.run().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Tool);
         assert_eq!(error.to_string(), "cannot run sh: it ended with status 3: the database is locked");

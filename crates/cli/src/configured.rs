@@ -127,8 +127,9 @@ Examples:
   lifeboat verify shop --at 2026-11-20 --sink offsite")]
     Verify {
         /// Names of jobs
+        // Systems have an option of the name `jobs`.
         #[arg(value_name = "JOB")]
-        jobs: Vec<String>,
+        names: Vec<String>,
         #[command(flatten)]
         verify: VerifyArgs,
         #[command(flatten)]
@@ -197,7 +198,7 @@ Examples:
   lifeboat verify shop    restore the newest backup of shop into a scratch server, and compare";
 
 /// The commands to which systems add flags, with the id of the argument that names jobs.
-const OF_SYSTEMS: [(&str, &str); 2] = [("verify", "jobs"), ("restore", "job")];
+const OF_SYSTEMS: [(&str, &str); 2] = [("verify", "names"), ("restore", "job")];
 
 /// Runs the whole grammar of `lifeboat` over a list of systems, with the arguments of this process.
 pub fn main(systems: &Systems) -> ExitCode {
@@ -288,6 +289,14 @@ fn program(systems: &Systems, scope: &Scope) -> Command {
     })
 }
 
+/// Checks that the flags of a system go together with those that every system has: [`assert_grammar`](crate::assert_grammar).
+pub(crate) fn assert_flags(systems: &Systems, name: &str) {
+    let entry = systems.find(name).expect("it was added");
+    for scope in [Scope::System(entry), Scope::Unknown] {
+        program(systems, &scope).debug_assert();
+    }
+}
+
 /// What clap has to say; of a flag that some system has, and that cannot be given here, why not.
 fn explain(systems: &Systems, scope: &Scope, error: clap::Error) -> ExitCode {
     if error.kind() == Usage::UnknownArgument
@@ -326,9 +335,9 @@ async fn dispatch(
             let job = jobs::one(job, dataset.as_deref(), &at).await?;
             commands::show::run(session, &job, &at, items).await
         }
-        Verb::Verify { jobs, verify, sink } => {
+        Verb::Verify { names, verify, sink } => {
             let options = verify.options(choices)?;
-            Ok(commands::verify::run(session, select(&jobs, &sink)?, &options).await)
+            Ok(commands::verify::run(session, select(&names, &sink)?, &options).await)
         }
         Verb::Restore { job, dataset, restore, sink } => {
             let job = only(select(&[job], &sink)?)?;

@@ -388,6 +388,9 @@ async fn one(job: Job, options: &commands::restore::Options) -> Result<Job> {
 /// # Panics
 /// Where it does not.
 pub fn assert_grammar<S: Commands>() {
+    let mut systems = Systems::new();
+    systems.add::<S>();
+    crate::configured::assert_flags(&systems, S::NAME);
     let program = program::<S>();
     program.clone().debug_assert();
     let hidden =

@@ -470,8 +470,9 @@ mod tests {
         .unwrap();
         let CommandSettings { run, format, env, timeout, .. } = &system.settings;
         assert_eq!((run.len(), format.as_deref()), (3, Some("json")));
-        let env: Vec<_> = env.iter().map(|v| (v.name.as_str(), v.value.raw())).collect();
-        assert_eq!(env, [("TOKEN", "${API_TOKEN}"), ("KEY", "file:key")]);
+        let mut env: Vec<_> = env.iter().map(|v| (v.name.as_str(), v.value.raw())).collect();
+        env.sort_unstable();
+        assert_eq!(env, [("KEY", "file:key"), ("TOKEN", "${API_TOKEN}")]);
         assert_eq!(timeout.unwrap().0.as_secs(), 1800);
         open(from_value(json!({ "run": ["date"] })).unwrap()).unwrap();
     }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use jiff::Timestamp;
 
-use super::{Failure, Outcome, Record, Verb, write};
+use super::{Failure, HISTORY_FOLDER, Outcome, Record, Verb, write};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind};
-use crate::name::Dataset;
+use crate::name::{Dataset, join_key};
 use crate::progress::Event;
 use crate::report::{Check, Status};
 use crate::sink::Sink;
@@ -89,9 +90,18 @@ impl Journal {
 
     /// Writes the record. Never fails the run: what went wrong is returned, for a note.
     pub(crate) async fn write(&self, sink: &Arc<dyn Sink>, record: &Record, patience: Duration) -> Result<(), String> {
-        let written = tokio::time::timeout(patience, write(&**sink, &self.folder, record)).await;
-        let error = match written {
-            Ok(Ok(_)) => return Ok(()),
+        let written = tokio::time::timeout(patience, async {
+            // A run that failed because there is no such place must not make it: it may be a disk that is not mounted.
+            if record.outcome == Outcome::Failed
+                && let Some(Err(error)) = sink.list(&join_key(&self.folder, HISTORY_FOLDER)).next().await
+                && error.kind() == ErrorKind::NotFound
+            {
+                return Ok(());
+            }
+            write(&**sink, &self.folder, record).await.map(drop)
+        });
+        let error = match written.await {
+            Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error,
             Err(_) => {
                 let why = format!("it gave no answer for {} s", patience.as_secs());
