@@ -28,10 +28,12 @@ const LIMIT: Duration = Duration::from_secs(4 * 3600);
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum ExistingPolicy {
-    /// It stays as it is; a warning names it when it differs
+    /// It stays as it is; a warning names it when it differs.
+    #[cfg_attr(feature = "cli", value(help = None::<&str>))]
     #[default]
     Keep,
-    /// It is patched to be as it was, where the API server lets it
+    /// It is patched to be as it was, where the API server lets it.
+    #[cfg_attr(feature = "cli", value(help = None::<&str>))]
     Update,
 }
 

@@ -10,19 +10,17 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
-use lifeboat_core::duration::Length;
 use lifeboat_core::progress::Event;
-use lifeboat_core::{
-    Action, Change, Check, Context, Error, ErrorKind, Plan, Prepared, Result, Setting, async_trait, schedule,
-};
-use serde::{Deserialize, Serialize};
+use lifeboat_core::{Action, Change, Check, Context, Error, ErrorKind, Plan, Prepared, Result, async_trait};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::api::{BackupSpec, Schedule, ScheduleSpec};
 use super::backups::write_selector;
 use super::client::{Cluster, Waited};
 use super::go_duration;
-use super::pairs::{self, Pair};
+use super::pairs;
+use super::settings::ScheduleSettings;
 
 /// The label on schedules that were made here.
 pub const MANAGED_LABEL: &str = "lifeboat-schedule";
@@ -35,36 +33,6 @@ const LOOKED_AT: Duration = Duration::from_secs(20);
 
 /// The word for what is planned.
 const KIND: &str = "Schedule";
-
-/// A schedule as it should be.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ScheduleSettings {
-    /// Its name, which is the key of its table in a config file. Backups are called by it, with the time behind.
-    #[serde(skip)]
-    pub name: String,
-    /// When: five fields of cron in the time zone of Velero's server, which may follow `CRON_TZ=…`; or `@daily`, `@every 6h`.
-    pub cron: Setting,
-    /// How long each backup is kept; Velero's default (30 days) when not set.
-    pub ttl: Option<Length>,
-    /// Only these namespaces; all when empty.
-    #[serde(default)]
-    pub namespaces: Vec<String>,
-    /// All namespaces but these.
-    #[serde(default)]
-    pub exclude_namespaces: Vec<String>,
-    /// Only objects with these labels.
-    #[serde(default, deserialize_with = "pairs::table")]
-    pub labels: Vec<Pair>,
-    /// The storage location; the default one when not set.
-    pub storage_location: Option<String>,
-    /// Whether persistent volumes are snapshotted; Velero decides when not set.
-    pub snapshot_volumes: Option<bool>,
-    /// Whether the files of all volumes of Pods are copied; the server's default when not set.
-    pub default_volumes_to_fs_backup: Option<bool>,
-    /// Whether it makes no backups for now. Left as it is when not set: who paused it by hand finds it paused.
-    pub paused: Option<bool>,
-}
 
 /// A schedule in a list.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -183,63 +151,6 @@ enum Work {
 type Fields = Vec<(&'static str, Option<String>)>;
 
 impl ScheduleSettings {
-    /// A schedule of this name, which backs up everything at these times.
-    pub fn new(name: impl Into<String>, cron: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            cron: Setting::argument(cron, "cron"),
-            ttl: None,
-            namespaces: Vec::new(),
-            exclude_namespaces: Vec::new(),
-            labels: Vec::new(),
-            storage_location: None,
-            snapshot_volumes: None,
-            default_volumes_to_fs_backup: None,
-            paused: None,
-        }
-    }
-
-    /// Checks its times field by field. The zone, and what only Velero's cron has, is looked at by Velero.
-    pub(crate) fn check_cron(&self) -> Result<()> {
-        let cron = self.cron.raw();
-        let fields = match cron.split_once(' ') {
-            Some((zone, fields)) if zone.contains("TZ=") => fields,
-            _ => cron,
-        };
-        let checked = if fields.starts_with("@every ") { Ok(()) } else { schedule::check(fields) };
-        let no_nth = if fields.contains('#') { Err("Velero knows no # in a schedule".to_owned()) } else { Ok(()) };
-        checked.and(no_nth).map_err(|why| self.cron.wrong(why))
-    }
-
-    fn wrong(&self, why: impl Into<String>, hint: &str) -> Error {
-        Error::new(ErrorKind::Config, "use", format!("the schedule {:?}", self.name), why).hint(hint)
-    }
-
-    /// Finds what Velero, or the API server, would refuse for sure.
-    pub(crate) fn validate(&self) -> Result<()> {
-        let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-        if self.name.is_empty() || !self.name.chars().all(letters) {
-            return Err(self.wrong("it is no name for an object", "small letters, digits, - and ."));
-        }
-        // A backup's name is a label's value, and has the time behind the schedule's name.
-        if self.name.len() > 48 {
-            return Err(self.wrong("its name is too long", "Velero puts the time behind it: 48 characters at most"));
-        }
-        let times = self.cron.raw().trim();
-        let times = match times.strip_prefix("CRON_TZ=").or_else(|| times.strip_prefix("TZ=")) {
-            Some(rest) => rest.split_once(' ').map_or("", |(_, times)| times.trim()),
-            None => times,
-        };
-        if !times.starts_with('@') && times.split_whitespace().count() != 5 {
-            let why = format!("{:?} is no cron expression: it has not five fields", self.cron.raw());
-            return Err(self.wrong(why, "minute hour day month weekday, as 30 3 * * *; or @daily"));
-        }
-        if self.ttl.is_some_and(|ttl| ttl.0.as_secs() == 0) {
-            return Err(self.wrong("its backups would be kept no time at all", "give a ttl such as 7d"));
-        }
-        Ok(())
-    }
-
     fn template(&self) -> BackupSpec {
         let selector = LabelSelector { match_labels: Some(pairs::map(&self.labels)), ..LabelSelector::default() };
         BackupSpec {
@@ -466,6 +377,8 @@ impl PreparedSchedules {
 
 #[cfg(test)]
 mod tests {
+    use lifeboat_core::duration::Length;
+
     use super::*;
 
     fn daily() -> ScheduleSettings {
@@ -474,10 +387,6 @@ mod tests {
             namespaces: vec!["shop".to_owned(), "blog".to_owned()],
             ..ScheduleSettings::new("daily", "30 3 * * *")
         }
-    }
-
-    fn at(cron: &str) -> ScheduleSettings {
-        ScheduleSettings::new("daily", cron)
     }
 
     /// As the API server has it, with what Velero and others have added.
@@ -520,24 +429,5 @@ mod tests {
         let new = json!({"matchLabels": {"app": "api"}});
         let expected = json!({"matchExpressions": null, "matchLabels": {"tier": null, "app": "api"}});
         assert_eq!(replaced(&old, &new), expected);
-    }
-
-    #[test]
-    fn settings_that_cannot_be_are_refused_by_name() {
-        for (change, word) in [
-            (at("30 3 * *"), "five fields"),
-            (at("CRON_TZ=Europe/Berlin 3 * * *"), "five fields"),
-            (ScheduleSettings { name: "Daily".to_owned(), ..daily() }, "no name"),
-            (ScheduleSettings { name: "d".repeat(49), ..daily() }, "too long"),
-            (ScheduleSettings { ttl: Some(Length(Duration::ZERO)), ..daily() }, "no time"),
-        ] {
-            let error = change.validate().unwrap_err();
-            assert!(error.message().contains(word), "{error}");
-            assert!(error.subject().contains(&change.name), "{error}");
-        }
-        for cron in ["@daily", "CRON_TZ=Europe/Berlin 30 3 * * *", "@every 6h"] {
-            at(cron).validate().unwrap();
-            at(cron).check_cron().unwrap();
-        }
     }
 }

@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 #[cfg(feature = "cli")]
 use lifeboat_core::cli::{CHECKS, CONNECTION, CONTENTS};
 use lifeboat_core::duration::Length;
-use lifeboat_core::{Setting, setting};
+use lifeboat_core::{Error, ErrorKind, Result, Setting, schedule, setting};
 use serde::Deserialize;
 
 use super::pairs::{self, Pair};
 use super::restore_test::RestoreTestOptions;
-use super::schedules::ScheduleSettings;
 
 /// The cluster, what of it is backed up and how, where Velero stores it, its restore test and its schedules.
 ///
@@ -116,6 +115,95 @@ impl VeleroSettings {
     }
 }
 
+/// A schedule as it should be.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleSettings {
+    /// Its name, which is the key of its table in a config file. Backups are called by it, with the time behind.
+    #[serde(skip)]
+    pub name: String,
+    /// When: five fields of cron in the time zone of Velero's server, which may follow `CRON_TZ=…`; or `@daily`, `@every 6h`.
+    pub cron: Setting,
+    /// How long each backup is kept; Velero's default (30 days) when not set.
+    pub ttl: Option<Length>,
+    /// Only these namespaces; all when empty.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
+    /// All namespaces but these.
+    #[serde(default)]
+    pub exclude_namespaces: Vec<String>,
+    /// Only objects with these labels.
+    #[serde(default, deserialize_with = "pairs::table")]
+    pub labels: Vec<Pair>,
+    /// The storage location; the default one when not set.
+    pub storage_location: Option<String>,
+    /// Whether persistent volumes are snapshotted; Velero decides when not set.
+    pub snapshot_volumes: Option<bool>,
+    /// Whether the files of all volumes of Pods are copied; the server's default when not set.
+    pub default_volumes_to_fs_backup: Option<bool>,
+    /// Whether it makes no backups for now. Left as it is when not set: who paused it by hand finds it paused.
+    pub paused: Option<bool>,
+}
+
+impl ScheduleSettings {
+    /// A schedule of this name, which backs up everything at these times.
+    pub fn new(name: impl Into<String>, cron: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            cron: Setting::argument(cron, "cron"),
+            ttl: None,
+            namespaces: Vec::new(),
+            exclude_namespaces: Vec::new(),
+            labels: Vec::new(),
+            storage_location: None,
+            snapshot_volumes: None,
+            default_volumes_to_fs_backup: None,
+            paused: None,
+        }
+    }
+
+    /// Checks its times field by field. The zone, and what only Velero's cron has, is looked at by Velero.
+    pub(crate) fn check_cron(&self) -> Result<()> {
+        let cron = self.cron.raw();
+        let fields = match cron.split_once(' ') {
+            Some((zone, fields)) if zone.contains("TZ=") => fields,
+            _ => cron,
+        };
+        let checked = if fields.starts_with("@every ") { Ok(()) } else { schedule::check(fields) };
+        let no_nth = if fields.contains('#') { Err("Velero knows no # in a schedule".to_owned()) } else { Ok(()) };
+        checked.and(no_nth).map_err(|why| self.cron.wrong(why))
+    }
+
+    pub(crate) fn wrong(&self, why: impl Into<String>, hint: &str) -> Error {
+        Error::new(ErrorKind::Config, "use", format!("the schedule {:?}", self.name), why).hint(hint)
+    }
+
+    /// Finds what Velero, or the API server, would refuse for sure.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+        if self.name.is_empty() || !self.name.chars().all(letters) {
+            return Err(self.wrong("it is no name for an object", "small letters, digits, - and ."));
+        }
+        // A backup's name is a label's value, and has the time behind the schedule's name.
+        if self.name.len() > 48 {
+            return Err(self.wrong("its name is too long", "Velero puts the time behind it: 48 characters at most"));
+        }
+        let times = self.cron.raw().trim();
+        let times = match times.strip_prefix("CRON_TZ=").or_else(|| times.strip_prefix("TZ=")) {
+            Some(rest) => rest.split_once(' ').map_or("", |(_, times)| times.trim()),
+            None => times,
+        };
+        if !times.starts_with('@') && times.split_whitespace().count() != 5 {
+            let why = format!("{:?} is no cron expression: it has not five fields", self.cron.raw());
+            return Err(self.wrong(why, "minute hour day month weekday, as 30 3 * * *; or @daily"));
+        }
+        if self.ttl.is_some_and(|ttl| ttl.0.as_secs() == 0) {
+            return Err(self.wrong("its backups would be kept no time at all", "give a ttl such as 7d"));
+        }
+        Ok(())
+    }
+}
+
 /// Whether a text has the form of a claim, `namespace/name`.
 pub(crate) fn is_claim(text: &str) -> bool {
     matches!(text.split('/').collect::<Vec<_>>()[..], [namespace, name] if !namespace.is_empty() && !name.is_empty())
@@ -128,5 +216,35 @@ pub(crate) fn claim(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("it is no claim: write namespace/name, as in shop/data".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(cron: &str) -> ScheduleSettings {
+        ScheduleSettings::new("daily", cron)
+    }
+
+    #[test]
+    fn settings_that_cannot_be_are_refused_by_name() {
+        for (change, word) in [
+            (at("30 3 * *"), "five fields"),
+            (at("CRON_TZ=Europe/Berlin 3 * * *"), "five fields"),
+            (ScheduleSettings { name: "Daily".to_owned(), ..at("30 3 * * *") }, "no name"),
+            (ScheduleSettings { name: "d".repeat(49), ..at("30 3 * * *") }, "too long"),
+            (ScheduleSettings { ttl: Some(Length(Duration::ZERO)), ..at("30 3 * * *") }, "no time"),
+        ] {
+            let error = change.validate().unwrap_err();
+            assert!(error.message().contains(word), "{error}");
+            assert!(error.subject().contains(&change.name), "{error}");
+        }
+        for cron in ["@daily", "CRON_TZ=Europe/Berlin 30 3 * * *", "@every 6h"] {
+            at(cron).validate().unwrap();
+            at(cron).check_cron().unwrap();
+        }
     }
 }
