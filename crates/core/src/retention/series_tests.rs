@@ -7,6 +7,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Age in seconds, good, verified, a base, and what it needs, each with whether that is one of the history.
+type Drawn = (i64, bool, bool, bool, Vec<(usize, bool)>);
+
 fn now() -> Timestamp {
     "2026-11-21T12:00:00Z".parse().unwrap()
 }
@@ -19,7 +22,7 @@ fn some_series() -> impl Strategy<Value = Vec<Candidate>> {
     let artifact = (age, prop::bool::weighted(0.85), prop::bool::weighted(0.2), prop::bool::weighted(0.3), needs);
     prop::collection::vec(artifact, 0..30).prop_map(|artifacts| {
         let count = artifacts.len().max(1);
-        let of = |(i, (age, good, verified, is_base, needs)): (usize, (i64, bool, bool, bool, Vec<(usize, bool)>))| {
+        let of = |(i, (age, good, verified, is_base, needs)): (usize, Drawn)| {
             let key = |n: usize| format!("{:02}", n * 17 % 41);
             let mut made = Candidate::new(key(i), now() - SignedDuration::from_secs(age));
             made.good = good;
