@@ -21,12 +21,17 @@ use crate::node::{Node, NodeError};
 #[derive(Clone, Debug, Default)]
 pub struct Systems(Vec<Entry>);
 
+/// Opens a system with the table of a job.
+type Open = fn(Node<'_, '_>, &Opening<'_>) -> Opened;
+/// The system, or why there is none.
+type Opened = Result<Arc<dyn AnySystem>, Unopened>;
+
 #[derive(Clone, Copy)]
 pub(crate) struct Entry {
     pub(crate) name: &'static str,
     pub(crate) example: &'static str,
     layouts: fn() -> Vec<TreeLayout>,
-    pub(crate) open: for<'a, 'b, 'c, 'd> fn(Node<'a, 'b>, &'c Opening<'d>) -> Result<Arc<dyn AnySystem>, Unopened>,
+    pub(crate) open: Open,
 }
 
 /// Why a system could not be opened.
@@ -76,7 +81,7 @@ impl fmt::Debug for Entry {
     }
 }
 
-fn open<S: System>(node: Node<'_, '_>, opening: &Opening<'_>) -> Result<Arc<dyn AnySystem>, Unopened> {
+fn open<S: System>(node: Node<'_, '_>, opening: &Opening<'_>) -> Opened {
     let settings = S::Settings::deserialize(node).map_err(Unopened::Shape)?;
     let system = S::open(settings, opening).map_err(Unopened::Settings)?;
     Ok(Arc::new(system))
