@@ -249,7 +249,7 @@ impl<S: Commands> Task<S> {
         if S::Verbs::has_subcommand(name) && (!is_general(name) || !has_sink) {
             return S::Verbs::from_arg_matches(whole).map(Self::Own);
         }
-        let system = || S::Settings::from_arg_matches(command);
+        let system = || settings::<S>(name, command);
         let place = Place::from_arg_matches;
         let keys = Keys::from_arg_matches;
         Ok(match name {
@@ -361,6 +361,21 @@ impl<S: Commands> Task<S> {
             Self::About(about) => about.run(program::<S>(), session),
         }
     }
+}
+
+/// The settings as far as this command takes them. What it does not take may have the name of something else in it.
+fn settings<S: Commands>(name: &str, command: &ArgMatches) -> Result<S::Settings, clap::Error> {
+    let headings: &[&str] =
+        if matches!(name, "verify" | "restore") { &[CONNECTION] } else { &[CONNECTION, CONTENTS, CHECKS] };
+    let mut matches = command.clone();
+    for arg in S::Settings::augment_args(Command::new("settings")).get_arguments() {
+        let is_taken = arg.get_help_heading().map_or(name != "restore", |heading| headings.contains(&heading));
+        if !is_taken && arg.get_action().takes_values() {
+            // It is there, or was never given.
+            let _ = matches.try_clear_id(arg.get_id().as_str());
+        }
+    }
+    S::Settings::from_arg_matches(&matches)
 }
 
 fn open<S: Commands>(settings: S::Settings) -> Result<Arc<dyn AnySystem>> {

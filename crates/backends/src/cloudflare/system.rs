@@ -1,4 +1,6 @@
 //! Cloudflare DNS as a system: one zone, or every zone that a token sees.
+// A help text shows an address as it is typed.
+#![allow(rustdoc::bare_urls)]
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
 //! Doppler as a system: the secrets of one config, of all configs of a project, or of all that a token sees.
+// A help text shows an address as it is typed.
+#![allow(rustdoc::bare_urls)]
 
 use std::time::Duration;
 

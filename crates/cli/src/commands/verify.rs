@@ -61,11 +61,13 @@ async fn one(session: &Session, name: &str, job: Result<Job>, level: Level, opti
     session.begin("verify", name)?;
     let job = job?;
     let store = job.store()?;
-    let artifact = match catalog::find(&store.sink, &job.prefix, job.dataset()?, &options.at).await {
+    let dataset = job.dataset()?;
+    // What was asked for wrongly is said before anything is looked for.
+    let verifier = job.system.verifier(level, options.choices.clone()).await?;
+    let artifact = match catalog::find(&store.sink, &job.prefix, dataset, &options.at).await {
         Ok(artifact) => artifact,
         Err(error) => return Err(place::explain(error, &job, store).await),
     };
-    let verifier = job.system.verifier(level, options.choices.clone()).await?;
     // A foreign object in the clear needs no key, and neither does a look at the stored bytes.
     let keys = if level == Level::Stored || (artifact.manifest.is_none() && artifact.name.encryption.is_none()) {
         Vec::new()
