@@ -139,6 +139,6 @@ fn foreign_files_that_are_cut_short_or_altered_do_not_verify() {
             let named = ["cut short", "it ends within", "it does not end as"];
             assert!(named.iter().any(|n| run.stdout.contains(n)), "{line} {level}\n{}", run.stdout);
         }
-        bash(&desk, &live.url, &format!("rm -f whole {name}* sink/*"));
+        bash(&desk, &live.url, &format!("rm -rf whole {name}* sink/*"));
     }
 }

@@ -48,7 +48,7 @@ pub(crate) struct ReplicateArgs {
 impl ReplicateArgs {
     pub(crate) fn options(self) -> Result<Options> {
         if self.tree && self.prefix.is_none() && self.into.is_none() {
-            return Err(Error::new(ErrorKind::Config, "use", "--tree", "no folder was named").hint(
+            return Err(Error::new(ErrorKind::Config, "use", "--tree", "no option says which folder is copied").hint(
                 "give --prefix FOLDER, the folder in both, or --into FOLDER, when the URL of --from leads to it",
             ));
         }
