@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use futures::StreamExt;
-use lifeboat::cli::{Commands, Console, NoVerbs, Outcome, Systems};
+use lifeboat::cli::{Commands, NoVerbs, Systems};
 use lifeboat::proof::WholeStream;
 use lifeboat::{
     ArtifactName, ByteStream, Check, Context, Dataset, Description, Error, ErrorKind, Level, Manifest, NamedTarget,
@@ -120,13 +120,8 @@ impl System for Sqlite {
     }
 }
 
-#[async_trait]
 impl Commands for Sqlite {
     type Verbs = NoVerbs;
-
-    async fn run(verb: NoVerbs, _: &dyn Console) -> Result<Outcome> {
-        match verb {}
-    }
 }
 
 /// A live database.

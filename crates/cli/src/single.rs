@@ -10,7 +10,7 @@ use std::sync::Arc;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use lifeboat_config::{ByUrl, Job};
-use lifeboat_core::cli::{CHECKS, CONNECTION, CONTENTS, Commands};
+use lifeboat_core::cli::{CHECKS, CONNECTION, CONTENTS, Commands, Verbs};
 use lifeboat_core::name::join_key;
 use lifeboat_core::system::Choices;
 use lifeboat_core::{AnySystem, Error, ErrorKind, Opening, Result};
@@ -355,7 +355,7 @@ impl<S: Commands> Task<S> {
             Self::Own(verb) => {
                 let mut systems = Systems::new();
                 systems.add::<S>();
-                let ended = S::run(verb, &Terminal::new(session, &systems)).await?;
+                let ended = verb.run(&Terminal::new(session, &systems)).await?;
                 Ok(Exit::from(ended))
             }
             Self::About(about) => about.run(program::<S>(), session),

@@ -32,13 +32,12 @@ pub const CONTENTS: &str = "What is backed up";
 pub const CHECKS: &str = "What is checked";
 
 /// A [`System`] with a command line.
-#[async_trait]
 pub trait Commands: System<Settings: Args, Restore: Args, Verify: Args> {
     /// Its own commands, beside those that every system has; [`NoVerbs`] where there are none.
     ///
     /// One with the name of a general command (`list`, `show`, `verify`, `restore`) works on what the other tool keeps, and the
     /// general one on artifacts: it is the system's own as long as no sink is named with `--sink`.
-    type Verbs: Subcommand + Send + 'static;
+    type Verbs: Verbs;
 
     /// Whether what another tool keeps in the [foreign place](System::foreign_place) can be copied as it is, by `replicate`.
     const COPIES_TREES: bool = false;
@@ -48,17 +47,28 @@ pub trait Commands: System<Settings: Args, Restore: Args, Verify: Args> {
     fn shape(command: Command) -> Command {
         command
     }
+}
 
-    /// Runs one of its own commands.
+/// Commands of a system's own.
+#[async_trait]
+pub trait Verbs: Subcommand + Send + 'static {
+    /// Runs the one that was read.
     ///
     /// # Errors
     /// What ended it. What failed but did not end it was [said](Console::say), and is in the outcome.
-    async fn run(verb: Self::Verbs, console: &dyn Console) -> Result<Outcome>;
+    async fn run(self, console: &dyn Console) -> Result<Outcome>;
 }
 
 /// No commands of its own: for [`Commands::Verbs`].
 #[derive(Debug)]
 pub enum NoVerbs {}
+
+#[async_trait]
+impl Verbs for NoVerbs {
+    async fn run(self, _: &dyn Console) -> Result<Outcome> {
+        match self {}
+    }
+}
 
 impl clap::FromArgMatches for NoVerbs {
     fn from_arg_matches(_: &clap::ArgMatches) -> Result<Self, clap::Error> {

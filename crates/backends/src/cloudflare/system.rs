@@ -230,14 +230,11 @@ fn parse(setting: &Setting, text: &str) -> Result<ZoneRef> {
 
 #[cfg(feature = "cli")]
 mod cli {
-    use async_trait::async_trait;
     use clap::Command;
-    use lifeboat_core::Result;
-    use lifeboat_core::cli::{Commands, Console, NoVerbs, Outcome};
+    use lifeboat_core::cli::{Commands, NoVerbs};
 
     use super::CloudflareSystem;
 
-    #[async_trait]
     impl Commands for CloudflareSystem {
         type Verbs = NoVerbs;
 
@@ -300,10 +297,6 @@ Examples:
                 ),
                 _ => command,
             }
-        }
-
-        async fn run(verb: NoVerbs, _: &dyn Console) -> Result<Outcome> {
-            match verb {}
         }
     }
 }

@@ -368,14 +368,11 @@ fn quoted(argument: &str) -> String {
 
 #[cfg(feature = "cli")]
 mod cli {
-    use async_trait::async_trait;
     use clap::Command;
-    use lifeboat_core::Result;
-    use lifeboat_core::cli::{Commands, Console, NoVerbs, Outcome};
+    use lifeboat_core::cli::{Commands, NoVerbs};
 
     use super::CommandSystem;
 
-    #[async_trait]
     impl Commands for CommandSystem {
         type Verbs = NoVerbs;
 
@@ -427,10 +424,6 @@ Examples:
                 ),
                 _ => command,
             }
-        }
-
-        async fn run(verb: NoVerbs, _: &dyn Console) -> Result<Outcome> {
-            match verb {}
         }
     }
 }

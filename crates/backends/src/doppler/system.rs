@@ -349,14 +349,11 @@ fn parse_place(setting: &Setting, text: &str) -> Result<Scope> {
 
 #[cfg(feature = "cli")]
 mod cli {
-    use async_trait::async_trait;
     use clap::Command;
-    use lifeboat_core::Result;
-    use lifeboat_core::cli::{Commands, Console, NoVerbs, Outcome};
+    use lifeboat_core::cli::{Commands, NoVerbs};
 
     use super::DopplerSystem;
 
-    #[async_trait]
     impl Commands for DopplerSystem {
         type Verbs = NoVerbs;
 
@@ -416,10 +413,6 @@ Examples:
                 ),
                 _ => command,
             }
-        }
-
-        async fn run(verb: NoVerbs, _: &dyn Console) -> Result<Outcome> {
-            match verb {}
         }
     }
 }

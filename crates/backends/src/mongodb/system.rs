@@ -191,11 +191,9 @@ impl System for MongoSystem {
 
 #[cfg(feature = "cli")]
 mod cli {
-    use async_trait::async_trait;
     use clap::Command;
     use clap::builder::{PossibleValuesParser, TypedValueParser};
-    use lifeboat_core::Result;
-    use lifeboat_core::cli::{Commands, Console, NoVerbs, Outcome};
+    use lifeboat_core::cli::{Commands, NoVerbs};
 
     use super::MongoSystem;
 
@@ -203,7 +201,6 @@ mod cli {
         PossibleValuesParser::new(["yes", "no"]).map(|said| said == "yes")
     }
 
-    #[async_trait]
     impl Commands for MongoSystem {
         type Verbs = NoVerbs;
 
@@ -256,10 +253,6 @@ Examples:
                 ),
                 _ => command,
             }
-        }
-
-        async fn run(verb: NoVerbs, _: &dyn Console) -> Result<Outcome> {
-            match verb {}
         }
     }
 }

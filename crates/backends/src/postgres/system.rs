@@ -158,14 +158,11 @@ impl System for PostgresSystem {
 
 #[cfg(feature = "cli")]
 mod cli {
-    use async_trait::async_trait;
     use clap::Command;
-    use lifeboat_core::Result;
-    use lifeboat_core::cli::{Commands, Console, NoVerbs, Outcome};
+    use lifeboat_core::cli::{Commands, NoVerbs};
 
     use super::PostgresSystem;
 
-    #[async_trait]
     impl Commands for PostgresSystem {
         type Verbs = NoVerbs;
 
@@ -201,10 +198,6 @@ Examples:
                 _ => return command,
             };
             command.after_help(examples)
-        }
-
-        async fn run(verb: NoVerbs, _: &dyn Console) -> Result<Outcome> {
-            match verb {}
         }
     }
 }

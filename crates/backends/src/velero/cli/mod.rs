@@ -7,7 +7,7 @@ use std::error::Error as _;
 
 use async_trait::async_trait;
 use clap::Command;
-use lifeboat_core::cli::{Commands, Console, Outcome, Part};
+use lifeboat_core::cli::{Commands, Console, Outcome, Part, Verbs};
 use lifeboat_core::system::{Opening, Sinks, System};
 use lifeboat_core::{Error, ErrorKind, Place, Result, Setting};
 use serde_json::{Value, json};
@@ -24,7 +24,6 @@ mod verbs;
 
 pub use verbs::Verb;
 
-#[async_trait]
 impl Commands for VeleroSystem {
     type Verbs = Verb;
 
@@ -33,18 +32,21 @@ impl Commands for VeleroSystem {
     fn shape(command: Command) -> Command {
         help::shape(command)
     }
+}
 
-    async fn run(verb: Verb, console: &dyn Console) -> Result<Outcome> {
-        match verb {
-            Verb::List(list) => backups::list(list, console).await,
-            Verb::Show(show) => backups::show(show, console).await,
-            Verb::Verify(verify) => judge::test(*verify, console).await,
-            Verb::Judge(judge) => judge::run(judge, console).await,
-            Verb::Restore(restore) => restored::run(*restore, console).await,
-            Verb::Logs(logs) => backups::logs(logs, console).await,
-            Verb::Delete(delete) => backups::delete(delete, console).await,
-            Verb::Schedules(verbs::Schedules::List { cluster }) => schedules::list(cluster, console).await,
-            Verb::Schedules(verbs::Schedules::Apply(apply)) => schedules::apply(apply, console).await,
+#[async_trait]
+impl Verbs for Verb {
+    async fn run(self, console: &dyn Console) -> Result<Outcome> {
+        match self {
+            Self::List(list) => backups::list(list, console).await,
+            Self::Show(show) => backups::show(show, console).await,
+            Self::Verify(verify) => judge::test(*verify, console).await,
+            Self::Judge(judge) => judge::run(judge, console).await,
+            Self::Restore(restore) => restored::run(*restore, console).await,
+            Self::Logs(logs) => backups::logs(logs, console).await,
+            Self::Delete(delete) => backups::delete(delete, console).await,
+            Self::Schedules(verbs::Schedules::List { cluster }) => schedules::list(cluster, console).await,
+            Self::Schedules(verbs::Schedules::Apply(apply)) => schedules::apply(apply, console).await,
         }
     }
 }

@@ -70,7 +70,7 @@ fn parse(arguments: &[&str]) -> Result<Verb, clap::Error> {
 }
 
 async fn run(arguments: &[&str]) -> Result<Outcome> {
-    VeleroSystem::run(parse(arguments).unwrap(), &Heard::default()).await
+    parse(arguments).unwrap().run(&Heard::default()).await
 }
 
 fn matches<T: Args>(arguments: &[&str]) -> ArgMatches {
