@@ -41,6 +41,16 @@ pub trait Sinks: Send + Sync {
     fn place(&self, named: &Setting) -> Result<Place>;
 }
 
+/// No sinks at all: for systems whose settings name none.
+#[derive(Clone, Copy, Debug)]
+pub struct NoSinks;
+
+impl Sinks for NoSinks {
+    fn place(&self, named: &Setting) -> Result<Place> {
+        Err(named.wrong("there are no sinks"))
+    }
+}
+
 impl<'a> Opening<'a> {
     /// For settings that a table holds: of a config file, or what a program made up.
     pub fn of_table(sinks: &'a dyn Sinks) -> Self {

@@ -430,19 +430,10 @@ Examples:
 
 #[cfg(test)]
 mod tests {
-    use lifeboat_core::Place;
-    use lifeboat_core::system::Sinks;
+    use lifeboat_core::system::NoSinks;
     use serde_json::{Value, from_value, json};
 
     use super::*;
-
-    struct NoSinks;
-
-    impl Sinks for NoSinks {
-        fn place(&self, named: &Setting) -> Result<Place> {
-            Err(named.wrong("there are no sinks"))
-        }
-    }
 
     fn open(table: Value) -> Result<CommandSystem> {
         CommandSystem::open(from_value(table).unwrap(), &Opening::of_table(&NoSinks))
