@@ -5,14 +5,14 @@ use std::path::Path;
 use lifeboat_config::{ByUrl, Config};
 use lifeboat_core::cli::{Console, Jobs, Outcome, Part, Tone};
 use lifeboat_core::system::Sinks;
-use lifeboat_core::{Context, Place, Result, Setting};
+use lifeboat_core::{Context, Error, Place, Result, Setting};
 use serde_json::Value;
 
 use crate::commands::{restore, verify};
 use crate::exit::Exit;
 use crate::output::report::checks;
 use crate::output::table::Table;
-use crate::output::{Color, GREEN, RED, YELLOW};
+use crate::output::{Color, GREEN, RED, YELLOW, error_value};
 use crate::session::Session;
 use crate::systems::Systems;
 
@@ -35,6 +35,12 @@ impl<'a> Terminal<'a> {
             Tone::Bad => RED,
         };
         self.session.output.paint(text, color)
+    }
+}
+
+impl Sinks for Terminal<'_> {
+    fn place(&self, named: &Setting) -> Result<Place> {
+        ByUrl.place(named)
     }
 }
 
@@ -87,8 +93,8 @@ impl Console for Terminal<'_> {
         &self.session.context
     }
 
-    fn place(&self, named: &Setting) -> Result<Place> {
-        ByUrl.place(named)
+    fn failure(&self, error: &Error) -> Value {
+        error_value(error)
     }
 
     fn jobs(&self, config: Option<&Path>) -> Result<Jobs> {

@@ -21,8 +21,7 @@ use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Plan;
 use crate::report::{Check, Report};
-use crate::setting::Setting;
-use crate::system::{AnySystem, Place, System};
+use crate::system::{AnySystem, Sinks, System};
 
 /// The heading of flags that say how the live system is reached.
 pub const CONNECTION: &str = "Connection";
@@ -200,8 +199,8 @@ pub enum Part {
     Failure(Error),
 }
 
-/// What a command is given by the program around it.
-pub trait Console: Send + Sync {
+/// What a command is given by the program around it. Its [sinks](Sinks) are those that an argument names by its URL.
+pub trait Console: Sinks {
     /// Says something at once. Nothing with `--json`, but for warnings and failures.
     fn say(&self, part: Part);
 
@@ -220,11 +219,8 @@ pub trait Console: Send + Sync {
     /// Cancellation, progress and clock.
     fn context(&self) -> &Context;
 
-    /// The sink that an argument names by its URL.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] for what is none.
-    fn place(&self, named: &Setting) -> Result<Place>;
+    /// An error as results have it: its kind, message, operation and subject, what to try, and what caused it.
+    fn failure(&self, error: &Error) -> Value;
 
     /// The jobs of a config file.
     ///

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::super::backups::{self as velero, delete_backup};
 use super::super::{BackupDetails, BackupSummary, Cluster, Files, LinkOptions, LogOf};
 use super::verbs::{self, Delete, List, Logs, Show};
-use super::{Outcomes, begin, error_value, open, unnamed};
+use super::{Outcomes, begin, open, unnamed};
 
 /// Messages that `show` prints one by one.
 const SHOWN: usize = 20;
@@ -267,8 +267,9 @@ pub(super) async fn delete(delete: Delete, console: &dyn Console) -> Result<Outc
                 results.push(json!({ "backup": name, "deleted": apply, "passed": true, "detail": detail }));
             }
             Err(error) => {
-                results
-                    .push(json!({ "backup": name, "deleted": false, "passed": false, "error": error_value(&error) }));
+                results.push(
+                    json!({ "backup": name, "deleted": false, "passed": false, "error": console.failure(&error) }),
+                );
                 outcomes.error(error);
             }
         }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::{BucketVerifier, MAX_AGE, RestoreTest, RestoreTestOptions};
 use super::verbs::{Judge, Verify};
-use super::{Outcomes, begin, error_value, open, wrong};
+use super::{Outcomes, begin, open, wrong};
 
 /// Judges the backups in the bucket, or those that are named; says what else lies there that keeps Velero from using it.
 pub(super) async fn run(judge: Judge, console: &dyn Console) -> Result<Outcome> {
@@ -26,7 +26,7 @@ pub(super) async fn run(judge: Judge, console: &dyn Console) -> Result<Outcome> 
             console.say(Part::Report(report));
         }
         Err(error) => {
-            results.push(json!({ "passed": false, "error": error_value(&error) }));
+            results.push(json!({ "passed": false, "error": console.failure(&error) }));
             outcomes.error(error);
         }
     };

@@ -3,14 +3,11 @@
 //! Two things are called a backup here: what Velero keeps in its storage location, and a copy of it that lies in a sink as an
 //! artifact. `list`, `show`, `verify` and `restore` work on Velero's own, and with `--to` on the copies.
 
-use std::error::Error as _;
-
 use async_trait::async_trait;
 use clap::Command;
 use lifeboat_core::cli::{Commands, Console, Outcome, Part, Verbs};
-use lifeboat_core::system::{Opening, Sinks, System};
-use lifeboat_core::{Error, ErrorKind, Place, Result, Setting};
-use serde_json::{Value, json};
+use lifeboat_core::system::{Opening, System};
+use lifeboat_core::{Error, ErrorKind, Result};
 
 use super::{VeleroSettings, VeleroSystem};
 
@@ -53,13 +50,7 @@ impl Verbs for Verb {
 
 /// The system that flags describe.
 fn open(settings: VeleroSettings, console: &dyn Console) -> Result<VeleroSystem> {
-    struct Named<'a>(&'a dyn Console);
-    impl Sinks for Named<'_> {
-        fn place(&self, named: &Setting) -> Result<Place> {
-            self.0.place(named)
-        }
-    }
-    VeleroSystem::open(settings, &Opening::of_flags(&Named(console)))
+    VeleroSystem::open(settings, &Opening::of_flags(console))
 }
 
 /// Whether a step may begin.
@@ -133,24 +124,6 @@ impl<'a> Outcomes<'a> {
         }
         Ok(Outcome::of(!self.failed))
     }
-}
-
-/// An error as results have it.
-fn error_value(error: &Error) -> Value {
-    let mut chain = Vec::new();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        chain.push(cause.to_string());
-        next = cause.source();
-    }
-    json!({
-        "kind": error.kind().as_str(),
-        "message": error.to_string(),
-        "operation": error.operation(),
-        "subject": error.subject(),
-        "hint": error.advice(),
-        "chain": chain,
-    })
 }
 
 #[cfg(test)]

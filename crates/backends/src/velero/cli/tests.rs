@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use clap::builder::ValueParser;
 use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
 use lifeboat_core::cli::{CONNECTION, Jobs};
-use lifeboat_core::{AnySystem, Context};
+use lifeboat_core::system::Sinks;
+use lifeboat_core::{AnySystem, Context, Place, Setting};
+use serde_json::{Value, json};
 
 use super::super::{RestoreOptions, RestoreTestOptions};
 use super::*;
@@ -16,6 +18,12 @@ struct Heard {
     json: bool,
     context: Context,
     said: Mutex<Vec<String>>,
+}
+
+impl Sinks for Heard {
+    fn place(&self, named: &Setting) -> Result<Place> {
+        Ok(Place::new(named.raw(), || Err(Error::new(ErrorKind::Internal, "open", "the sink", "this is a test"))))
+    }
 }
 
 impl Console for Heard {
@@ -45,8 +53,8 @@ impl Console for Heard {
         &self.context
     }
 
-    fn place(&self, named: &Setting) -> Result<Place> {
-        Ok(Place::new(named.raw(), || Err(Error::new(ErrorKind::Internal, "open", "the sink", "this is a test"))))
+    fn failure(&self, error: &Error) -> Value {
+        error.to_string().into()
     }
 
     fn jobs(&self, _: Option<&Path>) -> Result<Jobs> {
