@@ -243,6 +243,10 @@ enum Scope {
 
 /// The first, lenient reading: whose flags the second one knows.
 fn scope(systems: &Systems, arguments: &[OsString]) -> Scope {
+    // Most commands take no flags of a system: they are not read twice.
+    if !arguments.iter().any(|argument| OF_SYSTEMS.iter().any(|(name, _)| argument == name)) {
+        return Scope::Unknown;
+    }
     // Help and version are the second reading's.
     let mut lenient = OF_SYSTEMS.iter().fold(Lifeboat::command(), |program, (name, _)| {
         program.mut_subcommand(name, |command| {
