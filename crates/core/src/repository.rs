@@ -1,4 +1,4 @@
-//! Repositories: stores of many snapshots that share data (restic's format, kopia's).
+//! Repositories: stores of many snapshots that share data.
 //!
 //! A snapshot is no artifact: it has no object of its own, and what it takes is known only to the store. So a repository
 //! is driven as a whole, by the same commands: `backup` makes a [snapshot](Repository::snapshot), `list`, `verify` and

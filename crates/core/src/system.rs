@@ -203,13 +203,13 @@ impl fmt::Debug for NamedTarget {
 /// The conformance suite of the testkit checks all of it.
 #[async_trait]
 pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
-    /// Its key in `[jobs.NAME]`, the suffix of its binary, and the `system` of its manifests: `postgres`.
+    /// Its key in `[jobs.NAME]`, the suffix of its binary, and the `system` of its manifests.
     const NAME: &'static str;
-    /// What people call it: `PostgreSQL`.
+    /// What people call it, with its capitals.
     const TITLE: &'static str;
     /// One sentence for the help of its binary, without a full stop.
     const ABOUT: &'static str;
-    /// The key of the job's table that most jobs need, as an example: `postgres = { url = "${SHOP_URL}" }`.
+    /// The key of the job's table that most jobs need, as an example: `NAME = { url = "${SHOP_URL}" }`.
     const EXAMPLE: &'static str;
 
     /// The settings of a job: the table in the config file, and the flags of `backup`. `deny_unknown_fields`.

@@ -66,10 +66,10 @@ mod tests {
 
     #[test]
     fn a_near_name_is_a_typo_and_a_far_one_is_not() {
-        let known = ["prefix", "postgres", "keep"];
+        let known = ["prefix", "database", "keep"];
         assert_eq!(near("pefix", known), Some("prefix"));
-        assert_eq!(near("postgress", known), Some("postgres"));
+        assert_eq!(near("databases", known), Some("database"));
         assert_eq!(near("kep", known), Some("keep"));
-        assert_eq!(near("mongodb", known), None);
+        assert_eq!(near("mailbox", known), None);
     }
 }

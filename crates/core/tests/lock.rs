@@ -41,7 +41,9 @@ async fn a_replicated_artifact_is_locked_as_a_backup_is() {
     let copied = Replicate::new(Arc::new(from), to.arc()).folder(folder).plan().await.unwrap().execute().await.unwrap();
     assert!(copied.is_complete(), "{copied:?}");
     assert_eq!(to.locked(), [receipt.key.clone(), format!("{}.manifest.json", receipt.key)]);
-    assert!(unlocked(&to).iter().all(|key| key.ends_with(".intent.json")) && !unlocked(&to).is_empty());
+    let [note, record] = &unlocked(&to)[..] else { panic!("{:?}", to.log()) };
+    assert!(note.ends_with(".intent.json"), "{note}");
+    assert!(record.contains("_lifeboat/history/"), "{record}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Logs: segments that come every few seconds and carry a base forward (WAL, an oplog).
+//! Logs: segments that come every few seconds and carry a base forward (a write-ahead log, a log of operations).
 //!
 //! Segments are not artifacts: they have a layout of their own, no manifest and no row in `list`. A segment is one object;
 //! its `put` is its commit.
@@ -14,14 +14,14 @@
 //! | start, length | 16 hexadecimal digits each: the segment covers the positions from `start` up to, and without, `start + length` |
 //! | hash | the first 32 hexadecimal digits of the SHA-256 of the plaintext |
 //!
-//! What a position is, the source says: a byte of the WAL, a timestamp of the oplog. It only grows within an epoch, and the
+//! What a position is, the source says: a byte of the log, a timestamp. It only grows within an epoch, and the
 //! next segment starts where the one before ends. Names sort in the order of positions, so a listing tells what is covered,
 //! and where something is missing, without reading an object.
 //!
 //! The hash tells the same segment, sent twice, from another content for the same positions, which is an error and
 //! never overwritten; and it is what a segment is compared with when it is read. Whoever can list the bucket and has a whole
 //! segment can tell that it is there; what is in one cannot be found by guessing as long as it holds times and
-//! checksums, as WAL and oplogs do.
+//! checksums, as such logs do.
 //!
 //! **The end.** A log has no mark at its end: it ends where the last segment does that follows the others without a gap. A
 //! reader that must reach a position says so, and gets an error when the log does not.
@@ -67,7 +67,7 @@ impl std::fmt::Display for Position {
     }
 }
 
-/// A piece of a log, whole in memory: 16 MiB of WAL, some seconds of an oplog.
+/// A piece of a log, whole in memory: some MiB, or what some seconds brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Segment {
@@ -94,9 +94,9 @@ impl Segment {
 pub struct LogDescription {
     /// The dataset that the log belongs to: the one of the bases that it carries forward.
     pub dataset: Dataset,
-    /// The system, one word: `postgres`.
+    /// The system, one word: its [name](crate::System::NAME).
     pub system: String,
-    /// The extension of the segments' format, one word: `wal`, `oplog`.
+    /// The extension of the segments' format, one word: `wal`.
     pub format: String,
 }
 
