@@ -138,7 +138,8 @@ fn parse_packages(tree: &str) -> Result<Vec<(String, Vec<String>)>> {
     Ok(packages)
 }
 
-/// With one feature alone, the tree holds that feature's dependencies and none of another's.
+/// With one feature alone, the tree holds the dependencies of that feature and of those that it enables, and none of
+/// another's.
 fn check_leaks(features: &[String]) -> Result<()> {
     for (feature, _) in OWNED {
         ensure!(
@@ -150,7 +151,7 @@ fn check_leaks(features: &[String]) -> Result<()> {
     for chosen in std::iter::once(None).chain(features.iter().filter(|name| *name != "default").map(Some)) {
         let mut tree = process::cargo();
         tree.args(["tree", "-e", "normal", "-p", FACADE, "--no-default-features"]);
-        tree.args(["--prefix", "none", "--format", "{p}"]);
+        tree.args(["--prefix", "none", "--format", "{p}|{f}"]);
         if let Some(feature) = chosen {
             tree.args(["--features", feature]);
         }
@@ -160,11 +161,14 @@ fn check_leaks(features: &[String]) -> Result<()> {
             tree.lines().any(is_it)
         };
         let shown = chosen.map_or("no feature", String::as_str);
+        // `config` enables `age`: what Cargo says is enabled, not what was asked for.
+        let enabled = parse_packages(&tree)?.swap_remove(0);
+        ensure!(enabled.0 == FACADE, "the tree of {FACADE} begins with {}", enabled.0);
         for (owner, dependencies) in OWNED {
             for dependency in *dependencies {
                 // Several features may bring the same one.
                 let brings = |(owner, all): &(&str, &[&str])| {
-                    chosen.is_some_and(|feature| feature == owner) && all.contains(dependency)
+                    enabled.1.iter().any(|feature| feature == owner) && all.contains(dependency)
                 };
                 let own = OWNED.iter().any(brings);
                 match (own, holds(dependency)) {
