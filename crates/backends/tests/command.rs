@@ -225,7 +225,7 @@ mod backups {
         let error = failure(shell("echo 'nothing to export' >&2")).await;
         assert_eq!(error.message(), "it ended well and printed nothing, and said: nothing to export");
         assert!(error.advice().unwrap().contains("allow_empty = true"));
-        let allowed = CommandSettings { allow_empty: true, ..shell("true") };
+        let allowed = shell("true").allow_empty(true);
         assert_eq!(output(allowed).await, "");
     }
 
@@ -262,7 +262,7 @@ mod backups {
             ("echo x", vec![]),
         ] {
             let tally = Arc::new(Tally::default());
-            let cx = Context { progress: tally.clone(), ..Context::default() };
+            let cx = Context::default().progress(tally.clone());
             read(&source(shell(line)), &cx).await.unwrap();
             assert_eq!(tally.notes(), notes, "{line}");
         }
@@ -376,7 +376,7 @@ mod endings {
         std::fs::create_dir(&scratch).unwrap();
         let line = with_background(folder.path(), "wait");
         let made = settings(json!({ "run": ["true"], "verify": [line], "shell": true }));
-        let options = VerifyOptions { scratch_folder: Some(scratch.clone()) };
+        let options = VerifyOptions::default().scratch_folder(scratch.clone());
         let verifier = CommandVerifier::new(made, options).unwrap();
         let cx = Context::default();
         let cancel = async {

@@ -224,7 +224,7 @@ impl target::Fixture for OnServer {
 #[async_trait]
 impl target::Place for IntoDatabase {
     fn target(&self, replace: bool) -> Box<dyn Target> {
-        let options = RestoreOptions { replace, ..RestoreOptions::default() };
+        let options = RestoreOptions::default().replace(replace);
         Box::new(PostgresTarget::new(connection(&self.database.url), options))
     }
     async fn state(&self) -> String {
@@ -253,10 +253,7 @@ async fn the_verifier_of_postgresql() {
     let (server, scratch) = (Server::start(), tempfile::tempdir().unwrap());
     // As the system's temporary folder is: the scratch server does not run as root, and removes its folder itself.
     std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o1777)).unwrap();
-    let options = postgres::VerifierOptions {
-        scratch_folder: Some(scratch.path().to_owned()),
-        ..postgres::VerifierOptions::default()
-    };
+    let options = postgres::VerifierOptions::default().scratch_folder(scratch.path().to_owned());
     verifier::all(&Judged {
         verifier: PostgresVerifier::new(options),
         name: DUMP,

@@ -57,7 +57,7 @@ async fn users_and_roles_of_a_whole_deployment_come_back_when_told() {
     assert_eq!((told.status, &*told.figure), (Status::Warn, "4 not restored"));
     assert_eq!(users(&target).len(), 2);
     let target = MongoWire::start(there()).await;
-    let options = RestoreOptions { users_and_roles: true, ..RestoreOptions::default() };
+    let options = RestoreOptions::default().users_and_roles(true);
     let checks = restore(&target, "", &read.archive, options).await.unwrap();
     let told = checks.iter().find(|c| c.name == "users and roles").unwrap();
     assert_eq!((told.status, &*told.figure), (Status::Pass, "4 restored"));
@@ -75,13 +75,13 @@ async fn users_of_one_database_go_along_when_told_and_come_back_to_it_only() {
     let server = MongoWire::start(with_users()).await;
     let plain = read_with(&server, "shop", MongoSettings::default()).await.unwrap();
     assert_eq!(plain.proof.items.iter().filter(|i| i.name.contains("system.users")).count(), 0);
-    let options = MongoSettings { users_and_roles: Some(true), ..MongoSettings::default() };
+    let options = MongoSettings::default().users_and_roles(true);
     assert!(Mongo::new(connection(&server, "shop")).options(options.clone()).unwrap().is_confidential());
     let read = read_with(&server, "shop", options).await.unwrap();
     assert!(read.notes.iter().all(|note| !note.contains("system.")), "{:?}", read.notes);
     assert_eq!(count_of(&read.proof, "shop.$admin.system.users"), 1);
     assert_eq!(count_of(&read.proof, "shop.$admin.system.roles"), 1);
-    let options = RestoreOptions { users_and_roles: true, ..RestoreOptions::default() };
+    let options = RestoreOptions::default().users_and_roles(true);
     let target = MongoWire::start(Script::standalone()).await;
     restore(&target, "shop", &read.archive, options.clone()).await.unwrap();
     assert_eq!(users(&target), [user("shop", "app", "b")]);
@@ -97,7 +97,7 @@ async fn users_of_one_database_go_along_when_told_and_come_back_to_it_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn users_and_roles_go_both_ways_with_the_stock_tools() {
     let server = MongoWire::start(with_users()).await;
-    let options = MongoSettings { users_and_roles: Some(true), ..MongoSettings::default() };
+    let options = MongoSettings::default().users_and_roles(true);
     let read = read_with(&server, "shop", options).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("shop.archive");
@@ -111,7 +111,7 @@ async fn users_and_roles_go_both_ways_with_the_stock_tools() {
     let run = move || mongodump(&[&uri, "--db=shop", "--dumpDbUsersAndRoles", "--archive"]);
     let dumped = tokio::task::spawn_blocking(run).await.unwrap();
     let target = MongoWire::start(Script::standalone()).await;
-    let options = RestoreOptions { users_and_roles: true, ..RestoreOptions::default() };
+    let options = RestoreOptions::default().users_and_roles(true);
     restore(&target, "shop", &dumped, options).await.unwrap();
     assert_eq!(users(&target), [user("shop", "app", "b")]);
 }
@@ -126,7 +126,7 @@ async fn users_that_the_server_will_not_take_fail_the_restore_and_leave_what_was
     ] {
         let script = Script::standalone().collection(orders(1)).always("_mergeAuthzCollections", "", effect);
         let target = MongoWire::start(script).await;
-        let options = RestoreOptions { users_and_roles: true, replace: true, ..RestoreOptions::default() };
+        let options = RestoreOptions::default().users_and_roles(true).replace(true);
         let error = restore(&target, "", &read.archive, options).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert_eq!(content(&target, "shop"), [("orders".to_owned(), documents(1))]);
@@ -168,7 +168,7 @@ async fn an_empty_timestamp_stays_empty_in_servers_that_replace_it() {
     assert!(error.advice().unwrap().contains("1 documents have a Timestamp(0, 0)"), "{:?}", error.advice());
     assert_eq!(content(&target, "shop"), []);
     let target = MongoWire::start(script).await;
-    let options = RestoreOptions { skip_proof: true, ..RestoreOptions::default() };
+    let options = RestoreOptions::default().skip_proof(true);
     let checks = restore(&target, "shop", &read.archive, options).await.unwrap();
     assert!(checks.iter().any(|c| c.name == "timestamps" && c.status == Status::Warn), "{checks:?}");
 }

@@ -42,7 +42,7 @@ fn source(entries: Vec<Doc>, more: Vec<Collection>) -> Script {
 
 async fn backup(entries: Vec<Doc>, more: Vec<Collection>) -> Read {
     let server = MongoWire::start(source(entries, more)).await;
-    read_with(&server, "", MongoSettings { oplog: true, ..MongoSettings::default() }).await.unwrap()
+    read_with(&server, "", MongoSettings::default().oplog(true)).await.unwrap()
 }
 
 /// The documents of `shop.orders` after `changes`.
@@ -247,12 +247,10 @@ async fn chosen_and_renamed_collections_get_their_part_of_the_oplog() {
     entries.push(oplog_insert(20, "shop.people", id(5)));
     let read = backup(entries, vec![Collection::new("shop", "people").documents(documents(2))]).await;
     let target = MongoWire::start(Script::standalone()).await;
-    let options = RestoreOptions {
-        collections: vec!["shop.orders".to_owned()],
-        ns_from: vec!["shop.*".to_owned()],
-        ns_to: vec!["copy.x_*".to_owned()],
-        ..RestoreOptions::default()
-    };
+    let options = RestoreOptions::default()
+        .collections(vec!["shop.orders".to_owned()])
+        .ns_from(vec!["shop.*".to_owned()])
+        .ns_to(vec!["copy.x_*".to_owned()]);
     let checks = restore(&target, "", &read.archive, options).await.unwrap();
     assert_eq!(content(&target, "copy"), [("x_orders".to_owned(), after)]);
     assert_eq!(check(&checks, "oplog").figure, "6 changes");
@@ -272,7 +270,7 @@ async fn a_replay_that_fails_leaves_what_was_there_and_names_the_entry() {
         // The first asks whether the server can.
         let script = (0..times).fold(there, |script, n| script.at("applyOps", "", 2 + n, effect.clone()));
         let target = MongoWire::start(script).await;
-        let options = RestoreOptions { replace: true, ..RestoreOptions::default() };
+        let options = RestoreOptions::default().replace(true);
         let error = restore(&target, "", &read.archive, options).await.unwrap_err();
         assert_eq!(error.subject(), "i in shop.orders at 1970-01-01T00:00:02Z (2:1)", "{what}: {error}");
         assert_eq!(content(&target, "shop"), [("orders".to_owned(), documents(1))], "{what}");
@@ -288,7 +286,7 @@ async fn a_replay_that_fails_leaves_what_was_there_and_names_the_entry() {
         }),
     ] {
         let target = MongoWire::start(Script::standalone().collection(orders(1))).await;
-        let options = RestoreOptions { replace: true, ..RestoreOptions::default() };
+        let options = RestoreOptions::default().replace(true);
         let error = restore(&target, "", &archive, options).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
         assert_eq!(content(&target, "shop"), [("orders".to_owned(), documents(1))], "{what}");
@@ -350,7 +348,7 @@ async fn a_document_that_was_read_twice_is_as_the_oplog_has_it_and_otherwise_fai
     let silent = backup(vec![set_x(2, 1, "set")], vec![orders()]).await;
     for (archive, no_oplog_replay) in [(&silent.archive, false), (&read.archive, true)] {
         let target = MongoWire::start(Script::standalone()).await;
-        let options = RestoreOptions { no_oplog_replay, ..RestoreOptions::default() };
+        let options = RestoreOptions::default().no_oplog_replay(no_oplog_replay);
         let error = restore(&target, "", archive, options).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
         assert_eq!(content(&target, "shop"), []);
@@ -371,7 +369,7 @@ async fn a_server_that_cannot_replay_is_told_before_anything_is_written() {
         assert!(target.seen("create").is_empty());
     }
     let target = MongoWire::start(Script::standalone().always("applyOps", "", unknown.clone())).await;
-    let options = RestoreOptions { no_oplog_replay: true, ..RestoreOptions::default() };
+    let options = RestoreOptions::default().no_oplog_replay(true);
     let checks = restore(&target, "", &read.archive, options).await.unwrap();
     assert_eq!(check(&checks, "oplog").status, Status::Warn);
     assert_eq!(found(&target, "orders"), documents(10));

@@ -58,7 +58,7 @@ async fn a_server_that_refuses_snapshots_is_read_with_a_note_or_not_at_all() {
     let server = MongoWire::start(Script::replica_set("rs0").without_snapshots().collection(orders(50))).await;
     let done = read(&server).await.unwrap();
     assert!(done.notes.iter().any(|n| n.contains("not of one time")), "{:?}", done.notes);
-    let strict = MongoSettings { consistency: Some(Consistency::Snapshot), ..MongoSettings::default() };
+    let strict = MongoSettings::default().consistency(Consistency::Snapshot);
     assert!(read_with(&server, "shop", strict).await.is_err());
     let alone = MongoWire::start(Script::standalone().collection(orders(5))).await;
     let done = read(&alone).await.unwrap();
@@ -95,7 +95,7 @@ async fn the_oplog_is_copied_from_before_the_first_read_to_after_the_last() {
         let late = oplog_insert(9, "shop.orders", Doc::new().int32("_id", 900)).build();
         store.get_mut("local", "oplog.rs").unwrap().documents.push(late);
     }));
-    let options = MongoSettings { oplog: true, ..MongoSettings::default() };
+    let options = MongoSettings::default().oplog(true);
     let server = MongoWire::start(script.clone().at("find", "orders", 1, write)).await;
     let read = read_with(&server, "", options.clone()).await.unwrap();
     // The newest of before and the late one.
@@ -226,7 +226,7 @@ async fn duplicate_keys_are_counted_and_what_was_there_stays() {
         MongoWire::start(Script::standalone().collection(Collection::new("shop", "orders").documents(twice))).await;
     let read = read(&server).await.unwrap();
     let target = MongoWire::start(Script::standalone().collection(orders(1))).await;
-    let options = RestoreOptions { replace: true, ..RestoreOptions::default() };
+    let options = RestoreOptions::default().replace(true);
     let error = restore(&target, "shop", &read.archive, options).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Mismatch);
     assert!(error.message().contains("3 documents have a key"), "{error}");
@@ -250,7 +250,7 @@ async fn a_restore_that_fails_at_any_step_leaves_what_was_there() {
     ] {
         let script = Script::standalone().collection(orders(1)).at(command, "", 1, effect);
         let target = MongoWire::start(script).await;
-        let options = RestoreOptions { replace: true, ..RestoreOptions::default() };
+        let options = RestoreOptions::default().replace(true);
         let done = restore(&target, "shop", &read.archive, options).await;
         assert!(done.is_err(), "{command}");
         assert_eq!(content(&target, "shop"), [("orders".to_owned(), documents(1))], "{command}");
@@ -266,7 +266,7 @@ async fn an_archive_with_a_flipped_bit_or_cut_short_is_not_restored() {
     let middle = flipped.len() / 2;
     flipped[middle] ^= 4;
     for bad in [&flipped[..], &archive[..archive.len() - 4], &archive[..middle], b"hello", b""] {
-        let options = RestoreOptions { replace: true, ..RestoreOptions::default() };
+        let options = RestoreOptions::default().replace(true);
         let error = restore(&target, "shop", bad, options).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
         assert_eq!(content(&target, "shop"), [("orders".to_owned(), documents(1))]);
@@ -283,7 +283,7 @@ async fn fields_that_a_server_refuses_are_left_out() {
     for field in ["bypassEmptyTsReplacement", "bypassDocumentValidation", "dropTarget"] {
         let script = Script::standalone().version("8.0.1").collection(orders(2)).refuse_field(field);
         let target = MongoWire::start(script).await;
-        let options = RestoreOptions { replace: true, ..RestoreOptions::default() };
+        let options = RestoreOptions::default().replace(true);
         restore(&target, "shop", &read.archive, options).await.unwrap_or_else(|e| panic!("{field}: {e}"));
         assert_eq!(content(&target, "shop"), content(&server, "shop"), "{field}");
     }
@@ -371,7 +371,7 @@ async fn a_cancelled_restore_test_drops_its_databases() {
             Ok::<_, Error>(chunk)
         })
         .boxed();
-    let options = VerifierOptions { scratch: Some(connection(&scratch, "")), ..VerifierOptions::default() };
+    let options = VerifierOptions::default().scratch(connection(&scratch, ""));
     let error = MongoVerifier::new(options).restore_test(input, &cx).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert_eq!(scratch.with_store(|store| store.databases()), Vec::<String>::new());

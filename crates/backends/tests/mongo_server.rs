@@ -34,7 +34,7 @@ async fn a_backup_reads_from_the_members_that_the_url_prefers_and_with_an_oplog_
     let asked = preferences(&server, more, MongoSettings::default()).await;
     assert!(!asked.is_empty() && asked.iter().all(|mode| mode == "secondaryPreferred"), "{asked:?}");
     let server = MongoWire::start(script).await;
-    let asked = preferences(&server, more, MongoSettings { oplog: true, ..MongoSettings::default() }).await;
+    let asked = preferences(&server, more, MongoSettings::default().oplog(true)).await;
     assert!(!asked.is_empty() && asked.iter().all(|mode| mode.starts_with("primary")), "{asked:?}");
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use lifeboat_core::cli::settle;
 use lifeboat_core::{Context, Error, ErrorKind, Result};
-use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -32,7 +31,7 @@ impl Session {
     fn new(global: &Global) -> Self {
         let output = Arc::new(Output::new(global.json, global.quiet, global.no_color));
         let reporter = Arc::new(Reporter::new(output.clone()));
-        let context = Context { cancel: CancellationToken::new(), progress: reporter.clone(), ..Context::default() };
+        let context = Context::default().progress(reporter.clone());
         Self { output, context, reporter }
     }
 

@@ -13,6 +13,7 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// What a run is given from outside. Cheap to clone.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Context {
     /// Cancelled to end the run early: children are ended, uploads aborted.
     pub cancel: CancellationToken,
@@ -23,6 +24,27 @@ pub struct Context {
 }
 
 impl Context {
+    /// Ends the run early when `cancel` is cancelled.
+    #[must_use]
+    pub fn cancel(mut self, cancel: CancellationToken) -> Self {
+        self.cancel = cancel;
+        self
+    }
+
+    /// Sends progress to `progress`.
+    #[must_use]
+    pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
+        self.progress = progress;
+        self
+    }
+
+    /// Takes the time from `clock`.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// The time by this run's clock.
     pub fn now(&self) -> Timestamp {
         (self.clock)()

@@ -27,6 +27,7 @@ pub mod report;
 pub mod repository;
 pub mod retention;
 pub mod schedule;
+mod setters;
 pub mod setting;
 pub mod sink;
 pub mod source;

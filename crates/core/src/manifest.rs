@@ -29,6 +29,7 @@ pub const MANIFEST_LIMIT: usize = 256 << 20;
 
 /// One stored object of an artifact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StoredObject {
     /// Its name, without the folder: a manifest can be copied elsewhere together with its objects.
     pub name: String,
@@ -40,6 +41,7 @@ pub struct StoredObject {
 
 /// How an artifact was encrypted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct EncryptionNote {
     /// `age`, `openssl`, or what an [`Encryptor`] from elsewhere calls itself.
     pub scheme: String,
@@ -50,6 +52,7 @@ pub struct EncryptionNote {
 
 /// The private part: what must not be read by whoever can read the bucket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Private {
     /// What the source saw go past.
     pub proof: Proof,
@@ -70,6 +73,7 @@ pub enum PrivatePart {
 /// What is known of an artifact. A form that older readers must not take for this one has another name beside the artifact
 /// (`.manifest.v2.json`), so that they know from names alone that they do not know it. Written last: an object without a manifest was not finished by Lifeboat.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Manifest {
     /// Version of this form. A reader refuses what is newer than it knows.
     pub format_version: u32,

@@ -116,6 +116,7 @@ impl Change {
 
 /// How many changes of each action a plan has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Counts {
     /// Things that are made.
     pub create: usize,

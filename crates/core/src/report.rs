@@ -31,6 +31,7 @@ impl fmt::Display for Status {
 
 /// One named check with its figure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Check {
     /// What was looked at: `age`, `stored sha256`, `table public.orders`.
     pub name: String,
@@ -84,6 +85,7 @@ impl Check {
 
 /// What a verification found out about one artifact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Report {
     /// The dataset.
     pub dataset: String,

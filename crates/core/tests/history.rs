@@ -121,7 +121,7 @@ async fn a_record_that_cannot_be_written_is_a_note_and_no_failure() {
         },
     );
     let tally = Arc::new(Tally::default());
-    let cx = Context { progress: tally.clone(), ..context() };
+    let cx = context().progress(tally.clone());
     let receipt = recorded(FakeSource::of("abc")).context(cx).to(sink.arc()).run().await.unwrap();
     assert!(receipt.notes[0].contains("the record of this run could not be written"), "{:?}", receipt.notes);
     assert_eq!(tally.notes(), receipt.notes);

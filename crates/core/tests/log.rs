@@ -179,7 +179,7 @@ async fn a_gap_is_told_and_nothing_behind_it_is_given() {
     assert_eq!(coverage.end_from(Position::new(1, 220)), None);
     // And the writer says so when it makes one.
     let tally = Arc::new(Tally::default());
-    let cx = Context { progress: tally.clone(), ..Context::default() };
+    let cx = Context::default().progress(tally.clone());
     let source = FakeLog { end: 600, step: 100, confirmed: Mutex::default() };
     let mut writer = writer(&sink);
     writer.append(segment(1, 300, 310)).await.unwrap();

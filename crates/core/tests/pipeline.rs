@@ -504,7 +504,7 @@ async fn cancelling_in_the_middle_ends_the_run_drops_the_source_and_leaves_nothi
             .boxed()
     });
     let sink = MemorySink::new();
-    let cx = Context { cancel: cancel.clone(), ..context() };
+    let cx = context().cancel(cancel.clone());
     let ended = cancelled(backup(source).context(cx).to(Arc::new(sink.clone())).run()).await;
     assert_eq!(ended.error.kind(), ErrorKind::Cancelled);
     assert!(ended.took < Duration::from_secs(5), "{:?}", ended.took);
@@ -570,7 +570,7 @@ async fn cancelling_ends_within_five_seconds_whatever_hangs() {
             Some(describes) => Backup::new(HangingSource { describes, cancel: cancel.clone() }),
             None => Backup::new(FakeSource::of(content::bytes(1, 20_000_000))),
         };
-        let cx = Context { cancel, ..context() };
+        let cx = context().cancel(cancel);
         let ended = cancelled(run.prefix(FOLDER).unencrypted().context(cx).to(sink.arc()).run()).await;
         assert_eq!(ended.error.kind(), ErrorKind::Cancelled, "{what}");
         assert!(ended.took < Duration::from_secs(5), "{what}: {:?}", ended.took);

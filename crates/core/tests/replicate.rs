@@ -42,7 +42,7 @@ async fn source(count: u32) -> MemorySink {
 }
 
 fn of(from: impl Sink + 'static, to: Arc<dyn Sink>) -> Replicate {
-    let context = Context { clock: clock_at(LATER), ..Context::default() };
+    let context = Context::default().clock(clock_at(LATER));
     Replicate::new(Arc::new(from), to).folder("db").history(false).context(context)
 }
 
@@ -269,7 +269,7 @@ async fn a_backup_that_may_still_be_writing_there_is_left_alone() {
     let finished = Manifest::parse(&from.bytes(&manifest(&key(0))).unwrap(), "m").unwrap().finished_at;
     for (minutes, copies) in [(1, false), (11, true)] {
         let now = finished + Duration::from_secs(minutes * 60);
-        let context = Context { clock: Arc::new(move || now), ..Context::default() };
+        let context = Context::default().clock(Arc::new(move || now));
         let plan = of(from.clone(), to.arc()).context(context).plan().await.unwrap();
         let copied = plan.execute().await.unwrap();
         assert_eq!(copied.is_complete(), copies, "{minutes} minutes: {copied:?}");
@@ -299,7 +299,7 @@ async fn a_cancelled_run_says_so_and_leaves_nothing_half_done() {
     let from = source(2).await;
     let to = ScriptedSink::new(done);
     let plan = of(from.clone(), to.arc());
-    let context = Context { clock: clock_at(LATER), ..Context::default() };
+    let context = Context::default().clock(clock_at(LATER));
     let made = plan.context(context.clone()).plan().await.unwrap();
     context.cancel.cancel();
     assert_eq!(soon(made.execute()).await.unwrap_err().kind(), ErrorKind::Cancelled);

@@ -82,7 +82,7 @@ impl Repository for Words {
 }
 
 fn day(day: u32) -> Context {
-    Context { clock: clock_at(&format!("2026-11-{day:02}T00:00:00Z")), ..Context::default() }
+    Context::default().clock(clock_at(&format!("2026-11-{day:02}T00:00:00Z")))
 }
 
 /// Four snapshots, a day apart.

@@ -35,7 +35,7 @@ fn sidecar(of: &str, needed: &str) -> String {
 async fn back_up(sink: &Arc<dyn Sink>, as_name: &str, needs: &[&str]) -> Result<lifeboat_core::Receipt> {
     let parsed = name(as_name);
     let source = FakeSource::of(Bytes::copy_from_slice(as_name.as_bytes())).format(&parsed.format);
-    let context = Context { clock: clock_at(&parsed.taken_at.to_string()), ..Context::default() };
+    let context = Context::default().clock(clock_at(&parsed.taken_at.to_string()));
     backup(source).needs(needs.iter().map(|n| name(n))).context(context).to(sink.clone()).run().await
 }
 

@@ -60,7 +60,7 @@ fn copy(from: impl Sink + 'static, to: &ScriptedSink) -> TreeCopy {
 }
 
 fn copy_at(from: impl Sink + 'static, to: &ScriptedSink, now: &str) -> TreeCopy {
-    let context = Context { clock: clock_at(now), ..Context::default() };
+    let context = Context::default().clock(clock_at(now));
     TreeCopy::new("velero", Arc::new(from), to.arc()).unwrap().prefix("velero").layouts(layouts()).context(context)
 }
 
@@ -301,8 +301,7 @@ async fn a_source_that_was_emptied_does_not_empty_the_copy() {
     run(&from, &to, NOW).await;
     let keys = from.keys();
     from.delete(&keys[..6]).await.unwrap();
-    let copied =
-        copy(from.clone(), &to).context(Context { clock: clock_at("2026-11-22T12:00:00Z"), ..Context::default() });
+    let copied = copy(from.clone(), &to).context(Context::default().clock(clock_at("2026-11-22T12:00:00Z")));
     let plan = copied.clone().deletion(Deletion::AtMostHalf).plan().await.unwrap();
     assert_eq!(plan.deletes.as_ref().unwrap_err().kind(), ErrorKind::Refused);
     let refused = plan.execute().await.unwrap();
@@ -401,7 +400,7 @@ async fn a_copy_whose_record_would_lie_in_it_is_refused() {
 #[tokio::test]
 async fn a_cancelled_run_notes_what_it_has_done() {
     let from = velero();
-    let context = Context { clock: clock_at(NOW), ..Context::default() };
+    let context = Context::default().clock(clock_at(NOW));
     let cancel = context.cancel.clone();
     let to = ScriptedSink::new(move |call, key| {
         if call == "put" && key.ends_with("xn0_0001") {

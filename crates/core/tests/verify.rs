@@ -483,7 +483,7 @@ async fn the_age_is_judged_as_the_limit_says() {
         ("2026-11-20T03:30:01Z", None, Status::Warn, true),
     ] {
         let sink = stored(None).await;
-        let cx = Context { clock: clock_at(now), ..Context::default() };
+        let cx = Context::default().clock(clock_at(now));
         let verifier = LinesVerifier::default();
         let run = Verify::new(Arc::new(sink.clone()), the_artifact(&sink).await, &verifier).level(Level::Stored);
         let report = run.age_limit(limit).context(cx).run().await.unwrap();
@@ -629,7 +629,7 @@ async fn a_verifier_that_may_not_write_verifies_and_says_so() {
     let artifact = the_artifact(&memory).await;
     let sink = ScriptedSink::over(memory, |call, _| if call == "put" { Fate::Fails } else { Fate::Done });
     let tally = Arc::new(lifeboat_core::progress::Tally::default());
-    let cx = Context { progress: tally.clone(), ..context() };
+    let cx = context().progress(tally.clone());
     let verifier = LinesVerifier::default();
     assert!(Verify::new(sink.arc(), artifact, &verifier).history(false).context(cx).run().await.unwrap().passed);
     assert!(tally.notes()[0].contains("could not be recorded"), "{:?}", tally.notes());

@@ -108,7 +108,7 @@ impl Stage {
     }
 
     fn backup(&self, source: Data) -> Backup {
-        let context = Context { clock: Arc::new(|| "2026-11-21T03:30:00Z".parse().unwrap()), ..Context::default() };
+        let context = Context::default().clock(Arc::new(|| "2026-11-21T03:30:00Z".parse().unwrap()));
         Backup::new(source).unencrypted().compress(Compression::None).context(context).to(self.faulty.clone())
     }
 

@@ -26,6 +26,7 @@ const TOKEN: &str = "CLOUDFLARE_API_TOKEN";
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ZoneSettings {
     /// The zone: cloudflare://example.org, its domain alone or its id; * for every zone that the token sees
     #[serde(deserialize_with = "setting::required")]
@@ -44,10 +45,13 @@ pub struct ZoneSettings {
     pub api_url: Option<Setting>,
 }
 
+lifeboat_core::setters!(ZoneSettings { zone: Option<Setting>, token: Option<Setting>, api_url: Option<Setting> });
+
 /// How a zone is restored.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RestoreOptions {
     /// With --into file:PATH: write in the place of a file that is there
     #[cfg_attr(feature = "cli", arg(long))]
@@ -66,15 +70,26 @@ pub struct RestoreOptions {
     pub token: Option<Setting>,
 }
 
+lifeboat_core::setters!(RestoreOptions {
+    replace: bool,
+    apply: bool,
+    delete_extra: bool,
+    settings: bool,
+    token: Option<Setting>,
+});
+
 /// How an artifact is verified.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct VerifyOptions {
     /// Level live, of zones and secrets: warn when the count differs by more
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     pub max_drift: Option<u64>,
 }
+
+lifeboat_core::setters!(VerifyOptions { max_drift: Option<u64> });
 
 /// Cloudflare DNS: one zone, or every zone that a token sees.
 #[derive(Clone, Debug)]

@@ -20,12 +20,15 @@ const NAMED: usize = 20;
 
 /// What a verification is told.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct VerifierOptions {
     /// The live zone, for the level `live`.
     pub live: Option<(Api, ZoneRef)>,
     /// By how many records it may differ before it is a warning; 5 when nobody says.
     pub max_drift: Option<u64>,
 }
+
+lifeboat_core::setters!(VerifierOptions { live: Option<(Api, ZoneRef)>, max_drift: Option<u64> });
 
 /// Judges artifacts of zones.
 #[derive(Clone, Debug, Default)]

@@ -29,6 +29,7 @@ use lifeboat_core::cli::{CONNECTION, CONTENTS};
 #[derive(Clone, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct CommandSettings {
     /// The program whose output is backed up, then each of its arguments, every one after a --run of its own
     #[cfg_attr(
@@ -77,6 +78,19 @@ pub struct CommandSettings {
     #[cfg_attr(feature = "cli", arg(long, value_name = "TIME", help_heading = CONNECTION))]
     pub timeout: Option<Length>,
 }
+
+lifeboat_core::setters!(CommandSettings {
+    run: Vec<String>,
+    format: Option<String>,
+    allow_empty: bool,
+    verify: Vec<String>,
+    restore: Vec<String>,
+    shell: bool,
+    env: Vec<Variable>,
+    pass_env: Vec<String>,
+    folder: Option<Setting>,
+    timeout: Option<Length>,
+});
 
 /// A variable of a command's environment, and where its value is.
 #[derive(Clone, Debug)]
@@ -217,21 +231,27 @@ fn check_format(format: &str) -> Result<()> {
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RestoreOptions {
     /// With --into file:PATH: write in the place of a file that is there
     #[cfg_attr(feature = "cli", arg(long))]
     pub replace: bool,
 }
 
+lifeboat_core::setters!(RestoreOptions { replace: bool });
+
 /// How a backup is verified.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct VerifyOptions {
     /// Where the scratch folder of a verify command is made
     #[cfg_attr(feature = "cli", arg(long, value_name = "FOLDER"))]
     pub scratch_folder: Option<PathBuf>,
 }
+
+lifeboat_core::setters!(VerifyOptions { scratch_folder: Option<PathBuf> });
 
 /// What a command prints.
 #[derive(Clone, Debug)]

@@ -35,6 +35,7 @@ const SECRETS: &str = "Secrets";
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct DopplerSettings {
     /// The config: doppler://PROJECT/CONFIG; without it, the one that a service token is of. * stands for all
     // A table has `project` and `config` in its place.
@@ -59,10 +60,19 @@ pub struct DopplerSettings {
     pub api_url: Option<Setting>,
 }
 
+lifeboat_core::setters!(DopplerSettings {
+    from: Option<Setting>,
+    token: Option<Setting>,
+    project: Option<String>,
+    config: Option<String>,
+    api_url: Option<Setting>,
+});
+
 /// How secrets are restored.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RestoreOptions {
     /// With --into file:PATH: write in the place of a file that is there
     #[cfg_attr(feature = "cli", arg(long))]
@@ -86,6 +96,16 @@ pub struct RestoreOptions {
     #[cfg_attr(feature = "cli", arg(long, value_name = "PLACE", help_heading = SECRETS))]
     pub token: Option<Setting>,
 }
+
+lifeboat_core::setters!(RestoreOptions {
+    replace: bool,
+    apply: bool,
+    delete_extra: bool,
+    format: Option<String>,
+    secret_name: Option<String>,
+    secret_namespace: Option<String>,
+    token: Option<Setting>,
+});
 
 impl RestoreOptions {
     /// How a file is written.
@@ -119,11 +139,14 @@ impl RestoreOptions {
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct VerifyOptions {
     /// Level live, of zones and secrets: warn when the count differs by more
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     pub max_drift: Option<u64>,
 }
+
+lifeboat_core::setters!(VerifyOptions { max_drift: Option<u64> });
 
 /// Doppler: the secrets of one config, of all configs of a project, or of all that a token sees.
 ///

@@ -13,12 +13,15 @@ use super::{FORMAT, drift};
 
 /// What a verification is made with.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct VerifierOptions {
     /// The live config, for the level `live`. Without a project and a config, what the artifact says.
     pub live: Option<(Connection, Scope)>,
     /// By how many secrets the live config may differ before it is a warning.
     pub max_drift: u64,
 }
+
+lifeboat_core::setters!(VerifierOptions { live: Option<(Connection, Scope)>, max_drift: u64 });
 
 impl Default for VerifierOptions {
     fn default() -> Self {

@@ -21,6 +21,7 @@ const SCRATCH: &str = "LIFEBOAT_SCRATCH_URL";
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct MongoSettings {
     /// The deployment and database: a URL mongodb://user:password@host:port/database or mongodb+srv://…, env:NAME (a variable
     /// that holds it) or file:PATH; without a database all of them
@@ -74,10 +75,25 @@ pub struct MongoSettings {
     pub cursors: Option<usize>,
 }
 
+lifeboat_core::setters!(MongoSettings {
+    url: Option<Setting>,
+    database: Option<String>,
+    scratch: Option<Setting>,
+    collections: Vec<String>,
+    exclude_collections: Vec<String>,
+    exclude_databases: Vec<String>,
+    queries: Vec<Query>,
+    consistency: Option<Consistency>,
+    oplog: bool,
+    users_and_roles: Option<bool>,
+    cursors: Option<usize>,
+});
+
 /// How an artifact is verified.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct VerifyOptions {
     /// Where the scratch server has its data
     #[cfg_attr(feature = "cli", arg(long, value_name = "FOLDER"))]
@@ -90,6 +106,8 @@ pub struct VerifyOptions {
     #[cfg_attr(feature = "cli", arg(long, value_name = "URL", env = SCRATCH, hide_env_values = true))]
     pub scratch: Option<Setting>,
 }
+
+lifeboat_core::setters!(VerifyOptions { scratch_folder: Option<PathBuf>, jobs: usize, scratch: Option<Setting> });
 
 /// MongoDB: one database through the driver, or all of a deployment.
 #[derive(Clone, Debug)]

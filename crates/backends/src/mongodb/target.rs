@@ -25,6 +25,7 @@ const TEMPORARY: &str = "lifeboat_restore_";
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RestoreOptions {
     /// Replace what is there; it goes only after the restored data is known to be good
     #[cfg_attr(feature = "cli", arg(long))]
@@ -58,6 +59,19 @@ pub struct RestoreOptions {
     #[cfg_attr(feature = "cli", arg(long))]
     pub users_and_roles: bool,
 }
+
+lifeboat_core::setters!(RestoreOptions {
+    replace: bool,
+    keep_replaced: bool,
+    jobs: usize,
+    skip_proof: bool,
+    collections: Vec<String>,
+    ns_from: Vec<String>,
+    ns_to: Vec<String>,
+    no_indexes: bool,
+    no_oplog_replay: bool,
+    users_and_roles: bool,
+});
 
 /// Restores into a MongoDB deployment.
 ///

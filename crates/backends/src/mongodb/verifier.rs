@@ -25,6 +25,7 @@ const DRIFT_PERCENT: u64 = 20;
 
 /// How artifacts are verified.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct VerifierOptions {
     /// A server in which restore tests make databases of their own, and drop them; a `mongod` of their own when `None`.
     pub scratch: Option<Connection>,
@@ -35,6 +36,13 @@ pub struct VerifierOptions {
     /// Connections that insert side by side; 0 is 4.
     pub jobs: usize,
 }
+
+lifeboat_core::setters!(VerifierOptions {
+    scratch: Option<Connection>,
+    scratch_folder: Option<PathBuf>,
+    live: Option<Connection>,
+    jobs: usize,
+});
 
 /// Judges archives of mongodump's format.
 #[derive(Clone, Debug, Default)]

@@ -16,6 +16,7 @@ use super::{Connection, Globals, Postgres, PostgresTarget, PostgresVerifier, Res
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct PostgresSettings {
     /// The database: a URL postgres://user:password@host:port/database, env:NAME (a variable that holds it) or file:PATH
     #[serde(deserialize_with = "setting::required")]
@@ -54,6 +55,17 @@ pub struct PostgresSettings {
     pub extra_args: Vec<String>,
 }
 
+lifeboat_core::setters!(PostgresSettings {
+    url: Option<Setting>,
+    globals: bool,
+    schemas: Vec<String>,
+    exclude_schemas: Vec<String>,
+    tables: Vec<String>,
+    exclude_tables: Vec<String>,
+    exclude_table_data: Vec<String>,
+    extra_args: Vec<String>,
+});
+
 #[cfg(feature = "cli")]
 use lifeboat_core::cli::CONTENTS;
 
@@ -61,6 +73,7 @@ use lifeboat_core::cli::CONTENTS;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct VerifyOptions {
     /// Where the scratch server has its data
     #[cfg_attr(feature = "cli", arg(long, value_name = "FOLDER"))]
@@ -69,6 +82,8 @@ pub struct VerifyOptions {
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 0, hide_default_value = true))]
     pub jobs: usize,
 }
+
+lifeboat_core::setters!(VerifyOptions { scratch_folder: Option<PathBuf>, jobs: usize });
 
 /// PostgreSQL: one database through pg_dump, or the roles and tablespaces of a server.
 #[derive(Clone, Debug)]

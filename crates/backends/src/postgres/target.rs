@@ -28,6 +28,7 @@ use crate::child::Ended;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RestoreOptions {
     /// Replace the database that is there; it goes only after the restored data is known to be good
     #[cfg_attr(feature = "cli", arg(long))]
@@ -54,6 +55,17 @@ pub struct RestoreOptions {
     #[cfg_attr(feature = "cli", arg(long, value_name = "FOLDER"))]
     pub spool_folder: Option<PathBuf>,
 }
+
+lifeboat_core::setters!(RestoreOptions {
+    replace: bool,
+    keep_replaced: bool,
+    jobs: usize,
+    tables: Vec<String>,
+    schemas: Vec<String>,
+    keep_owners: bool,
+    skip_proof: bool,
+    spool_folder: Option<PathBuf>,
+});
 
 impl RestoreOptions {
     fn is_whole(&self) -> bool {

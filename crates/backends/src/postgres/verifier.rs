@@ -25,6 +25,7 @@ const DRIFT_PERCENT: u64 = 20;
 
 /// How artifacts are verified.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct VerifierOptions {
     /// Where scratch clusters are made; the system's temporary folder when `None`.
     pub scratch_folder: Option<PathBuf>,
@@ -33,6 +34,8 @@ pub struct VerifierOptions {
     /// Sessions that compare side by side; 0 is one for each core, at most 4.
     pub jobs: usize,
 }
+
+lifeboat_core::setters!(VerifierOptions { scratch_folder: Option<PathBuf>, live: Option<Connection>, jobs: usize });
 
 /// Judges PostgreSQL artifacts: custom archives, plain SQL and globals.
 #[derive(Clone, Debug, Default)]

@@ -23,6 +23,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Which cluster, and which namespace in it Velero lives in.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConnectOptions {
     /// A kubeconfig file. Without one: `KUBECONFIG`, then `~/.kube/config`, then the service account of the Pod.
     pub kubeconfig: Option<PathBuf>,
@@ -31,6 +32,8 @@ pub struct ConnectOptions {
     /// Velero's namespace.
     pub namespace: String,
 }
+
+lifeboat_core::setters!(ConnectOptions { kubeconfig: Option<PathBuf>, context: Option<String>, namespace: String });
 
 impl Default for ConnectOptions {
     fn default() -> Self {

@@ -38,12 +38,15 @@ impl Files {
 
 /// How links are followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LinkOptions {
     /// Certificates of authorities, as PEM, that are trusted besides the system's and the storage location's own.
     pub ca: Option<Vec<u8>>,
     /// How long Velero's server has to sign a link.
     pub limit: Duration,
 }
+
+lifeboat_core::setters!(LinkOptions { ca: Option<Vec<u8>>, limit: Duration });
 
 impl Default for LinkOptions {
     fn default() -> Self {

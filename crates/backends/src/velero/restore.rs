@@ -41,6 +41,7 @@ pub enum ExistingPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RestoreOptions {
     /// Only this namespace; may be given several times, like the others
     #[cfg_attr(feature = "cli", arg(long = "namespace", value_name = "NAME", help_heading = RESTORED))]
@@ -109,6 +110,20 @@ pub struct RestoreOptions {
     #[cfg_attr(feature = "cli", arg(long, hide = true))]
     pub replace: bool,
 }
+
+lifeboat_core::setters!(RestoreOptions {
+    namespaces: Vec<String>,
+    exclude_namespaces: Vec<String>,
+    namespace_mapping: Vec<Pair>,
+    resources: Vec<String>,
+    exclude_resources: Vec<String>,
+    labels: Vec<Pair>,
+    cluster_resources: Option<bool>,
+    existing: Option<ExistingPolicy>,
+    restore_volumes: Option<bool>,
+    limit: Option<Length>,
+    replace: bool,
+});
 
 impl RestoreOptions {
     fn spec(&self, backup: &str) -> RestoreSpec {

@@ -48,6 +48,7 @@ const LIMIT: Duration = Duration::from_secs(1800);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RestoreTestOptions {
     /// The namespace in the backup that is restored
     // As the flag of that name elsewhere: the settings of a job are read from the same arguments.
@@ -82,6 +83,17 @@ pub struct RestoreTestOptions {
     #[cfg_attr(feature = "cli", arg(skip))]
     pub max_age: Option<Duration>,
 }
+
+lifeboat_core::setters!(RestoreTestOptions {
+    namespace: Option<String>,
+    scratch_namespace: Option<String>,
+    pods_ready: Option<Length>,
+    limit: Option<Length>,
+    backup: Option<String>,
+    must_cover: Vec<String>,
+    schedule: Option<String>,
+    max_age: Option<Duration>,
+});
 
 #[cfg(feature = "cli")]
 use super::settings::claim;

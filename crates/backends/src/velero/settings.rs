@@ -17,6 +17,7 @@ use super::restore_test::RestoreTestOptions;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct VeleroSettings {
     /// Where Velero stores: the bucket and prefix of its storage location, as the URL of a sink
     #[serde(deserialize_with = "setting::required")]
@@ -104,6 +105,26 @@ pub struct VeleroSettings {
     pub schedules: BTreeMap<String, ScheduleSettings>,
 }
 
+lifeboat_core::setters!(VeleroSettings {
+    location: Option<Setting>,
+    kubeconfig: Option<Setting>,
+    context: Option<String>,
+    velero_namespace: Option<String>,
+    from_schedule: Option<String>,
+    namespaces: Vec<String>,
+    exclude_namespaces: Vec<String>,
+    labels: Vec<Pair>,
+    ttl: Option<Length>,
+    storage_location: Option<String>,
+    default_volumes_to_fs_backup: Option<bool>,
+    snapshot_volumes: Option<bool>,
+    limit: Option<Length>,
+    check_test_of: Option<String>,
+    must_cover: Vec<Setting>,
+    test: Option<RestoreTestOptions>,
+    schedules: BTreeMap<String, ScheduleSettings>,
+});
+
 impl VeleroSettings {
     /// What to call the dataset: the schedule, the one namespace, or the whole cluster.
     pub fn dataset(&self) -> String {
@@ -118,6 +139,7 @@ impl VeleroSettings {
 /// A schedule as it should be.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ScheduleSettings {
     /// Its name, which is the key of its table in a config file. Backups are called by it, with the time behind.
     #[serde(skip)]
@@ -144,6 +166,19 @@ pub struct ScheduleSettings {
     /// Whether it makes no backups for now. Left as it is when not set: who paused it by hand finds it paused.
     pub paused: Option<bool>,
 }
+
+lifeboat_core::setters!(ScheduleSettings {
+    name: String,
+    cron: Setting,
+    ttl: Option<Length>,
+    namespaces: Vec<String>,
+    exclude_namespaces: Vec<String>,
+    labels: Vec<Pair>,
+    storage_location: Option<String>,
+    snapshot_volumes: Option<bool>,
+    default_volumes_to_fs_backup: Option<bool>,
+    paused: Option<bool>,
+});
 
 impl ScheduleSettings {
     /// A schedule of this name, which backs up everything at these times.

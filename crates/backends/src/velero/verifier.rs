@@ -20,6 +20,7 @@ use super::{FORMAT, MAX_AGE, backups};
 
 /// What a verification is told.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct VerifierOptions {
     /// The cluster, and a sink at the bucket and prefix of its backup storage location: for the levels `restore` and `live`.
     pub live: Option<(Cluster, Arc<dyn Sink>)>,
@@ -32,6 +33,14 @@ pub struct VerifierOptions {
     /// Claims, as `namespace/name`, whose data must be in every backup.
     pub must_cover: Vec<String>,
 }
+
+lifeboat_core::setters!(VerifierOptions {
+    live: Option<(Cluster, Arc<dyn Sink>)>,
+    test: Option<RestoreTestOptions>,
+    schedule: Option<String>,
+    max_age: Duration,
+    must_cover: Vec<String>,
+});
 
 impl Default for VerifierOptions {
     fn default() -> Self {

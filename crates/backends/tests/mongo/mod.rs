@@ -35,7 +35,7 @@ pub struct Read {
 
 pub async fn read_with(server: &MongoWire, database: &str, options: MongoSettings) -> Result<Read> {
     let tally = Arc::new(Tally::default());
-    let cx = Context { progress: tally.clone(), ..Context::default() };
+    let cx = Context::default().progress(tally.clone());
     let source = Mongo::new(connection(server, database)).options(options)?;
     source.describe().await?;
     let mut reading = source.open(&cx).await?;
@@ -88,6 +88,6 @@ pub fn count_of(proof: &Proof, name: &str) -> u64 {
 }
 
 pub async fn verify(scratch: &MongoWire, archive: &[u8], proof: Option<Proof>) -> Vec<Check> {
-    let options = VerifierOptions { scratch: Some(connection(scratch, "")), ..VerifierOptions::default() };
+    let options = VerifierOptions::default().scratch(connection(scratch, ""));
     MongoVerifier::new(options).restore_test(input(archive, proof), &Context::default()).await.unwrap()
 }

@@ -40,7 +40,7 @@ pub async fn restore_as(format: &str, url: &str, dump: &[u8], options: RestoreOp
 }
 
 pub fn replacing() -> RestoreOptions {
-    RestoreOptions { replace: true, ..RestoreOptions::default() }
+    RestoreOptions::default().replace(true)
 }
 
 /// The checks of a restore test.

@@ -76,11 +76,7 @@ async fn a_link_that_leads_nowhere_from_here_says_where_it_leads_and_what_to_do(
     let second = lifeboat_testkit::minio::Minio::shared().fresh_bucket().await;
     let public = json!({"publicUrl": "http://minio.velero.invalid:9000"});
     storage_location(&kubernetes, &velero_namespace(), &name, &second, &public).await;
-    let options = VeleroSettings {
-        namespaces: vec![namespace.clone()],
-        storage_location: Some(name.clone()),
-        ..VeleroSettings::default()
-    };
+    let options = VeleroSettings::default().namespaces(vec![namespace.clone()]).storage_location(name.clone());
     let source = Velero::new(cluster().await, bucket(&second), options);
     drop(source.open(&Context::default()).await.unwrap());
     let all = backups(&cluster().await, None).await.unwrap();
@@ -105,7 +101,7 @@ async fn a_link_that_leads_nowhere_from_here_says_where_it_leads_and_what_to_do(
 async fn a_certificate_that_is_none_is_named() {
     let namespace = Kubernetes::new().await.fresh_namespace().await;
     let name = back_up(&namespace).await;
-    let files = Files::Links(LinkOptions { ca: Some(b"no certificate".to_vec()), ..LinkOptions::default() });
+    let files = Files::Links(LinkOptions::default().ca(b"no certificate".to_vec()));
     let error = logs(&cluster().await, &files, &LogOf::Backup(name), &Context::default()).await.map(drop).unwrap_err();
     assert_eq!((error.kind(), error.message()), (ErrorKind::Config, "it holds no certificate in PEM"));
 }
@@ -147,7 +143,7 @@ async fn without_a_server_links_and_deletions_end_by_their_limit() {
     kubernetes.create("velero.io/v1 Backup backups", Some(&nobody), object).await;
     let cluster = Cluster::connect(&options(&nobody)).await.unwrap();
     let limit = Duration::from_secs(5);
-    let files = Files::Links(LinkOptions { limit, ..LinkOptions::default() });
+    let files = Files::Links(LinkOptions::default().limit(limit));
     let error = logs(&cluster, &files, &LogOf::Backup(name.clone()), &Context::default()).await.map(drop).unwrap_err();
     assert_eq!(
         (error.kind(), error.message()),

@@ -20,11 +20,7 @@ pub fn velero_namespace() -> String {
 
 /// How to connect as the administrator, to this namespace of Velero's.
 pub fn options(namespace: &str) -> ConnectOptions {
-    ConnectOptions {
-        kubeconfig: Some(variable("LIFEBOAT_TEST_KUBECONFIG").into()),
-        namespace: namespace.to_owned(),
-        ..ConnectOptions::default()
-    }
+    ConnectOptions::default().kubeconfig(variable("LIFEBOAT_TEST_KUBECONFIG").into()).namespace(namespace.to_owned())
 }
 
 pub async fn cluster() -> Cluster {
@@ -46,7 +42,7 @@ pub fn bucket(name: &str) -> Arc<dyn Sink> {
 
 /// A source of one namespace.
 pub async fn source(namespace: &str) -> Velero {
-    let options = VeleroSettings { namespaces: vec![namespace.to_owned()], ..VeleroSettings::default() };
+    let options = VeleroSettings::default().namespaces(vec![namespace.to_owned()]);
     Velero::new(cluster().await, location(), options)
 }
 

@@ -23,7 +23,7 @@ use crate::server::Server;
 const BACKUP: &str = "velero.io/v1 Backup backups";
 
 fn of(namespace: &str) -> VeleroSettings {
-    VeleroSettings { namespaces: vec![namespace.to_owned()], ..VeleroSettings::default() }
+    VeleroSettings::default().namespaces(vec![namespace.to_owned()])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,7 +35,7 @@ async fn a_server_that_stops_in_mid_backup_is_a_time_limit_and_not_a_hang() {
         kubernetes.create(CONFIG_MAP, Some(&namespace), object).await;
     }
     let server = Server::start().await;
-    let options = VeleroSettings { limit: Some(Length(Duration::from_secs(8))), ..of(&namespace) };
+    let options = of(&namespace).limit(Length(Duration::from_secs(8)));
     let source = Velero::new(server.cluster.clone(), server.location(), options);
     let making = tokio::spawn(async move { source.open(&Context::default()).await.map(drop) });
     let backups = kubernetes.api(BACKUP, Some(&server.namespace));
@@ -94,12 +94,10 @@ async fn the_copy_in_the_second_bucket_restores_a_cluster_whose_first_bucket_is_
     };
     tokio::time::timeout(Duration::from_secs(60), found).await.unwrap();
 
-    let options = RestoreTestOptions {
-        backup: Some(name),
-        scratch_namespace: Some(fresh_name("scratch")),
-        limit: Some(Length(Duration::from_secs(60))),
-        ..RestoreTestOptions::new(&namespace)
-    };
+    let options = RestoreTestOptions::new(&namespace)
+        .backup(name)
+        .scratch_namespace(fresh_name("scratch"))
+        .limit(Length(Duration::from_secs(60)));
     let settings = lifeboat_sinks::Settings {
         credentials: Some(lifeboat_sinks::Credentials::new(Minio::shared().user(), Minio::shared().password())),
         ..lifeboat_sinks::Settings::default()
@@ -129,13 +127,9 @@ async fn an_artifact_is_put_back_and_restored_where_velero_has_lost_the_backup()
     };
 
     // While Velero has it the copy proves itself by the restore test of that very backup.
-    let test =
-        RestoreTestOptions { scratch_namespace: Some(fresh_name("scratch")), ..RestoreTestOptions::new(&namespace) };
-    let verifier = VeleroVerifier::new(VerifierOptions {
-        live: Some((server.cluster.clone(), server.location())),
-        test: Some(test),
-        ..VerifierOptions::default()
-    });
+    let test = RestoreTestOptions::new(&namespace).scratch_namespace(fresh_name("scratch"));
+    let verifier =
+        VeleroVerifier::new(VerifierOptions::default().live((server.cluster.clone(), server.location())).test(test));
     let checks = verifier.restore_test(input(artifact.clone()), &Context::default()).await.unwrap();
     let failed: Vec<_> = checks.iter().filter(|check| check.status == Status::Fail).collect();
     assert!(failed.is_empty() && checks[0].name == "same backup", "{checks:#?}");
@@ -153,11 +147,9 @@ async fn an_artifact_is_put_back_and_restored_where_velero_has_lost_the_backup()
 
     // A copy that is cut off leaves nothing in the bucket.
     let into = fresh_name("into");
-    let options = RestoreOptions {
-        namespaces: vec![namespace.clone()],
-        namespace_mapping: vec![Pair::new(&*namespace, &*into)],
-        ..RestoreOptions::default()
-    };
+    let options = RestoreOptions::default()
+        .namespaces(vec![namespace.clone()])
+        .namespace_mapping(vec![Pair::new(&*namespace, &*into)]);
     let target = VeleroTarget::new(server.cluster.clone(), Arc::clone(&first), options);
     let cut = artifact.slice(..artifact.len() - 3000);
     let error = target.restore(input(cut), &Context::default()).await.unwrap_err();

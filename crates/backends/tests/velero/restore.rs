@@ -97,8 +97,7 @@ async fn a_namespace_that_no_test_made_is_not_touched() {
     let namespace = kubernetes.fresh_namespace().await;
     let backup = back_up(&namespace).await;
     let precious = kubernetes.fresh_namespace().await;
-    let report =
-        test(RestoreTestOptions { scratch_namespace: Some(precious.clone()), ..of(&namespace, &backup) }).await;
+    let report = test(of(&namespace, &backup).scratch_namespace(precious.clone())).await;
     assert_eq!(check(&report, "scratch namespace").figure, "refused");
     let there = kubernetes.api(NAMESPACE, None).get(&precious).await.unwrap();
     assert!(there.metadata.deletion_timestamp.is_none());
@@ -111,10 +110,8 @@ async fn an_old_backup_fails_though_it_comes_back() {
     let namespace = kubernetes.fresh_namespace().await;
     let backup = back_up(&namespace).await;
     let options = of(&namespace, &backup);
-    let later = Context {
-        clock: std::sync::Arc::new(|| jiff::Timestamp::now() + jiff::SignedDuration::from_hours(49)),
-        ..Context::default()
-    };
+    let later =
+        Context::default().clock(std::sync::Arc::new(|| jiff::Timestamp::now() + jiff::SignedDuration::from_hours(49)));
     let report = RestoreTest::new(cluster().await, location(), options).run(&later).await.unwrap();
     assert_eq!(check(&report, "age").status, Status::Fail);
     assert!(check(&report, "age").detail.ends_with("and 2d 0h is the limit"), "{report:#?}");
@@ -234,13 +231,11 @@ async fn objects_of_a_kind_of_its_own_come_back_and_are_compared() {
     }
     // Velero's server learns of new kinds every five minutes; one of its own, which starts now, knows it.
     let server = Server::start().await;
-    let options = VeleroSettings { namespaces: vec![namespace.clone()], ..VeleroSettings::default() };
+    let options = VeleroSettings::default().namespaces(vec![namespace.clone()]);
     drop(Velero::new(server.cluster.clone(), server.location(), options).open(&Context::default()).await.unwrap());
-    let options = RestoreTestOptions {
-        scratch_namespace: Some(fresh_name("scratch")),
-        limit: Some(Length(Duration::from_secs(60))),
-        ..RestoreTestOptions::new(&namespace)
-    };
+    let options = RestoreTestOptions::new(&namespace)
+        .scratch_namespace(fresh_name("scratch"))
+        .limit(Length(Duration::from_secs(60)));
     let test = RestoreTest::new(server.cluster.clone(), server.location(), options.clone());
     let report = test.run(&Context::default()).await.unwrap();
     assert!(report.passed, "{report:#?}");

@@ -25,8 +25,7 @@ fn check<'a>(checks: &'a [Check], name: &str) -> &'a Check {
 fn mapped(from: &str) -> (RestoreOptions, String) {
     let into = fresh_name("into");
     let mapping = vec![Pair::new(from, &*into)];
-    let options =
-        RestoreOptions { namespaces: vec![from.to_owned()], namespace_mapping: mapping, ..RestoreOptions::default() };
+    let options = RestoreOptions::default().namespaces(vec![from.to_owned()]).namespace_mapping(mapping);
     (options, into)
 }
 
@@ -40,10 +39,11 @@ async fn a_namespace_is_restored_under_another_name_with_chosen_resources() {
     let namespace = kubernetes.shop().await;
     let backup = back_up(&namespace).await;
     let (options, into) = mapped(&namespace);
-    let options = RestoreOptions {
-        exclude_resources: vec!["deployments.apps".to_owned(), "pods".to_owned(), "replicasets.apps".to_owned()],
-        ..options
-    };
+    let options = options.exclude_resources(vec![
+        "deployments.apps".to_owned(),
+        "pods".to_owned(),
+        "replicasets.apps".to_owned(),
+    ]);
     let checks = made(&backup, &options).await;
     assert!(checks.iter().all(|check| check.status == Status::Pass), "{checks:#?}");
     assert_eq!(check(&checks, "restore").figure, "Completed");
@@ -69,8 +69,7 @@ async fn a_selector_chooses_objects_by_label() {
     }
     let backup = back_up(&namespace).await;
     let (options, into) = mapped(&namespace);
-    let options =
-        RestoreOptions { labels: vec![Pair::new("tier", "a")], resources: vec!["configmaps".to_owned()], ..options };
+    let options = options.labels(vec![Pair::new("tier", "a")]).resources(vec!["configmaps".to_owned()]);
     made(&backup, &options).await;
     let api = kubernetes.api(CONFIG_MAP, Some(&into));
     assert!(api.get_opt("wanted").await.unwrap().is_some());
@@ -87,13 +86,13 @@ async fn what_is_there_stays_with_a_warning_or_is_made_as_it_was() {
     let api = kubernetes.api(CONFIG_MAP, Some(&namespace));
     api.patch("a", &PatchParams::default(), &Patch::Merge(json!({"data": {"x": "new"}}))).await.unwrap();
 
-    let options = RestoreOptions { namespaces: vec![namespace.clone()], ..RestoreOptions::default() };
+    let options = RestoreOptions::default().namespaces(vec![namespace.clone()]);
     let checks = made(&backup, &options).await;
     let warned = check(&checks, &format!("warnings: namespace {namespace}"));
     assert!(warned.status == Status::Warn && warned.detail.contains("\"a\""), "{checks:#?}");
     assert_eq!(api.get("a").await.unwrap().data["data"]["x"], json!("new"));
 
-    let checks = made(&backup, &RestoreOptions { existing: Some(ExistingPolicy::Update), ..options }).await;
+    let checks = made(&backup, &options.existing(ExistingPolicy::Update)).await;
     assert_eq!(check(&checks, "restore").status, Status::Pass);
     assert_eq!(api.get("a").await.unwrap().data["data"]["x"], json!("old"));
 }
@@ -101,8 +100,7 @@ async fn what_is_there_stays_with_a_warning_or_is_made_as_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn options_that_restore_nothing_are_refused_before_anything_starts() {
     let mapping = vec![Pair::new("shop", "copy")];
-    let options =
-        RestoreOptions { namespaces: vec!["blog".to_owned()], namespace_mapping: mapping, ..RestoreOptions::default() };
+    let options = RestoreOptions::default().namespaces(vec!["blog".to_owned()]).namespace_mapping(mapping);
     let files = Files::Location(location());
     let error = restore(&cluster().await, &files, "any", &options, &Context::default()).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Config && error.message().contains("not among the namespaces"), "{error}");
@@ -121,7 +119,7 @@ async fn without_a_server_a_restore_ends_by_its_limit_and_is_withdrawn() {
         json!({"metadata": {"name": "b"}, "spec": {"storageLocation": "default"}, "status": {"phase": "Completed"}});
     kubernetes.create("velero.io/v1 Backup backups", Some(&nobody), object).await;
     let cluster = Cluster::connect(&options(&nobody)).await.unwrap();
-    let limited = RestoreOptions { limit: Some(Length(Duration::from_secs(5))), ..RestoreOptions::default() };
+    let limited = RestoreOptions::default().limit(Length(Duration::from_secs(5)));
     let error = restore(&cluster, &Files::links(), "b", &limited, &Context::default()).await.unwrap_err();
     assert_eq!(
         (error.kind(), error.message()),

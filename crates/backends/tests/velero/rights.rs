@@ -104,7 +104,7 @@ async fn sign_in(namespace: &str, account: &str) -> (tempfile::TempDir, Cluster)
     let kept: String = text.lines().filter(|line| !line.contains("client-")).map(|line| format!("{line}\n")).collect();
     let text = kept.replace("  user:\n", &format!("  user:\n    token: {}\n", token.unwrap()));
     std::fs::write(&path, text).unwrap();
-    let options = ConnectOptions { kubeconfig: Some(path), ..options(&velero_namespace()) };
+    let options = options(&velero_namespace()).kubeconfig(path);
     (folder, Cluster::connect(&options).await.unwrap())
 }
 

@@ -23,13 +23,11 @@ fn at(cron: &str) -> Setting {
 
 /// At a minute that does not come while the test runs, or the schedule would make backups.
 fn daily(namespace: &str) -> ScheduleSettings {
-    ScheduleSettings {
-        ttl: Some(Length(7 * DAY)),
-        namespaces: vec![namespace.to_owned()],
-        labels: vec![Pair::new("app", "web")],
-        default_volumes_to_fs_backup: Some(true),
-        ..ScheduleSettings::new(fresh_name("daily"), "0 0 29 2 *")
-    }
+    ScheduleSettings::new(fresh_name("daily"), "0 0 29 2 *")
+        .ttl(Length(7 * DAY))
+        .namespaces(vec![namespace.to_owned()])
+        .labels(vec![Pair::new("app", "web")])
+        .default_volumes_to_fs_backup(true)
 }
 
 async fn planned(wanted: &[ScheduleSettings]) -> Plan {
@@ -54,8 +52,7 @@ async fn remove(names: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_applied_is_accepted_by_velero_and_plans_no_change_again() {
-    let (first, second) =
-        (daily("shop"), ScheduleSettings { cron: at("@yearly"), ttl: Some(Length(30 * DAY)), ..daily("blog") });
+    let (first, second) = (daily("shop"), daily("blog").cron(at("@yearly")).ttl(Length(30 * DAY)));
     let wanted = [first.clone(), second.clone()];
     let plan = planned(&wanted).await;
     assert_eq!(only(&plan, &first.name).action, Action::Create);
@@ -81,7 +78,7 @@ async fn a_change_is_shown_and_made_and_what_others_have_set_stays() {
     let hooks = json!({"spec": {"paused": true, "template": {"csiSnapshotTimeout": "20m0s"}}});
     api.patch(&old.name, &PatchParams::default(), &Patch::Merge(hooks)).await.unwrap();
 
-    let new = ScheduleSettings { ttl: Some(Length(14 * DAY)), labels: Vec::new(), ..old.clone() };
+    let new = old.clone().ttl(Length(14 * DAY)).labels(Vec::new());
     let plan = planned(std::slice::from_ref(&new)).await;
     let change = only(&plan, &old.name);
     assert_eq!(change.before.as_deref(), Some("ttl 168h0m0s; labels app=web"));
@@ -104,7 +101,7 @@ async fn only_what_is_named_or_was_made_here_is_touched() {
         let object = json!({"metadata": {"name": name, "labels": labels}, "spec": spec});
         kubernetes.create(SCHEDULE, Some(&namespace), object).await;
     }
-    let adopted = ScheduleSettings { paused: Some(true), ..ScheduleSettings::new("adopted", "@yearly") };
+    let adopted = ScheduleSettings::new("adopted", "@yearly").paused(true);
     let kept = plan_schedules(&cluster, std::slice::from_ref(&adopted), false).await.unwrap();
     assert_eq!(only(kept.plan(), "ours").action, Action::Skipped);
     let prepared = plan_schedules(&cluster, std::slice::from_ref(&adopted), true).await.unwrap();
@@ -127,13 +124,13 @@ async fn only_what_is_named_or_was_made_here_is_touched() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_velero_does_not_accept_is_told_in_its_words() {
-    let wrong = ScheduleSettings { cron: at("99 99 * * *"), ..daily("shop") };
+    let wrong = daily("shop").cron(at("99 99 * * *"));
     let checks = apply(std::slice::from_ref(&wrong)).await;
     let check = checks.iter().find(|check| check.name.ends_with(&wrong.name)).unwrap();
     assert_eq!((check.status, check.figure.as_str()), (Status::Fail, "FailedValidation"), "{checks:#?}");
     assert!(check.detail.contains("99"), "{checks:#?}");
     // Put right, Velero looks at it again.
-    let right = ScheduleSettings { cron: at("@yearly"), ..wrong };
+    let right = wrong.cron(at("@yearly"));
     let checks = apply(std::slice::from_ref(&right)).await;
     assert!(checks.iter().all(|check| check.status == Status::Pass), "{checks:#?}");
     let error = plan_schedules(&cluster().await, &[right.clone(), right.clone()], false).await.err().unwrap();
@@ -145,9 +142,9 @@ async fn what_velero_does_not_accept_is_told_in_its_words() {
 async fn a_backup_from_a_schedule_has_its_template_and_label() {
     let kubernetes = Kubernetes::new().await;
     let namespace = kubernetes.fresh_namespace().await;
-    let schedule = ScheduleSettings { labels: Vec::new(), paused: Some(true), ..daily(&namespace) };
+    let schedule = daily(&namespace).labels(Vec::new()).paused(true);
     apply(std::slice::from_ref(&schedule)).await;
-    let options = VeleroSettings { from_schedule: Some(schedule.name.clone()), ..VeleroSettings::default() };
+    let options = VeleroSettings::default().from_schedule(schedule.name.clone());
     let source = Velero::new(cluster().await, location(), options);
     assert_eq!(source.describe().await.unwrap().dataset, schedule.name);
     drop(source.open(&Context::default()).await.unwrap());

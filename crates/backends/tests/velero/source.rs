@@ -19,14 +19,14 @@ use crate::cluster::{
 };
 
 fn of(namespace: &str) -> VeleroSettings {
-    VeleroSettings { namespaces: vec![namespace.to_owned()], ..VeleroSettings::default() }
+    VeleroSettings::default().namespaces(vec![namespace.to_owned()])
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_holds_every_object_and_opens_with_stock_tar() {
     let namespace = Kubernetes::new().await.shop().await;
     let tally = Arc::new(Tally::default());
-    let context = Context { progress: tally.clone(), ..Context::default() };
+    let context = Context::default().progress(tally.clone());
     let mut reading = source(&namespace).await.open(&context).await.unwrap();
     let mut archive = Vec::new();
     while let Some(chunk) = reading.stream.next().await {
@@ -89,7 +89,7 @@ async fn a_storage_location_that_is_not_available_is_named_before_anything_start
         .create(STORAGE_LOCATION, Some(&velero_namespace()), json!({"metadata": {"name": name}, "spec": spec}))
         .await;
 
-    let options = VeleroSettings { storage_location: Some(name.clone()), ..of("default") };
+    let options = of("default").storage_location(name.clone());
     let source = Velero::new(cluster().await, location(), options);
     let error = source.describe().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -108,7 +108,7 @@ async fn a_server_that_does_not_run_is_a_time_limit_and_not_a_hang() {
         "objectStorage": {"bucket": "any"}}, "status": {"phase": "Available"}});
     kubernetes.create(STORAGE_LOCATION, Some(&nobody), location_object).await;
     let cluster = Cluster::connect(&options(&nobody)).await.unwrap();
-    let limited = VeleroSettings { limit: Some(Length(Duration::from_secs(5))), ..of("default") };
+    let limited = of("default").limit(Length(Duration::from_secs(5)));
     let error = Velero::new(cluster, location(), limited).open(&Context::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert_eq!(error.message(), "Velero has not begun it within 5.0s");
@@ -121,7 +121,7 @@ async fn a_missing_right_is_named() {
     let text = std::fs::read_to_string(variable("LIFEBOAT_TEST_KUBECONFIG")).unwrap();
     let user = "system:serviceaccount:ops:lifeboat";
     std::fs::write(&kubeconfig, text.replace("  user:\n", &format!("  user:\n    as: {user}\n"))).unwrap();
-    let options = ConnectOptions { kubeconfig: Some(kubeconfig), ..options(&velero_namespace()) };
+    let options = options(&velero_namespace()).kubeconfig(kubeconfig);
     let cluster = Cluster::connect(&options).await.unwrap();
     let error = Velero::new(cluster, location(), of("default")).describe().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Permission);

@@ -18,7 +18,7 @@ async fn a_claim_that_must_be_covered_fails_the_structure_by_name() {
     let namespace = Kubernetes::new().await.shop().await;
     let mut reading = source(&namespace).await.open(&Context::default()).await.unwrap();
     let claim = format!("{namespace}/data");
-    let strict = VerifierOptions { must_cover: vec![claim.clone()], ..VerifierOptions::default() };
+    let strict = VerifierOptions::default().must_cover(vec![claim.clone()]);
     let mut strict = VeleroVerifier::new(strict).tap(&named()).unwrap();
     let mut lenient = VeleroVerifier::default().tap(&named()).unwrap();
     while let Some(chunk) = reading.stream.next().await {
@@ -45,18 +45,16 @@ async fn the_live_level_tells_whether_the_cluster_goes_on_making_backups() {
     storage_location(&kubernetes, &namespace, "default", "any", &json!({})).await;
     let cluster = Cluster::connect(&options(&namespace)).await.unwrap();
     let live = |schedule: &str| {
-        VeleroVerifier::new(VerifierOptions {
-            live: Some((cluster.clone(), location())),
-            schedule: Some(schedule.to_owned()),
-            ..VerifierOptions::default()
-        })
+        VeleroVerifier::new(
+            VerifierOptions::default().live((cluster.clone(), location())).schedule(schedule.to_owned()),
+        )
     };
     let look = async |schedule: &str| live(schedule).live(None, &Context::default()).await.unwrap();
     let checks = look("daily").await;
     assert_eq!(check(&checks, "schedule").figure, "missing");
     assert_eq!(check(&checks, "latest backup").figure, "none Completed");
 
-    let daily = ScheduleSettings { paused: Some(true), ..ScheduleSettings::new("daily", "@daily") };
+    let daily = ScheduleSettings::new("daily", "@daily").paused(true);
     let prepared = plan_schedules(&cluster, &[daily], false).await.unwrap();
     tokio::spawn(async move { prepared.apply(&Context::default()).await });
     let backup = |name: &str, hours: i64, status: Value| {

@@ -73,6 +73,7 @@ impl Kind {
 
 /// The record of one verification, as its name tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Verification {
     /// Key of the record.
     pub key: String,

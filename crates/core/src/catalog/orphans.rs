@@ -17,6 +17,7 @@ const BATCH: usize = 500;
 
 /// What [`remove_orphans`] has removed, or would.
 #[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct Cleaned {
     /// Each thing in words.
     pub removed: Vec<String>,

@@ -316,6 +316,7 @@ impl std::fmt::Debug for Backup {
 
 /// What became of a backup.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Receipt {
     /// The dataset.
     pub dataset: Dataset,
@@ -350,6 +351,7 @@ impl Receipt {
 
 /// What became of a backup in one sink.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct SinkOutcome {
     /// The sink's URL.
     pub url: String,

@@ -480,6 +480,7 @@ impl Pruned {
 
 /// What a prune has done.
 #[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct Pruned {
     /// Keys of the artifacts that are gone.
     pub deleted: Vec<String>,
@@ -496,6 +497,7 @@ pub struct Pruned {
 
 /// An object that could not be deleted.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Undeleted {
     /// Its key.
     pub key: String,

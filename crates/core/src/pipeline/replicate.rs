@@ -91,6 +91,7 @@ impl Step {
 
 /// An artifact that is not in both sinks, the same.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct PlannedCopy {
     /// Its key.
     pub key: String,
@@ -108,6 +109,7 @@ pub struct PlannedCopy {
 
 /// What is to be copied. Printing it, and throwing it away, is a dry run.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ReplicatePlan {
     replicate: Replicate,
     /// The artifacts with which something is to be done, in ascending order of keys.
@@ -120,6 +122,7 @@ pub struct ReplicatePlan {
 
 /// An artifact that was not copied.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct NotCopied {
     /// Its key.
     pub key: String,
@@ -145,6 +148,7 @@ impl NotCopied {
 
 /// An artifact that was copied.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Copied {
     /// Its key.
     pub key: String,
@@ -154,6 +158,7 @@ pub struct Copied {
 
 /// What a run has done.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Replicated {
     /// What was copied, in ascending order of keys.
     pub copied: Vec<Copied>,

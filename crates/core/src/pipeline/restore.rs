@@ -262,6 +262,7 @@ impl std::fmt::Debug for Restore {
 
 /// What came of a restore.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Restored {
     /// The dataset.
     pub dataset: String,

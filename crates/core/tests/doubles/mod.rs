@@ -44,7 +44,7 @@ pub fn clock_at(text: &str) -> Clock {
 }
 
 pub fn context() -> Context {
-    Context { clock: clock(), ..Context::default() }
+    Context::default().clock(clock())
 }
 
 pub fn dataset(name: &str) -> Dataset {

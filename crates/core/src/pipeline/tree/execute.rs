@@ -33,6 +33,7 @@ const DELETED_AT_ONCE: usize = 1000;
 
 /// What a run has done.
 #[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct TreeCopied {
     /// Objects that were copied for the first time.
     pub copied: u64,

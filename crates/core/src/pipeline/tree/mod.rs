@@ -91,6 +91,7 @@ impl TreeStep {
 
 /// An object with which something is to be done.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct PlannedObject {
     /// Its key, relative to the tree.
     pub key: String,
@@ -109,6 +110,7 @@ pub struct PlannedObject {
 
 /// An object of the copy that is no longer at the source.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Extra {
     /// Its key, relative to the tree.
     pub key: String,
@@ -118,6 +120,7 @@ pub struct Extra {
 
 /// What is to be done. Printing it, and throwing it away, is a dry run.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct TreePlan {
     tree: TreeCopy,
     /// The objects with which something is to be done, in ascending order of keys.

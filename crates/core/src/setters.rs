@@ -1,0 +1,44 @@
+//! Setters for structs of options, so that the structs can grow.
+
+/// Writes a setter for each field of a struct of options: `setters!(Options { replace: bool, jobs: Option<u32> })`.
+///
+/// The struct is `#[non_exhaustive]` and has a `Default` or a constructor: programs write `Options::default().replace(true)`, and
+/// still do when it has a further field. Each setter takes what converts into the field, so that `jobs(4)` stands for
+/// `jobs(Some(4))`. A field that is missing from the list does not compile.
+#[macro_export]
+macro_rules! setters {
+    ($options:ident { $($field:ident: $type:ty),* $(,)? }) => {
+        impl $options {
+            $(
+                #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
+                #[must_use]
+                pub fn $field(mut self, $field: impl Into<$type>) -> Self {
+                    self.$field = $field.into();
+                    self
+                }
+            )*
+        }
+        const _: fn($options) = |options| {
+            let $options { $($field: _),* } = options;
+        };
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    #[derive(Debug, Default, PartialEq)]
+    struct Options {
+        replace: bool,
+        jobs: Option<u32>,
+        tables: Vec<String>,
+    }
+
+    setters!(Options { replace: bool, jobs: Option<u32>, tables: Vec<String> });
+
+    #[test]
+    fn each_setter_sets_its_field() {
+        let set = Options::default().replace(true).jobs(4).tables(["a".to_owned()]);
+        assert_eq!(set, Options { replace: true, jobs: Some(4), tables: vec!["a".to_owned()] });
+        assert_eq!(set.jobs(None), Options { jobs: None, replace: true, tables: vec!["a".to_owned()] });
+    }
+}
