@@ -133,19 +133,13 @@ impl Source for Database {
         open(&self.0)?;
         let dataset = self.0.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let (system, format) = (Sqlite::NAME.to_owned(), "db".to_owned());
-        Ok(Description {
-            dataset,
-            system,
-            format,
-            tool: Some(rusqlite::version().to_owned()),
-            ..Description::default()
-        })
+        Ok(Description { dataset, system, format, ..Description::default() })
     }
 
     async fn open(&self, _: &Context) -> Result<Reading> {
         let path = self.0.clone();
         // The copy lies beside the database, where its content may lie anyway, and has no name that anyone could open.
-        let copy = blocking(move || {
+        let copy = tokio::task::spawn_blocking(move || {
             let failed = |e| Error::io("copy", path.display().to_string(), e);
             let copy = NamedTempFile::new_in(path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
             let mut into = Connection::open(copy.path()).map_err(|e| sqlite(&path, &e))?;
@@ -153,8 +147,8 @@ impl Source for Database {
             let backup = Backup::new(&from, &mut into).map_err(|e| sqlite(&path, &e))?;
             backup.run_to_completion(1024, std::time::Duration::ZERO, None).map_err(|e| sqlite(&path, &e))?;
             copy.reopen().map_err(failed)
-        })
-        .await?;
+        });
+        let copy = copy.await.map_err(|e| Error::new(ErrorKind::Internal, "run", "a thread", e.to_string()))??;
         let name = self.0.display().to_string();
         let chunks = ReaderStream::with_capacity(tokio::fs::File::from_std(copy), 1 << 20);
         let stream = chunks.map(move |chunk| chunk.map_err(|e| Error::io("read the copy of", &name, e))).boxed();
@@ -251,9 +245,4 @@ async fn spool(mut stream: ByteStream, folder: &Path) -> Result<NamedTempFile> {
     }
     file.rewind().and_then(|()| file.as_file().sync_all()).map_err(failed)?;
     Ok(file)
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let ended = tokio::task::spawn_blocking(work).await;
-    ended.map_err(|e| Error::new(ErrorKind::Internal, "run", "a thread", e.to_string()))?
 }

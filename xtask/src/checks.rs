@@ -71,6 +71,9 @@ pub(crate) fn run() -> Result<ExitCode> {
         }
     }
 
+    // What each package would be published with; that it compiles, the other checks say.
+    let publish = ["publish", "--dry-run", "--workspace", "--no-verify", "--allow-dirty"];
+    run_cargo(&mut rows, "packages can be published", &publish, &[])?;
     check_oldest_rust(&mut rows)?;
     check_dependencies(&mut rows)?;
 

@@ -1,19 +1,33 @@
-//! Targets and verifiers keep what their traits promise: those that need nothing but files, and PostgreSQL's on a server of
+//! Systems, targets and verifiers keep what their traits promise: those that need nothing but files, and PostgreSQL's on a server of
 //! its own.
-#![cfg(all(feature = "cloudflare-dns", feature = "doppler", feature = "postgres"))]
+#![cfg(all(
+    feature = "cloudflare-dns",
+    feature = "command",
+    feature = "doppler",
+    feature = "mongodb",
+    feature = "postgres",
+    feature = "velero"
+))]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use lifeboat_backends::cloudflare::{self, Api, CloudflareVerifier, CloudflareZone, ZoneFileTarget, ZoneRef};
-use lifeboat_backends::doppler::{self, Doppler, DopplerVerifier, Form, Scope, SecretsFile};
+use lifeboat_backends::cloudflare::{
+    self, Api, CloudflareSystem, CloudflareVerifier, CloudflareZone, ZoneFileTarget, ZoneRef,
+};
+use lifeboat_backends::command::CommandSystem;
+use lifeboat_backends::doppler::{self, Doppler, DopplerSystem, DopplerVerifier, Form, Scope, SecretsFile};
+use lifeboat_backends::mongodb::MongoSystem;
 use lifeboat_backends::outfile::Destination;
-use lifeboat_backends::postgres::{self, Connection, Postgres, PostgresTarget, PostgresVerifier, RestoreOptions};
+use lifeboat_backends::postgres::{
+    self, Connection, Postgres, PostgresSystem, PostgresTarget, PostgresVerifier, RestoreOptions,
+};
+use lifeboat_backends::velero::VeleroSystem;
 use lifeboat_core::{ArtifactName, Context, Source, Target, Verifier, async_trait, stream};
 use lifeboat_testkit::cloudflare::{ALL, Cloudflare};
-use lifeboat_testkit::conformance::{target, verifier};
+use lifeboat_testkit::conformance::{system, target, verifier};
 use lifeboat_testkit::doppler::{Access, FakeDoppler};
 use lifeboat_testkit::postgres::{Database, Server};
 use serde_json::json;
@@ -264,4 +278,107 @@ async fn the_verifier_of_postgresql() {
         scratch,
     })
     .await;
+}
+
+// ---- systems ----
+
+/// Tables of jobs.
+struct Jobs {
+    job: Option<String>,
+    locked: &'static str,
+    mistakes: &'static [&'static str],
+}
+
+impl system::Fixture for Jobs {
+    fn job(&self) -> Option<String> {
+        self.job.clone()
+    }
+    fn locked(&self) -> String {
+        self.locked.to_owned()
+    }
+    fn mistakes(&self) -> Vec<String> {
+        self.mistakes.iter().map(|table| (*table).to_owned()).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_system_command() {
+    let job = Some(r#"run = ["printf", "%s\\n", "one", "two"]"#.to_owned());
+    let locked = r#"run = ["true"]
+env = { TOKEN = "${LIFEBOAT_SUITE_NOT_SET}" }"#;
+    let mistakes = &[
+        "run = []",
+        "run = \"date\"",
+        r#"run = ["date"]
+format = "a/b""#,
+    ];
+    system::all::<CommandSystem>(&Jobs { job, locked, mistakes }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_system_postgresql() {
+    let server = Server::start();
+    let live = Database::on(&server.url);
+    live.run(TABLE);
+    let job = Some(format!("url = {:?}", live.url));
+    let locked = "url = \"${LIFEBOAT_SUITE_NOT_SET}\"";
+    let mistakes = &["", "url = 7", "url = \"${U}\"\nglobals = true\nschemas = [\"public\"]"];
+    system::all::<PostgresSystem>(&Jobs { job, locked, mistakes }).await;
+}
+
+// Its database has a runtime of its own.
+#[test]
+fn the_system_mongodb() {
+    let live = lifeboat_testkit::mongo::Database::fresh();
+    live.run(bson::doc! { "insert": "orders", "documents": [{ "_id": 1, "total": 2 }] });
+    let job = Some(format!("url = {:?}", live.url));
+    let locked = "url = \"${LIFEBOAT_SUITE_NOT_SET}\"";
+    let mistakes = &["", "url = 7"];
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(system::all::<MongoSystem>(&Jobs { job, locked, mistakes }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_system_cloudflare_dns() {
+    let cloudflare = Cloudflare::new();
+    cloudflare.token("a-token", &ALL);
+    for zone in ["example.org", "example.net"] {
+        cloudflare.zone(zone);
+        cloudflare.add(zone, json!({"type": "A", "name": "www", "content": "192.0.2.1"}));
+    }
+    let (_server, url) = cloudflare.serve();
+    let locked = "zone = \"example.org\"\ntoken = \"${LIFEBOAT_SUITE_NOT_SET}\"";
+    let mistakes = &["", "zone = \"\"", "zone = \"a zone\""];
+    for zone in ["example.org", "*"] {
+        let job = Some(format!("zone = \"{zone}\"\ntoken = \"a-token\"\napi_url = \"{url}\""));
+        system::all::<CloudflareSystem>(&Jobs { job, locked, mistakes }).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_system_doppler() {
+    const TOKEN: &str = "dp.pt.personal000000000000000000000000000000000000";
+    let doppler = FakeDoppler::new([(TOKEN, Access::Personal)]);
+    for config in ["prd", "stg"] {
+        doppler.set("backend", config, "KEY", config, "masked");
+    }
+    let (server, folder) = (doppler.serve(), tempfile::tempdir().unwrap());
+    let token = folder.path().join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    let locked = "project = \"backend\"\nconfig = \"prd\"\ntoken = \"${LIFEBOAT_SUITE_NOT_SET}\"";
+    let mistakes = &["config = \"\"", "token = \"dp.pt.personal\"", "project = \"a project\""];
+    for config in ["prd", "*"] {
+        let (token, url) = (token.display(), server.url());
+        let job =
+            format!("project = \"backend\"\nconfig = \"{config}\"\ntoken = \"file:{token}\"\napi_url = \"{url}\"");
+        system::all::<DopplerSystem>(&Jobs { job: Some(job), locked, mistakes }).await;
+    }
+}
+
+/// What needs a cluster is in the tests of Velero.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_system_velero() {
+    let locked = "location = \"s3://velero\"\nkubeconfig = \"${LIFEBOAT_SUITE_NOT_SET}\"";
+    let mistakes = &["location = 7", "location = \"s3://velero\"\nmust_cover = [\"data\"]"];
+    system::all::<VeleroSystem>(&Jobs { job: None, locked, mistakes }).await;
 }

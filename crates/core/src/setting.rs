@@ -65,7 +65,7 @@ impl Setting {
         Self { raw: raw.into(), ..self.clone() }
     }
 
-    /// As it is written, for its form; never for printing.
+    /// The string as it is written, for a look at its form; never for printing.
     pub fn raw(&self) -> &str {
         &self.raw
     }

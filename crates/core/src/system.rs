@@ -52,17 +52,17 @@ impl Sinks for NoSinks {
 }
 
 impl<'a> Opening<'a> {
-    /// For settings that a table holds: of a config file, or what a program made up.
+    /// Opens settings from a table: of a config file, or of a program.
     pub fn of_table(sinks: &'a dyn Sinks) -> Self {
         Self { sinks, flags: false }
     }
 
-    /// For settings that came after flags.
+    /// Opens settings from flags.
     pub fn of_flags(sinks: &'a dyn Sinks) -> Self {
         Self { sinks, flags: true }
     }
 
-    /// Whether the settings came after flags: then hints speak of flags.
+    /// Whether the settings came from flags: then hints speak of flags.
     pub fn is_of_flags(&self) -> bool {
         self.flags
     }
@@ -200,7 +200,7 @@ impl fmt::Debug for NamedTarget {
 ///   what it needs, and only that: a machine that verifies does not have the password of the live system.
 /// - An error about a setting names its [place](Setting::place) as the subject.
 ///
-/// The conformance suite of the testkit checks all of it.
+/// The suite `conformance::system` of `lifeboat-testkit` holds a system to it.
 #[async_trait]
 pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
     /// Its key in `[jobs.NAME]`, the suffix of its binary, and the `system` of its manifests.

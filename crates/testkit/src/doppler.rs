@@ -56,7 +56,7 @@ struct State {
 pub struct FakeDoppler(Arc<Mutex<State>>);
 
 impl FakeDoppler {
-    /// With these tokens and nothing else.
+    /// Creates a server with these tokens and nothing else.
     pub fn new<'a>(tokens: impl IntoIterator<Item = (&'a str, Access)>) -> Self {
         let tokens = tokens.into_iter().map(|(token, access)| (token.to_owned(), access)).collect();
         Self(Arc::new(Mutex::new(State { tokens, ..State::default() })))

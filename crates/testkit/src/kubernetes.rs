@@ -21,7 +21,7 @@ pub fn variable(name: &str) -> String {
 pub struct Kubernetes(Client);
 
 impl Kubernetes {
-    /// As the administrator.
+    /// Connects as the administrator.
     pub async fn new() -> Self {
         let file = Kubeconfig::read_from(variable("LIFEBOAT_TEST_KUBECONFIG")).unwrap();
         let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();

@@ -67,7 +67,7 @@ impl Database {
         Self::on(&shared_url())
     }
 
-    /// As [`fresh`](Self::fresh), on another server.
+    /// Like [`fresh`](Self::fresh), on another server.
     pub fn on(server: &str) -> Self {
         let name = fresh_name("mongo").replace('-', "_");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

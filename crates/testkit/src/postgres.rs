@@ -42,7 +42,7 @@ pub fn psql(url: &str, sql: &str) -> String {
     try_psql(url, sql).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// As [`psql`], with what psql said when it failed.
+/// Like [`psql`], with what psql said when it failed.
 pub fn try_psql(url: &str, sql: &str) -> Result<String, String> {
     let mut child = Command::new(programs().join("psql"))
         .args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1", "--file=-", url])
@@ -144,7 +144,7 @@ impl Server {
         Self::start_with(|_| Vec::new())
     }
 
-    /// As [`start`](Server::start), with further settings (`name=value`). They are asked for when the server's folder, in
+    /// Like [`start`](Server::start), with further settings (`name=value`). They are asked for when the server's folder, in
     /// which files that they name can lie, is there.
     ///
     /// # Panics

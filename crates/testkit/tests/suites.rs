@@ -3,11 +3,14 @@
 
 use bytes::Bytes;
 use futures::StreamExt;
+use lifeboat_core::proof::WholeStream;
 use lifeboat_core::{
-    ArtifactName, Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Tap, Target, Verifier, async_trait,
+    ArtifactName, Check, Context, Dataset, Description, Error, ErrorKind, Level, Manifest, NamedTarget, Opening, Proof,
+    Reading, RestoreInput, Result, Setting, Source, System, Tap, Target, Verifier, async_trait,
 };
-use lifeboat_testkit::conformance::{target, verifier};
+use lifeboat_testkit::conformance::{system, target, verifier};
 use lifeboat_testkit::lines::{self, Content, LinesTap, LinesTarget, LinesVerifier, Table};
+use serde::{Deserialize, Deserializer};
 
 fn content() -> Content {
     (0..2000).map(|n| (format!("key-{n:04}"), format!("value {n}"))).collect()
@@ -262,4 +265,176 @@ async fn what_is_wrong_with_a_verifier_is_found() {
         let said = found(async move { verifier::all(&verifiers(fault)).await }).await;
         assert!(said.contains(says), "{fault:?}: {said}");
     }
+}
+
+// ---- systems ----
+
+/// What is wrong with a system.
+mod flaw {
+    pub(crate) const NOTHING: u8 = 0;
+    /// Its help ends with a full stop.
+    pub(crate) const ABOUT: u8 = 1;
+    /// It takes keys that it does not know.
+    pub(crate) const TAKES_ALL: u8 = 2;
+    /// It looks up the variable while the config file is read.
+    pub(crate) const LOOKS_UP: u8 = 3;
+    /// It finds a mistake only when it is used.
+    pub(crate) const FINDS_LATE: u8 = 4;
+    /// Its error says nothing of where the setting stands.
+    pub(crate) const FORGETS_PLACE: u8 = 5;
+    /// It asks for the live system's secret where an artifact is judged.
+    pub(crate) const JUDGES_LIVE: u8 = 6;
+    /// It checks nothing.
+    pub(crate) const CHECKS_NOTHING: u8 = 7;
+    /// Its backups are another system's.
+    pub(crate) const OTHER_NAME: u8 = 8;
+    /// Its source and its verifier count differently.
+    pub(crate) const OTHER_PROOF: u8 = 9;
+}
+
+/// The table `lines = { content = "key=value …" }`.
+#[derive(Debug)]
+struct LinesSettings<const FLAW: u8>(Setting);
+
+impl<'de, const FLAW: u8> Deserialize<'de> for LinesSettings<FLAW> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Strict {
+            content: Setting,
+        }
+        #[derive(Deserialize)]
+        struct Lax {
+            content: Setting,
+        }
+        match FLAW {
+            flaw::TAKES_ALL => Lax::deserialize(d).map(|lax| Self(lax.content)),
+            _ => Strict::deserialize(d).map(|strict| Self(strict.content)),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoChoices {}
+
+#[derive(Clone, Debug)]
+struct LinesSystem<const FLAW: u8>(Setting);
+
+impl<const FLAW: u8> LinesSystem<FLAW> {
+    fn content(&self) -> Result<Content> {
+        let text = self.0.text().map_err(|error| match FLAW {
+            flaw::FORGETS_PLACE => Error::new(error.kind(), "read", "the content", error.message()),
+            _ => error,
+        })?;
+        let pairs = text.split(' ').map(|pair| pair.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())));
+        pairs.collect::<Option<_>>().ok_or_else(|| self.0.wrong("it is not key=value"))
+    }
+}
+
+#[async_trait]
+impl<const FLAW: u8> System for LinesSystem<FLAW> {
+    const NAME: &'static str = "lines";
+    const TITLE: &'static str = "Lines";
+    const ABOUT: &'static str = if FLAW == flaw::ABOUT { "Backs up lines." } else { "Backs up lines" };
+    const EXAMPLE: &'static str = "lines = { content = \"one=1 two=2\" }";
+
+    type Settings = LinesSettings<FLAW>;
+    type Restore = NoChoices;
+    type Verify = NoChoices;
+
+    fn open(settings: Self::Settings, _: &Opening<'_>) -> Result<Self> {
+        let system = Self(settings.0);
+        let looks = system.0.is_literal() && FLAW != flaw::FINDS_LATE;
+        if looks || FLAW == flaw::LOOKS_UP {
+            system.content()?;
+        }
+        Ok(system)
+    }
+
+    fn dataset(&self) -> Result<Option<Dataset>> {
+        Ok(None)
+    }
+
+    async fn source(&self) -> Result<Box<dyn Source>> {
+        Ok(Box::new(LinesSource::<FLAW>(self.content()?)))
+    }
+
+    async fn target(&self, _: &Setting, _: NoChoices, _: &Dataset) -> Result<NamedTarget> {
+        Ok(NamedTarget::new(LinesTarget { table: Table::default(), replace: false }, "a table"))
+    }
+
+    async fn verifier(&self, _: Level, _: NoChoices) -> Result<Box<dyn Verifier>> {
+        if FLAW == flaw::JUDGES_LIVE {
+            self.content()?;
+        }
+        Ok(Box::new(LinesVerifier))
+    }
+
+    async fn check(&self) -> Vec<Check> {
+        match self.content() {
+            Err(error) if FLAW != flaw::CHECKS_NOTHING => vec![Check::from_error("content", &error)],
+            _ => vec![Check::pass("content", "lines", "")],
+        }
+    }
+
+    fn stock_restore(&self, _: &ArtifactName, _: Option<&Manifest>) -> String {
+        "cat".to_owned()
+    }
+}
+
+struct LinesSource<const FLAW: u8>(Content);
+
+#[async_trait]
+impl<const FLAW: u8> Source for LinesSource<FLAW> {
+    async fn describe(&self) -> Result<Description> {
+        let system = if FLAW == flaw::OTHER_NAME { "rows" } else { "lines" };
+        let (dataset, system, format) = ("shop".to_owned(), system.to_owned(), lines::FORMAT.to_owned());
+        Ok(Description { dataset, system, format, ..Description::default() })
+    }
+
+    async fn open(&self, _: &Context) -> Result<Reading> {
+        let stream = futures::stream::iter([Ok(lines::format(&self.0).into())]).boxed();
+        let tap: Box<dyn Tap> = match FLAW {
+            flaw::OTHER_PROOF => Box::new(WholeStream::new("lines")),
+            _ => Box::new(LinesTap::default()),
+        };
+        Ok(Reading::new(stream, tap))
+    }
+}
+
+struct LinesJobs;
+
+impl system::Fixture for LinesJobs {
+    fn job(&self) -> Option<String> {
+        Some(r#"content = "one=1 two=2""#.to_owned())
+    }
+    fn locked(&self) -> String {
+        r#"content = "${LIFEBOAT_SUITE_NOT_SET}""#.to_owned()
+    }
+    fn mistakes(&self) -> Vec<String> {
+        vec![r#"content = "one""#.to_owned()]
+    }
+}
+
+#[tokio::test]
+async fn a_good_system_passes() {
+    system::all::<LinesSystem<{ flaw::NOTHING }>>(&LinesJobs).await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_system_is_found() {
+    async fn says<const FLAW: u8>(expected: &str) {
+        let said = found(system::all::<LinesSystem<FLAW>>(&LinesJobs)).await;
+        assert!(said.contains(expected), "flaw {FLAW}: {said}");
+    }
+    says::<{ flaw::ABOUT }>("the help ends no sentence").await;
+    says::<{ flaw::TAKES_ALL }>("no_such_setting is taken").await;
+    says::<{ flaw::LOOKS_UP }>("this table cannot be used").await;
+    says::<{ flaw::FINDS_LATE }>("this is taken").await;
+    says::<{ flaw::FORGETS_PLACE }>("the content").await;
+    says::<{ flaw::JUDGES_LIVE }>("asks for more than the artifact").await;
+    says::<{ flaw::CHECKS_NOTHING }>("is not missed").await;
+    says::<{ flaw::OTHER_NAME }>("rows").await;
+    says::<{ flaw::OTHER_PROOF }>("does not find what was backed up").await;
 }

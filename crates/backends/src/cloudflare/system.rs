@@ -237,6 +237,9 @@ impl System for CloudflareSystem {
 
 /// Reads the zone that a setting names with this text.
 fn parse(setting: &Setting, text: &str) -> Result<ZoneRef> {
+    if text.is_empty() {
+        return Err(setting.wrong("it is empty").hint("write a domain as in example.org, or * for all zones"));
+    }
     ZoneRef::parse(text).map_err(|error| {
         let wrong = setting.wrong(format!("{}: {}", error.subject(), error.message()));
         error.advice().map(ToOwned::to_owned).into_iter().fold(wrong, Error::hint)

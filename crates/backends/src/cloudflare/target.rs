@@ -31,7 +31,7 @@ pub struct CloudflareTarget {
 }
 
 impl CloudflareTarget {
-    /// Into this zone; [`ZoneRef::Any`] for the one that the artifact is of.
+    /// Creates a target that restores into `zone`; [`ZoneRef::Any`] stands for the one that the artifact is of.
     pub fn new(api: Api, zone: ZoneRef) -> Self {
         Self { api, zone, delete_extra: false, settings: false }
     }

@@ -37,7 +37,7 @@ pub struct CloudflareVerifier {
 }
 
 impl CloudflareVerifier {
-    /// With these options.
+    /// Creates a verifier.
     pub fn new(options: VerifierOptions) -> Self {
         Self { options }
     }
@@ -84,7 +84,7 @@ impl Verifier for CloudflareVerifier {
     async fn live_content(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
         let content = archive::read(input.stream).await?;
         let Some((api, zone)) = &self.options.live else {
-            return Err(Error::new(ErrorKind::Config, "find", "the live zone", "where it is was not said")
+            return Err(Error::new(ErrorKind::Config, "find", "the live zone", "no place was given")
                 .hint("give --from cloudflare://example.org, and a token in CLOUDFLARE_API_TOKEN"));
         };
         let zone = match (zone, content.zone_name()) {

@@ -149,7 +149,7 @@ pub struct ZoneFileTarget {
 }
 
 impl ZoneFileTarget {
-    /// To this file, or to standard output.
+    /// Creates a target that writes a file, or to standard output.
     pub fn new(destination: Destination) -> Self {
         Self { destination }
     }

@@ -41,7 +41,7 @@ pub struct CommandSource {
 }
 
 impl CommandSource {
-    /// Of these settings. Nothing is looked up yet.
+    /// Creates a source that runs the command of `settings`. Nothing is looked up yet.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for settings that do not go together.

@@ -29,7 +29,7 @@ pub struct CommandVerifier {
 }
 
 impl CommandVerifier {
-    /// With the verify command of these settings. Nothing is looked up yet.
+    /// Creates a verifier that runs the verify command of `settings`. Nothing is looked up yet.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for settings that do not go together.

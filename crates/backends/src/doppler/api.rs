@@ -160,7 +160,7 @@ fn explain(body: &[u8]) -> Option<String> {
 }
 
 impl Connection {
-    /// With this token. `place` says where the token came from, for messages; `api_url` is Doppler's own when it is `None`.
+    /// Creates a connection. `place` says where the token came from, for messages; `api_url` is Doppler's own when it is `None`.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for what is no token or no URL.

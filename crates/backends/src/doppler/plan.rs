@@ -25,7 +25,7 @@ pub struct DopplerTarget {
 }
 
 impl DopplerTarget {
-    /// Into this config, which must exist. Without a project and a config, into the token's own.
+    /// Creates a target that restores into a config, which must exist. Without a project and a config, it is the token's own.
     pub fn new(connection: Connection, scope: Scope) -> Self {
         Self { connection, scope, delete_extra: false }
     }

@@ -25,7 +25,7 @@ pub struct Doppler {
 }
 
 impl Doppler {
-    /// Of this config. A service token implies project and config; other tokens need both.
+    /// Creates a source that reads a config. A service token implies project and config; other tokens need both.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when there are no random numbers.

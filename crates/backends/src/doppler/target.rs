@@ -18,7 +18,7 @@ pub struct SecretsFile {
 }
 
 impl SecretsFile {
-    /// To this place, in this form.
+    /// Creates a target that writes to `destination` in this form.
     pub fn new(destination: Destination, form: Form) -> Self {
         Self { destination, form }
     }

@@ -38,7 +38,7 @@ pub struct DopplerVerifier {
 }
 
 impl DopplerVerifier {
-    /// With these options.
+    /// Creates a verifier.
     pub fn new(options: VerifierOptions) -> Self {
         Self { options }
     }
@@ -90,7 +90,7 @@ impl Verifier for DopplerVerifier {
 
     async fn live_content(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
         let Some((connection, scope)) = &self.options.live else {
-            return Err(Error::new(ErrorKind::Config, "compare", "the live config", "it was not said where it is")
+            return Err(Error::new(ErrorKind::Config, "compare", "the live config", "no place was given")
                 .hint("give the token, and --from doppler://PROJECT/CONFIG where it does not imply them"));
         };
         let document = Document::read(input.stream, is_unauthenticated(&input.name)).await?;

@@ -58,7 +58,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// With the timeouts that fit most APIs.
+    /// Creates options with timeouts that fit most APIs.
     pub fn new(service: &'static str, base: Url, token: SecretString, rate: Rate, explain: Explain) -> Self {
         Self {
             service,

@@ -97,7 +97,7 @@ pub struct MongoTarget {
 }
 
 impl MongoTarget {
-    /// Into the deployment, and the database, that this connection names.
+    /// Creates a target that restores into the deployment and database that the connection names.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for renames that do not go together.

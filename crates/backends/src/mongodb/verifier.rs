@@ -51,7 +51,7 @@ pub struct MongoVerifier {
 }
 
 impl MongoVerifier {
-    /// With these options.
+    /// Creates a verifier.
     pub fn new(options: VerifierOptions) -> Self {
         Self { options }
     }

@@ -214,7 +214,7 @@ pub struct Globals {
 }
 
 impl Globals {
-    /// Of the server that this connection leads to.
+    /// Creates a source of the roles and tablespaces of a server.
     pub fn new(connection: Connection) -> Self {
         Self { connection }
     }

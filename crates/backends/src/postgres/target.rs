@@ -91,7 +91,7 @@ pub struct PostgresTarget {
 }
 
 impl PostgresTarget {
-    /// Into the database that this connection names.
+    /// Creates a target that restores into the database that the connection names.
     pub fn new(connection: Connection, options: RestoreOptions) -> Self {
         Self { connection, options }
     }

@@ -44,7 +44,7 @@ pub struct PostgresVerifier {
 }
 
 impl PostgresVerifier {
-    /// With these options.
+    /// Creates a verifier.
     pub fn new(options: VerifierOptions) -> Self {
         Self { options }
     }

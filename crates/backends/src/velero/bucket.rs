@@ -36,7 +36,7 @@ enum Step {
 }
 
 impl BucketVerifier {
-    /// Of a storage location, or a copy of one: `sink` is opened at its bucket and prefix.
+    /// Creates a reader of a storage location, or of a copy of one: `sink` is opened at its bucket and prefix.
     pub fn new(sink: Arc<dyn Sink>) -> Self {
         Self { sink, must_cover: Vec::new() }
     }

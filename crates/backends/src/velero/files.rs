@@ -30,7 +30,7 @@ pub enum Files {
 }
 
 impl Files {
-    /// Through links, with the usual options.
+    /// Downloads through links, with the usual options.
     pub fn links() -> Self {
         Self::Links(LinkOptions::default())
     }

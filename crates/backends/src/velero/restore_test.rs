@@ -99,7 +99,7 @@ lifeboat_core::setters!(RestoreTestOptions {
 use super::settings::claim;
 
 impl RestoreTestOptions {
-    /// Of this namespace: the latest backup of any schedule, at most 48 hours old, into `velero-test-restore`.
+    /// Creates options to test a namespace: the latest backup of any schedule, at most 48 hours old, into `velero-test-restore`.
     pub fn new(namespace: impl Into<String>) -> Self {
         Self { namespace: Some(namespace.into()), max_age: Some(MAX_AGE), ..Self::default() }
     }
@@ -138,7 +138,7 @@ pub struct RestoreTest {
 }
 
 impl RestoreTest {
-    /// In this cluster. `location` is opened at the bucket and prefix of the backup storage location.
+    /// Creates a restore test in `cluster`. `location` is opened at the bucket and prefix of the backup storage location.
     pub fn new(cluster: Cluster, location: Arc<dyn Sink>, options: RestoreTestOptions) -> Self {
         Self { cluster, location, options }
     }

@@ -30,7 +30,7 @@ pub struct Velero {
 }
 
 impl Velero {
-    /// Of this cluster. `location` is opened at the bucket and prefix of the backup storage location: neither is looked up in
+    /// Creates a source. `location` is opened at the bucket and prefix of the backup storage location: neither is looked up in
     /// the settings.
     pub fn new(cluster: Cluster, location: Arc<dyn Sink>, settings: VeleroSettings) -> Self {
         Self { cluster, location, settings }

@@ -45,7 +45,7 @@ impl Default for BackupTap {
 }
 
 impl BackupTap {
-    /// For a copy of one backup, whatever its name is.
+    /// Creates a tap for a copy of one backup, whatever its name is.
     pub fn new() -> Self {
         Self { reader: Reader::default(), seen: None, must_cover: Vec::new(), notes: None }
     }

@@ -46,7 +46,7 @@ pub struct VeleroTarget {
 }
 
 impl VeleroTarget {
-    /// Into this cluster. `location` is opened at the bucket and prefix of the backup storage location.
+    /// Creates a target that restores into `cluster`. `location` is opened at the bucket and prefix of the backup storage location.
     pub fn new(cluster: Cluster, location: Arc<dyn Sink>, options: RestoreOptions) -> Self {
         Self { cluster, location, options }
     }

@@ -61,7 +61,7 @@ pub struct VeleroVerifier {
 }
 
 impl VeleroVerifier {
-    /// With these options.
+    /// Creates a verifier.
     pub fn new(options: VerifierOptions) -> Self {
         Self { options }
     }

@@ -39,7 +39,7 @@ pub struct OpenSsl {
 }
 
 impl OpenSsl {
-    /// With this passphrase.
+    /// Creates an encryptor with a passphrase.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when it is empty.

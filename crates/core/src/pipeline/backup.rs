@@ -59,12 +59,12 @@ pub struct Backup {
 }
 
 impl Backup {
-    /// Of this source, compressed with zstd.
+    /// Creates a backup of `source`, compressed with zstd.
     pub fn new(source: impl Source + 'static) -> Self {
         Self::boxed(Box::new(source))
     }
 
-    /// As [`new`](Backup::new), of a source that is boxed already.
+    /// Like [`new`](Backup::new), for a source that is boxed already.
     pub fn boxed(source: Box<dyn Source>) -> Self {
         Self {
             source,
@@ -107,7 +107,7 @@ impl Backup {
         self.encrypt_with(Arc::new(encryptor))
     }
 
-    /// As [`encrypt`](Backup::encrypt), with an encryptor that is shared.
+    /// Like [`encrypt`](Backup::encrypt), with an encryptor that is shared.
     #[must_use]
     pub fn encrypt_with(mut self, encryptor: Arc<dyn Encryptor>) -> Self {
         self.encryption = Encryption::With(encryptor);

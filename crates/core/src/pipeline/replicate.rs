@@ -183,7 +183,7 @@ impl Replicated {
 }
 
 impl Replicate {
-    /// From one sink to another.
+    /// Creates a replication from one sink to another.
     pub fn new(from: Arc<dyn Sink>, to: Arc<dyn Sink>) -> Self {
         Self { from, to, folder: String::new(), dataset: None, only: None, history: true, context: Context::default() }
     }

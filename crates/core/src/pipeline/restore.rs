@@ -29,7 +29,7 @@ pub struct Restore {
 }
 
 impl Restore {
-    /// Of this artifact, as [`catalog::find`](crate::catalog::find) gives it.
+    /// Creates a restore of `artifact`, as [`catalog::find`](crate::catalog::find) gives it.
     pub fn new(sink: Arc<dyn Sink>, artifact: Artifact) -> Self {
         Self { sink, artifact, keys: Vec::new(), history: true, context: Context::default() }
     }

@@ -54,7 +54,7 @@ pub struct Verify<'a> {
 }
 
 impl<'a> Verify<'a> {
-    /// Of this artifact, at the level `restore`.
+    /// Creates a verification of `artifact`, at the level `restore`.
     pub fn new(sink: Arc<dyn Sink>, artifact: Artifact, verifier: &'a dyn Verifier) -> Self {
         Self {
             sink,

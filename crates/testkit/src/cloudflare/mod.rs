@@ -70,7 +70,7 @@ pub struct Cloudflare {
 }
 
 impl Cloudflare {
-    /// Without zones and tokens.
+    /// Creates a server without zones and tokens.
     pub fn new() -> Arc<Self> {
         Arc::default()
     }

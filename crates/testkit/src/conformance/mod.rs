@@ -5,5 +5,6 @@
 pub mod encryptor;
 pub mod sink;
 pub mod source;
+pub mod system;
 pub mod target;
 pub mod verifier;

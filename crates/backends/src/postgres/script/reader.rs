@@ -107,7 +107,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// At the start of a dump.
+    /// Creates a reader at the start of a dump.
     pub fn new(keep: Keep) -> Self {
         Self {
             keep,
