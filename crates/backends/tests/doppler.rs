@@ -11,6 +11,7 @@ use lifeboat_testkit::conformance::source;
 use lifeboat_testkit::doppler::{Access, FakeDoppler};
 use lifeboat_testkit::http_api::{Fault, Kind, Server};
 use lifeboat_testkit::memory::MemorySink;
+use serde_json::{Value, json};
 
 const TOKEN: &str = "dp.pt.personal000000000000000000000000000000000000";
 
@@ -62,7 +63,58 @@ async fn a_list_that_changes_between_two_pages_is_read_again() {
     let found = datasets(&connection(&server), Some("backend")).await.unwrap();
     assert_eq!(found.len(), 151);
     assert!(found.iter().any(|d| d.as_str() == "backend.a000"));
-    assert_eq!(server.count("GET", "/v3/configs"), 6, "the second and the third walk agree");
+    assert_eq!(
+        server.count("GET", "/v3/configs"),
+        8,
+        "the first walk meets c099 twice; the second and the third agree"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_ends_with_an_empty_page_and_not_with_a_short_one() {
+    let (doppler, server) = doppler();
+    for n in 0..45 {
+        doppler.set("backend", &format!("c{n:02}"), "A", "a", "masked");
+    }
+    for n in 0..8 {
+        doppler.set(&format!("p{n}"), "prd", "A", "a", "masked");
+    }
+    // Less on a page than is asked for.
+    server.fault(Fault::on("/v3/configs", Kind::heeds_not("per_page", "20")).always());
+    server.fault(Fault::on("/v3/projects", Kind::heeds_not("per_page", "4")).always());
+    let connection = connection(&server);
+    assert_eq!(datasets(&connection, Some("backend")).await.unwrap().len(), 45);
+    assert_eq!(datasets(&connection, None).await.unwrap().len(), 45 + 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_whose_pages_do_not_fit_is_refused() {
+    let (doppler, server) = doppler();
+    for n in 0..45 {
+        doppler.set("backend", &format!("c{n:02}"), "A", "a", "masked");
+    }
+    let connection = connection(&server);
+    let other = || Kind::heeds_not("page", "1");
+    for (kind, says) in [
+        // A server that gives the first page whatever is asked for, and says so.
+        (other(), "page 2 was asked for, and page 1 came"),
+        // The same, and it does not say so.
+        (
+            Kind::Alter(Arc::new(|body| {
+                body["page"] = Value::Null;
+                body["configs"] = json!([{"name": "a"}, {"name": "b"}]);
+            })),
+            "a came twice",
+        ),
+        // Two configs of one name on one page.
+        (Kind::Alter(Arc::new(|body| body["configs"] = json!([{"name": "a"}, {"name": "a"}]))), "a came twice"),
+    ] {
+        server.heal();
+        server.fault(Fault::on("/v3/configs", kind).always());
+        let error = datasets(&connection, Some("backend")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.message().contains(says), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

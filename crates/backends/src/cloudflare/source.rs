@@ -9,9 +9,10 @@ use lifeboat_core::{Context, Description, Error, ErrorKind, Reading, Result, Sou
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::api::{Api, Zone, ZoneRef};
+use super::api::Api;
 use super::archive::{self, ZoneTap};
 use super::record::Record;
+use super::zone::{Zone, ZoneRef};
 use crate::http::Request;
 
 /// Bytes of a chunk.
@@ -146,9 +147,9 @@ impl CloudflareZone {
         let path = ["zones", &zone.id].into_iter().chain(part.path.iter().copied());
         let request = Request::get(path, "read", format!("the {} of {}", part.title, zone.name));
         if part.paged {
-            return Ok(Value::Array(self.api.list(&request, 50, cancel).await?));
+            return Ok(Value::Array(self.api.list(&request, Some(50), cancel).await?));
         }
-        let value = self.api.call(&request, cancel).await?;
+        let value = self.api.whole(&request, cancel).await?;
         match (part.file, value) {
             ("rulesets.json", Value::Array(list)) => self.rulesets(zone, list, cancel).await,
             (_, value) => Ok(value),
@@ -223,6 +224,7 @@ impl Source for CloudflareZone {
 
     async fn open(&self, cx: &Context) -> Result<Reading> {
         let zone = self.api.zone(&self.zone, &cx.cancel).await?;
+        zone.say_remark(cx);
         let archive = Bytes::from(self.read(&zone, cx).await?);
         let cancel = cx.cancel.clone();
         let chunks = (0..archive.len().div_ceil(CHUNK)).map(move |n| {

@@ -15,6 +15,7 @@ use lifeboat_core::{
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
+use super::zone;
 use super::{Api, CloudflareTarget, CloudflareVerifier, CloudflareZone, VerifierOptions, ZoneFileTarget, ZoneRef};
 use crate::http::token;
 use crate::outfile::Destination;
@@ -204,7 +205,8 @@ impl System for CloudflareSystem {
 
     async fn datasets(&self) -> Result<Vec<Dataset>> {
         let zones = self.api(None)?.zones(&CancellationToken::new()).await?;
-        zones.into_iter().map(|zone| Dataset::new(zone.name)).collect()
+        // Zones of one name are one dataset; which of them is meant is decided, or refused, when it is read.
+        zone::by_name(zones).into_keys().map(Dataset::new).collect()
     }
 
     fn narrow(&self, dataset: &Dataset) -> Self {

@@ -9,11 +9,12 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::api::{Api, Zone, ZoneRef};
+use super::api::Api;
 use super::archive::{self, Content};
 use super::dns;
 use super::plan::{self, Planned, Step};
 use super::record::Record;
+use super::zone::{Zone, ZoneRef};
 use crate::http::Request;
 
 /// Changes in one batch: of a zone on the free plan, and of every other one
@@ -57,6 +58,7 @@ impl CloudflareTarget {
             (zone, _) => zone.clone(),
         };
         let zone = self.api.zone(&zone, &cx.cancel).await?;
+        zone.say_remark(cx);
         if let Some(stray) = content.records.iter().find(|r| !dns::is_within(r.name(), &zone.name)) {
             let message = format!("the backup is of another zone: {} is not in {}", stray.name(), zone.name);
             return Err(Error::new(ErrorKind::Refused, "restore into", zone.name, message)

@@ -7,10 +7,11 @@ use lifeboat_core::{
     Action, ArtifactName, Context, Error, ErrorKind, Proof, RestoreInput, Result, Status, Tap, Verifier, async_trait,
 };
 
-use super::api::{Api, ZoneRef};
+use super::api::Api;
 use super::archive::{self, Content, EXPORT, ZoneTap};
 use super::dns::{self, Rr};
 use super::target::live_records;
+use super::zone::ZoneRef;
 use super::{plan, zone_file};
 
 /// By how many records the live zone may differ before it is a warning.
@@ -89,6 +90,7 @@ impl Verifier for CloudflareVerifier {
             (zone, _) => zone.clone(),
         };
         let zone = api.zone(&zone, &cx.cancel).await?;
+        zone.say_remark(cx);
         let live = live_records(api, &zone, &cx.cancel).await?;
         let limit = self.options.max_drift.unwrap_or(DRIFT);
         let (then, now) = (content.records.len() as u64, live.len() as u64);
