@@ -17,6 +17,7 @@ use serde::Deserialize;
 use super::api::{Backup, Restore, RestoreSpec, SCHEDULE_LABEL, Stage};
 use super::bucket::BucketVerifier;
 use super::client::{Cluster, Waited, is_missing};
+use super::inspection::expiration;
 use super::restored::{self, Mapping};
 use super::{MAX_AGE, restore, run};
 
@@ -307,6 +308,7 @@ impl Test<'_> {
             if options.backup.is_some() { "the one that was asked for" } else { "the latest that is Completed" };
         self.checks.push(Check::pass("backup", name.clone(), which));
         self.checks.extend(options.max_age.map(|limit| age(&backup, cx.now(), limit)));
+        self.checks.extend(backup.status.as_ref().and_then(|status| expiration(status, cx.now())));
         // An old backup is restored all the same: whether it comes back is worth knowing.
         if self.checks[0].status == Status::Fail {
             return Ok(());
