@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lifeboat_backends::doppler::{Connection, Doppler, DopplerTarget, Scope, datasets};
 use lifeboat_core::memory::Confidential;
-use lifeboat_core::{Backup, Context, ErrorKind, RestoreInput, Source, Target};
+use lifeboat_core::{Backup, Context, ErrorKind, RestoreInput, Source, Status, Target};
 use lifeboat_testkit::conformance::source;
 use lifeboat_testkit::doppler::{Access, FakeDoppler};
 use lifeboat_testkit::http_api::{Fault, Kind, Server};
@@ -100,14 +100,17 @@ async fn a_list_whose_pages_do_not_fit_is_refused() {
         (other(), "page 2 was asked for, and page 1 came"),
         // The same, and it does not say so.
         (
-            Kind::Alter(Arc::new(|body| {
+            Kind::Alter(Arc::new(|body: &mut Value| {
                 body["page"] = Value::Null;
                 body["configs"] = json!([{"name": "a"}, {"name": "b"}]);
             })),
             "a came twice",
         ),
         // Two configs of one name on one page.
-        (Kind::Alter(Arc::new(|body| body["configs"] = json!([{"name": "a"}, {"name": "a"}]))), "a came twice"),
+        (
+            Kind::Alter(Arc::new(|body: &mut Value| body["configs"] = json!([{"name": "a"}, {"name": "a"}]))),
+            "a came twice",
+        ),
     ] {
         server.heal();
         server.fault(Fault::on("/v3/configs", kind).always());
@@ -132,4 +135,39 @@ async fn a_target_takes_five_hundred_changes_at_once_and_the_rest_after() {
     target.restore(input, &Context::default()).await.unwrap();
     assert_eq!(doppler.content("backend", "prd"), before);
     assert_eq!(server.count("POST", "/secrets"), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restore_leaves_different_is_said_at_its_end() {
+    let (doppler, server) = doppler();
+    doppler.set("backend", "prd", "A", "a-value", "masked").set("backend", "prd", "R", "r-value", "restricted");
+    let reading = config(&server).open(&Context::default()).await.unwrap();
+    doppler.wipe("backend", "prd");
+    doppler.set("backend", "prd", "STRAY", "s-value", "masked");
+    let name = "backend.prd-20261121-033000.json.age".parse().unwrap();
+    let input = RestoreInput::new(reading.stream, name, None);
+    let target = DopplerTarget::new(connection(&server), Scope::of("backend", "prd"));
+    let checks = target.restore(input, &Context::default()).await.unwrap();
+    let last = checks.last().unwrap();
+    assert_eq!((last.name.as_str(), last.status), ("read back", Status::Warn));
+    let says = "the rest of the backup is in Doppler; 1 of the backup could not be restored: R; 1 besides, which are not in the \
+                backup: STRAY";
+    assert_eq!(last.detail, says);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_secret_that_doppler_does_not_take_does_not_hold_up_the_others() {
+    let (doppler, server) = doppler();
+    doppler.set("backend", "prd", "A", "a-value", "masked");
+    let content = bytes::Bytes::from_static(br#"{"A":"b-value","lower-case":"c-value"}"#);
+    let name = "backend.prd-20261121-033000.json.age".parse().unwrap();
+    let input = RestoreInput::new(lifeboat_core::stream::once(content), name, None);
+    let target = DopplerTarget::new(connection(&server), Scope::of("backend", "prd"));
+    let prepared = target.plan(input, &Context::default()).await.unwrap();
+    let named = prepared.plan().changes.iter().find(|change| change.name == "lower-case").unwrap();
+    assert!(named.note.as_deref().unwrap().contains("takes no secret of this name"), "{named:?}");
+    assert_eq!(server.count("POST", "/secrets"), 0);
+    let checks = prepared.apply(&Context::default()).await.unwrap();
+    assert!(checks.last().unwrap().detail.contains("lower-case"), "{checks:?}");
+    assert_eq!(doppler.content("backend", "prd")["A"].0, "b-value");
 }
