@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::paging::{Doubt, PageInfo, Position, Walk};
 use super::zone::{self, Zone, ZoneRef};
-use crate::http::{self, Client, Rate, Request, Settings};
+use crate::http::{self, Client, Rate, Refusal, Request, Settings};
 
 /// Where the API is, when nobody says.
 pub const DEFAULT_URL: &str = "https://api.cloudflare.com/client/v4";
@@ -59,6 +59,27 @@ fn explain(body: &[u8]) -> Option<String> {
     words(&failed.errors)
 }
 
+/// Cloudflare refuses with 403 for both: 10000 may be either, and the codes below say that the token is not known, or cannot
+/// be one.
+fn judge(status: u16, body: &[u8]) -> Option<Refusal> {
+    #[derive(Deserialize)]
+    struct Failed {
+        errors: Vec<Fault>,
+    }
+    let faults = serde_json::from_slice(body).map_or_else(|_| Vec::new(), |failed: Failed| failed.errors);
+    let codes: Vec<u64> =
+        faults.iter().flat_map(|f| std::iter::once(f).chain(&f.error_chain)).map(|f| f.code).collect();
+    if codes.iter().any(|code| matches!(code, 1000 | 1001 | 6111 | 9109)) {
+        return Some(Refusal::Unknown);
+    }
+    match status {
+        401 => Some(Refusal::Unknown),
+        403 if codes.contains(&10000) => Some(Refusal::Either),
+        403 => Some(Refusal::LacksRight),
+        _ => None,
+    }
+}
+
 pub(super) fn words(faults: &[Fault]) -> Option<String> {
     let told: Vec<String> = faults
         .iter()
@@ -95,6 +116,7 @@ impl Api {
             token_place: place.into(),
             rights: "the rights Zone Read and DNS Read for the zone; to restore, DNS Write",
             retry: http::Retry::from_env()?,
+            judge,
             ..Settings::new("Cloudflare", base, token, rate, explain)
         };
         Ok(Self { client: Client::new(settings)? })
@@ -300,6 +322,21 @@ pub(super) struct TokenState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_that_is_not_known_is_told_from_one_that_lacks_a_right() {
+        let of = |status, codes: &[u64]| {
+            let errors: Vec<Value> =
+                codes.iter().map(|code| serde_json::json!({"code": code, "message": "m"})).collect();
+            judge(status, serde_json::json!({"success": false, "errors": errors}).to_string().as_bytes())
+        };
+        assert_eq!(of(403, &[9109]), Some(Refusal::Unknown));
+        assert_eq!(of(400, &[6111]), Some(Refusal::Unknown));
+        assert_eq!(of(401, &[10000]), Some(Refusal::Unknown));
+        assert_eq!(of(403, &[10000]), Some(Refusal::Either));
+        assert_eq!(of(403, &[1015]), Some(Refusal::LacksRight));
+        assert_eq!((of(400, &[81058]), judge(403, b"<html>")), (None, Some(Refusal::LacksRight)));
+    }
 
     #[test]
     fn the_words_of_an_envelope_name_the_codes() {

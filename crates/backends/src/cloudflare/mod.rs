@@ -27,6 +27,7 @@ use lifeboat_core::ArtifactName;
 
 pub use api::{Api, DEFAULT_URL};
 pub use check::check;
+pub use record::Extra;
 pub use source::CloudflareZone;
 pub use system::{CloudflareSystem, RestoreOptions, VerifyOptions, ZoneSettings};
 pub use target::CloudflareTarget;
