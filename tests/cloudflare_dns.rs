@@ -609,7 +609,7 @@ fn each_failure_says_what_it_is_and_leaves_nothing() {
 fn tokens_that_expired_or_may_not_are_explained() {
     let mut place = Place::new();
     place.desk.set("CLOUDFLARE_API_TOKEN", "cfTokenThatNobodyKnows");
-    place.backup().ended(1).says("Invalid access token").says("CLOUDFLARE_API_TOKEN");
+    place.backup().ended(1).says("Invalid access token").says("CLOUDFLARE_API_TOKEN").says("revoked or is mistyped");
     place.desk.set("CLOUDFLARE_API_TOKEN", TOKEN);
     place
         .run(&["backup", "--zone", "absent.example", "--to", &place.desk.sink(), "--encrypt", "none"])
@@ -628,7 +628,7 @@ fn tokens_that_expired_or_may_not_are_explained() {
     place.verify(&[]).good();
     place.restore_live(&["--apply"]).good().says("0 changed");
     place.cloudflare.wipe(ZONE);
-    place.restore_live(&["--apply"]).ended(1).says("Authentication error");
+    place.restore_live(&["--apply"]).ended(1).says("Authentication error").says("--token env:NAME");
     place.restore_live(&["--settings"]).ended(2).says("has no settings");
 }
 

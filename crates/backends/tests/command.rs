@@ -255,10 +255,32 @@ mod backups {
     }
 
     #[tokio::test]
+    async fn what_comes_after_its_end_is_told() {
+        // The second one fails in the middle, and nobody asks for its status.
+        for (line, late) in [("(sleep 0.3; echo late; exit 1) & echo early", 5), ("echo early", 0), ("seq 1 90000", 0)]
+        {
+            let tally = Arc::new(Tally::default());
+            let cx = Context { progress: tally.clone(), ..Context::default() };
+            read(&source(shell(line)), &cx).await.unwrap();
+            match late {
+                0 => assert_eq!(tally.notes(), Vec::<String>::new(), "{line}"),
+                late => assert!(
+                    tally.notes()[0].starts_with(&format!("sh: {late} bytes came after it had ended")),
+                    "{line}"
+                ),
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_short_word_of_one_that_ended_well_is_passed_on_and_a_long_one_is_not() {
         for (line, notes) in [
             ("echo x; echo 'sh: warning: 2 rows were skipped' >&2", vec!["sh: warning: 2 rows were skipped"]),
             ("echo x; seq 1 4 >&2", vec![]),
+            (
+                "echo x; (seq 1 4; echo 'table orders: ERROR: no such table'; seq 5 9) >&2",
+                vec!["sh ended well, and said among 10 lines: table orders: ERROR: no such table"],
+            ),
             ("echo x", vec![]),
         ] {
             let tally = Arc::new(Tally::default());

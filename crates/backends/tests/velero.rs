@@ -10,6 +10,8 @@ mod bucket;
 mod cluster;
 #[path = "velero/disaster.rs"]
 mod disaster;
+#[path = "velero/lists.rs"]
+mod lists;
 #[path = "velero/restore.rs"]
 mod restore;
 #[path = "velero/restores.rs"]

@@ -123,8 +123,9 @@ fn program<S: Commands>() -> Command {
         };
         program = program.subcommand(S::shape(command));
     }
-    for verb in own.get_subcommands().filter(|verb| !is_general(verb.get_name())) {
-        program = program.subcommand(S::shape(verb.clone()));
+    // After the general ones: they have places among the system's own verbs, which must not put them first.
+    for (at, verb) in own.get_subcommands().filter(|verb| !is_general(verb.get_name())).enumerate() {
+        program = program.subcommand(S::shape(verb.clone()).display_order(GENERAL.len() + at));
     }
     // Texts of the program itself come under no name.
     program = S::shape(program.name("")).name(name.clone()).bin_name(name);

@@ -1,4 +1,4 @@
-//! The API: its envelope, zones, pages.
+//! The API: its envelope, its lists.
 //!
 //! Every answer but the zone file is an envelope `{success, errors, messages, result, result_info}`
 //! (<https://developers.cloudflare.com/fundamentals/api/how-to/make-api-calls/>). `success` counts, whatever the status is.
@@ -11,101 +11,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::{self, Client, Rate, Request, Settings};
+use super::paging::{Doubt, PageInfo, Position, Walk};
+use super::zone::{self, Zone, ZoneRef};
+use crate::http::{self, Client, Rate, Refusal, Request, Settings};
 
 /// Where the API is, when nobody says.
 pub const DEFAULT_URL: &str = "https://api.cloudflare.com/client/v4";
 
 /// Records on a page. The API takes up to 5,000,000; a thousand keeps an answer below a megabyte.
 const PAGE: usize = 1000;
+/// Zones on a page: the most that the API gives.
+const ZONES: usize = 50;
 /// How often a list that changes while it is read is read again.
 const ATTEMPTS: usize = 5;
 /// Things of one list that are read at the most.
 const MOST: usize = 1_000_000;
-
-/// A zone as it is named: by its domain, by its id, or not at all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ZoneRef {
-    /// By its domain, in lower case, in its ASCII form.
-    Name(String),
-    /// By its id: 32 hexadecimal digits.
-    Id(String),
-    /// Every zone that the token sees; for a restore, the one that the artifact is of.
-    Any,
-}
-
-impl ZoneRef {
-    /// Reads a domain, an id, `*`, or one of these after `cloudflare://`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] for what is none of them.
-    pub fn parse(text: &str) -> Result<Self> {
-        let wrong = |why: &str| {
-            Error::new(ErrorKind::Config, "use", format!("zone \"{text}\""), why)
-                .hint("write a domain as in example.org, a zone's id, or * for all zones that the token sees")
-        };
-        let name = text.strip_prefix("cloudflare://").unwrap_or(text).trim_end_matches(['/', '.']);
-        if name.is_empty() || name == "*" {
-            return Ok(Self::Any);
-        }
-        if name.len() == 32 && name.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Ok(Self::Id(name.to_ascii_lowercase()));
-        }
-        if name.contains("://") {
-            return Err(wrong("it is an address of something else"));
-        }
-        let ascii = super::dns::ascii(name).ok_or_else(|| wrong("it is no domain"))?;
-        if !ascii.contains('.') || ascii.bytes().any(|b| !(b.is_ascii_alphanumeric() || b == b'.' || b == b'-')) {
-            return Err(wrong("it is no domain"));
-        }
-        Ok(Self::Name(ascii))
-    }
-
-    /// The domain, where that is how it is named.
-    pub fn name(&self) -> Option<&str> {
-        match self {
-            Self::Name(name) => Some(name),
-            _ => None,
-        }
-    }
-}
-
-impl std::fmt::Display for ZoneRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Name(name) => write!(f, "cloudflare://{name}"),
-            Self::Id(id) => write!(f, "cloudflare://{id}"),
-            Self::Any => f.write_str("cloudflare://"),
-        }
-    }
-}
-
-/// A zone as the API tells it; the rest of what it tells is in `all`.
-#[derive(Clone, Debug)]
-pub struct Zone {
-    /// Its id.
-    pub id: String,
-    /// Its domain.
-    pub name: String,
-    /// Everything that was told.
-    pub all: Value,
-}
-
-impl Zone {
-    fn read(all: Value, subject: &str) -> Result<Self> {
-        let text = |key: &str| all[key].as_str().map(str::to_owned);
-        match (text("id"), text("name")) {
-            (Some(id), Some(name)) => Ok(Self { id, name, all }),
-            _ => Err(Error::new(ErrorKind::Unavailable, "read", subject.to_owned(), "the zone has no id or no name")
-                .transient(false)),
-        }
-    }
-
-    /// Whether the zone is on the free plan, whose batches are small.
-    pub(super) fn is_free(&self) -> bool {
-        self.all["plan"]["legacy_id"].as_str().is_none_or(|plan| plan == "free")
-    }
-}
 
 /// An error of the API's envelope.
 #[derive(Clone, Debug, Deserialize)]
@@ -129,12 +49,6 @@ struct Envelope {
     result_info: Option<PageInfo>,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-struct PageInfo {
-    total_count: Option<usize>,
-    total_pages: Option<usize>,
-}
-
 /// Words for the errors of an envelope: `Invalid API Token (code 1000)`.
 fn explain(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
@@ -143,6 +57,27 @@ fn explain(body: &[u8]) -> Option<String> {
     }
     let failed: Failed = serde_json::from_slice(body).ok()?;
     words(&failed.errors)
+}
+
+/// Cloudflare refuses with 403 for both: 10000 may be either, and the codes below say that the token is not known, or cannot
+/// be one.
+fn judge(status: u16, body: &[u8]) -> Option<Refusal> {
+    #[derive(Deserialize)]
+    struct Failed {
+        errors: Vec<Fault>,
+    }
+    let faults = serde_json::from_slice(body).map_or_else(|_| Vec::new(), |failed: Failed| failed.errors);
+    let codes: Vec<u64> =
+        faults.iter().flat_map(|f| std::iter::once(f).chain(&f.error_chain)).map(|f| f.code).collect();
+    if codes.iter().any(|code| matches!(code, 1000 | 1001 | 6111 | 9109)) {
+        return Some(Refusal::Unknown);
+    }
+    match status {
+        401 => Some(Refusal::Unknown),
+        403 if codes.contains(&10000) => Some(Refusal::Either),
+        403 => Some(Refusal::LacksRight),
+        _ => None,
+    }
 }
 
 pub(super) fn words(faults: &[Fault]) -> Option<String> {
@@ -181,6 +116,7 @@ impl Api {
             token_place: place.into(),
             rights: "the rights Zone Read and DNS Read for the zone; to restore, DNS Write",
             retry: http::Retry::from_env()?,
+            judge,
             ..Settings::new("Cloudflare", base, token, rate, explain)
         };
         Ok(Self { client: Client::new(settings)? })
@@ -223,36 +159,68 @@ impl Api {
         }
     }
 
-    /// Reads a list to its last page. One that changes while it is read is read again.
+    /// Sends a request and opens its envelope. Where the result is a list of which the API says that there is more, all of it
+    /// is read.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] when it goes on changing.
-    pub(super) async fn list(&self, first: &Request, page: usize, cancel: &CancellationToken) -> Result<Vec<Value>> {
+    /// As [`list`](Self::list).
+    pub(super) async fn whole(&self, request: &Request, cancel: &CancellationToken) -> Result<Value> {
+        let envelope = self.envelope(request, cancel).await?;
+        match (&envelope.result, &envelope.result_info) {
+            (Value::Array(first), Some(info)) if info.has_more_than(first.len()) => {
+                self.list(request, None, cancel).await.map(Value::Array)
+            }
+            _ => Ok(envelope.result),
+        }
+    }
+
+    /// Reads a list to the end that the API tells, with so many entries on a page, or as many as the API likes. One that
+    /// changes while it is read is read again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] when it goes on changing, when the API does not say where it ends, or when what it says does
+    /// not fit what came.
+    pub(super) async fn list(
+        &self,
+        first: &Request,
+        per_page: Option<usize>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Value>> {
         let mut why = String::new();
+        let failed = |message| Error::new(ErrorKind::Unavailable, first.operation(), first.subject(), message);
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 tracing::info!(what = first.subject(), why, "the list changed while it was read: reading it again");
             }
-            match self.list_once(first, page, cancel).await? {
+            match self.list_once(first, per_page, cancel).await? {
                 Ok(all) => return Ok(all),
-                Err(changed) => why = changed,
+                Err(Doubt::Changed(what)) => why = what,
+                Err(Doubt::Wrong(what)) => {
+                    return Err(failed(format!("the list may not be whole: {what}"))
+                        .transient(false)
+                        .hint("a proxy alters the API's answers, or the API has changed: check the API's URL"));
+                }
             }
         }
-        let message = format!("it changed while it was read, {ATTEMPTS} times: {why}");
-        Err(Error::new(ErrorKind::Unavailable, first.operation(), first.subject(), message)
-            .hint("something edits it without pause: try again when that has ended"))
+        Err(failed(format!("it changed while it was read, {ATTEMPTS} times: {why}"))
+            .hint("something edits it without pause, or a proxy repeats pages: try again later"))
     }
 
     async fn list_once(
         &self,
         first: &Request,
-        per_page: usize,
+        per_page: Option<usize>,
         cancel: &CancellationToken,
-    ) -> Result<Result<Vec<Value>, String>> {
-        let (mut all, mut ids) = (Vec::new(), std::collections::HashSet::new());
-        let mut total = None;
-        for number in 1.. {
-            let request = first.clone().query("page", number).query("per_page", per_page);
+    ) -> Result<Result<Vec<Value>, Doubt>> {
+        let (mut walk, mut position) = (Walk::default(), Position::Page(1));
+        loop {
+            let request = match &position {
+                // Lists with cursors do not know numbers.
+                Position::Page(1) if per_page.is_none() => first.clone(),
+                Position::Page(number) => first.clone().query("page", number),
+                Position::After(cursor) => first.clone().query("cursor", cursor),
+            };
+            let request = per_page.into_iter().fold(request, |request, n| request.query("per_page", n));
             let envelope = self.envelope(&request, cancel).await?;
             let Value::Array(page) = envelope.result else {
                 let message = "the answer has no list";
@@ -260,37 +228,15 @@ impl Api {
                     Error::new(ErrorKind::Unavailable, first.operation(), first.subject(), message).transient(false)
                 );
             };
-            let info = envelope.result_info.unwrap_or_default();
-            let came = page.len();
-            for item in page {
-                if let Some(id) = item["id"].as_str()
-                    && !ids.insert(id.to_owned())
-                {
-                    return Ok(Err(format!("{id} came twice")));
-                }
-                all.push(item);
+            match walk.take(&position, page, envelope.result_info) {
+                Ok(Some(next)) => position = next,
+                Ok(None) => return Ok(Ok(walk.into_all())),
+                Err(doubt) => return Ok(Err(doubt)),
             }
-            if all.len() > MOST {
+            if walk.len() > MOST {
                 let message = format!("it has more than {MOST} entries");
                 return Err(Error::new(ErrorKind::Unsupported, first.operation(), first.subject(), message));
             }
-            if let (Some(before), Some(now)) = (total, info.total_count)
-                && before != now
-            {
-                return Ok(Err(format!("{before} entries at first, {now} on page {number}")));
-            }
-            total = total.or(info.total_count);
-            let is_last = match info.total_pages {
-                Some(pages) => number >= pages,
-                None => total.is_none_or(|total| all.len() >= total),
-            };
-            if is_last || came == 0 {
-                break;
-            }
-        }
-        match total {
-            Some(total) if total != all.len() => Ok(Err(format!("{total} entries announced, {} read", all.len()))),
-            _ => Ok(Ok(all)),
         }
     }
 
@@ -299,10 +245,9 @@ impl Api {
     /// # Errors
     /// What the API says.
     pub async fn zones(&self, cancel: &CancellationToken) -> Result<Vec<Zone>> {
-        // The most that this list has on a page.
         let request = Request::get(["zones"], "list", "the zones of the token").query("order", "name");
         let mut zones = self
-            .list(&request, 50, cancel)
+            .list(&request, Some(ZONES), cancel)
             .await?
             .into_iter()
             .map(|zone| Zone::read(zone, "the zones of the token"))
@@ -324,22 +269,18 @@ impl Api {
             }
             ZoneRef::Name(name) => {
                 let request = Request::get(["zones"], "find", subject.clone()).query("name", name);
-                let found = self.list(&request, 50, cancel).await?;
-                match found.into_iter().next() {
-                    Some(zone) => Zone::read(zone, &subject),
-                    None => Err(Error::new(ErrorKind::NotFound, "find", subject, "the token sees no such zone").hint(
-                        "is the domain right, and may the token read that zone? In a new account the zone has to be added \
-                         first, in the dashboard",
-                    )),
-                }
+                let found = self.list(&request, Some(ZONES), cancel).await?;
+                let zones: Vec<Zone> = found.into_iter().map(|z| Zone::read(z, &subject)).collect::<Result<_>>()?;
+                // A filter that is not heeded gives other zones as well.
+                zone::choose(zones.into_iter().filter(|zone| super::dns::same(&zone.name, name)).collect(), &subject)
             }
             ZoneRef::Any => {
-                let mut zones = self.zones(cancel).await?;
-                match zones.len() {
-                    1 => Ok(zones.remove(0)),
-                    0 => Err(Error::new(ErrorKind::NotFound, "find", "a zone", "the token sees none")
+                let mut names = zone::by_name(self.zones(cancel).await?);
+                match (names.len(), names.pop_first()) {
+                    (1, Some((name, zones))) => zone::choose(zones, &ZoneRef::Name(name).to_string()),
+                    (0, _) => Err(Error::new(ErrorKind::NotFound, "find", "a zone", "the token sees none")
                         .hint("give the token the right Zone Read for the zone")),
-                    n => Err(Error::new(ErrorKind::Config, "choose", "the zone", format!("the token sees {n}"))
+                    (n, _) => Err(Error::new(ErrorKind::Config, "choose", "the zone", format!("the token sees {n}"))
                         .hint("name one of them")),
                 }
             }
@@ -354,7 +295,7 @@ impl Api {
         let request = Request::get(["zones", &zone.id, "dns_records"], "read the records of", zone.name.clone())
             .query("order", "name")
             .query("direction", "asc");
-        self.list(&request, PAGE, cancel).await
+        self.list(&request, Some(PAGE), cancel).await
     }
 
     /// What the API says of the token: `active`, `disabled` or `expired`, and until when.
@@ -383,17 +324,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zones_are_named_by_domain_or_id() {
-        let id = "023E105F4ECEF8AD9CA31A8372D0C353";
-        assert_eq!(ZoneRef::parse("cloudflare://Example.org/").unwrap(), ZoneRef::Name("example.org".to_owned()));
-        assert_eq!(ZoneRef::parse("bücher.example").unwrap(), ZoneRef::Name("xn--bcher-kva.example".to_owned()));
-        assert_eq!(ZoneRef::parse(id).unwrap(), ZoneRef::Id(id.to_lowercase()));
-        for any in ["*", "cloudflare://", ""] {
-            assert_eq!(ZoneRef::parse(any).unwrap(), ZoneRef::Any);
-        }
-        for wrong in ["postgres://x/y", "example", "exa mple.org", "a/b.org"] {
-            assert_eq!(ZoneRef::parse(wrong).unwrap_err().kind(), ErrorKind::Config, "{wrong}");
-        }
+    fn a_token_that_is_not_known_is_told_from_one_that_lacks_a_right() {
+        let of = |status, codes: &[u64]| {
+            let errors: Vec<Value> =
+                codes.iter().map(|code| serde_json::json!({"code": code, "message": "m"})).collect();
+            judge(status, serde_json::json!({"success": false, "errors": errors}).to_string().as_bytes())
+        };
+        assert_eq!(of(403, &[9109]), Some(Refusal::Unknown));
+        assert_eq!(of(400, &[6111]), Some(Refusal::Unknown));
+        assert_eq!(of(401, &[10000]), Some(Refusal::Unknown));
+        assert_eq!(of(403, &[10000]), Some(Refusal::Either));
+        assert_eq!(of(403, &[1015]), Some(Refusal::LacksRight));
+        assert_eq!((of(400, &[81058]), judge(403, b"<html>")), (None, Some(Refusal::LacksRight)));
     }
 
     #[test]

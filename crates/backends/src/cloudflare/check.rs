@@ -4,8 +4,9 @@ use lifeboat_core::report::Check;
 use lifeboat_core::{Error, ErrorKind, Result};
 use tokio_util::sync::CancellationToken;
 
-use super::api::{Api, Zone, ZoneRef};
+use super::api::Api;
 use super::source::{further_parts, is_withheld};
+use super::zone::{self, Zone, ZoneRef};
 use crate::http::Request;
 
 /// Looks at everything that a backup needs, and says what it will not hold.
@@ -13,10 +14,14 @@ pub async fn check(api: &Api, zone: &ZoneRef) -> Vec<Check> {
     let cancel = CancellationToken::new();
     let mut checks = vec![token(api, &cancel).await];
     let zones = match zone {
-        ZoneRef::Any => api.zones(&cancel).await,
-        zone => api.zone(zone, &cancel).await.map(|zone| vec![zone]),
+        // Of several zones with one name, one is backed up.
+        ZoneRef::Any => api.zones(&cancel).await.map(|zones| {
+            let names = zone::by_name(zones).into_iter();
+            names.map(|(name, zones)| zone::choose(zones, &ZoneRef::Name(name).to_string())).collect()
+        }),
+        zone => api.zone(zone, &cancel).await.map(|zone| vec![Ok(zone)]),
     };
-    let zones = match zones {
+    let zones: Vec<Result<Zone>> = match zones {
         Ok(zones) => zones,
         Err(error) => {
             checks.push(Check::from_error("zone", &error));
@@ -27,10 +32,18 @@ pub async fn check(api: &Api, zone: &ZoneRef) -> Vec<Check> {
         checks.push(Check::fail("zone", "none", "the token sees no zone: give it the right Zone Read"));
     }
     for zone in zones {
-        let status = zone.all["status"].as_str().unwrap_or("of unknown status").to_owned();
-        let plan = zone.all["plan"]["name"].as_str().unwrap_or("unknown").to_owned();
-        checks.push(Check::pass(format!("zone {}", zone.name), status, format!("id {}, plan {plan}", zone.id)));
-        checks.extend(rights(api, &zone, &cancel).await);
+        match zone {
+            Ok(zone) => {
+                let plan = zone.all["plan"]["name"].as_str().unwrap_or("unknown").to_owned();
+                let (name, detail) = (format!("zone {}", zone.name), format!("id {}, plan {plan}", zone.id));
+                checks.push(match zone.remark() {
+                    Some(remark) => Check::warn(name, zone.status(), format!("{detail}; {remark}")),
+                    None => Check::pass(name, zone.status(), detail),
+                });
+                checks.extend(rights(api, &zone, &cancel).await);
+            }
+            Err(error) => checks.push(Check::from_error("zone", &error)),
+        }
     }
     checks
 }

@@ -13,22 +13,26 @@ mod api;
 pub mod archive;
 mod check;
 mod dns;
+mod paging;
 mod plan;
 mod record;
 mod source;
 mod system;
 mod target;
 mod verifier;
+mod zone;
 mod zone_file;
 
 use lifeboat_core::ArtifactName;
 
-pub use api::{Api, DEFAULT_URL, Zone, ZoneRef};
+pub use api::{Api, DEFAULT_URL};
 pub use check::check;
+pub use record::Extra;
 pub use source::CloudflareZone;
 pub use system::{CloudflareSystem, RestoreOptions, VerifyOptions, ZoneSettings};
 pub use target::CloudflareTarget;
 pub use verifier::{CloudflareVerifier, VerifierOptions};
+pub use zone::{Zone, ZoneRef};
 pub use zone_file::ZoneFileTarget;
 
 /// The name of the system in manifests.

@@ -1,5 +1,6 @@
 //! A record as the API tells it, and its forms: canonical (for proofs and comparisons), as it is sent, as it is shown.
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::dns;
@@ -11,7 +12,42 @@ pub struct Record(Map<String, Value>);
 /// The fields that make a record what it is. The others (id, times, `meta`, `proxiable`) are the API's own.
 const FIELDS: [&str; 9] = ["type", "name", "content", "ttl", "proxied", "priority", "comment", "tags", "data"];
 
+/// What of a record a smaller plan may not take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+pub enum Extra {
+    /// Its tags.
+    Tags,
+    /// Its comment.
+    #[serde(alias = "comment")]
+    #[cfg_attr(feature = "cli", value(alias = "comment"))]
+    Comments,
+    /// Its settings: ipv4_only, ipv6_only, flatten_cname.
+    Settings,
+}
+
+impl Extra {
+    pub(super) const ALL: [Self; 3] = [Self::Tags, Self::Comments, Self::Settings];
+
+    /// The record's field.
+    pub(super) fn field(self) -> &'static str {
+        match self {
+            Self::Tags => "tags",
+            Self::Comments => "comment",
+            Self::Settings => "settings",
+        }
+    }
+}
+
 impl Record {
+    /// The same without these.
+    pub(super) fn without(&self, extras: &[Extra]) -> Self {
+        let mut all = self.0.clone();
+        all.retain(|key, _| !extras.iter().any(|extra| extra.field() == key));
+        Self(all)
+    }
+
     /// Reads one. `None` for what has no type or no name.
     pub fn read(value: Value) -> Option<Self> {
         let Value::Object(map) = value else { return None };
@@ -110,8 +146,12 @@ impl Record {
     /// What the record says, whatever its attributes are: type, name, and content with priority. Two records of a zone never
     /// have the same.
     pub fn identity(&self) -> String {
+        self.said(Form::Exact)
+    }
+
+    fn said(&self, form: Form) -> String {
         let said = match self.data() {
-            Some(data) => canonical_data(data),
+            Some(data) => canonical_data(self.kind(), data, form),
             None => match self.kind() {
                 "TXT" => Value::from(dns::quoted(&dns::txt_strings(self.content()).concat())),
                 "CNAME" | "NS" | "PTR" | "MX" => Value::from(dns::lower(self.content())),
@@ -125,10 +165,19 @@ impl Record {
         json!([self.kind(), dns::lower(self.name()), said, self.priority()]).to_string()
     }
 
-    /// All that a restore brings back, in one form: what proofs hash and plans compare.
+    /// All that a restore brings back, in one form: what plans compare.
     pub fn canonical(&self) -> String {
+        self.whole(Form::Exact)
+    }
+
+    /// All that a restore brings back, as proofs hash it.
+    pub fn proven(&self) -> String {
+        self.whole(Form::OfProofs)
+    }
+
+    fn whole(&self, form: Form) -> String {
         json!([
-            self.identity(),
+            self.said(form),
             self.ttl(),
             self.is_proxied(),
             self.comment(),
@@ -193,26 +242,85 @@ impl Record {
     }
 }
 
+/// In which form structured data are compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As DNS compares them.
+    Exact,
+    /// As the first proofs had them, which those of today must equal: each text of digits is a number there, and each target a
+    /// name.
+    OfProofs,
+}
+
+/// Parts that are numbers, which the API tells as numbers or as texts.
+const NUMBERS: [&str; 24] = [
+    "algorithm",
+    "altitude",
+    "digest_type",
+    "flags",
+    "key_tag",
+    "lat_degrees",
+    "lat_minutes",
+    "lat_seconds",
+    "long_degrees",
+    "long_minutes",
+    "long_seconds",
+    "matching_type",
+    "order",
+    "port",
+    "precision_horz",
+    "precision_vert",
+    "preference",
+    "priority",
+    "protocol",
+    "selector",
+    "size",
+    "type",
+    "usage",
+    "weight",
+];
+
 /// Data with numbers that are written as such, names in lower case, keys in order.
-fn canonical_data(data: &Map<String, Value>) -> Value {
+fn canonical_data(kind: &str, data: &Map<String, Value>, form: Form) -> Value {
     let mut made = Map::new();
     for (key, value) in data {
         // Older records say them in the data too; they are the record's own.
         if matches!(key.as_str(), "name" | "proto") || value.is_null() {
             continue;
         }
-        let value = match (key.as_str(), value) {
-            ("target" | "replacement", Value::String(name)) => Value::from(dns::lower(name)),
-            (_, Value::Number(number)) => Value::from(number.as_f64().unwrap_or_default()),
-            (_, Value::String(text)) => match text.parse::<f64>() {
-                Ok(number) if key != "value" && key != "certificate" && key != "public_key" => Value::from(number),
-                _ => Value::from(text.as_str()),
-            },
-            (_, other) => other.clone(),
+        let value = match value {
+            Value::String(text) if form == Form::Exact => exact(kind, key, text),
+            Value::String(text) => of_proofs(key, text),
+            Value::Number(number) => Value::from(number.as_f64().unwrap_or_default()),
+            other => other.clone(),
         };
         made.insert(key.clone(), value);
     }
     Value::Object(sorted(&made))
+}
+
+fn exact(kind: &str, key: &str, text: &str) -> Value {
+    match (kind, key) {
+        // A URI, whose path has upper and lower case (RFC 7553, section 4.4).
+        ("URI", "target") => Value::from(text),
+        (_, "target" | "replacement") => Value::from(dns::lower(text)),
+        // In hexadecimal digits.
+        ("DS", "digest") | ("SSHFP", "fingerprint") | ("TLSA" | "SMIMEA", "certificate") => {
+            Value::from(text.split_whitespace().collect::<String>().to_ascii_lowercase())
+        }
+        // Character strings.
+        ("NAPTR", "flags") => Value::from(text),
+        (_, key) if NUMBERS.contains(&key) => text.parse::<f64>().map_or_else(|_| Value::from(text), Value::from),
+        _ => Value::from(text),
+    }
+}
+
+fn of_proofs(key: &str, text: &str) -> Value {
+    match (key, text.parse::<f64>()) {
+        ("target" | "replacement", _) => Value::from(dns::lower(text)),
+        ("value" | "certificate" | "public_key", _) | (_, Err(_)) => Value::from(text),
+        (_, Ok(number)) => Value::from(number),
+    }
 }
 
 /// Whatever else links to serde_json, the order of keys is this one.
@@ -248,6 +356,34 @@ mod tests {
             json!({"type": "A", "name": "www.example.org",
             "content": "192.0.2.1", "ttl": 1, "proxied": true})
         );
+    }
+
+    #[test]
+    fn data_are_compared_as_dns_compares_them() {
+        let of =
+            |kind: &str, data: Value| record(json!({"type": kind, "name": "x.example.org", "data": data})).identity();
+        let uri = |target: &str| of("URI", json!({"weight": 1, "target": target}));
+        assert_ne!(uri("https://example.org/Path"), uri("https://example.org/path"));
+        let srv = |target: &str| of("SRV", json!({"priority": 1, "weight": "5", "port": 1, "target": target}));
+        assert_eq!(srv("A.example."), srv("a.example"));
+        // Digits are no number: these would be one each.
+        for (kind, key) in [("DS", "digest"), ("SSHFP", "fingerprint"), ("TLSA", "certificate")] {
+            let one = |text: &str| of(kind, json!({"algorithm": 1, key: text}));
+            assert_ne!(one("12e9"), one("1200e7"), "{kind}");
+            assert_ne!(one("00123456789012345678901"), one("123456789012345678901"), "{kind}");
+            assert_eq!(one("ABcd 01"), one("abcd01"), "{kind}");
+        }
+        assert_eq!(of("DS", json!({"algorithm": "13"})), of("DS", json!({"algorithm": 13})));
+        assert_ne!(of("NAPTR", json!({"flags": "1"})), of("NAPTR", json!({"flags": "01"})));
+    }
+
+    #[test]
+    fn the_form_of_proofs_is_the_one_of_the_first_proofs() {
+        let record = record(
+            json!({"type": "DS", "name": "x.example.org", "ttl": 60, "data": {"digest": "12e9", "algorithm": 13}}),
+        );
+        let said = r#"["DS","x.example.org",{"algorithm":13.0,"digest":12000000000.0},null]"#;
+        assert_eq!(record.proven(), json!([said, 60, false, null, [], {}]).to_string());
     }
 
     #[test]

@@ -9,9 +9,10 @@ use lifeboat_core::{Context, Description, Error, ErrorKind, Reading, Result, Sou
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::api::{Api, Zone, ZoneRef};
+use super::api::Api;
 use super::archive::{self, ZoneTap};
 use super::record::Record;
+use super::zone::{Zone, ZoneRef};
 use crate::http::Request;
 
 /// Bytes of a chunk.
@@ -52,6 +53,53 @@ pub(super) fn is_withheld(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Permission | ErrorKind::NotFound | ErrorKind::Refused | ErrorKind::Unsupported)
 }
 
+/// What is called settings where parts are named.
+const SETTINGS_TITLE: &str = "zone settings";
+
+/// Parts that a backup does not hold. Records are what a zone is; nothing beyond them ends a backup.
+#[derive(Default)]
+struct LeftOut {
+    /// What the token may not read, or the plan does not have.
+    withheld: Vec<String>,
+    /// What could not be read, with the reason.
+    failed: Vec<String>,
+    /// The same for the list of parts.
+    told: Vec<Value>,
+}
+
+impl LeftOut {
+    /// The part when it could be read. Only a run that is cancelled is an error.
+    fn unless<T>(&mut self, title: &str, part: Result<T>) -> Result<Option<T>> {
+        let error = match part {
+            Ok(part) => return Ok(Some(part)),
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            Err(error) => error,
+        };
+        tracing::debug!(%error, part = title, "a part is left out");
+        let mut told = json!({ "part": title, "read": false, "why": error.message() });
+        if is_withheld(&error) {
+            self.withheld.push(title.to_owned());
+        } else {
+            self.failed.push(format!("{title} ({})", error.message()));
+            told["failed"] = true.into();
+        }
+        self.told.push(told);
+        Ok(None)
+    }
+
+    fn say(&self, zone: &str, cx: &Context) {
+        for (names, why, separator) in [
+            (&self.withheld, "the token may not read it or the plan does not have it", ", "),
+            (&self.failed, "it could not be read", "; "),
+        ] {
+            if !names.is_empty() {
+                let note = format!("not in the backup of {zone}, because {why}: {}", names.join(separator));
+                cx.progress.event(Event::Note(note));
+            }
+        }
+    }
+}
+
 /// Reads one zone.
 #[derive(Clone, Debug)]
 pub struct CloudflareZone {
@@ -69,45 +117,22 @@ impl CloudflareZone {
         let cancel = &cx.cancel;
         let records = records_file(self.api.records(zone, cancel).await?, &zone.name)?;
         let export = self.export(zone, cancel).await?;
-        let mut notes = Vec::new();
-        let settings = match self.settings(zone, cancel).await {
-            Ok(settings) => Some(settings),
-            Err(error) if is_withheld(&error) => {
-                notes.push("zone settings".to_owned());
-                tracing::debug!(%error, "the settings are left out");
-                None
-            }
-            Err(error) => return Err(error),
-        };
-        let mut files = BTreeMap::from([
-            (archive::RECORDS, records),
-            (archive::SETTINGS, settings_file(zone, settings)),
-            (archive::EXPORT, export.into_bytes()),
-        ]);
-        let mut parts = Vec::new();
+        let mut left_out = LeftOut::default();
+        let settings = left_out.unless(SETTINGS_TITLE, self.settings(zone, cancel).await)?;
+        let mut files = BTreeMap::from([(archive::RECORDS, records), (archive::EXPORT, export.into_bytes())]);
+        let mut parts = left_out.told.clone();
+        files.insert(archive::SETTINGS, settings_file(zone, settings));
         for part in &PARTS {
-            match self.part(zone, part, cancel).await {
-                Ok(value) => {
+            match left_out.unless(part.title, self.part(zone, part, cancel).await)? {
+                Some(value) => {
                     files.insert(part.file, pretty(&envelope(value)));
                     parts.push(json!({ "part": part.title, "file": part.file, "read": true }));
                 }
-                Err(error) if is_withheld(&error) => {
-                    tracing::debug!(%error, part = part.title, "a part is left out");
-                    notes.push(part.title.to_owned());
-                    parts.push(json!({ "part": part.title, "read": false, "why": error.message() }));
-                }
-                Err(error) => return Err(error),
+                None => parts.extend(left_out.told.last().cloned()),
             }
         }
         files.insert(archive::PARTS, pretty(&Value::Array(parts)));
-        if !notes.is_empty() {
-            let note = format!(
-                "not in the backup of {}, because the token may not read it or the plan does not have it: {}",
-                zone.name,
-                notes.join(", ")
-            );
-            cx.progress.event(Event::Note(note));
-        }
+        left_out.say(&zone.name, cx);
         archive::write(files.iter().map(|(name, content)| (*name, content.as_slice())))
     }
 
@@ -146,9 +171,9 @@ impl CloudflareZone {
         let path = ["zones", &zone.id].into_iter().chain(part.path.iter().copied());
         let request = Request::get(path, "read", format!("the {} of {}", part.title, zone.name));
         if part.paged {
-            return Ok(Value::Array(self.api.list(&request, 50, cancel).await?));
+            return Ok(Value::Array(self.api.list(&request, Some(50), cancel).await?));
         }
-        let value = self.api.call(&request, cancel).await?;
+        let value = self.api.whole(&request, cancel).await?;
         match (part.file, value) {
             ("rulesets.json", Value::Array(list)) => self.rulesets(zone, list, cancel).await,
             (_, value) => Ok(value),
@@ -223,6 +248,7 @@ impl Source for CloudflareZone {
 
     async fn open(&self, cx: &Context) -> Result<Reading> {
         let zone = self.api.zone(&self.zone, &cx.cancel).await?;
+        zone.say_remark(cx);
         let archive = Bytes::from(self.read(&zone, cx).await?);
         let cancel = cx.cancel.clone();
         let chunks = (0..archive.len().div_ceil(CHUNK)).map(move |n| {

@@ -15,6 +15,8 @@ use lifeboat_core::{
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
+use super::record::Extra;
+use super::zone;
 use super::{Api, CloudflareTarget, CloudflareVerifier, CloudflareZone, VerifierOptions, ZoneFileTarget, ZoneRef};
 use crate::http::token;
 use crate::outfile::Destination;
@@ -65,6 +67,9 @@ pub struct RestoreOptions {
     /// Also restore the settings beside the data, such as those of a zone
     #[cfg_attr(feature = "cli", arg(long))]
     pub settings: bool,
+    /// Restore records without these, which a smaller plan may refuse: tags, comments, settings
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WHAT", value_delimiter = ',', hide_possible_values = true))]
+    pub without: Vec<Extra>,
     /// Where a token is that may write: env:NAME or file:PATH; without it, that of the backup
     #[cfg_attr(feature = "cli", arg(long, value_name = "PLACE"))]
     pub token: Option<Setting>,
@@ -168,12 +173,14 @@ impl System for CloudflareSystem {
     }
 
     async fn target(&self, into: &Setting, choices: RestoreOptions, _: &Dataset) -> Result<NamedTarget> {
-        let RestoreOptions { replace, apply, delete_extra, settings, token } = choices;
+        let RestoreOptions { replace, apply, delete_extra, settings, without, token } = choices;
         let wrong = |flag: &str, why: &str| Error::new(ErrorKind::Config, "use", flag, why);
         let token = token.map(token::of_flag).transpose()?;
         let place = into.text()?;
         if let Some(destination) = Destination::parse(&place, replace) {
-            for (flag, given) in [("--delete-extra", delete_extra), ("--settings", settings)] {
+            for (flag, given) in
+                [("--delete-extra", delete_extra), ("--settings", settings), ("--without", !without.is_empty())]
+            {
                 if given {
                     return Err(wrong(flag, "a zone file holds the records of the backup and nothing else"));
                 }
@@ -192,8 +199,10 @@ impl System for CloudflareSystem {
                 .hint("write --into cloudflare://example.org, or --into file:zone.txt for a BIND zone file")
         })?;
         let name = zone.to_string();
-        let target =
-            CloudflareTarget::new(self.api(token.as_ref())?, zone).delete_extra(delete_extra).settings(settings);
+        let target = CloudflareTarget::new(self.api(token.as_ref())?, zone)
+            .delete_extra(delete_extra)
+            .settings(settings)
+            .without(without);
         Ok(NamedTarget::new(target, name).apply(apply))
     }
 
@@ -219,7 +228,8 @@ impl System for CloudflareSystem {
 
     async fn datasets(&self) -> Result<Vec<Dataset>> {
         let zones = self.api(None)?.zones(&CancellationToken::new()).await?;
-        zones.into_iter().map(|zone| Dataset::new(zone.name)).collect()
+        // Zones of one name are one dataset; which of them is meant is decided, or refused, when it is read.
+        zone::by_name(zones).into_keys().map(Dataset::new).collect()
     }
 
     fn narrow(&self, dataset: &Dataset) -> Self {

@@ -9,12 +9,13 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::api::{Api, Zone, ZoneRef};
+use super::api::Api;
 use super::archive::{self, Content};
 use super::dns;
 use super::plan::{self, Planned, Step};
-use super::record::Record;
-use crate::http::Request;
+use super::record::{Extra, Record};
+use super::zone::{Zone, ZoneRef};
+use crate::http::{Request, token};
 
 /// Changes in one batch: of a zone on the free plan, and of every other one
 /// (<https://developers.cloudflare.com/dns/manage-dns-records/how-to/batch-record-changes/>).
@@ -28,12 +29,13 @@ pub struct CloudflareTarget {
     zone: ZoneRef,
     delete_extra: bool,
     settings: bool,
+    without: Vec<Extra>,
 }
 
 impl CloudflareTarget {
     /// Creates a target that restores into `zone`; [`ZoneRef::Any`] stands for the one that the artifact is of.
     pub fn new(api: Api, zone: ZoneRef) -> Self {
-        Self { api, zone, delete_extra: false, settings: false }
+        Self { api, zone, delete_extra: false, settings: false, without: Vec::new() }
     }
 
     /// Also deletes what the zone has and the artifact has not.
@@ -50,6 +52,22 @@ impl CloudflareTarget {
         self
     }
 
+    /// Leaves these of the records alone: a smaller plan does not take them.
+    #[must_use]
+    pub fn without(mut self, without: Vec<Extra>) -> Self {
+        self.without = without;
+        self
+    }
+
+    /// What is left to do. What the records are restored without is no difference either.
+    fn plan_of(&self, content: &Content, live: &[Record], zone: &Zone) -> Vec<Planned> {
+        if self.without.is_empty() {
+            return plan::records(&content.records, live, &zone.name, self.delete_extra);
+        }
+        let bare = |records: &[Record]| records.iter().map(|r| r.without(&self.without)).collect::<Vec<_>>();
+        plan::records(&bare(&content.records), &bare(live), &zone.name, self.delete_extra)
+    }
+
     async fn prepare(&self, content: Content, cx: &Context) -> Result<Prepare> {
         let own = content.zone_name();
         let zone = match (&self.zone, &own) {
@@ -57,13 +75,14 @@ impl CloudflareTarget {
             (zone, _) => zone.clone(),
         };
         let zone = self.api.zone(&zone, &cx.cancel).await?;
+        zone.say_remark(cx);
         if let Some(stray) = content.records.iter().find(|r| !dns::is_within(r.name(), &zone.name)) {
             let message = format!("the backup is of another zone: {} is not in {}", stray.name(), zone.name);
             return Err(Error::new(ErrorKind::Refused, "restore into", zone.name, message)
                 .hint("name the zone that the backup is of, or write it as a file: --into file:zone.txt"));
         }
         let live = live_records(&self.api, &zone, &cx.cancel).await?;
-        let mut planned = plan::records(&content.records, &live, &zone.name, self.delete_extra);
+        let mut planned = self.plan_of(&content, &live, &zone);
         if self.settings {
             if content.settings.is_empty() {
                 return Err(Error::new(ErrorKind::Config, "use", "--settings", "the backup has no settings")
@@ -100,6 +119,16 @@ impl Target for CloudflareTarget {
     async fn plan(&self, input: RestoreInput, cx: &Context) -> Result<Box<dyn Prepared>> {
         let content = archive::read(input.stream).await?;
         Ok(Box::new(self.prepare(content, cx).await?))
+    }
+}
+
+/// What a record that is refused could be restored without.
+fn way_out(step: &Step) -> String {
+    let (Step::Put(_, body) | Step::Post(body)) = step else { return String::new() };
+    let has: Vec<&str> = Extra::ALL.into_iter().map(Extra::field).filter(|field| body.contains_key(*field)).collect();
+    match has.is_empty() {
+        true => String::new(),
+        false => format!("; if the zone's plan does not take its {0}: --without {0}", has.join(",")),
     }
 }
 
@@ -152,8 +181,11 @@ impl Prepared for Prepare {
                 done.updated,
                 done.deleted
             );
+            // A token that may not write would be refused again.
+            let hint = token::hint_for_writing(&error)
+                .unwrap_or_else(|| "run the same command again: it does what is left".to_owned());
             return Err(Error::new(error.kind(), "restore into", self.zone.name.clone(), message)
-                .hint("run the same command again: it does what is left")
+                .hint(hint)
                 .with_source(error));
         }
         let figure = format!("{} changed", done.total());
@@ -175,7 +207,12 @@ impl Prepare {
                 .filter(move |p| p.change.action == action && p.change.kind != "setting" && p.step.is_some())
         };
         let records: Vec<&Planned> = of(Action::Delete).chain(of(Action::Update)).chain(of(Action::Create)).collect();
+        let mut one_by_one = false;
         for batch in records.chunks(size) {
+            if one_by_one {
+                self.each(batch, cx, done).await?;
+                continue;
+            }
             match self.batch(batch, cx).await {
                 Ok(()) => {
                     batch.iter().for_each(|p| done.count(p.change.action));
@@ -184,15 +221,26 @@ impl Prepare {
                 // All or nothing: one by one, it is seen which of them the zone does not take.
                 Err(error) if error.kind() == ErrorKind::Refused => {
                     tracing::info!(%error, "a batch was refused: its changes are made one by one");
-                    for one in batch {
-                        self.one(one, cx, done).await?;
-                    }
+                    self.each(batch, cx, done).await?;
+                }
+                // An API that has no batches: an older one, or one behind something that lets single requests pass.
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => {
+                    tracing::info!(%error, "there are no batches here: all changes are made one by one");
+                    one_by_one = true;
+                    self.each(batch, cx, done).await?;
                 }
                 Err(error) => return Err(error),
             }
         }
         for setting in self.planned.iter().filter(|p| matches!(p.step, Some(Step::Setting(..)))) {
             self.one(setting, cx, done).await?;
+        }
+        Ok(())
+    }
+
+    async fn each(&self, batch: &[&Planned], cx: &Context, done: &mut Done) -> Result<()> {
+        for one in batch {
+            self.one(one, cx, done).await?;
         }
         Ok(())
     }
@@ -246,7 +294,7 @@ impl Prepare {
                 done.count(planned.change.action);
             }
             Err(error) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::NotFound) => {
-                done.refused.push((what, error.message().to_owned()));
+                done.refused.push((what, format!("{}{}", error.message(), way_out(step))));
             }
             Err(error) if error.kind() == ErrorKind::Permission && matches!(step, Step::Setting(..)) => {
                 done.refused.push((what, error.message().to_owned()));
@@ -260,8 +308,7 @@ impl Prepare {
     /// Reads the zone once more: what counts is what is there.
     async fn look_again(&self, cx: &Context) -> Result<Vec<Check>> {
         let live = live_records(&self.target.api, &self.zone, &cx.cancel).await?;
-        let delete_extra = self.target.delete_extra;
-        let left = plan::records(&self.content.records, &live, &self.zone.name, delete_extra);
+        let left = self.target.plan_of(&self.content, &live, &self.zone);
         let counts = Plan::new(left.iter().map(|p| p.change.clone()).collect()).counts();
         let open: Vec<String> = left
             .iter()

@@ -36,14 +36,23 @@ pub(super) fn write(content: &Content, zone: &str, serial: &str) -> Result<ZoneF
     records
         .sort_by_cached_key(|r| (!dns::same(r.name(), zone), dns::lower(r.name()), r.kind().to_owned(), r.canonical()));
     for record in records {
-        let data = dns::presentation(record);
-        let made = data.and_then(|data| Ok((Rr::of(record)?, data)));
-        let (rr, data) = made.map_err(|why| {
-            let what = format!("{} {}", record.kind(), record.name());
-            Error::new(ErrorKind::Corrupt, "read the record", what, why)
-        })?;
+        let what = || format!("{} {}", record.kind(), record.name());
         let ttl = if record.ttl() > 1 { record.ttl() } else { AUTOMATIC_TTL };
-        let mut line = format!("{}\t{ttl}\tIN\t{}\t{data}", dns::absolute(record.name()), record.kind());
+        let (rr, kind, data) = match of_record(record) {
+            Ok(made) => made,
+            Err(why) if dns::is_known(record.kind()) => {
+                return Err(Error::new(ErrorKind::Corrupt, "read the record", what(), why));
+            }
+            // One that is not understood must not take the others with it.
+            Err(why) => {
+                let said = record.summary().replace(char::is_control, " ");
+                lines +=
+                    &format!("; {why}:\n; {}\t{ttl}\tIN\t{}\t{said}\n", dns::absolute(record.name()), record.kind());
+                file.left_out.push((what(), why));
+                continue;
+            }
+        };
+        let mut line = format!("{}\t{ttl}\tIN\t{kind}\t{data}", dns::absolute(record.name()));
         if let Some(notes) = notes(record) {
             line += &format!(" ; {notes}");
         }
@@ -58,7 +67,7 @@ pub(super) fn write(content: &Content, zone: &str, serial: &str) -> Result<ZoneF
         match why {
             Some(why) => {
                 lines += &format!("; {why}:\n; {line}\n");
-                file.left_out.push((format!("{} {}", record.kind(), record.name()), why));
+                file.left_out.push((what(), why));
             }
             None => {
                 lines += &line;
@@ -70,6 +79,12 @@ pub(super) fn write(content: &Content, zone: &str, serial: &str) -> Result<ZoneF
     }
     file.text = head(zone, serial, content, file.proxied) + &lines;
     Ok(file)
+}
+
+/// A record as DNS has it: on the wire, the name of its type, and its data as text.
+fn of_record(record: &Record) -> Result<(Rr, String, String), String> {
+    let data = dns::presentation(record)?;
+    Ok((Rr::of(record)?, dns::in_files(record.kind())?, data))
 }
 
 /// What a master file needs before the records. The SOA is a stand-in: whoever serves the zone writes its own.
@@ -242,6 +257,32 @@ mod tests {
         let mut file = write(&content, "example.org", "1").unwrap();
         file.text = file.text.replace("192.0.2.1", "192.0.2.2");
         assert!(check(&file).unwrap_err().contains("A www.example.org"));
+    }
+
+    #[test]
+    fn a_type_that_is_not_known_is_carried_as_its_bytes_or_left_out_by_name() {
+        let content = content(json!([
+            {"type": "A", "name": "www.example.org", "content": "192.0.2.1", "ttl": 1},
+            {"type": "SPF", "name": "example.org", "content": "\"v=spf1 -all\"", "ttl": 300},
+            {"type": "TYPE65280", "name": "t.example.org", "content": "\\# 4 0a000001", "ttl": 300},
+            {"type": "HINFO", "name": "h.example.org", "content": "\\# 4 01610162", "ttl": 300},
+            {"type": "WALLET", "name": "w.example.org", "content": "ETH 0x1", "data": {"coin": "ETH"}, "ttl": 300},
+            {"type": "FUTURE", "name": "f.example.org", "content": "a\nb", "ttl": 300},
+        ]));
+        let file = write(&content, "example.org", "1").unwrap();
+        check(&file).unwrap_or_else(|e| panic!("{e}\n{}", file.text));
+        assert_eq!(file.written.len(), 4, "{}", file.text);
+        let left: Vec<&str> = file.left_out.iter().map(|(what, _)| what.as_str()).collect();
+        assert_eq!(left, ["FUTURE f.example.org", "WALLET w.example.org"]);
+        for line in [
+            "example.org.\t300\tIN\tSPF\t\"v=spf1 -all\"",
+            "t.example.org.\t300\tIN\tTYPE65280\t\\# 4 0a000001",
+            "h.example.org.\t300\tIN\tTYPE13\t\\# 4 01610162",
+            "; w.example.org.\t300\tIN\tWALLET\tETH 0x1 ttl=300",
+        ] {
+            assert!(file.text.lines().any(|l| l == line), "{line}\nis not in\n{}", file.text);
+        }
+        assert!(!file.text.lines().any(|l| l.starts_with('b')), "a line break makes no line of its own");
     }
 
     #[test]

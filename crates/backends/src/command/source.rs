@@ -71,7 +71,8 @@ impl Source for CommandSource {
         let whole = Arc::new(AtomicU64::new(UNKNOWN));
         let tap = OutputTap { inner: Box::new(WholeStream::new(ITEM)), seen: 0, whole: whole.clone() };
         let allow_empty = self.settings.allow_empty;
-        let output = Output { process, stdout, bytes: 0, has_ended: false, whole, allow_empty, cx: cx.clone() };
+        let (left, late) = (None, 0);
+        let output = Output { process, stdout, bytes: 0, left, late, whole, allow_empty, cx: cx.clone() };
         let stream = futures::stream::unfold(Some(output), |output| async move { output?.next().await }).boxed();
         Ok(Reading::new(stream, Box::new(tap)))
     }
@@ -85,8 +86,10 @@ struct Output {
     process: Process,
     stdout: ChildStdout,
     bytes: u64,
-    /// Whether the command has ended, although its output is open.
-    has_ended: bool,
+    /// When the command has ended, although its output is open: how much of it was in the pipe then, and is still unread.
+    left: Option<u64>,
+    /// Bytes that came after its end, from something else.
+    late: u64,
     whole: Arc<AtomicU64>,
     allow_empty: bool,
     cx: Context,
@@ -106,7 +109,7 @@ impl Output {
             self.bytes += chunk.len() as u64;
             return Some((Ok(chunk.freeze()), Some(self)));
         }
-        let Self { process, bytes, whole, allow_empty, cx, .. } = self;
+        let Self { process, bytes, late, whole, allow_empty, cx, .. } = self;
         let ended = match process.end().await {
             Ok(ended) if ended.is_good() => ended,
             Ok(ended) => return Some((Err(ended.error()), None)),
@@ -120,6 +123,13 @@ impl Output {
                     .hint("if nothing is what there may be, set allow_empty = true (--allow-empty)");
             return Some((Err(error), None));
         }
+        if late > 0 {
+            cx.progress.event(Event::Note(format!(
+                "{}: {late} bytes came after it had ended, from something that it started in the background: nobody knows how \
+                 that ended; let the command wait for it",
+                ended.name
+            )));
+        }
         if let Some(note) = note(&ended) {
             cx.progress.event(Event::Note(note));
         }
@@ -132,7 +142,7 @@ impl Output {
         let limits = self.process.limits.clone();
         let name = self.process.name().to_owned();
         let failed = |e| Error::io("read from", &name, e);
-        if !self.has_ended {
+        if self.left.is_none() {
             let either = async {
                 tokio::select! {
                     biased;
@@ -143,12 +153,19 @@ impl Output {
             match limits.meanwhile(either).await?? {
                 // When it has failed, its output does not matter any more, and something that it left behind may keep it open.
                 Some(read) => return read.map_err(failed),
-                None => self.has_ended = true,
+                // What it wrote is in the pipe; what comes besides is another's.
+                None => self.left = Some(rustix::io::ioctl_fionread(&self.stdout).unwrap_or_default()),
             }
         }
         let rest = tokio::time::timeout(SILENCE, self.stdout.read_buf(chunk));
         match limits.meanwhile(rest).await? {
-            Ok(read) => read.map_err(failed),
+            Ok(read) => {
+                let read = read.map_err(failed)?;
+                let own = (read as u64).min(self.left.unwrap_or_default());
+                self.left = self.left.map(|left| left - own);
+                self.late += read as u64 - own;
+                Ok(read)
+            }
             Err(_) => {
                 let why = "it has ended, and something that it started holds its output open";
                 Err(Error::new(ErrorKind::Tool, "run", name, why)
@@ -158,13 +175,25 @@ impl Output {
     }
 }
 
-/// What a command that ended well said, where it is short: warnings are, bars and logs are not.
+/// Words of a line that speaks of a failure.
+const FAILURES: [&str; 8] = ["error", "fatal", "fail", "panic", "cannot", "can't", "denied", "abort"];
+
+/// What a command that ended well said, where it is short: warnings are, bars and logs are not. Of a long one the first line
+/// that speaks of a failure: programs that go on after one end with 0.
 fn note(ended: &Ended) -> Option<String> {
     let lines = ended.stderr.lines().filter(|line| !line.trim().is_empty()).count();
     let words = said::words(&ended.stderr, &ended.name);
     tracing::debug!(program = ended.name, stderr = ended.stderr, "the command has ended");
     let is_short = (1..=LONGEST_NOTE_LINES).contains(&lines) && words.len() <= LONGEST_NOTE;
-    is_short.then(|| format!("{}: {words}", ended.name))
+    if is_short {
+        return Some(format!("{}: {words}", ended.name));
+    }
+    let speaks = |line: &&str| {
+        let line = line.to_ascii_lowercase();
+        FAILURES.iter().any(|word| line.contains(word))
+    };
+    let line: String = ended.stderr.lines().find(speaks)?.trim().chars().take(LONGEST_NOTE).collect();
+    Some(format!("{} ended well, and said among {lines} lines: {line}", ended.name))
 }
 
 /// Hashes the output, and knows whether it has seen all of it.

@@ -133,11 +133,13 @@ struct Project {
 #[derive(Deserialize)]
 struct Projects {
     projects: Vec<Project>,
+    page: Option<usize>,
 }
 
 #[derive(Deserialize)]
 struct Configs {
     configs: Vec<ConfigInfo>,
+    page: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -267,10 +269,11 @@ impl Connection {
     pub(super) async fn projects(&self, cancel: &CancellationToken) -> Result<Vec<String>> {
         let request =
             |page| Request::get(["v3", "projects"], "list", "the projects").query("page", page).query("per_page", PAGE);
-        self.every(cancel, request, |found: Projects| {
-            found.projects.into_iter().map(|p| p.slug.unwrap_or(p.name)).collect()
-        })
-        .await
+        let read = |found: Projects| {
+            let names = found.projects.into_iter().map(|p| p.slug.unwrap_or(p.name)).map(|name| (name, ()));
+            (names.collect(), found.page)
+        };
+        Ok(self.every(cancel, request, read).await?.into_keys().collect())
     }
 
     /// The configs of a project.
@@ -281,43 +284,66 @@ impl Connection {
                 .query("page", page)
                 .query("per_page", PAGE)
         };
-        self.every(cancel, request, |found: Configs| found.configs).await
+        let read = |found: Configs| {
+            let configs = found.configs.into_iter().map(|config| (config.name.clone(), config));
+            (configs.collect(), found.page)
+        };
+        Ok(self.every(cancel, request, read).await?.into_values().collect())
     }
 
-    /// Walks all pages. The API tells no total, so a list of several pages is read until two readings agree: what is made or
-    /// deleted meanwhile moves the rest from page to page.
-    async fn every<T: DeserializeOwned, I: Ord + Clone>(
+    /// Reads a list whole, by name. The API tells no total, so the end is the page that is empty: one with less than was asked
+    /// for may only be short. A list of several pages is read until two readings agree: what is made or deleted meanwhile moves
+    /// the rest from page to page.
+    async fn every<T: DeserializeOwned, I: PartialEq>(
         &self,
         cancel: &CancellationToken,
         request: impl Fn(usize) -> Request,
-        items: impl Fn(T) -> Vec<I>,
-    ) -> Result<Vec<I>> {
-        let mut before: Option<BTreeSet<I>> = None;
+        read: impl Fn(T) -> (Vec<(String, I)>, Option<usize>),
+    ) -> Result<BTreeMap<String, I>> {
+        let mut before: Option<BTreeMap<String, I>> = None;
+        let mut why = String::new();
         for _ in 0..MOST_WALKS {
-            let mut found = BTreeSet::new();
-            let mut pages = 0;
-            loop {
-                pages += 1;
-                let page = items(self.ask::<T>(&request(pages), cancel).await?);
-                let last = page.len() < PAGE;
-                found.extend(page);
-                if last {
-                    break;
-                }
-                if pages == MOST_PAGES {
-                    let request = request(pages);
-                    let why = format!("there are more than {MOST_PAGES} pages");
-                    return Err(Error::new(ErrorKind::Unsupported, request.operation(), request.subject(), why));
-                }
+            match self.walk(cancel, &request, &read).await? {
+                Ok((found, pages)) if pages <= 1 || before.as_ref() == Some(&found) => return Ok(found),
+                Ok((found, _)) => before = Some(found),
+                Err(repeated) => (before, why) = (None, format!(": {repeated} came twice")),
             }
-            if pages == 1 || before.as_ref() == Some(&found) {
-                return Ok(found.into_iter().collect());
-            }
-            before = Some(found);
         }
         let request = request(1);
-        let why = format!("the list changed while it was read, {MOST_WALKS} times");
-        Err(Error::new(ErrorKind::Unavailable, request.operation(), request.subject(), why).hint("try again later"))
+        let why = format!("the list changed while it was read, {MOST_WALKS} times{why}");
+        Err(Error::new(ErrorKind::Unavailable, request.operation(), request.subject(), why)
+            .hint("try again later; if it stays so, a proxy repeats pages: check the API's URL"))
+    }
+
+    /// Reads every page once, and says how many there were; or which name came twice.
+    async fn walk<T: DeserializeOwned, I>(
+        &self,
+        cancel: &CancellationToken,
+        request: &impl Fn(usize) -> Request,
+        read: &impl Fn(T) -> (Vec<(String, I)>, Option<usize>),
+    ) -> Result<Result<(BTreeMap<String, I>, usize), String>> {
+        let mut found = BTreeMap::new();
+        for number in 1..=MOST_PAGES {
+            let request = request(number);
+            let (page, told) = read(self.ask::<T>(&request, cancel).await?);
+            if let Some(told) = told.filter(|told| *told != number) {
+                let why = format!("page {number} was asked for, and page {told} came: the list may not be whole");
+                return Err(Error::new(ErrorKind::Unavailable, request.operation(), request.subject(), why)
+                    .transient(false)
+                    .hint("a proxy alters the API's answers, or the API has changed: check the API's URL"));
+            }
+            if page.is_empty() {
+                return Ok(Ok((found, number - 1)));
+            }
+            for (name, item) in page {
+                if found.insert(name.clone(), item).is_some() {
+                    return Ok(Err(name));
+                }
+            }
+        }
+        let request = request(MOST_PAGES);
+        let why = format!("there are more than {MOST_PAGES} pages");
+        Err(Error::new(ErrorKind::Unsupported, request.operation(), request.subject(), why))
     }
 
     /// Uploads changes, all or none of them. Doing it twice fails instead of undoing what came between.

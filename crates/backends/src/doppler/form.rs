@@ -20,6 +20,9 @@ use zeroize::Zeroizing;
 use super::secret::{Secret, Text};
 use crate::http::Body;
 
+/// Bytes of all values that a Kubernetes Secret may have.
+const LARGEST_SECRET: usize = 1 << 20;
+
 /// A form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Form {
@@ -129,6 +132,33 @@ impl Form {
             Self::Kubernetes(_) if !is_key(name) => Some("its name is no key of a Secret"),
             Self::Env | Self::Kubernetes(_) => None,
         }
+    }
+
+    /// Looks whether what takes this form takes so much.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for values of more than a MiB together in a Kubernetes Secret, which its API server refuses
+    /// (`MaxSecretSize` in Kubernetes' `pkg/apis/core/types.go`). The largest are named.
+    pub(super) fn has_room(&self, secrets: &BTreeMap<String, Secret>) -> Result<()> {
+        let Self::Kubernetes(name) = self else { return Ok(()) };
+        let written = secrets.iter().filter_map(|(key, secret)| Some((key, secret.value()?)));
+        let mut sizes: Vec<(usize, &str)> = written
+            .filter(|(key, value)| self.refuses(key, value).is_none())
+            .map(|(key, value)| (value.len(), key.as_str()))
+            .collect();
+        let all: usize = sizes.iter().map(|(bytes, _)| bytes).sum();
+        if all <= LARGEST_SECRET {
+            return Ok(());
+        }
+        sizes.sort_by(|a, b| b.cmp(a));
+        let largest: Vec<String> = sizes.iter().take(3).map(|(bytes, key)| format!("{key} ({bytes} bytes)")).collect();
+        let why = format!(
+            "its values have {all} bytes, and Kubernetes takes {LARGEST_SECRET}; the largest: {}",
+            largest.join(", ")
+        );
+        Err(Error::new(ErrorKind::Unsupported, "write", format!("the Kubernetes Secret {}", name.name), why).hint(
+            "write them with --format env or json, and make several Secrets of them, or mount the large ones as files",
+        ))
     }
 
     /// Writes the secrets. What has no value, or no place in the form, is left out and named.
@@ -283,6 +313,30 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_kubernetes_secret_has_a_mib_of_values_at_the_most() {
+        let of = |sizes: [(&str, usize); 3]| -> BTreeMap<String, Secret> {
+            let secret = |size| Secret {
+                raw: Some("x".repeat(size).into()),
+                computed: Some("x".repeat(size).into()),
+                ..Secret::default()
+            };
+            sizes.into_iter().map(|(name, size)| (name.to_owned(), secret(size))).collect()
+        };
+        let kubernetes = Form::Kubernetes(KubernetesName::default());
+        let full = of([("A", 1), ("B", (1 << 20) - 1), ("no key", 500)]);
+        kubernetes.has_room(&full).unwrap();
+        let over = of([("A", 1), ("B", (1 << 20) - 1), ("C", 1)]);
+        let error = kubernetes.has_room(&over).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let says = "its values have 1048577 bytes, and Kubernetes takes 1048576; the largest: B (1048575 bytes), C (1 bytes), \
+                    A (1 bytes)";
+        assert_eq!(error.message(), says);
+        for form in [Form::Env, Form::Json] {
+            form.has_room(&over).unwrap();
+        }
+    }
 
     const AWKWARD: [&str; 12] = [
         "",

@@ -11,7 +11,9 @@ use super::api::{ChangeRequest, Connection, Scope};
 use super::document::Document;
 use super::is_dopplers_own;
 use super::secret::Secret;
+use super::source::listed;
 use super::target::{is_unauthenticated, stands};
+use crate::http::token;
 
 /// Changes of one upload. An upload is done as a whole or not at all.
 const BATCH: usize = 500;
@@ -70,6 +72,9 @@ fn make(document: &Document, live: &BTreeMap<String, Secret>, delete_extra: bool
         let change = |action| Change::new(action, "secret", name);
         changes.push(match (live.get(name), wanted.to_upload()) {
             _ if is_dopplers_own(name) => change(Action::Skipped).note("Doppler sets it itself"),
+            _ if !is_taken(name) => change(Action::Skipped).note(
+                "Doppler takes no secret of this name: capital letters, digits and _, and no digit at the beginning",
+            ),
             (_, None) => change(Action::Skipped).note("restricted: the backup has no value of it"),
             (None, Some(_)) => match wanted.raw {
                 Some(_) => change(Action::Create),
@@ -94,6 +99,13 @@ fn make(document: &Document, live: &BTreeMap<String, Secret>, delete_extra: bool
     }
     changes.sort_by(|a, b| a.name.cmp(&b.name));
     Plan::new(changes)
+}
+
+/// Whether Doppler takes a secret of this name. An upload is refused as a whole because of one that it does not take.
+fn is_taken(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    bytes.first().is_some_and(|first| !first.is_ascii_digit())
+        && bytes.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_')
 }
 
 /// What of a secret is other than it should be, in words. What the backup does not know is not compared.
@@ -143,7 +155,7 @@ impl Prepared for Ready {
             self.connection
                 .change(&self.scope, batch, &wait)
                 .await
-                .map_err(|error| partly(error, done, requests.len()))?;
+                .map_err(|error| partly(may_not_write(error), done, requests.len()))?;
             done += batch.len();
             cx.progress.event(Event::Items(done as u64));
         }
@@ -227,6 +239,28 @@ impl Ready {
         }
     }
 
+    /// What there is after a restore by which everything that was planned was done.
+    fn read_back(&self, left: &Plan, live: usize) -> Check {
+        let skipped = left.changes.iter().filter(|c| c.action == Action::Skipped && !is_dopplers_own(&c.name));
+        let (missing, extra): (Vec<&str>, Vec<&str>) =
+            skipped.map(|c| c.name.as_str()).partition(|name| self.document.secrets.contains_key(*name));
+        let mut said = Vec::new();
+        if !missing.is_empty() {
+            said.push(format!("{} of the backup could not be restored: {}", missing.len(), listed(&missing)));
+        }
+        if !extra.is_empty() {
+            said.push(format!("{} besides, which are not in the backup: {}", extra.len(), listed(&extra)));
+        }
+        let begin = match (missing.is_empty(), extra.is_empty()) {
+            (true, true) => "what Doppler holds now is what the backup holds",
+            (true, false) => "Doppler holds all that the backup holds",
+            (false, _) => "the rest of the backup is in Doppler",
+        };
+        let detail = std::iter::once(begin.to_owned()).chain(said).collect::<Vec<_>>().join("; ");
+        let check = if missing.is_empty() { Check::pass } else { Check::warn };
+        check("read back".to_owned(), live.to_string(), detail)
+    }
+
     /// Reads the config again, and compares.
     async fn look_again(&self, cx: &Context) -> Result<Check> {
         let live = self.connection.secrets(&self.scope, &cx.cancel).await?;
@@ -238,16 +272,20 @@ impl Ready {
             .map(|c| c.name.as_str())
             .collect();
         if differing.is_empty() {
-            return Ok(Check::pass(
-                "read back",
-                live.len().to_string(),
-                "what Doppler holds now is what the backup holds",
-            ));
+            return Ok(self.read_back(&left, live.len()));
         }
-        let names = super::source::listed(&differing);
+        let names = listed(&differing);
         let why = format!("after the upload these are still other than in the backup: {names}");
         Err(Error::new(ErrorKind::Mismatch, "restore into", self.scope.name(), why)
             .hint("somebody may have changed them meanwhile: run it again, and look at the plan"))
+    }
+}
+
+/// With the flag that names another token.
+fn may_not_write(error: Error) -> Error {
+    match token::hint_for_writing(&error) {
+        Some(hint) => error.hint(hint),
+        None => error,
     }
 }
 
@@ -317,6 +355,16 @@ mod tests {
             assert!(!text.contains(value), "{value}");
         }
         assert!(shown(&make(&wanted, &live, true)).contains(&"delete X ".to_owned()));
+    }
+
+    #[test]
+    fn a_secret_that_doppler_does_not_take_is_named_before_anything_is_sent() {
+        let names = ["GOOD_1", "_GOOD", "lower", "1ST", "WITH-DASH", "ÄÖ"];
+        let wanted = document(&names.map(|name| (name, secret(Some("v"), Some("v")))));
+        let plan = make(&wanted, &BTreeMap::new(), false);
+        let refused: Vec<&str> =
+            plan.changes.iter().filter(|c| c.action == Action::Skipped).map(|c| c.name.as_str()).collect();
+        assert_eq!(refused, ["1ST", "WITH-DASH", "lower", "ÄÖ"]);
     }
 
     #[test]

@@ -35,6 +35,7 @@ impl Target for SecretsFile {
         self.destination.check()?;
         let document = Document::read(input.stream, is_unauthenticated(&input.name)).await?;
         stands(&document)?;
+        self.form.has_room(&document.secrets)?;
         let (body, left_out) = self.form.write(&document.secrets)?;
         if cx.cancel.is_cancelled() {
             return Err(Error::cancelled("write", self.destination.name()));

@@ -4,8 +4,8 @@ use std::error::Error as StdError;
 
 use lifeboat_core::{Error, ErrorKind};
 
-use super::Settings;
 use super::client::{Request, Response};
+use super::{Refusal, Settings};
 
 /// Characters of an API's own words that an error carries.
 const LONGEST_WORDS: usize = 400;
@@ -33,7 +33,13 @@ pub(super) fn of_answer(settings: &Settings, request: &Request, response: &Respo
             settings.base.host_str().unwrap_or_default()
         )));
     }
-    let place = &settings.token_place;
+    if let Some(refusal) = (settings.judge)(status, response.body()).filter(|_| matches!(status, 400 | 401 | 403)) {
+        let why = match status {
+            403 => format!("the token may not do this (status 403){words}"),
+            _ => format!("{service} does not accept the token (status {status}){words}"),
+        };
+        return Some(made(ErrorKind::Permission, why).hint(about_token(settings, refusal)));
+    }
     Some(match status {
         300..=399 => {
             let to = response.header("location").unwrap_or("somewhere else");
@@ -41,10 +47,7 @@ pub(super) fn of_answer(settings: &Settings, request: &Request, response: &Respo
             made(ErrorKind::Config, format!("{service} redirects to {to}: this is not where its API is"))
                 .hint("check the API's URL; a redirect is never followed, so that the token goes nowhere else")
         }
-        401 => made(ErrorKind::Permission, format!("{service} does not accept the token (status 401){words}"))
-            .hint(format!("the token of {place} has expired, was revoked or is mistyped: make a new one")),
-        403 => made(ErrorKind::Permission, format!("the token may not do this (status 403){words}"))
-            .hint(format!("the token of {place} is valid, but it lacks a right: it needs {}", settings.rights)),
+        401 | 403 => made(ErrorKind::Permission, format!("{service} refuses it (status {status}){words}")),
         404 | 410 => made(ErrorKind::NotFound, format!("{service} does not know it (status {status}){words}"))
             .hint("check the name or id; what a token may not see is also said not to exist"),
         408 | 425 => made(ErrorKind::Unavailable, format!("{service} gave up waiting (status {status}){words}")),
@@ -59,6 +62,16 @@ pub(super) fn of_answer(settings: &Settings, request: &Request, response: &Respo
             .hint(format!("the fault is on {service}'s side: try again later, and look at its status page")),
         _ => made(ErrorKind::Refused, format!("{service} refused the request (status {status}){words}")),
     })
+}
+
+/// What to do about a token that is refused.
+fn about_token(settings: &Settings, refusal: Refusal) -> String {
+    let (place, rights) = (&settings.token_place, settings.rights);
+    match refusal {
+        Refusal::Unknown => format!("the token of {place} has expired, was revoked or is mistyped: make a new one"),
+        Refusal::LacksRight => format!("the token of {place} is valid, but it lacks a right: it needs {rights}"),
+        Refusal::Either => format!("the token of {place} is not known, or it lacks a right: it needs {rights}"),
+    }
 }
 
 /// An answer that is not what the API promises: cut short, or JSON of another shape. Says nothing of its content.

@@ -30,6 +30,29 @@ pub use retry::Retry;
 /// Reads the words of an error out of an API's envelope. `None` when the body is not that envelope.
 pub type Explain = fn(&[u8]) -> Option<String>;
 
+/// What an answer that refuses says of the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is not known: mistyped, revoked or expired.
+    Unknown,
+    /// It is known, and lacks a right.
+    LacksRight,
+    /// One of the two.
+    Either,
+}
+
+/// Reads out of a refusal (400, 401, 403) what it says of the token. `None` when it is not about the token.
+pub type Judge = fn(status: u16, body: &[u8]) -> Option<Refusal>;
+
+/// What the statuses alone say.
+fn by_status(status: u16, _: &[u8]) -> Option<Refusal> {
+    match status {
+        401 => Some(Refusal::Unknown),
+        403 => Some(Refusal::LacksRight),
+        _ => None,
+    }
+}
+
 /// How an API is reached.
 #[derive(Clone)]
 pub struct Settings {
@@ -55,6 +78,8 @@ pub struct Settings {
     pub rate: Rate,
     /// Reads the words of an error's body.
     pub explain: Explain,
+    /// Tells a token that is not known from one that lacks a right.
+    pub judge: Judge,
 }
 
 impl Settings {
@@ -72,6 +97,7 @@ impl Settings {
             retry: Retry::default(),
             rate,
             explain,
+            judge: by_status,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Where a token is, as a flag says it: never the token itself, which everyone on the machine could read.
 
-use lifeboat_core::{Result, Setting};
+use lifeboat_core::{Error, ErrorKind, Result, Setting};
 
 /// What was given after `--token`: `env:NAME` or `file:PATH`. A variable is called by its own name in messages.
 ///
@@ -17,6 +17,13 @@ pub(crate) fn of_flag(token: Setting) -> Result<Setting> {
         Some(name) => Setting::variable_named(name),
         None => token,
     })
+}
+
+/// What to do about an error of a restore whose token may not write.
+pub(crate) fn hint_for_writing(error: &Error) -> Option<String> {
+    let advice = error.advice().map(|advice| format!("{advice}; ")).unwrap_or_default();
+    let is_refused = error.kind() == ErrorKind::Permission;
+    is_refused.then(|| format!("{advice}name one that may write with --token env:NAME or --token file:PATH"))
 }
 
 #[cfg(test)]

@@ -361,12 +361,13 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// Reads a phase. One that is not known counts as running: a later release may have more of them.
+    /// Reads a phase of a backup, a restore, or the copy of a volume. One that is not known counts as running, and never as an
+    /// end: a later release may have more of them.
     pub fn of(phase: Option<&str>) -> Self {
         match phase {
             Some("Completed") => Self::Completed,
             Some("PartiallyFailed") => Self::PartiallyFailed,
-            Some("Failed" | "FailedValidation" | "Deleting") => Self::Failed,
+            Some("Failed" | "FailedValidation" | "Deleting" | "Canceled") => Self::Failed,
             _ => Self::Running,
         }
     }

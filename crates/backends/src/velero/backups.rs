@@ -16,7 +16,7 @@ use super::api::{
 };
 use super::client::{Cluster, Waited};
 use super::files::{File, Files, find_backup};
-use super::inspection::{Results, Volume};
+use super::outcome::{Results, Volume};
 use super::run::{self, RESULTS_LIMIT};
 
 /// A backup in a list.
@@ -209,12 +209,12 @@ async fn read_files(cluster: &Cluster, files: &Files, name: &str, cx: &Context) 
 
 fn of_pod(copy: &PodVolumeBackup) -> VolumeSummary {
     let (pod, status) = (&copy.spec.pod, copy.status.clone().unwrap_or_default());
-    let phase = status.phase.unwrap_or_else(|| "New".to_owned());
+    let phase = status.phase.filter(|phase| !phase.is_empty()).unwrap_or_else(|| "New".to_owned());
     VolumeSummary {
         claim: format!("{}/{}:{}", pod.namespace, pod.name, copy.spec.volume),
         method: "PodVolumeBackup".to_owned(),
         problem: (Stage::of(Some(&phase)) == Stage::Failed)
-            .then(|| status.message.filter(|why| !why.is_empty()).unwrap_or_else(|| "no reason is given".to_owned())),
+            .then(|| run::first_of(status.message.into_iter().collect())),
         bytes: status.progress.map(|progress| progress.bytes_done),
         phase,
     }

@@ -151,7 +151,7 @@ impl BucketVerifier {
         let begun = Instant::now();
         let inspection = self.inspect(name, files, cx).await?;
         let mut checks = inspection.structure();
-        checks.extend(inspection.state(&self.must_cover));
+        checks.extend(inspection.state(&self.must_cover, cx.now()));
         for namespace in inspection.repositories() {
             checks.push(self.repository(&namespace).await?);
         }

@@ -1,5 +1,6 @@
 //! The Kubernetes API as this backend uses it: connecting, reading, waiting, and errors that say what to do.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +21,12 @@ const WATCH_SECONDS: u32 = 240;
 
 /// How long to wait before an API server that did not answer is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Objects of one piece of a list.
+const PIECE: u32 = 500;
+
+/// How often a list is begun that goes away while it is read.
+const MOST_LISTINGS: usize = 4;
 
 /// Which cluster, and which namespace in it Velero lives in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,8 +153,52 @@ impl Cluster {
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug,
     {
-        let found = self.api::<K>().list(&ListParams::default().labels(labels)).await;
-        found.map(|list| list.items).map_err(|error| self.explain(error, "list", K::plural(&()).into_owned()))
+        self.list_of(&self.api::<K>(), labels, &K::plural(&())).await
+    }
+
+    /// Every object of an API with these labels. The list is read in pieces, to the one that says that there is no further: one
+    /// that is read too slowly (410 Gone) is begun anew.
+    ///
+    /// # Errors
+    /// What the API server answers; [`ErrorKind::Unavailable`] when the pieces do not end as the API says.
+    pub(crate) async fn list_of<K>(&self, api: &Api<K>, labels: &str, what: &str) -> Result<Vec<K>>
+    where
+        K: Clone + DeserializeOwned + fmt::Debug,
+    {
+        let wrong = |why: String| {
+            Error::new(ErrorKind::Unavailable, "list", what, format!("the list may not be whole: {why}"))
+                .hint("something between here and the API server alters its answers: check the kubeconfig's URL")
+        };
+        'anew: for _ in 0..MOST_LISTINGS {
+            let (mut all, mut tokens) = (Vec::new(), HashSet::new());
+            let mut params = ListParams::default().labels(labels).limit(PIECE);
+            loop {
+                let piece = match api.list(&params).await {
+                    Ok(piece) => piece,
+                    Err(kube::Error::Api(status)) if status.code == 410 && params.continue_token.is_some() => {
+                        tracing::info!(what, "the list was read too slowly: reading it again");
+                        continue 'anew;
+                    }
+                    Err(error) => return Err(self.explain(error, "list", what)),
+                };
+                let token = piece.metadata.continue_.filter(|token| !token.is_empty());
+                let left = piece.metadata.remaining_item_count.unwrap_or_default();
+                all.extend(piece.items);
+                match token {
+                    None if left > 0 => {
+                        return Err(wrong(format!("{left} more are announced, and nothing leads to them")));
+                    }
+                    None => return Ok(all),
+                    Some(token) if !tokens.insert(token.clone()) => {
+                        return Err(wrong("a piece leads back to an earlier one".to_owned()));
+                    }
+                    Some(token) => params.continue_token = Some(token),
+                }
+            }
+        }
+        let why = format!("it went away while it was read, {MOST_LISTINGS} times");
+        Err(Error::new(ErrorKind::Unavailable, "list", what, why)
+            .hint("the API server forgets a list after some minutes: it, or the way to it, is too slow"))
     }
 
     /// Creates an object of Velero's.

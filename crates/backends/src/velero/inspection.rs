@@ -6,15 +6,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use lifeboat_core::{Check, Error, ErrorKind, Fingerprint, ProofItem, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::api::{Backup, PodVolumeBackup, Stage};
-use super::backups::VolumeSummary;
+use super::api::{Backup, BackupStatus, PodVolumeBackup, Stage};
 use super::gunzip::{Consumer, Gunzip};
 use super::objects::{Objects, Place, TakesObjects};
+use super::outcome::{Operation, Results, Volume, explain_volume};
+use super::run::first_of;
 
 /// The most that a list among the files may have, in bytes, decompressed: some hundred thousand items.
 const LIST_LIMIT: usize = 128 << 20;
@@ -38,118 +40,6 @@ const FILES: [(&str, bool); 8] = [
     ("-logs.gz", false),
 ];
 
-/// What Velero says of one volume, in `NAME-volumeinfo.json.gz`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Volume {
-    pvc_name: String,
-    pvc_namespace: String,
-    pv_name: String,
-    backup_method: String,
-    skipped: bool,
-    skipped_reason: String,
-    result: String,
-    pvb_info: Option<Saved>,
-    snapshot_data_movement_info: Option<Saved>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Saved {
-    snapshot_handle: String,
-    size: u64,
-    volume_name: String,
-    pod_name: String,
-    pod_namespace: String,
-    // The one field that Velero writes with a capital letter.
-    #[serde(rename = "Phase")]
-    phase: String,
-}
-
-impl Volume {
-    /// Why it holds no data of the volume.
-    fn problem(&self) -> Option<String> {
-        if self.skipped {
-            return Some(format!("skipped: {}", self.skipped_reason));
-        }
-        if self.result == "failed" {
-            return Some(format!("{} failed", self.backup_method));
-        }
-        let saved = self.pvb_info.as_ref().or(self.snapshot_data_movement_info.as_ref());
-        saved.is_some_and(|saved| saved.snapshot_handle.is_empty()).then(|| "no snapshot in the repository".to_owned())
-    }
-
-    /// As a person reads it.
-    pub(crate) fn summary(&self) -> VolumeSummary {
-        let saved = self.pvb_info.as_ref().or(self.snapshot_data_movement_info.as_ref());
-        let claim = match saved {
-            _ if !self.pvc_name.is_empty() => format!("{}/{}", self.pvc_namespace, self.pvc_name),
-            Some(saved) if !saved.pod_name.is_empty() => {
-                format!("{}/{}:{}", saved.pod_namespace, saved.pod_name, saved.volume_name)
-            }
-            _ => self.pv_name.clone(),
-        };
-        let phase = match saved.map(|saved| saved.phase.as_str()) {
-            _ if self.skipped => "skipped",
-            Some(phase) if !phase.is_empty() => phase,
-            _ => &self.result,
-        };
-        VolumeSummary {
-            claim,
-            method: self.backup_method.clone(),
-            phase: phase.to_owned(),
-            bytes: saved.map(|saved| saved.size),
-            problem: self.problem(),
-        }
-    }
-
-    /// Whether its data lies in a repository in the bucket.
-    fn is_in_repository(&self) -> bool {
-        self.pvb_info.is_some() || self.snapshot_data_movement_info.is_some()
-    }
-}
-
-/// Errors or warnings of a run, in `NAME-results.gz`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(crate) struct Results {
-    pub(crate) errors: Messages,
-    pub(crate) warnings: Messages,
-}
-
-/// Messages by where they belong.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(crate) struct Messages {
-    velero: Vec<String>,
-    cluster: Vec<String>,
-    namespaces: BTreeMap<String, Vec<String>>,
-}
-
-impl Messages {
-    /// Messages by the place they are about: a namespace, the cluster, or Velero itself.
-    pub(crate) fn by_place(&self) -> Vec<(String, Vec<String>)> {
-        let general = [("Velero", &self.velero), ("the cluster", &self.cluster)];
-        let general = general.into_iter().map(|(place, messages)| (place.to_owned(), messages));
-        let inside = self.namespaces.iter().map(|(name, messages)| (format!("namespace {name}"), messages));
-        let trimmed = |messages: &Vec<String>| messages.iter().map(|message| message.trim().to_owned()).collect();
-        general
-            .chain(inside)
-            .filter(|(_, messages)| !messages.is_empty())
-            .map(|(place, messages)| (place, trimmed(messages)))
-            .collect()
-    }
-
-    /// All of them, those of a namespace with its name.
-    pub(crate) fn all(&self) -> Vec<String> {
-        let general = self.velero.iter().chain(&self.cluster).map(|message| message.trim().to_owned());
-        let inside = self.namespaces.iter().flat_map(|(namespace, messages)| {
-            messages.iter().map(move |message| format!("namespace {namespace}: {}", message.trim()))
-        });
-        general.chain(inside).collect()
-    }
-}
-
 /// Looks at the files of one backup.
 pub(crate) struct Inspection {
     name: String,
@@ -161,6 +51,7 @@ pub(crate) struct Inspection {
     tarball: Tarball,
     volumes: Option<Vec<Volume>>,
     pod_volumes: Vec<PodVolumeBackup>,
+    operations: Vec<Operation>,
     results: Option<Results>,
 }
 
@@ -256,6 +147,7 @@ impl Inspection {
             tarball: Tarball::default(),
             volumes: None,
             pod_volumes: Vec::new(),
+            operations: Vec::new(),
             results: None,
         }
     }
@@ -320,6 +212,7 @@ impl Inspection {
             "-resource-list.json.gz" => self.listed = Some(parse(&text)?),
             "-volumeinfo.json.gz" => self.volumes = Some(parse::<Option<_>>(&text)?.unwrap_or_default()),
             "-podvolumebackups.json.gz" => self.pod_volumes = parse::<Option<_>>(&text)?.unwrap_or_default(),
+            "-itemoperations.json.gz" => self.operations = parse::<Option<_>>(&text)?.unwrap_or_default(),
             "-results.gz" => self.results = Some(parse(&text)?),
             _ if file.ends_with(".json.gz") || file.ends_with(".json") => {
                 parse::<serde::de::IgnoredAny>(&text)?;
@@ -352,7 +245,7 @@ impl Inspection {
     /// Namespaces of volumes whose data lies in the repository in the bucket.
     pub(crate) fn repositories(&self) -> BTreeSet<String> {
         let volumes = self.volumes.iter().flatten();
-        let listed = volumes.filter(|volume| volume.is_in_repository()).map(|volume| volume.pvc_namespace.clone());
+        let listed = volumes.filter(|volume| volume.is_in_repository()).map(|volume| volume.namespace().to_owned());
         let pods = self.pod_volumes.iter().map(|copy| copy.spec.pod.namespace.clone());
         listed.chain(pods).filter(|namespace| !namespace.is_empty()).collect()
     }
@@ -361,7 +254,7 @@ impl Inspection {
     pub(crate) fn uncovered_claims(&self) -> Vec<(String, String)> {
         let mut uncovered = Vec::new();
         for claim in &self.tarball.claims {
-            let of_claim = |volume: &&Volume| format!("{}/{}", volume.pvc_namespace, volume.pvc_name) == *claim;
+            let of_claim = |volume: &&Volume| volume.claim().as_ref() == Some(claim);
             let mut reason = "neither a snapshot nor a copy of its files was made".to_owned();
             let mut covered = false;
             for volume in self.volumes.iter().flatten().filter(of_claim) {
@@ -436,19 +329,19 @@ impl Inspection {
     }
 
     /// How the backup went, by its own words: phase, items, errors, and claims without data. `must_cover` names claims
-    /// (`namespace/name`) whose missing data is a failure.
-    pub(crate) fn state(&self, must_cover: &[String]) -> Vec<Check> {
+    /// (`namespace/name`) whose missing data is a failure; `now` tells whether it has expired.
+    pub(crate) fn state(&self, must_cover: &[String], now: Timestamp) -> Vec<Check> {
         let mut checks = Vec::new();
         if let Some(status) = self.backup.as_ref().map(|backup| backup.status.clone().unwrap_or_default()) {
-            let phase = status.phase.clone().unwrap_or_else(|| "none".to_owned());
+            let phase = status.phase.clone().filter(|phase| !phase.is_empty()).unwrap_or_else(|| "none".to_owned());
             checks.push(match Stage::of(status.phase.as_deref()) {
                 Stage::Completed => Check::pass("phase", phase, "Velero says that it is complete"),
+                // A phase that is not known is here as well.
                 Stage::Running => Check::fail("phase", phase, "it has not ended, or Velero was stopped before it did"),
                 Stage::PartiallyFailed | Stage::Failed => {
-                    let reasons = status.failure_reason.into_iter().chain(status.validation_errors);
+                    let reasons = status.failure_reason.iter().chain(&status.validation_errors).cloned();
                     let errors = self.results.iter().flat_map(|results| results.errors.all());
-                    let reasons: Vec<_> = reasons.chain(errors).take(NAMED).collect();
-                    Check::fail("phase", phase, reasons.join("; "))
+                    Check::fail("phase", phase, first_of(reasons.chain(errors).collect()))
                 }
             });
             if let Some(progress) = status.progress {
@@ -459,18 +352,46 @@ impl Inspection {
                     Check::fail("progress", figure, "items were left out")
                 });
             }
+            checks.extend(self.messages(&status));
+            checks.extend(expiration(&status, now));
         }
-        let failed: Vec<_> = self
-            .pod_volumes
-            .iter()
-            .filter(|copy| Stage::of(copy.status.as_ref().and_then(|s| s.phase.as_deref())) != Stage::Completed)
-            .map(explain_volume)
-            .collect();
-        if !failed.is_empty() {
-            checks.push(Check::fail("volume copies", format!("{} failed", failed.len()), failed.join("; ")));
-        }
+        checks.extend(self.failures());
         checks.extend(self.coverage(must_cover));
         checks
+    }
+
+    /// Errors and warnings that Velero counts, and those that it lists: a phase alone does not tell of them.
+    fn messages(&self, status: &BackupStatus) -> Vec<Check> {
+        let (errors, warnings) = match &self.results {
+            Some(results) => (results.errors.all(), results.warnings.all()),
+            None => (Vec::new(), Vec::new()),
+        };
+        let mut checks = Vec::new();
+        let counted = status.errors.max(errors.len() as u64);
+        // Otherwise they are the reasons of the phase.
+        if counted > 0 && Stage::of(status.phase.as_deref()) == Stage::Completed {
+            checks.push(Check::fail("errors", counted.to_string(), first_of(errors)));
+        }
+        let counted = status.warnings.max(warnings.len() as u64);
+        if counted > 0 {
+            checks.push(Check::warn("warnings", counted.to_string(), first_of(warnings)));
+        }
+        checks
+    }
+
+    /// Copies and snapshots of volumes, and operations of plugins, that have not ended well.
+    pub(crate) fn failures(&self) -> Vec<Check> {
+        let pods = self.pod_volumes.iter().filter(|copy| {
+            Stage::of(copy.status.as_ref().and_then(|status| status.phase.as_deref())) != Stage::Completed
+        });
+        let copies: Vec<_> = pods.map(explain_volume).collect();
+        let volumes: Vec<_> = self.volumes.iter().flatten().filter_map(Volume::failure).collect();
+        let operations: Vec<_> = self.operations.iter().filter_map(Operation::failure).collect();
+        [("volume copies", copies), ("volume data", volumes), ("operations", operations)]
+            .into_iter()
+            .filter(|(_, failed)| !failed.is_empty())
+            .map(|(name, failed)| Check::fail(name, format!("{} failed", failed.len()), first_of(failed)))
+            .collect()
     }
 
     /// How many claims have data, each that has none, and each that should be there and is not.
@@ -492,17 +413,127 @@ impl Inspection {
     }
 }
 
-/// Which volume was not copied, and why.
-pub(crate) fn explain_volume(copy: &PodVolumeBackup) -> String {
-    let status = copy.status.clone().unwrap_or_default();
-    let pod = &copy.spec.pod;
-    let phase = status.phase.unwrap_or_else(|| "New".to_owned());
-    let why = status.message.filter(|why| !why.is_empty()).unwrap_or_else(|| "no reason is given".to_owned());
-    format!("volume {} of Pod {}/{} ({phase}): {why}", copy.spec.volume, pod.namespace, pod.name)
+/// What is to be said of a backup that Velero may delete by now.
+pub(crate) fn expiration(status: &BackupStatus, now: Timestamp) -> Option<Check> {
+    let at = status.expiration.as_ref()?.0;
+    (at <= now).then(|| {
+        let detail = format!(
+            "at {at}: a Velero server that finds it in a location where it may write deletes it within the hour; set the \
+             location's accessMode to ReadOnly before it is restored from"
+        );
+        Check::warn("expiration", "expired", detail)
+    })
 }
 
 fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
     serde_json::from_slice(text).map_err(|error| {
         Error::new(ErrorKind::Corrupt, "parse", "the file", format!("it is not the JSON it should be: {error}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use lifeboat_core::Status;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What is said of a backup `b` with this status and these lists.
+    fn state(status: Value, lists: &[(&str, Value)]) -> Vec<Check> {
+        let mut inspection = Inspection::new("b");
+        let mut feed = |file: &str, bytes: &[u8]| {
+            inspection.begin(file);
+            inspection.data(bytes);
+            inspection.end();
+        };
+        let backup =
+            json!({"apiVersion": "velero.io/v1", "kind": "Backup", "metadata": {}, "spec": {}, "status": status});
+        feed(METADATA, backup.to_string().as_bytes());
+        for (file, list) in lists {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+            encoder.write_all(list.to_string().as_bytes()).unwrap();
+            feed(&format!("b-{file}.gz"), &encoder.finish().unwrap());
+        }
+        assert_eq!(inspection.broken, BTreeMap::new());
+        inspection.state(&[], "2026-11-21T12:00:00Z".parse().unwrap())
+    }
+
+    fn said(checks: &[Check], name: &str) -> Option<(Status, String)> {
+        let check = checks.iter().find(|check| check.name == name)?;
+        Some((check.status, format!("{}: {}", check.figure, check.detail)))
+    }
+
+    #[test]
+    fn a_complete_backup_with_a_part_that_failed_does_not_pass() {
+        let complete = json!({"phase": "Completed", "expiration": "2026-12-21T12:00:00Z"});
+        assert!(state(complete.clone(), &[]).iter().all(|check| check.status == Status::Pass));
+        let volume = |phase: &str| {
+            json!([{"pvcName": "d", "pvcNamespace": "shop", "result": "succeeded",
+            "backupMethod": "PodVolumeBackup", "pvbInfo": {"snapshotHandle": "k1", "Phase": phase}}])
+        };
+        let pod = |phase: &str| {
+            json!([{"metadata": {}, "spec": {"volume": "d", "pod": {"namespace": "shop", "name": "p"}},
+            "status": {"phase": phase, "message": ""}}])
+        };
+        let operation = |phase: &str| json!([{"spec": {"backupItemAction": "csi"}, "status": {"phase": phase}}]);
+        for phase in ["Failed", "Canceled", "SomethingNew", "InProgress"] {
+            for (file, list, name) in [
+                ("volumeinfo.json", volume(phase), "volume data"),
+                ("podvolumebackups.json", pod(phase), "volume copies"),
+                ("itemoperations.json", operation(phase), "operations"),
+            ] {
+                let (status, why) = said(&state(complete.clone(), &[(file, list)]), name).unwrap();
+                assert!(status == Status::Fail && why.contains(phase), "{file} {phase}: {why}");
+            }
+        }
+        let good = [
+            ("volumeinfo.json", volume("Completed")),
+            ("podvolumebackups.json", pod("Completed")),
+            ("itemoperations.json", operation("Completed")),
+        ];
+        assert!(state(complete.clone(), &good).iter().all(|check| check.status == Status::Pass));
+
+        let results = json!({"errors": {"namespaces": {"shop": ["it broke"]}}, "warnings": {"velero": ["look here"]}});
+        let checks = state(complete, &[("results", results)]);
+        assert_eq!(said(&checks, "errors").unwrap(), (Status::Fail, "1: namespace shop: it broke".to_owned()));
+        assert_eq!(said(&checks, "warnings").unwrap(), (Status::Warn, "1: look here".to_owned()));
+        let counted = state(json!({"phase": "Completed", "errors": 2}), &[]);
+        assert_eq!(said(&counted, "errors").unwrap(), (Status::Fail, "2: Velero gives no reason".to_owned()));
+    }
+
+    #[test]
+    fn every_phase_but_one_fails_and_says_something() {
+        for phase in [
+            "",
+            "New",
+            "Queued",
+            "ReadyToStart",
+            "InProgress",
+            "WaitingForPluginOperations",
+            "WaitingForPluginOperationsPartiallyFailed",
+            "Finalizing",
+            "FinalizingPartiallyFailed",
+            "PartiallyFailed",
+            "Failed",
+            "FailedValidation",
+            "Deleting",
+            "SomethingNew",
+        ] {
+            let checks = state(json!({"phase": phase, "failureReason": ""}), &[]);
+            let (status, why) = said(&checks, "phase").unwrap();
+            assert!(status == Status::Fail && !why.ends_with(": ") && !why.starts_with(':'), "{phase}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_backup_that_has_expired_is_told() {
+        let expired = |at: &str| said(&state(json!({"phase": "Completed", "expiration": at}), &[]), "expiration");
+        let (status, why) = expired("2026-11-21T11:59:59Z").unwrap();
+        assert!(status == Status::Warn && why.contains("ReadOnly"), "{why}");
+        assert_eq!(expired("2026-11-21T12:00:01Z"), None);
+    }
 }

@@ -26,6 +26,7 @@ mod gunzip;
 mod inspection;
 mod layout;
 mod objects;
+mod outcome;
 mod pairs;
 mod restore;
 mod restore_test;

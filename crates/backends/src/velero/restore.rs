@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::api::{Backup, Restore, RestoreSpec, Stage};
 use super::client::{Cluster, Waited};
 use super::files::{File, Files, find_backup};
-use super::inspection::{Messages, Results};
+use super::outcome::{Messages, Results};
 use super::pairs::{self, Pair};
 use super::run::{self, RESULTS_LIMIT, Run};
 
@@ -239,7 +239,7 @@ fn usable(backup: &Backup) -> Result<Check> {
 
 fn verdict(restore: &Restore, name: &str) -> Check {
     let status = restore.status.clone().unwrap_or_default();
-    let phase = status.phase.clone().unwrap_or_else(|| "none".to_owned());
+    let phase = status.phase.clone().filter(|phase| !phase.is_empty()).unwrap_or_else(|| "none".to_owned());
     let (total, done) = restore.items().unwrap_or_default();
     let figures =
         format!("{done} of {total} items, {} errors, {} warnings; Restore {name}", status.errors, status.warnings);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
+use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
 use lifeboat_core::duration::Length;
 use lifeboat_core::report::human_duration;
 use lifeboat_core::{Check, Context, Error, ErrorKind, Level, Report, Result, Sink, Status};
@@ -17,6 +17,7 @@ use serde::Deserialize;
 use super::api::{Backup, Restore, RestoreSpec, SCHEDULE_LABEL, Stage};
 use super::bucket::BucketVerifier;
 use super::client::{Cluster, Waited, is_missing};
+use super::inspection::expiration;
 use super::restored::{self, Mapping};
 use super::{MAX_AGE, restore, run};
 
@@ -319,6 +320,7 @@ impl Test<'_> {
             if options.backup.is_some() { "the one that was asked for" } else { "the latest that is Completed" };
         self.checks.push(Check::pass("backup", name.clone(), which));
         self.checks.extend(options.max_age.map(|limit| age(&backup, cx.now(), limit)));
+        self.checks.extend(backup.status.as_ref().and_then(|status| expiration(status, cx.now())));
         // An old backup is restored all the same: whether it comes back is worth knowing.
         if self.checks[0].status == Status::Fail {
             return Ok(());
@@ -439,16 +441,14 @@ impl Test<'_> {
         let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), options.scratch());
         let begun = Instant::now();
         loop {
-            let all = pods.list(&ListParams::default()).await;
-            let all =
-                all.map_err(|error| cluster.explain(error, "list", format!("the Pods of {}", options.scratch())))?;
+            let all = cluster.list_of(&pods, "", &format!("the Pods of {}", options.scratch())).await?;
             let waiting: Vec<_> = all.iter().filter(|pod| !is_ready(pod)).map(ResourceExt::name_any).collect();
             if waiting.is_empty() {
-                let figure = all.items.len().to_string();
+                let figure = all.len().to_string();
                 return Ok(Check::pass("pods ready", figure, "all of them").took(begun.elapsed()));
             }
             if begun.elapsed() >= limit {
-                let figure = format!("{} of {}", all.items.len() - waiting.len(), all.items.len());
+                let figure = format!("{} of {}", all.len() - waiting.len(), all.len());
                 let detail = format!("not ready after {}: {}", human_duration(limit), run::first_of(waiting));
                 return Ok(Check::fail("pods ready", figure, detail).took(begun.elapsed()));
             }

@@ -17,7 +17,7 @@ use super::api::{
 use super::client::{Cluster, Waited};
 use super::go_duration;
 use super::gunzip::{Consumer, Gunzip};
-use super::inspection::{Results, explain_volume};
+use super::outcome::{Results, explain_volume};
 use super::pairs;
 use super::settings::VeleroSettings;
 
@@ -104,9 +104,13 @@ pub(crate) fn location_check(location: &BackupStorageLocation) -> Check {
     match status.phase.as_deref() {
         Some("Available") => Check::pass("storage location", "Available", place),
         phase => {
-            let why =
-                status.message.unwrap_or_else(|| "Velero has not looked at it yet: does its server run?".to_owned());
-            Check::fail("storage location", phase.unwrap_or("unknown"), format!("{place}: {why}"))
+            let why = match status.message.filter(|why| !why.trim().is_empty()) {
+                Some(why) => why,
+                None if phase == Some("Unavailable") => "Velero gives no reason: its server's log has one".to_owned(),
+                None => "Velero has not looked at it yet: does its server run?".to_owned(),
+            };
+            let phase = phase.filter(|phase| !phase.is_empty()).unwrap_or("unknown");
+            Check::fail("storage location", phase, format!("{place}: {why}"))
         }
     }
 }
@@ -289,9 +293,9 @@ pub(crate) async fn explain_failure(cluster: &Cluster, sink: &dyn Sink, backup: 
     let mut reasons: Vec<String> = status.failure_reason.into_iter().chain(status.validation_errors).collect();
     // What cannot be read must not hide that the backup failed.
     if let Ok(copies) = cluster.list::<PodVolumeBackup>(&format!("{BACKUP_LABEL}={name}")).await {
-        let failed = copies
-            .iter()
-            .filter(|copy| Stage::of(copy.status.as_ref().and_then(|status| status.phase.as_deref())) == Stage::Failed);
+        let failed = copies.iter().filter(|copy| {
+            Stage::of(copy.status.as_ref().and_then(|status| status.phase.as_deref())) != Stage::Completed
+        });
         reasons.extend(failed.map(explain_volume));
     }
     if let Ok(results) = results(sink, &format!("backups/{name}/{name}-results.gz")).await {
@@ -304,13 +308,14 @@ pub(crate) async fn explain_failure(cluster: &Cluster, sink: &dyn Sink, backup: 
     } else {
         "the backup's log has more: `logs` shows it"
     };
-    let phase = status.phase.unwrap_or_else(|| "no phase".to_owned());
+    let phase = status.phase.filter(|phase| !phase.is_empty()).unwrap_or_else(|| "no phase".to_owned());
     let message = format!("it ended as {phase}: {}", first_of(reasons));
     Error::new(ErrorKind::Tool, "make", format!("Velero's backup {name}"), message).hint(hint)
 }
 
-/// The first of these messages, and how many more there are.
+/// The first of these messages, and how many more there are. One without words says nothing.
 pub(crate) fn first_of(mut messages: Vec<String>) -> String {
+    messages.retain(|message| !message.trim().is_empty());
     if messages.is_empty() {
         return "Velero gives no reason".to_owned();
     }

@@ -159,6 +159,12 @@ impl Tap for BackupTap {
                 progress.event(Event::Note(format!("the claim {claim} is in the backup, and its data is not: {why}")));
             }
         }
+        for failed in inspection.failures() {
+            if let Some(progress) = &notes {
+                progress.event(Event::Note(format!("{}: {} ({})", failed.name, failed.figure, failed.detail)));
+            }
+            details.insert(failed.name, failed.detail.into());
+        }
         let uncovered: Vec<_> = uncovered.into_iter().map(|(claim, _)| claim).collect();
         if !uncovered.is_empty() {
             details.insert("claims without data".to_owned(), uncovered.into());

@@ -13,6 +13,7 @@ use lifeboat_core::{
 use super::api::{Schedule, Stage};
 use super::bucket::BucketVerifier;
 use super::client::Cluster;
+use super::inspection::expiration;
 use super::restore_test::{RestoreTest, RestoreTestOptions, age};
 use super::run::{self, Run};
 use super::tap::{BACKUP_DETAIL, BackupTap};
@@ -146,6 +147,7 @@ impl Verifier for VeleroVerifier {
         let mut young = age(latest, cx.now(), self.options.max_age);
         "age of the latest".clone_into(&mut young.name);
         checks.push(young);
+        checks.extend(latest.status.as_ref().and_then(|status| expiration(status, cx.now())));
         Ok(checks)
     }
 }
@@ -160,11 +162,11 @@ fn schedule_check(name: &str, schedule: Option<&Schedule>) -> Check {
     match status.phase.as_deref() {
         _ if schedule.spec.paused => Check::warn(NAME, "paused", format!("{name} makes no backups for now ({cron})")),
         Some("Enabled") => Check::pass(NAME, "Enabled", format!("{name}: {cron}")),
-        Some("FailedValidation") => Check::fail(NAME, "FailedValidation", status.validation_errors.join("; ")),
-        phase => {
-            let detail = format!("{name}: Velero has not looked at it yet: does its server run?");
-            Check::warn(NAME, phase.filter(|phase| !phase.is_empty()).unwrap_or("New"), detail)
+        Some("FailedValidation") => Check::fail(NAME, "FailedValidation", run::first_of(status.validation_errors)),
+        None | Some("" | "New") => {
+            Check::warn(NAME, "New", format!("{name}: Velero has not looked at it yet: does its server run?"))
         }
+        Some(phase) => Check::fail(NAME, phase, format!("{name}: this phase is not known here, and may mean anything")),
     }
 }
 

@@ -43,3 +43,19 @@ pub(super) fn page(all: &[Value], request: &Request, default: usize, allowed: Ra
     let body = json!({"success": true, "errors": [], "messages": [], "result": part, "result_info": info});
     with_limits(Response::json(200, &body))
 }
+
+/// A page of a list with cursors: twenty entries, and where the next ones are.
+pub(super) fn cursors(all: &[Value], request: &Request) -> Response {
+    if request.unknown_param(&["cursor"]).is_some() {
+        return failed(400, vec![fault(6007, "Malformed query")]);
+    }
+    let from: usize = request.param("cursor").map_or(0, |cursor| cursor.parse().unwrap());
+    let part: Vec<&Value> = all.iter().skip(from).take(20).collect();
+    let mut body = json!({"success": true, "errors": [], "messages": [], "result": part});
+    if from + part.len() < all.len() {
+        body["result_info"] = json!({"cursors": {"after": (from + part.len()).to_string()}});
+    } else if from > 0 {
+        body["result_info"] = json!({"cursors": {}});
+    }
+    with_limits(Response::json(200, &body))
+}

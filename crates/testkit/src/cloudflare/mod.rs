@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use serde_json::{Value, json};
 
 use crate::http_api::{Api, Request, Response, Server};
-use answer::{failed, fault, good, page};
+use answer::{cursors, failed, fault, good, page};
 
 /// The path before all others.
 pub const BASE: &str = "/client/v4";
@@ -50,6 +50,7 @@ struct Zone {
     id: String,
     name: String,
     plan: &'static str,
+    status: &'static str,
     records: Vec<Value>,
     settings: Vec<Value>,
     parts: BTreeMap<&'static str, Value>,
@@ -133,6 +134,7 @@ impl Cloudflare {
             id: id.clone(),
             name: name.to_owned(),
             plan: "free",
+            status: "active",
             records: Vec::new(),
             settings,
             parts,
@@ -143,6 +145,16 @@ impl Cloudflare {
     /// Puts a zone on another plan: `free`, `pro`, `business` or `enterprise`.
     pub fn set_plan(&self, zone: &str, plan: &'static str) {
         self.lock().of(zone).plan = plan;
+    }
+
+    /// Says of a zone that it is `pending`, `moved` or `deactivated`.
+    pub fn set_status(&self, zone: &str, status: &'static str) {
+        self.lock().of(zone).status = status;
+    }
+
+    /// Sets a further part of a zone, such as `rulesets`, to what the API tells of it.
+    pub fn set_part(&self, zone: &str, part: &'static str, value: Value) {
+        self.lock().of(zone).parts.insert(part, value);
     }
 
     /// Adds a record as the API would.
@@ -215,6 +227,11 @@ impl Cloudflare {
         all
     }
 
+    /// The ids of the zones with a name, in the order in which they were made.
+    pub fn zones(&self, name: &str) -> Vec<String> {
+        self.lock().zones.iter().filter(|zone| zone.name == name).map(|zone| zone.id.clone()).collect()
+    }
+
     /// The ids of a zone's records.
     pub fn ids(&self, zone: &str) -> Vec<String> {
         let mut state = self.lock();
@@ -241,7 +258,7 @@ impl State {
 impl Zone {
     fn told(&self) -> Value {
         json!({
-            "id": self.id, "name": self.name, "status": "active", "paused": false, "type": "full", "development_mode": 0,
+            "id": self.id, "name": self.name, "status": self.status, "paused": false, "type": "full", "development_mode": 0,
             "name_servers": ["ada.ns.cloudflare.com", "bob.ns.cloudflare.com"], "original_name_servers": null,
             "original_registrar": null, "original_dnshost": null, "modified_on": "2026-01-01T00:00:00Z",
             "created_on": "2026-01-01T00:00:00Z", "activated_on": "2026-01-01T00:00:00Z",
@@ -369,6 +386,7 @@ fn further(state: &mut State, id: &str, path: &[&str], request: &Request, may: b
     let path = path.join("/");
     match zone.parts.get(path.as_str()) {
         None => failed(404, vec![fault(7003, "Could not route to that path"), fault(7000, "No route for that URI")]),
+        Some(Value::Array(list)) if path == "rulesets" => cursors(&list.clone(), request),
         Some(Value::Array(list)) if path == "email/routing/rules" => page(&list.clone(), request, 20, 5..=50),
         Some(part) => good(part.clone()),
     }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::{Request, Response};
 
 /// What happens to a request that a fault meets.
@@ -30,6 +32,21 @@ pub enum Kind {
     },
     /// Does something before the imitation is asked: changes what it holds between two pages.
     Before(Arc<dyn Fn() + Send + Sync>),
+    /// The imitation is asked something else: a server that does not heed a parameter.
+    Rewrite(Arc<dyn Fn(&mut Request) + Send + Sync>),
+    /// The answer's JSON is altered.
+    Alter(Arc<dyn Fn(&mut Value) + Send + Sync>),
+}
+
+impl Kind {
+    /// A server that takes a parameter for this one, whatever was asked: `per_page` it caps, `page` it repeats.
+    pub fn heeds_not(parameter: &str, value: &str) -> Self {
+        let (parameter, value) = (parameter.to_owned(), value.to_owned());
+        Self::Rewrite(Arc::new(move |request| {
+            let found = request.query.iter_mut().filter(|(name, _)| *name == parameter);
+            found.for_each(|(_, asked)| asked.clone_from(&value));
+        }))
+    }
 }
 
 /// Meets the requests that fit it: after `skip` of them, `times` of them.

@@ -122,6 +122,18 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
                 act();
                 write(&mut stream, &answer(&request)).await?;
             }
+            Some(Kind::Rewrite(rewrite)) => {
+                let mut asked = request.clone();
+                rewrite(&mut asked);
+                write(&mut stream, &answer(&asked)).await?;
+            }
+            Some(Kind::Alter(alter)) => {
+                let mut response = answer(&request);
+                let mut body = serde_json::from_slice(&response.body).map_err(io::Error::other)?;
+                alter(&mut body);
+                response.body = body.to_string().into_bytes();
+                write(&mut stream, &response).await?;
+            }
             Some(Kind::Answer(response)) => write(&mut stream, &response).await?,
             Some(Kind::Slow { piece, pause }) => {
                 let response = answer(&request);

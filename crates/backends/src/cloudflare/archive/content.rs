@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::super::dns;
 use super::super::record::Record;
-use super::{EXPORT, RECORDS, SETTINGS};
+use super::{EXPORT, PARTS, RECORDS, SETTINGS};
 
 /// The content of an artifact.
 #[derive(Clone, Debug, Default)]
@@ -83,7 +83,7 @@ impl Content {
         let mut kinds: BTreeMap<&str, ProofItem> = BTreeMap::new();
         for record in &self.records {
             let item = kinds.entry(record.kind()).or_insert_with(|| item("record", record.kind()));
-            add(item, record.canonical().as_bytes());
+            add(item, record.proven().as_bytes());
         }
         let mut items: Vec<ProofItem> = kinds.into_values().collect();
         if !self.settings.is_empty() {
@@ -106,7 +106,17 @@ impl Content {
             items.push(file);
         }
         let zone = self.zone_name().map(|name| ("zone".to_owned(), Value::from(name)));
-        Proof { items, details: zone.into_iter().collect() }
+        let failed = self.failed_parts();
+        let failed = (!failed.is_empty()).then(|| ("parts that could not be read".to_owned(), Value::from(failed)));
+        Proof { items, details: zone.into_iter().chain(failed).collect() }
+    }
+
+    /// Further parts of the zone that could not be read, although the token and the plan have them, with the reason.
+    pub fn failed_parts(&self) -> Vec<String> {
+        let list = self.others.get(PARTS).and_then(|bytes| serde_json::from_slice::<Vec<Value>>(bytes).ok());
+        let text = |part: &Value, key: &str| part[key].as_str().unwrap_or_default().to_owned();
+        let failed = list.into_iter().flatten().filter(|part| part["failed"] == true);
+        failed.map(|part| format!("{} ({})", text(&part, "part"), text(&part, "why"))).collect()
     }
 }
 

@@ -9,6 +9,39 @@ use super::super::record::Record;
 use super::text::{quoted, tokens, txt_strings};
 use super::{absolute, lower};
 
+/// The types whose data are understood here. Others are carried as RFC 3597 says, where their content has that form.
+const KNOWN: [&str; 24] = [
+    "A",
+    "AAAA",
+    "CAA",
+    "CERT",
+    "CNAME",
+    "DNAME",
+    "DNSKEY",
+    "DS",
+    "HTTPS",
+    "LOC",
+    "MX",
+    "NAPTR",
+    "NS",
+    "OPENPGPKEY",
+    "PTR",
+    "SMIMEA",
+    "SOA",
+    "SPF",
+    "SRV",
+    "SSHFP",
+    "SVCB",
+    "TLSA",
+    "TXT",
+    "URI",
+];
+
+/// Whether the data of a type are understood here.
+pub(crate) fn is_known(kind: &str) -> bool {
+    KNOWN.contains(&kind)
+}
+
 /// The longest string of a TXT record, in bytes (RFC 1035, section 3.3).
 const LONGEST_STRING: usize = 255;
 
@@ -25,8 +58,11 @@ pub(crate) fn presentation(record: &Record) -> Result<String, String> {
         ("MX", _) => Ok(format!("{} {}", priority()?, absolute(content))),
         ("TXT" | "SPF", _) => Ok(strings(&txt_strings(record.content()))),
         ("URI", Some(data)) => Ok(format!("{} {} {}", priority()?, number(data, "weight")?, string(data, "target")?)),
-        (kind, Some(data)) => structured(kind, data),
-        (kind, None) => plain(kind, content, record.priority()),
+        (kind, Some(data)) if is_known(kind) => structured(kind, data),
+        (kind, _) if is_known(kind) => plain(kind, content, record.priority()),
+        // RFC 3597, section 5: whatever the type, its data as so many bytes.
+        (_, _) if content.starts_with("\\#") => Ok(tokens(content)?.join(" ")),
+        (kind, _) => Err(format!("the type {kind} is not known here")),
     }
 }
 

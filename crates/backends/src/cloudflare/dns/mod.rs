@@ -10,9 +10,9 @@ mod wire;
 
 use super::record::Record;
 
-pub(super) use data::presentation;
+pub(super) use data::{is_known, presentation};
 pub(super) use text::{Entry, quoted, read_file, txt_strings};
-pub(super) use wire::{NOT_OF_THE_LIBRARY, library_file, wire};
+pub(super) use wire::{NOT_OF_THE_LIBRARY, in_files, library_file, wire};
 
 /// A record with its data on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,11 +32,12 @@ impl Rr {
     /// # Errors
     /// Why the text is no data of that type.
     pub(super) fn new(name: &str, kind: &str, presentation: &str) -> Result<Self, String> {
-        let mut data = wire(kind, presentation)?;
-        if matches!(kind, "TXT" | "SPF") {
+        let kind = wire::name_of(kind);
+        let mut data = wire(&kind, presentation)?;
+        if matches!(&*kind, "TXT" | "SPF") {
             data = joined(&data);
         }
-        Ok(Self { name: lower(name), kind: kind.to_owned(), data })
+        Ok(Self { name: lower(name), kind, data })
     }
 
     /// Of a record.

@@ -4,15 +4,47 @@ use std::collections::BTreeSet;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use domain::base::iana::Rtype;
 use domain::base::rdata::ComposeRecordData;
 use domain::zonefile::inplace::{Entry, Zonefile};
 
+use super::data::is_known;
 use super::text::{bytes_of, tokens};
 use super::{Rr, joined, loc, lower};
 
 /// The types that Cloudflare has and the library does not read, with their numbers
 /// (<https://www.iana.org/assignments/dns-parameters/>).
-pub(crate) const NOT_OF_THE_LIBRARY: [(&str, u16); 4] = [("LOC", 29), ("CERT", 37), ("SMIMEA", 53), ("URI", 256)];
+pub(crate) const NOT_OF_THE_LIBRARY: [(&str, u16); 5] =
+    [("LOC", 29), ("CERT", 37), ("SMIMEA", 53), ("SPF", 99), ("URI", 256)];
+
+/// The number of a type that is written as RFC 3597 says: `TYPE65280`.
+fn numbered(kind: &str) -> Option<u16> {
+    kind.strip_prefix("TYPE")?.parse().ok()
+}
+
+/// The one name of a type: `SPF` for `TYPE99`.
+pub(super) fn name_of(kind: &str) -> String {
+    numbered(kind).map_or_else(|| kind.to_owned(), name_of_number)
+}
+
+fn name_of_number(number: u16) -> String {
+    let ours = NOT_OF_THE_LIBRARY.iter().find(|(_, n)| *n == number).map(|(kind, _)| (*kind).to_owned());
+    ours.unwrap_or_else(|| Rtype::from_int(number).to_string())
+}
+
+/// How a type is called in a master file: by its name where it is known, otherwise by its number.
+///
+/// # Errors
+/// When neither is known.
+pub(crate) fn in_files(kind: &str) -> Result<String, String> {
+    if is_known(kind) || numbered(kind).is_some() {
+        return Ok(kind.to_owned());
+    }
+    match kind.parse::<Rtype>() {
+        Ok(known) => Ok(format!("TYPE{}", known.to_int())),
+        Err(_) => Err(format!("the number of the type {kind} is not known")),
+    }
+}
 
 /// Data of a type, as text, on the wire in canonical form.
 ///
@@ -23,6 +55,8 @@ pub(crate) fn wire(kind: &str, text: &str) -> Result<Vec<u8>, String> {
         "LOC" => loc::wire(&tokens(text)?),
         "CERT" => cert(&tokens(text)?),
         "URI" => uri(&tokens(text)?),
+        // Retired by RFC 7208, section 3.1, and of the same form.
+        "SPF" => by_library("TXT", text),
         // The same parts as a TLSA (RFC 8162, section 2).
         "SMIMEA" => by_library("TLSA", text),
         // What the library does not accept without: a space between two strings.
@@ -96,11 +130,7 @@ pub(crate) fn library_file(text: &str) -> Result<BTreeSet<Rr>, String> {
             Ok(()) => {}
             Err(never) => match never {},
         }
-        let number = record.rtype().to_int();
-        let kind = NOT_OF_THE_LIBRARY
-            .iter()
-            .find(|(_, n)| *n == number)
-            .map_or_else(|| record.rtype().to_string(), |(kind, _)| (*kind).to_owned());
+        let kind = name_of_number(record.rtype().to_int());
         if matches!(kind.as_str(), "TXT" | "SPF") {
             data = joined(&data);
         }
