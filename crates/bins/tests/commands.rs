@@ -158,3 +158,56 @@ fn manual_pages_and_completions_are_written() {
         assert!(String::from_utf8(output.stdout).unwrap().contains("lifeboat-postgres"), "{shell}");
     }
 }
+
+/// The targets of the links in a text of Markdown, outside of its blocks of code.
+fn links(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut in_code = false;
+    for line in text.lines() {
+        in_code ^= line.trim_start().starts_with("```");
+        let mut rest = if in_code { "" } else { line };
+        while let Some((_, after)) = rest.split_once("](") {
+            let Some((target, tail)) = after.split_once(')') else { break };
+            found.push(target.to_owned());
+            rest = tail;
+        }
+    }
+    found
+}
+
+/// How a heading is linked to.
+fn anchor(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    heading.to_lowercase().chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn every_link_in_the_documentation_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = docs.filter(|path| path.extension().is_some_and(|e| e == "md")).chain([root.join("README.md")]);
+    let (mut broken, mut count) = (Vec::new(), 0);
+    for page in pages {
+        for link in links(&fs::read_to_string(&page).unwrap()) {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            count += 1;
+            let (file, part) = link.split_once('#').unwrap_or((&link, ""));
+            let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let there = match fs::read_to_string(&target) {
+                _ if target.is_dir() => part.is_empty(),
+                Ok(text) => {
+                    let headings = text.lines().filter(|line| line.starts_with('#'));
+                    part.is_empty() || headings.map(|h| anchor(h.trim_start_matches('#').trim())).any(|a| a == part)
+                }
+                Err(_) => false,
+            };
+            if !there {
+                broken.push(format!("{}: {link}", page.file_name().unwrap().to_string_lossy()));
+            }
+        }
+    }
+    assert!(count > 100, "{count} links were found");
+    assert_eq!(broken, Vec::<String>::new());
+}

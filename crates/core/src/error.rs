@@ -9,6 +9,7 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use crate::hint::Hint;
+use crate::words;
 
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -96,6 +97,14 @@ struct Inner {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
+/// The text as it can be shown, without a copy where it is that already.
+fn owned(text: String, shown: fn(&str) -> Cow<'_, str>) -> String {
+    match shown(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(shown) => shown,
+    }
+}
+
 impl Error {
     /// Creates an error of `kind`: `operation` is a verb phrase (`"read"`, `"connect to"`), `subject` what it was done
     /// to (a key, a table, a host; without secrets), `message` what went wrong.
@@ -108,8 +117,9 @@ impl Error {
         Self(Box::new(Inner {
             kind,
             operation: operation.into(),
-            subject: subject.into(),
-            message: message.into(),
+            // They may hold names of a bucket or words of a server.
+            subject: owned(subject.into(), words::visible_line),
+            message: owned(message.into(), words::visible),
             hint: None,
             advice: None,
             transient: matches!(kind, ErrorKind::Unavailable),
@@ -275,6 +285,15 @@ mod tests {
         assert_eq!((copy.typed_hint(), copy.advice()), (Some(&Hint::ListArtifacts), e.advice()));
         let e = e.hint("look twice");
         assert_eq!((e.typed_hint(), e.advice()), (Some(&Hint::from("look twice")), Some("look twice")));
+    }
+
+    #[test]
+    fn what_acts_on_a_terminal_does_not_in_an_error() {
+        let error = Error::new(ErrorKind::NotFound, "read", "a\x1b[2J\nDONE", "it said \u{9b}31m\r\nand more");
+        assert_eq!(error.to_string(), "cannot read a\\x1b[2J\\nDONE: it said \\u{9b}31m\nand more");
+        assert_eq!(error.subject(), "a\\x1b[2J\\nDONE");
+        let error = Error::io("open", "b\x07", std::io::Error::other("\x1b]0;title\x07"));
+        assert_eq!(error.to_string(), "cannot open b\\x07: \\x1b]0;title\\x07");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Words for figures, times and names: what messages are made of.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -40,6 +41,43 @@ pub fn count(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
+/// Whether a character does something to a terminal, or to the order of a line, instead of standing in it.
+pub fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{61c}' | '\u{feff}')
+}
+
+/// A text of somebody else as it can be shown: what would act on a terminal stands there as `\x1b` or `\u{202e}`. Ends of
+/// lines and tabs stay.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    shown(text, |c| !matches!(c, '\n' | '\t'))
+}
+
+/// As [`visible`], in one line.
+pub fn visible_line(text: &str) -> Cow<'_, str> {
+    shown(text, |_| true)
+}
+
+fn shown(text: &str, of_these: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let acts = |c: char| is_unseen(c) && of_these(c);
+    if !text.contains(acts) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            // The other half of a line's end elsewhere.
+            '\r' if rest.peek() == Some(&'\n') && !of_these('\n') => {}
+            '\n' if of_these('\n') => shown.push_str("\\n"),
+            c if acts(c) && c.is_ascii() => shown.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c if acts(c) => shown.push_str(&format!("\\u{{{:x}}}", u32::from(c))),
+            c => shown.push(c),
+        }
+    }
+    Cow::Owned(shown)
+}
+
 /// The name that was probably meant, or all there are.
 pub fn suggest(name: &str, known: &[&str]) -> String {
     match near(name, known.iter().copied()) {
@@ -63,6 +101,22 @@ pub fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_acts_on_a_terminal_is_made_visible() {
+        for (text, shown) in [
+            ("shop\x1b[2J\x07", "shop\\x1b[2J\\x07"),
+            ("a\u{9b}31m\u{7f}", "a\\u{9b}31m\\x7f"),
+            ("\u{202e}txt.exe", "\\u{202e}txt.exe"),
+            ("a\r\nb\tc", "a\nb\tc"),
+            ("a\rb", "a\\x0db"),
+            ("größe 日本 👍", "größe 日本 👍"),
+        ] {
+            assert_eq!(visible(text), shown);
+            assert_eq!(visible(&visible(text)), shown);
+        }
+        assert_eq!(visible_line("a\nDONE b\t"), "a\\nDONE b\\x09");
+    }
 
     #[test]
     fn a_near_name_is_a_typo_and_a_far_one_is_not() {

@@ -416,3 +416,22 @@ async fn a_cancelled_run_notes_what_it_has_done() {
     run(&from, &next, "2026-11-22T12:00:00Z").await;
     assert!(!next.log().iter().any(|l| l.starts_with("get velero/kopia/shop/p")), "{:?}", next.log());
 }
+
+#[tokio::test]
+async fn what_is_named_like_a_folder_and_has_content_is_told_and_the_copy_is_not_complete() {
+    let from = velero();
+    from.place("velero/notes/", "content", at(OLD));
+    from.place("velero/marker/", "", at(OLD));
+    let to = ScriptedSink::new(done);
+    for now in [NOW, "2026-11-21T13:00:00Z"] {
+        let copied = run(&from, &to, now).await;
+        let failed: Vec<&str> = copied.failed.iter().map(|object| object.key.as_str()).collect();
+        assert_eq!((failed, copied.is_complete()), (vec!["notes/"], false));
+    }
+    assert_eq!(below(&to.memory, "velero/").len(), 9);
+    // With nothing else there, it is not taken for an empty place either.
+    let odd = MemorySink::new();
+    odd.place("velero/", "content", at(OLD));
+    let copied = run(&odd, &ScriptedSink::new(done), NOW).await;
+    assert_eq!((copied.copied, copied.failed.len(), copied.is_complete()), (0, 1, false));
+}

@@ -7,11 +7,13 @@ use std::sync::{Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use lifeboat_config::hint;
+use lifeboat_core::words::visible_line;
 use lifeboat_core::{Error, Status};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 pub(crate) mod report;
+mod seen;
 pub(crate) mod table;
 
 /// How results, notes and errors are written in this run.
@@ -120,28 +122,28 @@ impl Output {
         match items {
             Some(mut items) => {
                 items.extend_from_slice(b"\n]\n");
-                self.write_part(&items);
+                self.write_json(&items);
             }
-            None => self.write_part(b"[]\n"),
+            None => self.write_part("[]\n"),
         }
     }
 
     /// Something that the user should know and that is no error. The same text is printed once.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet && self.lock().notes.insert(text.to_owned()) {
-            self.write_err(&format!("{}: {text}", self.paint_err("note", CYAN)));
+            self.write_err(&format!("{}: {}", self.paint_err("note", CYAN), visible_line(text)));
         }
     }
 
     /// Something that is probably wrong.
     pub(crate) fn warn(&self, text: &str) {
-        self.write_err(&format!("{}: {text}", self.paint_err("warning", YELLOW)));
+        self.write_err(&format!("{}: {}", self.paint_err("warning", YELLOW), visible_line(text)));
     }
 
     /// An error: what failed, the chain below it, and what to try. With `--json`, one line of JSON.
     pub(crate) fn error(&self, error: &Error) {
         if self.json {
-            self.write_err(&json!({ "error": error_value(error) }).to_string());
+            self.write_err(&seen::json(&json!({ "error": error_value(error) }).to_string()));
         } else {
             self.write_err(&format!("{}: {error}", self.paint_err("error", RED)));
             for cause in chain(error) {
@@ -181,6 +183,7 @@ impl Output {
     /// A line to standard error, above the bars.
     pub(crate) fn write_err(&self, text: &str) {
         // Whoever closed standard error does not want it.
+        let text = seen::text(text);
         let write = || drop(writeln!(io::stderr(), "{text}"));
         match &self.bars {
             Some(bars) => bars.suspend(write),
@@ -189,13 +192,19 @@ impl Output {
     }
 
     fn write_out(&self, text: &str) {
-        self.write_part(format!("{text}\n").as_bytes());
+        let text = if self.json { seen::json(text) } else { seen::text(text) };
+        self.write_part(&format!("{text}\n"));
     }
 
-    fn write_part(&self, text: &[u8]) {
+    /// Writes JSON whose every piece is whole UTF-8.
+    fn write_json(&self, text: &[u8]) {
+        self.write_part(&seen::json(&String::from_utf8_lossy(text)));
+    }
+
+    fn write_part(&self, text: &str) {
         let write = || {
             let mut out = io::stdout().lock();
-            out.write_all(text).and_then(|()| out.flush())
+            out.write_all(text.as_bytes()).and_then(|()| out.flush())
         };
         let written = match &self.bars {
             Some(bars) => bars.suspend(write),
@@ -231,7 +240,7 @@ impl Write for Indented<'_> {
             }
         }
         if self.text.len() > ITEMS_TOGETHER {
-            self.output.write_part(self.text);
+            self.output.write_json(self.text);
             self.text.clear();
         }
         Ok(bytes.len())
@@ -250,7 +259,7 @@ pub(crate) const YELLOW: Color = 33;
 const CYAN: Color = 36;
 
 fn paint(text: &str, color: Color, enabled: bool) -> String {
-    if enabled { format!("\x1b[{color}m{text}\x1b[0m") } else { text.to_owned() }
+    if enabled { format!("{}{text}{}", seen::mark(color), seen::mark(0)) } else { text.to_owned() }
 }
 
 /// The errors below this one, each in one line.

@@ -2,6 +2,8 @@
 
 use unicode_width::UnicodeWidthStr;
 
+use super::seen;
+
 /// Rows under a head. Columns are as wide as their widest cell; the last one is not padded.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -76,9 +78,9 @@ impl Table {
     }
 }
 
-/// A cell stays in its line, whatever a server wrote in its message.
+/// A cell stays in its line, and in its column, whatever a server wrote in its message.
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").replace(|c: char| c.is_control() && c != '\x1b', "")
+    seen::cell(&text.split_whitespace().collect::<Vec<_>>().join(" ")).into_owned()
 }
 
 /// Columns on the terminal; the escapes of colours take none.
@@ -111,7 +113,15 @@ mod tests {
     fn columns_are_aligned_by_what_is_seen() {
         let mut table = Table::new(["A", "SIZE", "B"]).right(1);
         table.row(["é日本".to_owned(), "1".to_owned(), "x\ny".to_owned()]);
-        table.row(["\x1b[32mPASS\x1b[0m".to_owned(), "12345".to_owned(), String::new()]);
-        assert_eq!(table.lines(), ["A       SIZE  B", "é日本      1  x y", "\x1b[32mPASS\x1b[0m   12345"]);
+        table.row([super::super::paint("PASS", 32, true), "12345".to_owned(), String::new()]);
+        table.row(["\x1b[2J".to_owned(), "\x1b[0m".to_owned(), "\u{202e}".to_owned()]);
+        let lines: Vec<String> = table.lines().iter().map(|line| seen::text(line).into_owned()).collect();
+        let expected = [
+            "A           SIZE  B",
+            "é日本          1  x y",
+            "\x1b[32mPASS\x1b[0m       12345",
+            "\\x1b[2J  \\x1b[0m  \\u{202e}",
+        ];
+        assert_eq!(lines, expected);
     }
 }

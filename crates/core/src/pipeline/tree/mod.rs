@@ -295,7 +295,8 @@ impl TreeCopy {
         }
     }
 
-    /// All objects of the source. Markers of folders, which some tools leave, are none.
+    /// All objects of the source. Markers of folders, which some tools leave, are none; what is named like one and has content
+    /// is one, which no sink can write: it is told as not copied.
     async fn list_source(&self) -> Result<Listing> {
         let folder = if self.prefix.is_empty() { String::new() } else { format!("{}/", self.prefix) };
         let mut here = Listing::new();
@@ -303,7 +304,7 @@ impl TreeCopy {
         while let Some(object) = listed.next().await {
             let object = object?;
             match object.key.strip_prefix(&folder) {
-                Some(key) if !key.is_empty() && !key.ends_with('/') => {
+                Some(key) if object.bytes > 0 || !(key.is_empty() || key.ends_with('/')) => {
                     here.insert(key.to_owned(), (object.bytes, object.modified));
                 }
                 _ => {}
