@@ -313,7 +313,7 @@ impl ChildStream {
         match running.end().await {
             Ok(ended) if ended.status.success() => {
                 for warning in ended.warnings() {
-                    cx.progress.event(Event::Note(warning.to_owned()));
+                    cx.progress.event(Event::Note(warning));
                 }
                 None
             }

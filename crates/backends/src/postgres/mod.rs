@@ -25,7 +25,7 @@ mod target;
 mod tools;
 mod verifier;
 
-pub(crate) use redact::words;
+pub(crate) use redact::{warnings, words};
 
 use lifeboat_core::{ArtifactName, Check};
 
