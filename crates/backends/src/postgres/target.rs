@@ -16,6 +16,7 @@ use super::create::{Locale, create};
 use super::dump::Look;
 use super::globals;
 use super::load::{Dump, Load};
+use super::own::{self, Purpose};
 use super::script;
 use super::script::run::{Done, Rules};
 use super::session::{Session, quote_literal};
@@ -100,6 +101,21 @@ impl Target for PostgresTarget {
             return globals::restore(&self.connection, input, cx).await;
         }
         let (maintenance, server) = self.maintenance().await?;
+        // From here on all sessions are with the server that answered.
+        let connection = server.with_database(&self.connection.database);
+        Self { connection, options: self.options.clone() }.restore_at(maintenance, server, input, cx).await
+    }
+}
+
+impl PostgresTarget {
+    async fn restore_at(
+        &self,
+        maintenance: Look,
+        server: Connection,
+        input: RestoreInput,
+        cx: &Context,
+    ) -> Result<Vec<Check>> {
+        maintenance.session.not_bent()?;
         let mut checks = swap::leftovers(&maintenance.session, &self.connection.database).await?;
         let place = self.place(&maintenance.session).await?;
         if let Place::Beside { replaced: true } = place {
@@ -157,9 +173,7 @@ impl Target for PostgresTarget {
         );
         Ok(checks)
     }
-}
 
-impl PostgresTarget {
     /// A session with a database of the server other than the target, and how to have another one: `postgres` or
     /// `template1`, or any that the role may connect to.
     async fn maintenance(&self) -> Result<(Look, Connection)> {
@@ -170,7 +184,7 @@ impl PostgresTarget {
             }
             let server = self.connection.with_database(database);
             match Look::at(&server).await {
-                Ok(look) => return Ok((look, server)),
+                Ok(look) => return Ok(at_its_server(look)),
                 Err(error)
                     if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Permission | ErrorKind::Refused) =>
                 {
@@ -189,14 +203,15 @@ impl PostgresTarget {
         });
         // Only the target's own database can say which others there are.
         let Ok(inside) = Session::open(&self.connection).await else { return Err(failed) };
+        let connection = inside.connection().clone();
         let others =
             "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND datname <> pg_catalog.current_database()
             AND pg_catalog.has_database_privilege(oid, 'CONNECT') ORDER BY datname LIMIT 20";
         for row in inside.rows(others).await? {
             let Some(database) = row.into_iter().next().flatten() else { continue };
-            let server = self.connection.with_database(database);
+            let server = connection.with_database(database);
             if let Ok(look) = Look::at(&server).await {
-                return Ok((look, server));
+                return Ok(at_its_server(look));
             }
         }
         Err(failed)
@@ -325,17 +340,16 @@ impl PostgresTarget {
                 if one_transaction {
                     arguments.push("--single-transaction");
                 }
+                let options = own::for_program(&inside, Purpose::Restore).await?;
                 drop(inside);
                 let load = Load {
                     connection: into,
-                    encrypted: maintenance.encrypted,
-                    major: maintenance.major,
                     tools: &tools,
                     jobs,
                     spool_folder: self.options.spool_folder.clone(),
                     list,
                     arguments,
-                    options: Vec::new(),
+                    options,
                     confinement: None,
                     cx,
                 };
@@ -522,6 +536,12 @@ impl PostgresTarget {
         });
         Ok(())
     }
+}
+
+/// A look, and the way to the server that was looked at.
+fn at_its_server(look: Look) -> (Look, Connection) {
+    let server = look.session.connection().clone();
+    (look, server)
 }
 
 /// The first thing in a database that somebody would miss.

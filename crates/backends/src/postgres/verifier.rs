@@ -208,8 +208,6 @@ impl PostgresVerifier {
             .collect();
         let load = |arguments| Load {
             connection: &database,
-            encrypted: false,
-            major: tools.major,
             tools,
             jobs: 1,
             spool_folder: None,
