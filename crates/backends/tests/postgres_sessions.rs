@@ -255,6 +255,101 @@ async fn names_in_no_encoding_make_nothing_panic() {
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
 }
 
+/// The checks of a restore test of an archive with its proof.
+async fn verified(dump: &[u8], proof: &lifeboat_core::Proof) -> Vec<lifeboat_core::Check> {
+    let verifier = PostgresVerifier::new(VerifierOptions::default());
+    verifier.restore_test(proven(dump, proof), &Context::default()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ranges_that_are_bounded_in_the_order_of_icu_come_back() {
+    let (live, again) = (Database::reserved(), Database::reserved());
+    psql(
+        &with_database(&live.url, "postgres"),
+        &format!(
+            "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'en' LC_COLLATE 'C' LC_CTYPE 'C'",
+            live.name
+        ),
+    );
+    // In the order of bytes the first range would be empty, and the server refuses it.
+    live.run(
+        "CREATE TABLE public.t (x text) PARTITION BY RANGE (x);
+         CREATE TABLE public.t1 PARTITION OF public.t FOR VALUES FROM ('a') TO ('K');
+         CREATE TABLE public.t2 PARTITION OF public.t FOR VALUES FROM ('K') TO ('z');
+         INSERT INTO public.t VALUES ('b'), ('J'), ('m')",
+    );
+    let (dump, proof) = backup(&live.url).await.unwrap();
+    let checks = verified(&dump, &proof).await;
+    assert!(passed(&checks) && !said(&checks).contains("locale"), "{}", said(&checks));
+    // An archive by a script has no proof, and says itself how its source sorts.
+    let foreign = dump_of(&live);
+    let checks = test("dump", &foreign).await;
+    assert!(passed(&checks) && said(&checks).contains("(3 rows)"), "{}", said(&checks));
+    restore_as("dump", &again.url, &foreign, RestoreOptions::default()).await.unwrap();
+    assert_eq!(again.run("SELECT count(*) FROM public.t").trim(), "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_in_other_encodings_are_proven_and_come_back() {
+    for encoding in ["LATIN1", "EUC_JP", "SQL_ASCII"] {
+        let (live, again) = (Database::reserved(), Database::reserved());
+        // Of 63 bytes in UTF-8, which the names of restores cut.
+        let name = format!("{}{}", live.name, if encoding == "LATIN1" { "ü".repeat(14) } else { "数".repeat(9) });
+        let url = with_database(&live.url, &name);
+        psql(
+            &with_database(&again.url, "postgres"),
+            &format!(
+                "CREATE DATABASE \"{}\" TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'",
+                name
+            ),
+        );
+        let (schema, table) = if encoding == "EUC_JP" { ("日本", "表") } else { ("Zähler", "größe \"x\"") };
+        let quoted = table.replace('"', "\"\"");
+        psql(&url, &format!(
+            "SET client_encoding = 'UTF8'; CREATE SCHEMA \"{schema}\"; CREATE TABLE \"{schema}\".\"{quoted}\" (\"{schema}\" serial, t text);
+             INSERT INTO \"{schema}\".\"{quoted}\" (t) VALUES ('{schema}'), ('x')"
+        ));
+        let (dump, proof) = backup(&url).await.unwrap();
+        let names: Vec<&str> = proof.of_kind("table").map(|item| &*item.name).collect();
+        assert_eq!(names, [format!("\"{schema}\".\"{quoted}\"")], "{encoding}");
+        let checks = verified(&dump, &proof).await;
+        assert!(passed(&checks) && !said(&checks).contains("not compared"), "{encoding}: {}", said(&checks));
+        for (url, options) in [(&again.url, RestoreOptions::default()), (&url, replacing())] {
+            let target = PostgresTarget::new(connection(url), options);
+            let checks = target.restore(proven(&dump, &proof), &Context::default()).await;
+            let checks = checks.unwrap_or_else(|e| panic!("{encoding}: {e:?}"));
+            assert!(!said(&checks).contains("not compared"), "{encoding}: {}", said(&checks));
+        }
+        let content =
+            format!("SET client_encoding = 'UTF8'; SELECT * FROM \"{schema}\".\"{quoted}\"; SHOW server_encoding");
+        assert_eq!(psql(&url, &content), again.run(&content));
+        psql(&with_database(&again.url, "postgres"), &format!("DROP DATABASE \"{}\" WITH (FORCE)", name));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_backup_with_names_in_no_encoding_is_not_called_bad() {
+    let (live, again) = (Database::reserved(), Database::reserved());
+    psql(
+        &with_database(&live.url, "postgres"),
+        &format!("CREATE DATABASE {} TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'", live.name),
+    );
+    live.run(
+        "DO $$ BEGIN EXECUTE convert_from('\\x435245415445205441424c45207075626c69632e22e42220287820746578742c2079207465787429', 'SQL_ASCII'); END $$",
+    );
+    let (dump, proof) = backup(&live.url).await.unwrap();
+    let checks = verified(&dump, &proof).await;
+    assert!(passed(&checks) && said(&checks).contains("not UTF-8"), "{}", said(&checks));
+    for (url, options) in [(&again.url, RestoreOptions::default()), (&live.url, replacing())] {
+        let target = PostgresTarget::new(connection(url), options);
+        let checks = target.restore(proven(&dump, &proof), &Context::default()).await.unwrap();
+        assert!(said(&checks).contains("not UTF-8"), "{}", said(&checks));
+    }
+    let name =
+        "SELECT encode(relname::text::bytea, 'escape') FROM pg_class WHERE relnamespace = 'public'::regnamespace";
+    assert_eq!(again.run(name).trim(), r"\344");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_programs_say_of_an_archive_holds_no_value_of_it() {
     let (live, into) = (Database::fresh(), Database::reserved());

@@ -189,7 +189,8 @@ impl Source for Postgres {
             cx.progress.event(Event::Note(note.to_owned()));
         }
         let connection = look.session.connection().clone();
-        let stream = read_child(&mut command, &look, cx, move |ended| {
+        // The database's own encoding, whatever the role or the database has set for its sessions.
+        let stream = read_child(&mut command, &look, &look.encoding, cx, move |ended| {
             Box::pin(async move { diagnosis::explain(&connection, ended).await })
         })
         .await?;
@@ -241,7 +242,9 @@ impl Source for Globals {
                 format!("user {} is no superuser: the roles are saved without their passwords", self.connection.user);
             cx.progress.event(Event::Note(note));
         }
-        let stream = read_child(&mut command, &look, cx, |ended| {
+        // Roles are read back by a parser that knows UTF-8. From SQL_ASCII nothing is converted.
+        let encoding = if look.encoding == "SQL_ASCII" { "SQL_ASCII" } else { "UTF8" };
+        let stream = read_child(&mut command, &look, encoding, cx, |ended| {
             Box::pin(async move { ended.error("back up the roles of", "the server") })
         })
         .await?;
@@ -256,6 +259,7 @@ type Explain = Box<dyn FnOnce(Ended) -> futures::future::BoxFuture<'static, Erro
 async fn read_child<F>(
     command: &mut tokio::process::Command,
     look: &Look,
+    encoding: &str,
     cx: &Context,
     explain: F,
 ) -> Result<ByteStream>
@@ -264,8 +268,7 @@ where
 {
     let connection = look.session.connection();
     command.envs(connection.environment()).stdout(std::process::Stdio::piped());
-    // The database's own, whatever the role or the database has set for its sessions.
-    command.env("PGCLIENTENCODING", &look.encoding);
+    command.env("PGCLIENTENCODING", encoding);
     let settings = own::for_program(&look.session, Purpose::Dump).await?;
     let given = connection.options.iter().cloned();
     let options: Vec<String> = given.chain((!settings.is_empty()).then(|| own::as_options(&settings))).collect();

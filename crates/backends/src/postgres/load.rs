@@ -16,6 +16,7 @@ use tokio::process::ChildStdin;
 
 use super::archive::{BlockEnd, BlockIndex, EventHandler, Parser, Toc, TocProgress, TocReader};
 use super::connection::Connection;
+use super::create::Locale;
 use super::own;
 use super::tools::Tools;
 use crate::child::{Ended, Running};
@@ -44,6 +45,14 @@ pub(crate) enum Dump {
 }
 
 impl Dump {
+    /// How the source sorts, as far as the dump says.
+    pub(crate) fn locale(&self) -> Locale {
+        match self {
+            Self::Archive { toc, .. } => Locale::of_archive(toc),
+            Self::Sql { .. } => Locale::default(),
+        }
+    }
+
     /// Looks at the beginning of a stream: at a custom archive's whole table of contents.
     ///
     /// # Errors

@@ -131,7 +131,7 @@ impl PostgresTarget {
             }
             Place::Beside { replaced } => {
                 let temporary = self.connection.with_database(self.temporary_name()?);
-                let settings = input.proof.as_ref().map(Settings::load).unwrap_or_default();
+                let settings = input.proof.as_ref().map(Settings::load).unwrap_or_default().or(&dump);
                 let name = &self.connection.database;
                 let filled = async {
                     // From here on the temporary database may be there, also when the answer was lost.
@@ -227,7 +227,12 @@ impl PostgresTarget {
         if !self.options.is_whole() {
             return Ok(Place::Inside);
         }
-        let Some(found) = first_object(&inside).await? else {
+        let found = match first_object(&inside).await {
+            // It holds something, and that is all that matters.
+            Err(error) if error.kind() == ErrorKind::Unsupported && self.options.replace => Some(String::new()),
+            found => found?,
+        };
+        let Some(found) = found else {
             // Beside is safer: what is not as it must be then never gets the name. It takes the right to make databases, and
             // nobody who is in there.
             let sql = format!(
@@ -496,8 +501,7 @@ impl PostgresTarget {
             Some(_) if self.options.skip_proof => checks.push(Check::warn("content", "not compared", "as asked")),
             Some(proof) if self.options.is_whole() => {
                 cx.progress.event(Event::Note("comparing the restored content with the proof".to_owned()));
-                let found = content::read(restored, proof, false, self.options.jobs.max(2), cx).await?;
-                let compared = proof.compare(&found);
+                let compared = content::compare(restored, proof, false, self.options.jobs.max(2), cx).await?;
                 let hint = match inside {
                     true => {
                         "what was restored is in the database, and must not be used; `lifeboat verify` tests the artifact in a scratch server"
