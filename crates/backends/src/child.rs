@@ -53,7 +53,9 @@ impl Running {
     pub(crate) async fn end(mut self) -> Result<Ended, Error> {
         let status = self.child.wait().await.map_err(|e| Error::io("wait for", &self.program, e))?;
         let stderr = self.stderr.await.unwrap_or_default();
-        Ok(Ended { status, stderr: String::from_utf8_lossy(&stderr).into_owned(), program: self.program })
+        let stderr = String::from_utf8_lossy(&stderr).into_owned();
+        crate::whole_words::keep(&self.program, &stderr);
+        Ok(Ended { status, stderr, program: self.program })
     }
 }
 
@@ -83,8 +85,8 @@ impl Ended {
 
     /// Lines that are warnings.
     #[cfg(feature = "postgres")]
-    pub(crate) fn warnings(&self) -> impl Iterator<Item = &str> {
-        self.stderr.lines().filter_map(|l| l.split_once("warning: ").map(|(_, w)| w.trim()))
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
+        crate::postgres::warnings(&self.stderr, &self.program)
     }
 }
 

@@ -26,3 +26,5 @@ pub mod postgres;
 mod tar;
 #[cfg(feature = "velero")]
 pub mod velero;
+#[cfg(any(feature = "mongodb", feature = "postgres"))]
+mod whole_words;

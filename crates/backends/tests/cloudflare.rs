@@ -118,7 +118,7 @@ async fn a_further_part_that_cannot_be_read_ends_no_backup_and_is_named() {
     let failed = json!({"success": false, "errors": [{"code": 10013, "message": "An unknown error has occurred"}]});
     server.fault(Fault::on("/pagerules", Kind::Answer(Response::json(501, &failed))).always());
     let said = Arc::new(lifeboat_core::progress::Tally::default());
-    let context = Context { progress: said.clone(), ..Context::default() };
+    let context = Context::default().progress(said.clone());
     let mut reading = CloudflareZone::new(api.clone(), zone()).open(&context).await.unwrap();
     let mut read = Vec::new();
     while let Some(chunk) = futures::StreamExt::next(&mut reading.stream).await {
@@ -218,7 +218,7 @@ async fn of_two_zones_with_one_name_the_active_one_is_read_and_said() {
     let reversed: fn(&mut Value) = |body| body["result"].as_array_mut().unwrap().reverse();
     server.fault(Fault::on("/zones", Kind::Alter(Arc::new(reversed))).method("GET").times(1));
     let said = Arc::new(lifeboat_core::progress::Tally::default());
-    let context = Context { progress: said.clone(), ..Context::default() };
+    let context = Context::default().progress(said.clone());
     CloudflareZone::new(api.clone(), zone()).open(&context).await.unwrap();
     assert_eq!(server.requests()[1].segments()[3..], [&*cloudflare.zones("example.org")[0], "dns_records"]);
     let said = said.notes().join("; ");

@@ -260,7 +260,7 @@ mod backups {
         for (line, late) in [("(sleep 0.3; echo late; exit 1) & echo early", 5), ("echo early", 0), ("seq 1 90000", 0)]
         {
             let tally = Arc::new(Tally::default());
-            let cx = Context { progress: tally.clone(), ..Context::default() };
+            let cx = Context::default().progress(tally.clone());
             read(&source(shell(line)), &cx).await.unwrap();
             match late {
                 0 => assert_eq!(tally.notes(), Vec::<String>::new(), "{line}"),

@@ -4,31 +4,126 @@
 
 mod postgres;
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use lifeboat_backends::postgres::{Postgres, RestoreOptions};
-use lifeboat_core::{Context, ErrorKind, Source};
+use lifeboat_backends::postgres::{Postgres, PostgresTarget, PostgresVerifier, RestoreOptions, VerifierOptions};
+use lifeboat_core::{Context, ErrorKind, Source, Target, Verifier};
 use lifeboat_testkit::postgres::{Database, psql, with_database};
-use postgres::{connection, passed, replacing, restore_as, said, stock, test};
+use postgres::{backup, connection, passed, proven, replacing, restore_as, said, stock, test, tls};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_accepts_and_says_nothing_is_left_after_the_limit() {
+/// What a server says before it says nothing more.
+#[derive(Clone, Copy, Debug)]
+enum Silent {
+    AtOnce,
+    /// After it has agreed to TLS.
+    BeforeTls,
+    /// After it has let the user in.
+    BeforeReady,
+    /// After it has said that it is ready.
+    BeforeTheFirstAnswer,
+}
+
+/// A server that accepts, and falls silent.
+fn silent(after: Silent) -> u16 {
+    use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         let mut kept = Vec::new();
         for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let answer: &[u8] = match after {
+                Silent::AtOnce => b"",
+                Silent::BeforeTls => b"S",
+                Silent::BeforeReady => b"R\0\0\0\x08\0\0\0\0",
+                Silent::BeforeTheFirstAnswer => b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I",
+            };
+            if !answer.is_empty() {
+                let _ = client.read(&mut [0; 1024]).unwrap();
+                client.write_all(answer).unwrap();
+            }
             kept.push(client);
         }
     });
-    for mode in ["disable", "prefer", "require"] {
-        let url = format!("postgres://u@127.0.0.1:{port}/d?connect_timeout=1&sslmode={mode}");
-        let begun = Instant::now();
-        let connected = tokio::time::timeout(Duration::from_secs(20), Postgres::connect(&url)).await;
-        let error = connected.expect("it does not hang").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-        assert!(begun.elapsed() < Duration::from_secs(5), "{mode}: {:?}", begun.elapsed());
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_accepts_and_says_nothing_is_left_after_the_limit() {
+    let cases = [
+        (Silent::AtOnce, &["disable", "prefer", "require"][..]),
+        (Silent::BeforeTls, &["prefer", "require"]),
+        (Silent::BeforeReady, &["disable"]),
+        (Silent::BeforeTheFirstAnswer, &["disable"]),
+    ];
+    for (after, modes) in cases {
+        let port = silent(after);
+        for mode in modes {
+            let url = format!("postgres://u@127.0.0.1:{port}/d?connect_timeout=1&sslmode={mode}");
+            let begun = Instant::now();
+            let connected = tokio::time::timeout(Duration::from_secs(20), Postgres::connect(&url)).await;
+            let error = connected.expect("it does not hang").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+            assert!(begun.elapsed() < Duration::from_secs(5), "{after:?} {mode}: {:?}", begun.elapsed());
+        }
     }
+}
+
+/// The server's URL at another place, with further parameters.
+fn at(url: &str, place: &str, parameters: &str) -> String {
+    let (user, rest) = url.rsplit_once('@').unwrap();
+    let (_, database) = rest.split_once('/').unwrap();
+    format!("{user}@{place}/{database}?{parameters}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_url_says_of_the_way_is_so_for_every_session() {
+    let server = tls::server();
+    let live = Database::on(&server.url);
+    live.run("CREATE TABLE public.t AS SELECT generate_series(1, 100) AS id");
+    let port = url::Url::parse(&server.url).unwrap().port().unwrap();
+    let proxy = tls::Proxy::start(format!("127.0.0.1:{port}"), server.folder()).await;
+    let authority = format!("sslrootcert={}", server.folder().join("ca.pem").display());
+    // The server says of each session behind the proxy that it has no TLS; the way to the proxy has.
+    for mode in ["prefer", "require", "verify-full"] {
+        let url = at(&live.url, &format!("localhost:{}", proxy.port), &format!("sslmode={mode}&{authority}"));
+        let (dump, proof) = backup(&url).await.unwrap();
+        let target = PostgresTarget::new(connection(&url), replacing());
+        let checks = target.restore(proven(&dump, &proof), &Context::default()).await.unwrap();
+        assert!(passed(&checks), "{}", said(&checks));
+    }
+    assert_eq!(proxy.plain.load(Ordering::SeqCst), 0);
+    assert!(proxy.encrypted.load(Ordering::SeqCst) > 10);
+
+    // A bound channel ends at the server itself: a proxy in between is found.
+    let bound = format!("channel_binding=require&{authority}");
+    for place in [format!("127.0.0.1:{port}"), format!("[::1]:{port}"), format!("localhost:{port}")] {
+        let parameters = format!("sslmode=require&{bound}");
+        backup(&at(&live.url, &place, &parameters)).await.unwrap_or_else(|e| panic!("{place}: {e:?}"));
+    }
+    let through = at(&live.url, &format!("localhost:{}", proxy.port), &format!("sslmode=require&{bound}"));
+    let error = backup(&through).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Permission, "{error:?}");
+    assert!(error.advice().unwrap().contains("channel_binding"), "{error:?}");
+
+    // Of several hosts the first that answers and is what was asked for.
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let hung = silent(Silent::AtOnce);
+    let hosts = format!("127.0.0.1:{dead},127.0.0.1:{hung},127.0.0.1:{port}");
+    for wanted in ["any", "read-write", "primary", "prefer-standby"] {
+        let parameters = format!("connect_timeout=1&target_session_attrs={wanted}");
+        let (dump, _) = backup(&at(&live.url, &hosts, &parameters)).await.unwrap_or_else(|e| panic!("{wanted}: {e:?}"));
+        assert!(dump.starts_with(b"PGDMP"));
+    }
+    let url = at(&live.url, &hosts, "connect_timeout=1&target_session_attrs=standby");
+    let error = backup(&url).await.unwrap_err();
+    assert!(error.message().contains("it is no standby") && error.message().contains("no answer"), "{error:?}");
+    restore_as("dump", &at(&live.url, &hosts, "connect_timeout=1"), &dump_of(&live), replacing()).await.unwrap();
+}
+
+fn dump_of(database: &Database) -> Vec<u8> {
+    stock("pg_dump", &database.url, &["-Fc"])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,24 +133,58 @@ async fn settings_of_a_role_and_a_database_change_neither_backup_nor_restore() {
     live.run(&format!(
         "CREATE ROLE {role} LOGIN SUPERUSER PASSWORD 'pw'; CREATE ROLE {other};
          CREATE TABLE public.t AS SELECT i AS id, 'grün ' || i AS x FROM generate_series(1, 300000) i;
-         ALTER DATABASE {0} SET client_encoding = 'LATIN1'; ALTER DATABASE {0} SET statement_timeout = '50ms';
-         ALTER ROLE {role} SET statement_timeout = '50ms'; ALTER ROLE {role} SET lock_timeout = '1ms';
-         ALTER ROLE {role} SET idle_session_timeout = '300ms'; ALTER ROLE {role} SET idle_in_transaction_session_timeout = '50ms';
-         ALTER ROLE {role} SET default_transaction_read_only = on; ALTER ROLE {role} SET search_path = 'nowhere';
-         ALTER ROLE {role} SET role = '{other}'",
+         CREATE TABLE public.v (b bytea DEFAULT '\\x5c00', f float8 DEFAULT 0.1, i interval DEFAULT '-1 day 2 hours', d timestamptz DEFAULT '2024-02-03 04:05:06+07', a text[] DEFAULT '{{NULL,\"NULL\"}}', x xml DEFAULT '<a/>');
+         INSERT INTO public.v DEFAULT VALUES; INSERT INTO public.v (b, f, i) VALUES ('\\xff5c', 1e-300, '1 mon -2 days -03:04:05');
+         CREATE VIEW public.w AS SELECT b IS NULL AS n, i FROM public.v WHERE d < '2024-12-31';
+         ALTER DATABASE {0} SET client_encoding = 'LATIN1'; ALTER DATABASE {0} SET statement_timeout = '50ms'",
         live.name
     ));
+    let hostile = [
+        ("statement_timeout", "1ms"),
+        ("lock_timeout", "1ms"),
+        ("idle_session_timeout", "300ms"),
+        ("idle_in_transaction_session_timeout", "50ms"),
+        ("default_transaction_read_only", "on"),
+        ("default_transaction_isolation", "serializable"),
+        ("search_path", "nowhere"),
+        ("session_replication_role", "replica"),
+        ("row_security", "on"),
+        ("bytea_output", "escape"),
+        ("datestyle", "SQL, DMY"),
+        ("intervalstyle", "sql_standard"),
+        ("extra_float_digits", "-15"),
+        ("timezone", "Asia/Tokyo"),
+        ("xmlbinary", "hex"),
+        ("xmloption", "document"),
+        ("array_nulls", "off"),
+        ("transform_null_equals", "on"),
+        ("standard_conforming_strings", "off"),
+        ("quote_all_identifiers", "on"),
+        ("zero_damaged_pages", "on"),
+        ("client_min_messages", "error"),
+        ("role", &other),
+    ];
+    let set: String =
+        hostile.iter().map(|(name, value)| format!("ALTER ROLE {role} SET {name} = '{value}';\n")).collect();
+    psql(&with_database(&live.url, "postgres"), &set);
     let (_, server) = live.url.split_once('@').unwrap();
     let url = format!("postgres://{role}:pw@{server}");
-    let cx = Context::default();
-    let reading = Postgres::new(connection(&url)).open(&cx).await.unwrap();
-    let dump = lifeboat_core::stream::collect(reading.stream, 64 << 20, "the dump").await.unwrap();
+    let (dump, proof) = backup(&url).await.unwrap();
     assert!(dump.windows(5).any(|w| w == "grün".as_bytes()), "the text is not in the database's encoding");
+    // The same values as of a session with nothing set.
+    assert!(dump.windows(6).any(|w| w == br"\xff5c"), "bytea is not in hex");
+    let checks = PostgresVerifier::new(VerifierOptions::default())
+        .restore_test(proven(&dump, &proof), &Context::default())
+        .await
+        .unwrap();
+    assert!(passed(&checks), "{}", said(&checks));
     for (url, options) in [(with_database(&url, &into.name), RestoreOptions::default()), (url.clone(), replacing())] {
-        let checks = restore_as("dump", &url, &dump, options).await.unwrap_or_else(|e| panic!("{url}: {e:?}"));
-        assert!(said(&checks).contains("ANALYZE"), "{}", said(&checks));
+        let target = PostgresTarget::new(connection(&url), options);
+        let checks = target.restore(proven(&dump, &proof), &Context::default()).await;
+        let checks = checks.unwrap_or_else(|e| panic!("{url}: {e:?}"));
+        assert!(passed(&checks) && said(&checks).contains("ANALYZE"), "{}", said(&checks));
     }
-    let content = "SELECT md5(string_agg(x, ',' ORDER BY id)) FROM public.t";
+    let content = "SELECT md5(string_agg(x, ',' ORDER BY id)) FROM public.t; SELECT * FROM public.v ORDER BY f; SELECT pg_get_viewdef('public.w')";
     let reset = "SET statement_timeout = 0; SET client_encoding = 'UTF8';";
     assert_eq!(live.run(&format!("{reset}{content}")), into.run(&format!("{reset}{content}")));
     let maintenance = with_database(&live.url, "postgres");
@@ -65,6 +194,27 @@ async fn settings_of_a_role_and_a_database_change_neither_backup_nor_restore() {
             .replace("; ", ";\n"),
     );
     psql(&maintenance, &format!("DROP ROLE {role}; DROP ROLE {other}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_setting_that_bends_what_is_read_and_cannot_be_changed_is_an_error() {
+    let live = Database::fresh();
+    let role = format!("{}_r", live.name);
+    live.run(&format!(
+        "CREATE ROLE {role} LOGIN CREATEDB PASSWORD 'pw'; GRANT pg_read_all_data TO {role}; CREATE TABLE public.t (id int);
+         ALTER ROLE {role} SET zero_damaged_pages = on"
+    ));
+    let (_, server) = live.url.split_once('@').unwrap();
+    let url = format!("postgres://{role}:pw@{server}");
+    let error = backup(&url).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Permission, "{error:?}");
+    assert!(error.message().contains("zero_damaged_pages"), "{error:?}");
+    live.run(&format!("ALTER ROLE {role} RESET ALL; ALTER ROLE {role} SET session_replication_role = replica"));
+    let dump = dump_of(&live);
+    let into = with_database(&url, &format!("{}_n", live.name));
+    let error = restore_as("dump", &into, &dump, RestoreOptions::default()).await.unwrap_err();
+    assert!(error.message().contains("session_replication_role"), "{error:?}");
+    live.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,4 +253,162 @@ async fn names_in_no_encoding_make_nothing_panic() {
     let error = restore_as("dump", &live.url, &dump, RestoreOptions::default()).await.unwrap_err();
     // The database is not empty, and what is in it cannot be named.
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
+}
+
+/// The checks of a restore test of an archive with its proof.
+async fn verified(dump: &[u8], proof: &lifeboat_core::Proof) -> Vec<lifeboat_core::Check> {
+    let verifier = PostgresVerifier::new(VerifierOptions::default());
+    verifier.restore_test(proven(dump, proof), &Context::default()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ranges_that_are_bounded_in_the_order_of_icu_come_back() {
+    let (live, again) = (Database::reserved(), Database::reserved());
+    psql(
+        &with_database(&live.url, "postgres"),
+        &format!(
+            "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'en' LC_COLLATE 'C' LC_CTYPE 'C'",
+            live.name
+        ),
+    );
+    // In the order of bytes the first range would be empty, and the server refuses it.
+    live.run(
+        "CREATE TABLE public.t (x text) PARTITION BY RANGE (x);
+         CREATE TABLE public.t1 PARTITION OF public.t FOR VALUES FROM ('a') TO ('K');
+         CREATE TABLE public.t2 PARTITION OF public.t FOR VALUES FROM ('K') TO ('z');
+         INSERT INTO public.t VALUES ('b'), ('J'), ('m')",
+    );
+    let (dump, proof) = backup(&live.url).await.unwrap();
+    let checks = verified(&dump, &proof).await;
+    assert!(passed(&checks) && !said(&checks).contains("locale"), "{}", said(&checks));
+    // An archive by a script has no proof, and says itself how its source sorts.
+    let foreign = dump_of(&live);
+    let checks = test("dump", &foreign).await;
+    assert!(passed(&checks) && said(&checks).contains("(3 rows)"), "{}", said(&checks));
+    restore_as("dump", &again.url, &foreign, RestoreOptions::default()).await.unwrap();
+    assert_eq!(again.run("SELECT count(*) FROM public.t").trim(), "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_in_other_encodings_are_proven_and_come_back() {
+    for encoding in ["LATIN1", "EUC_JP", "SQL_ASCII"] {
+        let (live, again) = (Database::reserved(), Database::reserved());
+        // Of 63 bytes in UTF-8, which the names of restores cut.
+        let name = format!("{}{}", live.name, if encoding == "LATIN1" { "ü".repeat(14) } else { "数".repeat(9) });
+        let url = with_database(&live.url, &name);
+        psql(
+            &with_database(&again.url, "postgres"),
+            &format!(
+                "CREATE DATABASE \"{}\" TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'",
+                name
+            ),
+        );
+        let (schema, table) = if encoding == "EUC_JP" { ("日本", "表") } else { ("Zähler", "größe \"x\"") };
+        let quoted = table.replace('"', "\"\"");
+        psql(&url, &format!(
+            "SET client_encoding = 'UTF8'; CREATE SCHEMA \"{schema}\"; CREATE TABLE \"{schema}\".\"{quoted}\" (\"{schema}\" serial, t text);
+             INSERT INTO \"{schema}\".\"{quoted}\" (t) VALUES ('{schema}'), ('x')"
+        ));
+        let (dump, proof) = backup(&url).await.unwrap();
+        let names: Vec<&str> = proof.of_kind("table").map(|item| &*item.name).collect();
+        assert_eq!(names, [format!("\"{schema}\".\"{quoted}\"")], "{encoding}");
+        let checks = verified(&dump, &proof).await;
+        assert!(passed(&checks) && !said(&checks).contains("not compared"), "{encoding}: {}", said(&checks));
+        for (url, options) in [(&again.url, RestoreOptions::default()), (&url, replacing())] {
+            let target = PostgresTarget::new(connection(url), options);
+            let checks = target.restore(proven(&dump, &proof), &Context::default()).await;
+            let checks = checks.unwrap_or_else(|e| panic!("{encoding}: {e:?}"));
+            assert!(!said(&checks).contains("not compared"), "{encoding}: {}", said(&checks));
+        }
+        let content =
+            format!("SET client_encoding = 'UTF8'; SELECT * FROM \"{schema}\".\"{quoted}\"; SHOW server_encoding");
+        assert_eq!(psql(&url, &content), again.run(&content));
+        psql(&with_database(&again.url, "postgres"), &format!("DROP DATABASE \"{}\" WITH (FORCE)", name));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_backup_with_names_in_no_encoding_is_not_called_bad() {
+    let (live, again) = (Database::reserved(), Database::reserved());
+    psql(
+        &with_database(&live.url, "postgres"),
+        &format!("CREATE DATABASE {} TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'", live.name),
+    );
+    live.run(
+        "DO $$ BEGIN EXECUTE convert_from('\\x435245415445205441424c45207075626c69632e22e42220287820746578742c2079207465787429', 'SQL_ASCII'); END $$",
+    );
+    let (dump, proof) = backup(&live.url).await.unwrap();
+    let checks = verified(&dump, &proof).await;
+    assert!(passed(&checks) && said(&checks).contains("not UTF-8"), "{}", said(&checks));
+    for (url, options) in [(&again.url, RestoreOptions::default()), (&live.url, replacing())] {
+        let target = PostgresTarget::new(connection(url), options);
+        let checks = target.restore(proven(&dump, &proof), &Context::default()).await.unwrap();
+        assert!(said(&checks).contains("not UTF-8"), "{}", said(&checks));
+    }
+    let name =
+        "SELECT encode(relname::text::bytea, 'escape') FROM pg_class WHERE relnamespace = 'public'::regnamespace";
+    assert_eq!(again.run(name).trim(), r"\344");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_programs_say_of_an_archive_holds_no_value_of_it() {
+    let (live, into) = (Database::fresh(), Database::reserved());
+    let role = format!("{}_m", live.name);
+    live.run(&format!(
+        "CREATE ROLE {role}; CREATE FUNCTION public.here() RETURNS bool LANGUAGE sql AS $$ SELECT current_database() = '{}' $$;
+         CREATE FUNCTION public.number(text) RETURNS bool LANGUAGE sql AS $$ SELECT public.here() OR $1::int > 0 $$;
+         CREATE FUNCTION public.raised(text) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN IF NOT public.here() THEN RAISE 'no % here', $1 USING ERRCODE = '23514'; END IF; RETURN true; END $$",
+        live.name
+    ));
+    for (statement, undo, shown) in [
+        (
+            "CREATE TABLE public.t (a text CHECK (public.number(a))); INSERT INTO public.t VALUES (E'x\\nhunter2')",
+            "DROP TABLE public.t",
+            "in COPY t, line 1",
+        ),
+        (
+            "CREATE TABLE public.t (a text CHECK (public.raised(a))); INSERT INTO public.t VALUES ('hunter2')",
+            "DROP TABLE public.t",
+            "a function raised an error",
+        ),
+        (
+            &*format!(
+                "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w; CREATE USER MAPPING FOR {role} SERVER s OPTIONS (password 'hunter2')"
+            ),
+            &*format!("DROP USER MAPPING FOR {role} SERVER s; DROP ROLE {role}"),
+            "in CREATE USER MAPPING",
+        ),
+    ] {
+        live.run(statement);
+        let dump = dump_of(&live);
+        live.run(undo);
+        let error = restore_as("dump", &into.url, &dump, RestoreOptions::default()).await.unwrap_err();
+        let chain = format!("{error} {error:?} {:?}", error.advice());
+        assert!(chain.contains(shown) && !chain.contains("hunter2"), "{chain}");
+        let checks = test("dump", &dump).await;
+        assert!(!said(&checks).contains("hunter2"), "{}", said(&checks));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_goes_while_it_is_read_is_named() {
+    let live = Database::fresh();
+    live.run("CREATE TABLE public.t AS SELECT i, repeat('x', 1000) FROM generate_series(1, 20000) i");
+    let reading = Postgres::new(connection(&live.url)).open(&Context::default()).await.unwrap();
+    let mut stream = reading.stream;
+    futures::StreamExt::next(&mut stream).await.unwrap().unwrap();
+    // The server ends pg_dump's session while its rows are waited for.
+    let end = format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}' AND pid <> pg_backend_pid() AND query LIKE 'COPY%'",
+        live.name
+    );
+    let mut error = None;
+    while let Some(chunk) = futures::StreamExt::next(&mut stream).await {
+        live.run(&end);
+        error = chunk.err();
+    }
+    let error = error.expect("the stream does not end well");
+    let said = error.message();
+    assert!(said.contains("terminating connection") || said.contains("closed the connection"), "{error:?}");
+    assert!(said.contains("table \"t\"") && said.contains("in COPY"), "{error:?}");
 }

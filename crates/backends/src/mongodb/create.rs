@@ -93,14 +93,15 @@ pub(crate) async fn build(
             command.insert("ignoreUnknownIndexOptions", true);
         }
         let Err(error) = look.client.database(db).run_command(command).await else { break };
-        let said = failure::message(&error);
+        let said = failure::whole(&error);
         if ask_to_ignore && said.contains("ignoreUnknownIndexOptions") {
             ask_to_ignore = false;
         } else if !is_unknown_option(&error, &said) {
             return Err(failure::of_driver("build the indexes of", shown, &error)
                 .hint("the documents are as they were in the source: a unique index fails when they hold duplicates; --no-indexes restores without indexes"));
         } else if !ask_to_ignore && notes.is_empty() {
-            notes.push(format!("{shown}: the server does not know every option of the indexes: {said}"));
+            let told = failure::without_values(&said);
+            notes.push(format!("{shown}: the server does not know every option of the indexes: {told}"));
             ask_to_ignore = true;
             continue;
         }

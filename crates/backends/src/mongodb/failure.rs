@@ -27,8 +27,31 @@ pub(crate) fn code_of(error: &mongodb::error::Error) -> Option<i32> {
     }
 }
 
-/// What the driver or the server says, on one line.
+/// What the driver or the server says, on one line and without values of documents: what errors, notes and logs tell.
 pub(crate) fn message(error: &mongodb::error::Error) -> String {
+    without_values(&whole(error))
+}
+
+/// A message without the documents and keys that a server quotes in it. The names of collections and indexes stay.
+pub(crate) fn without_values(said: &str) -> String {
+    // `E11000 duplicate key error collection: shop.users index: email_1 dup key: { email: "…" }`, `Can't extract geo keys:
+    // { … }`, `BSONObj size: … is invalid. First element: _id: …`
+    let marks = [" dup key:", " First element:"];
+    let end = marks.iter().filter_map(|mark| said.find(mark).map(|at| at + mark.len())).min();
+    let (kept, cut) = end.and_then(|end| said.split_at_checked(end)).unwrap_or((said, ""));
+    let (kept, cut) = match (kept.split_once('{'), kept.rsplit_once('}')) {
+        (Some((before, _)), Some((_, after))) => (format!("{before}{{…}}{after}"), cut),
+        (Some((before, _)), None) => (format!("{before}{{…"), ""),
+        (None, _) => (kept.to_owned(), cut),
+    };
+    if kept != said {
+        crate::whole_words::keep("MongoDB", said);
+    }
+    if cut.is_empty() { kept } else { format!("{kept} …") }
+}
+
+/// All that the driver or the server says, on one line: to be looked at, and not to be told.
+pub(crate) fn whole(error: &mongodb::error::Error) -> String {
     let text = match &*error.kind {
         Driver::Command(command) if command.code_name.is_empty() => command.message.clone(),
         Driver::Command(command) => format!("{} ({})", command.message, command.code_name),
@@ -71,5 +94,32 @@ pub(crate) fn of_driver(operation: &'static str, subject: &str, error: &mongodb:
             _ => made(ErrorKind::Tool),
         },
         _ => made(ErrorKind::Tool),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_documents_are_not_told() {
+        for (said, told) in [
+            (
+                "E11000 duplicate key error collection: shop.users index: email_1 dup key: { email: \"hunter2\" }",
+                "E11000 duplicate key error collection: shop.users index: email_1 dup key: …",
+            ),
+            (
+                "Can't extract geo keys: { _id: 1, loc: \"hunter2\" } unknown GeoJSON type: { a: 1 } (x)",
+                "Can't extract geo keys: {…} (x)",
+            ),
+            (
+                "BSONObj size: 9 is invalid. First element: _id: \"hunter2\"",
+                "BSONObj size: 9 is invalid. First element: …",
+            ),
+            ("cut { a: \"hunter2", "cut {…"),
+            ("ns not found: shop.users", "ns not found: shop.users"),
+        ] {
+            assert_eq!(without_values(said), told);
+        }
     }
 }

@@ -277,7 +277,7 @@ async fn with_extras(
         match database.run_raw_command(command.with(extras)?).await {
             Ok(reply) => return Ok((reply, extras)),
             Err(error) => {
-                let said = failure::message(&error);
+                let said = failure::whole(&error);
                 let refused = |field: &str| said.contains(field);
                 if extras.keep_empty_timestamps && refused("bypassEmptyTsReplacement") {
                     extras.keep_empty_timestamps = false;
@@ -307,7 +307,8 @@ fn tally(reply: &Document, count: u64, shown: &str) -> Result<Tally> {
             made.refused += 1;
         }
         if made.first.is_none() {
-            made.first = error.get_str("errmsg").ok().map(|said| said.chars().take(300).collect());
+            let said = error.get_str("errmsg").ok().map(failure::without_values);
+            made.first = said.map(|said| said.chars().take(300).collect());
         }
     }
     if made.inserted + made.duplicates + made.refused != count {

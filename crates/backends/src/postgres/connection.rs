@@ -1,16 +1,16 @@
 //! Where a server is and how to get in: for our own sessions and for the client programs.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lifeboat_core::{Error, ErrorKind, Result};
-use percent_encoding::percent_decode_str;
+use lifeboat_core::Result;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::config::ChannelBinding;
-use url::Url;
 
-use super::passfile;
+use super::parameters::{self, Surroundings};
+use super::passfile::Passfile;
 
 /// How a connection is protected. Whenever TLS is used, the server's certificate and name are checked, for our own
 /// sessions and for pg_dump and pg_restore alike: stricter than libpq's `require`.
@@ -20,172 +20,99 @@ pub(crate) enum SslMode {
     Disable,
     /// When the server offers it.
     Prefer,
-    /// Always.
+    /// Always, but for a socket, which leads nowhere else.
     Require,
+}
+
+/// What the server must be like (`target_session_attrs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Any,
+    ReadWrite,
+    ReadOnly,
+    Primary,
+    Standby,
+    PreferStandby,
+}
+
+/// One of the places where the server may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Host {
+    /// A host's name, which its certificate must have, or the folder of a socket.
+    pub(crate) name: String,
+    /// Its address, where that need not be looked up.
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) port: u16,
+}
+
+impl Host {
+    pub(crate) fn is_socket(&self) -> bool {
+        self.name.starts_with('/')
+    }
+
+    /// On the machine itself nobody listens in, and Debian's self-signed certificate would only be in the way.
+    pub(super) fn is_local(&self) -> bool {
+        self.is_socket() || matches!(&*self.name, "localhost" | "127.0.0.1" | "::1")
+    }
 }
 
 /// A server, a database on it, and how to get in.
 ///
 /// Read from a URL: `postgres://user:password@host:port/database?sslmode=…&sslrootcert=…`. What the URL leaves out comes
-/// from `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD`, `PGPASSFILE` or `~/.pgpass`, as libpq has it. A host that starts with
-/// `/` (`%2Fvar%2Frun%2Fpostgresql`) is the folder of a Unix socket.
+/// from a service file, from the environment (`PGHOST`, `PGSSLMODE` …) and from libpq's own defaults, in this order. A host
+/// that starts with `/` (`%2Fvar%2Frun%2Fpostgresql`) is the folder of a Unix socket. Of several hosts
+/// (`postgres://a,b/database`) the first that answers and is what `target_session_attrs` says is taken.
 #[derive(Clone)]
 pub struct Connection {
-    pub(crate) host: String,
-    pub(crate) port: u16,
+    /// At least one.
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) wanted: Wanted,
     pub(crate) user: String,
     pub(crate) password: Option<SecretString>,
+    pub(crate) passfile: Option<Passfile>,
     pub(crate) database: String,
-    pub(crate) ssl_mode: SslMode,
+    /// By the host where nothing was said.
+    pub(crate) ssl_mode: Option<SslMode>,
     pub(crate) ssl_root: Option<PathBuf>,
     pub(crate) ssl_cert: Option<PathBuf>,
     pub(crate) ssl_key: Option<PathBuf>,
     pub(crate) options: Option<String>,
+    /// For each host; zero is none.
     pub(crate) connect_timeout: Duration,
     pub(crate) channel_binding: ChannelBinding,
 }
-
-const HINT: &str =
-    "write postgres://user@host:5432/database?sslmode=require, with the password in PGPASSWORD or ~/.pgpass";
 
 impl Connection {
     /// Reads a URL.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], naming the part that is wrong. The password is never in it.
+    /// [`ErrorKind::Config`](lifeboat_core::ErrorKind::Config), naming the part that is wrong. The password is never in it.
     pub fn parse(url: &SecretString) -> Result<Self> {
-        let wrong = |why: String| Error::new(ErrorKind::Config, "read", "the PostgreSQL URL", why).hint(HINT);
-        let parsed = Url::parse(url.expose_secret()).map_err(|e| wrong(format!("it is not a URL ({e})")))?;
-        if !matches!(parsed.scheme(), "postgres" | "postgresql") {
-            return Err(wrong(format!("its scheme is {}, not postgres", parsed.scheme())));
-        }
-        let decode = |text: &str, part: &str| {
-            percent_decode_str(text)
-                .decode_utf8()
-                .map(std::borrow::Cow::into_owned)
-                .map_err(|_| wrong(format!("its {part} is not UTF-8")))
-        };
-        let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
-        let mut host = decode(parsed.host_str().unwrap_or_default(), "host")?;
-        if host.contains(',') {
-            return Err(wrong("it names several hosts; name the one to read from".to_owned()));
-        }
-        // A URL has the brackets of an IPv6 address; a host has none.
-        if let Some(address) = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
-            host = address.to_owned();
-        }
-        if host.is_empty() {
-            host = variable("PGHOST").unwrap_or_else(|| "/var/run/postgresql".to_owned());
-        }
-        let port = match parsed.port() {
-            Some(port) => port,
-            None => match variable("PGPORT") {
-                Some(text) => text.parse().map_err(|_| wrong(format!("PGPORT is \"{text}\", not a port")))?,
-                None => 5432,
-            },
-        };
-        let user = match decode(parsed.username(), "user")? {
-            user if user.is_empty() => variable("PGUSER")
-                .or_else(|| variable("USER"))
-                .ok_or_else(|| wrong("it names no user, and neither do PGUSER and USER".to_owned()))?,
-            user => user,
-        };
-        let database = match decode(parsed.path().trim_start_matches('/'), "database")? {
-            database if database.is_empty() => variable("PGDATABASE").unwrap_or_else(|| user.clone()),
-            database => database,
-        };
-        if database.contains('\0') || user.contains('\0') {
-            return Err(wrong("it has a NUL byte in a name".to_owned()));
-        }
-        let mut made = Self {
-            host,
-            port,
-            user,
-            password: None,
-            database,
-            ssl_mode: SslMode::Prefer,
-            ssl_root: None,
-            ssl_cert: None,
-            ssl_key: None,
-            options: None,
-            connect_timeout: Duration::from_secs(15),
-            channel_binding: ChannelBinding::Prefer,
-        };
-        made.set_default_ssl_mode();
-        let mut password = match parsed.password() {
-            Some(password) => Some(SecretString::from(decode(password, "password")?)),
-            None => None,
-        };
-        for (name, value) in parsed.query_pairs() {
-            let value = value.into_owned();
-            match &*name {
-                "sslmode" => {
-                    made.ssl_mode = match &*value {
-                        "disable" => SslMode::Disable,
-                        "allow" | "prefer" => SslMode::Prefer,
-                        "require" | "verify-ca" | "verify-full" => SslMode::Require,
-                        _ => {
-                            return Err(wrong(format!("sslmode={value} is not known; use disable, prefer or require")));
-                        }
-                    };
-                }
-                "sslrootcert" => made.ssl_root = (value != "system").then(|| PathBuf::from(value)),
-                "sslcert" => made.ssl_cert = Some(value.into()),
-                "sslkey" => made.ssl_key = Some(value.into()),
-                "options" => made.options = Some(value),
-                "password" => password = Some(SecretString::from(value)),
-                "host" => {
-                    made.host = value;
-                    made.set_default_ssl_mode();
-                }
-                "connect_timeout" => {
-                    let seconds = value
-                        .parse()
-                        .map_err(|_| wrong(format!("connect_timeout={value} is not a number of seconds")))?;
-                    made.connect_timeout = Duration::from_secs(seconds);
-                }
-                "channel_binding" => {
-                    made.channel_binding = match &*value {
-                        "disable" => ChannelBinding::Disable,
-                        "prefer" => ChannelBinding::Prefer,
-                        "require" => ChannelBinding::Require,
-                        _ => {
-                            return Err(wrong(format!(
-                                "channel_binding={value} is not known; use disable, prefer or require"
-                            )));
-                        }
-                    };
-                }
-                "application_name" => {}
-                other => {
-                    return Err(wrong(format!(
-                        "its parameter {other} is not known; known are sslmode, sslrootcert, sslcert, sslkey, channel_binding, options, host and connect_timeout"
-                    )));
-                }
-            }
-        }
-        if made.channel_binding == ChannelBinding::Require && made.ssl_mode != SslMode::Require {
-            // There is nothing to bind to without TLS (libpq ends such a connection too).
-            if made.ssl_mode == SslMode::Disable {
-                return Err(wrong("channel_binding=require needs TLS: add sslmode=require".to_owned()));
-            }
-            made.ssl_mode = SslMode::Require;
-        }
-        made.password = match password.or_else(|| variable("PGPASSWORD").map(SecretString::from)) {
-            Some(password) => Some(password),
-            None => passfile::lookup(&made)?,
-        };
-        Ok(made)
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+        let user = || whoami::username().ok().filter(|user| !user.is_empty());
+        parameters::read(url, &Surroundings { variable: &variable, home, user: &user })
     }
 
-    /// On the machine itself nobody listens in, and Debian's self-signed certificate would only be in the way.
-    fn set_default_ssl_mode(&mut self) {
-        let local = self.is_socket() || matches!(&*self.host, "localhost" | "127.0.0.1" | "::1");
-        self.ssl_mode = if local { SslMode::Disable } else { SslMode::Prefer };
+    /// The first host: the one, where this leads to one only.
+    pub(crate) fn host(&self) -> &Host {
+        &self.hosts[0]
     }
 
-    pub(crate) fn is_socket(&self) -> bool {
-        self.host.starts_with('/')
+    /// How the way to the first host is protected.
+    pub(crate) fn ssl_mode(&self) -> SslMode {
+        let host = self.host();
+        match self.ssl_mode {
+            _ if host.is_socket() => SslMode::Disable,
+            Some(mode) => mode,
+            None if host.is_local() => SslMode::Disable,
+            None => SslMode::Prefer,
+        }
+    }
+
+    /// The same, to this host alone.
+    pub(crate) fn at(&self, host: Host) -> Self {
+        Self { hosts: vec![host], wanted: Wanted::Any, ..self.clone() }
     }
 
     /// The same server, another database.
@@ -199,20 +126,32 @@ impl Connection {
         &self.database
     }
 
-    /// The server and database without password, for messages: `postgres://user@host:5432/database`.
-    pub fn redacted(&self) -> String {
-        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
-        format!("postgres://{}@{open}{}{close}:{}/{}", self.user, self.host, self.port, self.database)
+    /// The password for the first host.
+    pub(crate) fn password(&self) -> Option<SecretString> {
+        let from_file = || self.passfile.as_ref()?.password(self.host(), &self.database, &self.user);
+        self.password.clone().or_else(from_file)
     }
 
-    /// The variables by which libpq's programs get all of this, so that nothing of it is in their arguments. `encrypted`
-    /// says whether our own session ended up with TLS: theirs then must, with the same checks. Where the URL demands it, they
-    /// have it in any case.
-    pub(crate) fn environment(&self, encrypted: bool) -> Vec<(&'static str, String)> {
-        let encrypted = encrypted || (self.ssl_mode == SslMode::Require && !self.is_socket());
+    /// The server and database without password, for messages: `postgres://user@host:5432/database`.
+    pub fn redacted(&self) -> String {
+        let hosts: Vec<String> = self
+            .hosts
+            .iter()
+            .map(|Host { name, port, .. }| match name.contains(':') {
+                true => format!("[{name}]:{port}"),
+                false => format!("{name}:{port}"),
+            })
+            .collect();
+        format!("postgres://{}@{}/{}", self.user, hosts.join(","), self.database)
+    }
+
+    /// The variables by which libpq's programs get all of this, so that nothing of it is in their arguments: for the first
+    /// host, protected as our own session there is.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let host = self.host();
         let mut vars = vec![
-            ("PGHOST", self.host.clone()),
-            ("PGPORT", self.port.to_string()),
+            ("PGHOST", host.name.clone()),
+            ("PGPORT", host.port.to_string()),
             ("PGUSER", self.user.clone()),
             ("PGDATABASE", self.database.clone()),
             ("PGAPPNAME", "lifeboat".to_owned()),
@@ -225,27 +164,37 @@ impl Connection {
             ),
             // Times with a zone are written in the session's zone: the proof holds only if that is always the same.
             ("PGTZ", "UTC".to_owned()),
+            // Our own sessions cannot have it either.
+            ("PGGSSENCMODE", "disable".to_owned()),
         ];
-        if let Some(password) = &self.password {
+        vars.extend(host.address.map(|address| ("PGHOSTADDR", address.to_string())));
+        if let Some(password) = self.password() {
             vars.push(("PGPASSWORD", password.expose_secret().to_owned()));
         }
         if let Some(options) = &self.options {
             vars.push(("PGOPTIONS", options.clone()));
         }
-        if !encrypted {
-            vars.push(("PGSSLMODE", "disable".to_owned()));
-            return vars;
+        match self.ssl_mode() {
+            SslMode::Disable => vars.push(("PGSSLMODE", "disable".to_owned())),
+            // A session says which of both it is; before there was one, nothing weaker is given away.
+            SslMode::Prefer | SslMode::Require => vars.extend(self.tls_variables()),
         }
-        vars.push(("PGSSLMODE", "verify-full".to_owned()));
+        vars
+    }
+
+    fn tls_variables(&self) -> Vec<(&'static str, String)> {
         let binding = match self.channel_binding {
             ChannelBinding::Disable => "disable",
             ChannelBinding::Require => "require",
             _ => "prefer",
         };
-        vars.push(("PGCHANNELBINDING", binding.to_owned()));
         let root = self.ssl_root.clone().or_else(system_roots).unwrap_or_else(|| PathBuf::from("system"));
         let show = |path: &Path| path.to_string_lossy().into_owned();
-        vars.push(("PGSSLROOTCERT", show(&root)));
+        let mut vars = vec![
+            ("PGSSLMODE", "verify-full".to_owned()),
+            ("PGCHANNELBINDING", binding.to_owned()),
+            ("PGSSLROOTCERT", show(&root)),
+        ];
         if let Some(cert) = &self.ssl_cert {
             vars.push(("PGSSLCERT", show(cert)));
         }
@@ -271,29 +220,41 @@ impl fmt::Debug for Connection {
 
 #[cfg(test)]
 mod tests {
+    use lifeboat_core::ErrorKind;
+
     use super::*;
 
+    /// With nothing around it but these variables.
+    fn parse_with(url: &str, variables: &[(&str, &str)]) -> Result<Connection> {
+        let variable = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        let home = variable("HOME").map(PathBuf::from);
+        let user = || Some("me".to_owned());
+        parameters::read(&SecretString::from(url.to_owned()), &Surroundings { variable: &variable, home, user: &user })
+    }
+
     fn parse(url: &str) -> Result<Connection> {
-        Connection::parse(&SecretString::from(url.to_owned()))
+        parse_with(url, &[])
     }
 
     #[test]
     fn a_url_is_read_with_its_escapes() {
         let c = parse("postgres://b%40ck:p%2Fw@db.example:6543/my%20db?sslmode=require&sslrootcert=/ca.pem").unwrap();
-        assert_eq!((&*c.user, &*c.host, c.port, &*c.database), ("b@ck", "db.example", 6543, "my db"));
-        assert_eq!(c.password.as_ref().unwrap().expose_secret(), "p/w");
-        assert_eq!(c.ssl_mode, SslMode::Require);
+        assert_eq!((&*c.user, &*c.host().name, c.host().port, &*c.database), ("b@ck", "db.example", 6543, "my db"));
+        assert_eq!(c.password().unwrap().expose_secret(), "p/w");
+        assert_eq!(c.ssl_mode(), SslMode::Require);
         assert_eq!(c.redacted(), "postgres://b@ck@db.example:6543/my db");
         let c = parse("postgresql://u@%2Frun%2Fpg:5433/d").unwrap();
-        assert!(c.is_socket());
-        assert_eq!(c.host, "/run/pg");
+        assert!(c.host().is_socket());
+        assert_eq!(c.host().name, "/run/pg");
+        // libpq takes a plus sign for what it is.
+        assert_eq!(parse("postgres://u@h/d?password=a+b%2B").unwrap().password().unwrap().expose_secret(), "a+b+");
     }
 
     #[test]
     fn tls_is_preferred_over_a_network_and_off_on_the_machine_itself() {
-        assert_eq!(parse("postgres://u@db/d").unwrap().ssl_mode, SslMode::Prefer);
+        assert_eq!(parse("postgres://u@db/d").unwrap().ssl_mode(), SslMode::Prefer);
         for local in ["localhost", "127.0.0.1", "[::1]", "%2Ftmp"] {
-            assert_eq!(parse(&format!("postgres://u@{local}/d")).unwrap().ssl_mode, SslMode::Disable, "{local}");
+            assert_eq!(parse(&format!("postgres://u@{local}/d")).unwrap().ssl_mode(), SslMode::Disable, "{local}");
         }
     }
 
@@ -304,7 +265,10 @@ mod tests {
             "postgres://u:s3cret@h:port/d",
             "postgres://u:s3cret@h/d?sslmode=strong",
             "postgres://u:s3cret@h/d?nonsense=1",
-            "postgres://u:s3cret@a,b/d",
+            "postgres://u:s3cret@a,b:1,c:2/d?port=1,2",
+            "postgres://u:s3cret@h/d?hostaddr=h",
+            "postgres://u:s3cret@h/d?target_session_attrs=best",
+            "postgres://u:s3cret@[::1/d",
             "s3cret",
         ] {
             let error = parse(url).unwrap_err();
@@ -321,30 +285,91 @@ mod tests {
 
     #[test]
     fn programs_get_the_same_checks_as_our_own_sessions() {
+        let has = |c: &Connection, name: &'static str, value: &str| c.environment().contains(&(name, value.to_owned()));
         let c = parse("postgres://u:s3cret@h/d?sslmode=require&sslrootcert=/ca.pem").unwrap();
-        let vars = c.environment(true);
-        assert!(vars.contains(&("PGSSLMODE", "verify-full".to_owned())));
-        assert!(vars.contains(&("PGSSLROOTCERT", "/ca.pem".to_owned())));
-        // A server behind a proxy that ends TLS says that its session has none: what the URL demands stays.
-        assert!(c.environment(false).contains(&("PGSSLMODE", "verify-full".to_owned())));
-        let c = parse("postgres://u:s3cret@h/d").unwrap();
-        assert!(c.environment(false).contains(&("PGSSLMODE", "disable".to_owned())));
+        assert!(has(&c, "PGSSLMODE", "verify-full") && has(&c, "PGSSLROOTCERT", "/ca.pem"));
+        // Whatever a session has found out: to the same host, and no less protected.
+        for mode in [SslMode::Require, SslMode::Prefer] {
+            let there = Connection { ssl_mode: Some(mode), ..c.clone() };
+            assert!(has(&there.at(c.host().clone()), "PGSSLMODE", "verify-full"));
+        }
+        let c = Connection { ssl_mode: Some(SslMode::Disable), ..parse("postgres://u:s3cret@h/d").unwrap() };
+        assert!(has(&c, "PGSSLMODE", "disable"));
     }
 
     #[test]
     fn a_bound_channel_is_one_with_tls() {
         let c = parse("postgres://u@db/d?channel_binding=require").unwrap();
-        assert_eq!(c.ssl_mode, SslMode::Require);
-        assert!(c.environment(false).contains(&("PGCHANNELBINDING", "require".to_owned())));
+        assert_eq!(c.ssl_mode(), SslMode::Require);
+        assert!(c.environment().contains(&("PGCHANNELBINDING", "require".to_owned())));
         parse("postgres://u@localhost/d?channel_binding=require").unwrap_err();
+        parse("postgres://u@%2Frun/d?channel_binding=require&sslmode=require").unwrap_err();
         parse("postgres://u@db/d?channel_binding=maybe").unwrap_err();
     }
 
     #[test]
     fn an_ipv6_address_has_brackets_in_urls_only() {
         let c = parse("postgres://u@[2001:db8::1]:5433/d").unwrap();
-        assert_eq!((&*c.host, c.port), ("2001:db8::1", 5433));
-        assert!(c.environment(false).contains(&("PGHOST", "2001:db8::1".to_owned())));
+        assert_eq!((&*c.host().name, c.host().port), ("2001:db8::1", 5433));
+        assert!(c.environment().contains(&("PGHOST", "2001:db8::1".to_owned())));
         assert_eq!(c.redacted(), "postgres://u@[2001:db8::1]:5433/d");
+    }
+
+    #[test]
+    fn several_hosts_have_their_ports_and_one_is_for_programs() {
+        let c = parse("postgres://u@a:1,[::2]:3,c/d?target_session_attrs=read-write").unwrap();
+        let places: Vec<(&str, u16)> = c.hosts.iter().map(|host| (&*host.name, host.port)).collect();
+        assert_eq!(places, [("a", 1), ("::2", 3), ("c", 5432)]);
+        assert_eq!((c.wanted, &*c.redacted()), (Wanted::ReadWrite, "postgres://u@a:1,[::2]:3,c:5432/d"));
+        let vars = c.at(c.hosts[1].clone()).environment();
+        assert!(vars.contains(&("PGHOST", "::2".to_owned())) && vars.contains(&("PGPORT", "3".to_owned())), "{vars:?}");
+        let c = parse("postgres:///d?host=a,b&port=7&hostaddr=10.0.0.1,").unwrap();
+        assert_eq!((c.hosts[1].port, c.hosts[0].address), (7, Some([10, 0, 0, 1].into())));
+        assert!(c.environment().contains(&("PGHOSTADDR", "10.0.0.1".to_owned())));
+    }
+
+    #[test]
+    fn what_the_url_leaves_out_comes_from_where_libpq_finds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().to_str().unwrap();
+        std::fs::write(
+            folder.path().join(".pg_service.conf"),
+            "# ours\n[other]\nhost=wrong\n[shop]\nhost=db.example\nport=6000\nuser=backup\nsslmode=require\n[shop]\nhost=late\n",
+        )
+        .unwrap();
+        let variables =
+            [("HOME", home), ("PGSERVICE", "shop"), ("PGPORT", "1"), ("PGSSLMODE", "disable"), ("PGDATABASE", "d")];
+        let c = parse_with("postgres://app@/", &variables).unwrap();
+        // The URL first, then the service, then the environment.
+        assert_eq!((&*c.redacted(), c.ssl_mode()), ("postgres://app@db.example:6000/d", SslMode::Require));
+        let c = parse_with("postgres:///x?service=shop", &[("HOME", home)]).unwrap();
+        assert_eq!(c.redacted(), "postgres://backup@db.example:6000/x");
+        let named = folder.path().join("named");
+        std::fs::write(&named, "[n]\nhost=named\npassword=s3cret\n").unwrap();
+        let c = parse_with("postgres:///x?service=n", &[("PGSERVICEFILE", named.to_str().unwrap())]).unwrap();
+        assert_eq!((&*c.host().name, c.password().unwrap().expose_secret()), ("named", "s3cret"));
+        // A service that is not there is not passed over, and neither is what is not known in one.
+        let error = parse_with("postgres://h/x?service=none", &[("HOME", home)]).unwrap_err();
+        assert!(error.to_string().contains("none"), "{error}");
+        std::fs::write(&named, "[n]\nrequire_auth=s3cret\n").unwrap();
+        let error = parse_with("postgres:///x?service=n", &[("PGSERVICEFILE", named.to_str().unwrap())]).unwrap_err();
+        assert!(error.to_string().contains("require_auth") && !format!("{error:?}").contains("s3cret"), "{error}");
+        // The system's user, whatever USER says.
+        let c = parse_with("postgres://h", &[("USER", "somebody")]).unwrap();
+        assert_eq!((&*c.user, &*c.database), ("me", "me"));
+    }
+
+    #[test]
+    fn a_password_file_has_a_line_for_each_database() {
+        use std::os::unix::fs::PermissionsExt;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "h:5432:shop:u:one\n*:*:postgres:u:two\n").unwrap();
+        let url = format!("postgres://u@h/shop?passfile={}", file.path().display());
+        let c = parse(&url).unwrap();
+        assert_eq!(c.password().unwrap().expose_secret(), "one");
+        assert_eq!(c.with_database("postgres").password().unwrap().expose_secret(), "two");
+        assert!(c.with_database("other").password().is_none());
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(parse(&url).unwrap_err().to_string().contains("others can read it"));
     }
 }

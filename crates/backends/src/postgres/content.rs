@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, pin_mut};
 use lifeboat_core::progress::{Event, Unit};
-use lifeboat_core::{Context, Error, Fingerprint, Proof, ProofItem, Result};
+use lifeboat_core::{Check, Context, Error, ErrorKind, Fingerprint, Proof, ProofItem, Result};
 use tokio::sync::Mutex;
 use xxhash_rust::xxh3::Xxh3Default;
 
@@ -17,18 +17,41 @@ use super::settings::Settings;
 /// Bytes of a large object that are read at once.
 const LARGE_OBJECT_PIECE: i64 = 4 << 20;
 
-/// Reads a database's content in the terms of an expected proof: the same tables, sequences and large objects, in the text
-/// form that pg_dump's session gives them. With `others`, tables that hold rows and are not expected are in it too.
+/// Compares a database's content with an expected proof. What cannot be read back is a warning.
 ///
 /// # Errors
-/// What the server fails with. A table that is missing is no error: it is missing from the result.
-pub(crate) async fn read(
+/// As [`read`].
+pub(crate) async fn compare(
     connection: &Connection,
     expected: &Proof,
     others: bool,
     jobs: usize,
     cx: &Context,
-) -> Result<Proof> {
+) -> Result<Vec<Check>> {
+    // A database in SQL_ASCII has names in no encoding, and a session takes UTF-8.
+    let unnamed = expected.items.iter().filter(|item| item.name.contains('\u{fffd}')).count();
+    let found = match unnamed {
+        0 => read(connection, expected, others, jobs, cx).await,
+        _ => {
+            let why = format!("{unnamed} tables or sequences have names that are not UTF-8, and cannot be read back");
+            Err(Error::new(ErrorKind::Unsupported, "compare", connection.redacted(), why))
+        }
+    };
+    match found {
+        Ok(found) => Ok(expected.compare(&found)),
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            Ok(vec![Check::warn("content", "not compared", error.message())])
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads a database's content in the terms of an expected proof: the same tables, sequences and large objects, in the text
+/// form that pg_dump's session gives them. With `others`, tables that hold rows and are not expected are in it too.
+///
+/// # Errors
+/// What the server fails with. A table that is missing is no error: it is missing from the result.
+async fn read(connection: &Connection, expected: &Proof, others: bool, jobs: usize, cx: &Context) -> Result<Proof> {
     let session = comparable_session(connection, expected).await?;
     let names: Vec<String> = expected.of_kind("table").map(|i| i.name.clone()).collect();
     let mut plans = plans(&session, expected, &names).await?;

@@ -3,7 +3,7 @@
 use lifeboat_core::Result;
 use serde::{Deserialize, Serialize};
 
-use super::archive::quote_ident;
+use super::archive::{Toc, quote_ident};
 use super::session::{Session, quote_literal};
 
 /// How a database sorts and what it takes for letters.
@@ -50,6 +50,44 @@ impl Locale {
             Self::columns(major)
         );
         Ok(session.rows(&sql).await?.first().map(|row| Self::of(row)).unwrap_or_default())
+    }
+
+    /// The locale that the `CREATE DATABASE` of an archive asks for. It is there whether or not the archive was made with
+    /// `--create` (`dumpDatabase` in pg_dump.c).
+    pub(crate) fn of_archive(toc: &Toc) -> Self {
+        let entry = toc.of_kind("DATABASE").next().and_then(|entry| entry.defn.as_deref());
+        entry.and_then(|defn| std::str::from_utf8(defn).ok()).map(Self::of_statement).unwrap_or_default()
+    }
+
+    /// The locale that a `CREATE DATABASE` by pg_dump asks for.
+    fn of_statement(text: &str) -> Self {
+        // The name before it may hold anything.
+        let Some((_, options)) = text.rsplit_once(" WITH TEMPLATE = template0") else { return Self::default() };
+        let literal = |name: &str| {
+            let (_, after) = options.split_once(&format!(" {name} = '"))?;
+            let mut value = String::new();
+            let mut parts = after.split('\'').peekable();
+            // A quote within is doubled.
+            while let Some(part) = parts.next() {
+                value.push_str(part);
+                if parts.next_if(|next| next.is_empty()).is_none() || parts.peek().is_none() {
+                    break;
+                }
+                value.push('\'');
+            }
+            Some(value)
+        };
+        let both = literal("LOCALE");
+        let provider = [("icu", "i"), ("builtin", "b"), ("libc", "c")]
+            .into_iter()
+            .find(|(word, _)| options.contains(&format!(" LOCALE_PROVIDER = {word}")));
+        Self {
+            collate: literal("LC_COLLATE").or_else(|| both.clone()),
+            ctype: literal("LC_CTYPE").or(both),
+            provider: provider.map(|(_, letter)| letter.to_owned()),
+            locale: literal("ICU_LOCALE").or_else(|| literal("BUILTIN_LOCALE")),
+            icu_rules: literal("ICU_RULES"),
+        }
     }
 
     /// The options of `CREATE DATABASE` that ask for it, with a space before each. What a server of this version does not
@@ -126,5 +164,28 @@ mod tests {
         assert!(icu.options(17).ends_with("ICU_RULES '&a < b'"));
         let builtin = Locale { provider: Some("b".to_owned()), locale: Some("C.UTF-8".to_owned()), ..icu };
         assert!(builtin.options(17).contains("BUILTIN_LOCALE 'C.UTF-8'"));
+    }
+
+    #[test]
+    fn a_locale_is_read_from_an_archive() {
+        for (statement, options) in [
+            (
+                "CREATE DATABASE \"a WITH TEMPLATE = template0 LOCALE = 'x'\" WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE_PROVIDER = icu LC_COLLATE = 'C' LC_CTYPE = 'de' ICU_LOCALE = 'de-AT' ICU_RULES = '&a < ''b''';\n",
+                " LC_COLLATE 'C' LC_CTYPE 'de' LOCALE_PROVIDER 'icu' ICU_LOCALE 'de-AT' ICU_RULES '&a < ''b'''",
+            ),
+            (
+                "CREATE DATABASE a WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE_PROVIDER = builtin LOCALE = 'C' BUILTIN_LOCALE = 'C.UTF-8';",
+                " LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER 'builtin' BUILTIN_LOCALE 'C.UTF-8'",
+            ),
+            (
+                "CREATE DATABASE a WITH TEMPLATE = template0 LOCALE = 'en';",
+                " LC_COLLATE 'en' LC_CTYPE 'en' LOCALE_PROVIDER 'libc'",
+            ),
+            ("CREATE DATABASE a;", " LOCALE_PROVIDER 'libc'"),
+        ] {
+            let locale = Locale::of_statement(statement);
+            let provider = locale.provider.clone().or_else(|| Some("c".to_owned()));
+            assert_eq!(Locale { provider, ..locale }.options(17), options);
+        }
     }
 }

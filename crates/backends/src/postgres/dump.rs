@@ -13,6 +13,7 @@ use tokio::process::ChildStdout;
 
 use super::archive::ArchiveTap;
 use super::connection::Connection;
+use super::own::{self, Purpose};
 use super::session::Session;
 use super::settings::Settings;
 use super::sql::GlobalsTap;
@@ -129,9 +130,6 @@ pub(super) struct Look {
     pub(super) encrypted: bool,
     /// The database's encoding.
     pub(super) encoding: String,
-    /// What pg_dump's session must have otherwise than its role, its database or its server has it, and pg_dump does not set:
-    /// as PGOPTIONS has it. Empty when there is no such thing: not every pooler takes PGOPTIONS.
-    pub(super) overrides: Vec<String>,
 }
 
 impl Look {
@@ -154,14 +152,7 @@ impl Look {
         let encoding = session.value("SHOW server_encoding").await?.unwrap_or_default();
         // The name alone: `15.18`, without what the packager adds.
         let version = version.split_whitespace().next().unwrap_or_default().to_owned();
-        // reset_val is what a new session has, before ours was set. `role` is not among pg_settings.
-        let preset = "SELECT name FROM pg_catalog.pg_settings WHERE name = 'idle_session_timeout' AND reset_val <> '0'
-            UNION SELECT 'role' FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) c
-                WHERE c LIKE 'role=%' AND (s.setrole = 0 OR s.setrole = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user))
-                  AND (s.setdatabase = 0 OR s.setdatabase = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))";
-        let preset = session.rows(preset).await?.into_iter().filter_map(|row| row.into_iter().next().flatten());
-        let overrides = preset.map(|name| format!("-c {name}={}", if name == "role" { "none" } else { "0" })).collect();
-        Ok(Self { session, version, major, encrypted, encoding, overrides })
+        Ok(Self { session, version, major, encrypted, encoding })
     }
 }
 
@@ -197,10 +188,12 @@ impl Source for Postgres {
             let note = "schemas or tables were chosen: pg_dump then leaves out large objects (extra_args = [\"--blobs\"] adds them)";
             cx.progress.event(Event::Note(note.to_owned()));
         }
-        let connection = self.connection.clone();
-        let stream = read_child(&mut command, &self.connection, &look, cx, move |ended| {
+        let connection = look.session.connection().clone();
+        // The database's own encoding, whatever the role or the database has set for its sessions.
+        let stream = read_child(&mut command, &look, &look.encoding, cx, move |ended| {
             Box::pin(async move { diagnosis::explain(&connection, ended).await })
-        })?;
+        })
+        .await?;
         let tap = DumpTap { inner: Box::new(ArchiveTap::new()), settings };
         Ok(Reading::new(stream, Box::new(tap)))
     }
@@ -249,9 +242,12 @@ impl Source for Globals {
                 format!("user {} is no superuser: the roles are saved without their passwords", self.connection.user);
             cx.progress.event(Event::Note(note));
         }
-        let stream = read_child(&mut command, &self.connection, &look, cx, |ended| {
+        // Roles are read back by a parser that knows UTF-8. From SQL_ASCII nothing is converted.
+        let encoding = if look.encoding == "SQL_ASCII" { "SQL_ASCII" } else { "UTF8" };
+        let stream = read_child(&mut command, &look, encoding, cx, |ended| {
             Box::pin(async move { ended.error("back up the roles of", "the server") })
-        })?;
+        })
+        .await?;
         Ok(Reading::new(stream, Box::new(GlobalsTap::new())))
     }
 }
@@ -260,21 +256,22 @@ type Explain = Box<dyn FnOnce(Ended) -> futures::future::BoxFuture<'static, Erro
 
 /// Starts a child and streams its output. The stream ends well only when the child has ended with 0: one that closes
 /// its output and fails after that makes the last item an error.
-fn read_child<F>(
+async fn read_child<F>(
     command: &mut tokio::process::Command,
-    connection: &Connection,
     look: &Look,
+    encoding: &str,
     cx: &Context,
     explain: F,
 ) -> Result<ByteStream>
 where
     F: FnOnce(Ended) -> futures::future::BoxFuture<'static, Error> + Send + 'static,
 {
-    command.envs(connection.environment(look.encrypted)).stdout(std::process::Stdio::piped());
-    // The database's own, whatever the role or the database has set for its sessions. pg_dump sets the timeouts itself.
-    command.env("PGCLIENTENCODING", &look.encoding);
-    let mut options: Vec<String> = connection.options.iter().cloned().collect();
-    options.extend(look.overrides.iter().cloned());
+    let connection = look.session.connection();
+    command.envs(connection.environment()).stdout(std::process::Stdio::piped());
+    command.env("PGCLIENTENCODING", encoding);
+    let settings = own::for_program(&look.session, Purpose::Dump).await?;
+    let given = connection.options.iter().cloned();
+    let options: Vec<String> = given.chain((!settings.is_empty()).then(|| own::as_options(&settings))).collect();
     if !options.is_empty() {
         command.env("PGOPTIONS", options.join(" "));
     }
@@ -313,7 +310,7 @@ impl ChildStream {
         match running.end().await {
             Ok(ended) if ended.status.success() => {
                 for warning in ended.warnings() {
-                    cx.progress.event(Event::Note(warning.to_owned()));
+                    cx.progress.event(Event::Note(warning));
                 }
                 None
             }

@@ -71,6 +71,7 @@ fn role_of(statement: &str) -> Option<&str> {
 /// Runs the statements one by one: roles that exist are kept as they are.
 pub(super) async fn restore(connection: &Connection, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
     let look = Look::at(connection).await?;
+    look.session.not_bent()?;
     let all = read(input.stream).await?;
     let mut checks = Vec::new();
     let (mut done, mut kept) = (0, Vec::new());

@@ -16,6 +16,8 @@ use tokio::process::ChildStdin;
 
 use super::archive::{BlockEnd, BlockIndex, EventHandler, Parser, Toc, TocProgress, TocReader};
 use super::connection::Connection;
+use super::create::Locale;
+use super::own;
 use super::tools::Tools;
 use crate::child::{Ended, Running};
 use crate::confine::Confinement;
@@ -43,6 +45,14 @@ pub(crate) enum Dump {
 }
 
 impl Dump {
+    /// How the source sorts, as far as the dump says.
+    pub(crate) fn locale(&self) -> Locale {
+        match self {
+            Self::Archive { toc, .. } => Locale::of_archive(toc),
+            Self::Sql { .. } => Locale::default(),
+        }
+    }
+
     /// Looks at the beginning of a stream: at a custom archive's whole table of contents.
     ///
     /// # Errors
@@ -87,26 +97,9 @@ pub(crate) fn encoding_in_text(start: &[u8]) -> Option<String> {
     value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')).then(|| value.to_owned())
 }
 
-/// Settings that a client program's session has whatever the role, the database or the server has set for all.
-pub(super) fn own_settings(major: u32) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let all = [
-        (0, "default_transaction_read_only", "off"),
-        (0, "role", "none"),
-        (0, "statement_timeout", "0"),
-        (0, "lock_timeout", "0"),
-        (10, "idle_in_transaction_session_timeout", "0"),
-        (14, "idle_session_timeout", "0"),
-        (17, "transaction_timeout", "0"),
-    ];
-    all.into_iter().filter(move |(since, ..)| *since <= major).map(|(_, name, value)| (name, value))
-}
-
 /// Where and how to load.
 pub(crate) struct Load<'a> {
     pub(crate) connection: &'a Connection,
-    pub(crate) encrypted: bool,
-    /// The server's major version.
-    pub(crate) major: u32,
     pub(crate) tools: &'a Tools,
     /// More than one spools the archive to disk first.
     pub(crate) jobs: usize,
@@ -160,7 +153,7 @@ impl Load<'_> {
     }
 
     fn command(&self, program: &str) -> tokio::process::Command {
-        let environment = self.connection.environment(self.encrypted);
+        let environment = self.connection.environment();
         let mut command = match &self.confinement {
             Some(confinement) => {
                 let mut bare = self.tools.bare_command(program);
@@ -174,13 +167,12 @@ impl Load<'_> {
             }
         };
         command.stdout(Stdio::null());
-        // What a role, a database or a server has set for its sessions must not end or bend this one. libpq splits
-        // PGOPTIONS at spaces; a backslash escapes.
-        let mut options: Vec<String> = self.connection.options.iter().cloned().collect();
-        let escape = |v: &str| v.replace('\\', "\\\\").replace(' ', "\\ ");
-        options.extend(own_settings(self.major).map(|(name, value)| format!("-c {name}={value}")));
-        options.extend(self.options.iter().map(|(name, value)| format!("-c {name}={}", escape(value))));
-        command.env("PGOPTIONS", options.join(" "));
+        let given = self.connection.options.iter().cloned();
+        let own = (!self.options.is_empty()).then(|| own::as_options(&self.options));
+        let options: Vec<String> = given.chain(own).collect();
+        if !options.is_empty() {
+            command.env("PGOPTIONS", options.join(" "));
+        }
         command
     }
 

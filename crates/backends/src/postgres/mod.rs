@@ -12,10 +12,13 @@ mod dump;
 mod globals;
 mod layout;
 mod load;
+mod own;
+mod parameters;
 mod passfile;
 mod redact;
 mod scratch;
 pub mod script;
+mod service;
 mod session;
 mod settings;
 mod sql;
@@ -25,7 +28,7 @@ mod target;
 mod tools;
 mod verifier;
 
-pub(crate) use redact::words;
+pub(crate) use redact::{warnings, words};
 
 use lifeboat_core::{ArtifactName, Check};
 

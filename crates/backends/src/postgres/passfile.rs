@@ -2,56 +2,70 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use lifeboat_core::{Error, ErrorKind, Result};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
-use super::connection::Connection;
+use super::connection::Host;
 
-/// The password for a connection from `PGPASSFILE` or `~/.pgpass`.
-pub(crate) fn lookup(connection: &Connection) -> Result<Option<SecretString>> {
-    let named = std::env::var_os("PGPASSFILE").map(PathBuf::from);
-    let Some(path) = named.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".pgpass"))) else {
-        return Ok(None);
-    };
-    let Ok(metadata) = path.metadata() else { return Ok(None) };
-    if !metadata.is_file() {
-        return Ok(None);
+/// What a password file holds. It has a line for each database, so it is looked into for each session.
+#[derive(Clone)]
+pub(crate) struct Passfile(Arc<SecretSlice<u8>>);
+
+impl Passfile {
+    /// Reads a file, if it is there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when others can read it; what reading it fails with.
+    pub(super) fn open(path: Option<PathBuf>) -> Result<Option<Self>> {
+        let Some(path) = path else { return Ok(None) };
+        let Ok(metadata) = path.metadata() else { return Ok(None) };
+        if !metadata.is_file() {
+            return Ok(None);
+        }
+        // libpq ignores such a file with a warning that nobody reads, and the login fails for no visible reason.
+        if metadata.permissions().mode() & 0o077 != 0 {
+            return Err(Error::new(ErrorKind::Config, "use", path.display().to_string(), "others can read it")
+                .hint(format!("chmod 600 {}", path.display())));
+        }
+        let bytes = std::fs::read(&path).map_err(|e| Error::io("read", path.display().to_string(), e))?;
+        Ok(Some(Self::of(bytes)))
     }
-    // libpq ignores such a file with a warning that nobody reads, and the login fails for no visible reason.
-    if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(Error::new(ErrorKind::Config, "use", path.display().to_string(), "others can read it")
-            .hint(format!("chmod 600 {}", path.display())));
-    }
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", path.display().to_string(), e))?;
-    Ok(find(&text, connection))
-}
 
-fn find(text: &str, connection: &Connection) -> Option<SecretString> {
-    // libpq writes the default socket folder as localhost.
-    let host = if connection.is_socket() { "localhost" } else { &connection.host };
-    let port = connection.port.to_string();
-    let wanted = [host, &port, &connection.database, &connection.user];
-    text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
-        let fields = split(line)?;
-        let fits = wanted.iter().zip(&fields).all(|(want, have)| have == "*" || have == want);
-        (fits
-            || (fields[0] == connection.host && wanted[1..].iter().zip(&fields[1..]).all(|(w, h)| h == "*" || h == w)))
-        .then(|| SecretString::from(fields[4].clone()))
-    })
+    fn of(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(SecretSlice::from(bytes)))
+    }
+
+    /// The password of the first line that fits.
+    pub(super) fn password(&self, host: &Host, database: &str, user: &str) -> Option<SecretString> {
+        // libpq writes the default socket folder as localhost.
+        let name = if host.is_socket() { "localhost" } else { &host.name };
+        let port = host.port.to_string();
+        let wanted = [name, &port, database, user];
+        let lines = self.0.expose_secret().split(|b| *b == b'\n').map(|l| l.strip_suffix(b"\r").unwrap_or(l));
+        lines.filter(|line| !line.starts_with(b"#")).find_map(|line| {
+            let fields = split(line)?;
+            let fits = |want: &str, have: &[u8]| have == b"*" || have == want.as_bytes();
+            let rest = wanted[1..].iter().zip(&fields[1..]).all(|(want, have)| fits(want, have));
+            (rest && (fits(name, &fields[0]) || fields[0] == host.name.as_bytes())).then_some(())?;
+            let [.., password] = fields;
+            String::from_utf8(password).ok().map(SecretString::from)
+        })
+    }
 }
 
 /// Five fields at unescaped colons; the password may hold further ones only when they are escaped.
-fn split(line: &str) -> Option<[String; 5]> {
-    let mut fields: [String; 5] = Default::default();
+fn split(line: &[u8]) -> Option<[Vec<u8>; 5]> {
+    let mut fields: [Vec<u8>; 5] = Default::default();
     let mut at = 0;
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => fields[at].push(chars.next()?),
-            ':' if at < 4 => at += 1,
-            ':' => break,
-            c => fields[at].push(c),
+    let mut bytes = line.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => fields[at].push(*bytes.next()?),
+            b':' if at < 4 => at += 1,
+            b':' => break,
+            byte => fields[at].push(*byte),
         }
     }
     (at == 4).then_some(fields)
@@ -59,15 +73,18 @@ fn split(line: &str) -> Option<[String; 5]> {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
-
     use super::*;
 
     #[test]
     fn the_first_line_that_fits_counts() {
-        let c = Connection::parse(&SecretString::from("postgres://u:x@h:5432/d".to_owned())).unwrap();
-        let text = "# comment\nother:*:*:u:no\nh:5432:d:u:a\\:b\\\\c\n*:*:*:*:late\n";
-        assert_eq!(find(text, &c).unwrap().expose_secret(), "a:b\\c");
-        assert!(find("h:5433:d:u:x\nshort:line\n", &c).is_none());
+        let host = Host { name: "h".to_owned(), address: None, port: 5432 };
+        let find = |text: &[u8]| {
+            let password = Passfile::of(text.to_vec()).password(&host, "d", "u")?;
+            Some(password.expose_secret().to_owned())
+        };
+        // A line that is not UTF-8 is somebody else's.
+        let text = b"# comment\nother:*:*:u:no\n\xff:*:*:u:no\nh:5432:d:u:a\\:b\\\\c\n*:*:*:*:late\n";
+        assert_eq!(find(text).unwrap(), "a:b\\c");
+        assert!(find(b"h:5433:d:u:x\nshort:line\n").is_none());
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use lifeboat_core::{Context, Error, ErrorKind, Result};
 use secrecy::SecretString;
 
-use super::connection::{Connection, SslMode};
+use super::connection::{Connection, Host, SslMode, Wanted};
 use super::create::{self, Locale};
 use super::session::Session;
 use super::tools::Tools;
@@ -89,12 +89,13 @@ impl Scratch {
             command.args(["-c", setting]);
         }
         let connection = Connection {
-            host: folder.path().to_string_lossy().into_owned(),
-            port: 5432,
+            hosts: vec![Host { name: folder.path().to_string_lossy().into_owned(), address: None, port: 5432 }],
+            wanted: Wanted::Any,
             user: SUPERUSER.to_owned(),
             password: Some(password),
+            passfile: None,
             database: "postgres".to_owned(),
-            ssl_mode: SslMode::Disable,
+            ssl_mode: Some(SslMode::Disable),
             ssl_root: None,
             ssl_cert: None,
             ssl_key: None,

@@ -1,5 +1,6 @@
 //! Our own sessions with a server, apart from what pg_dump and pg_restore do.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Once};
 
 use lifeboat_core::{Error, ErrorKind, Result};
@@ -11,61 +12,125 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::connection::{Connection, SslMode};
-use super::redact;
+use super::connection::{Connection, Host, SslMode, Wanted};
+use super::{own, redact};
 
 /// A session. Its connection ends when it is dropped.
 pub(crate) struct Session {
     client: Client,
     task: JoinHandle<()>,
     subject: String,
-    encrypted: bool,
+    connection: Connection,
+    major: u32,
+    startup: Vec<(String, String)>,
+    /// A critical setting that is not ours and could not be made so, with the value that it should have.
+    bent: Option<(String, String)>,
 }
 
-/// What a role, a database or a server may have set for all of its sessions, and what would end, block or bend ours. Ours
-/// have the same settings everywhere.
-const OWN_SETTINGS: &str = "SET search_path = ''; SET default_transaction_read_only = off; SET client_encoding = 'UTF8'; SET ROLE NONE;
-    SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings
-    WHERE name IN ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')";
-
 impl Session {
-    /// Opens a session with settings of its own, within the connection's time limit: until the server's first answer.
+    /// Opens a session with settings of its own: with the first host that answers and is what was asked for.
     ///
     /// # Errors
-    /// With the kind that follows from the server's answer, and a hint.
+    /// With the kind that follows from the server's answer, and a hint. Of several hosts the next one is tried only after
+    /// one that does not answer, as libpq does.
     pub(crate) async fn open(to: &Connection) -> Result<Self> {
-        let limit = to.connect_timeout;
-        let opened = async {
-            // TLS that is preferred is asked for first: then it is known whether the server has it, and the client
-            // programs get the same. What a server says of a session (pg_stat_ssl) is not true behind a proxy.
-            let session = match to.ssl_mode {
-                SslMode::Prefer if !to.is_socket() => match Self::connect(to, true).await {
-                    Err(error) if no_tls(&error) => Self::connect(to, false).await,
-                    session => session,
-                },
-                SslMode::Disable | SslMode::Prefer => Self::connect(to, false).await,
-                SslMode::Require => Self::connect(to, !to.is_socket()).await,
-            };
-            let session = session.map_err(|e| e.into_error(to))?;
-            session.execute(OWN_SETTINGS).await?;
-            Ok(session)
+        let passes: &[Wanted] = match &to.wanted {
+            Wanted::PreferStandby => &[Wanted::Standby, Wanted::Any],
+            wanted => std::slice::from_ref(wanted),
         };
-        if limit.is_zero() {
-            return opened.await;
+        let mut failed = Vec::new();
+        for wanted in passes {
+            for host in &to.hosts {
+                let opened = Self::open_at(to, host).await;
+                let error = match opened {
+                    Ok(session) if session.is(*wanted).await? => return Ok(session),
+                    Ok(session) => session.other_than(*wanted),
+                    Err(error) if error.kind() == ErrorKind::Unavailable => error,
+                    Err(error) => return Err(error),
+                };
+                failed.push(error);
+            }
         }
-        tokio::time::timeout(limit, opened).await.unwrap_or_else(|_| {
-            let why = format!("no answer within {} s", limit.as_secs());
-            Err(Error::new(ErrorKind::Unavailable, "connect to", to.redacted(), why).hint(
-                "is it a PostgreSQL server, and does it still take sessions? connect_timeout=… in the URL waits longer",
-            ))
+        let last = failed.pop().expect("there is at least one host");
+        if failed.is_empty() {
+            return Err(last);
+        }
+        let said: Vec<String> =
+            failed.iter().chain([&last]).map(|e| format!("{}: {}", e.subject(), e.message())).collect();
+        let error = Error::new(
+            last.kind(),
+            "connect to",
+            to.redacted(),
+            format!("none of the hosts will do: {}", said.join("; ")),
+        );
+        Err(match last.advice() {
+            Some(advice) => error.hint(advice),
+            None => error,
         })
     }
 
-    async fn connect(to: &Connection, encrypted: bool) -> Result<Self, Failed> {
+    /// Within the time limit for each address of the host: until the server's first answer.
+    async fn open_at(to: &Connection, host: &Host) -> Result<Self> {
+        let mut last = None;
+        for address in addresses(to, host).await? {
+            let place = to.at(Host { address, ..host.clone() });
+            match limited(&place, Self::open_one(&place)).await {
+                Ok(session) => return Ok(session),
+                Err(error) if error.kind() == ErrorKind::Unavailable => last = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last.expect("a name has an address, or looking it up is an error"))
+    }
+
+    async fn open_one(to: &Connection) -> Result<Self> {
+        let begun = Self::begin(to, &[]).await?;
+        let major = begun.major;
+        let error = match begun.with_own_settings().await {
+            Ok(session) => return Ok(session),
+            Err(error) => error,
+        };
+        // A time limit of the role's may be too short for even this: then the session has to begin without one.
+        tracing::debug!(%error, "the settings of a session could not be set");
+        let startup = own::at_the_start(major);
+        let Ok(again) = Self::begin(to, &startup).await else { return Err(error) };
+        again.with_own_settings().await
+    }
+
+    /// Lets a new session in.
+    async fn begin(to: &Connection, startup: &[(String, String)]) -> Result<Self> {
+        // TLS that is preferred is asked for first: then it is known whether the server has it, and the client programs get
+        // the same. What a server says of a session (pg_stat_ssl) is not true behind a proxy.
+        let begun = match to.ssl_mode() {
+            SslMode::Prefer => match Self::connect(to, true, startup).await {
+                Err(error) if no_tls(&error) => Self::connect(to, false, startup).await,
+                session => session,
+            },
+            SslMode::Disable => Self::connect(to, false, startup).await,
+            SslMode::Require => Self::connect(to, true, startup).await,
+        };
+        begun.map_err(|e| e.into_error(to))
+    }
+
+    async fn with_own_settings(mut self) -> Result<Self> {
+        let rows = self.rows(&own::statements()).await?;
+        for row in rows {
+            let [Some(name), Some(value)] = &row[..] else { continue };
+            match self.execute(&format!("SET {name} = {value}")).await {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Permission => self.bent = Some((name.clone(), value.clone())),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self)
+    }
+
+    async fn connect(to: &Connection, encrypted: bool, startup: &[(String, String)]) -> Result<Self, Failed> {
         let mut config = tokio_postgres::Config::new();
+        let host = to.host();
         config
-            .host(&to.host)
-            .port(to.port)
+            .host(&host.name)
+            .port(host.port)
             .user(&to.user)
             .dbname(&to.database)
             .application_name("lifeboat")
@@ -74,27 +139,86 @@ impl Session {
                 true => tokio_postgres::config::SslMode::Require,
                 false => tokio_postgres::config::SslMode::Disable,
             });
-        if let Some(password) = &to.password {
+        if let Some(address) = host.address {
+            config.hostaddr(address);
+        }
+        if let Some(password) = to.password() {
             config.password(password.expose_secret());
         }
-        if let Some(options) = &to.options {
-            config.options(options);
+        let given = to.options.iter().cloned();
+        let options: Vec<String> = given.chain((!startup.is_empty()).then(|| own::as_options(startup))).collect();
+        if !options.is_empty() {
+            config.options(options.join(" "));
         }
-        let subject = to.redacted();
-        let (client, task) = if encrypted {
+        let (client, task, version) = if encrypted {
             let tls = MakeRustlsConnect::new(tls_config(to).map_err(Failed::Config)?);
             let (client, connection) = config.connect(tls).await.map_err(Failed::Server)?;
-            (client, tokio::spawn(drive(connection)))
+            let version = connection.parameter("server_version").map(major_of);
+            (client, tokio::spawn(drive(connection)), version)
         } else {
             let (client, connection) = config.connect(NoTls).await.map_err(Failed::Server)?;
-            (client, tokio::spawn(drive(connection)))
+            let version = connection.parameter("server_version").map(major_of);
+            (client, tokio::spawn(drive(connection)), version)
         };
-        Ok(Self { client, task, subject, encrypted })
+        let ssl_mode = Some(if encrypted { SslMode::Require } else { SslMode::Disable });
+        Ok(Self {
+            client,
+            task,
+            subject: to.redacted(),
+            connection: Connection { ssl_mode, ..to.clone() },
+            major: version.unwrap_or_default(),
+            startup: startup.to_vec(),
+            bent: None,
+        })
+    }
+
+    /// Where it leads, for others that must lead to the same server, no less protected.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// Whether it is protected by TLS.
     pub(crate) fn is_encrypted(&self) -> bool {
-        self.encrypted
+        self.connection.ssl_mode() == SslMode::Require
+    }
+
+    /// The settings that it had to begin with.
+    pub(super) fn startup(&self) -> &[(String, String)] {
+        &self.startup
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Permission`] when a setting bends what is read or written, and the role may not change it.
+    pub(super) fn not_bent(&self) -> Result<()> {
+        self.bent.as_ref().map_or(Ok(()), |(name, value)| Err(own::bent(&self.subject, name, value)))
+    }
+
+    async fn is(&self, wanted: Wanted) -> Result<bool> {
+        if wanted == Wanted::Any {
+            return Ok(true);
+        }
+        // As libpq asks it; reset_val is what the session had before it was given our settings.
+        let sql = "SELECT pg_catalog.pg_is_in_recovery(), (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'default_transaction_read_only')";
+        let rows = self.rows(sql).await?;
+        let [Some(standby), Some(read_only)] = &rows.first().map_or(&[][..], |row| &row[..]) else { return Ok(false) };
+        let (standby, read_only) = (standby == "t", standby == "t" || read_only == "on");
+        Ok(match wanted {
+            Wanted::Any | Wanted::PreferStandby => true,
+            Wanted::ReadWrite => !read_only,
+            Wanted::ReadOnly => read_only,
+            Wanted::Primary => !standby,
+            Wanted::Standby => standby,
+        })
+    }
+
+    fn other_than(&self, wanted: Wanted) -> Error {
+        let why = match wanted {
+            Wanted::ReadWrite => "it takes no writes, and target_session_attrs=read-write",
+            Wanted::ReadOnly => "it takes writes, and target_session_attrs=read-only",
+            Wanted::Primary => "it is a standby, and target_session_attrs=primary",
+            _ => "it is no standby, and target_session_attrs=standby",
+        };
+        Error::new(ErrorKind::Unavailable, "use", &self.subject, why)
     }
 
     /// Runs a query that gives at most one value, as text.
@@ -158,6 +282,52 @@ impl Session {
             None => Error::new(ErrorKind::Unavailable, "query", &self.subject, error_chain(error)),
         }
     }
+}
+
+/// The addresses of a host: `None` for what needs none.
+async fn addresses(to: &Connection, host: &Host) -> Result<Vec<Option<IpAddr>>> {
+    if host.is_socket() || host.address.is_some() {
+        return Ok(vec![host.address]);
+    }
+    let place = to.at(host.clone());
+    let looked_up = async {
+        let found = tokio::net::lookup_host((&*host.name, host.port)).await;
+        let found = found.map(|all| all.map(|address| Some(address.ip())).collect::<Vec<_>>());
+        match found {
+            Ok(found) if !found.is_empty() => Ok(found),
+            Ok(_) => Err("the name has no address".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    limited(&place, async {
+        looked_up.await.map_err(|why| no_answer(&place, &format!("error connecting to server: {why}")))
+    })
+    .await
+}
+
+/// Lets a step of opening a session take no longer than the connection's limit.
+async fn limited<T>(to: &Connection, step: impl Future<Output = Result<T>>) -> Result<T> {
+    let limit = to.connect_timeout;
+    if limit.is_zero() {
+        return step.await;
+    }
+    tokio::time::timeout(limit, step).await.unwrap_or_else(|_| {
+        let why = format!("no answer within {} s", limit.as_secs());
+        Err(Error::new(ErrorKind::Unavailable, "connect to", to.redacted(), why).hint(
+            "is it a PostgreSQL server, and does it still take sessions? connect_timeout=… in the URL waits longer",
+        ))
+    })
+}
+
+fn no_answer(to: &Connection, why: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, "connect to", to.redacted(), format!("no answer: {why}"))
+        .hint("is the server running, and are host and port right?")
+}
+
+/// `15` of `15.18 (Debian …)` and of `9.6`: 9.
+fn major_of(version: &str) -> u32 {
+    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_default()
 }
 
 /// Why there is no session.
@@ -228,8 +398,12 @@ fn connect_error(to: &Connection, error: tokio_postgres::Error) -> Error {
                 .transient(false)
                 .hint("sslmode=disable connects without it");
         }
-        return make(ErrorKind::Unavailable, format!("no answer: {text}"))
-            .hint("is the server running, and are host and port right?");
+        if text.contains("channel binding") {
+            return make(ErrorKind::Permission, format!("the login is not bound to the TLS connection: {text}")).hint(
+                "channel_binding=require is met by servers with TLS of their own and SCRAM passwords; a proxy that ends TLS cannot meet it",
+            );
+        }
+        return no_answer(to, &text);
     };
     match *db.code() {
         SqlState::INVALID_PASSWORD => {

@@ -6,6 +6,7 @@ use lifeboat_core::{Proof, Result};
 use serde::{Deserialize, Serialize};
 
 use super::create::Locale;
+use super::load::Dump;
 use super::session::{Session, quote_literal};
 
 /// Key of the settings in a proof's details.
@@ -47,6 +48,14 @@ impl Settings {
             }
         }
         Ok(made)
+    }
+
+    /// With what the dump itself says where nothing was recorded.
+    pub(crate) fn or(mut self, dump: &Dump) -> Self {
+        if self.locale.collate.is_none() {
+            self.locale = dump.locale();
+        }
+        self
     }
 
     /// Puts them into a proof.

@@ -16,6 +16,7 @@ use super::create::{Locale, create};
 use super::dump::Look;
 use super::globals;
 use super::load::{Dump, Load};
+use super::own::{self, Purpose};
 use super::script;
 use super::script::run::{Done, Rules};
 use super::session::{Session, quote_literal};
@@ -112,6 +113,21 @@ impl Target for PostgresTarget {
             return globals::restore(&self.connection, input, cx).await;
         }
         let (maintenance, server) = self.maintenance().await?;
+        // From here on all sessions are with the server that answered.
+        let connection = server.with_database(&self.connection.database);
+        Self { connection, options: self.options.clone() }.restore_at(maintenance, server, input, cx).await
+    }
+}
+
+impl PostgresTarget {
+    async fn restore_at(
+        &self,
+        maintenance: Look,
+        server: Connection,
+        input: RestoreInput,
+        cx: &Context,
+    ) -> Result<Vec<Check>> {
+        maintenance.session.not_bent()?;
         let mut checks = swap::leftovers(&maintenance.session, &self.connection.database).await?;
         let place = self.place(&maintenance.session).await?;
         if let Place::Beside { replaced: true } = place {
@@ -127,7 +143,7 @@ impl Target for PostgresTarget {
             }
             Place::Beside { replaced } => {
                 let temporary = self.connection.with_database(self.temporary_name()?);
-                let settings = input.proof.as_ref().map(Settings::load).unwrap_or_default();
+                let settings = input.proof.as_ref().map(Settings::load).unwrap_or_default().or(&dump);
                 let name = &self.connection.database;
                 let filled = async {
                     // From here on the temporary database may be there, also when the answer was lost.
@@ -169,9 +185,7 @@ impl Target for PostgresTarget {
         );
         Ok(checks)
     }
-}
 
-impl PostgresTarget {
     /// A session with a database of the server other than the target, and how to have another one: `postgres` or
     /// `template1`, or any that the role may connect to.
     async fn maintenance(&self) -> Result<(Look, Connection)> {
@@ -182,7 +196,7 @@ impl PostgresTarget {
             }
             let server = self.connection.with_database(database);
             match Look::at(&server).await {
-                Ok(look) => return Ok((look, server)),
+                Ok(look) => return Ok(at_its_server(look)),
                 Err(error)
                     if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Permission | ErrorKind::Refused) =>
                 {
@@ -201,14 +215,15 @@ impl PostgresTarget {
         });
         // Only the target's own database can say which others there are.
         let Ok(inside) = Session::open(&self.connection).await else { return Err(failed) };
+        let connection = inside.connection().clone();
         let others =
             "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND datname <> pg_catalog.current_database()
             AND pg_catalog.has_database_privilege(oid, 'CONNECT') ORDER BY datname LIMIT 20";
         for row in inside.rows(others).await? {
             let Some(database) = row.into_iter().next().flatten() else { continue };
-            let server = self.connection.with_database(database);
+            let server = connection.with_database(database);
             if let Ok(look) = Look::at(&server).await {
-                return Ok((look, server));
+                return Ok(at_its_server(look));
             }
         }
         Err(failed)
@@ -224,7 +239,12 @@ impl PostgresTarget {
         if !self.options.is_whole() {
             return Ok(Place::Inside);
         }
-        let Some(found) = first_object(&inside).await? else {
+        let found = match first_object(&inside).await {
+            // It holds something, and that is all that matters.
+            Err(error) if error.kind() == ErrorKind::Unsupported && self.options.replace => Some(String::new()),
+            found => found?,
+        };
+        let Some(found) = found else {
             // Beside is safer: what is not as it must be then never gets the name. It takes the right to make databases, and
             // nobody who is in there.
             let sql = format!(
@@ -337,17 +357,16 @@ impl PostgresTarget {
                 if one_transaction {
                     arguments.push("--single-transaction");
                 }
+                let options = own::for_program(&inside, Purpose::Restore).await?;
                 drop(inside);
                 let load = Load {
                     connection: into,
-                    encrypted: maintenance.encrypted,
-                    major: maintenance.major,
                     tools: &tools,
                     jobs,
                     spool_folder: self.options.spool_folder.clone(),
                     list,
                     arguments,
-                    options: Vec::new(),
+                    options,
                     confinement: None,
                     cx,
                 };
@@ -494,8 +513,7 @@ impl PostgresTarget {
             Some(_) if self.options.skip_proof => checks.push(Check::warn("content", "not compared", "as asked")),
             Some(proof) if self.options.is_whole() => {
                 cx.progress.event(Event::Note("comparing the restored content with the proof".to_owned()));
-                let found = content::read(restored, proof, false, self.options.jobs.max(2), cx).await?;
-                let compared = proof.compare(&found);
+                let compared = content::compare(restored, proof, false, self.options.jobs.max(2), cx).await?;
                 let hint = match inside {
                     true => {
                         "what was restored is in the database, and must not be used; `lifeboat verify` tests the artifact in a scratch server"
@@ -534,6 +552,12 @@ impl PostgresTarget {
         });
         Ok(())
     }
+}
+
+/// A look, and the way to the server that was looked at.
+fn at_its_server(look: Look) -> (Look, Connection) {
+    let server = look.session.connection().clone();
+    (look, server)
 }
 
 /// The first thing in a database that somebody would miss.

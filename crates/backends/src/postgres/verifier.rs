@@ -194,7 +194,7 @@ impl PostgresVerifier {
         checks: &mut Vec<Check>,
         cx: &Context,
     ) -> Result<()> {
-        let settings = proof.map(Settings::load).unwrap_or_default();
+        let settings = proof.map(Settings::load).unwrap_or_default().or(&dump);
         let encoding = match &dump {
             Dump::Archive { toc, .. } => toc.encoding().map_or_else(|| "UTF8".to_owned(), std::borrow::Cow::into_owned),
             Dump::Sql { start, .. } => encoding_in_text(start).unwrap_or_else(|| "UTF8".to_owned()),
@@ -211,8 +211,6 @@ impl PostgresVerifier {
             .collect();
         let load = |arguments| Load {
             connection: &database,
-            encrypted: false,
-            major: tools.major,
             tools,
             jobs: 1,
             spool_folder: None,
@@ -262,8 +260,7 @@ impl PostgresVerifier {
         let begun = Instant::now();
         match proof {
             Some(proof) => {
-                let found = content::read(&database, proof, true, self.jobs(), cx).await?;
-                let compared = proof.compare(&found);
+                let compared = content::compare(&database, proof, true, self.jobs(), cx).await?;
                 checks.extend(compared.into_iter().map(|c| c.took(begun.elapsed())));
                 checks.extend(extension_check(&Session::open(&database).await?, &settings).await?);
             }

@@ -1,12 +1,16 @@
 //! What the tests of restoring share: dumps by the stock programs, given to the target and the verifier.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod tls;
+
 use std::process::Command;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use lifeboat_backends::postgres::{Connection, PostgresTarget, PostgresVerifier, RestoreOptions, VerifierOptions};
-use lifeboat_core::{Check, Context, RestoreInput, Result, Status, Target, Verifier};
+use lifeboat_backends::postgres::{
+    Connection, Postgres, PostgresTarget, PostgresVerifier, RestoreOptions, VerifierOptions,
+};
+use lifeboat_core::{Check, Context, Proof, RestoreInput, Result, Source, Status, Target, Verifier};
 use lifeboat_testkit::postgres::{Database, programs};
 
 /// What a stock program writes about a database.
@@ -41,6 +45,21 @@ pub async fn restore_as(format: &str, url: &str, dump: &[u8], options: RestoreOp
 
 pub fn replacing() -> RestoreOptions {
     RestoreOptions::default().replace(true)
+}
+
+/// A backup of ours: the archive and its proof.
+pub async fn backup(url: &str) -> Result<(Vec<u8>, Proof)> {
+    let reading = Postgres::new(connection(url)).open(&Context::default()).await?;
+    let dump = lifeboat_core::stream::collect(reading.stream, 256 << 20, "the dump").await?;
+    let mut tap = reading.tap;
+    tap.push(&dump)?;
+    Ok((dump.to_vec(), tap.finish()?))
+}
+
+/// An archive with its proof, as it comes out of a bucket.
+pub fn proven(dump: &[u8], proof: &Proof) -> RestoreInput {
+    let RestoreInput { stream, name, .. } = input("dump", dump);
+    RestoreInput::new(stream, name, Some(proof.clone()))
 }
 
 /// The checks of a restore test.

@@ -58,7 +58,7 @@ async fn read(manner: Manner) -> lifeboat_core::Result<usize> {
         "clusters": [{"name": "c", "cluster": {"server": server.url()}}], "users": [{"name": "u", "user": {}}],
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]});
     std::fs::write(&path, config.to_string()).unwrap();
-    let options = ConnectOptions { kubeconfig: Some(path), ..ConnectOptions::default() };
+    let options = ConnectOptions::default().kubeconfig(path);
     let cluster = Cluster::connect(&options).await.unwrap();
     Ok(backups(&cluster, None).await?.len())
 }

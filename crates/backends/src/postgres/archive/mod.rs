@@ -10,6 +10,7 @@
 
 mod codec;
 mod copy_text;
+mod encoding;
 mod ident;
 mod lz4;
 mod parser;

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 
 use lifeboat_core::{Error, ErrorKind, Result};
 
+use super::encoding::to_utf8;
 use super::read::{Cursor, Fault, Step, Widths};
 
 /// The most that header and table of contents may take, in bytes. A database of a million objects stays below.
@@ -163,7 +164,7 @@ impl TocEntry {
     }
 }
 
-/// Header and table of contents.
+/// Header and table of contents. Names and statements are in UTF-8, as far as the archive's encoding can be converted.
 #[derive(Clone, Debug)]
 pub struct Toc {
     /// The header.
@@ -331,16 +332,10 @@ impl TocReader {
         let done = std::mem::replace(self, Self::with_limit(self.limit));
         let mut head = done.raw;
         head.truncate(done.at);
-        Ok(TocProgress::Complete {
-            toc: Box::new(Toc {
-                header: done.header,
-                entries: done.entries,
-                byte_len: done.at as u64,
-                by_id: done.by_id,
-            }),
-            head,
-            consumed: done.at - before,
-        })
+        let mut toc =
+            Box::new(Toc { header: done.header, entries: done.entries, byte_len: done.at as u64, by_id: done.by_id });
+        to_utf8(&mut toc);
+        Ok(TocProgress::Complete { toc, head, consumed: done.at - before })
     }
 
     /// The error for an archive that ends before its table of contents does.
