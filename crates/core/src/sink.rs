@@ -57,6 +57,13 @@ pub struct Held {
     pub mode: HoldMode,
 }
 
+impl Held {
+    /// Creates the hold of an object, until a time or, for a legal hold, until somebody lifts it.
+    pub fn new(key: impl Into<String>, until: Option<Timestamp>, mode: HoldMode) -> Self {
+        Self { key: key.into(), until, mode }
+    }
+}
+
 impl fmt::Display for Held {
     /// `held until 2026-12-21T03:30:00Z (governance)`, without the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,6 +111,13 @@ pub struct Hidden {
     pub since: Timestamp,
 }
 
+impl Hidden {
+    /// Creates what is left of a key: so many bytes, hidden since then.
+    pub fn new(key: impl Into<String>, bytes: u64, since: Timestamp) -> Self {
+        Self { key: key.into(), bytes, since }
+    }
+}
+
 /// How an object is stored: what [`Sink::put_with`] can do beyond [`Sink::put`].
 ///
 /// ```
@@ -144,8 +158,9 @@ impl PutOptions {
 
 /// Stores, lists, reads and deletes objects under keys.
 ///
-/// A key is a relative path with `/` between its parts; no part is empty, `.` or `..`. A sink is opened at a place
-/// (a folder, a bucket with a prefix), and every key is relative to it.
+/// A key is a relative path with `/` between its parts; no part is empty, `.` or `..`, and none has a control character of
+/// ASCII. Keys of up to 1,024 bytes are taken, where the store takes them. A sink is opened at a place (a folder, a bucket with a
+/// prefix), and every key is relative to it.
 ///
 /// A sink has to implement [`url`](Sink::url), [`read_command`](Sink::read_command), [`put`](Sink::put), [`get`](Sink::get),
 /// [`head`](Sink::head), [`list`](Sink::list) and [`delete`](Sink::delete). The rest has defaults that suit a store without
@@ -153,7 +168,11 @@ impl PutOptions {
 ///
 /// # Contract
 /// - **All or nothing.** An object is seen by `get`, `head` and `list` only when it is whole and durable.
-/// - **Never overwrites.** A `put` to a key that exists fails and leaves the object as it was.
+/// - **Never overwrites.** A `put` to a key that exists fails and leaves the object as it was. Of several that write a free key at
+///   the same moment exactly one succeeds.
+/// - **True.** What it says is stored was seen to be there afterwards, with the size that was sent; what it says is deleted was
+///   looked for. An identity that may not look takes the store's word.
+/// - **A listing ends where it says so.** What reads less than there is, or cannot know, is an error.
 /// - **Strong listing.** What `put` has confirmed is in the next `list`.
 /// - Errors carry the kind: missing object [`NotFound`](crate::ErrorKind::NotFound), missing rights
 ///   [`Permission`](crate::ErrorKind::Permission), existing key
@@ -175,13 +194,15 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// # Behaviour
     /// - When the stream yields an error, or ends early in any way, nothing is stored, what was begun is
     ///   aborted, and that error is returned as it is.
-    /// - It returns after the object is durable: a folder has been synced, a store has confirmed.
+    /// - It returns after the object is durable: a folder has been synced, a store has confirmed, and the object has been seen
+    ///   to be there.
     /// - Memory is bounded whatever the length.
     /// - What a killed process would leave behind is noted under [`UPLOADS_FOLDER`] beside the key while it runs (or where
     ///   [`Upkeep::notes_in`] says), so that [`Upkeep::abort_unfinished`] can clean up.
     ///
     /// # Errors
     /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) when the key is taken: before anything is sent where the store allows it.
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) when the store has confirmed it, and what is there is not what was sent.
     ///
     /// # Cancel safety
     /// A dropped future stores nothing that can be seen. Parts that were already uploaded may stay behind until
@@ -259,7 +280,8 @@ pub trait Sink: Send + Sync + fmt::Debug {
     ///   key that starts alike.
     /// - An identity that may not delete versions hides the objects instead, and the outcome's notes say so.
     /// - An object that the store holds (Object Lock) stays as it is, and is in the outcome with the time.
-    /// - A text that is not a key is among the [failed](Deleted::failed) ones.
+    /// - A text that is not a key is among the [failed](Deleted::failed) ones; so is what the store says is deleted, and is
+    ///   still there.
     ///
     /// # Errors
     /// Only what keeps the whole from being done (the store cannot be reached).
@@ -347,4 +369,28 @@ impl Upkeep for NoUpkeep {}
 /// The upkeep of `sink`; for a sink without one, an upkeep in which each method has its default.
 pub fn upkeep(sink: &dyn Sink) -> &dyn Upkeep {
     sink.upkeep().unwrap_or(&NoUpkeep)
+}
+
+/// Makes sure that what a sink has confirmed is there, and of this size, before anything is built on it. An identity that may
+/// not look takes the sink's word.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] when it is not there or of another size; what the sink fails with.
+pub(crate) async fn see_that_it_is_there(
+    sink: &dyn Sink,
+    operation: &'static str,
+    key: &str,
+    bytes: u64,
+) -> Result<()> {
+    let wrong = |why: String| {
+        Err(Error::new(ErrorKind::Corrupt, operation, key, format!("{} confirmed it, and {why}", sink.url()))
+            .hint("the store, or a proxy before it, says of writes that they are done and does not do them"))
+    };
+    match sink.head(key).await {
+        Ok(there) if there.bytes == bytes => Ok(()),
+        Ok(there) => wrong(format!("what is there has {} bytes of the {bytes} sent", there.bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => wrong("it is not there".to_owned()),
+        Err(error) if error.kind() == ErrorKind::Permission => Ok(()),
+        Err(error) => Err(error),
+    }
 }

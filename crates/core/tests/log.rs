@@ -14,6 +14,7 @@ use lifeboat_core::log::{
 };
 use lifeboat_core::progress::Tally;
 use lifeboat_core::{Compression, Context, Encryptor, Error, ErrorKind, Result, Sink, async_trait};
+use lifeboat_testkit::chaos::{ChaosSink, Fault};
 use lifeboat_testkit::memory::MemorySink;
 use proptest::prelude::*;
 
@@ -49,6 +50,15 @@ async fn filled(segments: &[(u32, u64, u64)]) -> (MemorySink, Arc<dyn Sink>) {
 
 async fn read(sink: &Arc<dyn Sink>, from: u64, to: Option<u64>) -> Result<Vec<Piece>> {
     reader(sink).read(Position::new(1, from), to).try_collect().await
+}
+
+#[tokio::test]
+async fn a_segment_that_is_only_said_to_be_stored_is_not_appended() {
+    for fault in [Fault::PutForgets, Fault::PutCuts { after: 3 }] {
+        let sink: Arc<dyn Sink> = Arc::new(ChaosSink::new(Arc::new(MemorySink::new())).with(fault));
+        let error = writer(&sink).append(segment(1, 0, 100)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{fault:?}: {error}");
+    }
 }
 
 /// A log that the system holds: a position is a byte.

@@ -45,7 +45,9 @@ impl Sink for Counting {
         stream::empty().boxed()
     }
     async fn delete(&self, keys: &[String]) -> Result<Deleted> {
-        Ok(Deleted { keys: keys.to_vec(), ..Deleted::default() })
+        let mut deleted = Deleted::default();
+        deleted.keys = keys.to_vec();
+        Ok(deleted)
     }
 }
 

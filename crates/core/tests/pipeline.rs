@@ -426,6 +426,26 @@ async fn when_all_sinks_fail_the_error_is_the_first_ones() {
 }
 
 #[tokio::test]
+async fn what_a_sink_only_says_that_it_stores_gets_no_manifest() {
+    let data = content::bytes(7, 3_000_000);
+    for fault in [Fault::PutForgets, Fault::PutCuts { after: 1000 }, Fault::PutCuts { after: 0 }] {
+        let memory = MemorySink::new();
+        let lying = Arc::new(ChaosSink::new(Arc::new(memory.clone())).with(fault));
+        let error = backup(FakeSource::of(data.clone())).to(lying.clone()).run().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{fault:?}: {error}");
+        assert!(error.message().contains("confirmed it, and"), "{fault:?}: {error}");
+        assert_nothing_is_left(&memory).await;
+        // As a further sink it does not fail the first.
+        let first = MemorySink::new();
+        let receipt =
+            backup(FakeSource::of(data.clone())).to(Arc::new(first.clone())).also_to(lying).run().await.unwrap();
+        assert!(receipt.sinks[0].error.is_none() && receipt.sinks[1].error.is_some(), "{fault:?}: {receipt:?}");
+        assert_nothing_is_left(&memory).await;
+        assert!(read_back(Arc::new(first)).await == data);
+    }
+}
+
+#[tokio::test]
 async fn a_source_that_dies_leaves_nothing_in_any_of_two_sinks() {
     let (first, second) = (MemorySink::new(), MemorySink::new());
     let source = FakeSource::dying_after(content::bytes(7, 30_000_000));

@@ -196,8 +196,10 @@ impl Sink for Holding {
     }
     async fn delete(&self, keys: &[String]) -> Result<Deleted> {
         let (held, free): (Vec<_>, Vec<_>) = keys.iter().cloned().partition(|key| self.held.contains(key));
-        let deleted = self.memory.delete(&free).await?;
-        Ok(Deleted { held: self.held(&held).await?, bytes: Some(7 * free.len() as u64), ..deleted })
+        let mut deleted = self.memory.delete(&free).await?;
+        deleted.held = self.held(&held).await?;
+        deleted.bytes = Some(7 * free.len() as u64);
+        Ok(deleted)
     }
     fn upkeep(&self) -> Option<&dyn Upkeep> {
         Some(self)
@@ -209,7 +211,7 @@ impl Upkeep for Holding {
     async fn held(&self, keys: &[String]) -> Result<Vec<Held>> {
         let until = Some(at("2026-12-24T00:00:00Z"));
         let held = keys.iter().filter(|key| self.held.contains(key));
-        Ok(held.map(|key| Held { key: key.clone(), until, mode: HoldMode::Compliance }).collect())
+        Ok(held.map(|key| Held::new(key, until, HoldMode::Compliance)).collect())
     }
 }
 

@@ -152,6 +152,20 @@ async fn a_read_that_breaks_or_ends_early_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn what_the_destination_only_says_that_it_stores_is_not_copied() {
+    for fault in [Fault::PutForgets, Fault::PutCuts { after: 5000 }] {
+        let from = source(1).await;
+        let memory = MemorySink::new();
+        let lying = ChaosSink::new(ScriptedSink::over(memory.clone(), done).arc()).with(fault);
+        let plan = of(from.clone(), Arc::new(lying)).plan().await.unwrap();
+        let copied = soon(plan.execute()).await.unwrap();
+        assert_eq!((copied.copied.len(), copied.failed.len()), (0, 1), "{fault:?}");
+        assert!(copied.failed[0].error.contains("confirmed it, and"), "{fault:?}: {:?}", copied.failed);
+        assert_eq!(memory.bytes(&manifest(&key(0))), None, "{fault:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_run_killed_at_any_step_shows_nothing_and_the_next_sends_only_the_rest() {
     let from = source(1).await;
     for (stuck, sent_again) in [(note(&key(0)), 1), (key(0), 1), (manifest(&key(0)), 0)] {

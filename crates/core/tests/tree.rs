@@ -257,6 +257,15 @@ async fn what_refers_to_an_object_that_could_not_be_copied_is_held_back() {
     assert_eq!(failed, ["kopia/shop/p0001", "kopia/shop/xn0_0001"]);
     assert!(to.memory.bytes("velero/kopia/blog/xn0_0002").is_some());
 
+    // The destination says that it stores, and does not: nothing of a later rank is tried.
+    for fault in [Fault::PutForgets, Fault::PutCuts { after: 0 }] {
+        let lying = ChaosSink::new(Arc::new(MemorySink::new())).with(fault);
+        let tree = TreeCopy::new("velero", ScriptedSink::over(velero(), done).arc(), Arc::new(lying)).unwrap();
+        let copied = soon(tree.prefix("velero").plan().await.unwrap().execute()).await.unwrap();
+        assert_eq!(copied.copied, 0, "{fault:?}");
+        assert!(copied.failed.iter().any(|f| f.error.contains("confirmed it, and")), "{fault:?}: {:?}", copied.failed);
+    }
+
     // The destination is gone: nothing of a later rank is tried.
     let to = MemorySink::new();
     let away = ChaosSink::new(Arc::new(to.clone()));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use lifeboat_core::sink::{Deleted, Held, Hidden, PutOptions, Upkeep, upkeep};
 use lifeboat_core::{ByteStream, Check, Error, ErrorKind, ObjectInfo, Result, Sink, async_trait};
@@ -27,6 +27,13 @@ pub enum Fault {
     },
     /// `put` reports a failure after it has stored everything.
     PutLosesItsAnswer,
+    /// `put` confirms what it has read, and stores nothing.
+    PutForgets,
+    /// `put` confirms what it has read, and stores only so many bytes of it.
+    PutCuts {
+        /// Bytes that it stores.
+        after: u64,
+    },
     /// `get` ends after so many bytes as if that were all.
     GetTruncates {
         /// Bytes that it gives.
@@ -127,6 +134,20 @@ impl ChaosSink {
         }
     }
 
+    /// Reads all, stores at most so many bytes (of notes, all), and says that it has stored all.
+    async fn put_less(&self, key: &str, body: ByteStream, options: PutOptions, most: Option<u64>) -> Result<u64> {
+        let all: Vec<Bytes> = body.try_collect().await?;
+        let bytes = all.iter().map(|chunk| chunk.len() as u64).sum();
+        let body = stream::iter(all.into_iter().map(Ok)).boxed();
+        if key.contains("_lifeboat/") {
+            return self.inner.put_with(key, body, options).await;
+        }
+        if let Some(most) = most {
+            self.inner.put_with(key, head_of(body, most), options).await?;
+        }
+        Ok(bytes)
+    }
+
     fn answer(&self, key: &str, stored: u64) -> Result<u64> {
         match self.find(|f| (*f == Fault::PutLosesItsAnswer).then_some(())) {
             Some(()) => Err(gone("write", key)),
@@ -179,7 +200,16 @@ impl Sink for ChaosSink {
 
     async fn put_with(&self, key: &str, body: ByteStream, options: PutOptions) -> Result<u64> {
         self.call(if options.replace { "replace" } else { "write" }, key)?;
-        let stored = self.inner.put_with(key, self.disturbed(key, body), options).await?;
+        let body = self.disturbed(key, body);
+        let most = self.find(|f| match f {
+            Fault::PutForgets => Some(None),
+            Fault::PutCuts { after } => Some(Some(*after)),
+            _ => None,
+        });
+        let stored = match most {
+            Some(most) => self.put_less(key, body, options, most).await?,
+            None => self.inner.put_with(key, body, options).await?,
+        };
         self.answer(key, stored)
     }
 

@@ -64,7 +64,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    fn new(head: &Head) -> Self {
+    pub(crate) fn new(head: &Head) -> Self {
         let (method, path, query) = head.target();
         let has = |name: &str| parameter(query, name).is_some();
         let path = http::decode(path);
@@ -78,7 +78,7 @@ impl Asked {
             "DELETE" if has("uploadId") => Call::Abort,
             "DELETE" => Call::Delete,
             "HEAD" => Call::Head,
-            "GET" if has("list-type") || has("uploads") || has("versions") => Call::List,
+            "GET" if has("list-type") || has("prefix") || has("uploads") || has("versions") => Call::List,
             "GET" if !in_bucket => Call::Get,
             _ => Call::Other,
         };
@@ -91,7 +91,7 @@ impl Asked {
 }
 
 /// FNV-1a: the same for ever, unlike the hash of a library.
-fn fnv(text: &str) -> u64 {
+pub(crate) fn fnv(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
@@ -521,6 +521,7 @@ mod tests {
             ("POST /b?delete", Call::Delete),
             ("GET /b?list-type=2&prefix=", Call::List),
             ("GET /b?prefix=k&uploads=", Call::List),
+            ("GET /b?marker=k&prefix=", Call::List),
             ("GET /b/k", Call::Get),
             ("HEAD /b/k", Call::Head),
             ("GET /b?versioning", Call::Other),

@@ -116,7 +116,7 @@
 //! | [`chaos`] | | a sink that fails on purpose, repeatably |
 //! | [`lines`] | | a system of lines `key=value`, with target and verifier |
 //! | [`content`] | | bytes, streams and names |
-//! | `minio`, `b2`, `versions`, `faulty`, `pages` | `http` | a MinIO that a test may kill, Backblaze B2's quirks before one, what a versioned bucket holds, a proxy in which requests fail, a bucket of any number of artifacts |
+//! | `minio`, `b2`, `versions`, `faulty`, `s3`, `pages` | `http` | a MinIO that a test may kill, Backblaze B2's quirks before one, what a versioned bucket holds, a proxy in which requests fail, a store in memory that refuses and lies as others do, a bucket of any number of artifacts |
 //! | `http_api`, `cloudflare`, `doppler` | `http` | imitations of APIs, with faults on purpose |
 //! | `kubernetes` | `kubernetes` | namespaces of a test's own |
 //! | `mongo`, `mongo_wire`, `documents` | `mongodb` | a MongoDB of a test's own, a server that follows a script, BSON with every edge |
@@ -160,6 +160,8 @@ pub mod mongo_wire;
 pub mod pages;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "http")]
+pub mod s3;
 #[cfg(feature = "http")]
 mod signature;
 #[cfg(feature = "http")]

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::encryptor::{self, Encryptor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Event;
-use crate::sink::{PutOptions, Sink};
+use crate::sink::{PutOptions, Sink, see_that_it_is_there};
 use crate::stream;
 
 /// Stores the segments of one log: compress, encrypt, put.
@@ -112,7 +112,11 @@ impl LogWriter {
         match self.sink.put_with(key, sealed, PutOptions::new().lock(true)).await {
             // Positions and content are in the name: it is the same, put by a run whose answer was lost.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(0),
-            put => put,
+            Ok(bytes) => {
+                see_that_it_is_there(&*self.sink, "write", key, bytes).await?;
+                Ok(bytes)
+            }
+            Err(error) => Err(error),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::manifest::{EncryptionNote, FORMAT_VERSION, Manifest, Private, StoredO
 use crate::memory::Confidential;
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key};
 use crate::progress::{Event, Progress, Unit};
-use crate::sink::{PutOptions, Sink};
+use crate::sink::{PutOptions, Sink, see_that_it_is_there};
 use crate::source::{Description, Source};
 use crate::stream;
 
@@ -654,13 +654,31 @@ impl Run {
                 failed[index] = Some(Error::new(ErrorKind::Internal, "store", &key, why));
             }
         }
+        // What is not there cannot be an artifact, whatever was confirmed.
+        let looks = willing.iter().filter(|i| failed[**i].is_none()).map(|index| {
+            let (sink, key, bytes) = (&self.sinks[*index], &key, hashed.bytes);
+            async move {
+                let looked = see_that_it_is_there(&**sink, "store", key, bytes);
+                (*index, self.within_grace(*index, looked).await.and_then(|looked| looked))
+            }
+        });
+        for (index, looked) in join_all(looks).await {
+            failed[index] = looked.err();
+        }
+        if willing.iter().all(|i| failed[*i].is_some()) {
+            return Err(None);
+        }
         // The commit point: from here on it is an artifact.
         let manifest = self.manifest(&hashed, &tapped).await.map_err(Some)?.to_bytes();
         let commits = willing.iter().filter(|i| failed[**i].is_none()).map(|index| {
             let (sink, manifest) = (&self.sinks[*index], manifest.clone());
             let key = format!("{key}{MANIFEST_SUFFIX}");
             async move {
-                let put = sink.put_with(&key, stream::once(manifest), PutOptions::new().lock(true));
+                let bytes = manifest.len() as u64;
+                let put = async {
+                    sink.put_with(&key, stream::once(manifest), PutOptions::new().lock(true)).await?;
+                    see_that_it_is_there(&**sink, "store", &key, bytes).await
+                };
                 (*index, self.within_grace(*index, put).await.and_then(|put| put))
             }
         });

@@ -30,6 +30,14 @@ pub(crate) struct Stored {
     pub(crate) ended: bool,
 }
 
+/// What an object must be.
+enum Expected {
+    /// As the manifest says.
+    Hashed(Hashed),
+    /// Without a manifest: as long as it was when it was listed.
+    Listed(u64),
+}
+
 /// The stored bytes of an artifact: its objects joined, each compared with the manifest as it ends.
 pub(crate) fn stored(
     sink: Arc<dyn Sink>,
@@ -37,20 +45,24 @@ pub(crate) fn stored(
     manifest: Option<&Manifest>,
     cx: &Context,
 ) -> (ByteStream, Arc<Mutex<Stored>>) {
-    let objects: Vec<(String, Option<StoredObject>)> = match manifest {
+    let objects: Vec<(String, Expected)> = match manifest {
         Some(manifest) => {
-            manifest.objects.iter().map(|o| (join_key(&artifact.folder, &o.name), Some(o.clone()))).collect()
+            let of = |o: &StoredObject| Expected::Hashed(Hashed { bytes: o.bytes, sha256: o.sha256.clone() });
+            manifest.objects.iter().map(|o| (join_key(&artifact.folder, &o.name), of(o))).collect()
         }
-        None => artifact.objects.iter().map(|o| (o.key.clone(), None)).collect(),
+        None => artifact.objects.iter().map(|o| (o.key.clone(), Expected::Listed(o.bytes))).collect(),
     };
     let seen = Arc::new(Mutex::new(Stored::default()));
     let each = {
         let seen = seen.clone();
-        move |(key, expected): (String, Option<StoredObject>)| {
+        move |(key, expected): (String, Expected)| {
             let (sink, seen) = (sink.clone(), seen.clone());
             async move {
-                let expected = expected.map(|o| Hashed { bytes: o.bytes, sha256: o.sha256 });
-                let (object, hashed) = flow::hash(sink.get(&key, None).await?, expected, key);
+                let object = sink.get(&key, None).await?;
+                let (object, hashed) = match expected {
+                    Expected::Hashed(hashed) => flow::hash(object, Some(hashed), key),
+                    Expected::Listed(bytes) => flow::hash(flow::exactly(object, bytes, key.clone()), None, key),
+                };
                 let noted = futures::stream::once(async move {
                     if let Ok(hashed) = hashed.await {
                         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -26,7 +26,7 @@ use crate::history::{Figures, Journal, Outcome, Verb};
 use crate::manifest::{MANIFEST_LIMIT, Manifest};
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key, split_key};
 use crate::progress::{Event, Unit};
-use crate::sink::{PutOptions, Sink};
+use crate::sink::{PutOptions, Sink, see_that_it_is_there};
 use crate::stream;
 
 /// A backup that has written its manifest is done with all its sinks after this time, whatever they do.
@@ -632,9 +632,10 @@ impl Replicate {
                     let why = format!("{bytes} bytes were confirmed of {}", object.bytes);
                     return Err(internal(&object.key, &why));
                 }
-                if object.expected.is_none() {
+                match object.expected {
+                    Some(_) => see_that_it_is_there(&*self.to, "copy", &object.key, bytes).await?,
                     // Nobody can tell later whether it is the same.
-                    self.read_back(&object.key, hashed).await?;
+                    None => self.read_back(&object.key, hashed).await?,
                 }
                 Ok(bytes)
             }
@@ -682,7 +683,8 @@ impl Replicate {
                 let why = "another manifest is there, which nothing here overwrites";
                 Err(Error::new(ErrorKind::AlreadyExists, "copy", key, why))
             }
-            put => put.map(drop),
+            Ok(_) => see_that_it_is_there(&*self.to, "copy", key, manifest.len() as u64).await,
+            Err(error) => Err(error),
         }
     }
 

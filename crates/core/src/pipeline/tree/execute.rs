@@ -16,7 +16,7 @@ use super::record::{self, Entries, Entry, Head};
 use super::{PlannedObject, TreeCopy, TreePlan, TreeStep, changed, extra};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Event, Unit};
-use crate::sink::{PutOptions, upkeep};
+use crate::sink::{PutOptions, see_that_it_is_there, upkeep};
 use crate::stream::ByteStream;
 
 /// Objects that are on their way side by side, where memory allows it.
@@ -400,6 +400,7 @@ impl TreeCopy {
         if bytes != hashed.bytes {
             return Err(internal(&to, &format!("{bytes} bytes were confirmed of {}", hashed.bytes)));
         }
+        see_that_it_is_there(&*self.to, "copy", &to, bytes).await?;
         Ok(hashed)
     }
 
