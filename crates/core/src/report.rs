@@ -15,6 +15,9 @@ pub enum Status {
     Pass,
     /// A person should look, but the artifact is good.
     Warn,
+    /// It could not be looked at here: nothing is known, neither good nor bad. A full disk, a server that was killed, an
+    /// extension that is not installed.
+    Untested,
     /// The artifact does not prove what was asked.
     Fail,
 }
@@ -24,6 +27,7 @@ impl fmt::Display for Status {
         f.pad(match self {
             Self::Pass => "PASS",
             Self::Warn => "WARN",
+            Self::Untested => "UNTESTED",
             Self::Fail => "FAIL",
         })
     }
@@ -61,6 +65,11 @@ impl Check {
         Self::new(Status::Warn, name, figure, detail)
     }
 
+    /// Creates a check that could not be made: the detail says why, and what to do.
+    pub fn untested(name: impl Into<String>, figure: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(Status::Untested, name, figure, detail)
+    }
+
     /// Creates a check that failed.
     pub fn fail(name: impl Into<String>, figure: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(Status::Fail, name, figure, detail)
@@ -68,11 +77,20 @@ impl Check {
 
     /// Creates a failed check from an error and its hint.
     pub fn from_error(name: impl Into<String>, error: &crate::Error) -> Self {
+        Self::of_error(Status::Fail, name, error)
+    }
+
+    /// Creates a check that could not be made from the error that prevented it and its hint.
+    pub fn untested_for(name: impl Into<String>, error: &crate::Error) -> Self {
+        Self::of_error(Status::Untested, name, error)
+    }
+
+    fn of_error(status: Status, name: impl Into<String>, error: &crate::Error) -> Self {
         let detail = match error.advice() {
             Some(advice) => format!("{error}; {advice}"),
             None => error.to_string(),
         };
-        Self::fail(name, error.kind().as_str(), detail)
+        Self::new(status, name, error.kind().as_str(), detail)
     }
 
     /// Records how long it took.
@@ -93,7 +111,7 @@ pub struct Report {
     pub key: String,
     /// The level that was asked for.
     pub level: Level,
-    /// Whether no check failed.
+    /// Whether every check could be made, and none failed.
     pub passed: bool,
     /// Every check, in the order in which they were made.
     pub checks: Vec<Check>,
@@ -102,9 +120,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// Creates a report of these checks; it passed when none of them failed.
+    /// Creates a report of these checks; it passed when every one could be made and none failed.
     pub fn new(dataset: impl Into<String>, key: impl Into<String>, level: Level, checks: Vec<Check>) -> Self {
-        let passed = !checks.is_empty() && checks.iter().all(|c| c.status != Status::Fail);
+        let passed = !checks.is_empty() && checks.iter().all(|c| c.status < Status::Untested);
         Self { dataset: dataset.into(), key: key.into(), level, passed, checks, seconds: 0.0 }
     }
 
@@ -175,5 +193,7 @@ mod tests {
         assert!(!Report::new("d", "k", Level::Stored, Vec::new()).passed);
         assert!(Report::new("d", "k", Level::Stored, vec![Check::warn("a", "", "")]).passed);
         assert!(!Report::new("d", "k", Level::Stored, vec![Check::pass("a", "", ""), Check::fail("b", "", "")]).passed);
+        let open = Report::new("d", "k", Level::Stored, vec![Check::pass("a", "", ""), Check::untested("b", "", "")]);
+        assert!(!open.passed && open.failures().count() == 0);
     }
 }

@@ -87,6 +87,8 @@ pub trait Verifier: Send + Sync {
     /// - It never touches a system that was there before.
     /// - It cleans up whatever happens, a cancelled run included.
     /// - A restore that fails is a failed check with the tool's words, not an error.
+    /// - What says something about this machine, and nothing about the artifact (a full disk, a scratch server that was killed,
+    ///   an extension that is not installed), is a check that could not be made: [`Check::untested`].
     /// - Without a proof (a foreign artifact) it reports what was restored: tables and rows.
     ///
     /// # Errors

@@ -25,6 +25,8 @@ use lifeboat_testkit::memory::MemorySink;
 struct LinesVerifier {
     /// Whether the restore test stops after the first chunk.
     stops_early: bool,
+    /// Whether the restore test cannot be made, which it finds out in the middle.
+    untested: bool,
     whole_stream: bool,
     given: Mutex<Vec<u8>>,
     proof: Mutex<Option<Proof>>,
@@ -54,6 +56,9 @@ impl Verifier for LinesVerifier {
             match chunk {
                 Ok(chunk) => self.given.lock().unwrap().extend_from_slice(&chunk),
                 Err(error) => ended = Err(error.kind()),
+            }
+            if self.untested {
+                return Ok(vec![Check::untested("restore", "disk full", "no room for the scratch server")]);
             }
             if self.stops_early {
                 return Ok(vec![Check::pass("restore", "1", "good enough")]);
@@ -422,6 +427,25 @@ async fn a_restore_test_that_stops_early_does_not_pass() {
         let report = verify_with(&sink, Level::Restore, &verifier, None).await.unwrap();
         // Of a short one everything may have been read and compared before it stopped.
         assert!(length < 2_000_000 || failures(&report) == [("structure", "not read")]);
+    }
+}
+
+#[tokio::test]
+async fn a_restore_test_that_could_not_be_made_is_no_verdict_and_is_not_recorded() {
+    let sink = MemorySink::new();
+    let source = FakeSource::new(move |_| content::stream_of(1, 40_000_000));
+    backup(source).compress(Compression::None).to(Arc::new(sink.clone())).run().await.unwrap();
+    let verifier = LinesVerifier { untested: true, ..LinesVerifier::whole() };
+    // That it is old as well makes it neither good nor bad.
+    for max_age in [None, Some(AgeLimit { max_age: Duration::ZERO, status: Status::Fail })] {
+        let artifact = the_artifact(&sink).await;
+        let run = Verify::new(Arc::new(sink.clone()), artifact, &verifier).level(Level::Restore).age_limit(max_age);
+        let report = run.run().await.unwrap();
+        assert!(!report.passed);
+        let failed: Vec<&str> = report.failures().map(|c| &*c.name).collect();
+        assert_eq!(failed, if max_age.is_some() { vec!["age"] } else { vec![] }, "{report:#?}");
+        let artifact = the_artifact(&sink).await;
+        assert!(artifact.verifications.is_empty() && !artifact.is_known_bad(), "{artifact:?}");
     }
 }
 

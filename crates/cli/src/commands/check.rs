@@ -74,7 +74,7 @@ impl Run<'_> {
     fn tell(&mut self, subject: &str, found: Vec<Check>) {
         let worst = found.iter().map(|c| c.status).max().unwrap_or(Status::Pass);
         self.failed |= worst == Status::Fail;
-        self.warned |= worst == Status::Warn;
+        self.warned |= matches!(worst, Status::Warn | Status::Untested);
         self.session.output.line(subject);
         for line in checks(&self.session.output, &found).into_iter().skip(1) {
             self.session.output.line(format!("  {line}"));

@@ -12,7 +12,7 @@ use super::place;
 use crate::exit::Exit;
 use crate::jobs::{self, Jobs, LookIn};
 use crate::output::report::{checks, count, seconds};
-use crate::output::{self, GREEN, RED};
+use crate::output::{self, GREEN, RED, YELLOW};
 use crate::session::Session;
 
 /// What the command line says; the rest is the job's.
@@ -96,10 +96,14 @@ pub(crate) fn print(session: &Session, report: &Report) {
     for line in checks(output, &report.checks) {
         output.line(format!("  {line}"));
     }
-    let (word, color) = if report.passed { ("PASS", GREEN) } else { ("FAIL", RED) };
+    let (word, color) = match report.status() {
+        Status::Pass | Status::Warn => ("PASS", GREEN),
+        Status::Untested => ("UNTESTED", YELLOW),
+        Status::Fail => ("FAIL", RED),
+    };
     let of = |status| report.checks.iter().filter(|c| c.status == status).count();
     let mut figures = vec![count(report.checks.len(), "check")];
-    for (status, word) in [(Status::Fail, "failed"), (Status::Warn, "with a warning")] {
+    for (status, word) in [(Status::Fail, "failed"), (Status::Untested, "not made"), (Status::Warn, "with a warning")] {
         if of(status) > 0 {
             figures.push(format!("{} {word}", of(status)));
         }

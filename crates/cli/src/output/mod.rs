@@ -165,7 +165,7 @@ impl Output {
     pub(crate) fn status(&self, status: Status) -> String {
         let color = match status {
             Status::Pass => GREEN,
-            Status::Warn => YELLOW,
+            Status::Warn | Status::Untested => YELLOW,
             Status::Fail => RED,
         };
         self.paint(&status.to_string(), color)

@@ -35,7 +35,7 @@ impl Figures {
         match checks.iter().map(|check| check.status).max() {
             None | Some(Status::Pass) => Outcome::Good,
             Some(Status::Warn) => Outcome::Warning,
-            Some(Status::Fail) => Outcome::Failed,
+            Some(Status::Untested | Status::Fail) => Outcome::Failed,
         }
     }
 }

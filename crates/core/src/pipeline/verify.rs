@@ -123,7 +123,8 @@ impl<'a> Verify<'a> {
     ///
     /// # Errors
     /// What kept the verification itself from being made: the sink does not answer, there is no key, there are no server
-    /// binaries. An artifact that is bad is a report that did not pass.
+    /// binaries. An artifact that is bad is a report that did not pass. One that could not be tested did not pass either,
+    /// and nothing is recorded about it ([`Status::Untested`]).
     ///
     /// # Cancel safety
     /// As [`Verifier::restore_test`]: cancel through the context's token.
@@ -350,6 +351,11 @@ impl<'a> Verify<'a> {
                         Check::from_error("structure", error)
                     }
                     Some(error) => return Err(error.duplicate()),
+                    None if restored.iter().flatten().any(|check| check.status == Status::Untested) => Check::untested(
+                        "structure",
+                        "not read",
+                        "the restore test was given up before the artifact had been read to its end",
+                    ),
                     None => Check::fail(
                         "structure",
                         "not read",
@@ -399,7 +405,12 @@ impl<'a> Verify<'a> {
     async fn write_record(&self, report: &Report) {
         let now = self.context.now();
         // Its age is no fault of the artifact: a good one must not count as bad because newer ones are missing.
-        let passed = report.checks.iter().all(|c| c.status != Status::Fail || c.name == AGE_CHECK);
+        let worst = report.checks.iter().filter(|c| c.name != AGE_CHECK).map(|c| c.status).max();
+        // What could not be tested says nothing about it, and must not make retention give it up.
+        if worst == Some(Status::Untested) {
+            return;
+        }
+        let passed = worst != Some(Status::Fail);
         let count = |status| report.checks.iter().filter(|c| c.status == status).count();
         let record = serde_json::json!({
             "dataset": report.dataset,
