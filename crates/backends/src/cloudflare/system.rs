@@ -80,6 +80,7 @@ lifeboat_core::setters!(RestoreOptions {
     apply: bool,
     delete_extra: bool,
     settings: bool,
+    without: Vec<Extra>,
     token: Option<Setting>,
 });
 

@@ -164,6 +164,9 @@ fn try_form(form: &Form, document: &Document, salt: &Salt, proof: Option<&Proof>
         vec![Check::pass(name, back.len().to_string(), format!("written, read back, and equal to {with}"))];
     // A restricted one is told once, not by each form.
     let told: Vec<Check> = told(&left_out).into_iter().filter(|c| !c.detail.contains("restricted")).collect();
-    checks.extend(told.into_iter().map(|c| Check { name: format!("left out: {form}"), ..c }));
+    checks.extend(told.into_iter().map(|mut check| {
+        check.name = format!("left out: {form}");
+        check
+    }));
     Ok(checks)
 }

@@ -106,7 +106,7 @@ impl RestoreTestOptions {
     }
 
     /// The namespace in the backup, where it is named.
-    fn namespace(&self) -> &str {
+    fn tested_namespace(&self) -> &str {
         self.namespace.as_deref().unwrap_or_default()
     }
 
@@ -158,7 +158,7 @@ impl RestoreTest {
     /// # Cancel safety
     /// Cancel through the context's token. A dropped future leaves the scratch namespace for the next test to remove.
     pub async fn run(&self, cx: &Context) -> Result<Report> {
-        if self.options.namespace().is_empty() {
+        if self.options.tested_namespace().is_empty() {
             let why = "no namespace to restore was named";
             return Err(Error::new(ErrorKind::Config, "make", "the restore test", why)
                 .hint("name one that the backup holds; or verify at the level structure"));
@@ -329,7 +329,7 @@ impl Test<'_> {
             return Ok(());
         }
         let begun = Instant::now();
-        let mapping = Mapping { from: options.namespace().to_owned(), into: options.scratch().to_owned() };
+        let mapping = Mapping { from: options.tested_namespace().to_owned(), into: options.scratch().to_owned() };
         let tarball = restored::tarball(location, &name).await?;
         let mut compared = restored::compare(cluster, tarball, &mapping, cx).await?;
         if let Some(first) = compared.first_mut() {
@@ -356,7 +356,7 @@ impl Test<'_> {
             }
             Err(error) => return Err(error),
         };
-        let inside = format!("volume {}/", options.namespace());
+        let inside = format!("volume {}/", options.tested_namespace());
         let wanted = |check: &Check| {
             let must = options.must_cover.iter().any(|claim| check.name == format!("volume {claim}"));
             must || check.name.starts_with(&inside)
@@ -397,8 +397,8 @@ impl Test<'_> {
         let name = format!("{}-{}", OWNER_LABEL, run::random_suffix()?);
         let spec = RestoreSpec {
             backup_name: backup.to_owned(),
-            included_namespaces: vec![options.namespace().to_owned()],
-            namespace_mapping: BTreeMap::from([(options.namespace().to_owned(), options.scratch().to_owned())]),
+            included_namespaces: vec![options.tested_namespace().to_owned()],
+            namespace_mapping: BTreeMap::from([(options.tested_namespace().to_owned(), options.scratch().to_owned())]),
             ..RestoreSpec::default()
         };
         let mut wanted = Restore::new(&name, spec);
