@@ -495,3 +495,34 @@ fn no_password_is_in_any_output_or_file() {
         }
     }
 }
+
+#[test]
+fn a_database_that_was_dropped_pushes_no_fuller_backup_out() {
+    let (live, mut desk) = (shop(), desk());
+    backup(&mut desk, &live).good();
+    live.run(doc! { "dropDatabase": 1 });
+    backup(&mut desk, &live).good().says("warning: shop is empty (0 items, 0 rows");
+    let key = desk.key();
+    let verify = ["verify", "--dataset", "shop", "--identity", &key, "--level", "structure"];
+    mongodb(&desk, &verify).good().says("amount");
+    let pruned = mongodb(&desk, &["prune", "--dataset", "shop", "--keep", "last=1"]).good();
+    pruned.says("newer ones hold less").says("which stays");
+    let listed = mongodb(&desk, &["list", "--json"]).good().json();
+    let holds: Vec<_> = listed.as_array().unwrap().iter().map(|row| row["holds"].as_str()).collect();
+    assert_eq!(holds, [None, Some("empty")]);
+}
+
+#[test]
+fn a_collection_that_is_not_there_is_an_error_although_another_one_is() {
+    let (live, mut desk) = (shop(), desk());
+    desk.set("FROM_URL", &*live.url);
+    let encrypt = desk.encrypt();
+    for (patterns, code) in [(&["people", "poeple"][..], 2), (&["poeple"], 2), (&["peo*", "odd names"], 0)] {
+        let place = ["backup", "--from", "env:FROM_URL", "--dataset", "shop", "--encrypt", &encrypt];
+        let chosen: Vec<&str> = patterns.iter().flat_map(|pattern| ["--collection", pattern]).collect();
+        let run = mongodb(&desk, &[&place[..], &chosen].concat()).ended(code);
+        if code != 0 {
+            run.says("the collection \"poeple\": there is no such collection");
+        }
+    }
+}

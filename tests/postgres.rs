@@ -457,3 +457,50 @@ fn a_flipped_bit_anywhere_in_the_stored_object_is_found_and_its_hash_says_so() {
     // Once it failed; now it is good again, and list says so.
     assert_eq!(desk.list()[0]["verified_level"], "restore");
 }
+
+#[test]
+fn a_database_that_was_emptied_pushes_no_fuller_backup_out() {
+    let (live, desk) = (Database::fresh(), Desk::new());
+    live.run("CREATE TABLE orders AS SELECT i AS id, md5(i::text) AS what FROM generate_series(1, 1000) i");
+    desk.backup(&live.url).good();
+    live.run("DELETE FROM orders WHERE id > 100");
+    desk.backup(&live.url).good().says("warning: shop is much smaller than before").says("1000 rows");
+    live.run("DROP TABLE orders");
+    desk.backup(&live.url).good().says("warning: shop is empty").says("--max-shrink 100%");
+    let holds = |desk: &Desk| -> Vec<Option<String>> {
+        desk.list().iter().map(|row| row["holds"].as_str().map(str::to_owned)).collect()
+    };
+    let (less, empty) = (Some("less".to_owned()), Some("empty".to_owned()));
+    assert_eq!(holds(&desk), [None, less, empty.clone()]);
+    desk.run("lifeboat-postgres", &["list", "--to", &desk.sink()]).good().says("managed, LESS").says("managed, EMPTY");
+    desk.run("lifeboat-postgres", &["show", "--dataset", "shop", "--to", &desk.sink()]).good().says("0 rows");
+    // It is good, and says what it is.
+    desk.verify("structure").good().says("amount").says("PASS");
+    let prune = ["prune", "--dataset", "shop", "--to", &desk.sink(), "--keep", "last=1"];
+    let pruned = desk.run("lifeboat-postgres", &prune).good();
+    pruned.says("newer ones hold less").says("which stays: was anything lost at the source?");
+    assert_eq!(holds(&desk), [None, empty]);
+    // The first one is the one that stays, and its rows come back.
+    let (first, restored) = (desk.list()[0]["key"].as_str().unwrap().to_owned(), Database::reserved());
+    let into = ["--at", &first, "--identity", &desk.key(), "--into", &restored.url];
+    desk.run("lifeboat-postgres", &[&["restore", "--dataset", "shop", "--to", &desk.sink()][..], &into].concat())
+        .good();
+    assert_eq!(restored.run("SELECT count(*) FROM orders").trim(), "1000");
+}
+
+#[test]
+fn a_pattern_that_fits_nothing_is_an_error_although_another_one_fits() {
+    let (live, desk) = (Database::fresh(), Desk::new());
+    live.run(
+        "CREATE TABLE orders (id int); CREATE SCHEMA more; CREATE TABLE more.x (id int); INSERT INTO orders SELECT 1",
+    );
+    let backup = |selection: &[&str]| {
+        let (sink, encrypt) = (desk.sink(), desk.encrypt());
+        let place = ["backup", "--dataset", "shop", "--to", &sink, "--encrypt", &encrypt];
+        desk.postgres(&live.url, &[&place[..], selection].concat())
+    };
+    backup(&["--table", "orders", "--table", "ordres"]).ended(1).says("ordres");
+    backup(&["--schema", "public", "--schema", "mroe"]).ended(1).says("mroe");
+    assert_eq!(desk.stored(), Vec::<String>::new());
+    backup(&["--table", "orders", "--schema", "more"]).good();
+}

@@ -222,11 +222,21 @@ mod backups {
 
     #[tokio::test]
     async fn an_empty_output_is_refused_unless_it_is_allowed() {
-        let error = failure(shell("echo 'nothing to export' >&2")).await;
-        assert_eq!(error.message(), "it ended well and printed nothing, and said: nothing to export");
-        assert!(error.advice().unwrap().contains("allow_empty = true"));
-        let allowed = shell("true").allow_empty(true);
-        assert_eq!(output(allowed).await, "");
+        let backup = |allow: bool, sink: MemorySink, tally: Arc<Tally>| {
+            let source = CommandSource::new(shell("echo 'nothing to export' >&2")).unwrap();
+            let backup = Backup::new(source).dataset(Dataset::new("shop").unwrap()).unencrypted().allow_empty(allow);
+            backup.to(Arc::new(sink)).history(false).progress(tally).run()
+        };
+        let (sink, tally) = (MemorySink::new(), Arc::new(Tally::default()));
+        let error = backup(false, sink.clone(), tally.clone()).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.message()),
+            (ErrorKind::Tool, "its source ended well and gave nothing: 0 bytes")
+        );
+        assert!(tally.notes().iter().any(|note| note.contains("nothing to export")), "{:?}", tally.notes());
+        assert_eq!(sink.keys(), Vec::<String>::new());
+        let receipt = backup(true, sink.clone(), tally).await.unwrap();
+        assert_eq!((receipt.plaintext_bytes, receipt.warnings), (0, Vec::<String>::new()));
     }
 
     #[tokio::test]

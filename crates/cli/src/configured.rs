@@ -14,7 +14,7 @@ use lifeboat_core::system::Choices;
 use lifeboat_core::{Error, ErrorKind, Result};
 
 use crate::arguments::replicate::ReplicateArgs;
-use crate::arguments::{About, EXIT_STATUS, Global, PruneArgs, RestoreArgs, VerifyArgs};
+use crate::arguments::{About, BackupArgs, EXIT_STATUS, Global, PruneArgs, RestoreArgs, VerifyArgs};
 use crate::commands;
 use crate::exit::Exit;
 use crate::jobs::{self, Jobs};
@@ -75,6 +75,8 @@ Examples:
         /// Names of jobs
         #[arg(value_name = "JOB")]
         jobs: Vec<String>,
+        #[command(flatten)]
+        backup: BackupArgs,
     },
     /// List the backups: time, age, size, kind, last verified
     #[command(after_help = "\
@@ -330,7 +332,10 @@ async fn dispatch(
     let every_sink = SinkArg { sink: None };
     match command {
         Verb::Init(args) => commands::init::run(session, &args, path),
-        Verb::Backup { jobs } => Ok(commands::backup::run(session, select(&jobs, &every_sink)?).await),
+        Verb::Backup { jobs, backup } => {
+            let options = backup.options()?;
+            Ok(commands::backup::run(session, select(&jobs, &every_sink)?, &options).await)
+        }
         Verb::List { jobs, sink } => Ok(commands::list::run(session, select(&jobs, &sink)?, !jobs.is_empty()).await),
         Verb::Show { what, dataset, at, items, sink } => {
             let is_key = commands::show::is_key(&what);

@@ -4,8 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use lifeboat_config::hint;
 use lifeboat_core::progress::{Event, Progress, Unit};
 use lifeboat_core::report::{human_bytes, human_duration};
+use lifeboat_core::words::visible_line;
 
 use crate::output::Output;
 
@@ -28,7 +30,8 @@ struct Step {
     unit: Unit,
     total: Option<u64>,
     done: u64,
-    items: u64,
+    /// How many of what has passed.
+    items: Option<(u64, &'static str)>,
     begun: Instant,
     bar: Option<ProgressBar>,
 }
@@ -74,8 +77,18 @@ impl Progress for Reporter {
     fn event(&self, event: Event) {
         match event {
             Event::Begin { step, unit, total } => {
+                // It may hold names of a server, and a bar is written past everything else.
+                let step = visible_line(&step).into_owned();
                 let bar = self.bar(&step, unit, total);
-                self.lock().open.push(Step { name: step, unit, total, done: 0, items: 0, begun: Instant::now(), bar });
+                self.lock().open.push(Step {
+                    name: step,
+                    unit,
+                    total,
+                    done: 0,
+                    items: None,
+                    begun: Instant::now(),
+                    bar,
+                });
             }
             Event::Advance(n) => {
                 let mut steps = self.lock();
@@ -93,15 +106,19 @@ impl Progress for Reporter {
                     }
                 }
             }
-            Event::Items(items) => {
+            Event::Items { done, what } => {
                 if let Some(step) = self.lock().open.last_mut() {
-                    step.items = items;
+                    step.items = Some((done, what));
                     if let Some(bar) = &step.bar {
-                        bar.set_message(format!("{} ({items} tables done)", step.name));
+                        bar.set_message(format!("{} ({done} {what} done)", step.name));
                     }
                 }
             }
             Event::End => drop(self.lock().open.pop()),
+            Event::Warning { text, hint } => {
+                self.output.warn(&text);
+                self.output.write_err(&format!("  hint: {}", hint::render(&hint)));
+            }
             Event::Note(note) => self.output.note(&note),
             _ => {}
         }
@@ -121,8 +138,8 @@ impl Step {
             (_, None) => self.done.to_string(),
         };
         let items = match self.items {
-            0 => String::new(),
-            items => format!(", {items} tables done"),
+            None | Some((0, _)) => String::new(),
+            Some((done, what)) => format!(", {done} {what} done"),
         };
         format!("{}: {figure}{items}, {}", self.name, human_duration(elapsed))
     }
@@ -142,17 +159,19 @@ mod tests {
 
     #[test]
     fn a_log_line_has_figure_rate_and_time() {
-        let step = |unit, total| Step {
+        let step = |unit, total, items| Step {
             name: "back up shop".to_owned(),
             unit,
             total,
             done: 2048,
-            items: 0,
+            items,
             begun: Instant::now().checked_sub(Duration::from_secs(20)).unwrap(),
             bar: None,
         };
-        assert_eq!(step(Unit::Bytes, None).line(), "back up shop: 2.0 KiB, 102 B/s, 20s");
-        assert_eq!(step(Unit::Items, Some(4096)).line(), "back up shop: 2048 of 4096, 20s");
+        assert_eq!(step(Unit::Bytes, None, None).line(), "back up shop: 2.0 KiB, 102 B/s, 20s");
+        let zones = Some((3, "zones"));
+        assert_eq!(step(Unit::Bytes, None, zones).line(), "back up shop: 2.0 KiB, 102 B/s, 3 zones done, 20s");
+        assert_eq!(step(Unit::Items, Some(4096), None).line(), "back up shop: 2048 of 4096, 20s");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use lifeboat_core::system::Choices;
 use lifeboat_core::{AnySystem, Error, ErrorKind, Opening, Result};
 
 use crate::arguments::place::{Keys, Packing, Place};
-use crate::arguments::{About, EXIT_STATUS, Global, PruneArgs, RestoreArgs, VerifyArgs};
+use crate::arguments::{About, BackupArgs, EXIT_STATUS, Global, PruneArgs, RestoreArgs, VerifyArgs};
 use crate::console::Terminal;
 use crate::exit::Exit;
 use crate::session::{self, Session};
@@ -155,7 +155,7 @@ fn general<S: Commands>(command: Command) -> Command {
     match command.get_name() {
         "backup" => {
             let command = of_settings(command, &[CONNECTION, CONTENTS], true);
-            compressed(Packing::augment_args(Place::augment_args(command)))
+            compressed(BackupArgs::augment_args(Packing::augment_args(Place::augment_args(command))))
         }
         "list" => Place::augment_args(command),
         "show" => Show::augment_args(Keys::augment_args(Place::augment_args(command))),
@@ -231,7 +231,7 @@ fn examples(program: &str, verb: &str) -> String {
 
 /// What is to be done.
 enum Task<S: Commands> {
-    Backup { system: S::Settings, place: Place, packing: Packing },
+    Backup { system: S::Settings, place: Place, packing: Packing, backup: BackupArgs },
     List(Place),
     Show(Place, Keys, Show),
     Verify { system: S::Settings, place: Place, keys: Keys, verify: VerifyArgs, choices: Choices },
@@ -254,9 +254,12 @@ impl<S: Commands> Task<S> {
         let place = Place::from_arg_matches;
         let keys = Keys::from_arg_matches;
         Ok(match name {
-            "backup" => {
-                Self::Backup { system: system()?, place: place(command)?, packing: Packing::from_arg_matches(command)? }
-            }
+            "backup" => Self::Backup {
+                system: system()?,
+                place: place(command)?,
+                packing: Packing::from_arg_matches(command)?,
+                backup: BackupArgs::from_arg_matches(command)?,
+            },
             "list" => Self::List(place(command)?),
             "show" => Self::Show(place(command)?, keys(command)?, Show::from_arg_matches(command)?),
             "verify" => Self::Verify {
@@ -295,9 +298,10 @@ impl<S: Commands> Task<S> {
 
     async fn run(self, session: &Session) -> Result<Exit> {
         match self {
-            Self::Backup { system, place, packing } => {
+            Self::Backup { system, place, packing, backup } => {
+                let options = backup.options()?;
                 let job = place.named(open::<S>(system)?, Some(packing), None)?;
-                Ok(commands::backup::run(session, jobs::only(job)).await)
+                Ok(commands::backup::run(session, jobs::only(job), &options).await)
             }
             Self::List(place) => Ok(commands::list::run(session, place.stored(nowhere::<S>()?)?, true).await),
             Self::Show(place, keys, show) => {

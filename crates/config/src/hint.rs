@@ -41,6 +41,13 @@ pub fn render(hint: &Hint) -> String {
         }
         Hint::UseAnotherArtifact => "use another artifact; `lifeboat verify` says what is wrong with this one",
         Hint::ReplicateLater => "`lifeboat replicate` later copies what is missing there",
+        Hint::AllowEmpty => "look at the source; if it may be empty, set allow_empty = true (--allow-empty)",
+        Hint::AllowShrink => {
+            "look at the source; the fuller backup is kept. If it is right, back up once with --max-shrink 100%"
+        }
+        Hint::RaiseStallLimit => {
+            "look at what does not answer; if it takes that long, raise stall_limit (--stall-limit)"
+        }
         Hint::CopyTree => "`lifeboat replicate` makes it",
         Hint::RunAgainOrPruneOrphans => {
             "run again: a new second gives a new name; `lifeboat prune --orphans` removes what a killed run has left"

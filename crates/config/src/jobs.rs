@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use lifeboat_core::catalog;
+use lifeboat_core::catalog::{self, MaxShrink};
 use lifeboat_core::retention::Policy;
 use lifeboat_core::{
     AgeLimit, AnySystem, ArtifactName, Backup, Compression, Dataset, Encryptor, Error, ErrorKind, Level, Result,
@@ -43,6 +43,12 @@ pub struct Job {
     pub limits: Limits,
     /// How long a sink other than the first may hold up a backup.
     pub sink_grace: Option<Duration>,
+    /// How long nothing may move in a backup.
+    pub stall_limit: Option<Duration>,
+    /// Whether a dataset in which there is nothing is as it should be.
+    pub allow_empty: bool,
+    /// By how much the dataset may shrink from one backup to the next.
+    pub max_shrink: MaxShrink,
 }
 
 /// A sink with the name that it has in the config, or its URL.
@@ -117,6 +123,9 @@ impl Job {
             keep: None,
             limits: Limits { max_age: defaults.max_age, ..Limits::default() },
             sink_grace: None,
+            stall_limit: None,
+            allow_empty: false,
+            max_shrink: MaxShrink::default(),
         }
     }
 
@@ -226,6 +235,10 @@ impl Job {
         if let Some(grace) = self.sink_grace {
             backup = backup.sink_grace(grace);
         }
+        if let Some(limit) = self.stall_limit {
+            backup = backup.stall_limit(limit);
+        }
+        backup = backup.allow_empty(self.allow_empty).max_shrink(self.max_shrink);
         for store in &self.stores {
             backup = backup.also_to(store.sink.clone());
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lifeboat_core::catalog::MaxShrink;
 use lifeboat_core::pipeline::TreeLayout;
 use lifeboat_core::retention::Policy;
 use lifeboat_core::words::suggest;
@@ -70,6 +71,12 @@ pub struct JobConfig {
     pub limits: Limits,
     /// How long a sink other than the first may hold up a backup.
     pub sink_grace: Option<Duration>,
+    /// How long nothing may move in a backup.
+    pub stall_limit: Option<Duration>,
+    /// Whether a dataset in which there is nothing is as it should be.
+    pub allow_empty: bool,
+    /// By how much the dataset may shrink from one backup to the next.
+    pub max_shrink: MaxShrink,
     /// When it is backed up, as five fields of cron.
     pub schedule: Option<String>,
     /// When it is verified.
@@ -203,6 +210,9 @@ impl Config {
             keep: job.keep,
             limits: job.limits,
             sink_grace: job.sink_grace,
+            stall_limit: job.stall_limit,
+            allow_empty: job.allow_empty,
+            max_shrink: job.max_shrink,
             ..Job::new(&job.name, job.dataset.clone(), job.system.clone(), stores)
         })
     }
@@ -402,6 +412,9 @@ impl Reader<'_> {
             keep: defaults.keep,
             verify: defaults.verify.unwrap_or_default(),
             sink_grace: defaults.sink_grace,
+            stall_limit: defaults.stall_limit,
+            allow_empty: defaults.allow_empty,
+            max_shrink: defaults.max_shrink,
         }
     }
 
@@ -504,6 +517,9 @@ impl Reader<'_> {
                 age_status: verify.age_status.or(defaults.verify.age_status).unwrap_or(Status::Fail),
             },
             sink_grace: job.sink_grace.or(defaults.sink_grace),
+            stall_limit: job.stall_limit.or(defaults.stall_limit),
+            allow_empty: job.allow_empty.or(defaults.allow_empty).unwrap_or(false),
+            max_shrink: job.max_shrink.or(defaults.max_shrink).unwrap_or_default(),
             schedule: job.schedule.map(Spanned::into_inner),
             verify_schedule: job.verify_schedule.map(Spanned::into_inner),
         })
@@ -629,6 +645,9 @@ struct Defaults {
     keep: Option<Policy>,
     verify: table::Verify,
     sink_grace: Option<Duration>,
+    stall_limit: Option<Duration>,
+    allow_empty: Option<bool>,
+    max_shrink: Option<MaxShrink>,
 }
 
 /// A mistake that an error speaks of. The error's own subject stays when it is more than the place.

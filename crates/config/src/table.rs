@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use lifeboat_core::catalog::MaxShrink;
 use lifeboat_core::retention::Policy;
 use lifeboat_core::{Compression, Level, Status, duration};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
@@ -69,6 +70,10 @@ pub(crate) struct Defaults {
     pub(crate) verify: Option<Verify>,
     #[serde(default, deserialize_with = "sink_grace")]
     pub(crate) sink_grace: Option<std::time::Duration>,
+    #[serde(default, deserialize_with = "stall_limit")]
+    pub(crate) stall_limit: Option<std::time::Duration>,
+    pub(crate) allow_empty: Option<bool>,
+    pub(crate) max_shrink: Option<MaxShrink>,
 }
 
 /// `[jobs.NAME]`, without the one key that names its system.
@@ -87,6 +92,10 @@ pub(crate) struct Job {
     pub(crate) verify: Option<Verify>,
     #[serde(default, deserialize_with = "sink_grace")]
     pub(crate) sink_grace: Option<std::time::Duration>,
+    #[serde(default, deserialize_with = "stall_limit")]
+    pub(crate) stall_limit: Option<std::time::Duration>,
+    pub(crate) allow_empty: Option<bool>,
+    pub(crate) max_shrink: Option<MaxShrink>,
 }
 
 /// `verify = { level = "restore", max_age = "2d", age_status = "fail" }`.
@@ -122,6 +131,11 @@ fn max_age<'de, D: Deserializer<'de>>(d: D) -> Result<Option<std::time::Duration
 fn sink_grace<'de, D: Deserializer<'de>>(d: D) -> Result<Option<std::time::Duration>, D::Error> {
     let text = String::deserialize(d)?;
     duration::parse(&text, "sink_grace").map(Some).map_err(|e| with_advice(&e))
+}
+
+fn stall_limit<'de, D: Deserializer<'de>>(d: D) -> Result<Option<std::time::Duration>, D::Error> {
+    let text = String::deserialize(d)?;
+    duration::parse(&text, "stall_limit").map(Some).map_err(|e| with_advice(&e))
 }
 
 fn age_status<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Status>, D::Error> {

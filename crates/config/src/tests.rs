@@ -92,6 +92,26 @@ fn what_a_job_says_goes_before_the_defaults() {
 }
 
 #[test]
+fn what_is_said_of_a_dataset_that_shrinks_or_stands_still_reaches_the_job() {
+    let read_job = |own: &str, defaults: &str| {
+        let text = with_job(own).replace("[jobs.shop]", &format!("{defaults}\n[jobs.shop]"));
+        read(&text).map(|config| {
+            let job = &config.jobs[0];
+            (job.allow_empty, job.max_shrink.to_string(), job.stall_limit.map(|limit| limit.as_secs()))
+        })
+    };
+    assert_eq!(read_job("", "").unwrap(), (false, "50%".to_owned(), None));
+    let defaults = "allow_empty = true\nmax_shrink = \"80%\"\nstall_limit = \"30min\"";
+    assert_eq!(read_job("", defaults).unwrap(), (true, "80%".to_owned(), Some(1800)));
+    let own = "allow_empty = false\nmax_shrink = \"100%\"\nstall_limit = \"6h\"";
+    assert_eq!(read_job(own, defaults).unwrap(), (false, "100%".to_owned(), Some(6 * 3600)));
+    for wrong in ["max_shrink = \"0%\"", "max_shrink = \"half\""] {
+        let error = read_job(wrong, "").unwrap_err().to_string();
+        assert!(error.contains("it is no share from 1% to 100%; write a share"), "{error}");
+    }
+}
+
+#[test]
 fn the_example_that_init_writes_is_right() {
     let example = include_str!("../../cli/src/commands/lifeboat.example.toml");
     let text =

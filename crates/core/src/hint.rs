@@ -58,6 +58,12 @@ pub enum Hint {
     UseAnotherArtifact,
     /// Copy later what is missing in a sink, from one that holds it.
     ReplicateLater,
+    /// Say that the dataset may be empty, where that is right.
+    AllowEmpty,
+    /// Say once that the dataset is right although it shrank.
+    AllowShrink,
+    /// Look at what does not answer, or wait for longer.
+    RaiseStallLimit,
     /// Make a copy of the tree first.
     CopyTree,
     /// Run again: a new second gives a new name. What a killed run has left is removed by a prune of orphans.
@@ -127,6 +133,9 @@ impl fmt::Display for Hint {
             }
             Self::UseAnotherArtifact => "use another artifact; a verification says what is wrong with this one",
             Self::ReplicateLater => "a replication copies what is missing there later",
+            Self::AllowEmpty => "look at the source; if it may be empty, allow that",
+            Self::AllowShrink => "look at the source, and keep the fuller backup; if it is right, allow once that it shrinks",
+            Self::RaiseStallLimit => "look at what does not answer; if it takes that long, raise the limit",
             Self::CopyTree => "copy the tree first",
             Self::RunAgainOrPruneOrphans => {
                 "run again: a new second gives a new name; pruning orphans removes what a killed run has left"

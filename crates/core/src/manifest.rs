@@ -1,7 +1,7 @@
 //! The manifest: what is written beside an artifact, last, and makes it one.
 //!
 //! The public part says what the object is and how to read it back; whoever may list the bucket may read it, so it
-//! holds no name of what is inside. The private part (names of tables, counts, fingerprints) is encrypted with the
+//! holds no name of what is inside. The private part (names of tables, their counts, fingerprints) is encrypted with the
 //! artifact's own encryptor whenever there is one: base64 of age (or openssl) of zstd of JSON, readable in one shell
 //! line: `jq -r .private.sealed | base64 -d | age -d -i KEY | zstd -d`.
 
@@ -89,6 +89,12 @@ pub struct Manifest {
     pub finished_at: Timestamp,
     /// Size of the plaintext in bytes, before compression.
     pub plaintext_bytes: u64,
+    /// Items in the proof, so that whoever has no key can tell an artifact that holds nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<u64>,
+    /// Rows in the proof, of all items.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
     /// Stored bytes, all objects together.
     pub stored_bytes: u64,
     /// The objects whose bytes, joined in this order, are the artifact.
@@ -289,6 +295,8 @@ mod tests {
             taken_at: "2026-11-21T03:30:00Z".parse().unwrap(),
             finished_at: "2026-11-21T03:31:00Z".parse().unwrap(),
             plaintext_bytes: 10,
+            items: Some(1),
+            rows: Some(3),
             stored_bytes: 8,
             objects: vec![StoredObject {
                 name: "shop-20261121-033000.dump.zst".to_owned(),

@@ -1,5 +1,6 @@
 //! Progress of a run, for bars and log lines.
 
+use crate::hint::Hint;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a run reports while it is in progress.
@@ -18,9 +19,21 @@ pub enum Event {
     /// The current step has advanced by this much.
     Advance(u64),
     /// This many tables, collections or zones have passed since the step began, in addition to the bytes that it counts.
-    Items(u64),
+    Items {
+        /// How many.
+        done: u64,
+        /// What they are, in the plural: `tables`, `zones`.
+        what: &'static str,
+    },
     /// The step has ended.
     End,
+    /// Something that is probably wrong, although the run goes on: the dataset is empty.
+    Warning {
+        /// What.
+        text: String,
+        /// What to try.
+        hint: Hint,
+    },
     /// Something that the user should be told once: a role that is missing, a check that could not be made.
     Note(String),
 }

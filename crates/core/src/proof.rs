@@ -190,6 +190,11 @@ pub trait Tap: Send {
     fn units_done(&self) -> u64 {
         0
     }
+
+    /// What these units are, in the plural.
+    fn units(&self) -> &'static str {
+        "items"
+    }
 }
 
 /// A [`Tap`] for a stream without structure: it counts bytes and hashes them as one item.

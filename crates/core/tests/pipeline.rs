@@ -16,7 +16,10 @@ use lifeboat_core::encryptor::Age;
 use lifeboat_core::memory::Confidential;
 use lifeboat_core::progress::{Event, Tally};
 use lifeboat_core::proof::WholeStream;
-use lifeboat_core::{Backup, Compression, Description, ErrorKind, Hint, Manifest, Reading, Restore, Sink, Source};
+use lifeboat_core::{
+    Backup, Compression, Description, ErrorKind, Hint, Manifest, Proof, Prune, Reading, Receipt, Restore, Sink, Source,
+    Tap,
+};
 use lifeboat_testkit::chaos::{ChaosSink, Fault};
 use lifeboat_testkit::content;
 use lifeboat_testkit::memory::MemorySink;
@@ -58,7 +61,8 @@ async fn the_note_is_written_first_and_the_manifest_last() {
     let sink = ScriptedSink::new(|_, _| Fate::Done);
     backup(FakeSource::of("abc")).to(sink.arc()).run().await.unwrap();
     let manifest = format!("{KEY}.manifest.json");
-    let changes: Vec<String> = sink.log().into_iter().filter(|l| !l.starts_with("head")).collect();
+    let changes: Vec<String> =
+        sink.log().into_iter().filter(|l| !l.starts_with("head") && !l.starts_with("list")).collect();
     assert_eq!(
         changes,
         [format!("put {NOTE}"), format!("put {KEY}"), format!("put {manifest}"), format!("delete {NOTE}")]
@@ -69,9 +73,135 @@ async fn the_note_is_written_first_and_the_manifest_last() {
 async fn an_empty_source_is_a_backup_of_nothing_and_reads_back_as_such() {
     for compression in [Compression::zstd(3), Compression::gzip(6), Compression::None] {
         let sink = MemorySink::new();
-        backup(FakeSource::of("")).compress(compression).to(Arc::new(sink.clone())).run().await.unwrap();
+        backup(FakeSource::of(""))
+            .allow_empty(true)
+            .compress(compression)
+            .to(Arc::new(sink.clone()))
+            .run()
+            .await
+            .unwrap();
         assert_eq!(read_back(Arc::new(sink)).await, "", "{compression}");
     }
+}
+
+#[tokio::test]
+async fn a_source_that_gives_no_byte_has_failed_unless_that_is_allowed() {
+    let sink = MemorySink::new();
+    let error = backup(FakeSource::of("")).to(Arc::new(sink.clone())).run().await.unwrap_err();
+    assert_eq!(error.message(), "its source ended well and gave nothing: 0 bytes");
+    assert_eq!(error.typed_hint(), Some(&Hint::AllowEmpty));
+    assert_nothing_is_left(&sink).await;
+}
+
+#[tokio::test]
+async fn a_source_that_stands_still_is_told_and_given_up() {
+    tokio::time::pause();
+    let (sink, tally) = (MemorySink::new(), Arc::new(Tally::default()));
+    let source = FakeSource::new(|_| stream::iter([Ok(Bytes::from("abc"))]).chain(stream::pending()).boxed());
+    let run = backup(source).to(Arc::new(sink.clone())).progress(tally.clone()).stall_limit(Duration::from_secs(300));
+    let error = run.run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(error.message(), "no byte has come from fake for shop for 5m: it was given up");
+    assert_eq!(error.typed_hint(), Some(&Hint::RaiseStallLimit));
+    assert_eq!(tally.notes()[0], "no byte has come from fake for shop for 1m");
+    assert_nothing_is_left(&sink).await;
+}
+
+/// So many lines of a table, after a head.
+fn headed(lines: u64) -> FakeSource {
+    let text = (0..lines).fold("#".to_owned(), |text, n| text + &format!("{ITEM},line {n}\n"));
+    FakeSource::of(text).tapped_by(|| Box::<HeadedTap>::default())
+}
+
+#[derive(Default)]
+struct HeadedTap {
+    inner: LinesTap,
+    begun: bool,
+}
+
+impl Tap for HeadedTap {
+    fn push(&mut self, chunk: &[u8]) -> lifeboat_core::Result<()> {
+        let head = usize::from(!std::mem::replace(&mut self.begun, true));
+        self.inner.push(&chunk[head..])
+    }
+
+    fn finish(self: Box<Self>) -> lifeboat_core::Result<Proof> {
+        Box::new(self.inner).finish()
+    }
+}
+
+async fn backup_of(lines: u64, day: &str, sink: Arc<dyn Sink>) -> Receipt {
+    backup(headed(lines)).clock(clock_at(&format!("{day}T03:30:00Z"))).to(sink).run().await.unwrap()
+}
+
+async fn sidecars(sink: &MemorySink) -> Vec<String> {
+    let of = |key: &String| key.split_once(".holds-").map(|(_, rest)| rest.to_owned());
+    sink.keys().iter().filter_map(of).collect()
+}
+
+#[tokio::test]
+async fn a_dataset_that_shrank_or_is_empty_is_said_and_pushes_no_fuller_one_out() {
+    let sink = MemorySink::new();
+    let arc: Arc<dyn Sink> = Arc::new(sink.clone());
+    for (lines, day) in [(100, "2026-11-10"), (60, "2026-11-11")] {
+        assert_eq!(backup_of(lines, day, arc.clone()).await.warnings, [] as [String; 0]);
+    }
+    assert_eq!(sidecars(&sink).await, [] as [String; 0]);
+    let small = backup_of(20, "2026-11-12", arc.clone()).await;
+    assert!(
+        small.warnings[0].starts_with("shop is much smaller than before (1 item, 20 rows, "),
+        "{:?}",
+        small.warnings
+    );
+    assert!(
+        small.warnings[0].contains("; shop-20261111-033000.dump.zst holds 1 item, 60 rows, "),
+        "{:?}",
+        small.warnings
+    );
+    // It is compared with the newest that is not known to hold too little.
+    assert_eq!(backup_of(25, "2026-11-13", arc.clone()).await.warnings.len(), 1);
+    let empty = backup_of(0, "2026-11-14", arc.clone()).await;
+    assert!(empty.warnings[0].starts_with("shop is empty (0 items, 0 rows, 1 B)"), "{:?}", empty.warnings);
+    let said = sidecars(&sink).await;
+    assert_eq!(said.len(), 3, "{said:?}");
+    assert_eq!(said[2], "0-0-1-less.json");
+
+    let words: Vec<Option<&str>> =
+        list_all(&sink, FOLDER, None).await.unwrap().iter().map(lifeboat_core::catalog::Artifact::less_word).collect();
+    assert_eq!(words, [None, None, Some("less"), Some("less"), Some("empty")]);
+    let policy = "last=1".parse().unwrap();
+    let shop = dataset("shop");
+    let prune = Prune::plan(arc.clone(), FOLDER, &shop, &policy, at("2026-11-15T00:00:00Z"));
+    let pruned = prune.await.unwrap().history(false).execute().await.unwrap();
+    assert_eq!(pruned.deleted.len(), 3, "{pruned:?}");
+    let left: Vec<String> = list_all(&sink, FOLDER, None).await.unwrap().iter().map(|a| a.name.stamp()).collect();
+    assert_eq!(left, ["20261111-033000", "20261114-033000"]);
+    // What is gone leaves nothing behind.
+    assert_eq!(sidecars(&sink).await, ["0-0-1-less.json"]);
+}
+
+#[tokio::test]
+async fn a_run_that_may_lose_all_is_what_the_next_one_is_compared_with() {
+    let sink = MemorySink::new();
+    let arc: Arc<dyn Sink> = Arc::new(sink.clone());
+    backup_of(100, "2026-11-10", arc.clone()).await;
+    let run = backup(headed(2)).clock(clock_at("2026-11-11T03:30:00Z")).max_shrink("100%".parse().unwrap());
+    assert_eq!(run.to(arc.clone()).run().await.unwrap().warnings, [] as [String; 0]);
+    assert_eq!(backup_of(2, "2026-11-12", arc.clone()).await.warnings, [] as [String; 0]);
+    assert_eq!(sidecars(&sink).await, [] as [String; 0]);
+}
+
+#[tokio::test]
+async fn a_dataset_that_may_be_empty_is_no_warning_until_there_was_something_in_it() {
+    let sink = MemorySink::new();
+    let arc: Arc<dyn Sink> = Arc::new(sink.clone());
+    let empty = |day: &str| {
+        backup(headed(0)).clock(clock_at(&format!("{day}T03:30:00Z"))).allow_empty(true).to(arc.clone()).run()
+    };
+    assert_eq!(empty("2026-11-10").await.unwrap().warnings, [] as [String; 0]);
+    backup_of(10, "2026-11-11", arc.clone()).await;
+    assert_eq!(empty("2026-11-12").await.unwrap().warnings.len(), 1);
+    assert_eq!(sidecars(&sink).await, ["0-0-1-less.json", "0-0-1-less.json"]);
 }
 
 #[tokio::test]

@@ -782,3 +782,41 @@ async fn a_cancelled_restore_ends_with_an_error_whatever_hangs() {
         assert!(target.given.lock().unwrap().is_empty());
     }
 }
+
+#[tokio::test]
+async fn a_key_that_may_not_read_says_that_it_could_not_compare_and_a_verification_does() {
+    let sink = MemorySink::new();
+    let arc: Arc<dyn Sink> = Arc::new(sink.clone());
+    let of = |lines: usize, day: &str| {
+        let text = (0..lines).fold(String::new(), |text, n| text + &format!("{ITEM},line {n}\n"));
+        let source = FakeSource::of(text).tapped_by(|| Box::<LinesTap>::default());
+        backup(source).clock(clock_at(&format!("{day}T03:30:00Z")))
+    };
+    of(100, "2026-11-10").to(arc.clone()).run().await.unwrap();
+    let script = |call: &str, _: &str| if call == "get" { Fate::Fails } else { Fate::Done };
+    let receipt = of(20, "2026-11-11").to(ScriptedSink::over(sink.clone(), script).arc()).run().await.unwrap();
+    assert_eq!(receipt.warnings, [] as [String; 0]);
+    assert!(receipt.notes[0].contains("could not be compared"), "{:?}", receipt.notes);
+    let newest = async || list_all(&sink, FOLDER, None).await.unwrap().pop().unwrap();
+    let told = |report: &Report| report.checks.iter().find(|check| check.name == "amount").cloned();
+    let verify = async |level| {
+        let verifier = LinesVerifier::default();
+        let run = Verify::new(arc.clone(), newest().await, &verifier).level(level).context(context());
+        run.run().await.unwrap()
+    };
+    assert_eq!((newest().await.less_word(), newest().await.holds.len()), (None, 1));
+    assert_eq!(told(&verify(Level::Stored).await), None);
+    for level in [Level::Structure, Level::Stored] {
+        let report = verify(level).await;
+        let check = told(&report).unwrap();
+        assert_eq!((check.status, check.figure.as_str(), report.passed), (Status::Warn, "less", true), "{check:?}");
+        assert_eq!(newest().await.less_word(), Some("less"));
+    }
+    // A name that somebody else put there is no reason to call a good backup bad.
+    let forged = format!("{}.holds-0-0-9-less.json", list_all(&sink, FOLDER, None).await.unwrap()[0].key());
+    sink.put(&forged, lifeboat_core::stream::once("{}")).await.unwrap();
+    let first = list_all(&sink, FOLDER, None).await.unwrap().remove(0);
+    let report =
+        Verify::new(arc.clone(), first, &LinesVerifier::default()).level(Level::Structure).run().await.unwrap();
+    assert_eq!((told(&report).unwrap().figure.as_str(), report.passed), ("differs", true));
+}

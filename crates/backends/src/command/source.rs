@@ -70,9 +70,8 @@ impl Source for CommandSource {
         let _ = rustix::pipe::fcntl_setpipe_size(&stdout, 1 << 20);
         let whole = Arc::new(AtomicU64::new(UNKNOWN));
         let tap = OutputTap { inner: Box::new(WholeStream::new(ITEM)), seen: 0, whole: whole.clone() };
-        let allow_empty = self.settings.allow_empty;
         let (left, late) = (None, 0);
-        let output = Output { process, stdout, bytes: 0, left, late, whole, allow_empty, cx: cx.clone() };
+        let output = Output { process, stdout, bytes: 0, left, late, whole, cx: cx.clone() };
         let stream = futures::stream::unfold(Some(output), |output| async move { output?.next().await }).boxed();
         Ok(Reading::new(stream, Box::new(tap)))
     }
@@ -91,7 +90,6 @@ struct Output {
     /// Bytes that came after its end, from something else.
     late: u64,
     whole: Arc<AtomicU64>,
-    allow_empty: bool,
     cx: Context,
 }
 
@@ -109,20 +107,12 @@ impl Output {
             self.bytes += chunk.len() as u64;
             return Some((Ok(chunk.freeze()), Some(self)));
         }
-        let Self { process, bytes, late, whole, allow_empty, cx, .. } = self;
+        let Self { process, bytes, late, whole, cx, .. } = self;
         let ended = match process.end().await {
             Ok(ended) if ended.is_good() => ended,
             Ok(ended) => return Some((Err(ended.error()), None)),
             Err(error) => return Some((Err(error), None)),
         };
-        if bytes == 0 && !allow_empty {
-            let words = said::words(&ended.stderr, &ended.name);
-            let why = if words.is_empty() { words } else { format!(", and said: {words}") };
-            let error =
-                Error::new(ErrorKind::Tool, "run", ended.name, format!("it ended well and printed nothing{why}"))
-                    .hint("if nothing is what there may be, set allow_empty = true (--allow-empty)");
-            return Some((Err(error), None));
-        }
         if late > 0 {
             cx.progress.event(Event::Note(format!(
                 "{}: {late} bytes came after it had ended, from something that it started in the background: nobody knows how \

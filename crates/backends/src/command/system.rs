@@ -41,10 +41,6 @@ pub struct CommandSettings {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "EXTENSION", help_heading = CONTENTS))]
     pub format: Option<String>,
-    /// Back up an output of 0 bytes as well; without it, that is an error
-    #[serde(default)]
-    #[cfg_attr(feature = "cli", arg(long, help_heading = CONTENTS))]
-    pub allow_empty: bool,
     /// The program that gets a backup on standard input and ends with 0 when it is good, then its arguments, as with --run
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long = "verify-command", value_name = "ARG", allow_hyphen_values = true))]
@@ -140,7 +136,6 @@ impl fmt::Debug for CommandSettings {
         f.debug_struct("CommandSettings")
             .field("run", &program(Role::Run))
             .field("format", &self.format)
-            .field("allow_empty", &self.allow_empty)
             .field("verify", &program(Role::Verify))
             .field("restore", &program(Role::Restore))
             .field("shell", &self.shell)
@@ -469,7 +464,7 @@ mod tests {
         let system = open(json!({
             "run": ["curl", "-fsS", "https://api.example/export"], "format": "json", "verify": ["jq", "-e", "."],
             "restore": ["./import.sh"], "env": { "TOKEN": "${API_TOKEN}", "KEY": "file:key" }, "pass_env": ["KUBECONFIG"],
-            "folder": "/srv", "timeout": "30min", "allow_empty": true,
+            "folder": "/srv", "timeout": "30min",
         }))
         .unwrap();
         let CommandSettings { run, format, env, timeout, .. } = &system.settings;
@@ -603,7 +598,6 @@ mod tests {
             "/srv",
             "--timeout",
             "5min",
-            "--allow-empty",
             "--verify-command",
             "jq",
             "--verify-command",

@@ -146,6 +146,10 @@ impl Tap for SecretsTap {
     fn units_done(&self) -> u64 {
         self.parser.count()
     }
+
+    fn units(&self) -> &'static str {
+        "secrets"
+    }
 }
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ impl Prepared for Ready {
                 .await
                 .map_err(|error| partly(may_not_write(error), done, requests.len()))?;
             done += batch.len();
-            cx.progress.event(Event::Items(done as u64));
+            cx.progress.event(Event::Items { done: done as u64, what: "secrets" });
         }
         let counts = self.plan.counts();
         let figure = counts.to_do().to_string();

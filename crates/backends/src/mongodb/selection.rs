@@ -119,7 +119,8 @@ impl MongoSettings {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selection {
     database: Option<String>,
-    only: Vec<Pattern>,
+    /// With the text of each.
+    only: Vec<(String, Pattern)>,
     without: Vec<Pattern>,
     without_databases: Vec<Pattern>,
     queries: BTreeMap<(String, String), RawDocumentBuf>,
@@ -150,7 +151,7 @@ impl Selection {
         settings.check_oplog(database)?;
         Ok(Self {
             database: database.map(str::to_owned),
-            only: patterns(&settings.collections),
+            only: settings.collections.iter().cloned().zip(patterns(&settings.collections)).collect(),
             without: patterns(&settings.exclude_collections),
             without_databases: settings.exclude_databases.iter().map(|t| Pattern::new(t)).collect(),
             queries,
@@ -184,13 +185,19 @@ impl Selection {
             false => is_skipped(db, collection, self.database.is_none()),
         };
         !is_skipped
-            && (self.only.is_empty() || self.only.iter().any(|p| p.matches(&full)))
+            && (self.only.is_empty() || self.only.iter().any(|(_, p)| p.matches(&full)))
             && !self.without.iter().any(|p| p.matches(&full))
     }
 
     /// The documents of a collection that are read; all of them when `None`.
     pub(crate) fn query(&self, db: &str, collection: &str) -> Option<&RawDocumentBuf> {
         self.queries.get(&(db.to_owned(), collection.to_owned()))
+    }
+
+    /// The first pattern of collections that none of these fits, with their databases.
+    pub(crate) fn idle_pattern(&self, names: &[String]) -> Option<&str> {
+        let is_idle = |pattern: &Pattern| !names.iter().any(|name| pattern.matches(name));
+        self.only.iter().find(|(_, pattern)| is_idle(pattern)).map(|(text, _)| text.as_str())
     }
 
     /// Queries of collections that are not among these.

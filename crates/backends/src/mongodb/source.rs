@@ -154,6 +154,12 @@ impl Source for Mongo {
         if !gone.is_empty() {
             note(format!("dropped while they were listed, and not in the backup: {}", names(gone.into_iter())));
         }
+        let full: Vec<String> = listed.iter().map(|listed| format!("{}.{}", listed.db, listed.name)).collect();
+        if let Some(pattern) = self.selection.idle_pattern(&full) {
+            let why = "there is no such collection";
+            return Err(Error::new(ErrorKind::Config, "use", format!("the collection \"{pattern}\""), why)
+                .hint("a name that fits nothing is probably misspelt, or its collection was dropped; take it out"));
+        }
         let idle = self.selection.idle_queries(|db, name| listed.iter().any(|l| l.db == db && l.name == name));
         if let Some(name) = idle.into_iter().next() {
             return Err(Error::new(
@@ -642,5 +648,9 @@ impl Tap for CountingTap {
 
     fn units_done(&self) -> u64 {
         self.inner.units_done()
+    }
+
+    fn units(&self) -> &'static str {
+        self.inner.units()
     }
 }

@@ -68,9 +68,12 @@ impl PostgresSettings {
             ("--exclude-table", &self.exclude_tables),
             ("--exclude-table-data", &self.exclude_table_data),
         ];
+        // Without it one pattern that fits is enough, and the others may be misspelt.
+        let strict = (!self.schemas.is_empty() || !self.tables.is_empty()).then_some("--strict-names");
         lists
             .into_iter()
             .flat_map(|(option, names)| names.iter().map(move |name| format!("{option}={name}")))
+            .chain(strict.map(str::to_owned))
             .chain(self.extra_args.iter().cloned())
     }
 
@@ -340,6 +343,10 @@ impl Tap for DumpTap {
     fn units_done(&self) -> u64 {
         self.inner.units_done()
     }
+
+    fn units(&self) -> &'static str {
+        self.inner.units()
+    }
 }
 
 #[cfg(test)]
@@ -376,6 +383,7 @@ mod tests {
             exclude_table_data: vec!["log_*".to_owned()],
             ..PostgresSettings::default()
         };
-        assert_eq!(options.arguments().collect::<Vec<_>>(), ["--table=public.a b", "--exclude-table-data=log_*"]);
+        let expected = ["--table=public.a b", "--exclude-table-data=log_*", "--strict-names"];
+        assert_eq!(options.arguments().collect::<Vec<_>>(), expected);
     }
 }

@@ -245,7 +245,7 @@ fn count_tables(archive: ByteStream, progress: Arc<dyn Progress>) -> ByteStream 
             }
             if tables.0 != told {
                 told = tables.0;
-                progress.event(Event::Items(told));
+                progress.event(Event::Items { done: told, what: "tables" });
             }
             output.send(chunk)?;
         }

@@ -156,6 +156,10 @@ impl Tap for SqlTap {
     fn units_done(&self) -> u64 {
         self.seen.tables.len() as u64
     }
+
+    fn units(&self) -> &'static str {
+        "tables"
+    }
 }
 
 #[cfg(test)]

@@ -98,6 +98,10 @@ impl Tap for AnyTap {
             Self::Unknown(_) => 0,
         }
     }
+
+    fn units(&self) -> &'static str {
+        "tables"
+    }
 }
 
 fn known(start: &[u8]) -> Box<dyn Tap> {

@@ -175,6 +175,10 @@ impl Tap for BackupTap {
     fn units_done(&self) -> u64 {
         self.seen.as_ref().map_or(0, |seen| seen.inspection.count())
     }
+
+    fn units(&self) -> &'static str {
+        "resources"
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use clap::{Args, Command, Subcommand};
 use lifeboat_core::system::Choices;
 use lifeboat_core::{Level, Result, Setting, duration};
 
-use crate::commands::{prune, restore, verify};
+use crate::commands::{backup, prune, restore, verify};
 use crate::exit::Exit;
 use crate::session::Session;
 
@@ -38,6 +38,30 @@ pub(crate) struct Global {
     /// No colours, as with NO_COLOR
     #[arg(long, global = true, help_heading = "Output")]
     pub(crate) no_color: bool,
+}
+
+/// What `backup` takes of every system.
+#[derive(Args, Debug, Default)]
+pub(crate) struct BackupArgs {
+    /// A dataset in which there is nothing is as it should be: without it a warning, and an error where there is not a byte
+    #[arg(long)]
+    allow_empty: bool,
+    /// Warn when the dataset has lost more than this since the last backup (50%); 100% for a run that may lose all
+    #[arg(long, value_name = "SHARE")]
+    max_shrink: Option<String>,
+    /// Give up when nothing moves for so long, as in 30min (2h)
+    #[arg(long, value_name = "TIME")]
+    stall_limit: Option<String>,
+}
+
+impl BackupArgs {
+    pub(crate) fn options(&self) -> Result<backup::Options> {
+        Ok(backup::Options {
+            allow_empty: self.allow_empty,
+            max_shrink: self.max_shrink.as_ref().map(|text| text.parse()).transpose()?,
+            stall_limit: self.stall_limit.as_ref().map(|text| duration::parse(text, "--stall-limit")).transpose()?,
+        })
+    }
 }
 
 /// What `verify` takes of every system.

@@ -1,6 +1,9 @@
 //! `backup`.
 
+use std::time::Duration;
+
 use lifeboat_config::{Job, hint};
+use lifeboat_core::catalog::MaxShrink;
 use lifeboat_core::{Receipt, Result};
 use serde_json::{Value, json};
 
@@ -10,12 +13,20 @@ use crate::output::report::{count, seconds, size};
 use crate::output::{self, GREEN, YELLOW};
 use crate::session::Session;
 
+/// What was said for this run.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) allow_empty: bool,
+    pub(crate) max_shrink: Option<MaxShrink>,
+    pub(crate) stall_limit: Option<Duration>,
+}
+
 /// Backs up each job; one that fails does not stop the others.
-pub(crate) async fn run(session: &Session, jobs: Jobs) -> Exit {
+pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exit {
     let mut exit = Exit::Good;
     let mut results = Vec::new();
     for (name, job) in jobs::expand(jobs, session, LookIn::Live).await {
-        let outcome = one(session, &name, job).await;
+        let outcome = one(session, &name, job, options).await;
         match session.settle("back up", &name, outcome) {
             Ok(receipt) => {
                 exit.and(if receipt.is_complete() { Exit::Good } else { Exit::Failed });
@@ -33,9 +44,13 @@ pub(crate) async fn run(session: &Session, jobs: Jobs) -> Exit {
     exit
 }
 
-async fn one(session: &Session, name: &str, job: Result<Job>) -> Result<Receipt> {
+async fn one(session: &Session, name: &str, job: Result<Job>, options: &Options) -> Result<Receipt> {
     session.begin("back up", name)?;
-    job?.backup().await?.context(session.context.clone()).run().await
+    let mut job = job?;
+    job.allow_empty |= options.allow_empty;
+    job.max_shrink = options.max_shrink.unwrap_or(job.max_shrink);
+    job.stall_limit = options.stall_limit.or(job.stall_limit);
+    job.backup().await?.context(session.context.clone()).run().await
 }
 
 fn value(job: &str, receipt: &Receipt) -> Value {

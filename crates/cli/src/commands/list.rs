@@ -27,6 +27,9 @@ pub(crate) struct Row {
     pub(crate) sinks: Vec<String>,
     pub(crate) verified_at: Option<Timestamp>,
     pub(crate) verified_level: Option<Level>,
+    /// `empty` or `less`, when it holds nothing, or much less than those before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) holds: Option<&'static str>,
     /// The newest verification, where it failed.
     #[serde(skip)]
     failed: Option<(Timestamp, Level)>,
@@ -45,6 +48,7 @@ impl Row {
             sinks: vec![sink.to_owned()],
             verified_at: passed.map(|v| v.at),
             verified_level: passed.map(|v| v.level),
+            holds: artifact.less_word(),
             failed: failure(artifact.verifications.last()),
         }
     }
@@ -60,6 +64,15 @@ impl Row {
             (self.verified_at, self.verified_level) = (other.verified_at, other.verified_level);
         }
         self.failed = self.failed.max(other.failed);
+        self.holds = self.holds.or(other.holds);
+    }
+
+    /// Its kind, with what a person must not overlook.
+    fn kind(&self) -> String {
+        match self.holds {
+            Some(word) => format!("{}, {}", self.kind.as_str(), word.to_uppercase()),
+            None => self.kind.as_str().to_owned(),
+        }
     }
 
     pub(crate) fn verified(&self, now: Timestamp) -> String {
@@ -198,7 +211,7 @@ impl<'a> Listing<'a> {
             time(row.taken_at),
             age(row.taken_at, self.now),
             size(row.bytes),
-            row.kind.as_str().to_owned(),
+            row.kind(),
             row.verified(self.now),
             row.sinks.join(","),
             row.key.clone(),

@@ -1,7 +1,7 @@
 //! `show`: what is known of an artifact, and how to restore it without Lifeboat.
 
 use lifeboat_config::{Encryption, Job};
-use lifeboat_core::catalog::{self, Artifact, At};
+use lifeboat_core::catalog::{self, Amount, Artifact, At};
 use lifeboat_core::manifest::{Manifest, Private, PrivatePart};
 use lifeboat_core::name::split_key;
 use lifeboat_core::report::human_bytes;
@@ -125,6 +125,9 @@ fn print(session: &Session, artifact: &Artifact, row: &Row, manifest: Option<&Ma
     line("stored", size(row.bytes));
     line("sink", row.sinks.join(", "));
     line("verified", row.verified(now));
+    if let Some(amount) = artifact.less() {
+        line("holds", format!("{amount}: {}", less_in_words(amount)));
+    }
     let Some(manifest) = manifest else {
         line("kind", "foreign: it has no manifest, something else than Lifeboat wrote it".to_owned());
         line("format", artifact.name.format.clone());
@@ -167,6 +170,14 @@ fn print(session: &Session, artifact: &Artifact, row: &Row, manifest: Option<&Ma
             None => "sealed: give the key to see it".to_owned(),
         },
     );
+}
+
+fn less_in_words(amount: Amount) -> &'static str {
+    if amount.is_empty() {
+        "empty; retention keeps a fuller one"
+    } else {
+        "much less than before; retention keeps a fuller one"
+    }
 }
 
 fn print_items(session: &Session, private: &Private) {

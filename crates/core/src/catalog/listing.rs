@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::role::{self, Role, role};
-use super::{Artifact, Kind, Verification, exists, intent_key, intents};
+use super::{Artifact, Holds, Kind, Verification, exists, intent_key, intents};
 use crate::error::Result;
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key, split_stem};
 use crate::sink::{ObjectInfo, Sink};
@@ -90,6 +90,7 @@ struct Group {
     manifest: Option<String>,
     verifications: Vec<Verification>,
     needs: Vec<ArtifactName>,
+    holds: Vec<Holds>,
     companions: Vec<String>,
     unknown: Vec<String>,
 }
@@ -157,6 +158,7 @@ impl<'a> Listing<'a> {
             Role::Manifest => group.manifest = Some(object.key),
             Role::OtherManifest => group.unknown.push(object.key),
             Role::Need(needed) => group.needs.push(needed),
+            Role::Holds(amount, judged) => group.holds.push(Holds { key: object.key, amount, judged }),
             Role::Verification(at, level, passed) => {
                 group.verifications.push(Verification { key: object.key, at, level, passed });
             }
@@ -188,7 +190,7 @@ impl<'a> Listing<'a> {
             (None, true) if !group.unknown.is_empty() => Kind::Damaged,
             // What a run that has just begun needs.
             (None, true) if !group.needs.is_empty() => Kind::Foreign,
-            // A verification's record alone: the artifact is gone.
+            // A record or a figure alone: the artifact is gone.
             (None, true) => return,
         };
         group.verifications.sort_by_key(|v| v.at);
@@ -200,6 +202,7 @@ impl<'a> Listing<'a> {
             manifest: group.manifest,
             verifications: group.verifications,
             needs: group.needs,
+            holds: group.holds,
             companions: group.companions,
             unknown: group.unknown,
             ..Artifact::new(self.folder.clone(), name, kind)

@@ -6,6 +6,7 @@
 //! | `<artifact>.manifest.json` | the artifact was finished by Lifeboat |
 //! | `<artifact>.verified-<time>-<level>-<pass or fail>.json` | somebody verified it |
 //! | `<artifact>.needs-<time>.<extensions>.json` | it cannot be restored without that artifact of its dataset: see [`chain`] |
+//! | `<artifact>.holds-<items>-<rows>-<bytes>-<judged>.json` | it holds nothing or much less than those before it, or that [could not be told](Judged) |
 //! | `<artifact>.sha256`, `.asc`, … | a checksum or signature that somebody put there: it goes with its artifact |
 //! | `_lifeboat/uploads/<artifact>.intent.json` | a run has begun to write it |
 //!
@@ -31,17 +32,20 @@ use crate::sink::{ObjectInfo, Sink, UPLOADS_FOLDER};
 use crate::stream;
 use crate::verifier::Level;
 
+mod amount;
 mod chain;
 mod listing;
 mod orphans;
 mod role;
 
+pub(crate) use amount::fuller_before;
+pub use amount::{Amount, Holds, Judged, Less, MaxShrink};
 pub use chain::chain;
 pub(crate) use chain::lookup;
 pub(crate) use listing::{Listed, list_all};
 pub use orphans::{Cleaned, remove_orphans};
 
-pub(crate) use role::{Role, need_name, role};
+pub(crate) use role::{Role, holds_name, need_name, role};
 
 use role::VERIFIED_INFIX;
 
@@ -104,6 +108,8 @@ pub struct Artifact {
     /// The artifacts without which it cannot be restored, of the same dataset and folder, in ascending order: the base of
     /// an increment. What those need in turn is not among them: see [`chain`].
     pub needs: Vec<ArtifactName>,
+    /// The sidecars that say how much it holds.
+    pub holds: Vec<Holds>,
     /// Keys of checksums and signatures that somebody put beside it.
     pub companions: Vec<String>,
     /// Keys of what lies beside it and is not known here. While there is any, nothing of its dataset is deleted.
@@ -121,6 +127,7 @@ impl Artifact {
             manifest: None,
             verifications: Vec::new(),
             needs: Vec::new(),
+            holds: Vec::new(),
             companions: Vec::new(),
             unknown: Vec::new(),
         }
@@ -160,7 +167,7 @@ impl Artifact {
         })
     }
 
-    /// Every key that belongs to it but for the manifest, which goes first, and what says what it needs, which goes last.
+    /// Every key that belongs to it but for the manifest, which goes first, and the [sidecars](Self::sidecar_keys), which go last.
     pub(crate) fn keys_without_manifest(&self) -> Vec<String> {
         let records = self.verifications.iter().map(|v| &v.key);
         records.chain(&self.companions).chain(self.objects.iter().map(|o| &o.key)).cloned().collect()
@@ -169,6 +176,11 @@ impl Artifact {
     /// The keys of the sidecars that say what it needs.
     pub(crate) fn need_keys(&self) -> impl Iterator<Item = String> {
         self.needs.iter().filter_map(|needed| Some(join_key(&self.folder, &need_name(&self.name, needed)?)))
+    }
+
+    /// The keys of the sidecars that mean something as long as anything of it is there: what it needs, and how much it holds.
+    pub(crate) fn sidecar_keys(&self) -> impl Iterator<Item = String> {
+        self.need_keys().chain(self.holds.iter().map(|holds| holds.key.clone()))
     }
 
     /// The manifest beside it that is of a form not known here.

@@ -191,6 +191,10 @@ impl Sweep<'_> {
                             let words = format!("{} (what it needs, its backup did not finish)", object.key);
                             sidecars.push(Leftover { key: object.key, bytes: object.bytes, words });
                         }
+                        Some((artifact, Role::Holds(..))) if artifact == name => {
+                            let words = format!("{} (how much it holds, its backup did not finish)", object.key);
+                            sidecars.push(Leftover { key: object.key, bytes: object.bytes, words });
+                        }
                         _ => {}
                     }
                 }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::amount::{Amount, Judged};
 use crate::name::{ArtifactName, MANIFEST_SUFFIX, parse_stamp, split_stem};
 use crate::verifier::Level;
 
@@ -10,6 +11,9 @@ pub(super) const VERIFIED_INFIX: &str = ".verified-";
 
 /// What stands between an artifact's name and that of what it needs, the latter without its dataset.
 pub(super) const NEEDS_INFIX: &str = ".needs-";
+
+/// What stands between an artifact's name and how much it holds.
+const HOLDS_INFIX: &str = ".holds-";
 
 /// The suffix of every sidecar.
 const SIDECAR_SUFFIX: &str = ".json";
@@ -44,6 +48,8 @@ pub(crate) enum Role {
     Verification(Timestamp, Level, bool),
     /// The artifact cannot be restored without this one.
     Need(ArtifactName),
+    /// The artifact holds so much.
+    Holds(Amount, Judged),
 }
 
 /// The artifact that an object belongs to, and as what. `None` for what is not known here, and for what is no business of
@@ -73,6 +79,12 @@ pub(crate) fn role(name: &str) -> Option<(ArtifactName, Role)> {
         let needed = format!("{}-{}", artifact.dataset, needed.strip_suffix(SIDECAR_SUFFIX)?);
         return Some((artifact, Role::Need(ArtifactName::parse(&needed)?)));
     }
+    if let Some((base, figures)) = parts(HOLDS_INFIX) {
+        let mut parts = figures.strip_suffix(SIDECAR_SUFFIX)?.splitn(4, '-');
+        let mut figure = || parts.next()?.parse().ok();
+        let amount = Amount { items: figure()?, rows: figure()?, bytes: figure()? };
+        return Some((ArtifactName::parse(base)?, Role::Holds(amount, Judged::parse(parts.next()?)?)));
+    }
     if name.ends_with(SIDECAR_SUFFIX)
         && let Some((base, _)) = OTHER_MANIFESTS.iter().find_map(|infix| parts(infix))
         && let Some(artifact) = ArtifactName::parse(base)
@@ -93,6 +105,12 @@ pub(crate) fn need_name(artifact: &ArtifactName, needed: &ArtifactName) -> Optio
     let without_dataset = format!("{}.{}", needed.stamp(), needed.extensions());
     let same = artifact.dataset == needed.dataset;
     same.then(|| format!("{artifact}{NEEDS_INFIX}{without_dataset}{SIDECAR_SUFFIX}"))
+}
+
+/// The name of the sidecar that says how much an artifact holds.
+pub(crate) fn holds_name(artifact: &ArtifactName, amount: Amount, judged: Judged) -> String {
+    let Amount { items, rows, bytes } = amount;
+    format!("{artifact}{HOLDS_INFIX}{items}-{rows}-{bytes}-{}{SIDECAR_SUFFIX}", judged.as_str())
 }
 
 /// Whether a name is that of a checksum or a signature of something.
@@ -161,6 +179,14 @@ mod tests {
         fn no_text_makes_it_panic(text in "\\PC*", tail in "[.a-z0-9-]{0,40}") {
             let _ = role(&text);
             let _ = role(&format!("shop-20261122-033000.{tail}.json"));
+        }
+
+        #[test]
+        fn every_amount_reads_back(items: u64, rows: u64, bytes: u64, x in 0usize..3) {
+            let artifact = name("shop-20261122-033000.globals.sql.zst.age");
+            let (amount, judged) = (Amount { items, rows, bytes }, [Judged::Whole, Judged::Less, Judged::Unjudged][x]);
+            let sidecar = holds_name(&artifact, amount, judged);
+            prop_assert_eq!(role(&sidecar), Some((artifact, Role::Holds(amount, judged))));
         }
 
         #[test]

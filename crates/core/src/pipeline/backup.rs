@@ -1,16 +1,18 @@
 //! [`Backup`]: from a source through the pipeline into one or more sinks.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use super::amount::{self, AmountRules, Judgement, Told};
 use super::flow::{self, Hashed, Meter};
-use crate::catalog::{Kind, intent_key, lookup, need_name};
+use super::receipt::{Notes, Receipt, SinkOutcome};
+use super::stall::{Asked, STALL_LIMIT, Subject, Watch};
+use crate::catalog::{Amount, Judged, Kind, MaxShrink, intent_key, lookup, need_name};
 use crate::compress::Compression;
 use crate::context::{Clock, Context};
 use crate::encryptor::{self, Encryptor};
@@ -54,6 +56,8 @@ pub struct Backup {
     needs: Vec<ArtifactName>,
     sinks: Vec<Arc<dyn Sink>>,
     grace: Duration,
+    stall_limit: Duration,
+    amount: AmountRules,
     history: bool,
     context: Context,
 }
@@ -75,6 +79,8 @@ impl Backup {
             needs: Vec::new(),
             sinks: Vec::new(),
             grace: SINK_GRACE,
+            stall_limit: STALL_LIMIT,
+            amount: AmountRules::default(),
             history: true,
             context: Context::default(),
         }
@@ -151,6 +157,30 @@ impl Backup {
         self
     }
 
+    /// How long the source may give no byte while one is waited for, and a sink take none, before the run is given up: 2 hours
+    /// when this is not called. That nothing moves is told after a minute.
+    #[must_use]
+    pub fn stall_limit(mut self, limit: Duration) -> Self {
+        self.stall_limit = limit;
+        self
+    }
+
+    /// Whether a dataset in which there is nothing is as it should be. Otherwise a plaintext of no byte is an error, and one
+    /// without an item or a row a warning.
+    #[must_use]
+    pub fn allow_empty(mut self, allow: bool) -> Self {
+        self.amount.allow_empty = allow;
+        self
+    }
+
+    /// By how much the dataset may have shrunk since the newest backup before this one, in items, rows or bytes, before that
+    /// is a warning and retention keeps the fuller one: by half when this is not called.
+    #[must_use]
+    pub fn max_shrink(mut self, limit: MaxShrink) -> Self {
+        self.amount.max_shrink = limit;
+        self
+    }
+
     /// Whether the run leaves a record in the [history](crate::history). It does, unless said otherwise.
     #[must_use]
     pub fn history(mut self, history: bool) -> Self {
@@ -207,7 +237,7 @@ impl Backup {
         if self.sinks.is_empty() {
             return Err(Error::new(ErrorKind::Config, "back up", "the dataset", "there is no sink to store it in"));
         }
-        let notes = Arc::new(Notes { inner: self.context.progress.clone(), notes: std::sync::Mutex::default() });
+        let notes = Arc::new(Notes::new(self.context.progress.clone()));
         let cx = Context { progress: notes.clone(), ..self.context.clone() };
         let mut journal = Journal::begin(Verb::Backup, &self.prefix, cx.now(), confidential);
         journal.dataset.clone_from(&self.dataset);
@@ -215,12 +245,13 @@ impl Backup {
         let mut result = self.attempt(encryptor, &cx, &mut journal).await;
         if let Ok(receipt) = &mut result {
             receipt.seconds = started.elapsed().as_secs_f64();
+            receipt.warnings.clone_from(&notes.kept().warnings);
         }
         if history {
             write_records(&journal, &sinks, grace, &cx, result.as_ref()).await;
         }
         let mut receipt = result?;
-        receipt.notes = notes.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        receipt.notes.clone_from(&notes.kept().notes);
         Ok(receipt)
     }
 
@@ -261,6 +292,8 @@ impl Backup {
             name,
             sinks: self.sinks,
             grace: self.grace,
+            watch: Watch { limit: self.stall_limit, progress: cx.progress.clone() },
+            amount: self.amount,
             compression: self.compression,
             encryptor,
             description,
@@ -289,7 +322,11 @@ async fn write_records(
 ) {
     let each = sinks.iter().enumerate().map(|(index, sink)| async move {
         let figures = result.map(|receipt| Figures {
-            outcome: Some(if receipt.is_complete() { Outcome::Good } else { Outcome::Warning }),
+            outcome: Some(if receipt.is_complete() && receipt.warnings.is_empty() {
+                Outcome::Good
+            } else {
+                Outcome::Warning
+            }),
             bytes: Some(receipt.stored_bytes),
             items: Some(receipt.items as u64),
             rows: Some(receipt.rows),
@@ -314,58 +351,6 @@ impl std::fmt::Debug for Backup {
     }
 }
 
-/// What became of a backup.
-#[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
-pub struct Receipt {
-    /// The dataset.
-    pub dataset: Dataset,
-    /// The artifact's key in every sink.
-    pub key: String,
-    /// When it was taken.
-    pub taken_at: Timestamp,
-    /// Size of the plaintext in bytes.
-    pub plaintext_bytes: u64,
-    /// Stored bytes.
-    pub stored_bytes: u64,
-    /// SHA-256 of the stored bytes.
-    pub sha256: String,
-    /// Items in the proof: tables, sequences, zones.
-    pub items: usize,
-    /// Rows in the proof, of all items.
-    pub rows: u64,
-    /// How long it took, in seconds.
-    pub seconds: f64,
-    /// What each sink holds now.
-    pub sinks: Vec<SinkOutcome>,
-    /// What the user should know: what the dump does not hold, what a role lacks.
-    pub notes: Vec<String>,
-}
-
-impl Receipt {
-    /// Whether every sink holds the artifact.
-    pub fn is_complete(&self) -> bool {
-        self.sinks.iter().all(|s| s.error.is_none())
-    }
-}
-
-/// What became of a backup in one sink.
-#[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
-pub struct SinkOutcome {
-    /// The sink's URL.
-    pub url: String,
-    /// Why it does not hold the artifact, when it does not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// What to try, when it does not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<Hint>,
-    /// The same error, for the record there.
-    #[serde(skip)]
-    failure: Option<Failure>,
-}
-
 /// What an artifact needs, each once.
 fn needs_of<'a>(name: &ArtifactName, needs: impl Iterator<Item = &'a ArtifactName>) -> Result<BTreeSet<ArtifactName>> {
     let needs: BTreeSet<ArtifactName> = needs.cloned().collect();
@@ -381,6 +366,20 @@ fn needs_of<'a>(name: &ArtifactName, needs: impl Iterator<Item = &'a ArtifactNam
     }
 }
 
+/// The keys of the sidecars that were begun, by the number of the sink.
+#[derive(Default)]
+struct Said(Mutex<BTreeMap<usize, String>>);
+
+impl Said {
+    fn note(&self, sink: usize, key: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(sink, key);
+    }
+
+    fn of(&self, sink: usize) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&sink).cloned()
+    }
+}
+
 struct Run {
     needs: BTreeSet<ArtifactName>,
     artifact: String,
@@ -388,6 +387,8 @@ struct Run {
     name: ArtifactName,
     sinks: Vec<Arc<dyn Sink>>,
     grace: Duration,
+    watch: Watch,
+    amount: AmountRules,
     compression: Compression,
     encryptor: Option<Arc<dyn Encryptor>>,
     description: Description,
@@ -408,12 +409,14 @@ impl Run {
         if willing.is_empty() {
             return Err(failed.remove(0).expect("every sink has failed"));
         }
+        // The names that say how much it holds, by the sinks that have one.
+        let said = Said::default();
         let unfinished = Error::new(ErrorKind::Internal, "store", self.key(), "the run did not get that far");
-        let result = self.store(source, &willing, &mut failed).await;
+        let result = self.store(source, &willing, &mut failed, &said).await;
         join_all(willing.iter().map(|index| {
             let stored =
                 if result.is_ok() { failed[*index].as_ref() } else { failed[*index].as_ref().or(Some(&unfinished)) };
-            let settled = self.settle(&self.sinks[*index], stored);
+            let settled = self.settle(&self.sinks[*index], stored, said.of(*index));
             async move {
                 if let Err(error) = self.within_grace(*index, settled).await {
                     tracing::warn!(%error, "what this run has left there stays; pruning orphans removes it");
@@ -454,6 +457,7 @@ impl Run {
                 })
                 .collect(),
             notes: Vec::new(),
+            warnings: Vec::new(),
         })
     }
 
@@ -511,7 +515,7 @@ impl Run {
         }
         // The first thing that is there of an increment, so that a prune leaves its base from now on.
         let error = self.leave_needs(sink).await.err()?;
-        self.settle(sink, Some(&error)).await;
+        self.settle(sink, Some(&error), None).await;
         Some(error)
     }
 
@@ -560,13 +564,14 @@ impl Run {
 
     /// Leaves the sink as it must be after the run: with the artifact and no note, or with neither. A note that has to
     /// stay keeps what is left from being taken for a backup, until `prune --orphans` removes both.
-    async fn settle(&self, sink: &Arc<dyn Sink>, failure: Option<&Error>) {
+    async fn settle(&self, sink: &Arc<dyn Sink>, failure: Option<&Error>, sidecar: Option<String>) {
         let mut keys = Vec::new();
         if failure.is_some_and(|e| e.kind() != ErrorKind::AlreadyExists) {
             // A store may have done what its lost answer would have confirmed. The manifest goes first: alone it would
             // speak of an object that is gone.
             keys.extend([format!("{}{MANIFEST_SUFFIX}", self.key()), self.key()]);
             keys.extend(self.need_keys());
+            keys.extend(sidecar);
         }
         keys.push(intent_key(&self.folder, &self.artifact));
         for key in keys {
@@ -594,6 +599,7 @@ impl Run {
         source: &dyn Source,
         willing: &[usize],
         failed: &mut [Option<Error>],
+        said: &Said,
     ) -> Result<(Hashed, flow::Tapped), Option<Error>> {
         let cx = &self.cx;
         cx.progress.event(Event::Begin {
@@ -601,8 +607,12 @@ impl Run {
             unit: Unit::Bytes,
             total: None,
         });
+        // What a source does before its first byte has limits of its own, and may rightly take long.
         let reading = source.open(cx).await.map_err(Some)?;
-        let source = flow::until_cancelled(reading.stream, cx.cancel.clone(), "back up", self.name.dataset.to_string());
+        let subject = Subject::source(&self.description.system, self.name.dataset.as_str());
+        let source = self.watch.reading(reading.stream, subject);
+        let source = if self.amount.allow_empty { source } else { flow::not_empty(source, &self.name.dataset) };
+        let source = flow::until_cancelled(source, cx.cancel.clone(), "back up", self.name.dataset.to_string());
         let source = flow::count(source, cx.progress.clone());
         let (plain, tapped) = flow::tap(source, reading.tap, cx.progress.clone());
         let packed = self.compression.compress(plain);
@@ -618,7 +628,10 @@ impl Run {
         let puts = bodies.into_iter().zip(willing).enumerate().map(|(place, (body, index))| {
             let (sink, key, meter, first_done) = (&self.sinks[*index], &key, Meter::default(), &first_done);
             async move {
-                let put = sink.put_with(key, meter.watch(body), PutOptions::new().lock(true));
+                let asked = Asked::default();
+                let put = sink.put_with(key, asked.watch(meter.watch(body)), PutOptions::new().lock(true));
+                let subject = Subject::sink(sink.url());
+                let put = self.watch.writing(&subject, &meter, &asked, put);
                 if place == 0 {
                     let put = put.await;
                     if put.is_ok() {
@@ -668,18 +681,25 @@ impl Run {
         if willing.iter().all(|i| failed[*i].is_some()) {
             return Err(None);
         }
+        let stored: Vec<usize> = willing.iter().copied().filter(|i| failed[*i].is_none()).collect();
+        let judgements = self.judge(&stored, Amount::of(&tapped.proof, tapped.bytes)).await;
         // The commit point: from here on it is an artifact.
         let manifest = self.manifest(&hashed, &tapped).await.map_err(Some)?.to_bytes();
-        let commits = willing.iter().filter(|i| failed[**i].is_none()).map(|index| {
+        let commits = stored.iter().zip(&judgements).map(|(index, judgement)| {
             let (sink, manifest) = (&self.sinks[*index], manifest.clone());
             let key = format!("{key}{MANIFEST_SUFFIX}");
             async move {
                 let bytes = manifest.len() as u64;
-                let put = async {
+                let commit = async {
+                    // Most hold what could be expected: then there is nothing to say.
+                    if let Some(judgement) = judgement.as_ref().filter(|judgement| judgement.judged != Judged::Whole) {
+                        said.note(*index, amount::sidecar(&self.folder, &self.name, judgement));
+                        amount::leave(sink, &self.folder, &self.name, judgement).await?;
+                    }
                     sink.put_with(&key, stream::once(manifest), PutOptions::new().lock(true)).await?;
                     see_that_it_is_there(&**sink, "store", &key, bytes).await
                 };
-                (*index, self.within_grace(*index, put).await.and_then(|put| put))
+                (*index, self.within_grace(*index, commit).await.and_then(|put| put))
             }
         });
         for (index, committed) in join_all(commits).await {
@@ -689,6 +709,30 @@ impl Run {
             return Err(None);
         }
         Ok((hashed, tapped))
+    }
+
+    /// Compares what was read with what each of these sinks holds. An increment holds changes: nothing is said of it.
+    async fn judge(&self, sinks: &[usize], amount: Amount) -> Vec<Option<Judgement>> {
+        if !self.needs.is_empty() {
+            return vec![None; sinks.len()];
+        }
+        let judged = join_all(sinks.iter().map(|index| async move {
+            let (sink, rules) = (&*self.sinks[*index], self.amount);
+            let judging = rules.judge(sink, &self.folder, &self.name, amount);
+            let judging = tokio::time::timeout(self.grace, judging);
+            judging.await.unwrap_or_else(|_| {
+                AmountRules::unjudged(amount, Some(self.gave_no_answer(*index, self.grace).to_string()))
+            })
+        }));
+        let judged = judged.await;
+        for (index, judgement) in sinks.iter().zip(&judged) {
+            match self.amount.words(&self.name, &self.sinks[*index].url(), judgement) {
+                Some(Told::Warning(text, hint)) => self.cx.progress.event(Event::Warning { text, hint }),
+                Some(Told::Note(note)) => self.cx.progress.event(Event::Note(note)),
+                None => {}
+            }
+        }
+        judged.into_iter().map(Some).collect()
     }
 
     async fn manifest(&self, hashed: &Hashed, tapped: &flow::Tapped) -> Result<Manifest> {
@@ -701,6 +745,8 @@ impl Run {
             taken_at: self.name.taken_at,
             finished_at: self.cx.now(),
             plaintext_bytes: tapped.bytes,
+            items: Some(tapped.proof.items.len() as u64),
+            rows: Some(tapped.proof.total_count()),
             stored_bytes: hashed.bytes,
             objects: vec![StoredObject {
                 name: self.artifact.clone(),
@@ -736,20 +782,5 @@ fn advice_for_later(error: &Error) -> Hint {
     match error.typed_hint() {
         Some(hint) => hint.clone().and(Hint::ReplicateLater),
         None => Hint::ReplicateLater,
-    }
-}
-
-/// Passes progress on, and keeps the notes for the receipt.
-struct Notes {
-    inner: Arc<dyn Progress>,
-    notes: std::sync::Mutex<Vec<String>>,
-}
-
-impl Progress for Notes {
-    fn event(&self, event: Event) {
-        if let Event::Note(note) = &event {
-            self.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(note.clone());
-        }
-        self.inner.event(event);
     }
 }

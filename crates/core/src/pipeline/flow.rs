@@ -11,6 +11,8 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use super::stage;
 use crate::error::{Error, ErrorKind};
+use crate::hint::Hint;
+use crate::name::Dataset;
 use crate::progress::{Event, Progress};
 use crate::proof::{Proof, Tap};
 use crate::stream::ByteStream;
@@ -39,7 +41,7 @@ pub(crate) fn tap(
             tap.push(&chunk)?;
             if tap.units_done() != units {
                 units = tap.units_done();
-                progress.event(Event::Items(units));
+                progress.event(Event::Items { done: units, what: tap.units() });
             }
             bytes += chunk.len() as u64;
             output.send(chunk)?;
@@ -113,6 +115,27 @@ pub(crate) fn until_cancelled(
                 Ok(chunk) => Some((Ok(chunk), Some((input, cancel, subject)))),
                 Err(error) => Some((Err(error), None)),
             },
+        }
+    })
+    .boxed()
+}
+
+/// Ends a stream with an error when it has no byte at all.
+pub(crate) fn not_empty(input: ByteStream, dataset: &Dataset) -> ByteStream {
+    futures::stream::unfold(Some((input, false, dataset.clone())), |state| async move {
+        let (mut input, mut seen, dataset) = state?;
+        match input.next().await {
+            Some(Ok(chunk)) => {
+                seen |= !chunk.is_empty();
+                Some((Ok(chunk), Some((input, seen, dataset))))
+            }
+            Some(Err(error)) => Some((Err(error), None)),
+            None if seen => None,
+            None => {
+                let why = "its source ended well and gave nothing: 0 bytes";
+                let error = Error::new(ErrorKind::Tool, "back up", dataset.to_string(), why);
+                Some((Err(error.hint(Hint::AllowEmpty)), None))
+            }
         }
     })
     .boxed()

@@ -45,6 +45,7 @@ struct Fact {
     extensions: u32,
     proven: Proven,
     bad: bool,
+    less: bool,
 }
 
 /// The deepest level at which it ever passed, as far as retention cares.
@@ -103,6 +104,7 @@ impl Facts {
             let same = place(again) == place(known);
             if same {
                 known.bad |= again.bad;
+                known.less |= again.less;
                 known.proven = known.proven.max(again.proven);
                 known.bytes = known.bytes.max(again.bytes);
             }
@@ -169,6 +171,7 @@ impl Fact {
                 () => Proven::No,
             },
             bad: artifact.kind == Kind::Damaged || artifact.is_known_bad() || artifact.bytes() == 0,
+            less: artifact.less().is_some(),
         }
     }
 
@@ -188,6 +191,10 @@ impl Subject for Fact {
 
     fn is_good(&self) -> bool {
         !self.bad
+    }
+
+    fn holds_less(&self) -> bool {
+        self.less
     }
 
     fn is_verified(&self) -> bool {
@@ -373,10 +380,10 @@ impl Prune {
         }
         pruned.note(&second, self);
 
-        // What an artifact needs is said as long as anything of it is there.
-        let needs: Vec<String> = batch.iter().flat_map(|(_, a)| a.need_keys()).collect();
-        if !needs.is_empty() {
-            let third = self.sink.delete(&needs).await?;
+        // What an artifact needs and how much it holds is said as long as anything of it is there.
+        let sidecars: Vec<String> = batch.iter().flat_map(|(_, a)| a.sidecar_keys()).collect();
+        if !sidecars.is_empty() {
+            let third = self.sink.delete(&sidecars).await?;
             pruned.note(&third, self);
         }
         let gone: HashSet<usize> = batch.iter().map(|(i, _)| *i).collect();
@@ -436,7 +443,7 @@ impl Prune {
     async fn held_of(&self, batch: &[&Artifact]) -> Result<Vec<Held>> {
         let of = |a: &Artifact| -> Vec<String> {
             let keys = a.manifest.iter().chain(a.objects.iter().map(|o| &o.key)).cloned();
-            keys.chain(a.need_keys()).collect()
+            keys.chain(a.sidecar_keys()).collect()
         };
         let keys: Vec<String> = batch.iter().flat_map(|a| of(a)).collect();
         let held = upkeep(&*self.sink).held(&keys).await?;

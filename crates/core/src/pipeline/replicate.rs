@@ -552,7 +552,7 @@ impl Replicate {
             self.leave_note(&intent, artifact).await?;
         }
         // Before anything that could be taken for it: an increment is never seen without what it needs.
-        if let Err(error) = self.copy_needs(artifact).await {
+        if let Err(error) = self.copy_sidecars(artifact).await {
             if anew {
                 self.withdraw(&intent, &wanted, artifact).await;
             }
@@ -697,15 +697,15 @@ impl Replicate {
                 _ => return,
             }
         }
-        for key in artifact.need_keys().chain([intent.to_owned()]) {
+        for key in artifact.sidecar_keys().chain([intent.to_owned()]) {
             let Err(error) = self.to.delete(&[key]).await else { continue };
             tracing::debug!(%error, "the note of this copy stays; pruning orphans removes it");
             return;
         }
     }
 
-    /// Says there as well what the artifact needs, once that is there.
-    async fn copy_needs(&self, artifact: &Artifact) -> Result<()> {
+    /// Says there as well what the artifact needs, once that is there, and how much it holds.
+    async fn copy_sidecars(&self, artifact: &Artifact) -> Result<()> {
         for needed in &artifact.needs {
             let found = catalog::lookup(&*self.to, &artifact.folder, needed).await?;
             if found.is_none_or(|found| found.kind == Kind::Damaged) {
@@ -714,7 +714,7 @@ impl Replicate {
                     .hint("copy that one first; where it is lost, this one cannot be restored"));
             }
         }
-        for key in artifact.need_keys() {
+        for key in artifact.sidecar_keys() {
             let body = serde_json::json!({ "artifact": artifact.name.to_string() });
             match self.to.put_with(&key, stream::once(format!("{body}\n")), PutOptions::new().lock(true)).await {
                 // Its name says everything.

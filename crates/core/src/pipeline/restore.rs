@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::{read, series};
-use crate::catalog::Artifact;
+use crate::catalog::{Artifact, Less};
 use crate::context::Context;
 use crate::encryptor::Encryptor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hint::Hint;
 use crate::history::{Figures, Journal, Verb};
 use crate::memory::Confidential;
 use crate::plan::{Plan, Prepared};
@@ -178,6 +179,11 @@ impl Restore {
                 "its manifest is there, but not its data",
             )
             .hint("use another artifact, or the copy in another sink"));
+        }
+        if let Some(amount) = self.artifact.less() {
+            let less = Less { amount, fuller: None };
+            let text = format!("{} is {less}: an older one may be what is wanted", self.artifact.key());
+            self.context.progress.event(Event::Warning { text, hint: Hint::ListArtifacts });
         }
         let step = format!("restore {}", self.artifact.name.dataset);
         let total = Some(self.artifact.bytes());

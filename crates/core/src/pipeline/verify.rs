@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use jiff::Timestamp;
 
-use super::{flow, read, series};
-use crate::catalog::{Artifact, Kind, verification_key};
+use super::{amount, flow, read, series};
+use crate::catalog::{Amount, Artifact, Kind, verification_key};
 use crate::context::Context;
 use crate::encryptor::Encryptor;
 use crate::error::{Error, ErrorKind, Result};
@@ -194,7 +194,10 @@ impl<'a> Verify<'a> {
             checks.push(Check::pass(SERIES_CHECK, figure, format!("what it needs is there: {}", names.join(", "))));
         }
         match self.level {
-            Level::Stored => self.stored_level(manifest.as_ref(), &mut checks).await?,
+            Level::Stored => {
+                self.stored_level(manifest.as_ref(), &mut checks).await?;
+                checks.extend(self.amount_check(None).await);
+            }
             Level::Structure | Level::Restore => match self.private(manifest.as_ref(), &mut checks).await? {
                 Some(private) => self.deep_levels(manifest.as_ref(), private, before, &mut checks).await?,
                 None => return Ok(checks),
@@ -208,6 +211,10 @@ impl<'a> Verify<'a> {
             }
         }
         Ok(checks)
+    }
+
+    async fn amount_check(&self, found: Option<Amount>) -> Option<Check> {
+        amount::check(&self.sink, &self.artifact, found, self.record, &self.context).await
     }
 
     async fn links(&self, before: Vec<Artifact>) -> Result<Vec<Link>> {
@@ -332,6 +339,7 @@ impl<'a> Verify<'a> {
                 let figure = format!("{items} items, {} rows", tapped.proof.total_count());
                 let detail = format!("{} bytes of plaintext, parsed to the end", tapped.bytes);
                 checks.push(Check::pass("structure", figure, detail).took(begun.elapsed()));
+                checks.extend(self.amount_check(Some(Amount::of(&tapped.proof, tapped.bytes))).await);
                 if let Some(expected) = &proof {
                     let compared = expected.compare(&tapped.proof);
                     let failed: Vec<Check> = compared.into_iter().filter(|c| c.status == Status::Fail).collect();

@@ -11,12 +11,16 @@ use super::order;
 use super::plan::{Action, Candidate, Decision, DeleteReason, Plan, Reason, Warning};
 use super::policy::{Period, Policy};
 
+mod fuller;
+
 /// What the rules look at in an artifact.
 pub(crate) trait Subject {
     /// When it was taken.
     fn taken_at(&self) -> Timestamp;
     /// Whether it is good by itself.
     fn is_good(&self) -> bool;
+    /// Whether it holds nothing, or much less than those before it.
+    fn holds_less(&self) -> bool;
     /// Whether a verification that counts has passed.
     fn is_verified(&self) -> bool;
 }
@@ -28,6 +32,10 @@ impl Subject for Candidate {
 
     fn is_good(&self) -> bool {
         self.good
+    }
+
+    fn holds_less(&self) -> bool {
+        self.less
     }
 
     fn is_verified(&self) -> bool {
@@ -42,6 +50,7 @@ enum Cause {
     Future,
     NewestGood,
     NewestVerified,
+    Fuller,
     NothingGood,
     Within,
     Last { slot: u32 },
@@ -142,6 +151,7 @@ impl Verdicts {
             Cause::Future => Reason::Future,
             Cause::NewestGood => Reason::NewestGood,
             Cause::NewestVerified => Reason::NewestVerified,
+            Cause::Fuller => Reason::Fuller,
             Cause::NothingGood => Reason::NothingGood,
             Cause::Within => policy.within.map_or(Reason::Everything, |age| Reason::Within { age }),
             Cause::Last { slot } => Reason::Last { slot, of: policy.last },
@@ -196,8 +206,8 @@ pub(crate) fn decide<S: Subject>(
 ) -> Verdicts {
     debug_assert!(artifacts.is_sorted_by_key(|a| Reverse(a.taken_at())));
     let mut ledger = Ledger::open(artifacts, now, ties);
-    ledger.spoil(key_of);
-    ledger.close(policy, now)
+    ledger.spoil(&key_of);
+    ledger.close(policy, now, &key_of)
 }
 
 pub(super) fn narrow(i: usize) -> u32 {
@@ -213,6 +223,8 @@ struct Ledger<'a, S> {
     artifacts: &'a [S],
     ties: Ties,
     good: Vec<bool>,
+    /// Holds nothing or much less than those before it, or stands on one that does.
+    less: Vec<bool>,
     causes: Vec<(u32, Cause)>,
     /// Kept for its causes, or because something kept needs it.
     kept: Vec<bool>,
@@ -227,6 +239,7 @@ impl<'a, S: Subject> Ledger<'a, S> {
             artifacts,
             ties,
             good: artifacts.iter().map(Subject::is_good).collect(),
+            less: artifacts.iter().map(Subject::holds_less).collect(),
             causes: Vec::new(),
             kept: vec![false; artifacts.len()],
             past: artifacts.partition_point(|a| a.taken_at() > now),
@@ -235,7 +248,7 @@ impl<'a, S: Subject> Ledger<'a, S> {
     }
 
     /// A chain is as good as its worst link. One with a gap, or that leads in a circle, is bad.
-    fn spoil(&mut self, key_of: impl Fn(usize) -> String) {
+    fn spoil(&mut self, key_of: &impl Fn(usize) -> String) {
         let mut spoiled: Vec<usize> = (0..self.artifacts.len()).filter(|&i| !self.good[i]).collect();
         for (i, missing) in &self.ties.missing {
             self.good[*i] = false;
@@ -263,9 +276,29 @@ impl<'a, S: Subject> Ledger<'a, S> {
                 }
             }
         }
+        self.spread_less(&needed_by);
     }
 
-    fn close(mut self, policy: &Policy, now: Timestamp) -> Verdicts {
+    fn close(mut self, policy: &Policy, now: Timestamp, key_of: &impl Fn(usize) -> String) -> Verdicts {
+        let fuller = self.fuller_ones(policy, now);
+        self.warn_of_less(key_of);
+        self.apply_rules(policy, now);
+        for i in fuller {
+            if !self.kept[i] {
+                self.keep(i, Cause::Fuller);
+            }
+        }
+        self.keep_bases(|_, _| true);
+        self.name_needs();
+        self.keep_what_is_not_known();
+        // Stable: an artifact's causes stay in the order in which they were found.
+        self.causes.sort_by_key(|(i, _)| *i);
+        let (order, levels) = order::deletions(&self.kept, &self.ties.needs);
+        let Self { good, causes, warnings, ties, .. } = self;
+        Verdicts { policy: *policy, good, causes, warnings, ties, order, levels }
+    }
+
+    fn apply_rules(&mut self, policy: &Policy, now: Timestamp) {
         self.protect(policy);
         self.apply_age(policy, now);
         self.apply_last(policy.last);
@@ -275,14 +308,6 @@ impl<'a, S: Subject> Ledger<'a, S> {
         // The good ones first: what the floor adds to them must not depend on what bad ones and wrong clocks hold.
         self.keep_bases(|ledger, i| i >= ledger.past && ledger.good[i]);
         self.apply_floor(policy.at_least);
-        self.keep_bases(|_, _| true);
-        self.name_needs();
-        self.keep_what_is_not_known();
-        // Stable: an artifact's causes stay in the order in which they were found.
-        self.causes.sort_by_key(|(i, _)| *i);
-        let (order, levels) = order::deletions(&self.kept, &self.ties.needs);
-        let Self { good, causes, warnings, ties, .. } = self;
-        Verdicts { policy: *policy, good, causes, warnings, ties, order, levels }
     }
 
     /// Whoever wrote what is not known here may mean by it that something must stay.
@@ -455,6 +480,7 @@ fn merge(candidates: &[Candidate]) -> Vec<Candidate> {
             .and_modify(|known| {
                 known.taken_at = known.taken_at.max(candidate.taken_at);
                 known.good &= candidate.good;
+                known.less |= candidate.less;
                 known.verified_at = known.verified_at.max(candidate.verified_at);
                 known.depends_on.extend_from_slice(&candidate.depends_on);
                 known.unknown.extend_from_slice(&candidate.unknown);

@@ -29,9 +29,16 @@
 //! - while it is the newest of one of the last N periods, bad ones included, in which there is nothing good;
 //! - as long as there is nothing good at all: then nothing is deleted.
 //!
+//! # Empty and smaller ones
+//!
+//! An artifact that holds nothing, or much less than the one before it, is good and may still be the backup of a loss: it is
+//! [less](Candidate::less). It stays as long as any other good one would, and pushes out none that is fuller: what the rules
+//! would keep without the lesser ones is kept with them. An increment of a lesser one is as little worth.
+//!
 //! # What no policy can delete
 //!
 //! - The newest good artifact, however old: a failed or missing newer backup never costs the last good one.
+//! - The newest good artifact that is not less than those before it.
 //! - The newest verified artifact: good and passed, or, where no good one ever passed, the newest bad one that once did.
 //! - An artifact dated in the future. It takes no slot and is not "the newest": a backup stamped 2099 by a machine with a
 //!   wrong clock does not push the real ones out.

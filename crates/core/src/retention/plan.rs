@@ -17,6 +17,8 @@ pub struct Candidate {
     pub taken_at: Timestamp,
     /// Complete (it has its manifest, or is a foreign object), and no failed verification is newer than every passed one.
     pub good: bool,
+    /// It holds nothing, or much less than those before it: it pushes out none that does not.
+    pub less: bool,
     /// When a verification last passed, at level `structure` or above.
     pub verified_at: Option<Timestamp>,
     /// The keys of the artifacts without which it cannot be restored: the base of an incremental one.
@@ -28,13 +30,28 @@ pub struct Candidate {
 impl Candidate {
     /// A good artifact that was never verified and depends on no other.
     pub fn new(key: impl Into<String>, taken_at: Timestamp) -> Self {
-        Self { key: key.into(), taken_at, good: true, verified_at: None, depends_on: Vec::new(), unknown: Vec::new() }
+        Self {
+            key: key.into(),
+            taken_at,
+            good: true,
+            less: false,
+            verified_at: None,
+            depends_on: Vec::new(),
+            unknown: Vec::new(),
+        }
     }
 
     /// Marks it as known to be bad.
     #[must_use]
     pub fn bad(mut self) -> Self {
         self.good = false;
+        self
+    }
+
+    /// Marks it as holding nothing, or much less than those before it.
+    #[must_use]
+    pub fn less(mut self) -> Self {
+        self.less = true;
         self
     }
 
@@ -152,6 +169,8 @@ pub enum Reason {
     NewestGood,
     /// The newest artifact that was verified.
     NewestVerified,
+    /// The rules would keep it if there were none that hold less than those before them.
+    Fuller,
     /// No good artifact exists, so nothing is deleted.
     NothingGood,
     /// Not older than the age rule.
@@ -218,6 +237,7 @@ impl fmt::Display for Reason {
             Self::Future => f.write_str("dated in the future"),
             Self::NewestGood => f.write_str("newest good"),
             Self::NewestVerified => f.write_str("newest verified"),
+            Self::Fuller => f.write_str("newer ones hold less"),
             Self::NothingGood => f.write_str("nothing good exists"),
             Self::Within { age } => write!(f, "within {}", age.in_words()),
             Self::Last { slot, of } => write!(f, "last {slot}/{of}"),
@@ -284,6 +304,15 @@ pub enum Warning {
         /// Whole days since then.
         days: i64,
     },
+    /// The newest good artifact holds nothing, or much less than one before it. That one stays.
+    Less {
+        /// The newest.
+        key: String,
+        /// How many of the newest do.
+        count: usize,
+        /// The newest one that does not.
+        fuller: String,
+    },
     /// There are artifacts, but none that is good and not dated in the future.
     NothingGood {
         /// How many there are.
@@ -324,6 +353,14 @@ impl fmt::Display for Warning {
                  is this machine's clock right?",
                 age.in_words()
             ),
+            Self::Less { key, count, fuller } => {
+                write!(f, "{key}")?;
+                match count {
+                    0 | 1 => f.write_str(" is empty or much smaller")?,
+                    n => write!(f, " and {} before it are empty or much smaller", n - 1)?,
+                }
+                write!(f, " than {fuller}, which stays: was anything lost at the source?")
+            }
             Self::NothingGood { total } => {
                 let noun = if *total == 1 { "artifact" } else { "artifacts" };
                 write!(f, "no good artifact among {total} {noun}: nothing is deleted")

@@ -26,6 +26,8 @@ fn some_series() -> impl Strategy<Value = Vec<Candidate>> {
             let key = |n: usize| format!("{:02}", n * 17 % 41);
             let mut made = Candidate::new(key(i), now() - SignedDuration::from_secs(age));
             made.good = good;
+            // Nothing that is drawn is told by this.
+            made.less = age % 7 == 3;
             made.verified_at = verified.then(now);
             if is_base {
                 return made;

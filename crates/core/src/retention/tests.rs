@@ -379,6 +379,40 @@ fn one_key_is_one_artifact() {
 }
 
 #[test]
+fn an_empty_one_takes_the_place_of_none() {
+    let history = [
+        candidate("2026-11-21").less(),
+        candidate("2026-11-20").less().verified("2026-11-20T05:00:00Z".parse().unwrap()),
+        candidate("2026-11-19"),
+        candidate("2026-11-18"),
+    ];
+    let plan = plan("last=1", &history);
+    let lines: Vec<String> = plan.decisions.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        lines,
+        [
+            "keep 2026-11-21: newest good, last 1/1",
+            "keep 2026-11-20: newest verified",
+            "keep 2026-11-19: newer ones hold less",
+            "delete 2026-11-18: no rule keeps it",
+        ]
+    );
+    let warnings: Vec<String> = plan.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "2026-11-21 and 1 before it are empty or much smaller than 2026-11-19, which stays: was anything lost at the source?"
+        ]
+    );
+}
+
+#[test]
+fn where_all_are_empty_they_are_pruned_like_others() {
+    let plan = plan("last=1", &[candidate("2026-11-21").less(), candidate("2026-11-20").less()]);
+    assert_eq!((plan.kept().count(), plan.warnings.len()), (1, 0));
+}
+
+#[test]
 fn as_json() {
     let json = serde_json::to_value(plan(
         "1d,daily=1",
@@ -513,16 +547,27 @@ fn some_ages() -> impl Strategy<Value = i64> {
 
 /// A history: keys in an order that has nothing to do with time; some artifacts depend on earlier ones, some on none that exists.
 fn some_history() -> impl Strategy<Value = Vec<Candidate>> {
-    let artifact =
-        (some_ages(), prop::bool::weighted(0.7), prop::bool::weighted(0.3), prop::option::weighted(0.2, 0usize..40));
+    some_history_with(0.2)
+}
+
+fn some_history_with(less: f64) -> impl Strategy<Value = Vec<Candidate>> {
+    let less = prop::bool::weighted(less);
+    let artifact = (
+        some_ages(),
+        prop::bool::weighted(0.7),
+        prop::bool::weighted(0.3),
+        prop::option::weighted(0.2, 0usize..40),
+        less,
+    );
     prop::collection::vec(artifact, 0..40).prop_map(|artifacts| {
         artifacts
             .into_iter()
             .enumerate()
-            .map(|(i, (age, good, verified, base))| Candidate {
+            .map(|(i, (age, good, verified, base, less))| Candidate {
                 key: format!("{:02}", i * 17 % 41),
                 taken_at: now() - SignedDuration::from_secs(age),
                 good,
+                less,
                 verified_at: verified.then(now),
                 depends_on: base.map(|b| format!("{:02}", b * 17 % 41)).into_iter().collect(),
                 unknown: Vec::new(),
@@ -635,7 +680,7 @@ proptest! {
             prop_assert!(!by_rule || decision.keeps(), "{}", decision);
             // And nothing is kept for no reason: what no rule keeps is there by floor, proof, need, or as all is.
             if let (Action::Keep { reasons }, false) = (&decision.action, by_rule) {
-                let other = |r: &Reason| matches!(r, Reason::NewestVerified | Reason::AtLeast { .. }
+                let other = |r: &Reason| matches!(r, Reason::NewestVerified | Reason::AtLeast { .. } | Reason::Fuller
                     | Reason::NeededBy { .. } | Reason::Everything);
                 prop_assert!(reasons.iter().all(other), "{}", decision);
             }
@@ -698,6 +743,28 @@ proptest! {
         let for_itself = |d: &&Decision| matches!(&d.action, Action::Keep { reasons }
             if d.good && reasons.iter().any(|r| !matches!(r, Reason::NeededBy { .. })));
         for decision in before.kept().filter(for_itself) {
+            prop_assert!(kept.contains(decision.key.as_str()), "{}", decision);
+        }
+    }
+
+    #[test]
+    fn an_empty_or_smaller_one_costs_no_fuller_one(policy in some_policy(), history in some_history_with(0.5)) {
+        let plan = policy.plan(&history, now());
+        // Whatever needs a lesser one is as little worth.
+        let mut less: BTreeSet<&str> = history.iter().filter(|c| c.less).map(|c| c.key.as_str()).collect();
+        while history.iter().any(|c| c.depends_on.iter().any(|base| less.contains(base.as_str())) && less.insert(&c.key)) {}
+        let kept = kept_keys(&plan);
+        let good: BTreeSet<&str> = plan.decisions.iter().filter(|d| d.good).map(|d| d.key.as_str()).collect();
+        // What is good and kept where there are none that hold less is kept where there are.
+        let fuller: Vec<Candidate> = history.iter().filter(|c| !less.contains(c.key.as_str())).cloned().collect();
+        for decision in policy.plan(&fuller, now()).kept().filter(|d| good.contains(d.key.as_str())) {
+            prop_assert!(kept.contains(decision.key.as_str()), "{}", decision);
+        }
+        let newest = past_good(&plan).into_iter().find(|d| !less.contains(d.key.as_str()));
+        prop_assert!(newest.is_none_or(Decision::keeps), "newest fuller one");
+        // And a lesser one goes no sooner than any other would.
+        let as_any: Vec<Candidate> = history.iter().cloned().map(|c| Candidate { less: false, ..c }).collect();
+        for decision in policy.plan(&as_any, now()).kept() {
             prop_assert!(kept.contains(decision.key.as_str()), "{}", decision);
         }
     }

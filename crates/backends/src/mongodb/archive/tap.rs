@@ -100,6 +100,10 @@ impl Tap for ArchiveTap {
     fn units_done(&self) -> u64 {
         self.proof.done
     }
+
+    fn units(&self) -> &'static str {
+        "collections"
+    }
 }
 
 impl Handler for Proving {

@@ -84,6 +84,10 @@ impl Tap for ArchiveTap {
     fn units_done(&self) -> u64 {
         self.walk.tables_done
     }
+
+    fn units(&self) -> &'static str {
+        "tables"
+    }
 }
 
 /// What the bytes of the current stream are.

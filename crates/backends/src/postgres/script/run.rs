@@ -253,7 +253,7 @@ impl<'a> Runner<'a> {
         let finished = self.until_cancelled(async { sink.as_mut().finish().await }).await?;
         finished.map_err(|e| self.told(&e, b"COPY", line))?;
         self.tables += 1;
-        self.cx.progress.event(progress::Event::Items(self.tables));
+        self.cx.progress.event(progress::Event::Items { done: self.tables, what: "tables" });
         Ok(())
     }
 

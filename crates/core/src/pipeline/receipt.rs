@@ -1,0 +1,101 @@
+//! What a backup says of itself at its end.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::hint::Hint;
+use crate::history::Failure;
+use crate::name::Dataset;
+use crate::progress::{Event, Progress};
+
+/// What became of a backup.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// The dataset.
+    pub dataset: Dataset,
+    /// The artifact's key in every sink.
+    pub key: String,
+    /// When it was taken.
+    pub taken_at: Timestamp,
+    /// Size of the plaintext in bytes.
+    pub plaintext_bytes: u64,
+    /// Stored bytes.
+    pub stored_bytes: u64,
+    /// SHA-256 of the stored bytes.
+    pub sha256: String,
+    /// Items in the proof: tables, sequences, zones.
+    pub items: usize,
+    /// Rows in the proof, of all items.
+    pub rows: u64,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// What each sink holds now.
+    pub sinks: Vec<SinkOutcome>,
+    /// What the user should know: what the dump does not hold, what a role lacks.
+    pub notes: Vec<String>,
+    /// What is probably wrong: that the dataset is empty, or much smaller than before.
+    pub warnings: Vec<String>,
+}
+
+impl Receipt {
+    /// Whether every sink holds the artifact.
+    pub fn is_complete(&self) -> bool {
+        self.sinks.iter().all(|s| s.error.is_none())
+    }
+}
+
+/// What became of a backup in one sink.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct SinkOutcome {
+    /// The sink's URL.
+    pub url: String,
+    /// Why it does not hold the artifact, when it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What to try, when it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<Hint>,
+    /// The same error, for the record there.
+    #[serde(skip)]
+    pub(super) failure: Option<Failure>,
+}
+
+/// Passes progress on, and keeps what a person is told for the receipt.
+pub(super) struct Notes {
+    inner: Arc<dyn Progress>,
+    kept: std::sync::Mutex<Kept>,
+}
+
+#[derive(Default)]
+pub(super) struct Kept {
+    pub(super) notes: Vec<String>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Notes {
+    pub(super) fn new(inner: Arc<dyn Progress>) -> Self {
+        Self { inner, kept: std::sync::Mutex::default() }
+    }
+
+    pub(super) fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Progress for Notes {
+    fn event(&self, event: Event) {
+        match &event {
+            Event::Note(note) => self.kept().notes.push(note.clone()),
+            // Of several sinks each may say the same.
+            Event::Warning { text, .. } if !self.kept().warnings.contains(text) => {
+                self.kept().warnings.push(text.clone());
+            }
+            _ => {}
+        }
+        self.inner.event(event);
+    }
+}
