@@ -212,7 +212,7 @@ fn kill_9_at_any_moment_leaves_nothing_that_does_not_verify() {
     }
     // pg_dump of a killed run has nobody to write to, and goes.
     wait_for("the end of every pg_dump", || {
-        live.run("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'lifeboat' AND pid <> pg_backend_pid()").trim() == "0"
+        live.run("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'lifeboat%' AND pid <> pg_backend_pid()").trim() == "0"
     });
 }
 
@@ -246,6 +246,68 @@ fn kill_9_of_a_restore_test_leaves_no_server_and_no_folder() {
     wait_for("the scratch folder's end", || {
         std::fs::read_dir(desk.path("tmp")).unwrap().flatten().all(|e| !e.file_type().unwrap().is_dir())
     });
+}
+
+#[test]
+fn no_signal_at_any_time_leaves_a_server_or_a_folder() {
+    let (live, desk) = (Database::fresh(), Desk::new());
+    live.run("CREATE TABLE t AS SELECT 1 AS id");
+    desk.backup(&live.url).good();
+    let verify = || {
+        let mut command = desk.command("lifeboat-postgres");
+        command.args(["verify", "--dataset", "shop", "--to", &desk.sink(), "--identity", &desk.key(), "--no-record"]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let folders = || {
+        let left = std::fs::read_dir(desk.path("tmp")).unwrap().flatten();
+        left.filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()).collect::<Vec<_>>()
+    };
+    let tmp = desk.path("tmp");
+    // Everything that works in a scratch folder: initdb, its children, the server.
+    let at_work = || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        processes
+            .filter_map(|p| std::fs::read_link(p.path().join("cwd")).ok())
+            .filter(|cwd| cwd.starts_with(&tmp))
+            .count()
+    };
+    let begun = Instant::now();
+    assert!(verify().status().unwrap().success());
+    let whole = begun.elapsed();
+    const MOMENTS: u32 = 5;
+    let mut interrupted = 0;
+    for name in ["-INT", "-TERM", "-QUIT", "-HUP", "-KILL"] {
+        for moment in 0..MOMENTS {
+            let mut child = verify().spawn().unwrap();
+            // The first as soon as there is a folder, the others spread over a whole run.
+            match moment {
+                0 => wait_for("the folder", || !folders().is_empty()),
+                _ => std::thread::sleep(whole * moment / MOMENTS),
+            }
+            signal(child.id(), name);
+            interrupted += usize::from(!child.wait().unwrap().success());
+            wait_for(&format!("the end of all processes after {name} at {moment}"), || at_work() == 0);
+            if name != "-KILL" {
+                wait_for(&format!("the end of the folder after {name} at {moment}"), || folders().is_empty());
+            }
+        }
+    }
+    assert!(interrupted > 15, "{interrupted} runs were interrupted: the moments are badly chosen");
+    // What a KILL leaves in the instant between folder and keeper goes with the next run. And so does what stays behind when
+    // the keeper is killed too.
+    let mut child = verify().spawn().unwrap();
+    wait_for("the server", || folders().first().is_some_and(|folder| folder.join("data/postmaster.pid").exists()));
+    let folder = folders().remove(0);
+    let keepers = descendants(child.id(), "sh");
+    child.kill().unwrap();
+    for keeper in keepers {
+        let _ = std::process::Command::new("kill").args(["-KILL", &keeper.to_string()]).status();
+    }
+    child.wait().unwrap();
+    assert!(verify().status().unwrap().success());
+    wait_for("the folder's end", || !folder.exists() && folders().is_empty());
+    wait_for("the end of all processes", || at_work() == 0);
 }
 
 fn minio_desk(minio: &Minio, bucket: &str) -> (Desk, String) {

@@ -98,7 +98,9 @@ fn confined_program(command: &std::process::Command) -> &std::ffi::OsStr {
         let Some(inner) = arguments.by_ref().skip_while(|a| *a != "--").nth(1) else { break };
         program = inner;
     }
-    program
+    // What a shell in between runs: `sh -c script lifeboat-scratch program …`.
+    let mut shell = command.get_args().skip_while(|a| *a != "lifeboat-scratch");
+    shell.nth(1).unwrap_or(program)
 }
 
 async fn tail(mut from: impl AsyncRead + Unpin) -> Vec<u8> {
@@ -123,6 +125,7 @@ mod tests {
             (&["--user", "--net", "--", "/usr/bin/pg_restore", "--", "x"][..], "/usr/bin/pg_restore"),
             (&["--net", "--", "setpriv", "--reuid=1", "--", "initdb", "-D"], "initdb"),
             (&["--net"], "unshare"),
+            (&["--net", "--", "/bin/sh", "-c", "wait", "lifeboat-scratch", "initdb", "-D"], "initdb"),
         ] {
             let mut command = std::process::Command::new("unshare");
             command.args(arguments);

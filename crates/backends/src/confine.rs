@@ -38,6 +38,12 @@ pub(crate) struct Confinement {
 #[derive(Clone, Copy, Debug)]
 enum Owner {
     Ourselves,
+    /// We, whom no table of users knows, as containers run programs: initdb wants a name. In a user namespace we can be called
+    /// as we like.
+    Nameless {
+        uid: u32,
+        gid: u32,
+    },
     /// Another user, because we are root.
     User {
         uid: u32,
@@ -93,14 +99,21 @@ impl Confinement {
     pub(crate) fn wrap(&self, command: &Command) -> Command {
         let inner = command.as_std();
         let ids = match self.owner {
-            Owner::Ourselves => None,
+            Owner::Ourselves | Owner::Nameless { .. } => None,
             Owner::User { uid, gid } => Some((uid, gid)),
         };
         let mut outer = match self.network {
             Network::Ours => Command::new(inner.get_program()),
             Network::UserNamespace => {
                 let mut outer = Command::new("unshare");
-                outer.args(["--user", "--map-current-user", "--net", "--"]).arg(inner.get_program());
+                outer.arg("--user");
+                match self.owner {
+                    Owner::Nameless { uid, gid } => {
+                        outer.arg(format!("--map-user={uid}")).arg(format!("--map-group={gid}"));
+                    }
+                    _ => drop(outer.arg("--map-current-user")),
+                }
+                outer.args(["--net", "--"]).arg(inner.get_program());
                 outer
             }
             Network::ByRoot => {
@@ -134,24 +147,43 @@ impl Confinement {
     /// Lets the programs' user own a file or folder.
     pub(crate) fn give(&self, path: &Path) -> std::io::Result<()> {
         match self.owner {
-            Owner::Ourselves => Ok(()),
+            Owner::Ourselves | Owner::Nameless { .. } => Ok(()),
             Owner::User { uid, gid } => std::os::unix::fs::chown(path, Some(uid), Some(gid)),
         }
     }
 }
 
+/// Whether a table of users knows who we are: `id` asks all of them. Unless it says otherwise, it does.
+fn has_name() -> bool {
+    static NAMED: OnceLock<bool> = OnceLock::new();
+    *NAMED.get_or_init(|| {
+        let mut id = std::process::Command::new("id");
+        id.arg("-un").stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+        id.stderr(std::process::Stdio::null()).status().is_ok_and(|status| status.success())
+            || std::process::Command::new("id").arg("-u").stdout(std::process::Stdio::null()).status().is_err()
+    })
+}
+
 impl Owner {
     fn choose() -> Result<Self> {
-        if !rustix::process::geteuid().is_root() {
+        let root = rustix::process::geteuid().is_root();
+        if !root && has_name() {
             return Ok(Self::Ourselves);
         }
         // passwd(5): name:password:UID:GID:…
-        let passwd = std::fs::read_to_string("/etc/passwd").map_err(|e| Error::io("read", "/etc/passwd", e))?;
-        let ids = passwd.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            (fields.next()? == UNPRIVILEGED).then_some(())?;
-            Some((fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?))
-        });
+        let passwd = std::fs::read_to_string("/etc/passwd").map_err(|e| Error::io("read", "/etc/passwd", e));
+        let ids = |passwd: &str| {
+            passwd.lines().find_map(|line| {
+                let mut fields = line.split(':');
+                (fields.next()? == UNPRIVILEGED).then_some(())?;
+                Some((fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?))
+            })
+        };
+        if !root {
+            let ids = passwd.ok().and_then(|passwd| ids(&passwd));
+            return Ok(ids.map_or(Self::Ourselves, |(uid, gid)| Self::Nameless { uid, gid }));
+        }
+        let ids = ids(&passwd?);
         let (uid, gid) = ids.ok_or_else(|| {
             Error::new(
                 ErrorKind::NotFound,

@@ -1,15 +1,16 @@
 //! What scratch servers have in common: they run confined (see [`confine`](crate::confine)), and end, with their folder, when Lifeboat does.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use lifeboat_core::{Context, Error, ErrorKind, Result};
+use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStdin, Command};
 
 use crate::child::{Ended, Running};
 use crate::confine::Confinement;
+use crate::scratch_folder::ScratchFolder;
 
 /// How long a new server may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -29,26 +30,58 @@ server=$!
 wait "$server"
 "#;
 
-/// The folder of a scratch server, before it runs. It goes when this is dropped.
+/// Runs the program that fills the folder. When standard input ends, the program is killed and the folder removed, until nothing
+/// comes after it: what the program has started goes on for a moment. A line on standard input says that the program has
+/// ended, and its number may be another's; a second one lets the folder be.
+const FILLER: &str = r#"
+exec 3<&0
+"$@" 3<&- </dev/null &
+program=$!
+remove() {
+  tries=0
+  until rm -rf -- "$LIFEBOAT_SCRATCH" || [ "$tries" -ge 100 ]; do tries=$((tries + 1)); sleep 0.05; done
+}
+( if ! read -r _ <&3; then kill -KILL "$program"; remove
+  elif ! read -r _ <&3; then remove; fi ) >/dev/null 2>&1 &
+wait "$program"
+"#;
+
+/// The folder of a scratch server, before it runs. It goes when this is dropped, and when we are killed: at once where a
+/// program of ours was in it, at the next run's start otherwise.
 pub(crate) struct Folder {
-    folder: tempfile::TempDir,
+    folder: ScratchFolder,
     confinement: Confinement,
+    /// While this is open the folder is left alone by the shell that a program was run by.
+    lifeline: Option<ChildStdin>,
 }
 
 impl Folder {
-    /// An empty folder below `parent` that only the server's user may enter.
+    /// An empty folder below `parent` that only the server's user may enter. What killed runs have left there goes.
     pub(crate) fn make(parent: Option<&Path>) -> Result<Self> {
         let parent = parent.map_or_else(std::env::temp_dir, Path::to_path_buf);
-        // The path of a Unix socket has at most 107 bytes: the name is short.
-        let folder = tempfile::Builder::new()
-            .permissions(std::fs::Permissions::from_mode(0o700))
-            .prefix("lifeboat-")
-            .rand_bytes(8)
-            .tempdir_in(&parent)
-            .map_err(|e| Self::unusable(&parent, e))?;
-        let made = Self { folder, confinement: Confinement::choose()? };
+        let confinement = Confinement::choose()?;
+        ScratchFolder::sweep(&parent);
+        let folder = ScratchFolder::make(&parent).map_err(|e| Self::unusable(&parent, e))?;
+        let made = Self { folder, confinement, lifeline: None };
         made.give(made.path())?;
         Ok(made)
+    }
+
+    /// Looks whether a socket of this name in the folder has a path that the system takes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when it does not.
+    pub(crate) fn fits_socket(&self, name: &str) -> Result<()> {
+        // sizeof(sun_path) of <sys/un.h>, without the zero at the end: 107 bytes on Linux, 103 elsewhere.
+        let most = if cfg!(target_os = "linux") { 107 } else { 103 };
+        let length = self.path().as_os_str().len() + 1 + name.len();
+        if length <= most {
+            return Ok(());
+        }
+        let parent = self.path().parent().unwrap_or(self.path());
+        let why = format!("the path of the server's socket would have {length} bytes, and the system takes {most}");
+        Err(Error::new(ErrorKind::Config, "make", format!("a scratch folder in {}", parent.display()), why)
+            .hint("name a folder with a shorter path in --scratch-folder or TMPDIR"))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -81,45 +114,59 @@ impl Folder {
     ///
     /// # Errors
     /// When it cannot be started. How it ended is the result.
-    pub(crate) async fn run(&self, command: &Command) -> Result<Ended> {
-        let mut command = self.confine(command);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        let running = Running::start(&mut command)?;
-        let mut group = Group { leader: running.child.id(), folder: self.path() };
+    pub(crate) async fn run(&mut self, command: &Command) -> Result<Ended> {
+        let mut command = self.confine(&self.kept(FILLER, command));
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut running = Running::start(&mut command)?;
+        self.lifeline = running.child.stdin.take();
+        let mut group = Group { leader: running.child.id(), folder: self.folder.path().to_path_buf() };
         let ended = running.end().await;
         // Its number may be somebody else's from now on.
         group.leader = None;
+        if let Some(line) = &mut self.lifeline {
+            let _ = line.write_all(b"\n").await;
+        }
         ended
     }
 
     /// Starts the server. `name` is what errors call it.
-    pub(crate) fn start(self, name: &'static str, server: &Command) -> Result<Server> {
-        let server = server.as_std();
-        let mut keeper = Command::new("/bin/sh");
-        keeper.args(["-c", KEEPER, "lifeboat-scratch"]).arg(server.get_program()).args(server.get_args());
-        for (name, value) in server.get_envs() {
-            if let Some(value) = value {
-                keeper.env(name, value);
-            }
-        }
-        keeper.env("LIFEBOAT_SCRATCH", self.path());
+    pub(crate) async fn start(mut self, name: &'static str, server: &Command) -> Result<Server> {
+        let keeper = self.kept(KEEPER, server);
         let mut keeper = self.confine(&keeper);
         keeper.stdin(Stdio::piped()).stdout(Stdio::null());
         let mut running = Running::start(&mut keeper)?;
         let lifeline = running.child.stdin.take();
-        // From here on the keeper removes the folder.
-        Ok(Server { name, keeper: Some(running), lifeline, confinement: self.confinement, folder: self.folder.keep() })
+        // From here on the keeper removes the folder, and the shell before it need not.
+        if let Some(mut line) = self.lifeline.take() {
+            // One that has gone has nothing to remove.
+            let _ = line.write_all(b"\n").await;
+        }
+        Ok(Server { name, keeper: Some(running), lifeline, confinement: self.confinement, folder: self.folder })
+    }
+
+    /// The command that runs this one by a shell.
+    fn kept(&self, script: &str, command: &Command) -> Command {
+        let command = command.as_std();
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", script, "lifeboat-scratch"]).arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            if let Some(value) = value {
+                shell.env(name, value);
+            }
+        }
+        shell.env("LIFEBOAT_SCRATCH", self.path());
+        shell
     }
 }
 
 /// The processes that a program in a folder has started, itself among them. They end when this is dropped.
-struct Group<'a> {
+struct Group {
     /// `None` when it has ended.
     leader: Option<u32>,
-    folder: &'a Path,
+    folder: std::path::PathBuf,
 }
 
-impl Drop for Group<'_> {
+impl Drop for Group {
     fn drop(&mut self) {
         let leader = self.leader.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
         let Some(leader) = leader else { return };
@@ -127,7 +174,7 @@ impl Drop for Group<'_> {
         let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
         // One that is killed in the middle of a call ends that call first: a tenth of a second is long for it.
         for _ in 0..50 {
-            match std::fs::remove_dir_all(self.folder) {
+            match std::fs::remove_dir_all(&self.folder) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     std::thread::sleep(Duration::from_millis(2));
                 }
@@ -144,7 +191,7 @@ pub(crate) struct Server {
     /// While this is open the server lives.
     lifeline: Option<ChildStdin>,
     confinement: Confinement,
-    folder: PathBuf,
+    folder: ScratchFolder,
 }
 
 impl Server {
@@ -189,22 +236,24 @@ impl Server {
         self.confinement
     }
 
-    /// Stops the server and waits until its folder has gone.
-    pub(crate) async fn stop(mut self) {
+    /// Stops the server and waits until its folder has gone. Gives what it wrote to its standard error.
+    pub(crate) async fn stop(mut self) -> String {
         drop(self.lifeline.take());
-        let Some(keeper) = self.keeper.take() else { return };
+        let Some(keeper) = self.keeper.take() else { return String::new() };
         // The server's end is an immediate shutdown: its status says nothing. The keeper's standard error stays open until
         // the folder has been emptied.
-        if tokio::time::timeout(STOP_LIMIT, keeper.end()).await.is_err() {
-            tracing::warn!(folder = %self.folder.display(), "the scratch server did not go away");
-        }
-        // Emptied by the server's own user, who may not be allowed to remove it from its parent.
-        match std::fs::remove_dir_all(&self.folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(folder = %self.folder.display(), %error, "the scratch folder stays");
+        let said = match tokio::time::timeout(STOP_LIMIT, keeper.end()).await {
+            Ok(ended) => ended.map(|ended| ended.stderr).unwrap_or_default(),
+            Err(_) => {
+                tracing::warn!(folder = %self.folder.path().display(), "the scratch server did not go away");
+                String::new()
             }
-            _ => {}
+        };
+        // Emptied by the server's own user, who may not be allowed to remove it from its parent.
+        if let Err(error) = self.folder.remove() {
+            tracing::warn!(folder = %self.folder.path().display(), %error, "the scratch folder stays");
         }
+        said
     }
 }
 
@@ -214,6 +263,7 @@ impl Drop for Server {
         drop(self.lifeline.take());
         if let Some(keeper) = self.keeper.take() {
             keeper.leave();
+            self.folder.leave();
         }
     }
 }
@@ -228,7 +278,7 @@ mod tests {
         let path = folder.path().to_path_buf();
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "echo it is broken >&2; exit 3"]);
-        let mut server = folder.start("the server", &command).unwrap();
+        let mut server = folder.start("the server", &command).await.unwrap();
         let silent = || async { Err::<(), _>(Error::new(ErrorKind::Unavailable, "ask", "it", "no answer")) };
         let cx = Context::default();
         let started = tokio::time::timeout(Duration::from_secs(20), server.wait_until_it_answers(&cx, silent));

@@ -22,6 +22,8 @@ pub mod mongodb;
 pub mod outfile;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(any(feature = "mongodb", feature = "postgres"))]
+mod scratch_folder;
 #[cfg(any(feature = "cloudflare-dns", feature = "velero"))]
 mod tar;
 #[cfg(feature = "velero")]

@@ -4,8 +4,8 @@
 
 mod postgres;
 
-use lifeboat_backends::postgres::RestoreOptions;
-use lifeboat_core::ErrorKind;
+use lifeboat_backends::postgres::{PostgresVerifier, RestoreOptions};
+use lifeboat_core::{ErrorKind, Verifier};
 use lifeboat_testkit::postgres::Database;
 use postgres::{passed, replacing, restore, restore_as, rows, said, stock, test, with_rows};
 
@@ -44,6 +44,35 @@ async fn everything_that_pg_dump_writes_as_plain_sql_comes_back() {
             said(&checks)
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_sql_is_read_however_it_begins_and_ends_its_lines() {
+    let table = "CREATE TABLE public.t (id int, x text);\nCOPY public.t (id, x) FROM stdin;\n1\t\u{1}a\n2\tb\n\\.\n";
+    for (what, text) in [
+        ("CREATE", format!("{table}{END}")),
+        ("comment", format!("/* made by /* hand */ */ -- so\n{table}{END}")),
+        ("BOM", format!("\u{feff}-- first\n{table}{END}")),
+        ("CRLF", format!("-- first\n{table}{END}").replace('\n', "\r\n")),
+        ("BOM and CRLF", format!("\u{feff}{table}{END}").replace('\n', "\r\n")),
+    ] {
+        let name = "a-20261121-033000.sql".parse().unwrap();
+        let mut tap = PostgresVerifier::default().tap(&name).unwrap();
+        for chunk in text.as_bytes().chunks(37) {
+            tap.push(chunk).unwrap();
+        }
+        assert_eq!(tap.finish().unwrap().total_count(), 2, "{what}");
+        let into = Database::reserved();
+        restore(&into.url, text.as_bytes(), default()).await.unwrap_or_else(|e| panic!("{what}: {e:?}"));
+        assert_eq!(into.run("SELECT sum(length(x)) FROM public.t").trim(), "3", "{what}");
+    }
+    // What it is else is named.
+    let into = Database::reserved();
+    let error = restore(&into.url, b"\xFD7zXZ\0\0\x04", default()).await.unwrap_err();
+    assert!(error.message().contains("xz") && error.advice().unwrap().contains("xz -d"), "{error:?}");
+    let tar = stock("pg_dump", &with_rows(3).url, &["-Ft"]);
+    let error = restore_as("dump", &into.url, &tar, default()).await.unwrap_err();
+    assert!(error.message().contains("tar format"), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

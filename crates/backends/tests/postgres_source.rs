@@ -1,20 +1,26 @@
-//! The sources keep what the trait promises, on a real server.
+//! The sources keep what the trait promises, on a real server, and what they back up passes the restore test.
 #![cfg(feature = "postgres")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use lifeboat_backends::postgres::{Connection, Globals, Postgres};
-use lifeboat_testkit::conformance::source;
-use lifeboat_testkit::postgres::Database;
+mod postgres;
 
-fn connection(database: &Database) -> Connection {
-    Connection::parse(&database.url.clone().into()).unwrap()
-}
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lifeboat_backends::postgres::{
+    Globals, Postgres, PostgresSettings, PostgresVerifier, RestoreOptions, VerifierOptions,
+};
+use lifeboat_core::progress::{Event, Progress};
+use lifeboat_core::{Context, Status, Verifier};
+use lifeboat_testkit::conformance::source;
+use lifeboat_testkit::postgres::{Database, Server, psql, with_database};
+use postgres::{backup, connection, input, passed, prove, replacing, restore_as, said, stock, test, worst};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database() {
     let live = Database::fresh();
     live.run("CREATE TABLE t AS SELECT i AS id, repeat(md5(i::text), 10) AS x FROM generate_series(1, 30000) i");
-    source::all(&Postgres::new(connection(&live))).await;
+    source::all(&Postgres::new(connection(&live.url))).await;
     assert_eq!(live.run("SELECT count(*) FROM t").trim(), "30000");
 }
 
@@ -22,7 +28,328 @@ async fn a_database() {
 async fn the_roles_of_a_server() {
     let live = Database::fresh();
     // Other tests make and drop roles meanwhile: only what does not compare two readings.
-    let globals = Globals::new(connection(&live));
+    let globals = Globals::new(connection(&live.url));
     source::a_reading_can_be_left_in_the_middle(&globals).await;
     source::cancelling_ends_it(&globals).await;
+}
+
+/// What only a superuser may own, and what another machine does not have.
+const OBJECTS: &str = "
+    CREATE ROLE boss SUPERUSER; CREATE ROLE plain; CREATE ROLE mapped; CREATE ROLE \"Odd Role\";
+    CREATE TABLESPACE fast LOCATION '{tablespace}';
+    CREATE TABLE here (id int PRIMARY KEY USING INDEX TABLESPACE fast, x text) TABLESPACE fast;
+    INSERT INTO here SELECT i, 'x' || i FROM generate_series(1, 100) i;
+    CREATE FUNCTION on_ddl() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN END $$;
+    CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION on_ddl(); ALTER EVENT TRIGGER watch OWNER TO boss;
+    CREATE PUBLICATION everything FOR ALL TABLES; ALTER PUBLICATION everything OWNER TO boss;
+    CREATE SUBSCRIPTION from_afar CONNECTION 'host=192.0.2.1 password=secret' PUBLICATION p WITH (connect = false);
+    ALTER SUBSCRIPTION from_afar OWNER TO boss;
+    CREATE FOREIGN DATA WRAPPER other; ALTER FOREIGN DATA WRAPPER other OWNER TO boss;
+    CREATE EXTENSION postgres_fdw;
+    CREATE SERVER loop FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '{port}', dbname '{name}');
+    CREATE USER MAPPING FOR mapped SERVER loop OPTIONS (user 'm'); CREATE USER MAPPING FOR \"Odd Role\" SERVER loop;
+    CREATE USER MAPPING FOR PUBLIC SERVER loop OPTIONS (user 'postgres', password '{password}');
+    CREATE FOREIGN TABLE far (id int, x text) SERVER loop OPTIONS (table_name 'here');
+    CREATE VIEW far_view AS SELECT * FROM far;
+    CREATE MATERIALIZED VIEW far_copy AS SELECT * FROM far_view;
+    CREATE MATERIALIZED VIEW far_copy_again AS SELECT * FROM far_copy;
+    CREATE EXTENSION pg_stat_statements;
+    CREATE MATERIALIZED VIEW statements AS SELECT calls FROM pg_stat_statements;
+    -- What the owner may read as a superuser only.
+    CREATE SCHEMA closed AUTHORIZATION plain; CREATE TABLE closed.t AS SELECT 1 AS a; ALTER TABLE closed.t OWNER TO plain;
+    CREATE MATERIALIZED VIEW seen AS SELECT * FROM closed.t; ALTER MATERIALIZED VIEW seen OWNER TO boss;
+    -- More relations than a server's lock table has room for, all in one view.
+    CREATE TABLE many (id int, x text) PARTITION BY RANGE (id);
+    SELECT format('CREATE TABLE many_%s PARTITION OF many FOR VALUES FROM (%s) TO (%s)', i, i, i + 1) FROM generate_series(1, 2500) i \\gexec
+    INSERT INTO many SELECT i, 'y' || i FROM generate_series(1, 2500) i;
+    CREATE MATERIALIZED VIEW all_of_many AS SELECT count(*) FROM many;
+    SELECT count(lo_from_bytea(0, i::text::bytea)) FROM generate_series(1, 2500) i;";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_object_passes_the_restore_test() {
+    let mut folder = String::new();
+    let server = Server::start_with(|place| {
+        std::fs::create_dir(place.join("space")).unwrap();
+        folder = place.join("space").display().to_string();
+        ["wal_level=logical", "max_locks_per_transaction=512", "shared_preload_libraries=pg_stat_statements"]
+            .map(str::to_owned)
+            .to_vec()
+    });
+    let live = Database::on(&server.url);
+    let (_, rest) = server.url.split_once("://postgres:").unwrap();
+    let (password, rest) = rest.split_once('@').unwrap();
+    let port = rest.split_once(':').unwrap().1.split_once('/').unwrap().0;
+    let mut objects = OBJECTS.to_owned();
+    for (name, value) in [("tablespace", &*folder), ("port", port), ("name", &*live.name), ("password", password)] {
+        objects = objects.replace(&format!("{{{name}}}"), value);
+    }
+    live.run(&objects);
+    let (dump, proof) = backup(&live.url, PostgresSettings::default(), &Context::default()).await;
+    let checks = prove(&dump, &proof).await;
+    let said = said(&checks);
+    assert!(passed(&checks), "{said}");
+    assert!(said.contains("content: large objects Pass 1 (2500 rows)"), "{said}");
+    assert!(said.contains("far_copy, far_copy_again"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tablespaces_and_mapped_roles_of_another_server_are_left_out_and_told() {
+    let live = Database::fresh();
+    let role = format!("{}_mapped", live.name);
+    live.run(&format!(
+        "CREATE ROLE {role}; CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w;
+         CREATE USER MAPPING FOR {role} SERVER s; CREATE TABLE t AS SELECT 1 AS id"
+    ));
+    let plain = String::from_utf8(stock("pg_dump", &live.url, &[])).unwrap();
+    let dump = stock("pg_dump", &live.url, &["-Fc"]);
+    live.run(&format!("DROP USER MAPPING FOR {role} SERVER s; DROP ROLE {role}"));
+    let checks = restore_as("dump", &Database::reserved().url, &dump, RestoreOptions::default()).await.unwrap();
+    assert!(said(&checks).contains(&format!("roles Warn 1 missing: {role}")), "{}", said(&checks));
+    let plain = plain.replace("CREATE USER MAPPING", "-- ").replace(&format!("FOR {role} SERVER s;"), "");
+    let elsewhere = plain.replacen("SET default_tablespace = '';", "SET default_tablespace = \"No Such\";", 1);
+    assert_ne!(plain, elsewhere);
+    for checks in [
+        test("sql", elsewhere.as_bytes()).await,
+        restore_as("sql", &Database::reserved().url, elsewhere.as_bytes(), RestoreOptions::default()).await.unwrap(),
+    ] {
+        assert!(passed(&checks) && said(&checks).contains("1 missing: No Such"), "{}", said(&checks));
+    }
+    // In an archive the tablespace is a field of the entry.
+    let server = Server::start_with(|place| {
+        std::fs::create_dir(place.join("space")).unwrap();
+        Vec::new()
+    });
+    let there = Database::on(&server.url);
+    let folder = psql(&server.url, "SHOW data_directory").trim().replace("/data", "/space");
+    there.run(&format!("CREATE TABLESPACE no_such LOCATION '{folder}'"));
+    there.run("CREATE TABLE t TABLESPACE no_such AS SELECT 1 AS id; CREATE INDEX ON t (id) TABLESPACE no_such");
+    let into = Database::reserved();
+    let dump = stock("pg_dump", &there.url, &["-Fc"]);
+    let checks = restore_as("dump", &into.url, &dump, RestoreOptions::default()).await.unwrap();
+    assert!(said(&checks).contains("tablespaces Warn 1 missing: no_such"), "{}", said(&checks));
+    assert_eq!(into.run("SELECT count(*) FROM t").trim(), "1");
+    let kept = Database::on(&server.url);
+    kept.run("SELECT 1");
+    let checks = restore_as("dump", &kept.url, &dump, RestoreOptions::default()).await.unwrap();
+    assert!(!said(&checks).contains("tablespaces"), "{}", said(&checks));
+    assert_eq!(kept.run("SELECT count(*) FROM pg_class WHERE reltablespace <> 0 AND relname LIKE 't%'").trim(), "2");
+    drop((there, kept));
+}
+
+/// Rows that land in another partition at the restore, in tables whose columns stand in another order.
+const PARTITIONS: &str = "
+    CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
+    CREATE TABLE moods (id int, m mood, x text) PARTITION BY HASH (m);
+    CREATE TABLE moods_0 (x text, gone int, m mood, id int); ALTER TABLE moods_0 DROP COLUMN gone;
+    ALTER TABLE moods ATTACH PARTITION moods_0 FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+    CREATE TABLE moods_1 PARTITION OF moods FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+    INSERT INTO moods SELECT i, (enum_range(NULL::mood))[1 + i % 3], E'x\\ty' || i FROM generate_series(1, 300) i;
+    CREATE TABLE days (d int, \"odd, name\" text) PARTITION BY RANGE (d);
+    CREATE TABLE days_1 (\"odd, name\" text, d int); ALTER TABLE days ATTACH PARTITION days_1 FOR VALUES FROM (1) TO (10);
+    CREATE TABLE days_2 PARTITION OF days FOR VALUES FROM (10) TO (20) PARTITION BY RANGE (d);
+    CREATE TABLE days_2_1 PARTITION OF days_2 FOR VALUES FROM (10) TO (20);
+    INSERT INTO days SELECT i, repeat('z', 20000) FROM generate_series(1, 19) i;
+    CREATE TABLE old (id int); CREATE TABLE old_heir (y int) INHERITS (old);
+    INSERT INTO old VALUES (1); INSERT INTO old_heir VALUES (2, 3), (4, 5);
+    CREATE VIEW busy AS SELECT d, count(*) AS n FROM days GROUP BY d; CREATE MATERIALIZED VIEW calm AS SELECT * FROM busy;";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_loaded_through_a_root_are_compared_there() {
+    let live = Database::fresh();
+    live.run(PARTITIONS);
+    for extra in [&[][..], &["--load-via-partition-root"]] {
+        let extra_args = extra.iter().map(|a: &&str| (*a).to_owned()).collect();
+        let settings = PostgresSettings { extra_args, ..PostgresSettings::default() };
+        let (dump, proof) = backup(&live.url, settings, &Context::default()).await;
+        let checks = prove(&dump, &proof).await;
+        assert!(passed(&checks), "{extra:?}: {}", said(&checks));
+        assert!(proof.of_kind("table").all(|item| item.fingerprint.is_some()), "{proof:?}");
+        // It still sees what is not so.
+        let mut other = proof.clone();
+        let roots = other.items.iter_mut().filter(|item| item.name.starts_with("public.moods"));
+        roots.for_each(|item| item.fingerprint = Some(lifeboat_core::Fingerprint(1)));
+        assert!(!passed(&prove(&dump, &other).await), "{extra:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_in_parts_and_a_view_come_with_their_rows() {
+    let live = Database::fresh();
+    live.run(PARTITIONS);
+    let dump = stock("pg_dump", &live.url, &["-Fc"]);
+    let only = |table: &str| RestoreOptions { tables: vec![table.to_owned()], ..RestoreOptions::default() };
+    for (table, count) in [("days", "19"), ("old", "3"), ("calm", "19"), ("moods", "300")] {
+        let into = Database::fresh();
+        let checks = restore_as("dump", &into.url, &dump, only(table)).await.unwrap();
+        assert_eq!(into.run(&format!("SELECT count(*) FROM {table}")).trim(), count, "{}", said(&checks));
+    }
+    // What a view is computed from is left alone where it is there.
+    let into = Database::fresh();
+    into.run("CREATE TABLE days (d int, \"odd, name\" text); INSERT INTO days VALUES (77, 'mine')");
+    restore_as("dump", &into.url, &dump, only("calm")).await.unwrap();
+    assert_eq!(into.run("SELECT d FROM calm").trim(), "77");
+    assert_eq!(into.run("SELECT count(*) FROM days").trim(), "1");
+    // A view holds no rows: that the tables below it have none is said.
+    let into = Database::fresh();
+    let checks = restore_as("dump", &into.url, &dump, only("busy")).await.unwrap();
+    assert!(said(&checks).contains("empty Warn 1: days: "), "{}", said(&checks));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_every_database_has_is_restored_into() {
+    // A server on which nobody else may connect to the databases that every server has.
+    let server = Server::start();
+    for sql in [
+        "CREATE ROLE app LOGIN CREATEDB PASSWORD 'pw'; CREATE ROLE other; GRANT other TO app",
+        "CREATE DATABASE app OWNER app",
+        "REVOKE CONNECT ON DATABASE postgres FROM PUBLIC; REVOKE CONNECT ON DATABASE template1 FROM PUBLIC",
+    ] {
+        psql(&server.url, sql);
+    }
+    let url = |database: &str| {
+        let (_, place) = server.url.rsplit_once('@').unwrap();
+        with_database(&format!("postgres://app:pw@{place}"), database)
+    };
+    psql(
+        &with_database(&server.url, "app"),
+        "ALTER SCHEMA public OWNER TO app; COMMENT ON SCHEMA public IS 'ours';
+         CREATE TABLE public.t AS SELECT generate_series(1, 10) AS id; ALTER TABLE public.t OWNER TO app;
+         CREATE SCHEMA not_ours; CREATE TABLE not_ours.u (id int)",
+    );
+    let settings = PostgresSettings { schemas: vec!["public".to_owned()], ..PostgresSettings::default() };
+    let (dump, proof) = backup(&with_database(&server.url, "app"), settings, &Context::default()).await;
+    let checks = prove(&dump, &proof).await;
+    assert!(passed(&checks), "{}", said(&checks));
+    let plain = stock("pg_dump", &with_database(&server.url, "app"), &["--schema=public", "--no-owner"]);
+    let checks = test("sql", &plain).await;
+    assert!(passed(&checks) && said(&checks).contains("1 (10 rows)"), "{}", said(&checks));
+    // A comment on the schema may be made by its owner only.
+    psql(&with_database(&server.url, "app"), "COMMENT ON SCHEMA public IS NULL");
+    let settings = PostgresSettings { schemas: vec!["public".to_owned()], ..PostgresSettings::default() };
+    let (dump, _) = backup(&with_database(&server.url, "app"), settings, &Context::default()).await;
+    let plain = stock("pg_dump", &with_database(&server.url, "app"), &["--schema=public", "--no-owner"]);
+    for (format, dump) in [("dump", &dump), ("sql", &plain)] {
+        let name = format!("new_{format}");
+        for options in [RestoreOptions::default(), replacing()] {
+            restore_as(format, &url(&name), dump, options).await.unwrap_or_else(|e| panic!("{format}: {e:?}"));
+            assert_eq!(psql(&url(&name), "SELECT count(*) FROM public.t").trim(), "10");
+        }
+        assert_eq!(psql(&url(&name), "SELECT has_schema_privilege('other', 'public', 'USAGE')").trim(), "t");
+    }
+    let kept = RestoreOptions { keep_owners: true, ..RestoreOptions::default() };
+    restore_as("dump", &with_database(&server.url, "kept"), &dump, kept).await.unwrap();
+    let owner = "SELECT nspowner::regrole FROM pg_namespace WHERE nspname = 'public'";
+    assert_eq!(psql(&with_database(&server.url, "kept"), owner).trim(), "app");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_this_machine_lacks_is_no_verdict() {
+    const END: &str = "\n--\n-- PostgreSQL database dump complete\n--\n";
+    let during = |sql: &str| {
+        format!(
+            "CREATE FUNCTION public.f() RETURNS int LANGUAGE plpgsql AS $f$ BEGIN
+               IF current_database() = 'restored' THEN {sql}; END IF; RETURN 1; END $f$;
+             CREATE MATERIALIZED VIEW public.m AS SELECT public.f();"
+        )
+    };
+    for (sql, figure, in_sql) in [
+        ("EXECUTE $x$COPY (SELECT repeat('x', 100000)) TO '/dev/full'$x$", "disk full", true),
+        ("EXECUTE $x$COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID'$x$", "server ended", true),
+        ("PERFORM pg_terminate_backend(pg_backend_pid())", "server ended", true),
+        // In plain SQL what a function raises is its own text, which is not looked at.
+        ("RAISE 'x must be loaded via shared_preload_libraries'", "not testable here", false),
+    ] {
+        let live = Database::fresh();
+        live.run(&during(sql));
+        let checks = test("dump", &stock("pg_dump", &live.url, &["-Fc"])).await;
+        assert_eq!(worst(&checks), Some(Status::Untested), "{sql}: {}", said(&checks));
+        assert!(said(&checks).contains(&format!("restore Untested {figure}: ")), "{}", said(&checks));
+        let checks = test("sql", &stock("pg_dump", &live.url, &[])).await;
+        assert_eq!(worst(&checks) == Some(Status::Untested), in_sql, "{sql}: {}", said(&checks));
+    }
+    for statement in [
+        "CREATE FUNCTION public.f() RETURNS int LANGUAGE c AS '$libdir/no_such_library', 'f'",
+        "CREATE EXTENSION no_such_extension",
+        "CREATE COLLATION public.c (provider = libc, locale = 'xx_XX.utf8')",
+        "CREATE TEXT SEARCH DICTIONARY public.d (TEMPLATE = pg_catalog.ispell, dictfile = 'none', afffile = 'none')",
+    ] {
+        let checks = test("sql", format!("{statement};{END}").as_bytes()).await;
+        assert_eq!(worst(&checks), Some(Status::Untested), "{statement}: {}", said(&checks));
+    }
+    // What the dump itself does wrong is its own fault.
+    let twice =
+        format!("CREATE TABLE public.t (id int PRIMARY KEY);\nCOPY public.t (id) FROM stdin;\n1\n1\n\\.\n{END}");
+    let checks = test("sql", twice.as_bytes()).await;
+    assert_eq!(worst(&checks), Some(Status::Fail), "{}", said(&checks));
+    // A path that no socket can have.
+    let folder = tempfile::tempdir().unwrap();
+    let long = folder.path().join("x".repeat(90));
+    std::fs::create_dir(&long).unwrap();
+    let verifier = PostgresVerifier::new(VerifierOptions { scratch_folder: Some(long), ..VerifierOptions::default() });
+    let dump = format!("SELECT 1;{END}");
+    let checks = verifier.restore_test(input("sql", dump.as_bytes()), &Context::default()).await.unwrap();
+    assert_eq!(worst(&checks), Some(Status::Untested), "{}", said(&checks));
+    assert!(said(&checks).contains("shorter path"), "{}", said(&checks));
+}
+
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Progress for Notes {
+    fn event(&self, event: Event) {
+        if let Event::Note(note) = event {
+            self.0.lock().unwrap().push(note);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_waits_for_a_lock_says_for_whom() {
+    let live = Database::fresh();
+    live.run("CREATE TABLE public.held AS SELECT 1 AS id");
+    let name = live.name.clone();
+    let hold = || {
+        let url = live.url.clone();
+        let holder = std::thread::spawn(move || {
+            let sql = "SET application_name = 'migration'; BEGIN; LOCK TABLE public.held; SELECT pg_sleep(60)";
+            lifeboat_testkit::postgres::try_psql(&url, sql)
+        });
+        let held = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'migration' AND query LIKE '%pg_sleep%' AND wait_event = 'PgSleep' AND datname = current_database()";
+        while live.run(held).trim() != "1" {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        holder
+    };
+    let end = format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND application_name = 'migration'"
+    );
+    let holder = hold();
+    let notes = Arc::new(Notes::default());
+    let cx = Context { progress: notes.clone(), ..Context::default() };
+    let release = async {
+        while notes.0.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        live.run(&end);
+    };
+    let both = async { tokio::join!(backup(&live.url, PostgresSettings::default(), &cx), release) };
+    let ((dump, _), ()) = tokio::time::timeout(Duration::from_secs(30), both).await.expect("it is told, and released");
+    assert!(!dump.is_empty());
+    let told = notes.0.lock().unwrap().join("\n");
+    assert!(told.contains("public.held") && told.contains("(migration)"), "{told}");
+    assert!(holder.join().unwrap().is_err(), "it was ended");
+    // One that is never released: what to do is said.
+    let holder = hold();
+    let extra_args = vec!["--lock-wait-timeout=100".to_owned()];
+    let settings = PostgresSettings { extra_args, ..PostgresSettings::default() };
+    let source = Postgres::new(connection(&live.url)).options(settings).unwrap();
+    let mut reading = lifeboat_core::Source::open(&source, &Context::default()).await.unwrap();
+    let error = loop {
+        if let Err(error) = futures::StreamExt::next(&mut reading.stream).await.expect("it fails") {
+            break error;
+        }
+    };
+    assert!(error.advice().unwrap().contains("holds a lock"), "{error:?}");
+    live.run(&end);
+    assert!(holder.join().unwrap().is_err());
 }

@@ -14,7 +14,7 @@
 //! | status | meaning |
 //! |---|---|
 //! | 0 | good |
-//! | 1 | a backup, restore or check failed, or the run was cancelled (Ctrl-C, SIGTERM) |
+//! | 1 | a backup, restore or check failed, or the run was cancelled (Ctrl-C, SIGTERM, SIGHUP, SIGQUIT) |
 //! | 2 | usage or configuration: nothing was started |
 //! | 3 | nothing to do where something was asked for: no artifact was found |
 //!

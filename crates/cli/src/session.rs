@@ -110,17 +110,20 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
 fn watch_signals(session: &Session) {
     use tokio::signal::unix::{SignalKind, signal};
     let (cancel, output) = (session.context.cancel.clone(), session.output.clone());
-    // Before anything runs: from now on a signal cancels, and does not kill.
-    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return };
+    // Before anything runs: from now on a signal cancels, and does not kill. HUP comes when a terminal goes.
+    let (sender, mut signals) = tokio::sync::mpsc::channel(4);
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()] {
+        // nohup, or a shell that runs something in the background, wants it to go on.
+        if matches!(kind.as_raw_value(), 1 | 3) && is_ignored(kind.as_raw_value()) {
+            continue;
+        }
+        let Ok(mut stream) = signal(kind) else { return };
+        let sender = sender.clone();
+        tokio::spawn(async move { while stream.recv().await.is_some() && sender.send(()).await.is_ok() {} });
+    }
     tokio::spawn(async move {
         let mut first = true;
-        loop {
-            tokio::select! {
-                Some(()) = interrupt.recv() => {}
-                Some(()) = terminate.recv() => {}
-                else => return,
-            }
+        while signals.recv().await.is_some() {
             if !std::mem::replace(&mut first, false) {
                 std::process::exit(Exit::Failed.code().into());
             }
@@ -133,6 +136,13 @@ fn watch_signals(session: &Session) {
             });
         }
     });
+}
+
+/// Whether whoever started us had a signal ignored: proc(5), `SigIgn`.
+fn is_ignored(number: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (number - 1) & 1 == 1)
 }
 
 fn log_to(output: &Arc<Output>, global: &Global) {

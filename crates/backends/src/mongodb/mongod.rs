@@ -51,6 +51,7 @@ impl Mongod {
     /// Safe: a dropped future ends what it started and removes the folder.
     pub(crate) async fn start(program: &Path, parent: Option<&Path>, cx: &Context) -> Result<(Self, Look)> {
         let folder = Folder::make(parent)?;
+        folder.fits_socket("mongod.sock")?;
         let data = folder.path().join("data");
         std::fs::create_dir(&data).map_err(|e| folder.failed(e))?;
         folder.give(&data)?;
@@ -58,7 +59,7 @@ impl Mongod {
         let mut command = Command::new(program);
         command.arg("--dbpath").arg(&data).arg("--bind_ip").arg(&socket).arg("--unixSocketPrefix").arg(folder.path());
         command.args(SETTINGS);
-        let mut server = folder.start("mongod", &command)?;
+        let mut server = folder.start("mongod", &command).await?;
         let address = utf8_percent_encode(&socket.to_string_lossy(), SOCKET).to_string();
         let url = format!("mongodb://{address}/?directConnection=true&serverSelectionTimeoutMS=2000");
         let connection = Connection::parse(&url.into())?;

@@ -60,10 +60,17 @@ async fn read(connection: &Connection, expected: &Proof, others: bool, jobs: usi
         let known: Vec<String> =
             names.iter().map(|n| format!("pg_catalog.to_regclass({})", quote_literal(n))).collect();
         let sql = format!(
-            "SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            "WITH RECURSIVE known(oid) AS (
+                 SELECT o FROM pg_catalog.unnest(ARRAY[{}]::pg_catalog.oid[]) o WHERE o IS NOT NULL),
+             -- The rows of a partition that was loaded through its root are counted there.
+             counted(oid) AS (
+                 SELECT oid FROM known UNION
+                 SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN counted p ON p.oid = i.inhparent
+                 JOIN pg_catalog.pg_class c ON c.oid = i.inhparent AND c.relkind = 'p')
+             SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
              WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
                AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
-               AND c.oid NOT IN (SELECT o FROM pg_catalog.unnest(ARRAY[{}]::pg_catalog.oid[]) o WHERE o IS NOT NULL)",
+               AND c.oid NOT IN (SELECT oid FROM counted)",
             known.join(", ")
         );
         for row in session.rows(&sql).await? {
@@ -237,14 +244,28 @@ async fn read_table(session: &Session, plan: Plan, cx: &Context) -> Result<Proof
     Ok(item)
 }
 
+/// The numbers of the large objects that come after this one: the next thousand.
+async fn object_numbers(session: &Session, after: u32) -> Result<VecDeque<u32>> {
+    let sql = format!("SELECT oid FROM pg_catalog.pg_largeobject_metadata WHERE oid > {after} ORDER BY oid LIMIT 1000");
+    let rows = session.rows(&sql).await?;
+    Ok(rows.into_iter().filter_map(|row| row.into_iter().next().flatten()?.parse().ok()).collect())
+}
+
 /// The large objects of the session's database, counted as the archive's tap counts them.
 async fn large_objects(session: &Session, cx: &Context) -> Result<ProofItem> {
     let mut item = ProofItem { kind: "large objects".to_owned(), name: "all".to_owned(), ..ProofItem::default() };
     let mut sum = Fingerprint::default();
     let client = session.client();
     let piece = client.prepare("SELECT pg_catalog.lo_get($1, $2, $3)").await.map_err(|e| session.error(&e))?;
-    for row in session.rows("SELECT oid FROM pg_catalog.pg_largeobject_metadata ORDER BY oid").await? {
-        let Some(oid) = row.into_iter().next().flatten().and_then(|o| o.parse::<u32>().ok()) else { continue };
+    let mut oids = VecDeque::new();
+    let mut last = 0u32;
+    loop {
+        // There may be millions: some at a time. No object has the number 0.
+        if oids.is_empty() {
+            oids = object_numbers(session, last).await?;
+        }
+        let Some(oid) = oids.pop_front() else { break };
+        last = oid;
         let mut hash = Xxh3Default::new();
         hash.update(&oid.to_le_bytes());
         let mut offset = 0i64;

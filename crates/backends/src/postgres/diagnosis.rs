@@ -91,7 +91,9 @@ pub(crate) async fn explain(connection: &Connection, ended: Ended) -> Error {
             "check schemas and tables in the job: they are patterns, and names with capitals want double quotes",
         );
     }
-    if words.contains("lock timeout") {
+    // pg_dump's --lock-wait-timeout is a statement_timeout for its LOCK TABLE (getTables in pg_dump.c).
+    let lock = words.contains("lock table") && words.contains("statement timeout");
+    if lock || words.contains("lock timeout") {
         return error.hint("another session holds a lock on a table: find it in pg_locks; extra_args = [\"--lock-wait-timeout=…\"] waits longer");
     }
     if !words.contains("permission denied") && !words.contains("row-level security") {
@@ -107,6 +109,31 @@ pub(crate) async fn explain(connection: &Connection, ended: Ended) -> Error {
         }
     }
     error
+}
+
+/// For whom the session with this `application_name` waits, as far as the role may know it.
+pub(crate) async fn waits_for(session: &Session, application_name: &str) -> Option<String> {
+    let sql = format!(
+        "SELECT COALESCE(l.relation::pg_catalog.regclass::text, 'an object'), b.pid::text, b.usename, b.application_name
+         FROM pg_catalog.pg_stat_activity w
+         JOIN pg_catalog.pg_locks l ON l.pid = w.pid AND NOT l.granted
+         LEFT JOIN pg_catalog.pg_stat_activity b ON b.pid = ANY (pg_catalog.pg_blocking_pids(w.pid))
+         WHERE w.application_name = {} ORDER BY b.xact_start LIMIT 3",
+        super::session::quote_literal(application_name)
+    );
+    let rows = session.rows(&sql).await.ok()?;
+    let relation = rows.first()?.first()?.clone()?;
+    let blockers: Vec<String> = rows
+        .iter()
+        .filter_map(|row| {
+            let [_, Some(pid), user, program] = &row[..] else { return None };
+            let known = |value: &Option<String>| value.clone().filter(|v| !v.is_empty());
+            let program = known(program).map(|program| format!(" ({program})")).unwrap_or_default();
+            Some(format!("process {pid} of {}{program}", known(user).unwrap_or_else(|| "a user".to_owned())))
+        })
+        .collect();
+    let whom = if blockers.is_empty() { "somebody".to_owned() } else { blockers.join(", ") };
+    Some(format!("the backup waits for a lock on {relation}: {whom} holds it or waits before us"))
 }
 
 /// What the role lacks for a whole dump, as checks: for `lifeboat check`, before it is needed.

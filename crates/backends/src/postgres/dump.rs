@@ -1,6 +1,7 @@
 //! The sources: one database through pg_dump, the roles and tablespaces through pg_dumpall.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -278,11 +279,15 @@ where
     if !options.is_empty() {
         command.env("PGOPTIONS", options.join(" "));
     }
+    // By this its session is found on the server.
+    let name = application_name()?;
+    command.env("PGAPPNAME", &name);
     let mut running = Running::start(command)?;
     let stdout = running.child.stdout.take().expect("it was asked for above");
     // A pipe of 64 KiB makes both sides switch 16 times for each chunk. Refused beyond the user's limit: then it stays.
     let _ = rustix::pipe::fcntl_setpipe_size(&stdout, 1 << 20);
-    let state = ChildStream { running, stdout, explain: Box::new(explain), cx: cx.clone() };
+    let locks = Some(LockWatch { connection: connection.clone(), name, told: String::new() });
+    let state = ChildStream { running, stdout, explain: Box::new(explain), cx: cx.clone(), locks };
     Ok(futures::stream::unfold(Some(state), |state| async move { state?.next().await }).boxed())
 }
 
@@ -291,6 +296,8 @@ struct ChildStream {
     stdout: ChildStdout,
     explain: Explain,
     cx: Context,
+    /// Until the first byte comes: then every lock is held.
+    locks: Option<LockWatch>,
 }
 
 /// Bytes gathered from the pipe before they are passed on, and the room for them.
@@ -300,7 +307,15 @@ impl ChildStream {
     async fn next(mut self) -> Option<(Result<Bytes>, Option<Self>)> {
         let mut chunk = BytesMut::with_capacity(2 * GATHER);
         while chunk.len() < GATHER {
-            match self.stdout.read_buf(&mut chunk).await {
+            let read = match &mut self.locks {
+                Some(locks) => {
+                    let read = locks.read(&mut self.stdout, &mut chunk, &self.cx).await;
+                    self.locks = None;
+                    read
+                }
+                None => self.stdout.read_buf(&mut chunk).await,
+            };
+            match read {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(error) => return Some((Err(Error::io("read from", "pg_dump", error)), None)),
@@ -321,6 +336,51 @@ impl ChildStream {
             Err(error) => Some((Err(error), None)),
         }
     }
+}
+
+/// How long nothing may come of a dump before it is looked for what it waits for, and how often after that.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Looks whom a program that has not begun to write waits for.
+struct LockWatch {
+    connection: Connection,
+    /// The `application_name` of its sessions.
+    name: String,
+    told: String,
+}
+
+impl LockWatch {
+    /// Reads the first bytes, and tells meanwhile what holds them up.
+    async fn read(&mut self, from: &mut ChildStdout, into: &mut BytesMut, cx: &Context) -> std::io::Result<usize> {
+        loop {
+            // A read that is dropped has taken nothing.
+            tokio::select! {
+                biased;
+                read = from.read_buf(into) => return read,
+                () = tokio::time::sleep(LOCK_PATIENCE) => {}
+            }
+            let looked = async {
+                let session = Session::open(&self.connection).await.ok()?;
+                diagnosis::waits_for(&session, &self.name).await
+            };
+            tokio::select! {
+                biased;
+                read = from.read_buf(into) => return read,
+                found = looked => if let Some(found) = found.filter(|found| *found != self.told) {
+                    cx.progress.event(Event::Note(found.clone()));
+                    self.told = found;
+                },
+            }
+        }
+    }
+}
+
+fn application_name() -> Result<String> {
+    let mut random = [0; 4];
+    getrandom::fill(&mut random)
+        .map_err(|e| Error::new(ErrorKind::Io, "make", "a name", format!("no random numbers: {e}")))?;
+    // As the other sessions, and its own.
+    Ok(format!("lifeboat {}", hex::encode(random)))
 }
 
 /// The archive's tap, and what the session said about the database, for the proof.

@@ -67,9 +67,11 @@ impl Dump {
             }
         }
         let start = start.freeze();
+        if let Some(error) = super::format::refused(&start) {
+            return Err(error);
+        }
         if !start.starts_with(ARCHIVE_MAGIC) {
-            let text = start[..start.len().min(4096)].iter().all(|b| *b >= 0x20 || b.is_ascii_whitespace());
-            if start.is_empty() || !text {
+            if start.is_empty() || !super::format::is_text(&start) {
                 let what = if start.is_empty() { "it is empty" } else { "it is neither a custom archive nor SQL" };
                 return Err(Error::new(ErrorKind::Corrupt, "read", "the dump", what).hint("use another artifact"));
             }
@@ -132,9 +134,13 @@ impl Load<'_> {
         // Numbers only: which entries, not what they are called.
         let list = match &self.list {
             Some(list) => {
-                let mut file = tempfile::NamedTempFile::new()
-                    .map_err(|e| Error::io("write", "the list of entries to restore", e))?;
-                file.write_all(list.as_bytes()).map_err(|e| Error::io("write", "the list of entries to restore", e))?;
+                let failed = |e| Error::io("write", "the list of entries to restore", e);
+                let folder = self.spool_folder.clone().unwrap_or_else(std::env::temp_dir);
+                let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+                file.write_all(list.as_bytes()).map_err(failed)?;
+                if let Some(confinement) = &self.confinement {
+                    confinement.give(file.path()).map_err(failed)?;
+                }
                 command.arg("--use-list").arg(file.path());
                 Some(file)
             }

@@ -13,6 +13,7 @@ use secrecy::SecretString;
 
 use super::connection::{Connection, Host, SslMode, Wanted};
 use super::create::{self, Locale};
+use super::needs::Needs;
 use super::session::Session;
 use super::tools::Tools;
 use crate::confine::Confinement;
@@ -21,8 +22,11 @@ use crate::keeper::{Folder, Server};
 /// Name of the cluster's superuser: unlike any role in a dump, so that restoring roles finds none in the way.
 const SUPERUSER: &str = "lifeboat_scratch";
 
+/// The socket in the folder.
+const SOCKET: &str = ".s.PGSQL.5432";
+
 /// For speed alone: what is lost in a crash is a copy that is thrown away anyhow.
-const SETTINGS: [&str; 18] = [
+const SETTINGS: [&str; 19] = [
     "listen_addresses=",
     "fsync=off",
     "full_page_writes=off",
@@ -39,9 +43,16 @@ const SETTINGS: [&str; 18] = [
     "log_destination=stderr",
     "logging_collector=off",
     "log_min_messages=fatal",
+    "log_min_error_statement=panic",
+    "log_error_verbosity=terse",
     "unix_socket_permissions=0700",
-    "max_connections=20",
 ];
+
+/// Connections that it takes.
+const CONNECTIONS: usize = 20;
+
+/// The database that is restored into.
+pub(super) const DATABASE: &str = "restored";
 
 /// A running scratch server.
 pub(crate) struct Scratch {
@@ -50,15 +61,28 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes a cluster and starts it.
+    /// Makes a cluster and starts it, fit for what the dump asks. Without the libraries that it asks for where they are not
+    /// installed.
     ///
     /// # Errors
-    /// [`ErrorKind::Tool`] with initdb's or the server's own words; [`ErrorKind::Io`] when the folder cannot be used.
+    /// [`ErrorKind::Tool`] with initdb's or the server's own words; [`ErrorKind::Io`] when the folder cannot be used;
+    /// [`ErrorKind::Config`] when its path is too long for a socket.
     ///
     /// # Cancel safety
     /// Safe: a dropped future ends what it started and removes the folder.
-    pub(crate) async fn start(tools: &Tools, parent: Option<&Path>, cx: &Context) -> Result<Self> {
-        let folder = Folder::make(parent)?;
+    pub(crate) async fn start(tools: &Tools, parent: Option<&Path>, needs: &Needs, cx: &Context) -> Result<Self> {
+        match Self::try_start(tools, parent, needs, cx).await {
+            Err(error) if needs.has_libraries() && error.kind() == ErrorKind::Tool => {
+                tracing::debug!(%error, "the scratch server does not start with the libraries of the dump's extensions");
+                Self::try_start(tools, parent, &needs.without_libraries(), cx).await
+            }
+            started => started,
+        }
+    }
+
+    async fn try_start(tools: &Tools, parent: Option<&Path>, needs: &Needs, cx: &Context) -> Result<Self> {
+        let mut folder = Folder::make(parent)?;
+        folder.fits_socket(SOCKET)?;
         let password = SecretString::from(random_hex()?);
         let password_file = folder.path().join("password");
         write_private(&password_file, &password).map_err(|e| folder.failed(e))?;
@@ -88,6 +112,10 @@ impl Scratch {
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }
+        command.arg("-c").arg(format!("max_connections={CONNECTIONS}"));
+        for setting in needs.settings(CONNECTIONS) {
+            command.arg("-c").arg(setting);
+        }
         let connection = Connection {
             hosts: vec![Host { name: folder.path().to_string_lossy().into_owned(), address: None, port: 5432 }],
             wanted: Wanted::Any,
@@ -103,7 +131,7 @@ impl Scratch {
             connect_timeout: Duration::from_secs(5),
             channel_binding: tokio_postgres::config::ChannelBinding::Prefer,
         };
-        let mut server = folder.start("the scratch server", &command)?;
+        let mut server = folder.start("the scratch server", &command).await?;
         server.wait_until_it_answers(cx, || Session::open(&connection)).await?;
         Ok(Self { server, connection })
     }
@@ -111,6 +139,11 @@ impl Scratch {
     /// How programs that handle what it is given are confined.
     pub(crate) fn confinement(&self) -> Confinement {
         self.server.confinement()
+    }
+
+    /// Its folder, which what runs confined may enter.
+    pub(crate) fn folder(&self) -> &Path {
+        Path::new(&self.connection.host)
     }
 
     /// How to reach it, as its superuser.
@@ -127,15 +160,15 @@ impl Scratch {
         major: u32,
     ) -> Result<(Connection, Option<String>)> {
         let session = Session::open(&self.connection).await?;
-        let database = self.connection.with_database("restored");
+        let database = self.connection.with_database(DATABASE);
         let fallback = if encoding == "UTF8" { "C.UTF-8" } else { "C" };
         let like = Locale { collate: Some(fallback.to_owned()), ..Locale::default() };
-        let plain = create::create("restored", Some(encoding), &like.options(major));
+        let plain = create::create(DATABASE, Some(encoding), &like.options(major));
         if locale.collate.is_none() {
             session.execute(&plain).await?;
             return Ok((database, None));
         }
-        match session.execute(&create::create("restored", Some(encoding), &locale.options(major))).await {
+        match session.execute(&create::create(DATABASE, Some(encoding), &locale.options(major))).await {
             Ok(()) => Ok((database, None)),
             Err(error) => {
                 tracing::debug!(%error, "the source's locale is not to be had here");
@@ -145,9 +178,16 @@ impl Scratch {
         }
     }
 
-    /// Stops the server and waits until its folder has gone.
-    pub(crate) async fn stop(self) {
-        self.server.stop().await;
+    /// Stops the server and waits until its folder has gone. What it said at its end when it had ended by itself.
+    pub(crate) async fn stop(self) -> String {
+        let said = self.server.stop().await;
+        // Nothing of a statement: a line that goes on has no mark.
+        let last = said.lines().filter_map(|line| {
+            let (_, words) = line.split_once("PANIC:").or_else(|| line.split_once("FATAL:"))?;
+            // What it answers while it starts is no last word.
+            Some(words.trim()).filter(|words| !words.starts_with("the database system is"))
+        });
+        last.take(3).collect::<Vec<_>>().join("; ")
     }
 }
 

@@ -9,13 +9,17 @@ use lifeboat_core::progress::Event;
 use lifeboat_core::{Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Target};
 use serde::Deserialize;
 
-use super::archive::{Toc, Wanted, granted_roles, quote_ident, select};
+use super::archive::{Toc, TocEntry, Wanted, granted_roles, quote_ident, select};
 use super::connection::Connection;
 use super::content;
 use super::create::{Locale, create};
 use super::dump::Look;
 use super::globals;
+use super::inventory::{
+    first_object, is_there, missing_extensions, missing_roles, missing_tablespaces, relation_is_there,
+};
 use super::load::{Dump, Load};
+use super::needs;
 use super::own::{self, Purpose};
 use super::script;
 use super::script::run::{Done, Rules};
@@ -190,7 +194,8 @@ impl PostgresTarget {
     /// `template1`, or any that the role may connect to.
     async fn maintenance(&self) -> Result<(Look, Connection)> {
         let mut last = None;
-        for database in ["postgres", "template1"] {
+        // The last is libpq's default.
+        for database in ["postgres", "template1", &*self.connection.user] {
             if database == self.connection.database {
                 continue;
             }
@@ -346,7 +351,8 @@ impl PostgresTarget {
         let ended = match dump {
             Dump::Archive { toc, head, rest } => {
                 let inside = Session::open(into).await?;
-                let list = self.choose(&toc, &inside, checks).await?;
+                let list = self.choose(&toc, &inside, one_transaction, checks).await?;
+                let elsewhere = missing_tablespaces(&toc, &inside).await?;
                 let major = maintenance.major.max(oldest_reader(toc.header.version.1));
                 let tools = tools::at_least("pg_restore", major).await?;
                 let mut arguments = vec!["--exit-on-error"];
@@ -356,6 +362,10 @@ impl PostgresTarget {
                 let jobs = if one_transaction { 1 } else { self.options.jobs };
                 if one_transaction {
                     arguments.push("--single-transaction");
+                }
+                if let Some(check) = elsewhere {
+                    checks.push(check);
+                    arguments.push("--no-tablespaces");
                 }
                 let options = own::for_program(&inside, Purpose::Restore).await?;
                 drop(inside);
@@ -412,13 +422,29 @@ impl PostgresTarget {
     }
 
     /// Which entries are restored, as a list for pg_restore, and what cannot be.
-    async fn choose(&self, toc: &Toc, inside: &Session, checks: &mut Vec<Check>) -> Result<Option<String>> {
+    async fn choose(
+        &self,
+        toc: &Toc,
+        inside: &Session,
+        one_transaction: bool,
+        checks: &mut Vec<Check>,
+    ) -> Result<Option<String>> {
         missing_extensions(toc, inside).await?;
         let selection = if self.options.is_whole() {
             None
         } else {
-            let wanted = Wanted { tables: self.options.tables.clone(), schemas: self.options.schemas.clone() };
+            let (tables, schemas) = (self.options.tables.clone(), self.options.schemas.clone());
+            let mut wanted = Wanted { tables, schemas, ..Wanted::default() };
             let mut selection = select(toc, &wanted)?;
+            for id in &selection.read {
+                let Some(entry) = toc.entry(*id) else { continue };
+                if relation_is_there(inside, entry).await? {
+                    wanted.present.insert(*id);
+                }
+            }
+            if !wanted.present.is_empty() {
+                selection = select(toc, &wanted)?;
+            }
             let mut taken = Vec::new();
             for id in selection.ids.clone() {
                 let Some(entry) = toc.entry(id) else { continue };
@@ -427,21 +453,14 @@ impl PostgresTarget {
                     entry.tag.as_deref().unwrap_or_default(),
                 );
                 let there = match entry.kind() {
-                    "TABLE" | "VIEW" | "MATERIALIZED VIEW" | "SEQUENCE" | "FOREIGN TABLE" => inside
-                        .value(&format!("SELECT pg_catalog.to_regclass({})", quote_literal(&name)))
-                        .await?
-                        .is_some(),
+                    "TABLE" | "VIEW" | "MATERIALIZED VIEW" | "SEQUENCE" | "FOREIGN TABLE" => {
+                        relation_is_there(inside, entry).await?
+                    }
                     "TYPE" | "DOMAIN" => inside
                         .value(&format!("SELECT pg_catalog.to_regtype({})", quote_literal(&name)))
                         .await?
                         .is_some(),
-                    "SCHEMA" => {
-                        let name = quote_ident(&entry.label());
-                        inside
-                            .value(&format!("SELECT pg_catalog.to_regnamespace({})", quote_literal(&name)))
-                            .await?
-                            .is_some()
-                    }
+                    "SCHEMA" => is_there(inside, &entry.label()).await?,
                     "EXTENSION" => {
                         let sql = format!(
                             "SELECT 1 FROM pg_catalog.pg_extension WHERE extname = {}",
@@ -467,6 +486,23 @@ impl PostgresTarget {
                 )
                 .hint("restore into a database of its own and copy from there, or rename or drop what is there"));
             }
+            let named = |ids: &BTreeSet<i32>, kinds: &[&str]| -> Vec<String> {
+                let restored = ids.iter().filter(|id| selection.ids.contains(id)).filter_map(|id| toc.entry(*id));
+                restored.filter(|entry| kinds.contains(&entry.kind())).map(|entry| entry.label().into_owned()).collect()
+            };
+            let read = named(&selection.read, &["TABLE", "MATERIALIZED VIEW", "FOREIGN TABLE"]);
+            if !read.is_empty() {
+                let detail = format!("{}: a materialized view is computed from them", read.join(", "));
+                checks.push(Check::pass("restored too", read.len().to_string(), detail));
+            }
+            let bare = named(&selection.bare, &["TABLE", "MATERIALIZED VIEW"]);
+            if !bare.is_empty() {
+                let detail = format!(
+                    "{}: what was chosen needs their definition, and their rows were not restored; name them too to have those",
+                    bare.join(", ")
+                );
+                checks.push(Check::warn("empty", bare.len().to_string(), detail));
+            }
             for id in &selection.left_out {
                 if let Some(entry) = toc.entry(*id) {
                     let detail = format!("{} {} needs something that was not chosen", entry.kind(), entry.label());
@@ -477,7 +513,8 @@ impl PostgresTarget {
         };
         let missing = missing_roles(toc, inside, self.options.keep_owners).await?;
         if !missing.is_empty() {
-            let what = if self.options.keep_owners { "owners and grants" } else { "their grants and policies" };
+            let what =
+                if self.options.keep_owners { "owners and grants" } else { "their grants, policies and user mappings" };
             let detail = format!(
                 "{}: not on this server, so {what} were left out; create them first, or restore the server's globals, to have them",
                 missing.iter().cloned().collect::<Vec<_>>().join(", ")
@@ -491,12 +528,34 @@ impl PostgresTarget {
                 selection.ids.retain(|id| !skip(*id));
                 Ok(Some(selection.list(toc)))
             }
-            None if missing.is_empty() => Ok(None),
             None => {
-                let kept = toc.entries.iter().filter(|e| !skip(e.dump_id));
-                Ok(Some(kept.map(|e| format!("{};\n", e.dump_id)).collect()))
+                let public = match toc.entries.iter().find(|entry| needs::makes_schema(entry, "public")) {
+                    Some(entry) if is_there(inside, "public").await? => {
+                        self.own_public(entry, inside, one_transaction, &missing).await?;
+                        Some(entry.dump_id)
+                    }
+                    _ => None,
+                };
+                let kept = |entry: &TocEntry| !skip(entry.dump_id) && Some(entry.dump_id) != public;
+                Ok((!toc.entries.iter().all(kept)).then(|| needs::list(toc, kept)))
             }
         }
+    }
+
+    /// Gives the schema `public` that is there already the owner that it had, where owners are kept. One that is filled in one
+    /// transaction keeps its own: a restore that fails must have changed nothing.
+    async fn own_public(
+        &self,
+        entry: &TocEntry,
+        inside: &Session,
+        one_transaction: bool,
+        missing: &BTreeSet<String>,
+    ) -> Result<()> {
+        let owner = String::from_utf8_lossy(entry.owner.as_deref().unwrap_or_default());
+        if !self.options.keep_owners || one_transaction || owner.is_empty() || missing.contains(&*owner) {
+            return Ok(());
+        }
+        inside.execute(&format!("ALTER SCHEMA public OWNER TO {}", quote_ident(&owner))).await
     }
 
     /// Compares what was restored with the proof, and updates the planner's statistics.
@@ -558,62 +617,6 @@ impl PostgresTarget {
 fn at_its_server(look: Look) -> (Look, Connection) {
     let server = look.session.connection().clone();
     (look, server)
-}
-
-/// The first thing in a database that somebody would miss.
-async fn first_object(session: &Session) -> Result<Option<String>> {
-    let relation = "SELECT CASE c.relkind WHEN 'S' THEN 'sequence ' WHEN 'v' THEN 'view ' WHEN 'm' THEN 'materialized view ' ELSE 'table ' END || c.oid::pg_catalog.regclass::text
-        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
-          AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
-        ORDER BY c.oid LIMIT 1";
-    let routine = "SELECT 'function ' || p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-        WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
-          AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e')
-        ORDER BY p.oid LIMIT 1";
-    let schema = "SELECT 'schema ' || nspname FROM pg_catalog.pg_namespace n
-        WHERE nspname NOT IN ('pg_catalog', 'information_schema', 'public') AND nspname !~ '^pg_(toast|temp)'
-          AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.objid = n.oid AND d.deptype = 'e')
-        ORDER BY oid LIMIT 1";
-    let object = "SELECT 'large object ' || oid FROM pg_catalog.pg_largeobject_metadata LIMIT 1";
-    for sql in [relation, routine, schema, object] {
-        if let Some(found) = session.value(sql).await? {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
-}
-
-/// Extensions of the archive that the server cannot make: better known before than after an hour.
-pub(super) async fn missing_extensions(toc: &Toc, session: &Session) -> Result<()> {
-    let mut missing = Vec::new();
-    for entry in toc.of_kind("EXTENSION") {
-        let sql =
-            format!("SELECT 1 FROM pg_catalog.pg_available_extensions WHERE name = {}", quote_literal(&entry.label()));
-        if session.value(&sql).await?.is_none() {
-            missing.push(entry.label().into_owned());
-        }
-    }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::NotFound, "restore", "the database", format!("the server lacks the extensions {}", missing.join(", ")))
-        .hint("install their packages on the server (Debian: postgresql-contrib, or postgresql-<version>-<extension>), and try again"))
-}
-
-/// Roles that the archive names and the server lacks.
-async fn missing_roles(toc: &Toc, session: &Session, owners: bool) -> Result<BTreeSet<String>> {
-    let there: BTreeSet<String> = session
-        .rows("SELECT rolname FROM pg_catalog.pg_roles")
-        .await?
-        .into_iter()
-        .filter_map(|row| row.into_iter().next().flatten())
-        .collect();
-    let named: BTreeSet<String> = match owners {
-        true => super::archive::roles(toc),
-        false => toc.entries.iter().flat_map(granted_roles).collect(),
-    };
-    Ok(named.difference(&there).cloned().collect())
 }
 
 /// The oldest major version of pg_restore that reads archives of version 1.`minor` (reference: K_VERS_* in
@@ -679,17 +682,24 @@ const LIST_SETTINGS: [&str; 6] = [
     "unix_socket_directories",
 ];
 
-/// What of a dump by `pg_dump --create` was left out.
-pub(super) fn left_out(done: &Done) -> Option<Check> {
+/// What of plain SQL was left out: of a dump by `pg_dump --create`, and what names tablespaces that are not here.
+pub(super) fn left_out(done: &Done) -> Vec<Check> {
     let kinds: Vec<&str> = done.left_out.iter().copied().collect();
     let own = done.database.as_deref().unwrap_or("the dump's");
-    (!kinds.is_empty()).then(|| {
+    let mut checks = Vec::new();
+    if !kinds.is_empty() {
         let detail = format!(
             "{}: the dump calls its database {own}; its content was restored into the one that was named, and what is said of the database as a whole was left out",
             kinds.join(", ")
         );
-        Check::warn("left out", kinds.len().to_string(), detail)
-    })
+        checks.push(Check::warn("left out", kinds.len().to_string(), detail));
+    }
+    let spaces: Vec<&str> = done.missing_tablespaces.iter().map(String::as_str).collect();
+    if !spaces.is_empty() {
+        let detail = format!("{}: not on this server, so what was there is where the database is", spaces.join(", "));
+        checks.push(Check::warn("tablespaces", format!("{} missing", spaces.len()), detail));
+    }
+    checks
 }
 
 fn explain(ended: &Ended, into: &Connection) -> Error {

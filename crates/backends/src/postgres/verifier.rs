@@ -6,19 +6,22 @@ use std::time::Instant;
 use async_trait::async_trait;
 use lifeboat_core::{ArtifactName, Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Tap, Verifier};
 
-use super::archive::{ArchiveTap, Toc, quote_ident, roles};
+use super::archive::ArchiveTap;
 use super::connection::Connection;
 use super::content;
+use super::format::TELLING;
 use super::globals::{self, Global};
 use super::load::{Dump, Load, encoding_in_text};
+use super::needs::{self, Needs};
 use super::scratch::Scratch;
 use super::script;
 use super::script::run::Rules;
 use super::session::{Session, quote_literal};
 use super::settings::Settings;
 use super::sql::{GlobalsTap, SqlTap};
-use super::target::{left_out, missing_extensions};
+use super::target::left_out;
 use super::tools::{self, Tools};
+use super::verdict;
 
 /// Rows by which a table of the live system may differ before it is told, in percent of the backup's.
 const DRIFT_PERCENT: u64 = 20;
@@ -69,11 +72,11 @@ impl Tap for AnyTap {
             Self::Known(tap) => tap.push(chunk),
             Self::Unknown(start) => {
                 start.extend_from_slice(chunk);
-                if start.len() < 5 {
+                if start.len() < TELLING {
                     return Ok(());
                 }
                 let start = std::mem::take(start);
-                let mut tap = known(&start);
+                let mut tap = known(&start)?;
                 tap.push(&start)?;
                 *self = Self::Known(tap);
                 Ok(())
@@ -85,7 +88,7 @@ impl Tap for AnyTap {
         match *self {
             Self::Known(tap) => tap.finish(),
             Self::Unknown(start) => {
-                let mut tap = known(&start);
+                let mut tap = known(&start)?;
                 tap.push(&start)?;
                 tap.finish()
             }
@@ -104,10 +107,12 @@ impl Tap for AnyTap {
     }
 }
 
-fn known(start: &[u8]) -> Box<dyn Tap> {
+fn known(start: &[u8]) -> Result<Box<dyn Tap>> {
+    if let Some(error) = super::format::refused(start) {
+        return Err(error);
+    }
     // What cannot be text is given to the archive's parser, which says best what is wrong with it.
-    let text = !start.starts_with(b"PGDMP") && start.iter().all(|b| *b >= 0x20 || b.is_ascii_whitespace());
-    if text { Box::new(SqlTap::new()) } else { Box::new(ArchiveTap::new()) }
+    Ok(if super::format::is_text(start) { Box::new(SqlTap::new()) } else { Box::new(ArchiveTap::new()) })
 }
 
 #[async_trait]
@@ -126,16 +131,29 @@ impl Verifier for PostgresVerifier {
         let dump = match Dump::open(input.stream).await {
             Ok(dump) => dump,
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
-                return Ok(vec![Check::from_error("restore", &error)]);
+                return Ok(verdict::of_error(&error).into_iter().collect());
             }
             Err(error) => return Err(error),
         };
         let tools = server_tools(server_major(&dump, input.proof.as_ref())).await?;
         let begun = Instant::now();
-        let scratch = Scratch::start(&tools, self.options.scratch_folder.as_deref(), cx).await?;
+        let needs = match &dump {
+            Dump::Archive { toc, .. } => Needs::of(toc),
+            Dump::Sql { .. } => Needs::default(),
+        };
+        let scratch = match Scratch::start(&tools, self.options.scratch_folder.as_deref(), &needs, cx).await {
+            Ok(scratch) => scratch,
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            Err(error) => {
+                let (Dump::Archive { rest, .. } | Dump::Sql { stream: rest, .. }) = dump;
+                drain(rest).await;
+                return Ok(vec![Check::untested_for("scratch server", &error)]);
+            }
+        };
         let mut checks = scratch_checks(&scratch, &tools, begun.elapsed());
         let tested = self.test(&scratch, &tools, dump, input.proof.as_ref(), &mut checks, cx).await;
-        scratch.stop().await;
+        let last_words = scratch.stop().await;
+        verdict::with_last_words(&mut checks, &last_words);
         tested.map(|()| checks)
     }
 
@@ -213,46 +231,47 @@ impl PostgresVerifier {
             .filter(|(name, value)| *name == "lc_monetary" && !value.is_empty())
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
-        let load = |arguments| Load {
+        let load = |arguments, list| Load {
             connection: &database,
             tools,
             jobs: 1,
-            spool_folder: None,
-            list: None,
+            spool_folder: Some(scratch.folder().to_owned()),
+            list,
             arguments,
             options: options.clone(),
             confinement: Some(scratch.confinement()),
             cx,
         };
-        let failed = match dump {
+        let restored = match dump {
             Dump::Archive { toc, head, rest } => {
-                if let Some(check) = prepare(scratch, &database, &toc).await? {
+                if let Some(check) = needs::prepare(scratch, &database, &toc).await? {
                     checks.push(check);
-                    drain(rest).await?;
+                    drain(rest).await;
                     return Ok(());
                 }
-                match load(vec!["--exit-on-error"]).archive(head, rest).await {
-                    Ok(ended) if ended.status.success() && !ended.stderr.contains("ERROR:") => None,
-                    Ok(ended) => Some(Check::fail("restore", "failed", ended.words())),
-                    Err(error) if judges_the_dump(&error) => Some(Check::from_error("restore", &error)),
-                    Err(error) => return Err(error),
-                }
+                let left = needs::leave_out(&toc);
+                checks.extend(left.checks);
+                let ended = load(vec!["--exit-on-error", "--no-tablespaces"], left.list).archive(head, rest).await;
+                ended.map(|ended| match ended.status.success() && !ended.stderr.contains("ERROR:") {
+                    true => None,
+                    false => Some(verdict::of_program(&ended)),
+                })
             }
             Dump::Sql { stream, .. } => {
                 let rules = Rules { one_transaction: false, without_roles: true };
-                match script::run::run(stream, &database, rules, cx).await {
-                    Ok(done) => {
-                        checks.extend(left_out(&done));
-                        if !done.missing_roles.is_empty() {
-                            let missing: Vec<&str> = done.missing_roles.iter().map(String::as_str).collect();
-                            checks.push(Check::warn("roles", format!("{} missing", missing.len()), missing.join("; ")));
-                        }
-                        None
+                script::run::run(stream, &database, rules, cx).await.map(|done| {
+                    checks.extend(left_out(&done));
+                    if !done.missing_roles.is_empty() {
+                        let missing: Vec<&str> = done.missing_roles.iter().map(String::as_str).collect();
+                        checks.push(Check::warn("roles", format!("{} missing", missing.len()), missing.join("; ")));
                     }
-                    Err(error) if judges_the_dump(&error) => Some(Check::from_error("restore", &error)),
-                    Err(error) => return Err(error),
-                }
+                    None
+                })
             }
+        };
+        let failed = match restored {
+            Ok(failed) => failed,
+            Err(error) => Some(verdict::of_error(&error).ok_or(error)?),
         };
         if let Some(check) = failed {
             checks.push(check.took(begun.elapsed()));
@@ -300,7 +319,12 @@ impl PostgresVerifier {
         };
         let tools = server_tools(major).await?;
         let begun = Instant::now();
-        let scratch = Scratch::start(&tools, self.options.scratch_folder.as_deref(), cx).await?;
+        let folder = self.options.scratch_folder.as_deref();
+        let scratch = match Scratch::start(&tools, folder, &Needs::default(), cx).await {
+            Ok(scratch) => scratch,
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            Err(error) => return Ok(vec![Check::untested_for("scratch server", &error)]),
+        };
         let started = begun.elapsed();
         let begun = Instant::now();
         let tested = async {
@@ -321,7 +345,8 @@ impl PostgresVerifier {
                     }
                     Err(error) => {
                         let words: Vec<&str> = statement.split_whitespace().take(3).collect();
-                        checks.push(Check::fail("statement", words.join(" "), error.message()));
+                        let make = if verdict::is_the_machines(&error) { Check::untested } else { Check::fail };
+                        checks.push(make("statement", words.join(" "), error.message()));
                     }
                 }
             }
@@ -350,34 +375,10 @@ impl PostgresVerifier {
     }
 }
 
-/// Makes the scratch server ready for an archive: its roles, so that owners and grants are restored as well. A check when
-/// it cannot be restored here at all.
-async fn prepare(scratch: &Scratch, database: &Connection, toc: &Toc) -> Result<Option<Check>> {
-    let session = Session::open(scratch.connection()).await?;
-    for role in roles(toc) {
-        let there = session
-            .value(&format!("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = {}", quote_literal(&role)))
-            .await?;
-        if there.is_none() && !role.starts_with("pg_") {
-            session.execute(&format!("CREATE ROLE {}", quote_ident(&role))).await?;
-        }
-    }
-    match missing_extensions(toc, &Session::open(database).await?).await {
-        Ok(()) => Ok(None),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Some(Check::from_error("extensions", &error))),
-        Err(error) => Err(error),
-    }
-}
-
-async fn drain(mut rest: lifeboat_core::ByteStream) -> Result<()> {
-    use futures::StreamExt;
-    while let Some(chunk) = rest.next().await {
-        // What is wrong with the stream is told by the checks of `stored` and `structure`.
-        if chunk.is_err() {
-            break;
-        }
-    }
-    Ok(())
+/// Reads the rest, so that whoever watches the stream learns whether it is whole.
+async fn drain(mut rest: lifeboat_core::ByteStream) {
+    // What is wrong with it is told by the checks of `stored` and `structure`.
+    while let Some(Ok(_)) = futures::StreamExt::next(&mut rest).await {}
 }
 
 /// What there is to say of a scratch server.
@@ -396,11 +397,6 @@ fn scratch_checks(scratch: &Scratch, tools: &Tools, started: std::time::Duration
         ));
     }
     checks
-}
-
-/// Whether an error says something about the dump, and not about this machine.
-fn judges_the_dump(error: &Error) -> bool {
-    !matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Unavailable | ErrorKind::Io | ErrorKind::Internal)
 }
 
 async fn server_tools(major: Option<u32>) -> Result<Tools> {

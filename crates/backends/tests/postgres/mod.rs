@@ -8,9 +8,9 @@ use std::process::Command;
 use bytes::Bytes;
 use futures::StreamExt;
 use lifeboat_backends::postgres::{
-    Connection, Postgres, PostgresTarget, PostgresVerifier, RestoreOptions, VerifierOptions,
+    Connection, Postgres, PostgresSettings, PostgresTarget, PostgresVerifier, RestoreOptions, VerifierOptions,
 };
-use lifeboat_core::{Check, Context, Proof, RestoreInput, Result, Source, Status, Target, Verifier};
+use lifeboat_core::{Check, Context, Proof, Reading, RestoreInput, Result, Source, Status, Target, Verifier};
 use lifeboat_testkit::postgres::{Database, programs};
 
 /// What a stock program writes about a database.
@@ -68,8 +68,34 @@ pub async fn test(format: &str, dump: &[u8]) -> Vec<Check> {
     verifier.restore_test(input(format, dump), &Context::default()).await.unwrap()
 }
 
+/// A backup of a database, with the proof that was taken on the way.
+pub async fn backup(url: &str, settings: PostgresSettings, cx: &Context) -> (Vec<u8>, Proof) {
+    let source = Postgres::new(connection(url)).options(settings).unwrap();
+    let Reading { mut stream, mut tap } = source.open(cx).await.unwrap();
+    let mut dump = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.unwrap();
+        tap.push(&chunk).unwrap();
+        dump.extend_from_slice(&chunk);
+    }
+    (dump, tap.finish().unwrap())
+}
+
+/// The checks of a restore test whose content is compared.
+pub async fn prove(dump: &[u8], proof: &Proof) -> Vec<Check> {
+    let verifier = PostgresVerifier::new(VerifierOptions::default());
+    let mut input = input("dump", dump);
+    input.proof = Some(proof.clone());
+    verifier.restore_test(input, &Context::default()).await.unwrap()
+}
+
+/// The worst of them.
+pub fn worst(checks: &[Check]) -> Option<Status> {
+    checks.iter().map(|c| c.status).max()
+}
+
 pub fn passed(checks: &[Check]) -> bool {
-    checks.iter().all(|c| c.status != Status::Fail)
+    checks.iter().all(|c| c.status < Status::Untested)
 }
 
 /// All that checks say, for a look at it.

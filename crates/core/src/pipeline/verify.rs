@@ -355,6 +355,8 @@ impl<'a> Verify<'a> {
             }
             Err(_) => {
                 let check = match failure.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+                    // What is not read here may be good all the same.
+                    Some(error) if error.kind() == ErrorKind::Unsupported => Check::untested_for("structure", error),
                     Some(error) if judges_the_artifact(error) || damaged_header(error, checks) => {
                         Check::from_error("structure", error)
                     }

@@ -24,15 +24,25 @@ pub(super) struct Rows {
     long: Option<Box<LongRow>>,
     /// Newlines that have come from the terminator's on; 0 before it.
     ending: u8,
+    /// For each column of the order in which rows are hashed, its place in the rows that come.
+    order: Option<Vec<usize>>,
+    /// A row could not be put into that order: there is no fingerprint.
+    pub lost: bool,
 }
+
+/// Rows that are put into another order are gathered up to this size, in bytes.
+const REORDERED: usize = 64 << 20;
 
 impl Rows {
     pub(super) fn new() -> Self {
-        Self { count: 0, bytes: 0, sum: 0, cut: Vec::new(), long: None, ending: 0 }
+        Self { count: 0, bytes: 0, sum: 0, cut: Vec::new(), long: None, ending: 0, order: None, lost: false }
     }
 
-    /// A new table's data begins.
-    pub(super) fn start(&mut self) {
+    /// A new table's data begins. With `order`, a row is hashed with its columns put so: the n-th is the one that comes at
+    /// place `order[n]`.
+    pub(super) fn start(&mut self, order: Option<Vec<usize>>) {
+        self.order = order;
+        self.lost = false;
         self.count = 0;
         self.bytes = 0;
         self.sum = 0;
@@ -70,7 +80,7 @@ impl Rows {
                 self.ending = 1;
                 return self.after_end(text);
             }
-            self.add(xxh3_128(row), end);
+            self.row(row);
         }
         if !text.is_empty() {
             self.carry(text);
@@ -94,7 +104,7 @@ impl Rows {
         if let Some(long) = &mut self.long {
             long.hash.update(piece);
             long.len += piece.len();
-        } else if self.cut.len() + piece.len() <= GATHERED {
+        } else if self.cut.len() + piece.len() <= if self.order.is_some() { REORDERED } else { GATHERED } {
             self.cut.extend_from_slice(piece);
         } else {
             let mut hash = Xxh3Default::new();
@@ -108,6 +118,8 @@ impl Rows {
     fn end_cut_row(&mut self, last: &[u8]) {
         if let Some(mut long) = self.long.take() {
             long.hash.update(last);
+            // Too long to be taken apart.
+            self.lost |= self.order.is_some();
             self.add(long.hash.digest128(), long.len + last.len());
             return;
         }
@@ -115,9 +127,26 @@ impl Rows {
         if self.cut == b"\\." {
             self.ending = 1;
         } else {
-            self.add(xxh3_128(&self.cut), self.cut.len());
+            let row = std::mem::take(&mut self.cut);
+            self.row(&row);
+            self.cut = row;
         }
         self.cut.clear();
+    }
+
+    #[inline]
+    fn row(&mut self, row: &[u8]) {
+        let hash = match &self.order {
+            None => xxh3_128(row),
+            Some(order) => {
+                // COPY escapes the tabs within values.
+                let fields: Vec<&[u8]> = row.split(|byte| *byte == b'\t').collect();
+                self.lost |= fields.len() != order.len();
+                let fields: Vec<&[u8]> = order.iter().filter_map(|at| fields.get(*at).copied()).collect();
+                xxh3_128(&fields.join(&b'\t'))
+            }
+        };
+        self.add(hash, row.len());
     }
 
     fn after_end(&mut self, text: &[u8]) -> Result<(), String> {
@@ -155,6 +184,23 @@ mod tests {
         assert_eq!(read(&[b"\\.\n\n\n"]), Ok((0, 0, 0)));
         assert_eq!(read(&[b"\n\n\\.\n\n\n"]), Ok((2, 2, sum(&[b"", b""]))));
         assert_eq!(read(&[b"a\t\\N\n\\\\.\n\\.\n\n\n"]), Ok((2, 9, sum(&[b"a\t\\N", b"\\\\."]))));
+    }
+
+    #[test]
+    fn rows_are_hashed_in_the_order_that_is_asked_for() {
+        let plain = read(&[b"1\ta b\t\\N\n\\.\n\n\n"]).unwrap();
+        for size in [1, 4, 100] {
+            let mut rows = Rows::new();
+            rows.start(Some(vec![2, 0, 1]));
+            for piece in b"a b\t\\N\t1\n\\.\n\n\n".chunks(size) {
+                rows.push(piece).unwrap();
+            }
+            assert_eq!((rows.count, rows.bytes, rows.sum, rows.lost), (plain.0, plain.1, plain.2, false));
+        }
+        let mut rows = Rows::new();
+        rows.start(Some(vec![1, 0]));
+        rows.push(b"only one\n").unwrap();
+        assert!(rows.lost);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Wanted {
     pub tables: Vec<String>,
     /// Schemas, with everything in them.
     pub schemas: Vec<String>,
+    /// Numbers of entries that are there already: their rows do not come for the sake of what reads them.
+    pub present: BTreeSet<i32>,
 }
 
 /// The entries that restore what is wanted.
@@ -28,6 +30,8 @@ pub struct Selection {
     pub ids: BTreeSet<i32>,
     /// Those among them that were asked for by name or schema.
     pub chosen: BTreeSet<i32>,
+    /// Relations that come with their rows, because a chosen materialized view is computed from them.
+    pub read: BTreeSet<i32>,
     /// Relations among them that are made only because a chosen one needs them (a view's tables, a parent of an
     /// inheriting table): their definition comes, and neither data nor indexes.
     pub bare: BTreeSet<i32>,
@@ -92,7 +96,8 @@ const SECTION_PRE_DATA: i32 = 2;
 /// The entries that restore what is wanted: the relations named, their data, everything that belongs to them
 /// and needs nothing else, and what all that cannot be made without (schemas, types, functions, extensions).
 ///
-/// Partitions and inheriting tables come only when they are named themselves (or their schema is).
+/// A partitioned table brings its partitions, and a table those that inherit from it: their rows are its rows. A materialized
+/// view brings the rows that it is computed from, as far as they are not there already.
 ///
 /// # Errors
 /// [`ErrorKind::Config`] when nothing is wanted, and when a name has more than one meaning;
@@ -109,14 +114,18 @@ pub fn select(toc: &Toc, wanted: &Wanted) -> Result<Selection> {
         let index = find_relation(toc, name)?;
         choice.full.insert(index);
     }
+    choice.add_children();
     let chosen: BTreeSet<i32> = choice.full.iter().map(|i| toc.entries[*i].dump_id).collect();
+    choice.add_read(&wanted.present);
+    let full = choice.full.iter().map(|i| toc.entries[*i].dump_id);
+    let read = full.filter(|id| !chosen.contains(id)).collect();
     choice.close();
     let left_out = choice.left_out();
     let bare = choice.set.iter().filter(|i| choice.is_table_like(**i) && !choice.full.contains(i));
     let bare = bare.map(|i| toc.entries[*i].dump_id).collect();
     let session = toc.entries.iter().filter(|e| SESSION.contains(&e.kind())).map(|e| e.dump_id);
     let ids = choice.set.iter().map(|i| toc.entries[*i].dump_id).chain(session).collect();
-    Ok(Selection { ids, chosen, bare, left_out })
+    Ok(Selection { ids, chosen, read, bare, left_out })
 }
 
 /// Works on indices of entries, and grows until nothing more follows.
@@ -195,6 +204,47 @@ impl<'a> Choice<'a> {
         }
         self.full.extend(self.schemas.get(name));
         Ok(())
+    }
+
+    /// Adds the tables whose rows are rows of a chosen one too, at whatever distance.
+    fn add_children(&mut self) {
+        let inherits = |index: usize| {
+            let defn = self.toc.entries[index].defn.as_deref().unwrap_or_default();
+            self.kind(index) == "TABLE" && memchr::memmem::find(defn, b"\nINHERITS (").is_some()
+        };
+        let heirs: Vec<usize> = (0..self.deps.len()).filter(|index| inherits(*index)).collect();
+        let heirs = heirs.iter().flat_map(|heir| self.deps[*heir].iter().map(move |parent| (*heir, *parent)));
+        let tables = |(_, parent): &(usize, usize)| self.kind(*parent) == "TABLE";
+        let pairs: Vec<(usize, usize)> = self.attached.iter().copied().chain(heirs.filter(tables)).collect();
+        loop {
+            let before = self.full.len();
+            for (child, parent) in &pairs {
+                if self.full.contains(parent) {
+                    self.full.insert(*child);
+                }
+            }
+            if self.full.len() == before {
+                return;
+            }
+        }
+    }
+
+    /// Adds what chosen materialized views are computed from, but for what is there already.
+    fn add_read(&mut self, present: &BTreeSet<i32>) {
+        let views = self.full.iter().copied().filter(|index| self.kind(*index) == "MATERIALIZED VIEW");
+        let mut open: Vec<usize> = views.collect();
+        let mut seen = HashSet::new();
+        while let Some(index) = open.pop() {
+            if !seen.insert(index) {
+                continue;
+            }
+            if self.is_table_like(index) && !present.contains(&self.toc.entries[index].dump_id) {
+                self.full.insert(index);
+            }
+            // A view's rules are entries of their own only where it could not be made at once.
+            open.extend(self.deps[index].iter().filter(|dep| self.is_table_like(**dep)));
+        }
+        self.add_children();
     }
 
     /// Adds what belongs to the chosen, and what all of it needs, until nothing changes.

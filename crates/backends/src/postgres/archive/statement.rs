@@ -33,6 +33,31 @@ pub(super) fn copy_target(entry: &TocEntry) -> Option<CopyTarget> {
     Some(CopyTarget { table, relation })
 }
 
+/// For each column of the copy target `first`, its place in `other`, of the same table; `None` when they have not the same
+/// columns.
+pub(super) fn column_order(first: &str, other: &str) -> Option<Vec<usize>> {
+    let (first, other) = (columns(first)?, columns(other)?);
+    if first.len() != other.len() {
+        return None;
+    }
+    first.iter().map(|name| other.iter().position(|n| n == name)).collect()
+}
+
+/// The columns of a copy target, as they are written.
+fn columns(relation: &str) -> Option<Vec<&str>> {
+    let (len, _) = qualified_len(relation.as_bytes())?;
+    let mut rest = relation[len..].trim().strip_prefix('(')?.strip_suffix(')')?;
+    let mut columns = Vec::new();
+    loop {
+        let len = ident_len(rest.as_bytes())?;
+        columns.push(&rest[..len]);
+        match rest[len..].strip_prefix(", ") {
+            Some(next) => rest = next,
+            None => return rest[len..].is_empty().then_some(columns),
+        }
+    }
+}
+
 /// The statement that reads back what a `COPY … FROM` of this table and column list has loaded (a value of the
 /// proof's detail `copy`).
 ///
@@ -173,6 +198,14 @@ mod tests {
         }
         for copy in ["", "COPY ", "COPY a", "COPY a x FROM stdin;", "SELECT 1", "COPY \"a FROM stdin;"] {
             assert_eq!(copy_target(&entry("s", copy, "")), None, "{copy}");
+        }
+    }
+
+    #[test]
+    fn columns_are_found_again_in_another_order() {
+        assert_eq!(column_order("s.a (x, \"y, z\", é)", "s.a (\"y, z\", é, x)"), Some(vec![2, 0, 1]));
+        for other in ["s.a (x)", "s.a (x, y)", "s.a", "s.a (x,\"y, z\")"] {
+            assert_eq!(column_order("s.a (x, \"y, z\")", other), None, "{other}");
         }
     }
 

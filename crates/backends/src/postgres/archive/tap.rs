@@ -13,7 +13,7 @@ use super::copy_text::Rows;
 use super::ident::quote_qualified;
 use super::parser::{BlockEnd, BlockKind, BlockStart, EventHandler, Parser, describe};
 use super::roles::roles;
-use super::statement::{copy_target, sequence_state};
+use super::statement::{column_order, copy_target, sequence_state};
 use super::toc::Toc;
 
 /// Takes the proof of a custom archive while it streams past.
@@ -22,7 +22,8 @@ use super::toc::Toc;
 ///
 /// * an item of kind `table` for each table with data: its name as the copy statement has it, rows, bytes of
 ///   their COPY text with newlines, and the sum of XXH3-128 of each row's text without its newline. Several
-///   entries that load one table (partitions loaded through their root) are one item. An entry of a dump made
+///   entries that load one table (partitions loaded through their root) are one item, and its rows are hashed with their columns
+///   in the order of the first. An entry of a dump made
 ///   with `--inserts` has bytes and no fingerprint;
 /// * an item of kind `sequence` for each sequence, with `last_value,is_called`;
 /// * one item of kind `large objects`, named `all`, when the archive has any entry of them: number, bytes, and
@@ -35,7 +36,7 @@ use super::toc::Toc;
 /// | `archive_version`, `pg_dump_version`, `server_version`, `dbname`, `encoding` | from header and `ENCODING` |
 /// | `toc_bytes` | length of header and table of contents |
 /// | `compression` | of the data blocks: `none`, `gzip`, `lz4`, `zstd` |
-/// | `extensions`, `roles`, `materialized_views` | names; roles are owners and those in grants and policies |
+/// | `extensions`, `roles`, `materialized_views` | names; roles are owners and those in grants, policies and user mappings |
 /// | `copy` | table → `table (columns)`, to read it back with `COPY … TO STDOUT` |
 /// | `inserts` | tables that are dumped as `INSERT`s, whose rows cannot be counted |
 /// | `blocks` | `{id, type, table, offset, bytes, raw_bytes}` of each data block in the archive |
@@ -121,6 +122,10 @@ struct Walk {
     inserts: BTreeSet<String>,
     /// Entry number → index of the table's item.
     item_of: HashMap<i32, usize>,
+    /// Entry number → the order of its columns that is the table's first entry's.
+    order_of: HashMap<i32, Vec<usize>>,
+    /// Tables of whose entries one has other columns than the first.
+    other_columns: BTreeSet<String>,
     blocks: Vec<Block>,
     tables_done: u64,
     content: Content,
@@ -143,6 +148,8 @@ impl Walk {
             copy: BTreeMap::new(),
             inserts: BTreeSet::new(),
             item_of: HashMap::new(),
+            order_of: HashMap::new(),
+            other_columns: BTreeSet::new(),
             blocks: Vec::new(),
             tables_done: 0,
             content: Content::Idle,
@@ -234,7 +241,14 @@ impl EventHandler for Walk {
                     let Some(target) = copy_target(entry) else {
                         return Err(self.corrupt(entry.offset_position, "its copy statement cannot be read".to_owned()));
                     };
-                    self.copy.insert(target.table.clone(), target.relation);
+                    // Partitions that are loaded through their root keep their own order of columns.
+                    let first = self.copy.entry(target.table.clone()).or_insert_with(|| target.relation.clone());
+                    if *first != target.relation {
+                        match column_order(first, &target.relation) {
+                            Some(order) => drop(self.order_of.insert(entry.dump_id, order)),
+                            None => drop(self.other_columns.insert(target.table.clone())),
+                        }
+                    }
                     target.table
                 } else {
                     let name = quote_qualified(entry.namespace.as_deref(), entry.tag.as_deref().unwrap_or_default());
@@ -258,6 +272,11 @@ impl EventHandler for Walk {
                 self.sequences.push(ProofItem { kind, name, value: Some(value), ..ProofItem::default() });
             }
         }
+        for table in &mut self.tables {
+            if self.other_columns.contains(&table.name) {
+                table.fingerprint = None;
+            }
+        }
         Ok(())
     }
 
@@ -268,7 +287,7 @@ impl EventHandler for Walk {
             BlockKind::LargeObjects => Content::Idle,
             BlockKind::Data => {
                 let with_copy = self.toc.as_ref().is_some_and(|toc| toc.entries[block.index].copy_stmt.is_some());
-                self.rows.start();
+                self.rows.start(self.order_of.remove(&block.dump_id));
                 self.codec().start().map_err(|e| self.corrupt(block.offset, e))?;
                 if with_copy { Content::Rows } else { Content::Inserts }
             }
@@ -324,8 +343,9 @@ impl EventHandler for Walk {
             if self.content == Content::Rows {
                 item.count += self.rows.count;
                 item.bytes += self.rows.bytes;
-                if let Some(sum) = &mut item.fingerprint {
-                    sum.merge(self.rows.fingerprint());
+                match &mut item.fingerprint {
+                    Some(sum) if !self.rows.lost => sum.merge(self.rows.fingerprint()),
+                    sum => *sum = None,
                 }
             } else {
                 item.bytes += self.raw;

@@ -460,7 +460,7 @@ fn shop() -> Toc {
 
 fn pick(tables: &[&str], schemas: &[&str]) -> Result<Selection> {
     let own = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
-    select(&shop(), &Wanted { tables: own(tables), schemas: own(schemas) })
+    select(&shop(), &Wanted { tables: own(tables), schemas: own(schemas), ..Wanted::default() })
 }
 
 #[test]

@@ -46,6 +46,8 @@ pub(crate) struct Done {
     pub(crate) left_out: BTreeSet<&'static str>,
     /// The database that the dump calls its own (`pg_dump --create`).
     pub(crate) database: Option<String>,
+    /// Tablespaces that are not here: what was to be in them is where the database is.
+    pub(crate) missing_tablespaces: BTreeSet<String>,
     /// Roles that are not here, and what the server said of each.
     pub(crate) missing_roles: BTreeSet<String>,
 }
@@ -168,6 +170,22 @@ impl<'a> Runner<'a> {
                     let unicode = matches!(&*plain.to_ascii_lowercase(), "utf8" | "unicode");
                     self.encoding = (!unicode).then_some(name);
                 }
+                return Ok(());
+            }
+            Statement::Set { name, value: Some(space) } if name == b"default_tablespace" && !space.is_empty() => {
+                let space = String::from_utf8_lossy(&space).into_owned();
+                let literal = quote_literal(&space);
+                let sql = format!("SELECT 1 FROM pg_catalog.pg_tablespace WHERE spcname = {literal}");
+                if self.session.value(&sql).await?.is_none() {
+                    self.done.missing_tablespaces.insert(space);
+                    return self.session.execute("SET default_tablespace = ''").await;
+                }
+            }
+            // Of a dump by `pg_dump --schema=public`: every database has it.
+            Statement::Other
+                if sql.trim_ascii().eq_ignore_ascii_case(b"CREATE SCHEMA public")
+                    && self.session.value("SELECT pg_catalog.to_regnamespace('public')").await?.is_some() =>
+            {
                 return Ok(());
             }
             _ => {}

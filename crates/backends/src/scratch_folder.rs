@@ -1,0 +1,158 @@
+//! The folders of scratch servers. Whose run was killed is told by a lock: the system lets go of it with the process.
+
+use std::fs::File;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use rustix::process::{Pid, Signal};
+
+/// How the folders are called, with eight hexadecimal digits after it. The path of a Unix socket has at most 107 bytes: the
+/// name is short.
+const PREFIX: &str = "lifeboat-";
+/// The file in the folder that is locked while the run lives.
+const LOCK: &str = "lock";
+/// Where a folder is made: it gets its name when it is locked.
+const UNNAMED: &str = ".lifeboat-";
+/// From this age on, a folder without a name is one that nobody will give a name.
+const UNNAMED_LIMIT: Duration = Duration::from_secs(3600);
+
+/// A folder that goes when this is dropped.
+#[derive(Debug)]
+pub(crate) struct ScratchFolder {
+    path: PathBuf,
+    /// Whether somebody else removes it.
+    left: bool,
+    _lock: File,
+}
+
+impl ScratchFolder {
+    /// An empty folder below `parent` that only we may enter.
+    pub(crate) fn make(parent: &Path) -> std::io::Result<Self> {
+        let mut random = [0; 4];
+        getrandom::fill(&mut random).map_err(std::io::Error::other)?;
+        let name = hex::encode(random);
+        let unnamed = parent.join(format!("{UNNAMED}{name}"));
+        std::fs::DirBuilder::new().mode(0o700).create(&unnamed)?;
+        let made = || {
+            let lock = File::create_new(unnamed.join(LOCK))?;
+            rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+            let path = parent.join(format!("{PREFIX}{name}"));
+            // A folder would take the place of an empty one.
+            if path.symlink_metadata().is_ok() {
+                return Err(std::io::ErrorKind::AlreadyExists.into());
+            }
+            std::fs::rename(&unnamed, &path)?;
+            Ok(Self { path, left: false, _lock: lock })
+        };
+        made().inspect_err(|_| drop(std::fs::remove_dir_all(&unnamed)))
+    }
+
+    /// Removes what killed runs have left below `parent`. What cannot be removed stays: it is not ours, or for the next run.
+    pub(crate) fn sweep(parent: &Path) {
+        for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let digits = |prefix| {
+                let rest = name.strip_prefix(prefix).unwrap_or_default();
+                rest.len() == 8 && rest.bytes().all(|b| b.is_ascii_hexdigit())
+            };
+            let path = entry.path();
+            let old = |limit| {
+                let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|m| m.elapsed().ok());
+                age.is_some_and(|age| age > limit)
+            };
+            let left = (digits(PREFIX) && is_left(&path)) || (digits(UNNAMED) && is_ours(&path) && old(UNNAMED_LIMIT));
+            if left {
+                end_server(&path);
+                match std::fs::remove_dir_all(&path) {
+                    Ok(()) => tracing::info!(folder = %path.display(), "removed what a killed run had left"),
+                    Err(error) => tracing::debug!(folder = %path.display(), %error, "a killed run's folder stays"),
+                }
+            }
+        }
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Lets somebody else remove it.
+    pub(crate) fn leave(&mut self) {
+        self.left = true;
+    }
+
+    /// Removes it now. It may have gone already.
+    pub(crate) fn remove(&mut self) -> std::io::Result<()> {
+        self.left = true;
+        match std::fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for ScratchFolder {
+    fn drop(&mut self) {
+        if !self.left
+            && let Err(error) = self.remove()
+        {
+            tracing::warn!(folder = %self.path.display(), %error, "the scratch folder stays");
+        }
+    }
+}
+
+/// Whether this is a folder, and one that we or the server's user have made.
+fn is_ours(path: &Path) -> bool {
+    let us = rustix::process::geteuid();
+    path.symlink_metadata().is_ok_and(|m| m.is_dir() && (us.is_root() || m.uid() == us.as_raw()))
+}
+
+/// Whether the run that made this folder is gone.
+fn is_left(path: &Path) -> bool {
+    // A link is not followed: who made the folder could lead us anywhere.
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
+    is_ours(path)
+        && rustix::fs::open(path.join(LOCK), flags, rustix::fs::Mode::empty())
+            .is_ok_and(|lock| rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok())
+}
+
+/// Ends a server that lives on in a folder that is left: its keeper was killed as well.
+fn end_server(path: &Path) {
+    let data = path.join("data");
+    let first = std::fs::read_to_string(data.join("postmaster.pid")).ok();
+    let number = first.and_then(|text| text.lines().next()?.parse().ok()).and_then(Pid::from_raw);
+    let Some(number) = number else { return };
+    // The number may be another process's by now.
+    let there = std::fs::read_link(format!("/proc/{}/cwd", number.as_raw_nonzero()));
+    if there.is_ok_and(|there| there == data) {
+        // It may have gone.
+        let _ = rustix::process::kill_process(number, Signal::QUIT);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_run_has_left_goes_and_what_a_living_one_has_stays() {
+        let parent = tempfile::tempdir().unwrap();
+        let living = ScratchFolder::make(parent.path()).unwrap();
+        let mut killed = ScratchFolder::make(parent.path()).unwrap();
+        killed.leave();
+        let left = killed.path().to_path_buf();
+        // As the system does it with a process's files.
+        drop(killed);
+        let foreign = parent.path().join("lifeboat-0123abcd");
+        std::fs::create_dir(&foreign).unwrap();
+        ScratchFolder::sweep(parent.path());
+        assert!(living.path().exists() && foreign.exists() && !left.exists());
+        let path = living.path().to_path_buf();
+        drop(living);
+        assert!(!path.exists());
+    }
+}
