@@ -479,3 +479,22 @@ async fn indexes_that_are_written_alike_are_told_apart() {
     restore(&target, "shop", &read.archive, RestoreOptions::default()).await.unwrap();
     assert_eq!(content(&target, "shop"), content(&server, "shop"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_falls_silent_is_left_after_the_limit() {
+    // One that accepts and says nothing; one that says what it is to the driver, and answers no command of ours.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = listener.local_addr().unwrap();
+    let hangs = Effect::Late(Duration::from_secs(3600));
+    let server = MongoWire::start(Script::standalone().at("buildInfo", "", 1, hangs)).await;
+    let answering = server.url().trim_start_matches("mongodb://").split('/').next().unwrap().to_owned();
+    for address in [silent.to_string(), answering] {
+        let url = format!("mongodb://{address}/shop?serverSelectionTimeoutMS=500&directConnection=true");
+        let source = Mongo::new(lifeboat_backends::mongodb::Connection::parse(&url.into()).unwrap());
+        let begun = std::time::Instant::now();
+        let described = tokio::time::timeout(Duration::from_secs(60), source.describe()).await;
+        let error = described.expect("it does not hang").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+        assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+    }
+}
