@@ -6,6 +6,7 @@
 mod mongo;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -406,4 +407,94 @@ async fn mongorestore_gives_our_archives_their_options_and_indexes() {
 fn the_structure_of_what_is_no_archive_is_told() {
     let mut tap = Box::new(ArchiveTap::new(Inside::Walked));
     assert!(tap.push(b"PGDMP is something else").is_err());
+}
+
+fn capped(max: i32) -> Doc {
+    Doc::new().bool("capped", true).int32("size", 1 << 26).int32("max", max)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capped_collection_keeps_its_order() {
+    // Batches of a MiB: many of them.
+    let log: Vec<_> = (0..40).map(|n| of_size(n, 300_000)).collect();
+    let script = Script::standalone().collection(Collection::new("shop", "log").options(capped(1000)).documents(log));
+    let server = MongoWire::start(script).await;
+    let first = read(&server).await.unwrap();
+    // The first batch takes its time: what comes after it must not overtake it.
+    let slow = Effect::Late(Duration::from_millis(300));
+    let target = MongoWire::start(Script::standalone().at("insert", "", 1, slow)).await;
+    restore(&target, "shop", &first.archive, RestoreOptions::default()).await.unwrap();
+    let in_order = |server: &MongoWire| server.with_store(|store| store.get("shop", "log").unwrap().documents.clone());
+    assert!(in_order(&target) == in_order(&server));
+    // The order is part of the proof.
+    let turned = MongoWire::start(Script::standalone().collection(
+        Collection::new("shop", "log").options(capped(1000)).documents(in_order(&server).into_iter().rev()),
+    ))
+    .await;
+    let second = read(&turned).await.unwrap();
+    let failed = |a: &Proof, b: &Proof| a.compare(b).iter().any(|check| check.status == Status::Fail);
+    assert!(failed(&first.proof, &second.proof) && !failed(&first.proof, &read(&target).await.unwrap().proof));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capped_collection_that_was_overwritten_while_it_was_read_is_no_failure() {
+    let script = Script::standalone()
+        .collection(Collection::new("shop", "log").options(capped(50)).documents((0..60).map(|n| of_size(n, 100))));
+    let server = MongoWire::start(script).await;
+    let read = read(&server).await.unwrap();
+    assert_eq!(count_of(&read.proof, "shop.log"), 60);
+    let target = MongoWire::start(Script::standalone()).await;
+    restore(&target, "shop", &read.archive, RestoreOptions::default()).await.unwrap();
+    let last: Vec<_> = (10..60).map(|n| of_size(n, 100)).collect();
+    assert!(target.with_store(|store| store.get("shop", "log").unwrap().documents == last));
+    let scratch = MongoWire::start(Script::standalone()).await;
+    let checks = verify(&scratch, &read.archive, Some(read.proof.clone())).await;
+    assert!(checks.iter().all(|check| check.status != Status::Fail), "{checks:?}");
+    // Others than the last ones are a failure.
+    let lose = Effect::Do(Arc::new(|store: &mut Store| {
+        for db in store.databases() {
+            if let Some(log) = store.get_mut(&db, "log") {
+                log.documents.remove(30);
+            }
+        }
+    }));
+    let scratch = MongoWire::start(Script::standalone().at("find", "log", 1, lose)).await;
+    let checks = verify(&scratch, &read.archive, Some(read.proof.clone())).await;
+    assert!(checks.iter().any(|check| check.status == Status::Fail), "{checks:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn indexes_that_are_written_alike_are_told_apart() {
+    let index =
+        |name: &str, key: &str| Doc::new().int32("v", 2).doc("key", Doc::new().int32(key, 1)).text("name", name);
+    let script = Script::standalone()
+        .collection(Collection::new("shop", "a").index(index("b: c", "x")).documents(documents(3)))
+        .collection(Collection::new("shop", "a: b").index(index("c", "y")).documents(documents(2)));
+    let server = MongoWire::start(script).await;
+    let read = read(&server).await.unwrap();
+    let scratch = MongoWire::start(Script::standalone()).await;
+    let checks = verify(&scratch, &read.archive, Some(read.proof.clone())).await;
+    assert!(checks.iter().all(|check| check.status != Status::Fail), "{checks:?}");
+    let target = MongoWire::start(Script::standalone()).await;
+    restore(&target, "shop", &read.archive, RestoreOptions::default()).await.unwrap();
+    assert_eq!(content(&target, "shop"), content(&server, "shop"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_falls_silent_is_left_after_the_limit() {
+    // One that accepts and says nothing; one that says what it is to the driver, and answers no command of ours.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = listener.local_addr().unwrap();
+    let hangs = Effect::Late(Duration::from_secs(3600));
+    let server = MongoWire::start(Script::standalone().at("buildInfo", "", 1, hangs)).await;
+    let answering = server.url().trim_start_matches("mongodb://").split('/').next().unwrap().to_owned();
+    for address in [silent.to_string(), answering] {
+        let url = format!("mongodb://{address}/shop?serverSelectionTimeoutMS=500&directConnection=true");
+        let source = Mongo::new(lifeboat_backends::mongodb::Connection::parse(&url.into()).unwrap());
+        let begun = std::time::Instant::now();
+        let described = tokio::time::timeout(Duration::from_secs(60), source.describe()).await;
+        let error = described.expect("it does not hang").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+        assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+    }
 }

@@ -298,10 +298,7 @@ async fn names_in_other_encodings_are_proven_and_come_back() {
         let url = with_database(&live.url, &name);
         psql(
             &with_database(&again.url, "postgres"),
-            &format!(
-                "CREATE DATABASE \"{}\" TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'",
-                name
-            ),
+            &format!("CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"),
         );
         let (schema, table) = if encoding == "EUC_JP" { ("日本", "表") } else { ("Zähler", "größe \"x\"") };
         let quoted = table.replace('"', "\"\"");
@@ -323,7 +320,7 @@ async fn names_in_other_encodings_are_proven_and_come_back() {
         let content =
             format!("SET client_encoding = 'UTF8'; SELECT * FROM \"{schema}\".\"{quoted}\"; SHOW server_encoding");
         assert_eq!(psql(&url, &content), again.run(&content));
-        psql(&with_database(&again.url, "postgres"), &format!("DROP DATABASE \"{}\" WITH (FORCE)", name));
+        psql(&with_database(&again.url, "postgres"), &format!("DROP DATABASE \"{name}\" WITH (FORCE)"));
     }
 }
 

@@ -320,7 +320,7 @@ mod tests {
                     count: 3,
                     bytes: 9,
                     fingerprint: Some(Fingerprint(u128::MAX - 1)),
-                    value: None,
+                    ..ProofItem::default()
                 }],
                 details: BTreeMap::from([("encoding".to_owned(), "UTF8".into())]),
             },

@@ -72,7 +72,7 @@ pub fn proof(content: &Content) -> Proof {
         count: content.len() as u64,
         bytes,
         fingerprint: Some(fingerprint),
-        value: None,
+        ..ProofItem::default()
     };
     Proof { items: vec![item], ..Proof::default() }
 }

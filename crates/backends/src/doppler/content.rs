@@ -112,8 +112,8 @@ impl Taken {
             count: 1,
             bytes: 0,
             fingerprint: Some(salt.of_secret(&name, secret)),
-            value: None,
             name,
+            ..ProofItem::default()
         });
     }
 }

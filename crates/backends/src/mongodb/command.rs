@@ -33,7 +33,7 @@ impl Command {
         let mut bytes = Vec::with_capacity(room);
         bytes.extend_from_slice(&[0; 4]);
         text(&mut bytes, "insert", &place.collection);
-        flag(&mut bytes, "ordered", false);
+        flag(&mut bytes, "ordered", place.capped);
         if place.raw_buckets {
             flag(&mut bytes, "rawData", true);
         }
@@ -166,6 +166,7 @@ mod tests {
             collection: "orders".to_owned(),
             shown: "shop.orders".to_owned(),
             bypass_validation: true,
+            capped: false,
             raw_buckets: false,
         }
     }

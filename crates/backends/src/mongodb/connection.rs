@@ -13,6 +13,9 @@ use super::failure;
 /// How long a server that fits may take to be found, where the URL does not say (`serverSelectionTimeoutMS`).
 const SELECTION_LIMIT: Duration = Duration::from_secs(15);
 
+/// How long a server that was found may take to let us in and to say what it is.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+
 const HINT: &str = "write mongodb://user:password@host:27017/database?authSource=admin, or mongodb+srv://… for a cluster with SRV \
                     records; percent-encode : / ? # [ ] @ and % in user and password";
 
@@ -25,6 +28,7 @@ pub struct Connection {
     url: SecretString,
     redacted: String,
     database: Option<String>,
+    selection_limit: Duration,
 }
 
 impl Connection {
@@ -55,7 +59,12 @@ impl Connection {
         let scheme = text.split("://").next().unwrap_or("mongodb");
         let user = read.credential.as_ref().and_then(|c| c.username.as_deref());
         let user = user.map(|u| format!("{u}@")).unwrap_or_default();
-        Ok(Self { url: url.clone(), redacted: format!("{scheme}://{user}{hosts}"), database: read.default_database })
+        Ok(Self {
+            url: url.clone(),
+            redacted: format!("{scheme}://{user}{hosts}"),
+            database: read.default_database,
+            selection_limit: read.server_selection_timeout.unwrap_or(SELECTION_LIMIT),
+        })
     }
 
     /// The same deployment, another database.
@@ -74,6 +83,11 @@ impl Connection {
         format!("{}/{}", self.redacted, self.database.as_deref().unwrap_or_default())
     }
 
+    /// How long the first answers may take: a server is looked for, lets us in, and says what it is.
+    pub(crate) fn limit(&self) -> Duration {
+        self.selection_limit + ANSWER_LIMIT
+    }
+
     /// A driver's client. Servers are looked for in the background; the first command waits for one.
     ///
     /// # Errors
@@ -83,7 +97,7 @@ impl Connection {
         let mut options =
             ClientOptions::parse(self.url.expose_secret()).await.map_err(|e| self.error("connect to", &e))?;
         options.app_name = Some("lifeboat".to_owned());
-        options.server_selection_timeout.get_or_insert(SELECTION_LIMIT);
+        options.server_selection_timeout = Some(self.selection_limit);
         Client::with_options(options).map_err(|e| self.error("connect to", &e))
     }
 

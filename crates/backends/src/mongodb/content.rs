@@ -10,6 +10,7 @@ use super::batch::BatchSize;
 use super::documents::documents;
 use super::failure;
 use super::listing::Look;
+use super::order::Order;
 
 /// What a collection holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,27 +18,50 @@ pub(crate) struct Content {
     pub(crate) count: u64,
     pub(crate) bytes: u64,
     pub(crate) fingerprint: Fingerprint,
+    /// Of a capped collection: the order of its documents.
+    pub(crate) order: Option<Order>,
 }
 
 impl Content {
+    /// Nothing yet, of a collection whose order means something or not.
+    pub(crate) fn empty(capped: bool) -> Self {
+        Self { order: capped.then(Order::default), ..Self::default() }
+    }
+
     pub(crate) fn add(&mut self, document: &[u8]) {
         self.count += 1;
         self.bytes += document.len() as u64;
-        self.fingerprint.add(document);
+        let mut one = Fingerprint::default();
+        one.add(document);
+        self.fingerprint.merge(one);
+        if let Some(order) = &mut self.order {
+            order.push(one);
+        }
     }
 
-    fn merge(&mut self, other: Self) {
-        self.count += other.count;
-        self.bytes += other.bytes;
-        self.fingerprint.merge(other.fingerprint);
+    /// Adds what comes next.
+    fn append(&mut self, next: Self) {
+        self.count += next.count;
+        self.bytes += next.bytes;
+        self.fingerprint.merge(next.fingerprint);
+        if let (Some(order), Some(of_next)) = (&mut self.order, next.order) {
+            order.append(of_next, next.count);
+        }
     }
 }
 
-/// Reads a collection to its end. `raw_buckets` reads a time series of 8.3 and later as it is stored.
+/// Reads a collection to its end, in its natural order. `raw_buckets` reads a time series of 8.3 and later as it is stored.
 ///
 /// # Errors
 /// What the server fails with. A collection that is not there is empty.
-pub(crate) async fn read(look: &Look, db: &str, collection: &str, raw_buckets: bool, cx: &Context) -> Result<Content> {
+pub(crate) async fn read(
+    look: &Look,
+    db: &str,
+    collection: &str,
+    raw_buckets: bool,
+    capped: bool,
+    cx: &Context,
+) -> Result<Content> {
     let shown = format!("{db}.{collection}");
     let mut command = doc! { "find": collection, "hint": { "$natural": 1 } };
     if raw_buckets {
@@ -47,7 +71,7 @@ pub(crate) async fn read(look: &Look, db: &str, collection: &str, raw_buckets: b
     let database = look.client.database(db);
     let wanted = BatchSize::of(look, db, collection).await;
     let mut cursor = wanted.run(&database, command).batch().await.map_err(failed)?;
-    let mut sum = Content::default();
+    let mut sum = Content::empty(capped);
     // One batch is hashed on a thread of its own while the next is on its way.
     let mut hashing: Option<tokio::task::JoinHandle<Result<Content>>> = None;
     loop {
@@ -57,7 +81,7 @@ pub(crate) async fn read(look: &Look, db: &str, collection: &str, raw_buckets: b
             next = cursor.next() => next,
         };
         if let Some(done) = hashing.take() {
-            sum.merge(
+            sum.append(
                 done.await
                     .map_err(|_| Error::new(ErrorKind::Internal, "read back", &shown, "a thread broke off"))??,
             );
@@ -65,12 +89,12 @@ pub(crate) async fn read(look: &Look, db: &str, collection: &str, raw_buckets: b
         let Some(batch) = next else { return Ok(sum) };
         let batch = batch.map_err(failed)?;
         let shown = shown.clone();
-        hashing = Some(tokio::task::spawn_blocking(move || of_batch(&batch, &shown)));
+        hashing = Some(tokio::task::spawn_blocking(move || of_batch(&batch, &shown, capped)));
     }
 }
 
-fn of_batch(batch: &RawBatch, shown: &str) -> Result<Content> {
-    let mut content = Content::default();
+fn of_batch(batch: &RawBatch, shown: &str, capped: bool) -> Result<Content> {
+    let mut content = Content::empty(capped);
     let array = batch.doc_slices().map_err(|e| failure::of_driver("read back", shown, &e))?;
     for document in documents(array.as_bytes()) {
         let document = document.map_err(|why| {

@@ -46,6 +46,8 @@ pub(crate) struct Destination {
     pub(crate) shown: String,
     /// Whether its validator is to let everything pass: what was in the source comes back, valid or not.
     pub(crate) bypass_validation: bool,
+    /// Whether it is capped: its documents go in one batch after the other, since their order is part of them.
+    pub(crate) capped: bool,
     /// Whether its documents are the buckets of a time series without a visible collection of them (8.3 and later).
     pub(crate) raw_buckets: bool,
 }
@@ -74,6 +76,8 @@ pub(crate) struct Inserter {
     open_bytes: usize,
     budget: Arc<Semaphore>,
     slots: Arc<Semaphore>,
+    /// Of each capped collection the turn to be written to.
+    turns: BTreeMap<usize, Arc<Semaphore>>,
     batch: usize,
     /// Whether a batch of each collection has been large: then room for the next is made at once.
     large: Vec<bool>,
@@ -91,6 +95,12 @@ impl Inserter {
             look: look.clone(),
             tallies: vec![Tally::default(); destinations.len()],
             large: vec![false; destinations.len()],
+            turns: destinations
+                .iter()
+                .enumerate()
+                .filter(|(_, place)| place.capped)
+                .map(|(index, _)| (index, Arc::new(Semaphore::new(1))))
+                .collect(),
             destinations,
             open: BTreeMap::new(),
             open_bytes: 0,
@@ -161,6 +171,11 @@ impl Inserter {
         self.large[destination] |= command.bytes.len() > self.batch / 2;
         let units = (command.bytes.len() / UNIT + 1).min(IN_FLIGHT / UNIT);
         let closed = |_| Error::new(ErrorKind::Internal, "insert", "documents", "its semaphore is closed");
+        // Taken before anything else: whoever waits here holds nothing that the one before needs.
+        let turn = match self.turns.get(&destination) {
+            Some(turn) => Some(turn.clone().acquire_owned().await.map_err(closed)?),
+            None => None,
+        };
         let budget = self.budget.clone().acquire_many_owned(units as u32).await.map_err(closed)?;
         let slot = self.slots.clone().acquire_owned().await.map_err(closed)?;
         let (look, place) = (self.look.clone(), self.destinations[destination].clone());
@@ -170,6 +185,7 @@ impl Inserter {
         };
         self.running.spawn(async move {
             let tally = insert(&look, &place, command, extras, budget, slot).await?;
+            drop(turn);
             Ok((destination, tally))
         });
         Ok(())
@@ -219,7 +235,7 @@ async fn insert(
         return Err(Error::new(ErrorKind::Unavailable, "insert into", &place.shown, said)
             .hint("the majority of the replica set did not confirm: look at its members"));
     }
-    let mut tally = tally(&reply, count, &place.shown)?;
+    let mut tally = tally(&reply, count, place)?;
     if !empty.is_empty() && !kept.keep_empty_timestamps {
         tally.unsure = put_back(&database, place, empty, &reply, kept.bypass_validation).await?;
     }
@@ -294,7 +310,7 @@ async fn with_extras(
 }
 
 /// Reads the answer to an insert of `count` documents.
-fn tally(reply: &Document, count: u64, shown: &str) -> Result<Tally> {
+fn tally(reply: &Document, count: u64, place: &Destination) -> Result<Tally> {
     let mut made = Tally {
         inserted: number(reply, "n").and_then(|n| u64::try_from(n).ok()).unwrap_or_default(),
         ..Tally::default()
@@ -311,13 +327,17 @@ fn tally(reply: &Document, count: u64, shown: &str) -> Result<Tally> {
             made.first = said.map(|said| said.chars().take(300).collect());
         }
     }
+    if place.capped && made.refused + made.duplicates > 0 {
+        // In order: nothing after the first one that was refused was tried.
+        made.refused = count.saturating_sub(made.inserted + made.duplicates);
+    }
     if made.inserted + made.duplicates + made.refused != count {
         let said = format!(
             "of {count} documents the server counts {} in and {} not",
             made.inserted,
             made.duplicates + made.refused
         );
-        return Err(Error::new(ErrorKind::Tool, "insert into", shown, said));
+        return Err(Error::new(ErrorKind::Tool, "insert into", &place.shown, said));
     }
     Ok(made)
 }
@@ -345,15 +365,34 @@ fn knows_empty_timestamps(version: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn place(capped: bool) -> Destination {
+        Destination {
+            db: "shop".to_owned(),
+            collection: "orders".to_owned(),
+            shown: "shop.orders".to_owned(),
+            bypass_validation: false,
+            capped,
+            raw_buckets: false,
+        }
+    }
+
+    #[test]
+    fn what_was_not_tried_in_order_is_not_in() {
+        let reply =
+            bson::doc! { "n": 2, "ok": 1.0, "writeErrors": [{ "index": 2, "code": 121, "errmsg": "no { a: 1 }" }] };
+        let made = tally(&reply, 10, &place(true)).unwrap();
+        assert_eq!((made.inserted, made.refused, made.first.as_deref()), (2, 8, Some("no {…}")));
+    }
+
     #[test]
     fn duplicates_are_told_from_other_refusals_and_nothing_gets_lost() {
         let reply = bson::doc! { "n": 2, "ok": 1.0, "writeErrors": [
             { "index": 1, "code": 11000, "errmsg": "E11000 duplicate key" }, { "index": 3, "code": 121, "errmsg": "invalid" },
         ] };
-        let made = tally(&reply, 4, "shop.orders").unwrap();
+        let made = tally(&reply, 4, &place(false)).unwrap();
         assert_eq!((made.inserted, made.duplicates, made.refused), (2, 1, 1));
         assert_eq!(made.first.as_deref(), Some("E11000 duplicate key"));
-        assert!(tally(&reply, 5, "shop.orders").is_err());
+        assert!(tally(&reply, 5, &place(false)).is_err());
     }
 
     #[test]

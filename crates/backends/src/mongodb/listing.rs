@@ -56,7 +56,18 @@ pub(crate) struct Look {
 }
 
 impl Look {
+    /// Within a time limit: a server that lets somebody in need not answer.
     pub(crate) async fn at(connection: &Connection) -> Result<Self> {
+        let limit = connection.limit();
+        tokio::time::timeout(limit, Self::without_limit(connection)).await.unwrap_or_else(|_| {
+            let why = format!("no answer within {} s", limit.as_secs());
+            Err(Error::new(ErrorKind::Unavailable, "connect to", connection.redacted(), why).hint(
+                "is it a MongoDB server, and does it still answer? serverSelectionTimeoutMS=… in the URL waits longer",
+            ))
+        })
+    }
+
+    async fn without_limit(connection: &Connection) -> Result<Self> {
         let client = connection.client().await?;
         let failed = |e: mongodb::error::Error| connection.error("connect to", &e);
         let hello = match ask(&client, "admin", doc! { "hello": 1 }).await {

@@ -15,12 +15,16 @@ use super::content::{self, Content};
 use super::create;
 use super::insert::{Destination, Inserter, Tally};
 use super::listing::Look;
+use super::order::Order;
 use super::plan::{Account, Entry, Kind};
 
 /// Collections that are indexed side by side.
 const SIDE_BY_SIDE: usize = 4;
 /// Collections that are read back side by side. Each has two batches of at most 16 MB in memory.
 const READERS: usize = 2;
+
+/// Documents at the beginnings of capped collections whose order is remembered, of all together: 16 bytes each.
+const BEGINNINGS: usize = 1 << 20;
 
 /// The first server whose time series have no visible collection of buckets.
 const VIEWLESS: (u32, u32) = (8, 3);
@@ -156,6 +160,8 @@ pub(crate) struct Load<'a> {
 pub(crate) struct Loaded {
     /// What the archive holds of it.
     pub(crate) seen: Vec<Content>,
+    /// Of capped ones, the order of the first documents, up to each of them, as far as [`BEGINNINGS`] reach.
+    beginnings: Vec<Vec<Order>>,
     /// What the server made of it.
     pub(crate) tallies: Vec<Tally>,
     /// The version of the users and roles in the archive, where it says one.
@@ -194,11 +200,24 @@ impl Loaded {
 }
 
 impl Loaded {
-    /// What the archive holds of an entry, if `found` is that but for documents that came twice; otherwise what was found.
+    /// What the archive holds of an entry, if `found` is that but for documents that came twice, or of a capped one the last
+    /// documents of it; otherwise what was found.
+    ///
+    /// A capped collection that was written to while it was read is in the archive with more documents than it can hold: in the
+    /// source too, the first of them have gone.
     pub(crate) fn but_for_twice(&self, index: usize, found: Content) -> Content {
         let duplicates = self.tallies[index].duplicates;
         let seen = self.seen[index];
-        if duplicates > 0 && found.count + duplicates == seen.count { seen } else { found }
+        let twice = duplicates > 0 && found.count + duplicates == seen.count;
+        if twice || self.is_the_end_of(index, found) { seen } else { found }
+    }
+
+    fn is_the_end_of(&self, index: usize, found: Content) -> bool {
+        let seen = self.seen[index];
+        let (Some(all), Some(order)) = (seen.order, found.order) else { return false };
+        let gone = seen.count.checked_sub(found.count).filter(|gone| *gone > 0 && found.count > 0);
+        let beginning = gone.and_then(|gone| self.beginnings.get(index)?.get(usize::try_from(gone - 1).ok()?));
+        beginning.is_some_and(|beginning| all.last(found.count, *beginning) == order)
     }
 
     /// The keys of documents that came twice, each with its entry.
@@ -224,7 +243,9 @@ impl Load<'_> {
         let destinations =
             self.entries.iter().zip(self.places).map(|(entry, place)| self.destination(entry, place.as_ref()));
         let mut inserter = Inserter::new(self.look, destinations.collect(), self.connections);
-        let mut seen = vec![Content::default(); self.entries.len()];
+        let mut seen: Vec<Content> = self.entries.iter().map(|entry| Content::empty(entry.is_capped())).collect();
+        let mut beginnings = vec![Vec::new(); self.entries.len()];
+        let mut room = BEGINNINGS;
         let mut accounts_version = None;
         let mut ended = 0;
         while let Some(event) = opened.next_before(self.stop_before).await? {
@@ -233,7 +254,12 @@ impl Load<'_> {
                 Event::Documents { namespace, bytes, .. } => {
                     let insert = self.places[namespace].is_some();
                     for document in each(&bytes) {
-                        seen[namespace].add(document);
+                        let seen = &mut seen[namespace];
+                        seen.add(document);
+                        if let Some(order) = seen.order.filter(|_| room > 0) {
+                            beginnings[namespace].push(order);
+                            room -= 1;
+                        }
                         if insert {
                             inserter.push(namespace, document).await?;
                         }
@@ -260,7 +286,7 @@ impl Load<'_> {
             ));
         }
         let tallies = inserter.finish().await?;
-        Ok(Loaded { seen, tallies, accounts_version })
+        Ok(Loaded { seen, beginnings, tallies, accounts_version })
     }
 
     fn destination(&self, entry: &Entry, place: Option<&Place>) -> Destination {
@@ -330,7 +356,7 @@ impl Load<'_> {
     pub(crate) async fn read_one(&self, number: usize) -> Result<Option<Content>> {
         let Some(place) = &self.places[number] else { return Ok(None) };
         let at = self.destination(&self.entries[number], Some(place));
-        let content = content::read(self.look, &at.db, &at.collection, at.raw_buckets, self.cx).await?;
+        let content = content::read(self.look, &at.db, &at.collection, at.raw_buckets, at.capped, self.cx).await?;
         self.cx.progress.event(ProgressEvent::Advance(1));
         Ok(Some(content))
     }
@@ -357,6 +383,7 @@ fn destination(look: &Look, plain_buckets: bool, entry: &Entry, place: Option<&P
         // A time series checks its buckets, whatever it is told (`mongorestore` does not ask it to either).
         bypass_validation: !buckets && entry.option("validator").is_some(),
         raw_buckets: viewless,
+        capped: entry.is_capped(),
     }
 }
 
@@ -409,7 +436,8 @@ pub(crate) fn items_of(
         count: content.count,
         bytes: content.bytes,
         fingerprint: (entry.kind != Kind::View).then_some(content.fingerprint),
-        value: None,
+        value: content.order.map(Order::text),
+        ..ProofItem::default()
     }];
     items.extend(
         archive::metadata_items(&name, metadata)

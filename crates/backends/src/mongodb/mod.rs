@@ -19,6 +19,7 @@ mod load;
 mod mongod;
 mod namespace;
 mod oplog;
+mod order;
 mod plan;
 mod replay;
 mod scratch;

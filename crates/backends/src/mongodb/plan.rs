@@ -63,6 +63,11 @@ impl Entry {
         }
     }
 
+    /// Whether it is capped: then the order of its documents means something, and old ones go when new ones come.
+    pub(crate) fn is_capped(&self) -> bool {
+        self.metadata.is_capped()
+    }
+
     /// An option that is a boolean, a number or a text, as text.
     pub(crate) fn option(&self, name: &str) -> Option<bson::Bson> {
         let options = self.metadata.options.as_ref()?;

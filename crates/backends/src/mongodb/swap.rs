@@ -181,6 +181,7 @@ impl Swap<'_> {
             collection: if is_series && !viewless { format!("system.buckets.{name}") } else { name.to_owned() },
             shown: entry.shown(),
             bypass_validation: false,
+            capped: false,
             raw_buckets: viewless,
         };
         let mut inserter = Inserter::new(self.look, vec![into.clone()], 0);
@@ -195,7 +196,7 @@ impl Swap<'_> {
             }
         }
         inserter.finish().await?;
-        let found = content::read(self.look, db, &into.collection, viewless, self.cx).await?;
+        let found = content::read(self.look, db, &into.collection, viewless, false, self.cx).await?;
         if found != seen {
             let why = format!("{} documents of {} arrived as they are", found.count, seen.count);
             return Err(Error::new(ErrorKind::Mismatch, "copy", entry.shown(), why));

@@ -310,7 +310,8 @@ impl MongoTarget {
             cx: restore.cx,
         };
         let done = replay::replay(opened, oplog, settings, &mut restore.work).await?;
-        loaded.seen.resize(restore.work.entries.len(), Content::default());
+        let added = restore.work.entries.get(loaded.seen.len()..).unwrap_or_default();
+        loaded.seen.extend(added.iter().map(|entry| Content::empty(entry.is_capped())).collect::<Vec<_>>());
         loaded.seen[oplog] = done.seen;
         if let Some(proof) = proof {
             same_as_proof(&restore.work.entries[..before], &loaded.seen, proof, None)?;
@@ -466,7 +467,9 @@ fn same_as_proof(entries: &[Entry], seen: &[Content], proof: &Proof, later: Opti
         let name = entry.shown();
         let data = |kind: &str| matches!(kind, "collection" | "time series" | "oplog");
         let Some(item) = proof.items.iter().find(|i| data(&i.kind) && i.name == name) else { continue };
-        if item.count != seen.count || item.fingerprint.is_some_and(|f| f != seen.fingerprint) {
+        let order = |wanted: &String| seen.order.is_some_and(|order| order.text() == *wanted);
+        let same = item.fingerprint.is_none_or(|f| f == seen.fingerprint) && item.value.as_ref().is_none_or(order);
+        if item.count != seen.count || !same {
             let why = format!(
                 "{} documents are in the archive, {} were backed up, or they are not the same",
                 seen.count, item.count

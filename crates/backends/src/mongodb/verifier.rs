@@ -314,12 +314,13 @@ impl MongoVerifier {
         }
         // 1, 1.0 and NumberLong(1) are one value to a server, and it gives back one or the other.
         for item in &mut items {
-            let wanted = expected.items.iter().find(|w| w.kind == item.kind && w.name == item.name);
-            if let (Some(Some(wanted)), Some(value)) = (wanted.map(|w| &w.value), &item.value)
-                && let (Ok(a), Ok(b)) = (from_extended_json(wanted), from_extended_json(value))
-                && content::same(&a, &b)
-            {
-                item.value = Some(wanted.clone());
+            let Some(Ok(value)) = item.value.as_deref().map(from_extended_json) else { continue };
+            let of_its_name = expected.items.iter().filter(|w| w.kind == item.kind && w.shown() == item.shown());
+            let wanted = of_its_name
+                .filter_map(|w| w.value.as_ref())
+                .find(|wanted| from_extended_json(wanted).is_ok_and(|wanted| content::same(&wanted, &value)));
+            if let Some(wanted) = wanted.cloned() {
+                item.value = Some(wanted);
             }
         }
         Ok(Proof { items, ..Proof::default() })
@@ -328,11 +329,13 @@ impl MongoVerifier {
 
 /// Whether an item of the proof is of something that a restore test restores.
 fn is_restored(item: &ProofItem, entries: &[Entry]) -> bool {
-    let name = match &*item.kind {
-        "index" => item.name.split_once(": ").map_or(&*item.name, |(collection, _)| collection),
-        _ => &*item.name,
-    };
-    entries
-        .iter()
-        .any(|e| e.into.is_some() && (e.shown() == name || item.name.starts_with(&format!("{}: ", e.shown()))))
+    entries.iter().filter(|entry| entry.into.is_some()).any(|entry| {
+        let shown = entry.shown();
+        match (&*item.kind, &item.of) {
+            ("index", Some(of)) => *of == shown,
+            // Of an older version: the collection stands in the name.
+            ("index", None) => item.name.strip_prefix(&*shown).is_some_and(|rest| rest.starts_with(": ")),
+            _ => item.name == shown,
+        }
+    })
 }

@@ -188,7 +188,7 @@ fn print_items(session: &Session, private: &Private) {
             item.count.to_string(),
             human_bytes(item.bytes),
             item.fingerprint.map(|f| f.to_string()).or_else(|| item.value.clone()).unwrap_or_else(|| "-".to_owned()),
-            item.name.clone(),
+            item.shown().into_owned(),
         ]);
     }
     session.output.line("");

@@ -1,6 +1,7 @@
 //! The commands.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use bson::raw::{RawBsonRef, RawDocumentBuf};
 use bson::{Document, RawDocument};
@@ -35,6 +36,17 @@ fn timestamp(t: u32, i: u32) -> Vec<u8> {
     [i.to_le_bytes(), t.to_le_bytes()].concat()
 }
 
+/// How long a request has to wait for its turn.
+pub(super) fn late(shared: &Shared, request: &Request) -> Option<Duration> {
+    let Some(Ok((command, value))) = request.body.iter().next() else { return None };
+    let mut script = shared.script.lock().unwrap_or_else(PoisonError::into_inner);
+    let effects = due(&mut script, command.as_str(), value.as_str().unwrap_or_default(), true);
+    effects.into_iter().find_map(|effect| match effect {
+        Effect::Late(time) => Some(time),
+        _ => None,
+    })
+}
+
 /// Answers a request, and records it.
 pub(super) fn answer(shared: &Shared, request: &Request) -> Answer {
     let body = &request.body;
@@ -58,12 +70,13 @@ pub(super) fn answer(shared: &Shared, request: &Request) -> Answer {
 
     let mut half = false;
     let mut failed = None;
-    for effect in due(&mut script, &command, &collection) {
+    for effect in due(&mut script, &command, &collection, false) {
         match effect {
             Effect::Cut => return Answer::Nothing,
             Effect::CutWithin => half = true,
             Effect::Fail(code, name, text) => failed = Some(failure(code, name, text)),
             Effect::Do(work) => work(&mut script.store),
+            Effect::Late(_) => {}
         }
     }
     let refused = script.refused_fields.iter().find(|field| matches!(body.get(field.as_str()), Ok(Some(_))));
@@ -83,9 +96,9 @@ pub(super) fn answer(shared: &Shared, request: &Request) -> Answer {
 }
 
 /// What happens at this request.
-fn due(script: &mut Script, command: &str, collection: &str) -> Vec<Effect> {
+fn due(script: &mut Script, command: &str, collection: &str, late: bool) -> Vec<Effect> {
     let mut due = Vec::new();
-    for rule in &mut script.rules {
+    for rule in script.rules.iter_mut().filter(|rule| matches!(rule.effect, Effect::Late(_)) == late) {
         if rule.command == command && (rule.collection.is_empty() || rule.collection == collection) {
             rule.seen += 1;
             if rule.seen >= rule.from && rule.seen - rule.from < rule.times {
@@ -390,6 +403,7 @@ fn insert(script: &mut Script, db: &str, collection: &str, request: &Request) ->
     }
     let swallow = script.swallow;
     let Some(into) = script.store.get_mut(db, collection) else { return Err(missing(db, collection)) };
+    let capacity = into.capacity();
     let (mut inserted, mut errors) = (0, Vec::new());
     for (number, document) in documents.into_iter().enumerate() {
         if swallow {
@@ -408,6 +422,9 @@ fn insert(script: &mut Script, db: &str, collection: &str, request: &Request) ->
             continue;
         }
         inserted += 1;
+        if let Some(capacity) = capacity {
+            into.make_room(capacity);
+        }
     }
     let reply = Doc::new().int32("n", inserted);
     ok(script, if errors.is_empty() { reply } else { reply.docs("writeErrors", errors) })

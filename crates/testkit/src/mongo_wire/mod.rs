@@ -16,6 +16,7 @@ mod store;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bson::raw::RawDocumentBuf;
 use tokio::net::TcpListener;
@@ -34,6 +35,8 @@ pub enum Effect {
     CutWithin,
     /// An error: its code, the name of the code, its text.
     Fail(i32, &'static str, &'static str),
+    /// The request is carried out and answered only after this time; others meanwhile.
+    Late(Duration),
     /// Something happens to the data, then the request is answered.
     Do(Arc<dyn Fn(&mut Store) + Send + Sync>),
 }
@@ -43,6 +46,7 @@ impl std::fmt::Debug for Effect {
         match self {
             Self::Cut => f.write_str("Cut"),
             Self::CutWithin => f.write_str("CutWithin"),
+            Self::Late(time) => write!(f, "Late({time:?})"),
             Self::Fail(code, name, _) => write!(f, "Fail({code} {name})"),
             Self::Do(_) => f.write_str("Do"),
         }

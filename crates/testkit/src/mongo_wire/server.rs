@@ -24,6 +24,9 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let (mut from, mut to) = message::split(stream);
     while let Some(request) = message::read(&mut from).await {
+        if let Some(time) = commands::late(&shared, &request) {
+            tokio::time::sleep(time).await;
+        }
         let answer = commands::answer(&shared, &request);
         let (reply, last) = match answer {
             commands::Answer::Reply(reply) => (reply, false),

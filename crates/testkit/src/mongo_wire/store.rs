@@ -139,6 +139,21 @@ impl Collection {
         true
     }
 
+    /// How many documents a capped collection holds.
+    pub(super) fn capacity(&self) -> Option<usize> {
+        let options = Document::from_reader(&self.options[..]).ok()?;
+        let max = options.get("max").and_then(|max| max.as_i32().map(i64::from).or(max.as_i64()))?;
+        options.get_bool("capped").ok()?.then(|| usize::try_from(max).ok()).flatten()
+    }
+
+    /// Drops the oldest documents, as a capped collection does.
+    pub(super) fn make_room(&mut self, capacity: usize) {
+        while self.documents.len() > capacity {
+            let oldest = self.documents.remove(0);
+            id_of(&oldest).map(|id| self.ids.remove(&id));
+        }
+    }
+
     /// Adds a document, in the place of the one with its `_id`.
     pub(super) fn upsert(&mut self, document: &[u8]) {
         let id = id_of(document);

@@ -95,7 +95,12 @@ fn after_scalar(bytes: &[u8], kind: u8, at: usize, end: usize) -> Result<usize, 
         0x05 => {
             let wrong = Malformed { at, what: "binary data has an impossible length" };
             let length = usize::try_from(int32(bytes, at)?).map_err(|_| wrong)?;
-            return (at + 5).checked_add(length).filter(|after| *after <= end).ok_or(wrong);
+            let after = (at + 5).checked_add(length).filter(|after| *after <= end).ok_or(wrong)?;
+            // The old kind has a length of its own within.
+            if bytes[at + 4] == 2 && (length < 4 || i32::try_from(length - 4) != Ok(int32(bytes, at + 5)?)) {
+                return Err(Malformed { at, what: "binary data of subtype 2 has another length within" });
+            }
+            return Ok(after);
         }
         0x0b => return after_cstring(bytes, after_cstring(bytes, at, end)?, end),
         0x0c => after_string(bytes, at, end)? - at + 12,
@@ -313,5 +318,26 @@ impl Builder {
         let length = self.0.len() as u32;
         self.0[..4].copy_from_slice(&length.to_le_bytes());
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lifeboat_testkit::documents::Doc;
+
+    use super::*;
+
+    #[test]
+    fn old_binary_data_has_one_length_only() {
+        let of = |value: &[u8]| {
+            let length = (value.len() as u32).to_le_bytes();
+            let document = Doc::new().raw(0x05, "b", &[&length[..], &[2], value].concat()).build();
+            Walker::new().check(&document)
+        };
+        of(&[3, 0, 0, 0, 1, 2, 3]).unwrap();
+        of(&[0, 0, 0, 0]).unwrap();
+        for wrong in [&[2, 0, 0, 0, 1, 2, 3][..], &[4, 0, 0, 0, 1, 2, 3], &[3, 0, 0], &[], &[0xff; 7]] {
+            of(wrong).unwrap_err();
+        }
     }
 }

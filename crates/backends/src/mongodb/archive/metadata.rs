@@ -96,6 +96,14 @@ impl Metadata {
         Ok(metadata)
     }
 
+    /// Whether it is a capped collection. Servers before 3.2 noted numbers for booleans.
+    pub(crate) fn is_capped(&self) -> bool {
+        match self.option("capped") {
+            Some((0x01 | 0x08 | 0x10 | 0x12, value)) => value.iter().any(|byte| *byte != 0),
+            _ => false,
+        }
+    }
+
     /// Whether the options have a key, and the bytes of its value with the BSON type.
     pub(crate) fn option(&self, name: &str) -> Option<(u8, &[u8])> {
         let options = self.options.as_ref()?;

@@ -11,6 +11,7 @@ use super::element::Walker;
 use super::extended_json::to_extended_json;
 use super::metadata::Metadata;
 use super::parser::{Handler, Parser, Prelude};
+use crate::mongodb::order::Order;
 
 /// Whether the inside of each document is looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,10 +29,11 @@ pub enum Inside {
 ///
 /// * an item for each collection: of kind `collection`, `time series` (its buckets), `view` or `oplog`, named
 ///   `database.collection`. Documents, their bytes, and the sum of XXH3-128 of each document's raw BSON. A view has
-///   none of them;
+///   none of them. A capped collection has the fingerprint of its documents' order as its value;
 /// * an item of kind `options` for each collection that has any, a view included: their canonical Extended JSON is its value;
-/// * an item of kind `index` for each index, named `database.collection: index`: its canonical Extended JSON, without `v`
-///   and `ns`, which the server writes itself.
+/// * an item of kind `index` for each index, named as the index and of the collection (`of`): its canonical Extended JSON,
+///   without `v` and `ns`, which the server writes itself. Proofs of older versions have `database.collection: index` for
+///   its name.
 ///
 /// Its details are
 ///
@@ -51,6 +53,8 @@ struct Proving {
     /// An item for each namespace.
     namespaces: Vec<ProofItem>,
     sums: Vec<Fingerprint>,
+    /// Of capped collections.
+    orders: Vec<Option<Order>>,
     /// Options and indexes.
     items: Vec<ProofItem>,
     uuids: BTreeMap<String, String>,
@@ -73,6 +77,7 @@ impl ArchiveTap {
             walker: (inside == Inside::Walked).then(Walker::new),
             namespaces: Vec::new(),
             sums: Vec::new(),
+            orders: Vec::new(),
             items: Vec::new(),
             uuids: BTreeMap::new(),
             done: 0,
@@ -119,7 +124,13 @@ impl Handler for Proving {
             };
             self.namespaces.push(ProofItem { kind: kind.to_owned(), name: name.clone(), ..ProofItem::default() });
             self.sums.push(Fingerprint::default());
+            self.orders.push(None);
             if let Some(metadata) = entry.metadata()? {
+                if metadata.is_capped()
+                    && let Some(order) = self.orders.last_mut()
+                {
+                    *order = Some(Order::default());
+                }
                 if let Some(uuid) = &metadata.uuid {
                     self.uuids.insert(name.clone(), uuid.clone());
                 }
@@ -135,7 +146,12 @@ impl Handler for Proving {
 
     #[inline]
     fn document(&mut self, namespace: usize, document: &[u8]) -> Result<(), String> {
-        self.sums[namespace].add(document);
+        let mut one = Fingerprint::default();
+        one.add(document);
+        self.sums[namespace].merge(one);
+        if let Some(order) = &mut self.orders[namespace] {
+            order.push(one);
+        }
         match &mut self.walker {
             Some(walker) => walker.check(document).map_err(|e| format!("a malformed document: {e}")),
             None => Ok(()),
@@ -178,7 +194,12 @@ impl Proving {
             .namespaces
             .into_iter()
             .zip(self.sums)
-            .map(|(item, sum)| ProofItem { fingerprint: (item.kind != "view").then_some(sum), ..item })
+            .zip(self.orders)
+            .map(|((item, sum), order)| ProofItem {
+                fingerprint: (item.kind != "view").then_some(sum),
+                value: order.map(Order::text),
+                ..item
+            })
             .collect();
         items.extend(self.items);
         Proof { items, details }
@@ -204,7 +225,8 @@ pub(crate) fn metadata_items(collection: &str, metadata: &Metadata) -> Result<Ve
         let (name, value) = index_item(index.as_bytes())?;
         items.push(ProofItem {
             kind: "index".to_owned(),
-            name: format!("{collection}: {name}"),
+            of: Some(collection.to_owned()),
+            name,
             count: 1,
             value: Some(value),
             ..ProofItem::default()

@@ -195,14 +195,17 @@ fn options_indexes_views_and_time_series_are_in_the_proof() {
         (CollectionMetadata::oplog(), vec![of_size(3, 60)]),
     ]);
     let proof = prove(&archive, 100).unwrap();
+    let names: Vec<_> = proof.items.iter().map(|item| item.shown()).collect();
     let items: Vec<(&str, &str, u64, Option<&str>)> =
-        proof.items.iter().map(|i| (&*i.kind, &*i.name, i.count, i.value.as_deref())).collect();
+        proof.items.iter().zip(&names).map(|(i, name)| (&*i.kind, &**name, i.count, i.value.as_deref())).collect();
+    let order = items[0].3.unwrap();
+    assert!(order.starts_with("in the order "), "{order}");
     let index = r#"{"key":{"_id":{"$numberInt":"1"}},"name":"_id_"}"#;
     let b_a = r#"{"key":{"b":{"$numberInt":"-1"},"a":{"$numberInt":"1"},"c":"2dsphere"},"name":"b_a"}"#;
     assert_eq!(
         items,
         [
-            ("collection", "db.capped", 1, None),
+            ("collection", "db.capped", 1, Some(order)),
             ("view", "db.view", 0, None),
             ("time series", "db.series", 1, None),
             ("oplog", ".oplog", 1, None),
