@@ -234,6 +234,10 @@ impl Place {
                 ErrorKind::NotFound,
                 "the store does not know the upload any more: something else aborted it".to_owned(),
             ),
+            (_, "InvalidPart") => {
+                make(ErrorKind::Corrupt, "the store has lost a part that it had confirmed".to_owned())
+                    .hint("run it again")
+            }
             (404, _) => make(
                 ErrorKind::NotFound,
                 format!("no such object in the bucket \"{}\" at {}", self.bucket, self.endpoint),
@@ -400,12 +404,13 @@ mod tests {
             (507, "XMinioStorageFull", ErrorKind::Io, "no room left"),
             (400, "XAmzContentSHA256Mismatch", ErrorKind::Corrupt, "damaged"),
             (501, "NotImplemented", ErrorKind::Unsupported, "cannot do this"),
+            (400, "InvalidPart", ErrorKind::Corrupt, "lost a part"),
             (400, "Whatever", ErrorKind::Io, "400 Whatever: words"),
         ] {
             let e = answered(status, code);
             assert_eq!(e.kind(), kind, "{code}");
             assert!(e.to_string().contains(text), "{code}: {e}");
-            let retried = matches!(kind, ErrorKind::Unavailable | ErrorKind::Corrupt);
+            let retried = kind == ErrorKind::Unavailable || text == "damaged";
             assert_eq!(e.is_transient(), retried, "{code}");
         }
         assert!(answered(403, "AccessDenied").advice().unwrap().contains("s3:PutObject"));

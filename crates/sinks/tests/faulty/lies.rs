@@ -67,7 +67,12 @@ struct Scene {
 impl Scene {
     /// The store that plays this seed, and others after it: to open a sink takes longer than to play.
     async fn of_store(n: u64) -> Self {
-        let ways = Ways { page: 3, is_versioned: n % 3 == 0, lists_as_of_old: n % 5 == 0, ..Ways::default() };
+        let ways = Ways {
+            page: 3,
+            is_versioned: n.is_multiple_of(3),
+            lists_as_of_old: n.is_multiple_of(5),
+            ..Ways::default()
+        };
         let store = S3::start(ways, Lies::none()).await;
         let sink = |place: &str| open(&store.sink_url(place), None);
         let (here, there) = (sink(HERE), sink(THERE));
