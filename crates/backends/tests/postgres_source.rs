@@ -159,7 +159,7 @@ async fn rows_that_are_loaded_through_a_root_are_compared_there() {
     live.run(PARTITIONS);
     for extra in [&[][..], &["--load-via-partition-root"]] {
         let extra_args = extra.iter().map(|a: &&str| (*a).to_owned()).collect();
-        let settings = PostgresSettings { extra_args, ..PostgresSettings::default() };
+        let settings = PostgresSettings::default().extra_args(extra_args);
         let (dump, proof) = backup(&live.url, settings, &Context::default()).await;
         let checks = prove(&dump, &proof).await;
         assert!(passed(&checks), "{extra:?}: {}", said(&checks));
@@ -177,7 +177,7 @@ async fn a_table_in_parts_and_a_view_come_with_their_rows() {
     let live = Database::fresh();
     live.run(PARTITIONS);
     let dump = stock("pg_dump", &live.url, &["-Fc"]);
-    let only = |table: &str| RestoreOptions { tables: vec![table.to_owned()], ..RestoreOptions::default() };
+    let only = |table: &str| RestoreOptions::default().tables(vec![table.to_owned()]);
     for (table, count) in [("days", "19"), ("old", "3"), ("calm", "19"), ("moods", "300")] {
         let into = Database::fresh();
         let checks = restore_as("dump", &into.url, &dump, only(table)).await.unwrap();
@@ -216,7 +216,7 @@ async fn a_schema_that_every_database_has_is_restored_into() {
          CREATE TABLE public.t AS SELECT generate_series(1, 10) AS id; ALTER TABLE public.t OWNER TO app;
          CREATE SCHEMA not_ours; CREATE TABLE not_ours.u (id int)",
     );
-    let settings = PostgresSettings { schemas: vec!["public".to_owned()], ..PostgresSettings::default() };
+    let settings = PostgresSettings::default().schemas(vec!["public".to_owned()]);
     let (dump, proof) = backup(&with_database(&server.url, "app"), settings, &Context::default()).await;
     let checks = prove(&dump, &proof).await;
     assert!(passed(&checks), "{}", said(&checks));
@@ -225,7 +225,7 @@ async fn a_schema_that_every_database_has_is_restored_into() {
     assert!(passed(&checks) && said(&checks).contains("1 (10 rows)"), "{}", said(&checks));
     // A comment on the schema may be made by its owner only.
     psql(&with_database(&server.url, "app"), "COMMENT ON SCHEMA public IS NULL");
-    let settings = PostgresSettings { schemas: vec!["public".to_owned()], ..PostgresSettings::default() };
+    let settings = PostgresSettings::default().schemas(vec!["public".to_owned()]);
     let (dump, _) = backup(&with_database(&server.url, "app"), settings, &Context::default()).await;
     let plain = stock("pg_dump", &with_database(&server.url, "app"), &["--schema=public", "--no-owner"]);
     for (format, dump) in [("dump", &dump), ("sql", &plain)] {
@@ -236,7 +236,7 @@ async fn a_schema_that_every_database_has_is_restored_into() {
         }
         assert_eq!(psql(&url(&name), "SELECT has_schema_privilege('other', 'public', 'USAGE')").trim(), "t");
     }
-    let kept = RestoreOptions { keep_owners: true, ..RestoreOptions::default() };
+    let kept = RestoreOptions::default().keep_owners(true);
     restore_as("dump", &with_database(&server.url, "kept"), &dump, kept).await.unwrap();
     let owner = "SELECT nspowner::regrole FROM pg_namespace WHERE nspname = 'public'";
     assert_eq!(psql(&with_database(&server.url, "kept"), owner).trim(), "app");
@@ -285,7 +285,7 @@ async fn what_this_machine_lacks_is_no_verdict() {
     let folder = tempfile::tempdir().unwrap();
     let long = folder.path().join("x".repeat(90));
     std::fs::create_dir(&long).unwrap();
-    let verifier = PostgresVerifier::new(VerifierOptions { scratch_folder: Some(long), ..VerifierOptions::default() });
+    let verifier = PostgresVerifier::new(VerifierOptions::default().scratch_folder(long));
     let dump = format!("SELECT 1;{END}");
     let checks = verifier.restore_test(input("sql", dump.as_bytes()), &Context::default()).await.unwrap();
     assert_eq!(worst(&checks), Some(Status::Untested), "{}", said(&checks));
@@ -325,7 +325,7 @@ async fn a_backup_that_waits_for_a_lock_says_for_whom() {
     );
     let holder = hold();
     let notes = Arc::new(Notes::default());
-    let cx = Context { progress: notes.clone(), ..Context::default() };
+    let cx = Context::default().progress(notes.clone());
     let release = async {
         while notes.0.lock().unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -341,7 +341,7 @@ async fn a_backup_that_waits_for_a_lock_says_for_whom() {
     // One that is never released: what to do is said.
     let holder = hold();
     let extra_args = vec!["--lock-wait-timeout=100".to_owned()];
-    let settings = PostgresSettings { extra_args, ..PostgresSettings::default() };
+    let settings = PostgresSettings::default().extra_args(extra_args);
     let source = Postgres::new(connection(&live.url)).options(settings).unwrap();
     let mut reading = lifeboat_core::Source::open(&source, &Context::default()).await.unwrap();
     let error = loop {

@@ -32,6 +32,7 @@ pub struct ObjectInfo {
 
 /// The outcome of deleting several objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Deleted {
     /// Keys that are gone now (one that was not there before counts as gone).
     pub keys: Vec<String>,
@@ -48,6 +49,7 @@ pub struct Deleted {
 
 /// An object that its store does not let anyone delete yet (S3's Object Lock).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Held {
     /// The key.
     pub key: String,
@@ -80,6 +82,7 @@ impl fmt::Display for Held {
 /// What holds an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum HoldMode {
     /// A retention that an identity with a right of its own can lift before its time.
     Governance,
@@ -102,6 +105,7 @@ impl fmt::Display for HoldMode {
 /// An object that cannot be seen any more but still takes room: all that is left of its key are older versions below a
 /// delete marker.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Hidden {
     /// The key, relative to the sink.
     pub key: String,

@@ -63,6 +63,7 @@ impl Default for Settings {
 /// It applies to what is stored with [`PutOptions::lock`](lifeboat_core::sink::PutOptions::lock): not to notes, probes and the
 /// records of verifications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Lock {
     /// Who can lift it.
     pub mode: LockMode,
@@ -72,6 +73,7 @@ pub struct Lock {
 
 /// Who can lift a lock before its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LockMode {
     /// An identity with a right of its own (`s3:BypassGovernanceRetention`).
     Governance,
@@ -127,6 +129,7 @@ impl std::str::FromStr for Lock {
 
 /// An access key and its secret.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Credentials {
     /// The access key's id: not a secret, but it names an account.
     pub access_key: String,
@@ -140,6 +143,12 @@ impl Credentials {
     /// Creates credentials without a session token.
     pub fn new(access_key: impl Into<String>, secret_key: impl Into<SecretString>) -> Self {
         Self { access_key: access_key.into(), secret_key: secret_key.into(), session_token: None }
+    }
+
+    /// With the session token of temporary credentials.
+    #[must_use]
+    pub fn session_token(self, session_token: Option<SecretString>) -> Self {
+        Self { session_token, ..self }
     }
 }
 

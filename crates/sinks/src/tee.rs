@@ -211,7 +211,8 @@ impl Sink for Tee {
     }
 
     async fn delete(&self, keys: &[String]) -> Result<Deleted> {
-        let mut all = Deleted { keys: keys.to_vec(), ..Deleted::default() };
+        let mut all = Deleted::default();
+        all.keys = keys.to_vec();
         let (mut bytes, mut failed) = (Some(0), None);
         for (sink, outcome) in self.sinks.iter().zip(join_all(self.sinks.iter().map(|s| s.delete(keys))).await) {
             match outcome {

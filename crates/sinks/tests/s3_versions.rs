@@ -42,7 +42,7 @@ async fn restricted(minio: &Minio, bucket: &str, actions: &[&str]) -> Arc<dyn Si
     );
     let key = minio.restricted(&policy).await;
     let session_token = Some(key.session_token.into());
-    let credentials = Credentials { session_token, ..Credentials::new(key.access_key, key.secret_key) };
+    let credentials = Credentials::new(key.access_key, key.secret_key).session_token(session_token);
     let settings = Settings { credentials: Some(credentials), ..settings(minio) };
     lifeboat_sinks::open_with(&minio.sink_url(bucket), &settings).unwrap()
 }

@@ -294,7 +294,8 @@ impl Sink for LocalSink {
                     Err(error) => deleted.failed.push((key, error.to_string())),
                 }
             }
-            Ok(Deleted { bytes: Some(freed), ..deleted })
+            deleted.bytes = Some(freed);
+            Ok(deleted)
         })
         .await
     }

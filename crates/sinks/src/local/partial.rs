@@ -112,7 +112,22 @@ impl Partial {
         for folder in &self.changed {
             sync_folder(folder).map_err(|e| io_error("sync", folder, e))?;
         }
+        self.see_that_it_is_there()?;
         Ok(self.bytes)
+    }
+
+    /// Mounted file systems are servers too: what is there now is looked at, by its name.
+    fn see_that_it_is_there(&self) -> Result<()> {
+        let there = self.target.symlink_metadata().map_err(|e| io_error("look up", &self.target, e))?.len();
+        if there == self.bytes {
+            return Ok(());
+        }
+        if let Err(error) = std::fs::remove_file(&self.target) {
+            tracing::warn!(%error, path = %self.target.display(), "cannot remove what was not written whole");
+        }
+        let why = format!("the file has {there} bytes of the {} written", self.bytes);
+        Err(Error::new(ErrorKind::Corrupt, "write", self.target.display().to_string(), why)
+            .hint("the file system loses what it has confirmed: check the disk, or the server of the mount"))
     }
 
     fn failed(&self, error: io::Error) -> Error {
@@ -272,6 +287,23 @@ mod tests {
         }
         for foreign in ["a.partial", "a.20260101-000000.partial", "a.20260101-000000-zz.partial", "movie.mkv"] {
             assert_eq!(begun(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_shorter_than_what_was_written_is_not_published() {
+        let root = tempfile::tempdir().unwrap();
+        for over in [Over::Nothing, Over::WhatIsThere] {
+            let mut partial = Partial::begin(root.path(), &Notes::Beside, "a/b", over).unwrap();
+            partial.write(&[7; 5000]).unwrap();
+            // As a full server of a mount does, which has confirmed the bytes.
+            let path = partial.path.clone();
+            partial.pieces.finish(&mut partial.file).unwrap();
+            File::options().write(true).open(&path).unwrap().set_len(4096).unwrap();
+            let error = partial.publish().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+            assert!(error.message().contains("4096 bytes of the 5000"), "{error}");
+            assert!(!root.path().join("a/b").exists());
         }
     }
 

@@ -12,8 +12,9 @@ use object_store::PutPayload;
 use serde::Deserialize;
 
 use super::Store;
-use super::failure::Action;
-use super::request::{Body, Request, xml_text};
+use super::adapt::is_unknown;
+use super::failure::{Action, is_answer, says_missing};
+use super::request::{Body, Document, Request, xml_text};
 use super::versions::{Version, Versioning};
 use crate::key;
 
@@ -27,6 +28,10 @@ struct Answer {
     deleted: Vec<Gone>,
     #[serde(default)]
     error: Vec<Refused>,
+}
+
+impl Document for Answer {
+    const ROOT: &'static str = "DeleteResult";
 }
 
 #[derive(Debug, Deserialize)]
@@ -112,7 +117,10 @@ pub(super) async fn versions(store: &Arc<Store>, key: &str, ids: Vec<String>) ->
 async fn plainly(store: &Arc<Store>, keys: BTreeSet<String>, deleted: &mut Deleted) -> Result<BTreeSet<String>> {
     let targets: Vec<Target> = keys.into_iter().map(|key| (key, None)).collect();
     let outcome = in_bulk(store, &targets).await?;
-    deleted.keys.extend(outcome.gone.into_iter().map(|(key, _)| key));
+    let gone: Vec<String> = outcome.gone.into_iter().map(|(key, _)| key).collect();
+    let stay = still_there(store, gone.clone()).await?;
+    deleted.keys.extend(gone.into_iter().filter(|key| !stay.contains(key)));
+    deleted.failed.extend(stay.into_iter().map(|key| (key, STAYS.to_owned())));
     deleted.failed.extend(outcome.refused.into_iter().map(|((key, _), refusal)| (key, refusal.why)));
     Ok(outcome.hidden)
 }
@@ -165,6 +173,10 @@ async fn of_versions(store: &Arc<Store>, keys: BTreeSet<String>, deleted: &mut D
     let of_markers = in_bulk(store, &markers).await?;
     outcome.gone.extend(of_markers.gone);
     outcome.refused.extend(of_markers.refused);
+    for target in versions_that_stay(store, &keys, &outcome.gone).await? {
+        outcome.gone.remove(&target);
+        outcome.refused.insert(target, Refusal { denied: false, why: STAYS.to_owned() });
+    }
 
     let freed: u64 = versions.iter().filter(|v| outcome.gone.contains(&target(v))).map(|v| v.bytes).sum();
     deleted.bytes = Some(deleted.bytes.unwrap_or(0) + freed);
@@ -195,6 +207,29 @@ async fn of_versions(store: &Arc<Store>, keys: BTreeSet<String>, deleted: &mut D
         }
     }
     if without_right.is_empty() { Ok(()) } else { hide(store, without_right, deleted).await }
+}
+
+/// Of versions that the store says are gone, those that it still lists.
+async fn versions_that_stay(
+    store: &Arc<Store>,
+    keys: &BTreeSet<String>,
+    gone: &HashSet<Target>,
+) -> Result<Vec<Target>> {
+    let of_gone: HashSet<&str> = gone.iter().map(|(key, _)| key.as_str()).collect();
+    let mut keys: BTreeSet<String> = keys.iter().filter(|key| of_gone.contains(key.as_str())).cloned().collect();
+    let mut pause = store.pacing.retry().first;
+    for look in 1..=LOOKS {
+        let listed = versions_of(store, &keys).await?;
+        let stay: Vec<Target> =
+            listed.into_iter().map(|v| (v.key, Some(v.id))).filter(|target| gone.contains(target)).collect();
+        if stay.is_empty() || look == LOOKS {
+            return Ok(stay);
+        }
+        keys = stay.into_iter().map(|(key, _)| key).collect();
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    Ok(Vec::new())
 }
 
 /// The hold that ends later; one without an end never does.
@@ -238,24 +273,23 @@ async fn versions_of(store: &Arc<Store>, keys: &BTreeSet<String>) -> Result<Vec<
     Ok(all)
 }
 
-/// Deletes targets, as many in one request as the store takes.
+/// Deletes targets, as many in one request as the store takes. What it says is gone is not looked for here.
 async fn in_bulk(store: &Arc<Store>, targets: &[Target]) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     for page in targets.chunks(store.place.profile.most_deletes) {
-        let mut text = String::from(r#"<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/">"#);
-        for (key, id) in page {
-            text += &format!("<Object><Key>{}</Key>", xml_text(&store.full_key(key)));
-            if let Some(id) = id {
-                text += &format!("<VersionId>{}</VersionId>", xml_text(id));
-            }
-            text += "</Object>";
+        if store.known.deletes_one_by_one.load(Ordering::Relaxed) {
+            one_by_one(store, page, &mut outcome).await?;
+            continue;
         }
-        text += "</Delete>";
-        // The one request for which every store asks for an MD5.
-        let body = Body::new(PutPayload::from(text.into_bytes()), true).await;
-        let request = Request::bucket(Action::Delete, &store.url, Method::POST).query("delete", "").body(&body);
-        let answer: Answer = store.ask(request).await?;
-
+        let answer: Answer = match in_one_request(store, page).await {
+            Err(error) if is_unknown(&error) => {
+                tracing::info!(%error, "the store deletes one object at a time");
+                store.known.deletes_one_by_one.store(true, Ordering::Relaxed);
+                one_by_one(store, page, &mut outcome).await?;
+                continue;
+            }
+            answer => answer?,
+        };
         let asked: HashMap<(String, Option<&str>), &Target> =
             page.iter().map(|target| ((store.full_key(&target.0), target.1.as_deref()), target)).collect();
         let find = |key: &str, id: Option<&str>| {
@@ -273,6 +307,8 @@ async fn in_bulk(store: &Arc<Store>, targets: &[Target]) -> Result<Outcome> {
         }
         for refused in answer.error {
             let Some(target) = find(&refused.key, refused.version_id.as_deref()) else { continue };
+            // Whatever else it says of it.
+            outcome.gone.remove(&target);
             if refused.code == "NoSuchVersion" || refused.code == "NoSuchKey" {
                 outcome.gone.insert(target);
             } else {
@@ -288,6 +324,100 @@ async fn in_bulk(store: &Arc<Store>, targets: &[Target]) -> Result<Outcome> {
     }
     Ok(outcome)
 }
+
+async fn in_one_request(store: &Arc<Store>, page: &[Target]) -> Result<Answer> {
+    let mut text = String::from(r#"<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/">"#);
+    for (key, id) in page {
+        text += &format!("<Object><Key>{}</Key>", xml_text(&store.full_key(key)));
+        if let Some(id) = id {
+            text += &format!("<VersionId>{}</VersionId>", xml_text(id));
+        }
+        text += "</Object>";
+    }
+    text += "</Delete>";
+    // The one request for which every store asks for an MD5.
+    let body = Body::new(PutPayload::from(text.into_bytes()), true).await;
+    let request = Request::bucket(Action::Delete, &store.url, Method::POST).query("delete", "").body(&body);
+    store.ask(request).await
+}
+
+/// Deletes targets at a store that takes one in a request.
+async fn one_by_one(store: &Arc<Store>, page: &[Target], outcome: &mut Outcome) -> Result<()> {
+    let mut asked = futures::stream::iter(page.iter().cloned())
+        .map(|target| {
+            let store = store.clone();
+            async move {
+                let request = Request::object(Action::Delete, &target.0, Method::DELETE, store.full_key(&target.0));
+                let request = match &target.1 {
+                    Some(id) => request.query("versionId", id),
+                    None => request,
+                };
+                let reply = store.send(request).await;
+                (target, reply)
+            }
+        })
+        .buffered(SIDE_BY_SIDE);
+    while let Some((target, reply)) = asked.next().await {
+        match reply {
+            Ok(reply) => {
+                if target.1.is_none() && reply.header("x-amz-delete-marker") == Some("true") {
+                    outcome.hidden.insert(target.0.clone());
+                }
+                outcome.gone.insert(target);
+            }
+            Err(error) if says_missing(&error) && !error.message().starts_with("the bucket") => {
+                outcome.gone.insert(target);
+            }
+            Err(error) if error.kind() == ErrorKind::Permission => {
+                let why = error.message().to_owned();
+                outcome.refused.insert(target, Refusal { denied: true, why });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// How often what is to be gone is looked for.
+const LOOKS: u32 = 3;
+
+/// Of keys that the store says are gone, those that can still be read. An identity that may not look takes the store's word.
+async fn still_there(store: &Arc<Store>, keys: Vec<String>) -> Result<BTreeSet<String>> {
+    let mut keys = keys;
+    let mut pause = store.pacing.retry().first;
+    for look in 1..=LOOKS {
+        let mut asked = futures::stream::iter(std::mem::take(&mut keys))
+            .map(|key| {
+                let store = store.clone();
+                async move {
+                    let seen = store.look_up(Action::Delete, &key, None).await;
+                    (key, seen)
+                }
+            })
+            .buffered(SIDE_BY_SIDE);
+        while let Some((key, seen)) = asked.next().await {
+            match seen {
+                Ok(_) => keys.push(key),
+                Err(error) if says_missing(&error) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::Permission) => {
+                    tracing::debug!(%error, "cannot look whether what was deleted is gone: the store's word is taken");
+                }
+                // A marker of a version is answered so.
+                Err(error) if is_answer(&error, 405) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if keys.is_empty() || look == LOOKS {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    Ok(keys.into_iter().collect())
+}
+
+/// What is said of an object, or a version, that its store has said to be gone.
+const STAYS: &str = "the store says that it is deleted, and it is still there";
 
 fn refusal(store: &Store, refused: Refused) -> Refusal {
     let profile = &store.place.profile;

@@ -20,10 +20,31 @@ struct Download {
     key: String,
     path: Path,
     /// Which object it was at the beginning: a rest of another one is not taken.
-    e_tag: Option<String>,
+    object: Identity,
     at: u64,
     end: u64,
     body: Option<BoxStream<'static, object_store::Result<Bytes>>>,
+}
+
+/// By what an object is told from another one under the same key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Identity {
+    e_tag: Option<String>,
+    version: Option<String>,
+    bytes: u64,
+    modified: i64,
+}
+
+impl Identity {
+    fn of(result: &GetResult) -> Self {
+        let meta = &result.meta;
+        Self {
+            e_tag: meta.e_tag.clone(),
+            version: meta.version.clone(),
+            bytes: meta.size,
+            modified: meta.last_modified.timestamp(),
+        }
+    }
 }
 
 pub(super) async fn get(store: Arc<Store>, key: &str, range: Option<Range<u64>>) -> Result<ByteStream> {
@@ -32,16 +53,26 @@ pub(super) async fn get(store: Arc<Store>, key: &str, range: Option<Range<u64>>)
         store.head(Action::Read, key).await?;
         return Ok(futures::stream::empty().boxed());
     }
-    let range = range.map(GetRange::Bounded);
-    let opened = store.pacing.run(|| open(&store, &path, key, range.clone(), None)).await;
+    let asked = range.clone().map(GetRange::Bounded);
+    let opened = store.pacing.run(|| open(&store, &path, key, asked.clone(), None)).await;
     let result = match opened {
         // It starts at the end of the object or behind it.
-        Err(error) if status(&error) == Some(416) => return Ok(futures::stream::empty().boxed()),
+        Err(error) if status(&error) == Some(416) => {
+            let bytes = store.head(Action::Read, key).await?.bytes;
+            return match range {
+                Some(range) if range.start >= bytes => Ok(futures::stream::empty().boxed()),
+                _ => Err(error),
+            };
+        }
         result => result?,
     };
-    let (at, end, e_tag) = (result.range.start, result.range.end, result.meta.e_tag.clone());
+    let (at, end, object) = (result.range.start, result.range.end, Identity::of(&result));
+    let whole = range.map_or(0..object.bytes, |range| range.start..range.end.min(object.bytes));
+    if (at..end) != whole {
+        return Err(Error::new(ErrorKind::Corrupt, "read", key, "the store sent another range than was asked for"));
+    }
     let body = Some(stream_of(result));
-    let download = Download { key: key.to_owned(), path, e_tag, at, end, body, store };
+    let download = Download { key: key.to_owned(), path, object, at, end, body, store };
     Ok(futures::stream::try_unfold(download, |mut download| async move {
         Ok(download.next().await?.map(|chunk| (chunk, download)))
     })
@@ -69,6 +100,10 @@ fn stream_of(result: GetResult) -> BoxStream<'static, object_store::Result<Bytes
 }
 
 impl Download {
+    fn replaced(&self) -> Error {
+        Error::new(ErrorKind::Corrupt, "read", &self.key, "the object was replaced while it was read")
+    }
+
     async fn next(&mut self) -> Result<Option<Bytes>> {
         if self.at == self.end {
             return Ok(None);
@@ -90,7 +125,9 @@ impl Download {
                 },
                 None => {
                     let rest = Some(GetRange::Bounded(self.at..self.end));
-                    match open(&self.store, &self.path, &self.key, rest, self.e_tag.clone()).await {
+                    match open(&self.store, &self.path, &self.key, rest, self.object.e_tag.clone()).await {
+                        // A store that ignores the condition would give the rest of another object.
+                        Ok(result) if Identity::of(&result) != self.object => return Err(self.replaced()),
                         Ok(result) if result.range == (self.at..self.end) => {
                             self.body = Some(stream_of(result));
                             continue;
@@ -99,10 +136,7 @@ impl Download {
                             let why = "the store sent another range than was asked for";
                             return Err(Error::new(ErrorKind::Corrupt, "read", &self.key, why));
                         }
-                        Err(error) if status(&error) == Some(412) => {
-                            let why = "the object was replaced while it was read";
-                            return Err(Error::new(ErrorKind::Corrupt, "read", &self.key, why));
-                        }
+                        Err(error) if status(&error) == Some(412) => return Err(self.replaced()),
                         Err(error) => error,
                     }
                 }

@@ -30,6 +30,8 @@ pub(super) struct Answer {
     /// The code of the XML body, or of MinIO's header.
     pub(super) code: String,
     pub(super) message: String,
+    /// The header that the error is about, where the answer says so.
+    pub(super) header: Option<String>,
     /// The region in which the bucket is, where the answer says so.
     pub(super) region: Option<String>,
     pub(super) retry_after: Option<Duration>,
@@ -129,6 +131,8 @@ pub(super) struct Place {
     pub(super) profile: Profile,
     pub(super) endpoint: String,
     pub(super) bucket: String,
+    /// To which requests are signed.
+    pub(super) region: String,
     /// Of every key, without slashes at its ends.
     pub(super) prefix: String,
 }
@@ -208,19 +212,11 @@ impl Place {
                 make(ErrorKind::Config, message).hint("set this machine's clock (NTP)")
             }
             (301 | 307, _) | (_, "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed") => {
-                let error = make(
-                    ErrorKind::Config,
-                    match &answer.region {
-                        Some(region) => format!("the bucket \"{}\" is in the region {region}", self.bucket),
-                        None => format!("the bucket \"{}\" is in another region: {}", self.bucket, answer.message),
-                    },
-                );
-                match &answer.region {
-                    Some(region) => {
-                        error.hint(format!("add ?region={region} to the URL or set {}", self.profile.region_variable))
-                    }
-                    None => error.hint(format!("add ?region= to the URL or set {}", self.profile.region_variable)),
-                }
+                self.another_region(answer, make)
+            }
+            // The answer to HEAD has no body: what it says stands in a header.
+            (400 | 403, "") if answer.region.as_ref().is_some_and(|region| *region != self.region) => {
+                self.another_region(answer, make)
             }
             (_, "InvalidRequest" | "ObjectLockConfigurationNotFoundError") if action == Action::WriteLocked => make(
                 ErrorKind::Config,
@@ -238,6 +234,10 @@ impl Place {
                 ErrorKind::NotFound,
                 "the store does not know the upload any more: something else aborted it".to_owned(),
             ),
+            (_, "InvalidPart") => {
+                make(ErrorKind::Corrupt, "the store has lost a part that it had confirmed".to_owned())
+                    .hint("run it again")
+            }
             (404, _) => make(
                 ErrorKind::NotFound,
                 format!("no such object in the bucket \"{}\" at {}", self.bucket, self.endpoint),
@@ -267,12 +267,32 @@ impl Place {
                 }
                 error.hint(format!("the key needs the right {right} for this place; a wrong key can look the same"))
             }
-            (501, _) => make(ErrorKind::Unsupported, format!("the store cannot do this: {}", answer.message)),
+            (501, _) | (_, "NotImplemented") => make(
+                ErrorKind::Unsupported,
+                match &answer.header {
+                    Some(header) => format!("the store does not know the header {header}: {}", answer.message),
+                    None => format!("the store cannot do this: {}", answer.message),
+                },
+            ),
             (408 | 429 | 500.., _) => {
                 let answer = Failure::Answer(answer.clone());
                 make(ErrorKind::Unavailable, format!("{answer} ({})", self.endpoint))
             }
             _ => make(ErrorKind::Io, Failure::Answer(answer.clone()).to_string()),
+        }
+    }
+
+    /// The error for a bucket that is not in the region to which the request was signed.
+    fn another_region(&self, answer: &Answer, make: impl Fn(ErrorKind, String) -> Error) -> Error {
+        let (bucket, variable) = (&self.bucket, self.profile.region_variable);
+        match &answer.region {
+            Some(region) => make(ErrorKind::Config, format!("the bucket \"{bucket}\" is in the region {region}"))
+                .hint(format!("add ?region={region} to the URL or set {variable}")),
+            None => {
+                let words = if answer.message.is_empty() { String::new() } else { format!(": {}", answer.message) };
+                let message = format!("the bucket \"{bucket}\" is in another region than {}{words}", self.region);
+                make(ErrorKind::Config, message).hint(format!("add ?region= to the URL or set {variable}"))
+            }
         }
     }
 
@@ -359,6 +379,7 @@ mod tests {
             profile: Profile::AWS,
             endpoint: "https://s3.example".into(),
             bucket: "backups".into(),
+            region: "us-east-1".into(),
             prefix: "pg".into(),
         }
     }
@@ -383,12 +404,13 @@ mod tests {
             (507, "XMinioStorageFull", ErrorKind::Io, "no room left"),
             (400, "XAmzContentSHA256Mismatch", ErrorKind::Corrupt, "damaged"),
             (501, "NotImplemented", ErrorKind::Unsupported, "cannot do this"),
+            (400, "InvalidPart", ErrorKind::Corrupt, "lost a part"),
             (400, "Whatever", ErrorKind::Io, "400 Whatever: words"),
         ] {
             let e = answered(status, code);
             assert_eq!(e.kind(), kind, "{code}");
             assert!(e.to_string().contains(text), "{code}: {e}");
-            let retried = matches!(kind, ErrorKind::Unavailable | ErrorKind::Corrupt);
+            let retried = kind == ErrorKind::Unavailable || text == "damaged";
             assert_eq!(e.is_transient(), retried, "{code}");
         }
         assert!(answered(403, "AccessDenied").advice().unwrap().contains("s3:PutObject"));
@@ -415,6 +437,13 @@ mod tests {
         let answer = Answer { status: 301, region: Some("eu-central-1".into()), ..Answer::default() };
         let e = place().error(Action::List, "x", Failure::Answer(answer));
         assert!(e.advice().unwrap().contains("?region=eu-central-1"));
+        // Without a body, as HEAD is answered.
+        let answer = |region: &str| Answer { status: 400, region: Some(region.into()), ..Answer::default() };
+        let e = place().error(Action::LookUp, "x", Failure::Answer(answer("eu-central-1")));
+        assert_eq!(e.kind(), ErrorKind::Config);
+        assert!(e.message().contains("in the region eu-central-1"), "{e}");
+        let e = place().error(Action::LookUp, "x", Failure::Answer(answer("us-east-1")));
+        assert_eq!(e.kind(), ErrorKind::Io, "{e}");
         let code = "RequestTimeTooSkewed".to_owned();
         let answer = Answer { status: 403, code, clock_ahead: Some(7200), ..Answer::default() };
         assert!(place().error(Action::List, "x", Failure::Answer(answer)).message().contains("7200 s behind"));

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::Store;
 use super::failure::{Action, clock_ahead, is_answer};
 use super::lock::BucketLock;
-use super::request::Request;
+use super::request::{Document, Request};
 use super::versions::Versioning;
 
 /// From here on a clock that is off is said to be. Certificates and retention suffer first.
@@ -26,6 +26,10 @@ const SKEW_REFUSED: u64 = 15 * 60;
 struct Lifecycle {
     #[serde(default)]
     rule: Vec<Rule>,
+}
+
+impl Document for Lifecycle {
+    const ROOT: &'static str = "LifecycleConfiguration";
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -122,6 +126,10 @@ pub(super) async fn inspect(store: &Arc<Store>, folder: &str, probe: Option<&str
     }
     if let Some(probe) = probe {
         found.push(of_overwriting(store, probe).await);
+        if store.place.profile.checksums && !store.means().checksums {
+            let detail = "the store refuses x-amz-checksum-…: it checks the bytes of each write by its Content-MD5";
+            found.push(Check::pass("checksums", "MD5", detail));
+        }
     }
     let versioning = match store.ask_versioning().await {
         Ok(versioning) => versioning,
@@ -183,18 +191,22 @@ async fn of_overwriting(store: &Arc<Store>, probe: &str) -> Check {
             format!("{} cannot refuse it: Lifeboat checks before and after each write", store.place.profile.name);
         return Check::pass(name, "by looking", detail);
     }
-    match store.refuses_to_overwrite(probe, PROBE).await {
+    let tried = store.refuses_to_overwrite(probe, PROBE).await;
+    if !store.means().conditions {
+        return Check::warn(
+            name,
+            "by looking",
+            "the store refuses If-None-Match: Lifeboat checks before and after each write, and two runs that start in the \
+             same second could overwrite each other; let only one machine write a dataset",
+        );
+    }
+    match tried {
         Ok(true) => Check::pass(name, "refused", "a second write to the same key was refused (If-None-Match)"),
         Ok(false) => Check::warn(
             name,
             "not refused",
             "the store ignores If-None-Match: two runs that start in the same second could overwrite each other; let only \
              one machine write a dataset",
-        ),
-        Err(error) if is_answer(&error, 501) => Check::fail(
-            name,
-            "501",
-            "the store does not know If-None-Match, so nothing can be written through this scheme",
         ),
         Err(error) => Check::from_error(name, &error),
     }

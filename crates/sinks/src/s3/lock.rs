@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::Store;
 use super::failure::{Action, is_answer, says_missing};
-use super::request::Request;
+use super::request::{Document, Request};
 use crate::settings::{Lock, LockMode};
 
 /// Questions about single objects that are asked side by side.
@@ -40,7 +40,13 @@ pub(super) struct DefaultRetention {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Configuration {
+    #[serde(default)]
+    object_lock_enabled: String,
     rule: Option<Rule>,
+}
+
+impl Document for Configuration {
+    const ROOT: &'static str = "ObjectLockConfiguration";
 }
 
 #[derive(Debug, Deserialize)]
@@ -56,11 +62,19 @@ struct Retention {
     retain_until_date: Option<String>,
 }
 
+impl Document for Retention {
+    const ROOT: &'static str = "Retention";
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct LegalHold {
     #[serde(default)]
     status: String,
+}
+
+impl Document for LegalHold {
+    const ROOT: &'static str = "LegalHold";
 }
 
 /// Adds the headers that lock what is written.
@@ -87,6 +101,7 @@ impl Store {
     pub(super) async fn ask_bucket_lock(&self) -> Result<BucketLock> {
         let question = Request::bucket(Action::ReadSettings, &self.url, Method::GET).query("object-lock", "");
         match self.ask::<Configuration>(question).await {
+            Ok(configuration) if configuration.object_lock_enabled != "Enabled" => Ok(BucketLock::None),
             Ok(configuration) => Ok(BucketLock::Enabled(configuration.rule.and_then(|rule| rule.default_retention))),
             Err(error) if error.kind() == ErrorKind::Permission => Ok(BucketLock::Unknown),
             // ObjectLockConfigurationNotFoundError; or a store that does not know the question.
@@ -107,7 +122,7 @@ impl Store {
                 None => request,
             }
         };
-        let hold = |until, mode| Some(Held { key: key.to_owned(), until, mode });
+        let hold = |until, mode| Some(Held::new(key, until, mode));
         match self.ask::<LegalHold>(about("legal-hold")).await {
             Ok(answer) if answer.status == "ON" => return Ok(hold(None, HoldMode::LegalHold)),
             Ok(_) => {}
@@ -121,7 +136,14 @@ impl Store {
             Err(error) if says_unlocked(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let until = retention.retain_until_date.and_then(|text| text.parse::<Timestamp>().ok());
+        let strange = |why: String| self.place.strange_answer(Action::LookUpLock, key, why);
+        let until = match (&retention.retain_until_date, &retention.mode) {
+            (Some(text), _) => {
+                Some(text.parse::<Timestamp>().map_err(|_| strange(format!("\"{text}\" is not a time")))?)
+            }
+            (None, Some(mode)) => return Err(strange(format!("it holds it in mode {mode} without a time"))),
+            (None, None) => None,
+        };
         let mode = match retention.mode.as_deref() {
             Some("COMPLIANCE") => HoldMode::Compliance,
             _ => HoldMode::Governance,

@@ -1,6 +1,6 @@
 //! The sink for object stores that speak S3: Amazon S3, MinIO, Backblaze B2 and others.
 //!
-//! Credentials, signatures, downloads and single deletions are `object_store`'s; what it does not do is here: the cut of a
+//! Credentials, signatures and downloads are `object_store`'s; what it does not do is here: the cut of a
 //! stream into parts and their upload side by side, each tried again on its own, locks on what is written, the note that
 //! lets a later run clean up after a killed one, a listing that any key survives, versions and their deletion, the
 //! resumption of a broken download, and errors that say what to do.
@@ -21,7 +21,7 @@ use lifeboat_core::{ByteStream, Check, Error, ErrorKind, ObjectInfo, Result, Sin
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::client::HttpClient;
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectStore, ObjectStoreExt, RetryConfig};
+use object_store::{GetOptions, ObjectStore, RetryConfig};
 use secrecy::ExposeSecret;
 use tokio::sync::OnceCell;
 
@@ -34,12 +34,14 @@ use retry::Pacing;
 use versions::Versioning;
 use wire::Wire;
 
+mod adapt;
 mod delete;
 mod download;
 mod failure;
 mod inspect;
 mod list;
 mod lock;
+mod look;
 mod parts;
 mod profile;
 mod request;
@@ -86,6 +88,12 @@ struct Known {
     lock: OnceCell<BucketLock>,
     /// This key may not list versions.
     versions_denied: AtomicBool,
+    /// The store does not take `If-None-Match`.
+    conditions_refused: AtomicBool,
+    /// The store does not take `x-amz-checksum-…`.
+    checksums_refused: AtomicBool,
+    /// The store deletes one object at a time.
+    deletes_one_by_one: AtomicBool,
 }
 
 impl S3Sink {
@@ -197,7 +205,13 @@ impl S3Sink {
             notes: Notes::default(),
             client: wire.client(),
             bucket_url: format!("{endpoint}/{}", address.bucket),
-            place: Place { profile, endpoint, bucket: address.bucket.clone(), prefix: address.prefix.clone() },
+            place: Place {
+                profile,
+                endpoint,
+                bucket: address.bucket.clone(),
+                region: region.clone(),
+                prefix: address.prefix.clone(),
+            },
             pacing,
             url,
             region,
@@ -271,16 +285,9 @@ impl Store {
     }
 
     async fn head(&self, action: Action, key: &str) -> Result<ObjectInfo> {
-        let path = self.path(action, key)?;
-        let meta = self
-            .pacing
-            .run(|| async { self.store.head(&path).await.map_err(|e| self.place.store_error(action, key, e)) })
-            .await?;
-        let modified = Timestamp::new(
-            meta.last_modified.timestamp(),
-            i32::try_from(meta.last_modified.timestamp_subsec_nanos()).unwrap_or_default(),
-        );
-        Ok(ObjectInfo { key: key.to_owned(), bytes: meta.size, modified: modified.unwrap_or(Timestamp::UNIX_EPOCH) })
+        key::check(action.verb(), key)?;
+        let seen = self.look_up(action, key, None).await?;
+        Ok(ObjectInfo { key: key.to_owned(), bytes: seen.bytes, modified: seen.modified })
     }
 
     /// Fails when the key is taken. A key without the right to look counts as free where the store itself refuses to
@@ -291,7 +298,7 @@ impl Store {
                 Err(Error::new(ErrorKind::AlreadyExists, action.verb(), key, "an object of that name is already there"))
             }
             Err(error) if says_missing(&error) && error.message().starts_with("no such object") => Ok(()),
-            Err(error) if error.kind() == ErrorKind::Permission && self.place.profile.conditional_create => {
+            Err(error) if error.kind() == ErrorKind::Permission && self.means().conditions => {
                 tracing::debug!(%error, "cannot look whether the key is free: the store will say");
                 Ok(())
             }

@@ -80,6 +80,13 @@ impl Body {
     }
 }
 
+/// An XML document with which a store answers.
+pub(super) trait Document: DeserializeOwned {
+    /// The name of its root. Another document is none of these, whatever it holds: the parser would not mind, and take a page
+    /// for people, or an empty one, for an empty listing.
+    const ROOT: &'static str;
+}
+
 /// An answer that is not an error.
 pub(super) struct Reply {
     pub(super) headers: HeaderMap,
@@ -145,21 +152,27 @@ impl Store {
     }
 
     /// Asks for an XML document.
-    pub(super) async fn ask<T: DeserializeOwned>(&self, request: Request<'_>) -> Result<T> {
+    pub(super) async fn ask<T: Document>(&self, request: Request<'_>) -> Result<T> {
         let (action, subject) = (request.action, request.subject);
         let reply = self.send(request).await?;
         self.parse(action, subject, &reply.body)
     }
 
     /// As [`ask`](Self::ask), in one attempt.
-    pub(super) async fn ask_once<T: DeserializeOwned>(&self, request: Request<'_>) -> Result<T> {
+    pub(super) async fn ask_once<T: Document>(&self, request: Request<'_>) -> Result<T> {
         let reply = self.attempt(&request).await?;
         self.parse(request.action, request.subject, &reply.body)
     }
 
-    fn parse<T: DeserializeOwned>(&self, action: Action, subject: &str, body: &[u8]) -> Result<T> {
+    /// Reads the document of an answer.
+    pub(super) fn parse<T: Document>(&self, action: Action, subject: &str, body: &[u8]) -> Result<T> {
         let strange = |why: String| self.place.strange_answer(action, subject, why);
         let text = std::str::from_utf8(body).map_err(|e| strange(e.to_string()))?;
+        match super::wire::root_of(text) {
+            Some(root) if root == T::ROOT => {}
+            Some(root) => return Err(strange(format!("it sends <{root}> where <{}> was due", T::ROOT))),
+            None => return Err(strange(format!("it sends status 200 without <{}>", T::ROOT))),
+        }
         quick_xml::de::from_str(text).map_err(|e| strange(chain(&e)))
     }
 
@@ -203,7 +216,11 @@ impl Store {
             Ok(body) => body.map_err(failed)?,
             Err(_) => return Err(self.place.error(action, subject, Failure::Stalled(stall))),
         };
-        Ok(Reply { headers: parts.headers, body })
+        // Some proxies and stores send an error with status 200.
+        match super::wire::error_inside(&parts.headers, &body) {
+            Some(answer) => Err(self.place.error(action, subject, Failure::Answer(answer))),
+            None => Ok(Reply { headers: parts.headers, body }),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use http::Method;
@@ -18,19 +19,14 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::Store;
-use super::failure::{Action, says_missing};
+use super::adapt::Means;
+use super::failure::{Action, is_answer, says_missing};
 use super::lock::locked;
+use super::look::{Checksum, MARK_HEADER, VERSION_HEADER, Written, bare, parts_in};
 use super::parts::{Assembler, Part};
-use super::request::{Body, Reply, Request, xml_text};
+use super::request::{Body, Document, Reply, Request, xml_text};
 use crate::key;
 use crate::settings::Lock;
-
-/// The name, in an object's metadata, of the mark by which an upload knows its own object: a request whose answer was
-/// lost may have been done.
-const MARK_HEADER: &str = "x-amz-meta-lifeboat-upload";
-
-/// The id of the version that a write has made, where the bucket keeps versions.
-const VERSION_HEADER: &str = "x-amz-version-id";
 
 /// How far a store's clock may be behind ours.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(15);
@@ -65,11 +61,13 @@ struct Note {
 struct Way {
     over: Over,
     lock: Option<Lock>,
+    /// A note: nobody loses anything with it, and it is not looked at afterwards.
+    is_note: bool,
 }
 
 impl Way {
     /// As notes are written.
-    const NOTE: Self = Self { over: Over::WhatIsThere, lock: None };
+    const NOTE: Self = Self { over: Over::WhatIsThere, lock: None, is_note: true };
 
     /// A write with this lock or none.
     fn action(self) -> Action {
@@ -88,7 +86,7 @@ enum Over {
 
 pub(super) async fn put(store: &Arc<Store>, key: &str, body: ByteStream, options: PutOptions) -> Result<u64> {
     let over = if options.replace { Over::WhatIsThere } else { Over::Nothing };
-    let way = Way { over, lock: store.lock.filter(|_| options.lock) };
+    let way = Way { over, lock: store.lock.filter(|_| options.lock), is_note: false };
     let path = store.path(Action::Write, key)?;
     if over == Over::Nothing {
         store.check_free(Action::Write, key).await?;
@@ -118,6 +116,24 @@ pub(super) async fn put(store: &Arc<Store>, key: &str, body: ByteStream, options
     }
 }
 
+/// What became of a write.
+struct Tried {
+    /// The answer, and the checksum that was sent.
+    outcome: Result<(Reply, Option<Checksum>)>,
+    /// All but the last one failed, and may have been done all the same.
+    attempts: u32,
+}
+
+/// A write with what it carries for the store to refuse it by.
+fn with_means<'a>(request: Request<'a>, means: Means, body: &Body) -> Request<'a> {
+    let request = if means.conditions { request.header("if-none-match", "*") } else { request };
+    if means.checksums { request.header("x-amz-checksum-sha256", &body.sha256_base64()) } else { request }
+}
+
+fn taken(key: &str) -> Error {
+    Error::new(ErrorKind::AlreadyExists, "write", key, "an object of that name is already there")
+}
+
 fn mark() -> String {
     let mut random = [0; 16];
     // Without randomness no object is taken for one's own: a lost answer is then an error.
@@ -128,54 +144,85 @@ fn mark() -> String {
 }
 
 impl Store {
-    /// The request, with the condition that the key is free where the store knows it.
-    fn conditional<'a>(&self, request: Request<'a>, over: Over) -> Request<'a> {
-        match over {
-            Over::Nothing if self.place.profile.conditional_create => request.header("if-none-match", "*"),
-            _ => request,
-        }
+    /// What a write over this carries.
+    fn means_over(&self, over: Over) -> Means {
+        let means = self.means();
+        Means { conditions: means.conditions && over == Over::Nothing, ..means }
     }
 
     /// A body, with the digest by which the store checks it.
-    async fn body(&self, payload: PutPayload) -> Body {
+    async fn body(&self, payload: PutPayload, means: Means) -> Body {
         #[cfg(test)]
         if self.unhashed {
             return Body::unhashed(payload);
         }
-        Body::new(payload, !self.place.profile.checksums).await
+        Body::new(payload, !means.checksums).await
     }
 
-    fn checked<'a>(&self, request: Request<'a>, body: &'a Body) -> Request<'a> {
-        let request = request.body(body);
-        match self.place.profile.checksums {
-            true => request.header("x-amz-checksum-sha256", &body.sha256_base64()),
-            false => request,
-        }
-    }
-
+    /// Writes an object in one request.
     async fn put_whole(self: &Arc<Self>, key: &str, payload: PutPayload, way: Way) -> Result<()> {
-        let mark = mark();
-        let body = self.body(payload).await;
-        match self.try_put(key, &body, &mark, way).await {
-            (Ok(reply), _) => self.keep_first(key, &mark, reply.header(VERSION_HEADER), way.over).await,
-            (Err(error), attempts) if error.kind() == ErrorKind::AlreadyExists => {
-                self.unless_own(key, &mark, attempts, error).await
+        let (mark, bytes) = (mark(), payload.content_length() as u64);
+        let tried = self.try_put(key, payload, &mark, way).await;
+        let (e_tag, sha256, version) = match tried.outcome {
+            Ok((reply, sha256)) => {
+                let e_tag = reply.e_tag().ok_or_else(|| {
+                    self.place.strange_answer(Action::Write, key, "it confirms a write without its ETag")
+                })?;
+                let version = reply.header(VERSION_HEADER).filter(|id| !id.is_empty()).map(str::to_owned);
+                self.keep_first(key, &mark, version.as_deref(), way.over).await?;
+                (Some(e_tag), sha256, version)
             }
-            (Err(error), _) => Err(error),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                self.unless_own(key, &mark, tried.attempts, error).await?;
+                (None, None, None)
+            }
+            Err(error) => return Err(error),
+        };
+        if way.is_note {
+            return Ok(());
         }
+        let was_free = way.over == Over::Nothing;
+        let written = Written { key, mark: &mark, bytes, sha256, e_tag, version, was_free };
+        self.see_that_it_is_there(&written).await
     }
 
-    async fn try_put(&self, key: &str, body: &Body, mark: &str, way: Way) -> (Result<Reply>, u32) {
-        let request = Request::object(way.action(), key, Method::PUT, self.full_key(key)).header(MARK_HEADER, mark);
-        let request = self.conditional(locked(request, way.lock), way.over);
-        self.send_counted(self.checked(request, body)).await
+    async fn try_put(self: &Arc<Self>, key: &str, payload: PutPayload, mark: &str, way: Way) -> Tried {
+        let attempts = AtomicU32::new(0);
+        let first = self.means_over(way.over);
+        let outcome = self
+            .adapted(first, |means| {
+                let (payload, attempts) = (payload.clone(), &attempts);
+                async move {
+                    if first.conditions && !means.conditions {
+                        self.check_free_without_conditions(key).await?;
+                    }
+                    let body = self.body(payload, means).await;
+                    let request =
+                        Request::object(way.action(), key, Method::PUT, self.full_key(key)).header(MARK_HEADER, mark);
+                    let request = with_means(locked(request, way.lock).body(&body), means, &body);
+                    let (reply, tries) = self.send_counted(request).await;
+                    attempts.fetch_add(tries, Ordering::Relaxed);
+                    let sha256 = means.checksums.then(|| Checksum::whole(body.sha256_base64()));
+                    Ok((reply?, sha256))
+                }
+            })
+            .await;
+        Tried { outcome, attempts: attempts.into_inner() }
+    }
+
+    /// Looks whether a key is free, for a store that was just found to know no conditions.
+    async fn check_free_without_conditions(&self, key: &str) -> Result<()> {
+        match self.look_up(Action::Write, key, None).await {
+            Ok(_) => Err(taken(key)),
+            Err(error) if says_missing(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Tries to write to a key that is taken by an object with this content. Whether the store refuses it.
-    pub(super) async fn refuses_to_overwrite(&self, key: &str, content: &'static [u8]) -> Result<bool> {
-        let body = self.body(PutPayload::from_static(content)).await;
-        let way = Way { over: Over::Nothing, lock: None };
-        match self.try_put(key, &body, &mark(), way).await.0 {
+    pub(super) async fn refuses_to_overwrite(self: &Arc<Self>, key: &str, content: &'static [u8]) -> Result<bool> {
+        let way = Way { over: Over::Nothing, lock: None, is_note: false };
+        match self.try_put(key, PutPayload::from_static(content), &mark(), way).await.outcome {
             Ok(_) => Ok(false),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(true),
             Err(error) => Err(error),
@@ -184,12 +231,7 @@ impl Store {
 
     /// The mark of an object, or of one version of it.
     async fn mark_of(&self, key: &str, version: Option<&str>) -> Result<Option<String>> {
-        let request = Request::object(Action::LookUp, key, Method::HEAD, self.full_key(key));
-        let request = match version {
-            Some(id) => request.query("versionId", id),
-            None => request,
-        };
-        Ok(self.send(request).await?.header(MARK_HEADER).map(str::to_owned))
+        Ok(self.look_up(Action::LookUp, key, version).await?.mark)
     }
 
     /// Whether the object under `key` is the one that was written with this mark.
@@ -224,7 +266,7 @@ impl Store {
     /// Whoever has the oldest waits for the others to do so: one that stays had won before this one could be seen (a
     /// version is as old as the beginning of its write), or cannot be taken away.
     async fn keep_first(self: &Arc<Self>, key: &str, mark: &str, own: Option<&str>, over: Over) -> Result<()> {
-        if over == Over::WhatIsThere || self.place.profile.conditional_create {
+        if over == Over::WhatIsThere || self.means().conditions {
             return Ok(());
         }
         let (begun, mut pause) = (Instant::now(), Duration::from_millis(100));
@@ -233,7 +275,10 @@ impl Store {
         loop {
             let versions = match self.versions_of(Action::ListVersions, key).await {
                 Ok(versions) => versions,
-                Err(error) if matches!(error.kind(), ErrorKind::Permission | ErrorKind::Unsupported) => {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Permission | ErrorKind::Unsupported)
+                        || is_answer(&error, 400) =>
+                {
                     tracing::debug!(%error, "cannot look whether somebody else has written the same key");
                     return Ok(());
                 }
@@ -321,6 +366,53 @@ struct Begun {
     upload_id: String,
 }
 
+impl Document for Begun {
+    const ROOT: &'static str = "InitiateMultipartUploadResult";
+}
+
+/// How a store confirms the completion of an upload.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Completed {
+    #[serde(rename = "ETag", default)]
+    e_tag: String,
+    #[serde(rename = "ChecksumSHA256")]
+    sha256: Option<String>,
+}
+
+impl Document for Completed {
+    const ROOT: &'static str = "CompleteMultipartUploadResult";
+}
+
+impl Completed {
+    /// Compares what was put together with what was sent.
+    ///
+    /// # Errors
+    /// In what they differ.
+    fn check(&self, parts: usize, sha256: Option<&Checksum>) -> Result<(), String> {
+        if let Some(there) = parts_in(&bare(&self.e_tag).unwrap_or_default()).filter(|there| *there != parts) {
+            return Err(format!("the store has put {there} parts together, and {parts} were sent"));
+        }
+        if sha256.zip(self.sha256.as_deref()).is_some_and(|(sent, there)| sent.contradicts(there)) {
+            return Err("what the store has put together has another SHA-256 than what was sent".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// The document that completes an upload of these parts.
+fn completion(parts: &[Sent]) -> String {
+    let mut text = String::from(r#"<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">"#);
+    for (number, part) in (1..).zip(parts) {
+        text += &format!("<Part><PartNumber>{number}</PartNumber><ETag>{}</ETag>", xml_text(&part.e_tag));
+        if let Some(sha256) = &part.sha256 {
+            text += &format!("<ChecksumSHA256>{sha256}</ChecksumSHA256>");
+        }
+        text += "</Part>";
+    }
+    text + "</CompleteMultipartUpload>"
+}
+
 /// A multipart upload. Dropped before its end, it is aborted in the background where a runtime is left to do so.
 struct Upload {
     store: Arc<Store>,
@@ -354,7 +446,8 @@ impl Upload {
             })
             .await;
         let begun = match begun {
-            Ok(begun) => begun,
+            Ok(begun) if !begun.upload_id.is_empty() => begun,
+            Ok(_) => return Err(store.place.strange_answer(Action::Write, key, "it begins an upload without an id")),
             Err(error) => {
                 if attempts > 1 || error.is_transient() {
                     store.abort_strays(key, &path, None, started_at).await;
@@ -447,7 +540,7 @@ impl Upload {
         while let Some(part) = self.parts.join_next().await {
             self.note_part(part)?;
         }
-        self.complete().await?;
+        self.complete(total).await?;
         Ok(total)
     }
 
@@ -463,42 +556,76 @@ impl Upload {
         }
     }
 
-    async fn complete(&mut self) -> Result<()> {
+    /// Puts the parts together, and looks at what came of it: an object of so many bytes.
+    async fn complete(&mut self, bytes: u64) -> Result<()> {
         let store = self.store.clone();
-        if self.way.over == Over::Nothing && !store.place.profile.conditional_create {
+        let over = self.way.over;
+        if over == Over::Nothing && !store.means().conditions {
             store.check_free(Action::Write, &self.key).await?;
         }
-        let mut text = String::from(r#"<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">"#);
-        for (number, part) in (1..).zip(&self.done) {
-            let part = part.as_ref().expect("every part was waited for");
-            text += &format!("<Part><PartNumber>{number}</PartNumber><ETag>{}</ETag>", xml_text(&part.e_tag));
-            if let Some(sha256) = &part.sha256 {
-                text += &format!("<ChecksumSHA256>{sha256}</ChecksumSHA256>");
-            }
-            text += "</Part>";
-        }
-        text += "</CompleteMultipartUpload>";
-        let body = Body::new(PutPayload::from(text.into_bytes()), false).await;
-        let request = Request::object(self.way.action(), &self.key, Method::POST, store.full_key(&self.key))
-            .query("uploadId", &self.id)
-            .body(&body);
-        let (completed, attempts) = store.send_counted(store.conditional(request, self.way.over)).await;
+        let parts: Vec<Sent> = self.done.iter().map(|part| part.clone().expect("every part was waited for")).collect();
+        let body = Body::new(PutPayload::from(completion(&parts).into_bytes()), false).await;
+        let attempts = AtomicU32::new(0);
+        let first = Means { checksums: false, ..store.means_over(over) };
+        let completed = store
+            .adapted(first, |means| {
+                let (store, key, body, attempts) = (&store, &self.key, &body, &attempts);
+                let (action, id) = (self.way.action(), &self.id);
+                async move {
+                    if first.conditions && !means.conditions {
+                        store.check_free_without_conditions(key).await?;
+                    }
+                    let request = Request::object(action, key, Method::POST, store.full_key(key))
+                        .query("uploadId", id)
+                        .body(body);
+                    let request = if means.conditions { request.header("if-none-match", "*") } else { request };
+                    let (reply, tries) = store.send_counted(request).await;
+                    attempts.fetch_add(tries, Ordering::Relaxed);
+                    reply
+                }
+            })
+            .await;
+        let sha256 = Checksum::of_parts(parts.iter().map(|part| part.sha256.as_deref()));
+        let mut written = Written {
+            key: &self.key,
+            mark: &self.mark,
+            bytes,
+            sha256,
+            e_tag: None,
+            version: None,
+            was_free: over == Over::Nothing,
+        };
         match completed {
-            Ok(reply) => store.keep_first(&self.key, &self.mark, reply.header(VERSION_HEADER), self.way.over).await,
+            Ok(reply) => {
+                let said: Completed = store.parse(Action::Write, &self.key, &reply.body)?;
+                written.version = reply.header(VERSION_HEADER).filter(|id| !id.is_empty()).map(str::to_owned);
+                written.e_tag = bare(&said.e_tag);
+                if written.e_tag.is_none() {
+                    let why = "it confirms a completion without the object's ETag";
+                    return Err(store.place.strange_answer(Action::Write, &self.key, why));
+                }
+                if let Err(why) = said.check(parts.len(), written.sha256.as_ref()) {
+                    let left = store.take_away(&written).await;
+                    return Err(Error::new(ErrorKind::Corrupt, "write", &self.key, format!("{why}{left}")));
+                }
+                store.keep_first(&self.key, &self.mark, written.version.as_deref(), over).await?;
+            }
             // An attempt whose answer was lost has completed it: the upload is gone, and the object is there.
             Err(error) if error.kind() == ErrorKind::AlreadyExists || says_missing(&error) => {
-                if store.is_own(&self.key, &self.mark, attempts).await? {
-                    return store.keep_first(&self.key, &self.mark, None, self.way.over).await;
+                if !store.is_own(&self.key, &self.mark, attempts.into_inner()).await? {
+                    if store.means().conditions {
+                        return Err(error);
+                    }
+                    written.version = store.own_version(&self.key, &self.mark).await;
+                    if written.version.is_none() {
+                        return Err(error);
+                    }
                 }
-                if !store.place.profile.conditional_create
-                    && let Some(own) = store.own_version(&self.key, &self.mark).await
-                {
-                    return store.keep_first(&self.key, &self.mark, Some(&own), self.way.over).await;
-                }
-                Err(error)
+                store.keep_first(&self.key, &self.mark, written.version.as_deref(), over).await?;
             }
-            Err(error) => Err(error),
+            Err(error) => return Err(error),
         }
+        store.see_that_it_is_there(&written).await
     }
 
     /// Removes the note of an upload that was completed, and what its beginning may have left.
@@ -532,14 +659,14 @@ impl Upload {
 
 impl Store {
     async fn begin_upload(&self, key: &str, mark: &str, way: Way) -> Result<Begun> {
-        let request = Request::object(way.action(), key, Method::POST, self.full_key(key))
-            .query("uploads", "")
-            .header(MARK_HEADER, mark);
-        let request = match self.place.profile.checksums {
-            true => request.header("x-amz-checksum-algorithm", "SHA256"),
-            false => request,
-        };
-        self.ask_once(locked(request, way.lock)).await
+        self.adapted(self.means_over(Over::WhatIsThere), |means| async move {
+            let request = Request::object(way.action(), key, Method::POST, self.full_key(key))
+                .query("uploads", "")
+                .header(MARK_HEADER, mark);
+            let request = if means.checksums { request.header("x-amz-checksum-algorithm", "SHA256") } else { request };
+            self.ask_once(locked(request, way.lock)).await
+        })
+        .await
     }
 
     async fn send_part(
@@ -550,17 +677,22 @@ impl Store {
         payload: PutPayload,
         action: Action,
     ) -> Result<Sent> {
-        let body = self.body(payload).await;
         let number = (index + 1).to_string();
-        let request = Request::object(action, key, Method::PUT, self.full_key(key))
-            .query("partNumber", &number)
-            .query("uploadId", upload);
-        let reply = self.send(self.checked(request, &body)).await?;
-        let Some(e_tag) = reply.header("etag") else {
-            return Err(self.place.strange_answer(Action::Write, key, "it confirms a part without its ETag"));
-        };
-        let sha256 = self.place.profile.checksums.then(|| body.sha256_base64());
-        Ok(Sent { e_tag: e_tag.to_owned(), sha256 })
+        self.adapted(self.means_over(Over::WhatIsThere), |means| {
+            let (payload, number) = (payload.clone(), &number);
+            async move {
+                let body = self.body(payload, means).await;
+                let request = Request::object(action, key, Method::PUT, self.full_key(key))
+                    .query("partNumber", number)
+                    .query("uploadId", upload);
+                let reply = self.send(with_means(request.body(&body), means, &body)).await?;
+                let e_tag = reply.header("etag").filter(|e_tag| bare(e_tag).is_some()).map(str::to_owned);
+                let why = "it confirms a part without its ETag";
+                let e_tag = e_tag.ok_or_else(|| self.place.strange_answer(Action::Write, key, why))?;
+                Ok(Sent { e_tag, sha256: means.checksums.then(|| body.sha256_base64()) })
+            }
+        })
+        .await
     }
 
     /// Leaves a note of an upload whose id nobody knows: a store that is slow may begin it after everybody has looked.

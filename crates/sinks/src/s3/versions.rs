@@ -1,18 +1,19 @@
 //! Versions: whether the bucket keeps them, which there are of a key, and which keys are only hidden.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use http::Method;
 use jiff::Timestamp;
 use lifeboat_core::sink::Hidden;
-use lifeboat_core::{ErrorKind, Result};
+use lifeboat_core::{Error, ErrorKind, Result};
 use serde::Deserialize;
 
 use super::Store;
 use super::failure::{Action, is_answer};
-use super::list::decode;
-use super::request::Request;
+use super::list::{Course, decode};
+use super::request::{Document, Request};
 use crate::key;
 
 /// What a bucket does with what is overwritten or deleted.
@@ -48,6 +49,10 @@ struct Configuration {
     status: String,
 }
 
+impl Document for Configuration {
+    const ROOT: &'static str = "VersioningConfiguration";
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Page {
@@ -59,8 +64,11 @@ struct Page {
     next_version_id_marker: Option<String>,
     #[serde(default)]
     encoding_type: Option<String>,
-    #[serde(default)]
     is_truncated: bool,
+}
+
+impl Document for Page {
+    const ROOT: &'static str = "ListVersionsResult";
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,6 +82,93 @@ struct Entry {
     last_modified: String,
     #[serde(default)]
     is_latest: bool,
+}
+
+/// Which page of a listing of versions is asked for.
+#[derive(PartialEq, Eq)]
+enum Next {
+    First,
+    /// After this version of this key.
+    After(String, Option<String>),
+    Done,
+}
+
+/// A listing of versions on its way.
+struct Walk {
+    store: Arc<Store>,
+    action: Action,
+    prefix: String,
+    course: Course,
+    /// The versions of the last key that have come.
+    ids: HashSet<String>,
+}
+
+impl Walk {
+    async fn page(&mut self, next: Next) -> Result<(Vec<Version>, Next)> {
+        let (store, action) = (self.store.clone(), self.action);
+        let subject = store.place_of(&self.prefix);
+        let strange = |why: String| store.place.strange_answer(action, &subject, why);
+        let question = Request::bucket(action, &subject, Method::GET)
+            .query("encoding-type", "url")
+            .query("prefix", &store.full_key(&self.prefix))
+            .query("versions", "");
+        let question = match &next {
+            Next::After(key, None) => question.query("key-marker", key),
+            Next::After(key, Some(id)) => question.query("key-marker", key).query("version-id-marker", id),
+            _ => question,
+        };
+        let page: Page = store.ask(question).await?;
+        let encoded = page.encoding_type.as_deref() == Some("url");
+        let mut versions = Vec::with_capacity(page.version.len() + page.delete_marker.len());
+        for (entries, marker) in [(page.version, false), (page.delete_marker, true)] {
+            for entry in entries {
+                versions.push(version(entry, marker, encoded).map_err(&strange)?);
+            }
+        }
+        // Two lists, each in order, of one list that was. The sort is stable.
+        versions.sort_by(|a, b| a.key.cmp(&b.key).then(b.latest.cmp(&a.latest)).then(b.modified.cmp(&a.modified)));
+        for version in &mut versions {
+            if self.course.last() != Some(version.key.as_str()) {
+                self.ids.clear();
+            }
+            self.course.take(&version.key, true).map_err(&strange)?;
+            if !self.ids.insert(version.id.clone()) {
+                return Err(strange(format!("it lists the version {} of \"{}\" twice", version.id, version.key)));
+            }
+            let Some(key) = store.key_in_sink(&version.key) else {
+                return Err(strange(format!("it lists \"{}\", which was not asked for", version.key)));
+            };
+            version.key = key.to_owned();
+        }
+        if !page.is_truncated {
+            return Ok((versions, Next::Done));
+        }
+        self.course.page(versions.len()).map_err(&strange)?;
+        let marker = page
+            .next_key_marker
+            .filter(|marker| !marker.is_empty())
+            .ok_or_else(|| strange("it says that the listing goes on, and not where (no NextKeyMarker)".to_owned()))?;
+        let marker = decode(marker, encoded).ok_or_else(|| strange("a key is not UTF-8 text".to_owned()))?;
+        let after = Next::After(marker, page.next_version_id_marker.filter(|id| !id.is_empty()));
+        if after == next {
+            return Err(strange("it names the page that it has just sent as the next one".to_owned()));
+        }
+        Ok((versions, after))
+    }
+}
+
+/// A version with its key in the bucket.
+fn version(entry: Entry, marker: bool, encoded: bool) -> Result<Version, String> {
+    let modified: Timestamp =
+        entry.last_modified.parse().map_err(|_| format!("\"{}\" is not a time", entry.last_modified))?;
+    Ok(Version {
+        key: decode(entry.key, encoded).ok_or("a key is not UTF-8 text")?,
+        id: entry.version_id,
+        bytes: entry.size,
+        modified,
+        marker,
+        latest: entry.is_latest,
+    })
 }
 
 impl Store {
@@ -105,74 +200,20 @@ impl Store {
     /// Every version and delete marker under `prefix`, page by page: keys in ascending order, and of one key the newest
     /// first.
     pub(super) fn versions(self: Arc<Self>, action: Action, prefix: String) -> BoxStream<'static, Result<Version>> {
-        enum Next {
-            First,
-            After(String, Option<String>),
-            Done,
-        }
-        stream::try_unfold((self, prefix, Next::First), move |(store, prefix, next)| async move {
-            let subject = store.place_of(&prefix);
-            let question = Request::bucket(action, &subject, Method::GET)
-                .query("encoding-type", "url")
-                .query("prefix", &store.full_key(&prefix))
-                .query("versions", "");
-            let question = match &next {
-                Next::First => question,
-                Next::After(key, None) => question.query("key-marker", key),
-                Next::After(key, Some(id)) => question.query("key-marker", key).query("version-id-marker", id),
-                Next::Done => return Ok(None),
-            };
-            let page: Page = store.ask(question).await?;
-            let encoded = page.encoding_type.as_deref() == Some("url");
-            let next = match page.next_key_marker {
-                Some(marker) if page.is_truncated => {
-                    let marker = decode(marker, encoded)
-                        .ok_or_else(|| store.place.strange_answer(action, &subject, "a key is not UTF-8 text"))?;
-                    Next::After(marker, page.next_version_id_marker.filter(|id| !id.is_empty()))
-                }
-                _ => Next::Done,
-            };
-            let mut versions = Vec::with_capacity(page.version.len() + page.delete_marker.len());
-            for (entries, marker) in [(page.version, false), (page.delete_marker, true)] {
-                for entry in entries {
-                    versions.extend(store.version(action, entry, marker, encoded, &subject)?);
+        let walk =
+            Walk { course: Course::new(self.full_key(&prefix)), store: self, action, prefix, ids: HashSet::new() };
+        stream::try_unfold((walk, Next::First), |(mut walk, next)| async move {
+            match next {
+                Next::Done => Ok(None),
+                next => {
+                    let (versions, next) = walk.page(next).await?;
+                    Ok::<_, Error>(Some((versions, (walk, next))))
                 }
             }
-            // Two lists, each in order, of one list that was. The sort is stable.
-            versions.sort_by(|a, b| a.key.cmp(&b.key).then(b.latest.cmp(&a.latest)).then(b.modified.cmp(&a.modified)));
-            Ok::<_, lifeboat_core::Error>(Some((versions, (store, prefix, next))))
         })
         .map_ok(|versions| stream::iter(versions.into_iter().map(Ok)))
         .try_flatten()
         .boxed()
-    }
-
-    fn version(
-        &self,
-        action: Action,
-        entry: Entry,
-        marker: bool,
-        encoded: bool,
-        subject: &str,
-    ) -> Result<Option<Version>> {
-        let strange = |why: String| self.place.strange_answer(action, subject, why);
-        let full = decode(entry.key, encoded).ok_or_else(|| strange("a key is not UTF-8 text".to_owned()))?;
-        let key = match self.base.as_str() {
-            "" => Some(full.as_str()),
-            base => full.strip_prefix(base).and_then(|k| k.strip_prefix('/')),
-        };
-        // Below a prefix of this sink there is nothing else; what is listed all the same is not ours.
-        let Some(key) = key else { return Ok(None) };
-        let modified: Timestamp =
-            entry.last_modified.parse().map_err(|_| strange(format!("\"{}\" is not a time", entry.last_modified)))?;
-        Ok(Some(Version {
-            key: key.to_owned(),
-            id: entry.version_id,
-            bytes: entry.size,
-            modified,
-            marker,
-            latest: entry.is_latest,
-        }))
     }
 
     /// Every version and delete marker of exactly this key, the newest first.
@@ -221,7 +262,7 @@ fn grouped(versions: BoxStream<'static, Result<Version>>) -> BoxStream<'static, 
             let done = if same { None } else { group.take() };
             if let Some(version) = next {
                 let group = group.get_or_insert_with(|| Group {
-                    hidden: Hidden { key: version.key.clone(), bytes: 0, since: version.modified },
+                    hidden: Hidden::new(version.key.clone(), 0, version.modified),
                     is_hidden: false,
                 });
                 group.hidden.bytes += version.bytes;

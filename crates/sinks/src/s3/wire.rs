@@ -107,12 +107,8 @@ impl HttpService for Wire {
                 Ok(bytes) => bytes?,
                 Err(_) => return Err(failed(Failure::Stalled(stall))),
             };
-            if let Some(error) = ErrorBody::parse(&bytes) {
-                let status = match error.code.as_str() {
-                    "PreconditionFailed" => StatusCode::PRECONDITION_FAILED,
-                    _ => StatusCode::INTERNAL_SERVER_ERROR,
-                };
-                return Err(failed(Failure::Answer(make_answer(status, &parts.headers, error))));
+            if let Some(answer) = error_inside(&parts.headers, &bytes) {
+                return Err(failed(Failure::Answer(answer)));
             }
             return Ok(HttpResponse::from_parts(parts, bytes.into()));
         }
@@ -191,6 +187,12 @@ struct ErrorBody {
     code: String,
     message: String,
     region: Option<String>,
+    /// The header that the error is about (AWS).
+    header: Option<String>,
+    /// The same, where it is an argument (AWS, Ceph).
+    argument_name: Option<String>,
+    /// More words (Google).
+    details: Option<String>,
 }
 
 impl ErrorBody {
@@ -199,6 +201,42 @@ impl ErrorBody {
         let at = text.find("<Error>").or_else(|| text.find("<Error "))?;
         quick_xml::de::from_str(&text[at..]).ok()
     }
+
+    /// The status that an answer would have had that was begun with 200.
+    fn status(&self) -> StatusCode {
+        match self.code.as_str() {
+            "PreconditionFailed" => StatusCode::PRECONDITION_FAILED,
+            "AccessDenied" => StatusCode::FORBIDDEN,
+            "NotImplemented" => StatusCode::NOT_IMPLEMENTED,
+            code if code.starts_with("NoSuch") => StatusCode::NOT_FOUND,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// The name of a document's root. White space before it keeps a connection alive while a store works.
+pub(super) fn root_of(text: &str) -> Option<String> {
+    use quick_xml::events::Event;
+
+    let mut reader = quick_xml::Reader::from_str(text.trim_start());
+    loop {
+        match reader.read_event().ok()? {
+            Event::Start(tag) | Event::Empty(tag) => {
+                return std::str::from_utf8(tag.local_name().as_ref()).ok().map(str::to_owned);
+            }
+            Event::Eof => return None,
+            _ => {}
+        }
+    }
+}
+
+/// The error that the body of an answer with status 200 is.
+pub(super) fn error_inside(headers: &HeaderMap, body: &[u8]) -> Option<Answer> {
+    if root_of(std::str::from_utf8(body).ok()?).as_deref() != Some("Error") {
+        return None;
+    }
+    let error = ErrorBody::parse(body).unwrap_or_default();
+    Some(make_answer(error.status(), headers, error))
 }
 
 async fn read_answer(status: StatusCode, headers: &HeaderMap, mut body: HttpResponseBody, stall: Duration) -> Answer {
@@ -223,7 +261,11 @@ fn make_answer(status: StatusCode, headers: &HeaderMap, body: ErrorBody) -> Answ
         status: status.as_u16(),
         // MinIO says in headers what the answer to a HEAD request has no body for.
         code: or(body.code, "x-minio-error-code"),
-        message: or(body.message, "x-minio-error-desc"),
+        message: {
+            let message = or(body.message, "x-minio-error-desc");
+            body.details.map_or(message.clone(), |details| format!("{message} {details}"))
+        },
+        header: body.header.or(body.argument_name),
         region: header("x-amz-bucket-region").or(body.region),
         retry_after: header(RETRY_AFTER.as_str()).and_then(|text| retry_after(&text, date.as_ref())),
         clock_ahead: date.map(|d| d.timestamp().as_second() - Timestamp::now().as_second()),

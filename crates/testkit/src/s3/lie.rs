@@ -41,10 +41,12 @@ pub enum Lie {
     NoEnd,
 }
 
+type Decide = Arc<dyn Fn(&Asked) -> Option<Lie> + Send + Sync>;
+
 /// Which lie meets which request.
 #[derive(Clone)]
 pub struct Lies {
-    decide: Arc<dyn Fn(&Asked) -> Option<Lie> + Send + Sync>,
+    decide: Decide,
     text: String,
 }
 

@@ -108,6 +108,17 @@ impl HttpService for Swallow {
             (&Method::GET, _) if query.starts_with("versioning") => {
                 Ok(answer(StatusCode::OK, "<VersioningConfiguration></VersioningConfiguration>".to_owned()))
             }
+            // What was put together is there; notes are not looked for.
+            (&Method::HEAD, _)
+                if completed.lock().unwrap().is_some() && !request.uri().path().contains("_lifeboat") =>
+            {
+                let bytes: u64 = parts.lock().unwrap().values().sum();
+                let seen = http::Response::builder()
+                    .header("ETag", "\"x\"")
+                    .header("Content-Length", bytes)
+                    .header("Last-Modified", "Sat, 21 Nov 2026 03:30:00 GMT");
+                Ok(seen.body(Bytes::new().into()).unwrap())
+            }
             _ => {
                 let missing = Answer { status: 404, ..Answer::default() };
                 Err(HttpError::new(HttpErrorKind::Unknown, Failure::Answer(missing)))
