@@ -517,7 +517,7 @@ fn a_collection_that_is_not_there_is_an_error_although_another_one_is() {
     let (live, mut desk) = (shop(), desk());
     desk.set("FROM_URL", &*live.url);
     let encrypt = desk.encrypt();
-    for (patterns, code) in [(&["people", "poeple"][..], 2), (&["poeple"], 2), (&["peo*", "odd names"], 0)] {
+    for (patterns, code) in [(&["people", "poeple"][..], 2), (&["poeple"][..], 2), (&["peo*", "odd names"][..], 0)] {
         let place = ["backup", "--from", "env:FROM_URL", "--dataset", "shop", "--encrypt", &encrypt];
         let chosen: Vec<&str> = patterns.iter().flat_map(|pattern| ["--collection", pattern]).collect();
         let run = mongodb(&desk, &[&place[..], &chosen].concat()).ended(code);

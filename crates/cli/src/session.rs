@@ -142,7 +142,7 @@ fn watch_signals(session: &Session) {
 fn is_ignored(number: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
-    mask.is_some_and(|mask| mask >> (number - 1) & 1 == 1)
+    mask.is_some_and(|mask| (mask >> (number - 1)) & 1 == 1)
 }
 
 fn log_to(output: &Arc<Output>, global: &Global) {

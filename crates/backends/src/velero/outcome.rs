@@ -292,8 +292,8 @@ mod tests {
 
     #[test]
     fn a_reason_without_words_is_told_as_none() {
-        let mut copy = PodVolumeBackup::default();
-        copy.status = Some(serde_json::from_value(json!({"phase": "Canceled", "message": " "})).unwrap());
+        let status = Some(serde_json::from_value(json!({"phase": "Canceled", "message": " "})).unwrap());
+        let copy = PodVolumeBackup { status, ..PodVolumeBackup::default() };
         assert!(explain_volume(&copy).ends_with("(Canceled): Velero gives no reason"));
         assert_eq!(first_of(vec![String::new(), "\n".to_owned()]), "Velero gives no reason");
     }
