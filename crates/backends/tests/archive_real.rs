@@ -310,7 +310,7 @@ fn a_filled_piped_archive_is_the_one_that_a_file_gets() {
 fn restore_selected(cluster: &Cluster, archive: &[u8], into: &str, tables: &[&str], schemas: &[&str]) -> Proof {
     let toc = toc_of(archive);
     let own = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
-    let selection = select(&toc, &Wanted { tables: own(tables), schemas: own(schemas) }).unwrap();
+    let selection = select(&toc, &Wanted { tables: own(tables), schemas: own(schemas), ..Wanted::default() }).unwrap();
     let (list, dump) = (cluster.path("list"), cluster.path("dump"));
     fs::write(&list, selection.list(&toc)).unwrap();
     fs::write(&dump, archive).unwrap();

@@ -14,7 +14,7 @@ use lifeboat_core::progress::{Event, Progress};
 use lifeboat_core::{Context, Status, Verifier};
 use lifeboat_testkit::conformance::source;
 use lifeboat_testkit::postgres::{Database, Server, psql, with_database};
-use postgres::{backup, connection, input, passed, prove, replacing, restore_as, said, stock, test, worst};
+use postgres::{backup_with, connection, input, passed, prove, replacing, restore_as, said, stock, test, worst};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database() {
@@ -84,7 +84,7 @@ async fn every_kind_of_object_passes_the_restore_test() {
         objects = objects.replace(&format!("{{{name}}}"), value);
     }
     live.run(&objects);
-    let (dump, proof) = backup(&live.url, PostgresSettings::default(), &Context::default()).await;
+    let (dump, proof) = backup_with(&live.url, PostgresSettings::default(), &Context::default()).await.unwrap();
     let checks = prove(&dump, &proof).await;
     let said = said(&checks);
     assert!(passed(&checks), "{said}");
@@ -158,9 +158,9 @@ async fn rows_that_are_loaded_through_a_root_are_compared_there() {
     let live = Database::fresh();
     live.run(PARTITIONS);
     for extra in [&[][..], &["--load-via-partition-root"]] {
-        let extra_args = extra.iter().map(|a: &&str| (*a).to_owned()).collect();
+        let extra_args: Vec<String> = extra.iter().map(|a: &&str| (*a).to_owned()).collect();
         let settings = PostgresSettings::default().extra_args(extra_args);
-        let (dump, proof) = backup(&live.url, settings, &Context::default()).await;
+        let (dump, proof) = backup_with(&live.url, settings, &Context::default()).await.unwrap();
         let checks = prove(&dump, &proof).await;
         assert!(passed(&checks), "{extra:?}: {}", said(&checks));
         assert!(proof.of_kind("table").all(|item| item.fingerprint.is_some()), "{proof:?}");
@@ -217,7 +217,7 @@ async fn a_schema_that_every_database_has_is_restored_into() {
          CREATE SCHEMA not_ours; CREATE TABLE not_ours.u (id int)",
     );
     let settings = PostgresSettings::default().schemas(vec!["public".to_owned()]);
-    let (dump, proof) = backup(&with_database(&server.url, "app"), settings, &Context::default()).await;
+    let (dump, proof) = backup_with(&with_database(&server.url, "app"), settings, &Context::default()).await.unwrap();
     let checks = prove(&dump, &proof).await;
     assert!(passed(&checks), "{}", said(&checks));
     let plain = stock("pg_dump", &with_database(&server.url, "app"), &["--schema=public", "--no-owner"]);
@@ -226,7 +226,7 @@ async fn a_schema_that_every_database_has_is_restored_into() {
     // A comment on the schema may be made by its owner only.
     psql(&with_database(&server.url, "app"), "COMMENT ON SCHEMA public IS NULL");
     let settings = PostgresSettings::default().schemas(vec!["public".to_owned()]);
-    let (dump, _) = backup(&with_database(&server.url, "app"), settings, &Context::default()).await;
+    let (dump, _) = backup_with(&with_database(&server.url, "app"), settings, &Context::default()).await.unwrap();
     let plain = stock("pg_dump", &with_database(&server.url, "app"), &["--schema=public", "--no-owner"]);
     for (format, dump) in [("dump", &dump), ("sql", &plain)] {
         let name = format!("new_{format}");
@@ -332,8 +332,9 @@ async fn a_backup_that_waits_for_a_lock_says_for_whom() {
         }
         live.run(&end);
     };
-    let both = async { tokio::join!(backup(&live.url, PostgresSettings::default(), &cx), release) };
-    let ((dump, _), ()) = tokio::time::timeout(Duration::from_secs(30), both).await.expect("it is told, and released");
+    let both = async { tokio::join!(backup_with(&live.url, PostgresSettings::default(), &cx), release) };
+    let (backup, ()) = tokio::time::timeout(Duration::from_secs(30), both).await.expect("it is told, and released");
+    let (dump, _) = backup.unwrap();
     assert!(!dump.is_empty());
     let told = notes.0.lock().unwrap().join("\n");
     assert!(told.contains("public.held") && told.contains("(migration)"), "{told}");

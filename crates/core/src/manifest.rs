@@ -29,7 +29,6 @@ pub const MANIFEST_LIMIT: usize = 256 << 20;
 
 /// One stored object of an artifact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
 pub struct StoredObject {
     /// Its name, without the folder: a manifest can be copied elsewhere together with its objects.
     pub name: String,

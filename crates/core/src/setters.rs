@@ -12,6 +12,7 @@ macro_rules! setters {
             $(
                 #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
                 #[must_use]
+                #[allow(unreachable_pub)]
                 pub fn $field(mut self, $field: impl Into<$type>) -> Self {
                     self.$field = $field.into();
                     self

@@ -78,7 +78,6 @@ pub struct CommandSettings {
 lifeboat_core::setters!(CommandSettings {
     run: Vec<String>,
     format: Option<String>,
-    allow_empty: bool,
     verify: Vec<String>,
     restore: Vec<String>,
     shell: bool,

@@ -143,7 +143,7 @@ impl Scratch {
 
     /// Its folder, which what runs confined may enter.
     pub(crate) fn folder(&self) -> &Path {
-        Path::new(&self.connection.host)
+        Path::new(&self.connection.host().name)
     }
 
     /// How to reach it, as its superuser.

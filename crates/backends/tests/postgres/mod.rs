@@ -49,9 +49,12 @@ pub fn replacing() -> RestoreOptions {
 
 /// A backup of ours: the archive and its proof.
 pub async fn backup(url: &str) -> Result<(Vec<u8>, Proof)> {
-    let reading = Postgres::new(connection(url)).open(&Context::default()).await?;
-    let dump = lifeboat_core::stream::collect(reading.stream, 256 << 20, "the dump").await?;
-    let mut tap = reading.tap;
+    backup_with(url, PostgresSettings::default(), &Context::default()).await
+}
+
+pub async fn backup_with(url: &str, settings: PostgresSettings, cx: &Context) -> Result<(Vec<u8>, Proof)> {
+    let Reading { stream, mut tap, .. } = Postgres::new(connection(url)).options(settings)?.open(cx).await?;
+    let dump = lifeboat_core::stream::collect(stream, 256 << 20, "the dump").await?;
     tap.push(&dump)?;
     Ok((dump.to_vec(), tap.finish()?))
 }
@@ -68,25 +71,10 @@ pub async fn test(format: &str, dump: &[u8]) -> Vec<Check> {
     verifier.restore_test(input(format, dump), &Context::default()).await.unwrap()
 }
 
-/// A backup of a database, with the proof that was taken on the way.
-pub async fn backup(url: &str, settings: PostgresSettings, cx: &Context) -> (Vec<u8>, Proof) {
-    let source = Postgres::new(connection(url)).options(settings).unwrap();
-    let Reading { mut stream, mut tap } = source.open(cx).await.unwrap();
-    let mut dump = Vec::new();
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.unwrap();
-        tap.push(&chunk).unwrap();
-        dump.extend_from_slice(&chunk);
-    }
-    (dump, tap.finish().unwrap())
-}
-
 /// The checks of a restore test whose content is compared.
 pub async fn prove(dump: &[u8], proof: &Proof) -> Vec<Check> {
     let verifier = PostgresVerifier::new(VerifierOptions::default());
-    let mut input = input("dump", dump);
-    input.proof = Some(proof.clone());
-    verifier.restore_test(input, &Context::default()).await.unwrap()
+    verifier.restore_test(proven(dump, proof), &Context::default()).await.unwrap()
 }
 
 /// The worst of them.

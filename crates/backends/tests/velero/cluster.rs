@@ -1,6 +1,7 @@
 //! The cluster of the tests, with namespaces of a test's own in it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
@@ -20,7 +21,9 @@ pub fn velero_namespace() -> String {
 
 /// How to connect as the administrator, to this namespace of Velero's.
 pub fn options(namespace: &str) -> ConnectOptions {
-    ConnectOptions::default().kubeconfig(variable("LIFEBOAT_TEST_KUBECONFIG").into()).namespace(namespace.to_owned())
+    ConnectOptions::default()
+        .kubeconfig(PathBuf::from(variable("LIFEBOAT_TEST_KUBECONFIG")))
+        .namespace(namespace.to_owned())
 }
 
 pub async fn cluster() -> Cluster {

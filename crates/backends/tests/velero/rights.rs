@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, PostParams};
-use lifeboat_backends::velero::{Cluster, ConnectOptions, RestoreTest, RestoreTestOptions, Use, check};
+use lifeboat_backends::velero::{Cluster, RestoreTest, RestoreTestOptions, Use, check};
 use lifeboat_core::duration::Length;
 use lifeboat_core::{Check, Context, ErrorKind, Status};
 use lifeboat_testkit::content::fresh_name;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use lifeboat_backends::velero::{Cluster, ConnectOptions, Velero, VeleroSettings};
+use lifeboat_backends::velero::{Cluster, Velero, VeleroSettings};
 use lifeboat_core::duration::Length;
 use lifeboat_core::progress::Tally;
 use lifeboat_core::{Context, ErrorKind, Source};
