@@ -62,9 +62,9 @@ impl Folder {
         let confinement = Confinement::choose()?;
         ScratchFolder::sweep(&parent);
         let folder = ScratchFolder::make(&parent).map_err(|e| Self::unusable(&parent, e))?;
-        let made = Self { folder, confinement, lifeline: None };
-        made.give(made.path())?;
-        Ok(made)
+        let scratch = Self { folder, confinement, lifeline: None };
+        scratch.give(scratch.path())?;
+        Ok(scratch)
     }
 
     /// Looks whether a socket of this name in the folder has a path that the system takes.
