@@ -17,6 +17,9 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long it may take to go away.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long what was killed may go on with the call that it was in. A run that is cancelled ends within five seconds.
+const KILL_LIMIT: Duration = Duration::from_secs(3);
+
 /// Runs the server as its child, ends it when standard input ends, and removes the folder. `QUIT` is an immediate shutdown:
 /// nothing of the cluster is kept. It is sent until the server has gone: a shell starts what runs in the background with `QUIT`
 /// ignored, and a server that has only just been started does not listen yet.
@@ -62,9 +65,9 @@ impl Folder {
         let confinement = Confinement::choose()?;
         ScratchFolder::sweep(&parent);
         let folder = ScratchFolder::make(&parent).map_err(|e| Self::unusable(&parent, e))?;
-        let made = Self { folder, confinement, lifeline: None };
-        made.give(made.path())?;
-        Ok(made)
+        let scratch = Self { folder, confinement, lifeline: None };
+        scratch.give(scratch.path())?;
+        Ok(scratch)
     }
 
     /// Looks whether a socket of this name in the folder has a path that the system takes.
@@ -172,8 +175,9 @@ impl Drop for Group {
         let Some(leader) = leader else { return };
         // They may have gone.
         let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
-        // One that is killed in the middle of a call ends that call first: a tenth of a second is long for it.
-        for _ in 0..50 {
+        // One that is killed in the middle of a call ends that call first, and on a busy machine it waits for its turn to do so.
+        let begun = Instant::now();
+        while begun.elapsed() < KILL_LIMIT {
             match std::fs::remove_dir_all(&self.folder) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     std::thread::sleep(Duration::from_millis(2));

@@ -35,7 +35,7 @@ impl ScratchFolder {
         let name = hex::encode(random);
         let unnamed = parent.join(format!("{UNNAMED}{name}"));
         std::fs::DirBuilder::new().mode(0o700).create(&unnamed)?;
-        let made = || {
+        let attempt = || {
             let lock = File::create_new(unnamed.join(LOCK))?;
             rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
             let path = parent.join(format!("{PREFIX}{name}"));
@@ -46,7 +46,7 @@ impl ScratchFolder {
             std::fs::rename(&unnamed, &path)?;
             Ok(Self { path, left: false, _lock: lock })
         };
-        made().inspect_err(|_| drop(std::fs::remove_dir_all(&unnamed)))
+        attempt().inspect_err(|_| drop(std::fs::remove_dir_all(&unnamed)))
     }
 
     /// Removes what killed runs have left below `parent`. What cannot be removed stays: it is not ours, or for the next run.

@@ -373,15 +373,18 @@ async fn what_programs_say_of_an_archive_holds_no_value_of_it() {
                 "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w; CREATE USER MAPPING FOR {role} SERVER s OPTIONS (password 'hunter2')"
             ),
             &*format!("DROP USER MAPPING FOR {role} SERVER s; DROP ROLE {role}"),
-            "in CREATE USER MAPPING",
+            "user mappings were left out",
         ),
     ] {
         live.run(statement);
         let dump = dump_of(&live);
         live.run(undo);
-        let error = restore_as("dump", &into.url, &dump, RestoreOptions::default()).await.unwrap_err();
-        let chain = format!("{error} {error:?} {:?}", error.advice());
-        assert!(chain.contains(shown) && !chain.contains("hunter2"), "{chain}");
+        let told = match restore_as("dump", &into.url, &dump, RestoreOptions::default()).await {
+            Err(error) => format!("{error} {error:?} {:?}", error.advice()),
+            // The mapping of a role that is not there is left out.
+            Ok(checks) => said(&checks),
+        };
+        assert!(told.contains(shown) && !told.contains("hunter2"), "{told}");
         let checks = test("dump", &dump).await;
         assert!(!said(&checks).contains("hunter2"), "{}", said(&checks));
     }

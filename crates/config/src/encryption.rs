@@ -251,7 +251,7 @@ mod tests {
     fn all_age_identities_are_one_key() {
         use secrecy::ExposeSecret;
         let folder = tempfile::tempdir().unwrap();
-        let made: Vec<(Setting, String)> = (0..2)
+        let pairs: Vec<(Setting, String)> = (0..2)
             .map(|n| {
                 let (secret, public) = Age::generate();
                 let path = folder.path().join(n.to_string());
@@ -259,7 +259,7 @@ mod tests {
                 (Setting::argument(path.to_str().unwrap(), "--identity"), public)
             })
             .collect();
-        let identities: Vec<Setting> = made.iter().map(|(s, _)| s.clone()).collect();
+        let identities: Vec<Setting> = pairs.iter().map(|(s, _)| s.clone()).collect();
         let keys = keys(&identities, None).unwrap();
         assert_eq!(keys.len(), 1);
         assert!(keys[0].can_decrypt());

@@ -127,6 +127,28 @@ impl Error {
         }))
     }
 
+    /// Replaces the message. Kind, hint, transience and source stay.
+    #[must_use]
+    pub fn reworded(mut self, message: impl Into<String>) -> Self {
+        self.0.message = owned(message.into(), words::visible);
+        self
+    }
+
+    /// Says what was being done, and to what, as whoever asked for it knows it. Everything else stays.
+    #[must_use]
+    pub fn about(mut self, operation: impl Into<Cow<'static, str>>, subject: impl Into<String>) -> Self {
+        self.0.operation = operation.into();
+        self.0.subject = owned(subject.into(), words::visible_line);
+        self
+    }
+
+    /// Leaves out the underlying error, which may say more than may be told.
+    #[must_use]
+    pub fn without_source(mut self) -> Self {
+        self.0.source = None;
+        self
+    }
+
     /// Creates an error for an I/O failure of `operation` on `subject`; the kind follows from the I/O error's.
     pub fn io(operation: impl Into<Cow<'static, str>>, subject: impl Into<String>, error: std::io::Error) -> Self {
         // A stage that reads from another one sees that one's error wrapped as I/O: hand back the original.

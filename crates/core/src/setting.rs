@@ -134,13 +134,7 @@ impl Setting {
     /// # Errors
     /// As [`secret`](Self::secret), and those of `parse`.
     pub fn read<T>(&self, parse: impl FnOnce(&SecretString) -> Result<T>) -> Result<T> {
-        parse(&self.secret()?).map_err(|error| {
-            let made = Error::new(error.kind(), "use", self.place(), error.message());
-            match error.typed_hint() {
-                Some(hint) => made.hint(hint.clone()),
-                None => made,
-            }
-        })
+        parse(&self.secret()?).map_err(|error| error.about("use", self.place()).without_source())
     }
 
     /// The path that it names.
@@ -319,12 +313,12 @@ mod tests {
     fn a_secret_may_come_from_a_file() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("pw"), "hunter2\n").unwrap();
-        let made = |raw: &str| Setting::new(raw, "x", folder.path());
-        assert_eq!(made("file:pw").secret().unwrap().expose_secret(), "hunter2");
+        let setting_in = |raw: &str| Setting::new(raw, "x", folder.path());
+        assert_eq!(setting_in("file:pw").secret().unwrap().expose_secret(), "hunter2");
         let absolute = format!("file://{}/pw", folder.path().display());
-        assert_eq!(made(&absolute).secret().unwrap().expose_secret(), "hunter2");
-        assert!(made("file:none").secret().unwrap_err().message().contains("cannot be read"));
-        assert!(!format!("{:?}", made("hunter2")).contains("hunter2"));
+        assert_eq!(setting_in(&absolute).secret().unwrap().expose_secret(), "hunter2");
+        assert!(setting_in("file:none").secret().unwrap_err().message().contains("cannot be read"));
+        assert!(!format!("{:?}", setting_in("hunter2")).contains("hunter2"));
     }
 
     #[test]

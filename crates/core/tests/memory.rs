@@ -3,9 +3,9 @@
 
 mod doubles;
 
+use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use doubles::*;
@@ -15,9 +15,9 @@ use lifeboat_core::sink::Deleted;
 use lifeboat_core::{ByteStream, Compression, Error, ErrorKind, ObjectInfo, Result, Sink, async_trait};
 use lifeboat_testkit::content;
 
-/// Counts what it is given.
+/// Keeps the sizes of what it is given, and nothing else.
 #[derive(Debug, Default)]
-struct Counting(AtomicU64);
+struct Counting(Mutex<HashMap<String, u64>>);
 
 #[async_trait]
 impl Sink for Counting {
@@ -27,19 +27,21 @@ impl Sink for Counting {
     fn read_command(&self, _: &str) -> String {
         String::new()
     }
-    async fn put(&self, _: &str, mut body: ByteStream) -> Result<u64> {
+    async fn put(&self, key: &str, mut body: ByteStream) -> Result<u64> {
         let mut bytes = 0;
         while let Some(chunk) = body.next().await {
             bytes += chunk?.len() as u64;
         }
-        self.0.fetch_add(bytes, Ordering::Relaxed);
+        self.0.lock().unwrap().insert(key.to_owned(), bytes);
         Ok(bytes)
     }
     async fn get(&self, key: &str, _: Option<Range<u64>>) -> Result<ByteStream> {
         Err(Error::new(ErrorKind::NotFound, "read", key, "nothing is kept"))
     }
     async fn head(&self, key: &str) -> Result<ObjectInfo> {
-        Err(Error::new(ErrorKind::NotFound, "read", key, "nothing is kept"))
+        let missing = || Error::new(ErrorKind::NotFound, "read", key, "nothing of this name came");
+        let bytes = *self.0.lock().unwrap().get(key).ok_or_else(missing)?;
+        Ok(ObjectInfo { key: key.to_owned(), bytes, modified: jiff::Timestamp::UNIX_EPOCH })
     }
     fn list(&self, _: &str) -> BoxStream<'_, Result<ObjectInfo>> {
         stream::empty().boxed()
@@ -81,7 +83,7 @@ async fn back_up(mib: u64, sinks: usize) -> u64 {
     }
     let receipt = run.run().await.unwrap();
     assert_eq!(receipt.plaintext_bytes, mib << 20);
-    counting[0].0.load(Ordering::Relaxed)
+    counting[0].0.lock().unwrap().values().sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]

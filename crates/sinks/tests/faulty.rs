@@ -245,7 +245,14 @@ async fn survives(bucket: &str, seed: u64) -> Result<bool, String> {
         return Err(told(format!("after {outcome:?} and prune there are unfinished uploads: {unfinished:?}")));
     }
     let expected: Vec<_> = listed.iter().flat_map(|a| [a.key(), format!("{}.manifest.json", a.key())]).collect();
-    let left = stage.everything().await;
+    let mut left = stage.everything().await;
+    // Where the store could not be listed, a name says that nobody has compared how much the artifact holds.
+    if let (Ok(receipt), [artifact]) = (&outcome, &listed[..])
+        && receipt.notes.iter().any(|note| note.contains("could not be compared"))
+    {
+        let unjudged = format!("{}.holds-", artifact.key());
+        left.retain(|key| !(key.starts_with(&unjudged) && key.ends_with("-unjudged.json")));
+    }
     if left != expected {
         return Err(told(format!("after {outcome:?} and prune there is {left:?}")));
     }

@@ -31,8 +31,8 @@ const LONGEST_NOTE_LINES: usize = 3;
 /// ```no_run
 /// # fn example() -> lifeboat_core::Result<()> {
 /// use lifeboat_backends::command::{CommandSettings, CommandSource};
-/// let run = ["sqlite3", "/srv/app.db", ".dump"].map(str::to_owned).to_vec();
-/// let source = CommandSource::new(CommandSettings { run, format: Some("sql".to_owned()), ..Default::default() })?;
+/// let run = ["sqlite3", "/srv/app.db", ".dump"].map(str::to_owned);
+/// let source = CommandSource::new(CommandSettings::default().run(run).format("sql".to_owned()))?;
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]

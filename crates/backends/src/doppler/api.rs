@@ -422,12 +422,7 @@ fn without<'a>(error: Error, secrets: impl IntoIterator<Item = Option<&'a str>>)
             }
         }
     }
-    let made = Error::new(error.kind(), error.operation().to_owned(), error.subject(), message);
-    let made = made.transient(error.is_transient());
-    match error.advice() {
-        Some(advice) => made.hint(advice),
-        None => made,
-    }
+    error.reworded(message).without_source()
 }
 
 #[cfg(test)]

@@ -80,11 +80,11 @@ mod tests {
     use super::*;
 
     fn secrets(of: &[(&str, &str, &str)]) -> BTreeMap<String, Secret> {
-        let made = |raw: &str, computed: &str| Secret {
+        let secret = |raw: &str, computed: &str| Secret {
             raw: Some(raw.to_owned().into()),
             ..Secret::of_value(computed.to_owned().into())
         };
-        of.iter().map(|(name, raw, computed)| ((*name).to_owned(), made(raw, computed))).collect()
+        of.iter().map(|(name, raw, computed)| ((*name).to_owned(), secret(raw, computed))).collect()
     }
 
     fn shown(checks: &[Check]) -> Vec<String> {

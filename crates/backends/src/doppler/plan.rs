@@ -295,9 +295,8 @@ fn partly(error: Error, done: usize, all: usize) -> Error {
     }
     let state = if error.kind() == ErrorKind::Unavailable { " for certain" } else { "" };
     let message = format!("{} ({done} of {all} changes were made{state})", error.message());
-    let made = Error::new(error.kind(), error.operation().to_owned(), error.subject(), message);
     let advice = error.advice().map(|a| format!("{a}; ")).unwrap_or_default();
-    made.hint(format!("{advice}run it again: the next plan holds what is left"))
+    error.reworded(message).hint(format!("{advice}run it again: the next plan holds what is left"))
 }
 
 #[cfg(test)]

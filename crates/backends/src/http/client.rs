@@ -295,7 +295,7 @@ impl Client {
             let pause = match retry_after {
                 Some(asks) if asks > settings.retry.longest_asked => {
                     let message = format!("{}; it asks to wait for {} s", error.message(), asks.as_secs());
-                    return Err(rebuilt(&error, message));
+                    return Err(error.reworded(message));
                 }
                 Some(asks) => {
                     asked += asks;
@@ -412,14 +412,5 @@ impl std::fmt::Debug for Client {
 
 fn tried(error: Error, times: u32) -> Error {
     let message = format!("{} (tried {times} times)", error.message());
-    rebuilt(&error, message)
-}
-
-fn rebuilt(error: &Error, message: String) -> Error {
-    let made = Error::new(error.kind(), error.operation().to_owned(), error.subject(), message);
-    let made = made.transient(error.is_transient());
-    match error.advice() {
-        Some(advice) => made.hint(advice),
-        None => made,
-    }
+    error.reworded(message)
 }

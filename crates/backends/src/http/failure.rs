@@ -13,7 +13,7 @@ const LONGEST_WORDS: usize = 400;
 /// The error for an answer, or `None` when it is a good one.
 pub(super) fn of_answer(settings: &Settings, request: &Request, response: &Response) -> Option<Error> {
     let status = response.status();
-    let made = |kind, message: String| {
+    let failure = |kind, message: String| {
         let transient = matches!(kind, ErrorKind::Unavailable);
         Error::new(kind, request.operation(), request.subject(), message).transient(transient)
     };
@@ -27,7 +27,7 @@ pub(super) fn of_answer(settings: &Settings, request: &Request, response: &Respo
         let message = format!(
             "instead of {service}, something on the way answered with a web page (status {status}, \"{title}\")"
         );
-        let error = made(ErrorKind::Unavailable, message).transient(status >= 500 || status == 429);
+        let error = failure(ErrorKind::Unavailable, message).transient(status >= 500 || status == 429);
         return Some(error.hint(format!(
             "a proxy, a firewall or a login page stands between here and {}: check the API's URL and the proxy",
             settings.base.host_str().unwrap_or_default()
@@ -38,29 +38,29 @@ pub(super) fn of_answer(settings: &Settings, request: &Request, response: &Respo
             403 => format!("the token may not do this (status 403){words}"),
             _ => format!("{service} does not accept the token (status {status}){words}"),
         };
-        return Some(made(ErrorKind::Permission, why).hint(about_token(settings, refusal)));
+        return Some(failure(ErrorKind::Permission, why).hint(about_token(settings, refusal)));
     }
     Some(match status {
         300..=399 => {
             let to = response.header("location").unwrap_or("somewhere else");
             let to = to.split(['?', '#']).next().unwrap_or(to);
-            made(ErrorKind::Config, format!("{service} redirects to {to}: this is not where its API is"))
+            failure(ErrorKind::Config, format!("{service} redirects to {to}: this is not where its API is"))
                 .hint("check the API's URL; a redirect is never followed, so that the token goes nowhere else")
         }
-        401 | 403 => made(ErrorKind::Permission, format!("{service} refuses it (status {status}){words}")),
-        404 | 410 => made(ErrorKind::NotFound, format!("{service} does not know it (status {status}){words}"))
+        401 | 403 => failure(ErrorKind::Permission, format!("{service} refuses it (status {status}){words}")),
+        404 | 410 => failure(ErrorKind::NotFound, format!("{service} does not know it (status {status}){words}"))
             .hint("check the name or id; what a token may not see is also said not to exist"),
-        408 | 425 => made(ErrorKind::Unavailable, format!("{service} gave up waiting (status {status}){words}")),
+        408 | 425 => failure(ErrorKind::Unavailable, format!("{service} gave up waiting (status {status}){words}")),
         409 | 412 => {
-            made(ErrorKind::Refused, format!("it has changed meanwhile, or exists already (status {status}){words}"))
+            failure(ErrorKind::Refused, format!("it has changed meanwhile, or exists already (status {status}){words}"))
         }
-        413 => made(ErrorKind::Refused, format!("it is too large for {service} (status 413){words}")),
-        429 => made(ErrorKind::Unavailable, format!("{service} limits how often it is asked (status 429){words}"))
+        413 => failure(ErrorKind::Refused, format!("it is too large for {service} (status 413){words}")),
+        429 => failure(ErrorKind::Unavailable, format!("{service} limits how often it is asked (status 429){words}"))
             .hint("other programs with the same token share the limit; try again later"),
-        501 | 505 => made(ErrorKind::Unsupported, format!("{service} does not support it (status {status}){words}")),
-        500..=599 => made(ErrorKind::Unavailable, format!("{service} has failed (status {status}){words}"))
+        501 | 505 => failure(ErrorKind::Unsupported, format!("{service} does not support it (status {status}){words}")),
+        500..=599 => failure(ErrorKind::Unavailable, format!("{service} has failed (status {status}){words}"))
             .hint(format!("the fault is on {service}'s side: try again later, and look at its status page")),
-        _ => made(ErrorKind::Refused, format!("{service} refused the request (status {status}){words}")),
+        _ => failure(ErrorKind::Refused, format!("{service} refused the request (status {status}){words}")),
     })
 }
 

@@ -118,8 +118,8 @@ pub(crate) fn same(a: &RawDocumentBuf, b: &RawDocumentBuf) -> bool {
     // As bytes: two `Document`s are equal whatever the order of their fields.
     let plain = |document: &RawDocumentBuf| -> Option<Vec<u8>> {
         let read = bson::Document::try_from(document.as_ref()).ok()?;
-        let made: bson::Document = read.into_iter().map(|(key, value)| (key, numbers(value))).collect();
-        Some(RawDocumentBuf::try_from(&made).ok()?.into_bytes())
+        let read_back: bson::Document = read.into_iter().map(|(key, value)| (key, numbers(value))).collect();
+        Some(RawDocumentBuf::try_from(&read_back).ok()?.into_bytes())
     };
     match (plain(a), plain(b)) {
         (Some(a), Some(b)) => a == b,

@@ -33,10 +33,10 @@ pub(crate) async fn collection(look: &Look, entry: &Entry, db: &str, name: &str,
             Err(Error::new(ErrorKind::AlreadyExists, "create", subject, "there is one of that name"))
         }
         Err(error) => {
-            let made = failure::of_driver("create", &subject, &error);
-            Err(match made.advice() {
-                Some(_) => made,
-                None => made
+            let refusal = failure::of_driver("create", &subject, &error);
+            Err(match refusal.advice() {
+                Some(_) => refusal,
+                None => refusal
                     .hint("the options are those of the source; a server of its version, or a later one, takes them"),
             })
         }

@@ -57,11 +57,12 @@ mod tests {
 
     #[test]
     fn documents_are_slices_of_the_array() {
-        let made: Vec<bson::RawDocumentBuf> = (0..11).map(|n| bson::rawdoc! { "n": n, "a": [1, { "b": 2 }] }).collect();
+        let written: Vec<bson::RawDocumentBuf> =
+            (0..11).map(|n| bson::rawdoc! { "n": n, "a": [1, { "b": 2 }] }).collect();
         let mut array = bson::RawArrayBuf::new();
-        made.iter().for_each(|d| array.push(d.clone()));
+        written.iter().for_each(|d| array.push(d.clone()));
         let found: Vec<&[u8]> = documents(array.as_bytes()).map(Result::unwrap).collect();
-        assert_eq!(found, made.iter().map(|d| d.as_bytes()).collect::<Vec<_>>());
+        assert_eq!(found, written.iter().map(|d| d.as_bytes()).collect::<Vec<_>>());
     }
 
     #[test]

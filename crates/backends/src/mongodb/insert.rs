@@ -380,8 +380,8 @@ mod tests {
     fn what_was_not_tried_in_order_is_not_in() {
         let reply =
             bson::doc! { "n": 2, "ok": 1.0, "writeErrors": [{ "index": 2, "code": 121, "errmsg": "no { a: 1 }" }] };
-        let made = tally(&reply, 10, &place(true)).unwrap();
-        assert_eq!((made.inserted, made.refused, made.first.as_deref()), (2, 8, Some("no {…}")));
+        let counted = tally(&reply, 10, &place(true)).unwrap();
+        assert_eq!((counted.inserted, counted.refused, counted.first.as_deref()), (2, 8, Some("no {…}")));
     }
 
     #[test]
@@ -389,9 +389,9 @@ mod tests {
         let reply = bson::doc! { "n": 2, "ok": 1.0, "writeErrors": [
             { "index": 1, "code": 11000, "errmsg": "E11000 duplicate key" }, { "index": 3, "code": 121, "errmsg": "invalid" },
         ] };
-        let made = tally(&reply, 4, &place(false)).unwrap();
-        assert_eq!((made.inserted, made.duplicates, made.refused), (2, 1, 1));
-        assert_eq!(made.first.as_deref(), Some("E11000 duplicate key"));
+        let counted = tally(&reply, 4, &place(false)).unwrap();
+        assert_eq!((counted.inserted, counted.duplicates, counted.refused), (2, 1, 1));
+        assert_eq!(counted.first.as_deref(), Some("E11000 duplicate key"));
         assert!(tally(&reply, 5, &place(false)).is_err());
     }
 

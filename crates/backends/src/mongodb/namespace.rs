@@ -107,7 +107,7 @@ impl Renames {
         }
         let mut renames = Vec::new();
         for (from, to) in from.iter().zip(to) {
-            let made = Rename { from: parts(from, true), to: parts(to, true) };
+            let pair = Rename { from: parts(from, true), to: parts(to, true) };
             let stars = |parts: &[Part]| parts.iter().filter(|p| matches!(p, Part::Any(None))).count();
             let names = |parts: &[Part]| -> Vec<String> {
                 parts
@@ -115,14 +115,14 @@ impl Renames {
                     .filter_map(|p| if let Part::Any(Some(name)) = p { Some(name.clone()) } else { None })
                     .collect()
             };
-            let known = names(&made.from);
-            if stars(&made.from) != stars(&made.to) || names(&made.to).iter().any(|n| !known.contains(n)) {
+            let known = names(&pair.from);
+            if stars(&pair.from) != stars(&pair.to) || names(&pair.to).iter().any(|n| !known.contains(n)) {
                 return Err(wrong(
                     format!("{from} to {to}"),
                     "both sides need the same stars, and no variable may be new on the right",
                 ));
             }
-            renames.push(made);
+            renames.push(pair);
         }
         Ok(Self(renames))
     }
@@ -180,10 +180,10 @@ mod tests {
             let own = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
             Renames::new(&own(from), &own(to))
         };
-        let made = renames(&["shop.*", "$db$.c_$n$"], &["copy.x_*", "$n$.$db$"]).unwrap();
-        assert_eq!(made.apply("shop.orders").as_deref(), Some("copy.x_orders"));
-        assert_eq!(made.apply("a.c_b").as_deref(), Some("b.a"));
-        assert_eq!(made.apply("other.x"), None);
+        let renamed = renames(&["shop.*", "$db$.c_$n$"], &["copy.x_*", "$n$.$db$"]).unwrap();
+        assert_eq!(renamed.apply("shop.orders").as_deref(), Some("copy.x_orders"));
+        assert_eq!(renamed.apply("a.c_b").as_deref(), Some("b.a"));
+        assert_eq!(renamed.apply("other.x"), None);
         assert!(renames(&["a.*"], &["b.c"]).is_err());
         assert!(renames(&["a.*"], &[]).is_err());
         assert!(renames(&["a.$x$"], &["b.$y$"]).is_err());

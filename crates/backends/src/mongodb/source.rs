@@ -77,9 +77,9 @@ impl Mongo {
     /// # Errors
     /// [`ErrorKind::Config`] for the string; what the first commands fail with.
     pub async fn connect(url: &str) -> Result<Self> {
-        let made = Self::new(Connection::parse(&SecretString::from(url.to_owned()))?);
-        made.describe().await?;
-        Ok(made)
+        let source = Self::new(Connection::parse(&SecretString::from(url.to_owned()))?);
+        source.describe().await?;
+        Ok(source)
     }
 
     /// Chooses what goes into the archive. Which deployment and database it is, the connection says: those of the settings are

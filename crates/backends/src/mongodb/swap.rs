@@ -54,8 +54,7 @@ impl Swap<'_> {
             Some(place) if Self::is_copied(entry) => {
                 self.copied(entry, place, db, name, there, seen, checks).await.map_err(|error| {
                     let left = format!("{}.{}", place.db, place.collection);
-                    let made = Error::new(error.kind(), "put into place", entry.shown(), error.message());
-                    made.with_source(error).hint(format!(
+                    error.about("put into place", entry.shown()).hint(format!(
                         "the restored documents are whole in {left}: run the restore again, and drop {left} afterwards"
                     ))
                 })

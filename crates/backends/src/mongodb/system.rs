@@ -157,7 +157,7 @@ impl System for MongoSystem {
         let connection = self.connection()?;
         Dataset::new(connection.database().unwrap_or("all-databases")).map(Some).map_err(|error| {
             let hint = "the database's name cannot name a dataset: give one with --dataset NAME";
-            Error::new(error.kind(), "use", error.subject(), error.message()).hint(hint)
+            error.hint(hint)
         })
     }
 

@@ -131,7 +131,7 @@ impl System for PostgresSystem {
         }
         Dataset::new(self.connection()?.database()).map(Some).map_err(|error| {
             let hint = "the database's name cannot name a dataset: give one with --dataset NAME";
-            Error::new(error.kind(), "use", error.subject(), error.message()).hint(hint)
+            error.hint(hint)
         })
     }
 

@@ -210,8 +210,8 @@ impl Cluster {
             + DeserializeOwned
             + fmt::Debug,
     {
-        let made = self.api::<K>().create(&PostParams::default(), object).await;
-        made.map_err(|error| self.explain(error, "create", subject::<K>(&object.name_any())))
+        let created = self.api::<K>().create(&PostParams::default(), object).await;
+        created.map_err(|error| self.explain(error, "create", subject::<K>(&object.name_any())))
     }
 
     /// Deletes an object of Velero's. One that is not there counts as deleted.

@@ -315,7 +315,7 @@ fn unpacked(packed: ByteStream, subject: String) -> ByteStream {
         rest: Bytes,
         gunzip: Option<Gunzip<Out>>,
     }
-    let named = move |error: Error| Error::new(error.kind(), "read", subject.clone(), error.message());
+    let named = move |error: Error| error.about("read", subject.clone());
     let state = State { packed, rest: Bytes::new(), gunzip: Some(Gunzip::new(Out(Vec::new()))) };
     stream::try_unfold(state, move |mut state| {
         let named = named.clone();

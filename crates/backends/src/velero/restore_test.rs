@@ -385,8 +385,8 @@ impl Test<'_> {
         let metadata = ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() };
         self.dirty = true;
         let namespace = Namespace { metadata, ..Namespace::default() };
-        let made = self.subject.namespaces().create(&PostParams::default(), &namespace).await;
-        made.map_err(|error| self.subject.cluster.explain(error, "create", format!("Namespace {name}")))?;
+        let created = self.subject.namespaces().create(&PostParams::default(), &namespace).await;
+        created.map_err(|error| self.subject.cluster.explain(error, "create", format!("Namespace {name}")))?;
         Ok(true)
     }
 

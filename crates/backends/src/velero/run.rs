@@ -146,8 +146,8 @@ pub(crate) async fn make(
 ) -> Result<Backup> {
     let limit = settings.limit.map_or(LIMIT, |limit| limit.0);
     let wanted = settings.backup(cluster, cx.now()).await?;
-    let made = cluster.create(&wanted).await?;
-    let name = made.name_any();
+    let created = cluster.create(&wanted).await?;
+    let name = created.name_any();
     let backup = match end_of::<Backup>(cluster, &name, limit, cx).await? {
         Waited::Done(backup) => backup,
         Waited::TooLong(backup) => return Err(too_long(&backup, limit)),

@@ -39,8 +39,8 @@ pub(crate) fn run(session: &Session, args: &InitArgs, config: Option<&Path>) -> 
         return Err(Error::new(ErrorKind::AlreadyExists, "write", config.display().to_string(), "it exists already")
             .hint("edit it; --force writes a new one over it, --config names another place"));
     }
-    let made = if args.recipients.is_empty() { Some(Age::generate()) } else { None };
-    let recipients = match &made {
+    let generated = if args.recipients.is_empty() { Some(Age::generate()) } else { None };
+    let recipients = match &generated {
         Some((_, public)) => vec![public.clone()],
         None => Age::to(&args.recipients)?.recipients().to_vec(),
     };
@@ -49,20 +49,20 @@ pub(crate) fn run(session: &Session, args: &InitArgs, config: Option<&Path>) -> 
     if !folder.as_os_str().is_empty() {
         std::fs::create_dir_all(folder).map_err(|e| Error::io("make", folder.display().to_string(), e))?;
     }
-    if let Some((secret, public)) = &made {
+    if let Some((secret, public)) = &generated {
         write_identity(session, &identity, secret, public)?;
     }
     write_config(session, config, args, &recipients)?;
 
     let output = &session.output;
     output.line(format!("wrote {}: name your databases and sinks in it", config.display()));
-    if made.is_some() {
+    if generated.is_some() {
         output.line(format!("wrote {}: the secret key (age identity)", identity.display()));
     }
     for recipient in &recipients {
         output.line(format!("backups are encrypted to {recipient}"));
     }
-    if made.is_some() {
+    if generated.is_some() {
         output.warn(&format!(
             "without {} no backup can be restored: keep a copy of it away from this machine and from the backups",
             identity.display()
@@ -71,7 +71,7 @@ pub(crate) fn run(session: &Session, args: &InitArgs, config: Option<&Path>) -> 
     output.line("next: lifeboat check");
     output.result(&json!({
         "config": config.display().to_string(),
-        "identity": made.as_ref().map(|_| identity.display().to_string()),
+        "identity": generated.as_ref().map(|_| identity.display().to_string()),
         "recipients": recipients,
     }));
     Ok(Exit::Good)

@@ -75,15 +75,15 @@ pub(crate) async fn one(session: &Session, job: Job, dry_run: bool) -> Exit {
 async fn work(session: &Session, tasks: Tasks, asked: bool, options: &Options) -> Exit {
     let mut exit = Exit::Good;
     let mut results = Vec::new();
-    for (name, made) in tasks {
-        let made = match made {
-            Ok(made) => made,
+    for (name, opened) in tasks {
+        let copies = match opened {
+            Ok(copies) => copies,
             Err(error) => {
                 fail(session, &name, None, &error, &mut exit, &mut results);
                 continue;
             }
         };
-        for task in made {
+        for task in copies {
             let to = match &task {
                 Task::Backups { to, .. } => to.name.clone(),
                 Task::Tree { to, .. } => to.clone(),
@@ -165,14 +165,14 @@ fn tasks(session: &Session, options: &Options, path: Option<&Path>, systems: &Sy
         .collect();
     if !chosen.is_empty() {
         for (name, job) in config.select(&chosen, None)? {
-            let made = job.and_then(|job| of_job(Some(&config), job, options));
-            tasks.push((name, made));
+            let opened = job.and_then(|job| of_job(Some(&config), job, options));
+            tasks.push((name, opened));
         }
     }
     for table in &config.copies {
         // Without names, --from and --to speak of jobs.
         if named(&table.name) || (options.names.is_empty() && options.from.is_none() && options.to.is_none()) {
-            let made = table.open(&config, options.deletion, &session.context).and_then(|trees| {
+            let opened = table.open(&config, options.deletion, &session.context).and_then(|trees| {
                 if options.from.is_some() || options.to.is_some() {
                     return Err(Error::new(
                         ErrorKind::Config,
@@ -184,7 +184,7 @@ fn tasks(session: &Session, options: &Options, path: Option<&Path>, systems: &Sy
                 }
                 Ok(trees.into_iter().map(|(to, tree)| Task::Tree { to, tree: Box::new(tree) }).collect())
             });
-            tasks.push((table.name.clone(), made));
+            tasks.push((table.name.clone(), opened));
         }
     }
     Ok(tasks)

@@ -99,16 +99,7 @@ impl<'a> Attempts<'a> {
 /// The error, saying how often it was tried.
 fn with_attempts(error: Error, attempts: u32, time: Duration) -> Error {
     let message = format!("{} (tried {attempts} times in {} s)", error.message(), time.as_secs());
-    let counted = Error::new(error.kind(), error.operation().to_owned(), error.subject(), message);
-    let counted = counted.transient(error.is_transient());
-    let counted = match error.typed_hint() {
-        Some(hint) => counted.hint(hint.clone()),
-        None => counted,
-    };
-    match StdError::source(&error).and_then(|s| s.downcast_ref::<Failure>()) {
-        Some(failure) => counted.with_source(failure.clone()),
-        None => counted,
-    }
+    error.reworded(message)
 }
 
 /// The pause after a number of failures: half of it fixed, half of it chance, so that many do not come back at once.

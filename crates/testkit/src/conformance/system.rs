@@ -202,6 +202,7 @@ pub async fn each_of_many_is_one<S: System>(fixture: &dyn Fixture) {
         let one = system.narrow(dataset);
         assert!(!one.has_many(), "{dataset} by itself is many");
         assert_eq!(one.dataset().unwrap().as_ref(), Some(dataset));
-        assert!(one.claims(&artifact(dataset.as_str(), "x")), "{dataset} disowns its artifacts");
+        let format = one.source().await.unwrap().describe().await.unwrap().format;
+        assert!(one.claims(&artifact(dataset.as_str(), &format)), "{dataset} disowns its artifacts");
     }
 }

@@ -362,11 +362,11 @@ impl Parser {
         match self.state {
             State::Magic => {
                 if unit != MAGIC {
-                    let made = self.corrupt("it does not start with the magic of a mongodump archive");
+                    let error = self.corrupt("it does not start with the magic of a mongodump archive");
                     return Err(match unit {
-                        [0x1f, 0x8b, ..] => made.hint("it is compressed with gzip"),
-                        [0x28, 0xb5, 0x2f, 0xfd] => made.hint("it is compressed with zstd"),
-                        _ => made,
+                        [0x1f, 0x8b, ..] => error.hint("it is compressed with gzip"),
+                        [0x28, 0xb5, 0x2f, 0xfd] => error.hint("it is compressed with zstd"),
+                        _ => error,
                     });
                 }
                 self.state = State::Header;

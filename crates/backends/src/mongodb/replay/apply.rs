@@ -114,10 +114,10 @@ impl Applier {
 }
 
 fn refused(shown: &str, error: &mongodb::error::Error) -> Error {
-    let made = failure::of_driver("replay", shown, error);
-    match made.advice() {
-        Some(_) => made,
-        None => made.hint(format!("what was there before is untouched; {WITHOUT}")),
+    let refusal = failure::of_driver("replay", shown, error);
+    match refusal.advice() {
+        Some(_) => refusal,
+        None => refusal.hint(format!("what was there before is untouched; {WITHOUT}")),
     }
 }
 

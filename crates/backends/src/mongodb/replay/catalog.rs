@@ -196,12 +196,12 @@ impl Replay<'_> {
     }
 
     fn add_index(&mut self, index: usize, fields: &Document) -> Result<()> {
-        let made = RawDocumentBuf::try_from(fields).map_err(|e| corrupt(e.to_string()))?;
+        let document = RawDocumentBuf::try_from(fields).map_err(|e| corrupt(e.to_string()))?;
         let name = fields.get_str("name").map_err(|_| corrupt("an index has no name"))?;
         self.change(index);
         let indexes = &mut self.work.entries[index].metadata.indexes;
         indexes.retain(|found| found.get_str("name").ok() != Some(name));
-        indexes.push(made);
+        indexes.push(document);
         Ok(())
     }
 

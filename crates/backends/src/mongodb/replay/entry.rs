@@ -80,7 +80,7 @@ impl<'a> Entry<'a> {
         }
         let missing = |what: &str| corrupt(format!("an entry has no {what}"));
         let op = op.ok_or_else(|| missing("op"))?;
-        let made = Self {
+        let parsed = Self {
             at: at.ok_or_else(|| missing("ts"))?,
             op,
             ns: ns.ok_or_else(|| missing("ns"))?,
@@ -93,7 +93,7 @@ impl<'a> Entry<'a> {
             upsert,
             transaction: session.zip(number).filter(|_| op == "c" && !is_vectored),
         };
-        Ok(made)
+        Ok(parsed)
     }
 
     /// Whether it changes nothing that is restored.

@@ -66,10 +66,10 @@ pub(super) async fn apply(wanted: Apply, console: &dyn Console) -> Result<Outcom
         console.result(value(false, &[]));
         return Ok(Outcome::Good);
     }
-    let made = settle(cx, "apply the schedules of", name, planned.apply(cx).await)?;
-    let value = value(true, &made);
+    let applied = settle(cx, "apply the schedules of", name, planned.apply(cx).await)?;
+    let value = value(true, &applied);
     let passed = value["passed"] == true;
-    console.say(Part::Checks(made));
+    console.say(Part::Checks(applied));
     let (word, tone) = if passed { ("DONE", Tone::Good) } else { ("PART", Tone::Bad) };
     console.say(Part::Verdict(word, tone, format!("{name}: {counts}")));
     console.result(value);
