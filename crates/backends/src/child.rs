@@ -1,5 +1,6 @@
 //! Child processes: their standard error is kept, they are awaited, and they end when we do.
 
+use std::mem::ManuallyDrop;
 use std::process::ExitStatus;
 
 use lifeboat_core::{Error, ErrorKind};
@@ -40,12 +41,14 @@ impl Running {
     }
 
     /// Lets it go on without us. It is awaited in the background, so that it does not stay as a zombie.
-    pub(crate) fn leave(mut self) {
+    pub(crate) fn leave(self) {
+        // A runtime that ends drops what it awaits, and dropping the child would kill it.
+        let mut child = ManuallyDrop::new(self.child);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { self.child.wait().await });
-        } else {
-            // Nobody can await it any more; dropping would kill it.
-            std::mem::forget(self.child);
+            runtime.spawn(async move {
+                let _ = child.wait().await;
+                drop(ManuallyDrop::into_inner(child));
+            });
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::process::{ChildStdin, Command};
 
 use crate::child::{Ended, Running};
 use crate::confine::Confinement;
-use crate::scratch_folder::ScratchFolder;
+use crate::scratch_folder::{ScratchFolder, remove_all};
 
 /// How long a new server may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -22,13 +22,15 @@ const KILL_LIMIT: Duration = Duration::from_secs(3);
 
 /// Runs the server as its child, ends it when standard input ends, and removes the folder. `QUIT` is an immediate shutdown:
 /// nothing of the cluster is kept. It is sent until the server has gone: a shell starts what runs in the background with `QUIT`
-/// ignored, and a server that has only just been started does not listen yet.
+/// ignored, and a server that has only just been started does not listen yet. The lock goes last: by it the next run knows what
+/// is left when this is cut short.
 const KEEPER: &str = r#"
 exec 3<&0
 "$@" 3<&- </dev/null &
 server=$!
 ( read -r _ <&3
   while kill -QUIT "$server" 2>/dev/null; do sleep 0.05; done
+  find "$LIFEBOAT_SCRATCH" -mindepth 1 -maxdepth 1 ! -name lock -exec rm -rf -- {} +
   rm -rf -- "$LIFEBOAT_SCRATCH" ) &
 wait "$server"
 "#;
@@ -42,7 +44,7 @@ exec 3<&0
 program=$!
 remove() {
   tries=0
-  until rm -rf -- "$LIFEBOAT_SCRATCH" || [ "$tries" -ge 100 ]; do tries=$((tries + 1)); sleep 0.05; done
+  until find "$LIFEBOAT_SCRATCH" -mindepth 1 -maxdepth 1 ! -name lock -exec rm -rf -- {} + && rm -rf -- "$LIFEBOAT_SCRATCH" || [ "$tries" -ge 100 ]; do tries=$((tries + 1)); sleep 0.05; done
 }
 ( if ! read -r _ <&3; then kill -KILL "$program"; remove
   elif ! read -r _ <&3; then remove; fi ) >/dev/null 2>&1 &
@@ -178,7 +180,7 @@ impl Drop for Group {
         // One that is killed in the middle of a call ends that call first, and on a busy machine it waits for its turn to do so.
         let begun = Instant::now();
         while begun.elapsed() < KILL_LIMIT {
-            match std::fs::remove_dir_all(&self.folder) {
+            match remove_all(&self.folder) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     std::thread::sleep(Duration::from_millis(2));
                 }

@@ -66,7 +66,7 @@ impl ScratchFolder {
             let left = (digits(PREFIX) && is_left(&path)) || (digits(UNNAMED) && is_ours(&path) && old(UNNAMED_LIMIT));
             if left {
                 end_server(&path);
-                match std::fs::remove_dir_all(&path) {
+                match remove_all(&path) {
                     Ok(()) => tracing::info!(folder = %path.display(), "removed what a killed run had left"),
                     Err(error) => tracing::debug!(folder = %path.display(), %error, "a killed run's folder stays"),
                 }
@@ -87,7 +87,7 @@ impl ScratchFolder {
     /// Removes it now. It may have gone already.
     pub(crate) fn remove(&mut self) -> std::io::Result<()> {
         self.left = true;
-        match std::fs::remove_dir_all(&self.path) {
+        match remove_all(&self.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -102,6 +102,22 @@ impl Drop for ScratchFolder {
             tracing::warn!(folder = %self.path.display(), %error, "the scratch folder stays");
         }
     }
+}
+
+/// Removes a folder with its lock last: if this is cut short, what is left can still be told from somebody else's folder.
+pub(crate) fn remove_all(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name() == LOCK {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    std::fs::remove_dir_all(folder)
 }
 
 /// Whether this is a folder, and one that we or the server's user have made.
