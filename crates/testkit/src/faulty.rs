@@ -151,32 +151,42 @@ pub enum Fault {
     },
 }
 
-type Decide = Arc<dyn Fn(&Asked) -> Option<Fault> + Send + Sync>;
+/// Decides what meets a request, if anything does.
+type Decide<T> = Arc<dyn Fn(&Asked) -> Option<T> + Send + Sync>;
 
-/// Which faults meet which requests.
+/// What meets which requests: [faults](Schedule) on the way, or [lies](crate::s3::Lies) of the store.
 #[derive(Clone)]
-pub struct Schedule {
-    decide: Decide,
+pub struct Script<T> {
+    decide: Decide<T>,
     text: String,
 }
 
-impl fmt::Debug for Schedule {
+/// Which faults meet which requests.
+pub type Schedule = Script<Fault>;
+
+impl<T> fmt::Debug for Script<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl Schedule {
-    /// No fault at all.
+impl<T> Script<T> {
+    /// Nothing meets any request.
     pub fn none() -> Self {
         Self::of("none", |_| None)
     }
 
     /// What a function decides.
-    pub fn of(text: impl Into<String>, decide: impl Fn(&Asked) -> Option<Fault> + Send + Sync + 'static) -> Self {
+    pub fn of(text: impl Into<String>, decide: impl Fn(&Asked) -> Option<T> + Send + Sync + 'static) -> Self {
         Self { decide: Arc::new(decide), text: text.into() }
     }
 
+    pub(crate) fn decide(&self, asked: &Asked) -> Option<T> {
+        (self.decide)(asked)
+    }
+}
+
+impl Script<Fault> {
     /// A fault for the first request of a kind whose path ends like this.
     pub fn once(call: Call, ending: &'static str, fault: Fault) -> Self {
         Self::of(format!("{call:?} {ending}: {fault:?}"), move |asked| {
@@ -358,7 +368,7 @@ impl Shared {
         *attempt += 1;
         asked.earlier = self.requests.fetch_add(1, Ordering::SeqCst);
         *self.calls.lock().unwrap().entry(asked.call).or_default() += 1;
-        let fault = (self.schedule.lock().unwrap().decide)(&asked);
+        let fault = self.schedule.lock().unwrap().decide(&asked);
         if let Some(fault) = fault {
             let line = format!("{} (attempt {}): {fault:?}", asked.identity, asked.attempt);
             self.log.lock().unwrap().push(line);
@@ -551,7 +561,7 @@ mod tests {
     fn a_seed_says_the_same_twice_and_another_one_something_else() {
         let faults = |seed| {
             let schedule = Schedule::seeded(seed);
-            let fate = |n| (schedule.decide)(&asked(&format!("PUT /b/k?partNumber={n}&uploadId=x")));
+            let fate = |n| schedule.decide(&asked(&format!("PUT /b/k?partNumber={n}&uploadId=x")));
             (0..200).map(fate).collect::<Vec<_>>()
         };
         assert_eq!(faults(7), faults(7));

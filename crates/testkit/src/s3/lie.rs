@@ -1,10 +1,7 @@
 //! What a store says that is not true.
 
-use std::fmt;
-use std::sync::Arc;
-
 use crate::content::Random;
-use crate::faulty::{Asked, Call, fnv};
+use crate::faulty::{Call, Script, fnv};
 
 /// A lie of a store. One that means nothing for a request is the truth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,32 +38,10 @@ pub enum Lie {
     NoEnd,
 }
 
-type Decide = Arc<dyn Fn(&Asked) -> Option<Lie> + Send + Sync>;
-
 /// Which lie meets which request.
-#[derive(Clone)]
-pub struct Lies {
-    decide: Decide,
-    text: String,
-}
+pub type Lies = Script<Lie>;
 
-impl fmt::Debug for Lies {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl Lies {
-    /// Nothing but the truth.
-    pub fn none() -> Self {
-        Self::of("none", |_| None)
-    }
-
-    /// What a function decides.
-    pub fn of(text: impl Into<String>, decide: impl Fn(&Asked) -> Option<Lie> + Send + Sync + 'static) -> Self {
-        Self { decide: Arc::new(decide), text: text.into() }
-    }
-
+impl Script<Lie> {
     /// One lie for every request of a kind whose path ends like this.
     pub fn always(call: Call, ending: &'static str, lie: Lie) -> Self {
         Self::of(format!("{call:?} {ending}: {lie:?}"), move |asked| {
@@ -109,9 +84,5 @@ impl Lies {
             Call::Other => &[SaysNothing, ErrorInside, PageForPeople],
         };
         choice[random.below(choice.len() as u64) as usize]
-    }
-
-    pub(super) fn decide(&self, asked: &Asked) -> Option<Lie> {
-        (self.decide)(asked)
     }
 }
