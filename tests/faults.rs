@@ -259,6 +259,10 @@ fn no_signal_at_any_time_leaves_a_server_or_a_folder() {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
     };
+    let passes = || {
+        let output = verify().stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
     let folders = || {
         let left = std::fs::read_dir(desk.path("tmp")).unwrap().flatten();
         left.filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()).collect::<Vec<_>>()
@@ -273,7 +277,7 @@ fn no_signal_at_any_time_leaves_a_server_or_a_folder() {
             .count()
     };
     let begun = Instant::now();
-    assert!(verify().status().unwrap().success());
+    passes();
     let whole = begun.elapsed();
     const MOMENTS: u32 = 5;
     let mut interrupted = 0;
@@ -305,7 +309,7 @@ fn no_signal_at_any_time_leaves_a_server_or_a_folder() {
         let _ = std::process::Command::new("kill").args(["-KILL", &keeper.to_string()]).status();
     }
     child.wait().unwrap();
-    assert!(verify().status().unwrap().success());
+    passes();
     wait_for("the folder's end", || !folder.exists() && folders().is_empty());
     wait_for("the end of all processes", || at_work() == 0);
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 use rustix::process::{Pid, Signal};
@@ -15,6 +15,8 @@ const PREFIX: &str = "lifeboat-";
 const LOCK: &str = "lock";
 /// Where a folder is made: it gets its name when it is locked.
 const UNNAMED: &str = ".lifeboat-";
+/// How long a server that is left may take to end before it is killed. An immediate shutdown gives its children five seconds.
+const END_LIMIT: Duration = Duration::from_secs(7);
 /// From this age on, a folder without a name is one that nobody will give a name.
 const UNNAMED_LIMIT: Duration = Duration::from_secs(3600);
 
@@ -135,17 +137,27 @@ fn is_left(path: &Path) -> bool {
             .is_ok_and(|lock| rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok())
 }
 
-/// Ends a server that lives on in a folder that is left: its keeper was killed as well.
+/// Ends a server that lives on in a folder that is left (its keeper was killed as well), and waits until it has gone: what still
+/// writes would keep the folder, and a new cluster whose folder got the same inode would be taken for the old one's
+/// (`PGSharedMemoryCreate` of PostgreSQL's `src/backend/port/sysv_shmem.c`).
 fn end_server(path: &Path) {
     let data = path.join("data");
     let first = std::fs::read_to_string(data.join("postmaster.pid")).ok();
     let number = first.and_then(|text| text.lines().next()?.parse().ok()).and_then(Pid::from_raw);
     let Some(number) = number else { return };
     // The number may be another process's by now.
-    let there = std::fs::read_link(format!("/proc/{}/cwd", number.as_raw_nonzero()));
-    if there.is_ok_and(|there| there == data) {
-        // It may have gone.
-        let _ = rustix::process::kill_process(number, Signal::QUIT);
+    let lives =
+        || std::fs::read_link(format!("/proc/{}/cwd", number.as_raw_nonzero())).is_ok_and(|there| there == data);
+    let begun = Instant::now();
+    while lives() {
+        // Again and again: one that has only just been started does not listen yet. It may have gone.
+        let signal = if begun.elapsed() < END_LIMIT { Signal::QUIT } else { Signal::KILL };
+        let _ = rustix::process::kill_process(number, signal);
+        if begun.elapsed() > 2 * END_LIMIT {
+            tracing::warn!(folder = %path.display(), pid = %number.as_raw_nonzero(), "a killed run's scratch server does not end");
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
