@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use lifeboat_core::cli::settle;
 use lifeboat_core::{Context, Error, ErrorKind, Result};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::arguments::Global;
@@ -153,19 +156,21 @@ fn log_to(output: &Arc<Output>, global: &Global) {
         (false, 1) => "info,lifeboat=debug",
         (false, _) => "debug,lifeboat=trace",
     };
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).unwrap_or_else(|error| {
+    let preset = || default.parse().unwrap_or_else(|_| Targets::new());
+    let filter: Targets = match std::env::var("RUST_LOG") {
+        Ok(text) if !text.is_empty() => text.parse().unwrap_or_else(|error| {
             output.warn(&format!("RUST_LOG cannot be used: {error}"));
-            EnvFilter::new(default)
+            preset()
         }),
-        _ => EnvFilter::new(default),
+        _ => preset(),
     };
-    // Fails only when there is a subscriber already, which is as good.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_target(global.verbose > 0)
-        .with_writer(LogLines(output.clone()))
+        .with_writer(LogLines(output.clone()));
+    // Fails only when there is a subscriber already, which is as good.
+    let _ = tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
         .try_init();
 }
 
