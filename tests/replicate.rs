@@ -113,7 +113,7 @@ async fn what_one_run_missed_in_the_second_sink_is_copied_later_and_proves_as_mu
     std::fs::write(desk.path("offsite"), "in the way").unwrap();
     let run = desk.run("lifeboat", &["backup"]).ended(1);
     assert!(run.stdout.contains("in minio://") && run.stdout.contains("NOT in file://"), "{}", run.stdout);
-    assert!(run.stderr.contains("`lifeboat replicate` later copies what is missing there"), "{}", run.stderr);
+    assert!(run.stderr.contains("run `lifeboat replicate` later to copy what is missing there"), "{}", run.stderr);
 
     std::fs::remove_file(desk.path("offsite")).unwrap();
     let run = desk.run("lifeboat", &["replicate", "--dry-run"]).good().says("1 artifact would be copied");

@@ -142,7 +142,7 @@ impl fmt::Display for Hint {
             }
             Self::AllowAllDeletions => "look at the source; if it is right, allow the copy to delete all of them",
             Self::CopyIntoFolder { folder } => {
-                return write!(f, "give the copy a folder of its own, such as {folder}");
+                return write!(f, "give the copy its own folder, such as {folder}");
             }
             Self::CopyWholeTree { folder } => {
                 return write!(f, "copy the whole tree into a folder, such as {folder}, or use a sink one level above");

@@ -388,7 +388,7 @@ pub(crate) async fn see_that_it_is_there(
 ) -> Result<()> {
     let wrong = |why: String| {
         Err(Error::new(ErrorKind::Corrupt, operation, key, format!("{} confirmed it, and {why}", sink.url()))
-            .hint("the store, or a proxy before it, says of writes that they are done and does not do them"))
+            .hint("the store, or a proxy in front of it, confirms writes that it does not carry out"))
     };
     match sink.head(key).await {
         Ok(there) if there.bytes == bytes => Ok(()),

@@ -266,7 +266,7 @@ impl PostgresTarget {
             return Ok(Place::Beside { replaced: true });
         }
         Err(Error::new(ErrorKind::Refused, "restore into", self.connection.redacted(), format!("the database is not empty: it holds {found}"))
-            .hint("name a database that does not exist yet, or give --replace: the restore then goes beside it, and takes its place once it is known to be good"))
+            .hint("name a database that does not exist yet, or give --replace: the backup is then restored beside it, and takes its place once it is known to be good"))
     }
 
     fn temporary_name(&self) -> Result<String> {

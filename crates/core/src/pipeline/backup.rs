@@ -483,7 +483,7 @@ impl Run {
                         ErrorKind::AlreadyExists,
                         "write",
                         key,
-                        "an object of that name is already there",
+                        "an object of that name already exists",
                     )
                     .hint("run again: a new second gives a new name"));
                 }

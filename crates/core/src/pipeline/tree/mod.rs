@@ -320,7 +320,7 @@ impl TreeCopy {
         };
         if self.into.is_empty() {
             return wrong(
-                "the record of the copy would lie in it, beside the objects of another tool",
+                "the copy's record would be stored in it, among another tool's objects",
                 Hint::CopyIntoFolder { folder: self.name.clone() },
             );
         }
