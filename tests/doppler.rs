@@ -139,7 +139,7 @@ fn a_config_comes_back_as_it_was_after_it_was_wiped() {
 
     place.restore_live(&["--apply", "--delete-extra"]).good().says("5 created").says("1 deleted").says("read back");
     assert_eq!(place.doppler.content("backend", "prd"), before, "raw references, visibility, type and notes");
-    place.restore_live(&["--apply"]).good().says("5 as they were");
+    place.restore_live(&["--apply"]).good().says("5 unchanged");
     let uploads: Vec<String> =
         place.server.requests().into_iter().filter(|r| r.method == "POST").map(|r| r.line).collect();
     assert_eq!(uploads.len(), 2, "one upload and one note: {uploads:?}");
@@ -231,16 +231,16 @@ fn without_an_encryptor_nothing_is_asked_and_nothing_is_stored() {
     let sink = place.desk.sink();
     for choice in [&["--encrypt", "none"][..], &[]] {
         let run = place.run(&[&["backup", "--to", &sink][..], choice].concat());
-        let run = run.ended(2).says("never stored without encryption").says("age:age1");
+        let run = run.ended(2).says("never stored unencrypted").says("age:age1");
         assert!(!run.stderr.contains("--encrypt none"), "{}", run.stderr);
     }
-    place.run(&["check", "--to", &sink, "--encrypt", "none"]).ended(1).says("never stored without encryption");
+    place.run(&["check", "--to", &sink, "--encrypt", "none"]).ended(1).says("never stored unencrypted");
     std::fs::write(
         place.desk.path("lifeboat.toml"),
         format!("[sinks.s]\nurl = \"{sink}\"\n[defaults]\nencrypt = \"none\"\n[jobs.secrets]\ndoppler = {{ token = \"${{DOPPLER_TOKEN}}\" }}\n"),
     )
     .unwrap();
-    place.desk.run("lifeboat", &["backup"]).ended(2).says("never stored without encryption");
+    place.desk.run("lifeboat", &["backup"]).ended(2).says("never stored unencrypted");
     assert!(place.desk.stored().iter().all(|n| n.starts_with("_lifeboat/probe")), "{:?}", place.desk.stored());
     assert_eq!(place.server.count("GET", "/secrets"), place.server.count("GET", "/secrets/names"), "no value was read");
 }
@@ -328,7 +328,7 @@ fn a_wrong_passphrase_a_cut_and_a_flip_each_say_what_is_wrong() {
     verify("backend.prd", right).ended(1).says("was cut short");
     verify("doppler", right)
         .ended(1)
-        .says("the passphrase is right, since it begins well, but it was cut short or altered");
+        .says("the passphrase is right, because the beginning is readable, but the object was cut short or altered");
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 1;
     damaged(&flipped);
@@ -410,7 +410,7 @@ fn each_failure_of_the_api_says_what_it_is_and_leaves_nothing() {
     }
     place.server.heal();
     place.desk.set("DOPPLER_API_HOST", "http://doppler.example");
-    place.backup().ended(2).says("in the clear");
+    place.backup().ended(2).says("unencrypted");
 }
 
 #[test]
@@ -426,8 +426,8 @@ fn a_restore_that_doppler_refuses_says_why() {
     place.doppler.lock("backend", "prd", false);
     // Whether it was done is not known when the answer is lost: the next plan tells.
     place.server.fault(Fault::on("/secrets", Kind::Close { done: true }).method("POST"));
-    place.restore_live(&["--apply"]).ended(1).says("run it again: the next plan holds what is left");
-    place.restore_live(&["--apply"]).good().says("5 as they were");
+    place.restore_live(&["--apply"]).ended(1).says("run it again: the next plan holds the remaining changes");
+    place.restore_live(&["--apply"]).good().says("5 unchanged");
     assert_eq!(place.doppler.content("backend", "prd")["EMPTY"].0, "");
 }
 
@@ -511,7 +511,7 @@ fn an_old_backup_fails_and_an_empty_one_is_none() {
             "1000d",
         ])
         .ended(1)
-        .says("there is not one in the backup");
+        .says("the backup holds none");
 }
 
 /// A text in the forms in which it could be written somewhere.

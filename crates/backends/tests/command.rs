@@ -231,7 +231,7 @@ mod backups {
         let error = backup(false, sink.clone(), tally.clone()).await.unwrap_err();
         assert_eq!(
             (error.kind(), error.message()),
-            (ErrorKind::Tool, "its source ended well and gave nothing: 0 bytes")
+            (ErrorKind::Tool, "its source ended successfully but gave nothing: 0 bytes")
         );
         assert!(tally.notes().iter().any(|note| note.contains("nothing to export")), "{:?}", tally.notes());
         assert_eq!(sink.keys(), Vec::<String>::new());

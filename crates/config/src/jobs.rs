@@ -25,7 +25,7 @@ pub struct Job {
     pub dataset: Option<Dataset>,
     /// Datasets that other jobs of the config keep in the same folder.
     pub others: Vec<Dataset>,
-    /// What is backed up.
+    /// What to back up.
     pub system: Arc<dyn AnySystem>,
     /// The folder in each sink.
     pub prefix: String,

@@ -53,7 +53,7 @@ pub struct JobConfig {
     pub name: String,
     /// `None` when the job has many datasets, which the live system names.
     pub dataset: Option<Dataset>,
-    /// What is backed up.
+    /// What to back up.
     pub system: Arc<dyn AnySystem>,
     /// The folder in the sinks.
     pub prefix: Option<Setting>,

@@ -107,7 +107,7 @@ fn what_is_said_of_a_dataset_that_shrinks_or_stands_still_reaches_the_job() {
     assert_eq!(read_job(own, defaults).unwrap(), (false, "100%".to_owned(), Some(6 * 3600)));
     for wrong in ["max_shrink = \"0%\"", "max_shrink = \"half\""] {
         let error = read_job(wrong, "").unwrap_err().to_string();
-        assert!(error.contains("it is no share from 1% to 100%; write a share"), "{error}");
+        assert!(error.contains("it is not a share from 1% to 100%; write a share"), "{error}");
     }
 }
 
@@ -195,7 +195,7 @@ fn a_wrong_value_says_what_to_write() {
         (with_job("verify = { age_status = \"maybe\" }"), "age_status is \"warn\" or \"fail\""),
         (with_job("keep = \"30\""), "has no unit"),
         (with_job("keep = { days = 0 }"), "days = 0 would keep nothing"),
-        (with_job("compress = \"lz4\""), "there is no such compression; write zstd:3"),
+        (with_job("compress = \"lz4\""), "unknown compression; write zstd:3"),
         (with_job("schedule = \"30 25 * * *\""), "schedule of [jobs.shop]: its hour \"25\""),
         (with_job("sinks = [\"locl\"]"), "there is no sink \"locl\""),
         (with_job("dataset = \"a/b\""), "dataset of [jobs.shop]"),

@@ -26,9 +26,9 @@ use crate::system::{AnySystem, Sinks, System};
 /// The heading of flags that say how the live system is reached.
 pub const CONNECTION: &str = "Connection";
 /// The heading of flags that say what of the live system is backed up.
-pub const CONTENTS: &str = "What is backed up";
+pub const CONTENTS: &str = "What to back up";
 /// The heading of flags that only `check` takes.
-pub const CHECKS: &str = "What is checked";
+pub const CHECKS: &str = "What to check";
 
 /// A [`System`] with a command line.
 pub trait Commands: System<Settings: Args, Restore: Args, Verify: Args> {

@@ -206,7 +206,7 @@ pub trait Sink: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) when the key is taken: before anything is sent where the store allows it.
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) when the store has confirmed it, and what is there is not what was sent.
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) when the store has confirmed it, but what is there is not what was sent.
     ///
     /// # Cancel safety
     /// A dropped future stores nothing that can be seen. Parts that were already uploaded may stay behind until
@@ -387,12 +387,12 @@ pub(crate) async fn see_that_it_is_there(
     bytes: u64,
 ) -> Result<()> {
     let wrong = |why: String| {
-        Err(Error::new(ErrorKind::Corrupt, operation, key, format!("{} confirmed it, and {why}", sink.url()))
+        Err(Error::new(ErrorKind::Corrupt, operation, key, format!("{} confirmed it, but {why}", sink.url()))
             .hint("the store, or a proxy in front of it, confirms writes that it does not carry out"))
     };
     match sink.head(key).await {
         Ok(there) if there.bytes == bytes => Ok(()),
-        Ok(there) => wrong(format!("what is there has {} bytes of the {bytes} sent", there.bytes)),
+        Ok(there) => wrong(format!("{} of the {bytes} bytes sent are there", there.bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => wrong("it is not there".to_owned()),
         Err(error) if error.kind() == ErrorKind::Permission => Ok(()),
         Err(error) => Err(error),

@@ -243,7 +243,7 @@ pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
         None
     }
 
-    /// Why its backups are never stored without encryption, if they are not: it completes "X: …, and is never stored without
+    /// Why its backups are never stored unencrypted, if they are not: it completes "X: …, and is never stored without
     /// encryption".
     fn confidential(&self) -> Option<&'static str> {
         None

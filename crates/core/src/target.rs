@@ -23,7 +23,7 @@ pub struct RestoreInput {
     pub name: ArtifactName,
     /// What the source saw, when the artifact has a manifest and its private part could be read.
     pub proof: Option<Proof>,
-    /// What is restored before it, base first. Empty but for [targets](Target::restores_series) and
+    /// What to restore before it, base first. Empty but for [targets](Target::restores_series) and
     /// [verifiers](crate::Verifier::restores_series) that restore series.
     pub chain: Vec<Link>,
 }
@@ -51,7 +51,7 @@ impl RestoreInput {
             return Ok(());
         }
         let bases: Vec<String> = self.chain.iter().map(|link| link.name.to_string()).collect();
-        let why = format!("it needs {}, and what restores it here restores single artifacts only", bases.join(", "));
+        let why = format!("it needs {}, but this target restores only single artifacts", bases.join(", "));
         Err(Error::new(ErrorKind::Unsupported, "restore", self.name.to_string(), why)
             .hint("restore an artifact that needs no other"))
     }

@@ -167,7 +167,7 @@ fn named(file: NamedTempFile, path: &Path, replace: bool) -> std::io::Result<()>
 
 fn exists(subject: &str) -> Error {
     Error::new(ErrorKind::AlreadyExists, "write", subject, "it exists already")
-        .hint("choose another name, or say --replace to write a new one in its place")
+        .hint("choose another name, or give --replace to replace it")
 }
 
 /// Writes the content and compares it with its proof. Returns its bytes.

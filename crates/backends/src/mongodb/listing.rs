@@ -62,7 +62,7 @@ impl Look {
         tokio::time::timeout(limit, Self::without_limit(connection)).await.unwrap_or_else(|_| {
             let why = format!("no answer within {} s", limit.as_secs());
             Err(Error::new(ErrorKind::Unavailable, "connect to", connection.redacted(), why).hint(
-                "is it a MongoDB server, and does it still answer? serverSelectionTimeoutMS=… in the URL waits longer",
+                "is it a MongoDB server, and does it still answer? To wait longer, set serverSelectionTimeoutMS=… in the URL",
             ))
         })
     }

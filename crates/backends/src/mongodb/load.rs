@@ -111,7 +111,7 @@ pub(crate) struct Place {
     pub(crate) collection: String,
 }
 
-/// What is restored, and where it is for the time being.
+/// What to restore, and where it is for the time being.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Work {
     pub(crate) entries: Vec<Entry>,

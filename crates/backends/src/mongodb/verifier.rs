@@ -157,7 +157,7 @@ impl MongoVerifier {
         let source = &opened.prelude.header.server_version;
         let major = |v: &str| v.split('.').next().map(str::to_owned);
         let whose = match (scratch.is_own(), scratch.swept) {
-            (true, _) => "a server of its own, thrown away afterwards".to_owned(),
+            (true, _) => "its own server, deleted afterwards".to_owned(),
             (false, 0) => "databases of its own in the named server, dropped afterwards".to_owned(),
             (false, n) => format!(
                 "databases of its own in the named server, dropped afterwards; {n} that killed runs had left were dropped first"

@@ -166,7 +166,7 @@ impl Cluster {
         K: Clone + DeserializeOwned + fmt::Debug,
     {
         let wrong = |why: String| {
-            Error::new(ErrorKind::Unavailable, "list", what, format!("the list may not be whole: {why}"))
+            Error::new(ErrorKind::Unavailable, "list", what, format!("the list may be incomplete: {why}"))
                 .hint("something between here and the API server alters its answers: check the kubeconfig's URL")
         };
         'anew: for _ in 0..MOST_LISTINGS {

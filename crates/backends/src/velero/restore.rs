@@ -18,7 +18,7 @@ use super::run::{self, RESULTS_LIMIT, Run};
 
 /// The heading of the flags.
 #[cfg(feature = "cli")]
-const RESTORED: &str = "What is restored";
+const RESTORED: &str = "What to restore";
 
 /// How long Velero has to restore, where nobody says.
 const LIMIT: Duration = Duration::from_secs(4 * 3600);
@@ -37,7 +37,7 @@ pub enum ExistingPolicy {
     Update,
 }
 
-/// What is restored, and how.
+/// What to restore, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]

@@ -300,7 +300,8 @@ impl Prepared for PreparedSchedules {
                 Err(error) => {
                     let message = format!("{} ({done} schedules done before it)", error.message());
                     let told = Error::new(error.kind(), "apply", format!("{KIND} {name}"), message);
-                    let hint = error.advice().unwrap_or("run the same command again: it does what is left").to_owned();
+                    let hint =
+                        error.advice().unwrap_or("run the same command again to make the remaining changes").to_owned();
                     return Err(told.hint(hint).with_source(error));
                 }
             }

@@ -33,7 +33,7 @@ pub(crate) async fn run(session: &Session, job: &Job, options: Options) -> Resul
         Err(error) => return Err(place::explain(error, job, store).await),
     };
     let keys = if artifact.manifest.is_none() && artifact.name.encryption.is_none() { Vec::new() } else { job.keys()? };
-    // What is restored to standard output is alone there.
+    // What to restore to standard output is alone there.
     let say = |line: String| if named.to_stdout { output.aside(&line) } else { output.line(line) };
     say(format!(
         "{} of {} ({}, {}, {})",

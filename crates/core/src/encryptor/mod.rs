@@ -104,7 +104,7 @@ pub(crate) fn seal(encryptor: &Arc<dyn Encryptor>, plaintext: ByteStream) -> Res
         if encryptor.recognises(&start[..start.len().min(START)]) {
             return sealed;
         }
-        let why = "it does not recognise what it has written itself, so that nobody could read it back";
+        let why = "it does not recognise its own output, so nobody could read it back";
         let subject = format!("the encryptor {}", encryptor.scheme());
         stream::failed(Error::new(ErrorKind::Unsupported, "use", subject, why))
     };

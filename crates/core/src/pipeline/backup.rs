@@ -225,7 +225,7 @@ impl Backup {
         let encryptor = match std::mem::replace(&mut self.encryption, Encryption::Undecided) {
             Encryption::With(encryptor) => Some(encryptor),
             Encryption::None | Encryption::Undecided if confidential => {
-                let why = "it is nothing but secrets, and is never stored without encryption";
+                let why = "it is nothing but secrets and is never stored unencrypted";
                 return Err(Error::new(ErrorKind::Config, "back up", "the dataset", why).hint(Hint::ChooseEncryptor));
             }
             Encryption::None => None,
@@ -359,7 +359,7 @@ fn needs_of<'a>(name: &ArtifactName, needs: impl Iterator<Item = &'a ArtifactNam
         .find(|n| n.dataset != name.dataset || *n == name || ArtifactName::parse(&n.to_string()).as_ref() != Some(n));
     match wrong {
         Some(wrong) => {
-            let why = format!("it needs \"{wrong}\", which is no other artifact of the same dataset");
+            let why = format!("it needs \"{wrong}\", which is not another artifact of the same dataset");
             Err(Error::new(ErrorKind::Config, "back up", name.dataset.to_string(), why))
         }
         None => Ok(needs),
@@ -419,7 +419,7 @@ impl Run {
             let settled = self.settle(&self.sinks[*index], stored, said.of(*index));
             async move {
                 if let Err(error) = self.within_grace(*index, settled).await {
-                    tracing::warn!(%error, "what this run has left there stays; pruning orphans removes it");
+                    tracing::warn!(%error, "what this run left there stays; pruning orphans removes it");
                 }
             }
         }))
@@ -470,7 +470,7 @@ impl Run {
     }
 
     fn gave_no_answer(&self, index: usize, grace: Duration) -> Error {
-        let why = format!("it gave no answer for {} s and was given up", grace.as_secs());
+        let why = format!("it did not answer for {} s and was given up", grace.as_secs());
         Error::new(ErrorKind::Unavailable, "write to", self.sinks[index].url(), why).hint(Hint::ReplicateLater)
     }
 
@@ -485,7 +485,7 @@ impl Run {
                         key,
                         "an object of that name already exists",
                     )
-                    .hint("run again: a new second gives a new name"));
+                    .hint("run again: a second later the name is different"));
                 }
                 // A key that may only write cannot look; the sink itself never overwrites.
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Permission) => {}
@@ -534,7 +534,7 @@ impl Run {
                 Ok(_) => {
                     let why = format!("it needs {needed}, which is not there");
                     return Err(Error::new(ErrorKind::NotFound, "write", self.key(), why)
-                        .hint("back up a new base; where another sink has it, `lifeboat replicate` copies it"));
+                        .hint("back up a new base; if another sink has it, `lifeboat replicate` copies it"));
                 }
             }
         }
@@ -652,7 +652,7 @@ impl Run {
             match put {
                 Ok(bytes) if bytes == meter.bytes() => sizes.push((index, bytes)),
                 Ok(bytes) => {
-                    let why = format!("it confirmed {bytes} bytes of the {} that were sent", meter.bytes());
+                    let why = format!("it confirmed {bytes} of the {} bytes sent", meter.bytes());
                     failed[index] = Some(Error::new(ErrorKind::Internal, "store", &key, why));
                 }
                 Err(error) => failed[index] = Some(error),

@@ -182,7 +182,7 @@ impl Restore {
         }
         if let Some(amount) = self.artifact.less() {
             let less = Less { amount, fuller: None };
-            let text = format!("{} is {less}: an older one may be what is wanted", self.artifact.key());
+            let text = format!("{} is {less}: you may want an older one", self.artifact.key());
             self.context.progress.event(Event::Warning { text, hint: Hint::ListArtifacts });
         }
         let step = format!("restore {}", self.artifact.name.dataset);

@@ -241,7 +241,7 @@ impl<'a> Verify<'a> {
             return Check::warn(
                 AGE_CHECK,
                 "in the future",
-                format!("it is dated {taken}, and now is {now}: is a clock wrong?"),
+                format!("it is dated {taken}, but it is now {now}: is a clock wrong?"),
             );
         };
         let figure = crate::report::human_duration(age);
@@ -476,7 +476,7 @@ fn stored_check(seen: &std::sync::Mutex<read::Stored>, manifest: Option<&Manifes
     }
     let figure = format!("{} bytes", seen.bytes);
     match manifest {
-        Some(_) => Check::pass("stored", figure, "size and SHA-256 are the manifest's"),
+        Some(_) => Check::pass("stored", figure, "size and SHA-256 match the manifest"),
         None => Check::pass(
             "stored",
             figure,

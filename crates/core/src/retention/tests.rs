@@ -462,8 +462,8 @@ fn what_is_no_policy_is_refused_with_advice() {
         ("", "a rule is missing"),
         ("30d,", "a rule is missing"),
         ("30", "has no unit"),
-        ("30 days", "is no age"),
-        ("thirty", "is no age"),
+        ("30 days", "is not an age"),
+        ("thirty", "is not an age"),
         ("0d", "would keep nothing"),
         ("days=0", "days = 0 would keep nothing"),
         ("30d,daily=0", "daily = 0 would keep nothing"),
@@ -474,12 +474,12 @@ fn what_is_no_policy_is_refused_with_advice() {
         ("30d,40d", "within is given twice"),
         ("30d,days=30", "age limit twice"),
         ("last=1,last=1", "last is given twice"),
-        ("last=-1", "has no whole number"),
-        ("last=", "has no whole number"),
+        ("last=-1", "is not a whole number"),
+        ("last=", "is not a whole number"),
         ("dayly=7", "there is no rule \"dayly\""),
-        ("all,last=3", "stands alone"),
+        ("all,last=3", "cannot be combined"),
         ("at-least=3", "at_least is a floor"),
-        ("é", "is no age"),
+        ("é", "is not an age"),
     ] {
         let error = text.parse::<Policy>().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{text}");
