@@ -210,7 +210,7 @@ fn on_the_day_without_doppler_secrets_are_written_out_with_no_network() {
     assert_eq!(String::from_utf8(written).unwrap(), format!("{PASSWORD}|{PEM}|"));
 
     std::fs::write(&file, "mine").unwrap();
-    place.restore(&["--into", &into]).ended(1).says("it exists already").says("--replace");
+    place.restore(&["--into", &into]).ended(1).says("it already exists").says("--replace");
     assert_eq!(std::fs::read(&file).unwrap(), b"mine");
     place.restore(&["--into", &into, "--replace", "--format", "json"]).good();
     let value: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();

@@ -86,7 +86,7 @@ impl Destination {
 }
 
 fn exists(path: &Path) -> Error {
-    Error::new(ErrorKind::AlreadyExists, "write", path.display().to_string(), "it exists already")
+    Error::new(ErrorKind::AlreadyExists, "write", path.display().to_string(), "it already exists")
         .hint("choose another name, or give --replace to replace it")
 }
 

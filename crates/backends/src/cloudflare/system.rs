@@ -285,7 +285,7 @@ Examples:
   lifeboat-cloudflare-dns backup --zone '*' --token file:token.txt --to b2://backups --encrypt age-file:keys.txt",
                 ),
                 "show" => command.mut_arg("items", |arg| {
-                    arg.help("Also list what is inside (types with their records); needs the key when it is encrypted")
+                    arg.help("Also list the contents (types with their records); needs the key if it is encrypted")
                 }),
                 "verify" => command.after_help(
                     "\

@@ -240,7 +240,7 @@ Examples:
                 ),
                 "show" => command.mut_arg("items", |arg| {
                     let help =
-                        "Also list what is inside (collections with their documents); needs the key when it is encrypted";
+                        "Also list the contents (collections with their documents); needs the key if it is encrypted";
                     arg.help(help)
                 }),
                 "verify" => command.after_help(

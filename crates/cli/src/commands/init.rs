@@ -36,7 +36,7 @@ pub(crate) fn run(session: &Session, args: &InitArgs, config: Option<&Path>) -> 
     let config = config.unwrap_or(Path::new(NAME));
     let folder = config.parent().unwrap_or(Path::new(""));
     if config.exists() && !args.force {
-        return Err(Error::new(ErrorKind::AlreadyExists, "write", config.display().to_string(), "it exists already")
+        return Err(Error::new(ErrorKind::AlreadyExists, "write", config.display().to_string(), "it already exists")
             .hint("edit it, overwrite it with --force, or name another place with --config"));
     }
     let generated = if args.recipients.is_empty() { Some(Age::generate()) } else { None };
