@@ -68,7 +68,7 @@ impl Backup {
         Self::boxed(Box::new(source))
     }
 
-    /// Like [`new`](Backup::new), for a source that is boxed already.
+    /// Like [`new`](Backup::new), for a boxed source.
     pub fn boxed(source: Box<dyn Source>) -> Self {
         Self {
             source,
@@ -86,7 +86,7 @@ impl Backup {
         }
     }
 
-    /// Names the dataset; without it the source's own suggestion is taken (the database's name).
+    /// Names the dataset; the default is the source's suggestion (the database's name).
     #[must_use]
     pub fn dataset(mut self, dataset: Dataset) -> Self {
         self.dataset = Some(dataset);
@@ -113,22 +113,22 @@ impl Backup {
         self.encrypt_with(Arc::new(encryptor))
     }
 
-    /// Like [`encrypt`](Backup::encrypt), with an encryptor that is shared.
+    /// Like [`encrypt`](Backup::encrypt), with a shared encryptor.
     #[must_use]
     pub fn encrypt_with(mut self, encryptor: Arc<dyn Encryptor>) -> Self {
         self.encryption = Encryption::With(encryptor);
         self
     }
 
-    /// Leaves the artifact readable for everyone who can read the sink. Encryption is a choice that is made, not
-    /// forgotten: without this and without [`encrypt`](Backup::encrypt), [`run`](Backup::run) is an error.
+    /// Leaves the artifact readable by everyone who can read the sink. The choice of encryption must be
+    /// explicit: without this and without [`encrypt`](Backup::encrypt), [`run`](Backup::run) is an error.
     #[must_use]
     pub fn unencrypted(mut self) -> Self {
         self.encryption = Encryption::None;
         self
     }
 
-    /// Says without which artifacts this one cannot be restored, beside those that the source's own
+    /// Names the artifacts that this one needs for a restore, in addition to those in the source's own
     /// [`Description`] names: the base of an increment. They are of the same dataset and folder, and in every sink.
     #[must_use]
     pub fn needs(mut self, artifacts: impl IntoIterator<Item = ArtifactName>) -> Self {
@@ -157,16 +157,16 @@ impl Backup {
         self
     }
 
-    /// How long the source may give no byte while one is waited for, and a sink take none, before the run is given up: 2 hours
-    /// when this is not called. That nothing moves is told after a minute.
+    /// How long the source may give no bytes while the run waits for it, or a sink take none, before the run is given up: by
+    /// default 2 hours. A warning comes after a minute.
     #[must_use]
     pub fn stall_limit(mut self, limit: Duration) -> Self {
         self.stall_limit = limit;
         self
     }
 
-    /// Whether a dataset in which there is nothing is as it should be. Otherwise a plaintext of no byte is an error, and one
-    /// without an item or a row a warning.
+    /// Whether an empty dataset is acceptable. Otherwise a plaintext of zero bytes is an error, and one without items or
+    /// rows a warning.
     #[must_use]
     pub fn allow_empty(mut self, allow: bool) -> Self {
         self.amount.allow_empty = allow;
@@ -181,7 +181,7 @@ impl Backup {
         self
     }
 
-    /// Whether the run leaves a record in the [history](crate::history). It does, unless said otherwise.
+    /// Whether the run leaves a record in the [history](crate::history). It does by default.
     #[must_use]
     pub fn history(mut self, history: bool) -> Self {
         self.history = history;
@@ -212,7 +212,7 @@ impl Backup {
     /// Runs the backup.
     ///
     /// # Errors
-    /// The source's failure, or the first sink's when all of them failed. When only some failed, the receipt says which.
+    /// The source's failure, or the first sink's if all of them failed. When only some failed, the receipt says which.
     ///
     /// # Cancel safety
     /// A dropped future ends the source's children and leaves nothing that is listed; parts of an upload may stay

@@ -63,17 +63,17 @@ impl fmt::Debug for Only {
     }
 }
 
-/// What becomes of an artifact of the first sink.
+/// What to do with an artifact of the first sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
     /// It is not in the second sink: it is copied.
     Copy,
-    /// A part of it is there already: what is there is compared, the rest is copied.
+    /// A part of it is already there: that part is compared, the rest is copied.
     Complete,
-    /// Another content has its name there. It stays as it is.
+    /// Different content has its name there. It stays unchanged.
     Conflict,
-    /// The first sink does not hold it whole, or its manifest cannot be read.
+    /// The first sink does not hold all of it, or its manifest cannot be read.
     Unusable,
 }
 
@@ -107,7 +107,7 @@ pub struct PlannedCopy {
     artifact: Artifact,
 }
 
-/// What is to be copied. Printing it, and throwing it away, is a dry run.
+/// What to copy. Printing and dropping it is a dry run.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ReplicatePlan {
@@ -156,7 +156,7 @@ pub struct Copied {
     pub bytes: u64,
 }
 
-/// What a run has done.
+/// The result of a run.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Replicated {
@@ -385,7 +385,7 @@ impl ReplicatePlan {
     /// a store that is gone ends the run.
     ///
     /// An artifact counts as copied when its objects are there with the manifest's SHA-256, and then its manifest. One
-    /// without a manifest is read back and compared. Records of verifications are not copied: they speak of the bytes in
+    /// without a manifest is read back and compared. Records of verifications are not copied: they describe the bytes in
     /// one place.
     ///
     /// # Errors

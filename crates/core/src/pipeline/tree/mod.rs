@@ -66,7 +66,7 @@ pub struct TreeCopy {
     context: Context,
 }
 
-/// What becomes of an object.
+/// What to do with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TreeStep {
@@ -118,7 +118,7 @@ pub struct Extra {
     pub bytes: u64,
 }
 
-/// What is to be done. Printing it, and throwing it away, is a dry run.
+/// What to do. Printing and dropping it is a dry run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct TreePlan {
@@ -149,7 +149,7 @@ impl TreePlan {
 }
 
 impl TreeCopy {
-    /// A copy called `name` (as a dataset may be called) of all that is in `from`, into the folder `name` of `to`.
+    /// Creates a copy called `name` (a valid dataset name) of everything in `from`, into the folder `name` of `to`.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a name that cannot be one, [`ErrorKind::Unsupported`] for a sink that keeps its notes beside
@@ -195,7 +195,7 @@ impl TreeCopy {
         self
     }
 
-    /// What becomes of objects that are no longer at the source.
+    /// What to do with objects that are no longer at the source.
     #[must_use]
     pub fn deletion(mut self, deletion: Deletion) -> Self {
         self.deletion = deletion;
