@@ -51,7 +51,7 @@ struct Show {
     /// Which backup: latest, a time or day (the newest backup taken at or before it), or a key
     #[arg(long, value_name = "latest|TIME|KEY", default_value = "latest", hide_default_value = true)]
     at: String,
-    /// Also list what is inside (tables with their rows); needs the key when it is encrypted
+    /// Also list the contents (tables with their rows); needs the key if it is encrypted
     #[arg(long)]
     items: bool,
 }
