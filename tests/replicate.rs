@@ -235,7 +235,7 @@ async fn a_storage_location_at_the_top_of_a_bucket_is_copied_into_a_folder_only(
     fill(&*from, &[("backups/a/velero-backup.json".to_owned(), 10), ("backups/a/a.tar.gz".to_owned(), 100)]).await;
     let desk = desk(&minio);
     let (a, b) = (minio.sink_url(&first), minio.sink_url(&second));
-    desk.run("lifeboat", &["replicate", "--tree", "--from", &a, "--to", &b]).ended(2).says("which folder is copied");
+    desk.run("lifeboat", &["replicate", "--tree", "--from", &a, "--to", &b]).ended(2).says("which folder to copy");
     desk.run("lifeboat", &["replicate", "--tree", "--from", &a, "--to", &b, "--prefix", "backups"])
         .ended(2)
         .says("Unavailable");

@@ -407,7 +407,7 @@ async fn nothing_is_stored_where_velero_stores() {
         .desk
         .run("lifeboat", &["--config", &config, "backup"])
         .ended(2)
-        .says("Velero's own storage location")
+        .says("Velero's storage location")
         .says("line 12");
     place.run(&["delete", &name, "--apply"]).good();
     place.kubernetes.delete(NAMESPACE, None, shop).await;

@@ -289,7 +289,7 @@ mod backups {
             ("echo x; seq 1 4 >&2", vec![]),
             (
                 "echo x; (seq 1 4; echo 'table orders: ERROR: no such table'; seq 5 9) >&2",
-                vec!["sh ended well, and said among 10 lines: table orders: ERROR: no such table"],
+                vec!["sh succeeded, but among 10 lines it printed: table orders: ERROR: no such table"],
             ),
             ("echo x", vec![]),
         ] {

@@ -261,7 +261,7 @@ fn the_only_sink_needs_no_mention() {
 fn two_jobs_cannot_write_the_same_names() {
     let text =
         with_job("prefix = \"x\"\n[jobs.again]\ndataset = \"shop\"\nprefix = \"x/\"\npostgres = { url = \"y\" }");
-    assert!(mistake(&text).message().contains("[jobs.again] has the dataset and the folder of [jobs.shop]"));
+    assert!(mistake(&text).message().contains("[jobs.again] has the same dataset and folder as [jobs.shop]"));
     assert!(read(&text.replace("x/", "y")).is_ok());
 }
 
@@ -312,7 +312,7 @@ fn a_wrong_copy_is_told_with_what_to_write() {
         ("from = \"locl\"\nto = [\"offsite\"]", "there is no sink \"locl\""),
         ("from = \"local\"\nto = []", "names no sink to copy to"),
         ("from = \"local\"\nto = [\"local\"]", "into itself"),
-        ("from = \"local\"\nto = [\"offsite\"]\ninto = \"/\"", "the record of the copy would lie in it"),
+        ("from = \"local\"\nto = [\"offsite\"]\ninto = \"/\"", "the copy's record would be stored in it"),
         ("from = \"local\"\nto = [\"offsite\"]\ndelete_extra = \"some\"", "delete_extra is true, false or \"all\""),
         ("from = \"local\"\nto = [\"offsite\"]\nprefx = \"x\"", "unknown key \"prefx\""),
         ("to = [\"offsite\"]", "the key \"from\" is missing"),
@@ -322,7 +322,7 @@ fn a_wrong_copy_is_told_with_what_to_write() {
     }
     let taken =
         with_job("") + "[sinks.offsite]\nurl = \"b2://x\"\n[copies.shop]\nfrom = \"local\"\nto = [\"offsite\"]\n";
-    assert!(mistake(&taken).message().contains("has the name of [jobs.shop]"), "{}", mistake(&taken));
+    assert!(mistake(&taken).message().contains("has the same name as [jobs.shop]"), "{}", mistake(&taken));
 }
 
 #[test]
@@ -349,8 +349,8 @@ fn a_wrong_job_of_velero_is_told_with_what_to_write() {
     for (table, message) in [
         ("", "the key \"location\" is missing"),
         ("location = \"velro\"", "velero.location of [jobs.shop]: there is no sink \"velro\""),
-        ("location = \"local\"", "stores in \"local\", which is Velero's own storage location"),
-        ("location = \"velero\", must_cover = [\"data\"]", "must_cover of [jobs.shop]: \"data\" is no claim"),
+        ("location = \"local\"", "stores in \"local\", which is Velero's storage location"),
+        ("location = \"velero\", must_cover = [\"data\"]", "must_cover of [jobs.shop]: \"data\" is not a claim"),
         ("location = \"velero\", limit = \"2 hours\"", "the time \"2 hours\""),
         (
             "location = \"velero\", schedules.daily = { cron = \"0 25 * * *\" }",

@@ -500,7 +500,7 @@ fn policies_are_read_from_a_config() {
         (r#"{"days": 0}"#, "cannot use keep: days = 0 would keep nothing; leave the rule out"),
         (r#"{"days": -1}"#, "invalid value"),
         (r#"{"at_least": 3}"#, "write last = 3; or add a rule"),
-        (r#"{"within": "6x"}"#, "\"6x\" is no age; write a number and a unit"),
+        (r#"{"within": "6x"}"#, "\"6x\" is not an age; write a number and a unit"),
         (r#"{"within": 6}"#, "an age like \"30d\""),
         ("30", "a table like { days = 30, at_least = 3 } or a text"),
     ] {
