@@ -1,4 +1,4 @@
-//! A source of one's own: the output of any command, here as a backup of `/etc/hostname`.
+//! Your own source: the output of any command, here as a backup of `/etc/hostname`.
 //!
 //! ```text
 //! cargo run --example custom_source -- file:///tmp/backups

@@ -1,11 +1,11 @@
-//! A system of one's own, with everything that the built-in ones have: an SQLite database through its online backup API, as
+//! Your own system, with everything that the built-in ones have: an SQLite database through its online backup API, with
 //! source, proof, target, verifier, table of the config file, flags, help, completions and manual page.
 //!
 //! ```text
 //! cargo run --example custom_system --features cli -- backup
 //! ```
 //!
-//! with, in `lifeboat.toml`: `sqlite = { file = "/var/lib/app/app.db" }`. The program has PostgreSQL besides.
+//! with, in `lifeboat.toml`: `sqlite = { file = "/var/lib/app/app.db" }`. The program also has PostgreSQL.
 
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
@@ -43,16 +43,16 @@ struct Settings {
     file: Option<Setting>,
 }
 
-/// What a restore can be asked to do.
+/// The options of a restore.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct RestoreOptions {
-    /// Take the place of a file that is there
+    /// Replace an existing file
     #[arg(long)]
     replace: bool,
 }
 
-/// What a verification can be asked to do: nothing.
+/// The options of a verification: none.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct VerifyOptions {}
@@ -138,7 +138,7 @@ impl Source for Database {
 
     async fn open(&self, _: &Context) -> Result<Reading> {
         let path = self.0.clone();
-        // The copy lies beside the database, where its content may lie anyway, and has no name that anyone could open.
+        // The copy is beside the database, where its content may be anyway, and has no name that anyone could open.
         let copy = tokio::task::spawn_blocking(move || {
             let failed = |e| Error::io("copy", path.display().to_string(), e);
             let copy = NamedTempFile::new_in(path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
@@ -236,7 +236,7 @@ fn tables(path: &Path) -> Result<(usize, i64)> {
     Ok((names.len(), names.iter().map(count).sum::<Result<i64>>()?))
 }
 
-/// Writes a stream into a file without a lasting name. It counts only when the stream has ended well.
+/// Writes a stream into a file without a lasting name. It counts only after the stream has ended without an error.
 async fn spool(mut stream: ByteStream, folder: &Path) -> Result<NamedTempFile> {
     let failed = |e| Error::io("write into", folder.display().to_string(), e);
     let mut file = NamedTempFile::new_in(folder).map_err(failed)?;

@@ -19,7 +19,7 @@ async fn main() -> Result<()> {
         println!("usage: embed_postgres POSTGRES-URL SINK-URL");
         return Ok(());
     };
-    // Keep the secret somewhere else than the backups: without it nobody reads them, you included.
+    // Keep the secret away from the backups: without it nobody can read them, not even you.
     let (secret, public) = Age::generate();
     let sink = sinks::open(&place)?;
 

@@ -7,7 +7,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `mongodb` | `lifeboat::mongodb`: source, target and verifier for MongoDB |
-//! | `command` | `lifeboat::command`: what any command prints |
+//! | `command` | `lifeboat::command`: the output of any command |
 //! | `postgres` | `lifeboat::postgres`: source, target and verifier for PostgreSQL |
 //! | `cloudflare-dns` | `lifeboat::cloudflare`: source, targets and verifier for DNS zones at Cloudflare |
 //! | `doppler` | `lifeboat::doppler`: source, targets and verifier for Doppler secrets |
@@ -53,7 +53,7 @@ pub use lifeboat_cli as cli;
 #[cfg(feature = "config")]
 pub use lifeboat_config as config;
 
-/// Adds every system that is built in to a list of them: the one table of systems, a line each.
+/// Adds every built-in system to a list: the one table of systems, with one line each.
 #[cfg(feature = "config")]
 macro_rules! add_systems {
     ($systems:ident) => {
@@ -72,7 +72,7 @@ macro_rules! add_systems {
     };
 }
 
-/// The systems that are built in, for [`config::Config::load`].
+/// The built-in systems, for [`config::Config::load`].
 #[cfg(feature = "config")]
 #[allow(unused_mut, reason = "there may be none")]
 pub fn systems() -> config::Systems {
@@ -81,7 +81,7 @@ pub fn systems() -> config::Systems {
     systems
 }
 
-/// The systems that are built in, for [`cli::main`].
+/// The built-in systems, for [`cli::main`].
 #[cfg(feature = "cli")]
 #[allow(unused_mut, reason = "there may be none")]
 pub fn programs() -> cli::Systems {

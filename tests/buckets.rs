@@ -351,8 +351,8 @@ async fn check_says_of_b2_what_it_is() {
     let said = desk.postgres(&live.url, &check).good();
     for line in [
         "by looking",
-        "what is deleted is only hidden; prune needs listFiles and deleteFiles",
-        "let a rule abort incomplete uploads",
+        "deleted objects are only hidden; prune needs listFiles and deleteFiles",
+        "add a rule that aborts incomplete uploads",
         "let a rule delete noncurrent versions",
     ] {
         assert!(said.stdout.contains(line), "\"{line}\" is not said in\n{}", said.stdout);

@@ -302,7 +302,7 @@ fn settings_are_restored_when_told_where_they_can_be() {
     place.cloudflare.set(ZONE, "waf", "on".into());
     place.restore_live(&["--apply"]).good();
     assert_eq!(place.cloudflare.setting(ZONE, "ssl"), "off", "nobody said --settings");
-    place.restore_live(&["--apply", "--settings"]).good().says("cannot be changed with the zone's plan");
+    place.restore_live(&["--apply", "--settings"]).good().says("the zone's plan does not allow changing it");
     assert_eq!(place.cloudflare.setting(ZONE, "ssl"), "full");
     assert_eq!(place.cloudflare.setting(ZONE, "waf"), "on");
 }
@@ -367,7 +367,8 @@ fn on_the_worst_day_the_zone_becomes_a_file_for_another_provider() {
     let place = Place::new();
     place.backup().good();
     place.server.fault(Fault::on("/", Kind::Answer(Response::html(502, "Bad gateway"))).always());
-    let run = place.restore(&["--into", "file:zone.txt"]).good().says("a DNS library of others reads the same records");
+    let run =
+        place.restore(&["--into", "file:zone.txt"]).good().says("an independent DNS library reads the same records");
     assert!(run.stdout.contains("behind Cloudflare's proxy"), "{}", run.stdout);
     assert_eq!(place.server.requests().iter().filter(|r| r.method != "GET").count(), 0);
     let path = place.desk.path("zone.txt");
@@ -380,7 +381,7 @@ fn on_the_worst_day_the_zone_becomes_a_file_for_another_provider() {
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
-    place.restore(&["--into", "file:zone.txt"]).ended(1).says("exists already");
+    place.restore(&["--into", "file:zone.txt"]).ended(1).says("already exists");
     place.restore(&["--into", "file:zone.txt", "--replace"]).good();
     let piped = place.restore(&["--into", "-"]).good();
     assert_eq!(piped.stdout, text, "standard output holds the zone and nothing else");
@@ -470,7 +471,7 @@ fn archives_of_shell_scripts_are_verified_and_restored() {
         place.run(&["verify", "--from", ZONE, "--dataset", "dns-zone", "--to", &to, "--no-record", "--level", level])
     };
     verify("restore").good().says("of the zone example.org");
-    verify("live").good().says("each record is as it was");
+    verify("live").good().says("every record is unchanged");
     place.cloudflare.wipe(ZONE);
     verify("live").good().says("WARN");
     place.run(&["restore", "--dataset", "dns-zone", "--to", &to, "--into", "cloudflare://", "--apply"]).good();
@@ -504,7 +505,7 @@ fn an_archive_whose_parts_do_not_agree_is_found() {
     pack("cut", &records[..records.len() / 2], "all_records.json").ended(1).says("all_records.json in the archive");
     pack("error", "{\"success\":false,\"errors\":[],\"result\":null}", "all_records.json")
         .ended(1)
-        .says("an error of the API");
+        .says("an API error");
 }
 
 #[test]
@@ -546,7 +547,7 @@ fn a_list_that_changes_while_it_is_read_is_read_again() {
     let sink = place.desk.sink();
     // Under another name: two backups in one second would have the same.
     let again = place.run(&["backup", "--zone", ZONE, "--dataset", "busy", "--to", &sink, "--encrypt", "none"]);
-    again.ended(1).says("changed while it was read, 5 times");
+    again.ended(1).says("changed 5 times while it was read");
 }
 
 #[test]
@@ -592,10 +593,10 @@ fn each_failure_says_what_it_is_and_leaves_nothing() {
     for (path, kind, says) in [
         ("/dns_records", Kind::Answer(Response::html(503, "Origin down")), "status 503"),
         ("/dns_records", Kind::Answer(Response::html(200, "Sign in to the proxy")), "Sign in to the proxy"),
-        ("/export", Kind::Answer(Response::html(200, "Sign in to the proxy")), "not the text that it should be"),
+        ("/export", Kind::Answer(Response::html(200, "Sign in to the proxy")), "not plain text"),
         ("/dns_records", Kind::Cut(0.3), "broke off"),
-        ("/dns_records", Kind::Answer(Response::json(200, &json!({"success": true}))), "no list"),
-        ("/dns_records", Kind::Answer(Response::json(200, &json!([]))), "not the JSON it should be"),
+        ("/dns_records", Kind::Answer(Response::json(200, &json!({"success": true}))), "not a list"),
+        ("/dns_records", Kind::Answer(Response::json(200, &json!([]))), "not answer with valid JSON"),
         ("/dns_records", Kind::Answer(envelope(7003, "Could not route")), "Could not route (code 7003)"),
     ] {
         let place = Place::new();

@@ -139,7 +139,7 @@ fn a_config_comes_back_as_it_was_after_it_was_wiped() {
 
     place.restore_live(&["--apply", "--delete-extra"]).good().says("5 created").says("1 deleted").says("read back");
     assert_eq!(place.doppler.content("backend", "prd"), before, "raw references, visibility, type and notes");
-    place.restore_live(&["--apply"]).good().says("5 as they were");
+    place.restore_live(&["--apply"]).good().says("5 unchanged");
     let uploads: Vec<String> =
         place.server.requests().into_iter().filter(|r| r.method == "POST").map(|r| r.line).collect();
     assert_eq!(uploads.len(), 2, "one upload and one note: {uploads:?}");
@@ -210,7 +210,7 @@ fn on_the_day_without_doppler_secrets_are_written_out_with_no_network() {
     assert_eq!(String::from_utf8(written).unwrap(), format!("{PASSWORD}|{PEM}|"));
 
     std::fs::write(&file, "mine").unwrap();
-    place.restore(&["--into", &into]).ended(1).says("it exists already").says("--replace");
+    place.restore(&["--into", &into]).ended(1).says("it already exists").says("--replace");
     assert_eq!(std::fs::read(&file).unwrap(), b"mine");
     place.restore(&["--into", &into, "--replace", "--format", "json"]).good();
     let value: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
@@ -231,16 +231,16 @@ fn without_an_encryptor_nothing_is_asked_and_nothing_is_stored() {
     let sink = place.desk.sink();
     for choice in [&["--encrypt", "none"][..], &[]] {
         let run = place.run(&[&["backup", "--to", &sink][..], choice].concat());
-        let run = run.ended(2).says("never stored without encryption").says("age:age1");
+        let run = run.ended(2).says("never stored unencrypted").says("age:age1");
         assert!(!run.stderr.contains("--encrypt none"), "{}", run.stderr);
     }
-    place.run(&["check", "--to", &sink, "--encrypt", "none"]).ended(1).says("never stored without encryption");
+    place.run(&["check", "--to", &sink, "--encrypt", "none"]).ended(1).says("never stored unencrypted");
     std::fs::write(
         place.desk.path("lifeboat.toml"),
         format!("[sinks.s]\nurl = \"{sink}\"\n[defaults]\nencrypt = \"none\"\n[jobs.secrets]\ndoppler = {{ token = \"${{DOPPLER_TOKEN}}\" }}\n"),
     )
     .unwrap();
-    place.desk.run("lifeboat", &["backup"]).ended(2).says("never stored without encryption");
+    place.desk.run("lifeboat", &["backup"]).ended(2).says("never stored unencrypted");
     assert!(place.desk.stored().iter().all(|n| n.starts_with("_lifeboat/probe")), "{:?}", place.desk.stored());
     assert_eq!(place.server.count("GET", "/secrets"), place.server.count("GET", "/secrets/names"), "no value was read");
 }
@@ -328,7 +328,7 @@ fn a_wrong_passphrase_a_cut_and_a_flip_each_say_what_is_wrong() {
     verify("backend.prd", right).ended(1).says("was cut short");
     verify("doppler", right)
         .ended(1)
-        .says("the passphrase is right, since it begins well, but it was cut short or altered");
+        .says("the passphrase is right, because the beginning is readable, but the object was cut short or altered");
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 1;
     damaged(&flipped);
@@ -384,11 +384,7 @@ fn each_failure_of_the_api_says_what_it_is_and_leaves_nothing() {
         (Fault::on("/secrets", html(503)).always(), 1, "web page (status 503, \"Access gateway\")"),
         (Fault::on("/secrets", html(200)).always(), 1, "a proxy, a firewall or a login page"),
         (Fault::on("/secrets", Kind::Cut(0.5)).always(), 1, "broke off in the middle"),
-        (
-            Fault::on("/secrets", Kind::Answer(Response::text(500, "oops"))).always(),
-            1,
-            "Doppler has failed (status 500)",
-        ),
+        (Fault::on("/secrets", Kind::Answer(Response::text(500, "oops"))).always(), 1, "Doppler failed (status 500)"),
         (Fault::on("/secrets", Kind::Answer(Response::json(200, &envelope))), 1, "it has not worked: it did not work"),
         (
             Fault::on("/secrets", Kind::Answer(Response::new(200, "application/json", "{\"secrets\":{\"A\""))).always(),
@@ -410,7 +406,7 @@ fn each_failure_of_the_api_says_what_it_is_and_leaves_nothing() {
     }
     place.server.heal();
     place.desk.set("DOPPLER_API_HOST", "http://doppler.example");
-    place.backup().ended(2).says("in the clear");
+    place.backup().ended(2).says("unencrypted");
 }
 
 #[test]
@@ -426,8 +422,8 @@ fn a_restore_that_doppler_refuses_says_why() {
     place.doppler.lock("backend", "prd", false);
     // Whether it was done is not known when the answer is lost: the next plan tells.
     place.server.fault(Fault::on("/secrets", Kind::Close { done: true }).method("POST"));
-    place.restore_live(&["--apply"]).ended(1).says("run it again: the next plan holds what is left");
-    place.restore_live(&["--apply"]).good().says("5 as they were");
+    place.restore_live(&["--apply"]).ended(1).says("run it again: the next plan holds the remaining changes");
+    place.restore_live(&["--apply"]).good().says("5 unchanged");
     assert_eq!(place.doppler.content("backend", "prd")["EMPTY"].0, "");
 }
 
@@ -511,7 +507,7 @@ fn an_old_backup_fails_and_an_empty_one_is_none() {
             "1000d",
         ])
         .ended(1)
-        .says("there is not one in the backup");
+        .says("the backup holds none");
 }
 
 /// A text in the forms in which it could be written somewhere.

@@ -396,7 +396,7 @@ fn a_restore_test_starts_a_server_of_its_own_and_leaves_nothing_of_it() {
     let key = desk.key();
     mongodb(&desk, &["verify", "--dataset", "shop", "--identity", &key, "--level", "restore"])
         .good()
-        .says("a server of its own, thrown away afterwards")
+        .says("its own server, deleted afterwards")
         .says("520 documents");
     let servers = started(&desk);
     assert_eq!((servers.len(), servers.iter().any(runs)), (1, false));

@@ -113,7 +113,7 @@ async fn what_one_run_missed_in_the_second_sink_is_copied_later_and_proves_as_mu
     std::fs::write(desk.path("offsite"), "in the way").unwrap();
     let run = desk.run("lifeboat", &["backup"]).ended(1);
     assert!(run.stdout.contains("in minio://") && run.stdout.contains("NOT in file://"), "{}", run.stdout);
-    assert!(run.stderr.contains("`lifeboat replicate` later copies what is missing there"), "{}", run.stderr);
+    assert!(run.stderr.contains("run `lifeboat replicate` later to copy what is missing there"), "{}", run.stderr);
 
     std::fs::remove_file(desk.path("offsite")).unwrap();
     let run = desk.run("lifeboat", &["replicate", "--dry-run"]).good().says("1 artifact would be copied");
@@ -218,7 +218,7 @@ async fn a_copy_of_a_velero_bucket_has_its_keys_and_nothing_of_ours() {
     // `check` does not write a probe where only Velero may, and says why.
     let run = desk.run("lifeboat", &["check"]).ended(1);
     assert!(run.stdout.contains("belongs to the tree of copy velero"), "{}", run.stdout);
-    assert!(run.stdout.contains("outside of the copy"), "{}", run.stdout);
+    assert!(run.stdout.contains("outside the copy"), "{}", run.stdout);
     assert!(keys(&minio, &second).await.iter().all(|k| !is_strange(k, &before) || k.ends_with("p2-s0012")));
 }
 
@@ -235,7 +235,7 @@ async fn a_storage_location_at_the_top_of_a_bucket_is_copied_into_a_folder_only(
     fill(&*from, &[("backups/a/velero-backup.json".to_owned(), 10), ("backups/a/a.tar.gz".to_owned(), 100)]).await;
     let desk = desk(&minio);
     let (a, b) = (minio.sink_url(&first), minio.sink_url(&second));
-    desk.run("lifeboat", &["replicate", "--tree", "--from", &a, "--to", &b]).ended(2).says("which folder is copied");
+    desk.run("lifeboat", &["replicate", "--tree", "--from", &a, "--to", &b]).ended(2).says("which folder to copy");
     desk.run("lifeboat", &["replicate", "--tree", "--from", &a, "--to", &b, "--prefix", "backups"])
         .ended(2)
         .says("Unavailable");

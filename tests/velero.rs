@@ -407,7 +407,7 @@ async fn nothing_is_stored_where_velero_stores() {
         .desk
         .run("lifeboat", &["--config", &config, "backup"])
         .ended(2)
-        .says("Velero's own storage location")
+        .says("Velero's storage location")
         .says("line 12");
     place.run(&["delete", &name, "--apply"]).good();
     place.kubernetes.delete(NAMESPACE, None, shop).await;
@@ -459,7 +459,7 @@ async fn what_users_meet_is_told_with_what_to_do() {
     run(&["check"]).ended(1).says("no such bucket");
     // A server that does not run: a time limit, not a hang.
     kubernetes.patch(STORAGE_LOCATION, Some(&namespace), "broken", &json!({"status": {"phase": "Available"}})).await;
-    run(&["backup", "--limit", "5s"]).ended(1).says("does Velero's server run");
+    run(&["backup", "--limit", "5s"]).ended(1).says("is Velero's server running");
     assert!(kubernetes.api(BACKUP, Some(&namespace)).list(&Default::default()).await.unwrap().items.len() == 1);
     kubernetes.delete(NAMESPACE, None, &namespace).await;
 

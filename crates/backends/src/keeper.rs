@@ -217,13 +217,13 @@ impl Server {
                 Ok(Err(error)) => error,
                 Err(_) => Error::new(ErrorKind::Unavailable, "ask", self.name, "no answer"),
             };
-            let running = self.keeper.as_mut().expect("it is taken only when the server is stopped");
+            let running = self.keeper.as_mut().expect("it is only taken when the server is stopped");
             if let Ok(Some(_)) = running.child.try_wait() {
                 let running = self.keeper.take().expect("it was there a line above");
                 // What empties the folder holds the standard error too, and waits for the lifeline's end.
                 drop(self.lifeline.take());
                 let ended = tokio::time::timeout(STOP_LIMIT, running.end()).await.map_err(|_| {
-                    Error::new(ErrorKind::Tool, "start", self.name, "it ended, and its folder could not be emptied")
+                    Error::new(ErrorKind::Tool, "start", self.name, "it ended, but its folder could not be emptied")
                 })?;
                 return Err(ended?.error("start", self.name));
             }

@@ -86,8 +86,8 @@ impl Destination {
 }
 
 fn exists(path: &Path) -> Error {
-    Error::new(ErrorKind::AlreadyExists, "write", path.display().to_string(), "it exists already")
-        .hint("choose another name, or say --replace to write a new one in its place")
+    Error::new(ErrorKind::AlreadyExists, "write", path.display().to_string(), "it already exists")
+        .hint("choose another name, or give --replace to replace it")
 }
 
 /// A name of its own in the folder of the file.

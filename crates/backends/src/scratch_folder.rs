@@ -69,7 +69,7 @@ impl ScratchFolder {
             if left {
                 end_server(&path);
                 match remove_all(&path) {
-                    Ok(()) => tracing::info!(folder = %path.display(), "removed what a killed run had left"),
+                    Ok(()) => tracing::info!(folder = %path.display(), "removed the leftovers of a killed run"),
                     Err(error) => tracing::debug!(folder = %path.display(), %error, "a killed run's folder stays"),
                 }
             }

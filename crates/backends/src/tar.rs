@@ -151,9 +151,9 @@ impl Reader {
             return Err(self.corrupt("a file after its end"));
         }
         if octal(&header[148..156]) != Some(checksum(header)) {
-            return Err(self.corrupt("a header's checksum is wrong: this is no tar archive, or it is damaged"));
+            return Err(self.corrupt("a header's checksum is wrong: this is not a tar archive, or it is damaged"));
         }
-        let size = octal(&header[124..136]).ok_or_else(|| self.corrupt("a file's size is no number"))?;
+        let size = octal(&header[124..136]).ok_or_else(|| self.corrupt("a file's size is not a number"))?;
         let kind = header[156];
         let extended = if matches!(kind, b'x' | b'g' | b'L') { None } else { Some(std::mem::take(&mut self.extended)) };
         let bytes = extended.as_ref().and_then(|extended| extended.bytes).unwrap_or(size);
@@ -162,7 +162,7 @@ impl Reader {
                 let name = match extended.and_then(|extended| extended.path) {
                     Some(name) => name,
                     None => {
-                        ustar_name(&self.header).ok_or_else(|| self.corrupt("a file's name is empty, or no UTF-8"))?
+                        ustar_name(&self.header).ok_or_else(|| self.corrupt("a file's name is empty or not UTF-8"))?
                     }
                 };
                 out(Piece::Begin { name: &name, bytes })?;

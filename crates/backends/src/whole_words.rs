@@ -27,7 +27,7 @@ fn append(path: &Path, who: &str, said: &str) -> std::io::Result<()> {
     let mut file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path)?;
     let found = file.metadata()?;
     if !found.is_file() || found.permissions().mode() & 0o077 != 0 {
-        return Err(std::io::Error::other("others can read it, or it is no file: name one that does not exist yet"));
+        return Err(std::io::Error::other("others can read it, or it is not a file: name one that does not exist yet"));
     }
     let at = jiff::Timestamp::now();
     file.write_all(format!("--- {at:.0} {who}\n{}\n", said.trim_end()).as_bytes())

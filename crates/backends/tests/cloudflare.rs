@@ -82,7 +82,7 @@ async fn a_list_that_does_not_say_its_end_or_does_not_fit_is_refused() {
     let one_too_many: fn(&mut Value) = |body| body["result_info"]["total_count"] = 51.into();
     for (alter, says) in [
         (short, "no result_info"),
-        (miscounted, "counts 50 entries on a page, and 20 came"),
+        (miscounted, "announces 50 entries on a page, but 20 came"),
         (without_totals, "neither total_count nor total_pages"),
         (one_too_many, "51 entries announced, 50 read"),
     ] {
@@ -107,7 +107,7 @@ async fn a_list_that_does_not_say_its_end_or_does_not_fit_is_refused() {
     server.heal();
     server.fault(Fault::on("/dns_records", both).always());
     let error = archive(&api, zone()).await.unwrap_err();
-    assert!(error.message().contains("page 2 was asked for, and page 1 came"), "{error}");
+    assert!(error.message().contains("page 2 was requested, but page 1 came"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

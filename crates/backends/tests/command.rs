@@ -231,7 +231,7 @@ mod backups {
         let error = backup(false, sink.clone(), tally.clone()).await.unwrap_err();
         assert_eq!(
             (error.kind(), error.message()),
-            (ErrorKind::Tool, "its source ended well and gave nothing: 0 bytes")
+            (ErrorKind::Tool, "its source ended successfully but gave nothing: 0 bytes")
         );
         assert!(tally.notes().iter().any(|note| note.contains("nothing to export")), "{:?}", tally.notes());
         assert_eq!(sink.keys(), Vec::<String>::new());
@@ -289,7 +289,7 @@ mod backups {
             ("echo x; seq 1 4 >&2", vec![]),
             (
                 "echo x; (seq 1 4; echo 'table orders: ERROR: no such table'; seq 5 9) >&2",
-                vec!["sh ended well, and said among 10 lines: table orders: ERROR: no such table"],
+                vec!["sh succeeded, but among 10 lines it printed: table orders: ERROR: no such table"],
             ),
             ("echo x", vec![]),
         ] {
@@ -308,8 +308,8 @@ mod backups {
         for (table, kind, why) in [
             (json!({ "run": ["lifeboat-no-such-program", "hunter2"] }), ErrorKind::NotFound, "PATH"),
             (json!({ "run": ["/no/such/program", "hunter2"] }), ErrorKind::NotFound, "No such file"),
-            (json!({ "run": [plain, "hunter2"] }), ErrorKind::Permission, "may be run"),
-            (json!({ "run": ["echo", "hunter2"], "folder": "/no/such" }), ErrorKind::NotFound, "no folder"),
+            (json!({ "run": [plain, "hunter2"] }), ErrorKind::Permission, "not an executable file"),
+            (json!({ "run": ["echo", "hunter2"], "folder": "/no/such" }), ErrorKind::NotFound, "not a folder"),
             (
                 json!({ "run": ["echo", "hunter2"], "env": { "A": "${LIFEBOAT_NOT_SET}" } }),
                 ErrorKind::Config,
@@ -523,7 +523,7 @@ mod verifications {
         for verifier in [verify_line(&line), verify_line("true"), verifier(json!([]))] {
             let checks = verified(&verifier, input(b"one tw", b"one two")).await;
             assert_eq!(checks[0].status, Status::Fail, "{checks:?}");
-            assert!(checks[0].detail.contains("6 bytes were read, and the proof says 7"), "{checks:?}");
+            assert!(checks[0].detail.contains("6 bytes were read, but the proof says 7"), "{checks:?}");
             let checks = verified(&verifier, input(b"one twO", b"one two")).await;
             assert_eq!(checks[0].status, Status::Fail, "{checks:?}");
             assert!(checks[0].detail.contains("content differs"), "{checks:?}");
@@ -549,7 +549,7 @@ mod verifications {
     async fn without_a_command_it_says_what_it_proves() {
         let checks = verified(&verifier(json!([])), input(b"x", b"x")).await;
         assert_eq!(checks[0].status, Status::Warn);
-        let expected = "no verify command is configured: the content hash was compared, nothing was restored";
+        let expected = "no verify command is configured: the content hash was compared; nothing was restored";
         assert_eq!(checks[0].detail, expected);
     }
 

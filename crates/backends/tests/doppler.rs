@@ -97,7 +97,7 @@ async fn a_list_whose_pages_do_not_fit_is_refused() {
     let other = || Kind::heeds_not("page", "1");
     for (kind, says) in [
         // A server that gives the first page whatever is asked for, and says so.
-        (other(), "page 2 was asked for, and page 1 came"),
+        (other(), "page 2 was requested, but page 1 came"),
         // The same, and it does not say so.
         (
             Kind::Alter(Arc::new(|body: &mut Value| {
@@ -165,7 +165,7 @@ async fn one_secret_that_doppler_does_not_take_does_not_hold_up_the_others() {
     let target = DopplerTarget::new(connection(&server), Scope::of("backend", "prd"));
     let prepared = target.plan(input, &Context::default()).await.unwrap();
     let named = prepared.plan().changes.iter().find(|change| change.name == "lower-case").unwrap();
-    assert!(named.note.as_deref().unwrap().contains("takes no secret of this name"), "{named:?}");
+    assert!(named.note.as_deref().unwrap().contains("does not accept this name"), "{named:?}");
     assert_eq!(server.count("POST", "/secrets"), 0);
     let checks = prepared.apply(&Context::default()).await.unwrap();
     assert!(checks.last().unwrap().detail.contains("lower-case"), "{checks:?}");

@@ -58,7 +58,7 @@ async fn a_replica_set_is_read_as_of_one_time() {
 async fn a_server_that_refuses_snapshots_is_read_with_a_note_or_not_at_all() {
     let server = MongoWire::start(Script::replica_set("rs0").without_snapshots().collection(orders(50))).await;
     let done = read(&server).await.unwrap();
-    assert!(done.notes.iter().any(|n| n.contains("not of one time")), "{:?}", done.notes);
+    assert!(done.notes.iter().any(|n| n.contains("not from the same time")), "{:?}", done.notes);
     let strict = MongoSettings::default().consistency(Consistency::Snapshot);
     assert!(read_with(&server, "shop", strict).await.is_err());
     let alone = MongoWire::start(Script::standalone().collection(orders(5))).await;

@@ -118,7 +118,7 @@ async fn what_the_url_says_of_the_way_is_so_for_every_session() {
     }
     let url = at(&live.url, &hosts, "connect_timeout=1&target_session_attrs=standby");
     let error = backup(&url).await.unwrap_err();
-    assert!(error.message().contains("it is no standby") && error.message().contains("no answer"), "{error:?}");
+    assert!(error.message().contains("it is not a standby") && error.message().contains("no answer"), "{error:?}");
     restore_as("dump", &at(&live.url, &hosts, "connect_timeout=1"), &dump_of(&live), replacing()).await.unwrap();
 }
 

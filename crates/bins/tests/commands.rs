@@ -211,3 +211,52 @@ fn every_link_in_the_documentation_leads_somewhere() {
     assert!(count > 100, "{count} links were found");
     assert_eq!(broken, Vec::<String>::new());
 }
+
+/// A page without its code blocks.
+fn prose(page: &Path) -> String {
+    let text = fs::read_to_string(page).unwrap();
+    let mut code = false;
+    let kept = text.lines().filter(|line| {
+        let fence = line.starts_with("```");
+        code ^= fence;
+        !code && !fence
+    });
+    kept.map(|line| format!("{line}\n")).collect()
+}
+
+/// The anchors of a page's headings, as GitHub forms them.
+fn anchors(page: &Path) -> Vec<String> {
+    let prose = prose(page);
+    let headings = prose
+        .lines()
+        .filter_map(|line| line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#')));
+    let kept = |c: &char| c.is_alphanumeric() || matches!(c, '_' | '-' | ' ');
+    headings.map(|heading| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")).collect()
+}
+
+#[test]
+fn links_between_pages_lead_to_files_and_headings() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+    let mut pages: Vec<_> = ["README.md", "CHANGELOG.md", "benches/README.md"].map(|page| root.join(page)).into();
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    pages.extend(docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for page in &pages {
+        for part in prose(page).split("](").skip(1) {
+            let link = part.split(')').next().unwrap();
+            if link.contains("://") {
+                continue;
+            }
+            seen += 1;
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { page.clone() } else { page.parent().unwrap().join(path) };
+            let found = target.exists() && (anchor.is_empty() || anchors(&target).iter().any(|known| known == anchor));
+            if !found {
+                wrong.push(format!("{}: {link}", page.display()));
+            }
+        }
+    }
+    assert!(seen > 100, "only {seen} links were found");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

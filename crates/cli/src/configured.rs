@@ -51,19 +51,19 @@ struct ConfigArgs {
 /// A choice among the sinks of a job.
 #[derive(Args, Debug)]
 struct SinkArg {
-    /// Look into this sink of the config; without it, the job's first (list: all of them)
+    /// Look in this sink of the config; without it, in the job's first (list: in all)
     #[arg(long, value_name = "NAME")]
     sink: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Write a config file to start with, and an age identity
+    /// Write a starting config file and an age identity
     #[command(after_help = "\
 Examples:
   lifeboat init                                     ./lifeboat.toml and ./lifeboat-identity.txt
   lifeboat --config /etc/lifeboat/lifeboat.toml init
-  lifeboat init --recipient age1…                   for a key that you have already")]
+  lifeboat init --recipient age1…                   for a key that you already have")]
     Init(commands::init::InitArgs),
     /// Back up; all jobs when none is named
     #[command(after_help = "\
@@ -107,7 +107,7 @@ Examples:
         /// Which backup of the job: latest, a time or day (the newest backup taken at or before it), or a key
         #[arg(long, value_name = "latest|TIME|KEY", default_value = "latest", hide_default_value = true)]
         at: String,
-        /// Also list what is inside (tables with their rows); needs the key when it is encrypted
+        /// Also list the contents (tables with their rows); needs the key if it is encrypted
         #[arg(long)]
         items: bool,
         #[command(flatten)]
@@ -170,7 +170,7 @@ Examples:
         #[command(flatten)]
         prune: PruneArgs,
     },
-    /// Copy what one sink lacks from another: backups, and trees that other tools wrote
+    /// Copy from one sink to another what the other lacks: backups, and trees that other tools wrote
     #[command(after_help = "\
 Examples:
   lifeboat replicate                                 every job with several sinks, every [copies.NAME]
@@ -233,13 +233,13 @@ fn run(systems: &Systems, arguments: Vec<OsString>) -> ExitCode {
     })
 }
 
-/// Whose flags are read.
+/// Whose flags to read.
 enum Scope {
     /// Those of the one job's system.
     System(Entry),
     /// None: several jobs.
     Several,
-    /// It is not known: no config, no such job. Those of all.
+    /// Unknown, because there is no config or no such job: those of all systems.
     Unknown,
 }
 
@@ -295,7 +295,7 @@ fn program(systems: &Systems, scope: &Scope) -> Command {
     })
 }
 
-/// Checks that the flags of a system go together with those that every system has: [`assert_grammar`](crate::assert_grammar).
+/// Checks that the flags of a system do not clash with those of every system: [`assert_grammar`](crate::assert_grammar).
 pub(crate) fn assert_flags(systems: &Systems, name: &str) {
     let entry = systems.find(name).expect("it was added");
     for scope in [Scope::System(entry), Scope::Unknown] {
@@ -303,7 +303,7 @@ pub(crate) fn assert_flags(systems: &Systems, name: &str) {
     }
 }
 
-/// What clap has to say; of a flag that some system has, and that cannot be given here, why not.
+/// What clap reports; for a flag that some system has but that does not apply here, why not.
 fn explain(systems: &Systems, scope: &Scope, error: clap::Error) -> ExitCode {
     if error.kind() == Usage::UnknownArgument
         && let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg)
@@ -311,7 +311,7 @@ fn explain(systems: &Systems, scope: &Scope, error: clap::Error) -> ExitCode {
         let name = flag.trim_start_matches('-');
         let of: Vec<&str> = systems.that_take("verify", name);
         if matches!(scope, Scope::Several) && !of.is_empty() {
-            let why = format!("it is an option of {}, and several jobs are verified", of.join(" and "));
+            let why = format!("it is an option of {}, but several jobs are verified", of.join(" and "));
             let error = Error::new(ErrorKind::Config, "use", flag, why).hint("name one job");
             return session::usage_error(&error);
         }
@@ -377,7 +377,7 @@ async fn dispatch(
 fn only(mut jobs: Jobs) -> Result<Job> {
     match jobs.pop() {
         Some((_, job)) => job,
-        None => Err(Error::new(ErrorKind::Internal, "find", "the job", "it was selected and is not there")),
+        None => Err(Error::new(ErrorKind::Internal, "find", "the job", "it was selected but does not exist")),
     }
 }
 

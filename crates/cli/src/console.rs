@@ -1,4 +1,4 @@
-//! What a system's own commands say, on the terminal or as JSON.
+//! The output of a system's own commands, on the terminal or as JSON.
 
 use std::path::Path;
 

@@ -2,7 +2,7 @@
 
 use lifeboat_core::{Error, ErrorKind};
 
-/// The exit status, in rising order of what it says when several jobs end differently.
+/// The exit status. When several jobs end differently, the greatest of these wins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Exit {
     /// 0.

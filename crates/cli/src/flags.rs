@@ -1,4 +1,4 @@
-//! How the flags of systems come into a command: which ones, and those of several systems side by side.
+//! Adds the flags of systems to a command: one system's, or those of several side by side.
 
 use std::ffi::OsStr;
 
@@ -8,8 +8,8 @@ use url::Url;
 
 use crate::session::Session;
 
-/// Adds the arguments of `from` that `command` does not have yet, and of which `takes` says so. The others are there for the
-/// reader of the whole struct, but cannot be given.
+/// Adds the arguments of `from` that `command` does not have yet and that `takes` accepts. The others exist only so that the
+/// whole struct can be read; they cannot be given.
 pub(crate) fn add(command: Command, from: &Command, takes: impl Fn(&Arg) -> bool) -> Command {
     let (given, withheld): (Vec<&Arg>, Vec<&Arg>) = from.get_arguments().partition(|arg| takes(arg));
     let given = given.into_iter().cloned();
@@ -17,7 +17,7 @@ pub(crate) fn add(command: Command, from: &Command, takes: impl Fn(&Arg) -> bool
     given.chain(withheld).fold(command, |command, arg| if has(&command, &arg) { command } else { command.arg(arg) })
 }
 
-/// Whether a command has an argument of this id already, or one that is written alike.
+/// Whether a command already has an argument with this id, or one with the same spelling.
 pub(crate) fn has(command: &Command, arg: &Arg) -> bool {
     command.get_arguments().any(|known| {
         known.get_id() == arg.get_id() || (known.get_long().is_some() && known.get_long() == arg.get_long())
@@ -37,7 +37,7 @@ fn withhold(arg: Arg) -> Arg {
         .default_values(Vec::<&OsStr>::new())
 }
 
-/// Warns of passwords among the arguments, which every user of the machine can read in `/proc`.
+/// Warns about passwords among the arguments, which every user of the machine can read in `/proc`.
 pub(crate) fn warn_of_passwords(session: &Session, command: &Command, matches: &ArgMatches) {
     for arg in command.get_arguments() {
         let id = arg.get_id().as_str();

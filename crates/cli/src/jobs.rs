@@ -8,8 +8,8 @@ use lifeboat_core::{ArtifactName, Dataset, Error, ErrorKind, Result};
 use crate::commands::place::nothing;
 use crate::session::Session;
 
-/// The jobs of a run, by name, each opened or with what is wrong with it: one that cannot run does not keep the others
-/// from running.
+/// The jobs of a run, by name, each opened or with its error: one that cannot run does not stop the
+/// others.
 pub(crate) type Jobs = Vec<(String, Result<Job>)>;
 
 /// The only job of a run.
@@ -17,16 +17,16 @@ pub(crate) fn only(job: Job) -> Jobs {
     vec![(job.name.clone(), Ok(job))]
 }
 
-/// Where the datasets of a job with many are looked for.
+/// Where to look for the datasets of a job with many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LookIn {
-    /// The live system: what there is to back up.
+    /// The live system: for backups.
     Live,
-    /// The sink: what there is to verify, restore and prune.
+    /// The sink: for verify, restore and prune.
     Sink,
 }
 
-/// Puts, in the place of each job with many datasets, one job for each of them.
+/// Replaces each job with many datasets by one job for each of them.
 pub(crate) async fn expand(jobs: Jobs, session: &Session, place: LookIn) -> Jobs {
     let mut expanded = Jobs::new();
     for (name, job) in jobs {
@@ -50,9 +50,9 @@ async fn each(job: &Job, place: LookIn) -> Result<Vec<Job>> {
             let live = job.system.datasets().await?;
             let own: Vec<Dataset> = live.iter().filter(|d| !job.others.contains(d)).cloned().collect();
             if own.is_empty() {
-                let why = "the live system shows none that is not another job's";
+                let why = "every dataset that the live system shows belongs to another job, or it shows none";
                 return Err(Error::new(ErrorKind::NotFound, "find", format!("a dataset of job {}", job.name), why)
-                    .hint("may the token see any? `lifeboat check` says what it may"));
+                    .hint("can the token see any? `lifeboat check` shows its rights"));
             }
             own
         }
@@ -63,7 +63,7 @@ async fn each(job: &Job, place: LookIn) -> Result<Vec<Job>> {
     Ok(datasets.into_iter().map(|dataset| job.narrow(dataset)).collect())
 }
 
-/// The one dataset of a job that a command works on: the one that is named, the one of the key, or the only one there is.
+/// The one dataset of a job that a command works on: the one named, the key's, or the only one.
 ///
 /// # Errors
 /// [`ErrorKind::Config`] when there are several and none was named, or when the job backs up another one.

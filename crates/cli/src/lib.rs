@@ -1,7 +1,7 @@
 //! The command line of Lifeboat as a library: the whole grammar over any list of systems, and the program of a single one.
 //!
-//! It names no system. `lifeboat` runs [`main`] over a table of them, `lifeboat-<system>` runs [`single`] over one and links that
-//! alone, and an embedder's program runs either over whatever it likes:
+//! This crate names no system. `lifeboat` runs [`main`] over a table of them, `lifeboat-<system>` runs [`single`] over one and links only
+//! that one, and an embedder's program runs either over any list:
 //!
 //! ```no_run
 //! let mut systems = lifeboat_cli::Systems::new();
@@ -18,7 +18,7 @@
 //! | 2 | usage or configuration: nothing was started |
 //! | 3 | nothing to do where something was asked for: no artifact was found |
 //!
-//! Where several jobs end differently, a failure (1) goes before a wrong configuration (2), and that before nothing found (3).
+//! When several jobs end differently, a failure (1) takes precedence over a wrong configuration (2), and that over nothing found (3).
 //!
 //! # Output
 //!

@@ -14,7 +14,7 @@ use crate::output::Output;
 /// The least time between two log lines.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// Shows progress. Steps may lie within each other; what is advanced counts for the innermost.
+/// Shows progress. Steps may be nested; advances count for the innermost one.
 pub(crate) struct Reporter {
     output: Arc<Output>,
     steps: Mutex<Steps>,
@@ -41,7 +41,7 @@ impl Reporter {
         Self { output, steps: Mutex::new(Steps { open: Vec::new(), logged: Instant::now() }) }
     }
 
-    /// Closes what a failed job has left open.
+    /// Closes the steps that a failed job left open.
     pub(crate) fn reset(&self) {
         let mut steps = self.lock();
         steps.open.clear();

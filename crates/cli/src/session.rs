@@ -20,10 +20,10 @@ use crate::progress::Reporter;
 
 /// How long the orderly end of a cancelled run may take.
 const CANCEL_GRACE: Duration = Duration::from_secs(4);
-/// When the process ends in any case, counted from the signal.
+/// When the process ends in any case, measured from the signal.
 const CANCEL_LIMIT: Duration = Duration::from_millis(4800);
 
-/// What a command is given.
+/// What a command receives.
 pub(crate) struct Session {
     pub(crate) output: Arc<Output>,
     pub(crate) context: Context,
@@ -38,7 +38,7 @@ impl Session {
         Self { output, context, reporter }
     }
 
-    /// Begins a job: what the one before has left on the screen goes.
+    /// Begins a job: clears what the one before left on the screen.
     ///
     /// # Errors
     /// [`ErrorKind::Cancelled`] when the run was cancelled.
@@ -49,13 +49,13 @@ impl Session {
 }
 
 impl Session {
-    /// The outcome of a job. What a cancelled run stumbles over on its way out is not what ended it.
+    /// The outcome of a job. Errors that a cancelled run meets on its way out are not what ended it.
     pub(crate) fn settle<T>(&self, operation: &'static str, job: &str, outcome: Result<T>) -> Result<T> {
         settle(&self.context, operation, job, outcome)
     }
 }
 
-/// Runs a program to its end. What went wrong with one of several jobs is printed already and only in the exit status.
+/// Runs a program to its end. The errors of single jobs have been printed already and only affect the exit status.
 pub(crate) fn main(global: &Global, run: impl AsyncFnOnce(&Session) -> Result<Exit>) -> ExitCode {
     let session = Session::new(global);
     log_to(&session.output, global);
@@ -87,14 +87,14 @@ pub(crate) fn main(global: &Global, run: impl AsyncFnOnce(&Session) -> Result<Ex
     ExitCode::from(exit.code())
 }
 
-/// Wrong usage that clap does not know of.
+/// Wrong usage that clap cannot detect.
 pub(crate) fn usage_error(error: &Error) -> ExitCode {
     let json = std::env::args_os().any(|a| a == "--json");
     Output::new(json, true, false).fatal(error);
     ExitCode::from(Exit::Usage.code())
 }
 
-/// What clap has to say: help and version are results, the rest is wrong usage.
+/// What clap reports: help and version are results, everything else is wrong usage.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     let is_error = error.use_stderr();
     if is_error && std::env::args_os().any(|a| a == "--json") {
@@ -130,7 +130,7 @@ fn watch_signals(session: &Session) {
             if !std::mem::replace(&mut first, false) {
                 std::process::exit(Exit::Failed.code().into());
             }
-            output.note("cancelling; a second signal ends at once");
+            output.note("cancelling; a second signal stops at once");
             cancel.cancel();
             // Not a task: the runtime's threads may all be blocked.
             std::thread::spawn(|| {

@@ -1,7 +1,7 @@
 //! `lifeboat-<system>`: one system from flags alone.
 //!
-//! The general commands take the flags of the system's three structs, as [`cli`](lifeboat_core::cli) says. A command of the
-//! system's own with the name of a general one works as long as no sink is named.
+//! The general commands take the flags of the system's three structs: see [`cli`](lifeboat_core::cli). When a system has its
+//! own command with the name of a general one, that one runs if no sink is named.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -45,18 +45,18 @@ fn run<S: Commands>(arguments: Vec<OsString>) -> ExitCode {
     })
 }
 
-/// What `show` takes.
+/// The options of `show`.
 #[derive(Args, Debug)]
 struct Show {
     /// Which backup: latest, a time or day (the newest backup taken at or before it), or a key
     #[arg(long, value_name = "latest|TIME|KEY", default_value = "latest", hide_default_value = true)]
     at: String,
-    /// Also list what is inside (tables with their rows); needs the key when it is encrypted
+    /// Also list the contents (tables with their rows); needs the key if it is encrypted
     #[arg(long)]
     items: bool,
 }
 
-/// What `prune` takes.
+/// The options of `prune`.
 #[derive(Args, Debug)]
 struct Prune {
     /// What to keep, as in 30d, 30d,at-least=3 or last=7,daily=7,weekly=4,monthly=12,yearly=3
@@ -66,7 +66,7 @@ struct Prune {
     prune: PruneArgs,
 }
 
-/// What `replicate` takes.
+/// The options of `replicate`.
 #[derive(Args, Debug)]
 struct Replicate {
     /// Only show what would be done
@@ -74,18 +74,18 @@ struct Replicate {
     dry_run: bool,
 }
 
-/// What `replicate` takes where another tool's place can be copied as it is.
+/// The options of `replicate` for systems whose tool's bucket can be copied as it is.
 #[derive(Args, Debug)]
 struct Tree {
     /// Copy everything in the other tool's place, object by object, into this folder of the sink
     #[arg(long, value_name = "FOLDER")]
     into: Option<String>,
-    /// With --into: read the copy again, and compare it with its record
+    /// With --into: read the copy back and compare it with its record
     #[arg(long, requires = "into", conflicts_with = "dry_run")]
     reread: bool,
 }
 
-/// The general commands with what they are for.
+/// The general commands and their descriptions.
 const GENERAL: [(&str, &str); 8] = [
     ("backup", "Back up"),
     ("list", "List the backups: time, age, size, kind, last verified"),
@@ -93,7 +93,7 @@ const GENERAL: [(&str, &str); 8] = [
     ("verify", "Prove that a backup is good"),
     ("restore", "Restore a backup"),
     ("prune", "Delete the backups that a policy no longer keeps"),
-    ("replicate", "Copy the backups that the first sink holds to the others that lack them"),
+    ("replicate", "Copy the backups of the first sink to the others that lack them"),
     ("check", "Check the sink, the live system, the keys and the tools"),
 ];
 
@@ -138,7 +138,7 @@ fn is_general(name: &str) -> bool {
     GENERAL.iter().any(|(known, _)| *known == name)
 }
 
-/// A general command with the flags of the system that have a meaning for it.
+/// A general command with those flags of the system that apply to it.
 fn general<S: Commands>(command: Command) -> Command {
     let settings = S::Settings::augment_args(Command::new("settings"));
     let of_settings = |command: Command, headings: &[&str], plain: bool| {
@@ -181,13 +181,13 @@ fn general<S: Commands>(command: Command) -> Command {
     }
 }
 
-/// The flags of the settings that can be given, alone.
+/// Only the flags of the settings that can be given.
 fn visible(command: Command, settings: &Command, headings: &[&str]) -> Command {
     let shown = |arg: &&Arg| arg.get_help_heading().is_none_or(|heading| headings.contains(&heading));
     settings.get_arguments().filter(shown).cloned().fold(command, Command::arg)
 }
 
-/// A general command together with the system's own of the same name, which works when no sink is named.
+/// A general command merged with the system's own of the same name, which runs when no sink is named.
 fn beside(command: Command, own: &Command) -> Command {
     let mut command = flags::add(command, own, |_| true);
     command = command.mut_arg("to", |arg| arg.required(false).env(None::<&str>));
@@ -229,7 +229,7 @@ fn examples(program: &str, verb: &str) -> String {
     format!("{levels}Examples:\n{}", lines.join("\n"))
 }
 
-/// What is to be done.
+/// What to do.
 enum Task<S: Commands> {
     Backup { system: S::Settings, place: Place, packing: Packing, backup: BackupArgs },
     List(Place),
@@ -331,13 +331,13 @@ impl<S: Commands> Task<S> {
             Self::Tree { system, place, replicate, tree } => {
                 let system = open::<S>(system)?;
                 let Some(from) = system.foreign_place() else {
-                    let why = format!("nothing says where {} keeps its backups", S::TITLE);
+                    let why = format!("no option says where {} keeps its backups", S::TITLE);
                     return Err(Error::new(ErrorKind::Config, "use", "--into", why)
                         .hint("give --location s3://bucket/prefix, or set LIFEBOAT_LOCATION"));
                 };
                 let [to] = <[String; 1]>::try_from(place.to).map_err(|_| {
-                    Error::new(ErrorKind::Config, "use", "--to", "a bucket is copied to one sink at a time")
-                        .hint("run it once for each")
+                    Error::new(ErrorKind::Config, "use", "--to", "a bucket can be copied to only one sink at a time")
+                        .hint("run the command once for each sink")
                 })?;
                 let into = tree.into.unwrap_or_default();
                 let options = commands::replicate::Options {
@@ -368,7 +368,7 @@ impl<S: Commands> Task<S> {
     }
 }
 
-/// The settings as far as this command takes them. What it does not take may have the name of something else in it.
+/// The settings that this command takes. A flag that it does not take may have another meaning in it.
 fn settings<S: Commands>(name: &str, command: &ArgMatches) -> Result<S::Settings, clap::Error> {
     let headings: &[&str] =
         if matches!(name, "verify" | "restore") { &[CONNECTION] } else { &[CONNECTION, CONTENTS, CHECKS] };
@@ -387,14 +387,14 @@ fn open<S: Commands>(settings: S::Settings) -> Result<Arc<dyn AnySystem>> {
     Ok(Arc::new(S::open(settings, &Opening::of_flags(&ByUrl))?))
 }
 
-/// The system with nothing said: for artifacts that are only looked for in sinks.
+/// The system with empty settings: for commands that read sinks only.
 fn nowhere<S: Commands>() -> Result<Arc<dyn AnySystem>> {
     let scratch = S::Settings::augment_args(Command::new("settings"));
     let command = flags::add(Command::new("settings"), &scratch, |_| false);
     let matches = command.try_get_matches_from(["settings"]);
-    let settings = matches.and_then(|matches| S::Settings::from_arg_matches(&matches)).map_err(|error| {
-        Error::new(ErrorKind::Internal, "make", "settings of which nothing is said", error.to_string())
-    })?;
+    let settings = matches
+        .and_then(|matches| S::Settings::from_arg_matches(&matches))
+        .map_err(|error| Error::new(ErrorKind::Internal, "make", "empty settings", error.to_string()))?;
     open::<S>(settings)
 }
 
@@ -402,11 +402,11 @@ async fn one(job: Job, options: &commands::restore::Options) -> Result<Job> {
     jobs::one(job, None, &options.at).await
 }
 
-/// Checks that the grammar of a system holds together: that no two flags of a command are alike, that what they require is
-/// there. For the tests of its author.
+/// Checks the grammar of a system: no two flags of a command are the same, and the flags they require exist. For the tests
+/// of its author.
 ///
 /// # Panics
-/// Where it does not.
+/// If it is not consistent.
 pub fn assert_grammar<S: Commands>() {
     let mut systems = Systems::new();
     systems.add::<S>();

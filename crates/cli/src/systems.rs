@@ -1,4 +1,4 @@
-//! Which systems a program has: what it registers, with their flags.
+//! The systems that a program registers, with their flags.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use lifeboat_core::system::Choices;
 
 use crate::flags;
 
-/// The systems of a program: those that the jobs of its config file can name, each with its flags.
+/// The systems of a program, which the jobs of its config file can name, each with its flags.
 ///
-/// A program of an embedder lists its own, beside those of this project or alone:
+/// An embedder's program lists its own, with or without those of this project:
 ///
 /// ```no_run
 /// let systems = lifeboat_cli::Systems::new();
@@ -55,7 +55,7 @@ impl Systems {
         Self::default()
     }
 
-    /// Adds a system. One that is there already, by its name, is replaced.
+    /// Adds a system. It replaces one of the same name.
     pub fn add<S: Commands>(&mut self) {
         self.config.add::<S>();
         self.entries.retain(|entry| entry.name != S::NAME);
@@ -116,7 +116,7 @@ impl Entry {
         }
     }
 
-    /// A command with the flags of this system, and its words for those that every system has.
+    /// A command with the flags of this system, and its descriptions of the flags that every system has.
     pub(crate) fn add(&self, command: Command) -> Command {
         let Some(flags) = self.flags(&command) else { return command };
         // The examples are of the program with this system alone.
@@ -131,7 +131,7 @@ impl Entry {
         command
     }
 
-    /// What was said for this system.
+    /// The options given for this system.
     pub(crate) fn read(&self, command: &Command, matches: &ArgMatches) -> Result<Choices, clap::Error> {
         self.flags(command).map_or(Ok(None), |flags| (flags.read)(matches))
     }

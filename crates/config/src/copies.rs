@@ -11,7 +11,7 @@ use toml::Spanned;
 use crate::mistake::Mistake;
 use crate::reader::{Config, JobConfig, Reader, of_error};
 
-/// `[copies.NAME]`, as it is written.
+/// `[copies.NAME]`, as written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Copy {
@@ -54,17 +54,17 @@ pub struct CopyConfig {
     pub prefix: Option<Setting>,
     /// The folder in the destinations.
     pub into: Option<Setting>,
-    /// What is deleted from the copies.
+    /// What to delete from the copies.
     pub deletion: Deletion,
 }
 
 impl CopyConfig {
-    /// The folder in the source, before variables are put in.
+    /// The folder in the source, before variables are replaced.
     fn raw_prefix(&self) -> &str {
         self.prefix.as_ref().map_or("", Setting::raw).trim_matches('/')
     }
 
-    /// The folder in the destination, before variables are put in.
+    /// The folder in the destination, before variables are replaced.
     fn raw_into(&self) -> &str {
         match (&self.into, self.raw_prefix()) {
             (Some(into), _) => into.raw().trim_matches('/'),
@@ -73,14 +73,14 @@ impl CopyConfig {
         }
     }
 
-    /// Whether what lies in this folder of a sink lies in the tree or its copy.
+    /// Whether this folder of a sink is in the tree or its copy.
     pub fn covers(&self, sink: &str, folder: &str) -> bool {
         let within = |tree: &str| tree.is_empty() || format!("{folder}/").starts_with(&format!("{tree}/"));
         (sink == self.from && within(self.raw_prefix()))
             || (self.to.iter().any(|to| to == sink) && within(self.raw_into()))
     }
 
-    /// The copies that it makes: one for each destination, by the name of its sink.
+    /// The copies to make: one for each destination, by the name of its sink.
     ///
     /// # Errors
     /// [`Config`](lifeboat_core::ErrorKind::Config) for a sink that cannot be opened or a variable that is not set.
@@ -123,8 +123,11 @@ impl Reader<'_> {
             self.mistakes.push(of_error(&error, span.start, "the name", &table));
         }
         if jobs.iter().any(|job| job.name == name) {
-            let message = format!("{table} has the name of [jobs.{name}]");
-            self.mistakes.push(Mistake::new(span.start, message).hint("`lifeboat replicate NAME` means one of them"));
+            let message = format!("{table} has the same name as [jobs.{name}]");
+            self.mistakes.push(
+                Mistake::new(span.start, message)
+                    .hint("rename one of them: `lifeboat replicate NAME` must name only one"),
+            );
         }
         let known: Vec<String> = self.named.sinks.keys().cloned().collect();
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
@@ -149,13 +152,13 @@ impl Reader<'_> {
         };
         if config.raw_into().is_empty() {
             let message =
-                format!("into of {table}: the record of the copy would lie in it, beside the objects of another tool");
-            self.mistakes.push(Mistake::new(span.start, message).hint("give the copy a folder of its own"));
+                format!("into of {table}: the copy's record would be stored in it, among another tool's objects");
+            self.mistakes.push(Mistake::new(span.start, message).hint("give the copy its own folder"));
         }
         for to in &copy.to {
             if to.get_ref() == copy.from.get_ref() {
                 let message = format!("{table} copies from sink \"{}\" into itself", to.get_ref());
-                let hint = "a copy belongs in a sink that fails separately";
+                let hint = "copy to a sink that fails independently";
                 self.mistakes.push(Mistake::new(to.span().start, message).hint(hint));
             }
         }

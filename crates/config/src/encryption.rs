@@ -1,12 +1,12 @@
-//! What is chosen for encryption, and the keys to decrypt with.
+//! The choice of encryption, and the keys to decrypt with.
 //!
-//! | text | what it chooses |
+//! | text | meaning |
 //! |---|---|
-//! | `none` | nothing: whoever reads the sink reads the backup |
+//! | `none` | no encryption: whoever can read the sink can read the backup |
 //! | `age:age1…`, `age:ssh-ed25519 …` | an age recipient; may be given several times |
-//! | `age-file:PATH` | the recipients in a file; together with the others |
-//! | `age-passphrase:env:NAME` | an age passphrase; `file:PATH` as well |
-//! | `openssl:env:NAME` | `openssl enc -aes-256-cbc -pbkdf2`; `file:PATH` as well |
+//! | `age-file:PATH` | the recipients in a file; can be combined with the others |
+//! | `age-passphrase:env:NAME` | an age passphrase; also `file:PATH` |
+//! | `openssl:env:NAME` | `openssl enc -aes-256-cbc -pbkdf2`; also `file:PATH` |
 
 use std::sync::Arc;
 
@@ -16,17 +16,17 @@ use secrecy::SecretString;
 
 const FORMS: &str = "write age:age1…, age-file:PATH, age-passphrase:env:NAME, openssl:env:NAME or none";
 
-/// The variable that holds the passphrase of an SSH key that is encrypted itself.
+/// The variable with the passphrase of an encrypted SSH key.
 const KEY_PASSPHRASE: &str = "LIFEBOAT_IDENTITY_PASSPHRASE";
 
 /// How a backup is encrypted.
 #[derive(Clone, Debug)]
 pub enum Encryption {
-    /// Nothing: whoever reads the sink reads the backup.
+    /// No encryption: whoever can read the sink can read the backup.
     None,
     /// To age recipients.
     Age {
-        /// Each as it is written: `age1…`, `ssh-ed25519 …`.
+        /// Each as written: `age1…`, `ssh-ed25519 …`.
         recipients: Vec<Setting>,
         /// Files with recipients.
         files: Vec<Setting>,
@@ -38,10 +38,10 @@ pub enum Encryption {
 }
 
 impl Encryption {
-    /// Reads the texts that were given.
+    /// Parses the given texts.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for one that is no choice, and for several that do not go together.
+    /// [`ErrorKind::Config`] for an invalid choice, and for several that cannot be combined.
     pub fn parse(texts: &[Setting]) -> Result<Self> {
         let (mut recipients, mut files, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for text in texts {
@@ -55,11 +55,11 @@ impl Encryption {
                 Some(("openssl", place)) => others.push(Self::OpenSsl(reference(text, "openssl", place)?)),
                 None if text.raw().starts_with("age1") => {
                     return Err(text
-                        .wrong("a recipient needs \"age:\" before it")
+                        .wrong("write \"age:\" before a recipient")
                         .hint(format!("write age:{}", text.raw())));
                 }
                 // Not printed: it may be a passphrase.
-                _ => return Err(text.wrong("it is not a way to encrypt").hint(FORMS)),
+                _ => return Err(text.wrong("unknown kind of encryption").hint(FORMS)),
             }
         }
         let has_age = !recipients.is_empty() || !files.is_empty();
@@ -69,26 +69,26 @@ impl Encryption {
             (0, false) => Err(undecided("the dataset")),
             _ => {
                 let place = texts.first().map_or("--encrypt", Setting::place);
-                Err(Error::new(ErrorKind::Config, "use", place, "only age recipients can be given together")
-                    .hint("choose one of the ways to encrypt, or several age recipients"))
+                Err(Error::new(ErrorKind::Config, "use", place, "only age recipients can be combined")
+                    .hint("choose one kind of encryption, or several age recipients"))
             }
         }
     }
 
-    /// Checks the recipients that are written out, so that a typo is found when the config is read.
+    /// Checks the recipients in the config itself, so that reading the config finds a typo.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for one that is none.
+    /// [`ErrorKind::Config`] for an invalid one.
     pub fn check_literals(&self) -> Result<()> {
         let Self::Age { recipients, .. } = self else { return Ok(()) };
         let literal: Vec<&str> = recipients.iter().map(Setting::raw).filter(|r| !r.contains("${")).collect();
         if literal.is_empty() { Ok(()) } else { Age::to(literal).map(drop) }
     }
 
-    /// The encryptor; `None` when not to encrypt was chosen.
+    /// The encryptor; `None` when no encryption was chosen explicitly.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a recipient, file or variable that is not right.
+    /// [`ErrorKind::Config`] for an invalid recipient, file or variable.
     pub fn encryptor(&self) -> Result<Option<Arc<dyn Encryptor>>> {
         Ok(match self {
             Self::None => None,
@@ -109,31 +109,31 @@ impl Encryption {
     }
 }
 
-/// The error for a backup for which nobody chose an encryption, or none.
+/// The error for a backup without a choice of encryption.
 pub fn undecided(what: &str) -> Error {
     Error::new(ErrorKind::Config, "back up", what, "no encryption was chosen").hint(
         "choose, as in --encrypt age:age1… or, in the config, encrypt = \"age:age1…\" (`lifeboat init` makes a key); \
-         to store it readable for everyone who can read the sink, say --encrypt none",
+         to store it readable by everyone who can read the sink, give --encrypt none",
     )
 }
 
-/// The error for a backup of secrets that is not to be encrypted; `why` says what is secret in it.
+/// The error for an unencrypted backup of secrets; `why` says what is secret in it.
 pub fn demanded(what: &str, why: &str) -> Error {
-    let why = format!("{why}, and is never stored without encryption");
+    let why = format!("{why} and is never stored unencrypted");
     Error::new(ErrorKind::Config, "back up", what, why).hint(
         "choose an encryptor, as in --encrypt age:age1… or, in the config, encrypt = \"age:age1…\" (`lifeboat init` makes a \
          key)",
     )
 }
 
-/// A passphrase by the place where it lies; never the passphrase itself, which would show in argv or in a file.
+/// A reference to a passphrase; never the passphrase itself, which would show up in argv or in a file.
 fn reference(text: &Setting, scheme: &str, place: &str) -> Result<Setting> {
     match place.split_once(':') {
         Some(("env", name)) if !name.is_empty() => Ok(text.with(format!("${{{name}}}"))),
         Some(("file", path)) if !path.is_empty() => Ok(text.with(format!("file:{path}"))),
-        _ => Err(text
-            .wrong(format!("{scheme}: does not take a passphrase itself"))
-            .hint(format!("put it into a variable or file, and write {scheme}:env:NAME or {scheme}:file:PATH"))),
+        _ => Err(text.wrong(format!("{scheme}: takes a reference to a passphrase, not the passphrase itself")).hint(
+            format!("put the passphrase into a variable or file, and write {scheme}:env:NAME or {scheme}:file:PATH"),
+        )),
     }
 }
 
@@ -143,12 +143,12 @@ fn not_empty(passphrase: &Setting) -> Result<SecretString> {
     if secret.expose_secret().is_empty() { Err(passphrase.wrong("the passphrase is empty")) } else { Ok(secret) }
 }
 
-/// The keys to decrypt with: every identity that was named, and what the choice for encrypting can decrypt by itself.
+/// The keys to decrypt with: every named identity, and the encryption's own passphrase if it has one.
 ///
-/// All age identities are in one key: which one fits, age finds out.
+/// All age identities form one key: age finds the one that fits.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] for an identity that is missing or no identity.
+/// [`ErrorKind::Config`] for a missing or invalid identity.
 pub fn keys(identities: &[Setting], choice: Option<&Encryption>) -> Result<Vec<Arc<dyn Encryptor>>> {
     let mut passphrase = None;
     let mut openssl: Option<Arc<dyn Encryptor>> = None;
@@ -163,7 +163,7 @@ pub fn keys(identities: &[Setting], choice: Option<&Encryption>) -> Result<Vec<A
             }
             _ if identity.raw().starts_with("AGE-SECRET-KEY-") => {
                 return Err(identity
-                    .wrong("it is a secret key itself")
+                    .wrong("it is a secret key, not a file")
                     .hint("put the key into a file of mode 0600, and name that file"));
             }
             _ => files.push(identity),

@@ -1,4 +1,4 @@
-//! Guards against storing where only another tool may: a folder of ours in its bucket can make it unusable.
+//! Guards against storing in another tool's place: a foreign folder in its bucket can make it unusable.
 
 use std::time::Duration;
 
@@ -8,26 +8,26 @@ use lifeboat_core::{Check, Error, ErrorKind, Result, Sink};
 
 use crate::{Config, Job, Store};
 
-/// Objects that are looked at to see whether a tool keeps its data in a folder.
+/// How many objects to look at to see whether a tool keeps its data in a folder.
 const LOOK_AT: usize = 2_000;
-/// How long one folder is looked at.
+/// How long to look at one folder.
 const LOOK_FOR: Duration = Duration::from_secs(5);
 
-/// How a tool that does not suffer strangers lays out its place.
+/// The layout of a tool that tolerates no foreign objects.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ForeignTree {
     /// The tool.
     pub tool: &'static str,
-    /// The folder in which its marks lie.
+    /// The folder that holds its marks.
     pub folder: &'static str,
-    /// What the key of a mark ends with.
+    /// The end of a mark's key.
     pub mark: &'static str,
-    /// What strangers do to it: completes "TOOL keeps … in PLACE, and …".
+    /// What foreign objects do to it: completes "TOOL keeps … in PLACE, and …".
     pub harm: &'static str,
 }
 
-/// The tools that are looked for.
+/// The known tools.
 pub const FOREIGN_TREES: &[ForeignTree] = &[ForeignTree {
     tool: "Velero",
     folder: "backups/",
@@ -35,22 +35,24 @@ pub const FOREIGN_TREES: &[ForeignTree] = &[ForeignTree {
     harm: "any other folder there makes its storage location Unavailable",
 }];
 
-/// A finding when a job would write where only another tool may. Then not even a probe may be written there.
+/// A finding when a job would write in another tool's place. Then not even a probe may be written there.
 pub async fn check(config: Option<&Config>, job: &Job, store: &Store) -> Option<Check> {
     let place = join_key(&store.sink.url(), &job.prefix);
-    let advice = "give the job a prefix of its own";
+    let advice = "give the job its own prefix";
     if let Some(copy) = config.and_then(|c| c.copies.iter().find(|copy| copy.covers(&store.name, &job.prefix))) {
-        let detail =
-            format!("{place} belongs to the tree of copy {}: nothing else may be written there; {advice}", copy.name);
+        let detail = format!(
+            "{place} belongs to the tree of copy {}, and nothing else may be written there; {advice}",
+            copy.name
+        );
         return Some(Check::warn("another tool's", &copy.name, detail));
     }
     refuse_job(job, store).await.err().map(|error| Check::from_error("another tool's", &error))
 }
 
-/// Refuses a sink in which what a job writes would lie in a place of another tool.
+/// Refuses a sink where the job would write in another tool's place.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] for such a place. A sink that cannot be looked at is not refused: what it says comes later.
+/// [`ErrorKind::Config`] for such a place. A sink that cannot be read is not refused: its own error comes later.
 pub async fn refuse_job(job: &Job, store: &Store) -> Result<()> {
     if let Some(place) = job.system.foreign_place() {
         let location = place.open()?;
@@ -70,10 +72,10 @@ pub async fn refuse_job(job: &Job, store: &Store) -> Result<()> {
     refuse_folder(&*store.sink, &job.prefix).await
 }
 
-/// Refuses a folder of a sink that lies in a place of another tool, or is one.
+/// Refuses a folder of a sink that is, or is in, another tool's place.
 ///
 /// # Errors
-/// As [`refuse_job`].
+/// Like [`refuse_job`].
 pub async fn refuse_folder(sink: &dyn Sink, folder: &str) -> Result<()> {
     let ends = folder.match_indices('/').map(|(end, _)| end).chain([folder.len()]);
     let mut tops = vec![""];
@@ -93,7 +95,7 @@ fn taken(place: &str, location: &str, tool: &str, harm: &str) -> Error {
     let [place, location] = [place, location].map(|url| url.trim_end_matches('/'));
     let why = format!("{tool} keeps its backups in {location}, and {harm}");
     Error::new(ErrorKind::Config, "store in", place, why)
-        .hint(format!("choose another bucket, which also fails separately, or a folder beside {tool}'s"))
+        .hint(format!("choose another bucket, which also fails independently, or a folder beside {tool}'s"))
 }
 
 /// Whether a folder is the top of a tool's place.

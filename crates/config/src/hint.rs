@@ -11,7 +11,7 @@ pub fn advice(error: &Error) -> Option<String> {
 pub fn render(hint: &Hint) -> String {
     let text = match hint {
         Hint::All(hints) => return hints.iter().map(render).collect::<Vec<_>>().join("; "),
-        Hint::ChooseEncryption => "choose an encryptor, as in --encrypt age:age1…, or say --encrypt none",
+        Hint::ChooseEncryption => "choose an encryptor, as in --encrypt age:age1…, or give --encrypt none",
         Hint::ChooseEncryptor => "choose an encryptor, as in --encrypt age:age1… (`lifeboat init` makes a key)",
         Hint::NameRecipient => "name at least one, as in age:age1… ; `lifeboat init` makes a key",
         Hint::WriteRecipient => {
@@ -40,21 +40,19 @@ pub fn render(hint: &Hint) -> String {
             "write latest, a UTC time like 2026-11-21T03:30:00Z, a day like 2026-11-21, or a key as `lifeboat list` prints it"
         }
         Hint::UseAnotherArtifact => "use another artifact; `lifeboat verify` says what is wrong with this one",
-        Hint::ReplicateLater => "`lifeboat replicate` later copies what is missing there",
+        Hint::ReplicateLater => "run `lifeboat replicate` later to copy what is missing there",
         Hint::AllowEmpty => "look at the source; if it may be empty, set allow_empty = true (--allow-empty)",
         Hint::AllowShrink => {
-            "look at the source; the fuller backup is kept. If it is right, back up once with --max-shrink 100%"
+            "look at the source; the fuller backup is kept. If the shrinkage is right, back up once with --max-shrink 100%"
         }
-        Hint::RaiseStallLimit => {
-            "look at what does not answer; if it takes that long, raise stall_limit (--stall-limit)"
-        }
+        Hint::RaiseStallLimit => "check what does not respond; if it is only slow, raise stall_limit (--stall-limit)",
         Hint::CopyTree => "`lifeboat replicate` makes it",
         Hint::RunAgainOrPruneOrphans => {
-            "run again: a new second gives a new name; `lifeboat prune --orphans` removes what a killed run has left"
+            "run it again: a second later the name is different; `lifeboat prune --orphans` removes what a killed run has left"
         }
-        Hint::AllowAllDeletions => "look at the source; --delete-extra=all deletes them all the same",
+        Hint::AllowAllDeletions => "check the source; --delete-extra=all deletes them anyway",
         Hint::CopyIntoFolder { folder } => {
-            return format!("give the copy a folder of its own: into = \"{folder}\", or --into {folder}");
+            return format!("give the copy its own folder: into = \"{folder}\", or --into {folder}");
         }
         Hint::CopyWholeTree { folder } => {
             return format!(

@@ -1,4 +1,4 @@
-//! Jobs: what is worked on, whether a config file or flags said it.
+//! Jobs: what to work on, from a config file or from flags.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use lifeboat_core::{
 use crate::encryption::{Encryption, demanded, keys, undecided};
 use crate::guards;
 
-/// One dataset with all that is known about how it is kept.
+/// One dataset and all that is known about how it is stored.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Job {
     /// Its name.
     pub name: String,
-    /// Without one, the job is of every dataset in its folder that [is its own](Job::claims).
+    /// Without one, the job covers every dataset in its folder that [is its own](Job::claims).
     pub dataset: Option<Dataset>,
     /// Datasets that other jobs of the config keep in the same folder.
     pub others: Vec<Dataset>,
-    /// What is backed up.
+    /// What to back up.
     pub system: Arc<dyn AnySystem>,
     /// The folder in each sink.
     pub prefix: String,
@@ -33,25 +33,25 @@ pub struct Job {
     pub stores: Vec<Store>,
     /// How it is compressed.
     pub compression: Compression,
-    /// How it is encrypted. `None` when nobody said.
+    /// How it is encrypted. `None` when nothing was chosen.
     pub encrypt: Option<Encryption>,
     /// The keys to decrypt with.
     pub identities: Vec<Setting>,
     /// What is kept. `None` keeps all.
     pub keep: Option<Policy>,
-    /// What a verification asks for.
+    /// What a verification requires.
     pub limits: Limits,
     /// How long a sink other than the first may hold up a backup.
     pub sink_grace: Option<Duration>,
-    /// How long nothing may move in a backup.
+    /// How long a backup may make no progress.
     pub stall_limit: Option<Duration>,
-    /// Whether a dataset in which there is nothing is as it should be.
+    /// Whether an empty dataset is acceptable.
     pub allow_empty: bool,
     /// By how much the dataset may shrink from one backup to the next.
     pub max_shrink: MaxShrink,
 }
 
-/// A sink with the name that it has in the config, or its URL.
+/// A sink with its name in the config, or its URL.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Store {
@@ -76,7 +76,7 @@ impl Store {
     }
 }
 
-/// What a verification asks for where nothing else is said.
+/// The defaults of a verification.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Limits {
@@ -84,7 +84,7 @@ pub struct Limits {
     pub level: Level,
     /// How old the newest backup may be.
     pub max_age: Option<Duration>,
-    /// What one that is older is.
+    /// The status of a check of an older one.
     pub age_status: Status,
 }
 
@@ -102,7 +102,7 @@ impl Default for Limits {
 }
 
 impl Job {
-    /// A job with this system and these sinks, with all else as the system suggests.
+    /// Creates a job with this system and these sinks, and the system's defaults for everything else.
     pub fn new(
         name: impl Into<String>,
         dataset: Option<Dataset>,
@@ -136,16 +136,16 @@ impl Job {
     pub fn dataset(&self) -> Result<&Dataset> {
         self.dataset.as_ref().ok_or_else(|| {
             Error::new(ErrorKind::Config, "choose", "the dataset", "none was given")
-                .hint("name it with --dataset NAME; `list` shows which there are")
+                .hint("name it with --dataset NAME; `list` shows the datasets")
         })
     }
 
-    /// Whether the job is of datasets whose names it does not know by itself.
+    /// Whether the job covers datasets whose names only the live system or the sink knows.
     pub fn has_many(&self) -> bool {
         self.dataset.is_none() && self.system.has_many()
     }
 
-    /// Whether an artifact in the job's folder is the job's.
+    /// Whether an artifact in the job's folder belongs to the job.
     pub fn claims(&self, name: &ArtifactName) -> bool {
         match &self.dataset {
             Some(dataset) => name.dataset == *dataset,
@@ -153,7 +153,7 @@ impl Job {
         }
     }
 
-    /// The part of this job that is of one dataset.
+    /// This job for one of its datasets.
     #[must_use]
     pub fn narrow(&self, dataset: Dataset) -> Self {
         let many = self.has_many();
@@ -166,10 +166,10 @@ impl Job {
         }
     }
 
-    /// The datasets of which the job's first sink holds artifacts, in the order of their names.
+    /// The datasets whose artifacts the job's first sink holds, in the order of their names.
     ///
     /// # Errors
-    /// What kept the sink from being listed.
+    /// An error of listing the sink.
     pub async fn stored_datasets(&self) -> Result<Vec<Dataset>> {
         let mut found = BTreeSet::new();
         let mut artifacts = catalog::list(&*self.store()?.sink, &self.prefix, None);
@@ -182,29 +182,29 @@ impl Job {
         Ok(found.into_iter().collect())
     }
 
-    /// The first sink: where a backup is looked for.
+    /// The first sink: where backups are read.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when it has none.
     pub fn store(&self) -> Result<&Store> {
         self.stores.first().ok_or_else(|| {
             Error::new(ErrorKind::Config, "use", format!("job {}", self.name), "it has no sink")
-                .hint("name one with --to, or sinks = […] in the config")
+                .hint("name one with --to, or with sinks = […] in the config")
         })
     }
 
     /// The keys to decrypt with.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for an identity that is missing or no identity.
+    /// [`ErrorKind::Config`] for a missing or invalid identity.
     pub fn keys(&self) -> Result<Vec<Arc<dyn Encryptor>>> {
         keys(&self.identities, self.encrypt.as_ref())
     }
 
-    /// The encryptor; `None` when not to encrypt was chosen.
+    /// The encryptor; `None` when no encryption was chosen explicitly.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when nothing was chosen, or not to encrypt what has to be, or a key that is none.
+    /// [`ErrorKind::Config`] when nothing was chosen, when secrets would stay unencrypted, or for an invalid key.
     pub fn encryptor(&self) -> Result<Option<Arc<dyn Encryptor>>> {
         match (&self.encrypt, self.system.confidential()) {
             (None | Some(Encryption::None), Some(why)) => Err(demanded(&self.name, why)),
@@ -216,7 +216,7 @@ impl Job {
     /// The backup of its dataset, ready to [run](Backup::run).
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for what is missing or not right, and for a sink in which [another tool](guards) keeps its data.
+    /// [`ErrorKind::Config`] for missing or invalid settings, and for a sink in which [another tool](guards) keeps its data.
     pub async fn backup(&self) -> Result<Backup> {
         // Before the live system is asked: it is forgotten most often.
         let encryptor = self.encryptor()?;

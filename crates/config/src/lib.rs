@@ -1,7 +1,7 @@
-//! The config file of Lifeboat, `lifeboat.toml`, as a library: what is said about sinks, jobs, encryption, retention and
-//! schedules becomes [jobs](Job) that a program runs.
+//! The config file of Lifeboat, `lifeboat.toml`, as a library: it turns settings for sinks, jobs, encryption, retention
+//! and schedules into [jobs](Job) that a program runs.
 //!
-//! It names no system. Which there are, the program says by its [`Systems`]:
+//! This crate names no system. The program lists them in its [`Systems`]:
 //!
 //! ```no_run
 //! # async fn run(systems: lifeboat_config::Systems) -> lifeboat_core::Result<()> {
@@ -14,8 +14,8 @@
 //! # }
 //! ```
 //!
-//! The file is read and checked as a whole, with all its mistakes at once, each with line, column and a near name. Variables
-//! and files that it names are looked up when they are needed ([`Setting`]).
+//! The file is read and checked as a whole. All mistakes are reported at once, each with its line, its column and a near name.
+//! The variables and files that it names are looked up when they are needed ([`Setting`]).
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

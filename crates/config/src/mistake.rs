@@ -1,4 +1,4 @@
-//! What is wrong with a config file, with the line, the column and a near name.
+//! Mistakes in a config file, with the line, the column and a near name.
 
 use std::ops::Range;
 use std::path::Path;
@@ -8,7 +8,7 @@ use lifeboat_core::{Error, ErrorKind};
 
 use crate::node::NodeError;
 
-/// Something that is wrong at one place of the file.
+/// A mistake at one place in the file.
 #[derive(Debug)]
 pub(crate) struct Mistake {
     pub(crate) at: usize,
@@ -26,13 +26,13 @@ impl Mistake {
         self
     }
 
-    /// What the TOML parser or a table's deserializer found, in the table called `table`. `more`: keys that the deserializer
-    /// does not know and that are right there.
+    /// An error of the TOML parser or of a table's deserializer, in the table `table`. `more`: valid keys that the deserializer
+    /// does not know.
     pub(crate) fn of_toml(error: &toml::de::Error, table: &str, span: &Range<usize>, more: &[&str]) -> Self {
         Self::of_message(error.message(), error.span().map_or(span.start, |s| s.start), table, more)
     }
 
-    /// What a system's settings are not.
+    /// Why a system's settings are invalid.
     pub(crate) fn of_node(error: &NodeError, table: &str, span: &Range<usize>) -> Self {
         Self::of_message(&error.message, error.at.unwrap_or(span.start), table, &[])
     }
@@ -52,7 +52,7 @@ impl Mistake {
     }
 }
 
-/// The value in serde's words about a wrong type may be a password.
+/// serde's message about a wrong type quotes the value, which may be a password.
 fn redact(message: &str) -> String {
     match message.split_once("string \"") {
         Some((before, rest)) if before.starts_with("invalid") => match rest.rsplit_once("\", expected") {

@@ -1,4 +1,4 @@
-//! A part of the file as a deserializer: it knows where each value stands, and gives a [`Setting`] its place.
+//! A part of the file as a deserializer: it knows where each value is, and gives a [`Setting`] its place.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -17,11 +17,11 @@ use toml::de::{DeValue, ValueDeserializer};
 
 use crate::mistake::position;
 
-/// The file that is read.
+/// The file being read.
 pub(crate) struct Source<'a> {
     pub(crate) path: &'a Path,
     pub(crate) text: &'a str,
-    /// Where the strings stand that settings were made of, by their places.
+    /// The positions of the strings that became settings, by their places.
     places: RefCell<HashMap<String, usize>>,
 }
 
@@ -30,7 +30,7 @@ impl<'a> Source<'a> {
         Self { path, text, places: RefCell::default() }
     }
 
-    /// A string of the file, which stands at a byte of it.
+    /// A string of the file at a byte offset.
     pub(crate) fn setting(&self, raw: impl Into<String>, at: usize, key: &str, table: &str) -> Setting {
         let place = self.place(at, key, table);
         Setting::new(raw, place, self.folder())
@@ -47,7 +47,7 @@ impl<'a> Source<'a> {
         self.path.parent().unwrap_or(Path::new(""))
     }
 
-    /// Where the setting of this place stands.
+    /// The position of this place's setting.
     pub(crate) fn find(&self, place: &str) -> Option<usize> {
         self.places.borrow().get(place).copied()
     }
@@ -58,12 +58,12 @@ pub(crate) struct Node<'a, 's> {
     value: Spanned<DeValue<'a>>,
     /// Its key, from the job on: `postgres.url`.
     key: String,
-    /// The table it stands in: `[jobs.shop]`.
+    /// The table it is in: `[jobs.shop]`.
     table: &'s str,
     source: &'s Source<'s>,
 }
 
-/// What a value is not, and where it stands.
+/// What is wrong with a value, and where it is.
 #[derive(Debug)]
 pub(crate) struct NodeError {
     pub(crate) at: Option<usize>,
@@ -168,7 +168,7 @@ impl<'de> Deserializer<'de> for Node<'de, '_> {
                 let node = self.child(value, Some(key.get_ref()));
                 visitor.visit_enum(Variant { name: key.get_ref().to_string(), node })
             }
-            _ => Err(NodeError::custom("it is neither a text nor a table with one key")),
+            _ => Err(NodeError::custom("it is neither a string nor a table with one key")),
         }
         .map_err(|error| error.within(&span))
     }

@@ -29,7 +29,7 @@ use crate::table;
 /// The file's name where none is given.
 pub const NAME: &str = "lifeboat.toml";
 
-/// A config file that was read and makes sense.
+/// A config file that was read and checked.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
@@ -41,7 +41,7 @@ pub struct Config {
     pub jobs: Vec<JobConfig>,
     /// In the order of the file.
     pub copies: Vec<CopyConfig>,
-    /// How the trees are laid out that are copied.
+    /// The layouts of the copied trees.
     pub layouts: Vec<TreeLayout>,
 }
 
@@ -51,9 +51,9 @@ pub struct Config {
 pub struct JobConfig {
     /// Its name.
     pub name: String,
-    /// `None` where the job has many, whose names the live system knows.
+    /// `None` when the job has many datasets, which the live system names.
     pub dataset: Option<Dataset>,
-    /// What is backed up.
+    /// What to back up.
     pub system: Arc<dyn AnySystem>,
     /// The folder in the sinks.
     pub prefix: Option<Setting>,
@@ -61,19 +61,19 @@ pub struct JobConfig {
     pub sinks: Vec<String>,
     /// How it is compressed.
     pub compress: Compression,
-    /// How it is encrypted. `None` when nobody said.
+    /// How it is encrypted. `None` when nothing was chosen.
     pub encrypt: Option<Encryption>,
     /// The keys to decrypt with.
     pub identities: Vec<Setting>,
     /// What is kept. `None` keeps all.
     pub keep: Option<Policy>,
-    /// What a verification asks for.
+    /// What a verification requires.
     pub limits: Limits,
     /// How long a sink other than the first may hold up a backup.
     pub sink_grace: Option<Duration>,
-    /// How long nothing may move in a backup.
+    /// How long a backup may make no progress.
     pub stall_limit: Option<Duration>,
-    /// Whether a dataset in which there is nothing is as it should be.
+    /// Whether an empty dataset is acceptable.
     pub allow_empty: bool,
     /// By how much the dataset may shrink from one backup to the next.
     pub max_shrink: MaxShrink,
@@ -95,7 +95,7 @@ impl Config {
     /// `/etc/lifeboat`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], with every mistake that is in it.
+    /// [`ErrorKind::Config`], with every mistake in it.
     pub fn load(named: Option<&Path>, systems: &Systems) -> Result<Self> {
         let path = match named {
             Some(path) => path.to_owned(),
@@ -107,15 +107,15 @@ impl Config {
                 _ => e.to_string(),
             };
             Error::new(ErrorKind::Config, "read", path.display().to_string(), why)
-                .hint("`lifeboat init` writes a config file to start with; --config names another one")
+                .hint("`lifeboat init` writes a starting config file; --config names an existing one")
         })?;
         Self::parse(&text, &path, systems)
     }
 
-    /// Reads the text of a file. `path` names it in errors, and is where relative paths in it start.
+    /// Parses the text of a file. `path` names it in errors; relative paths in it start from its folder.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], with every mistake that is in it.
+    /// [`ErrorKind::Config`], with every mistake in it.
     pub fn parse(text: &str, path: &Path, systems: &Systems) -> Result<Self> {
         Reader::new(&Source::new(path, text), systems).read()
     }
@@ -123,7 +123,7 @@ impl Config {
     /// A sink by its name in the file, or by its URL.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for one that is not there or cannot be opened.
+    /// [`ErrorKind::Config`] for one that does not exist or cannot be opened.
     pub fn sink(&self, named: &str) -> Result<Store> {
         if named.contains("://") {
             return Ok(Store::new(named, lifeboat_sinks::open(named)?));
@@ -149,11 +149,11 @@ impl Config {
         job
     }
 
-    /// The jobs with these names, or all of them, each opened or with what is wrong with it: one that cannot run does not keep
-    /// the others from running. With `sink`, that one of its sinks alone.
+    /// The jobs with these names, or all of them, each opened or with its error: one that cannot run does not stop the others.
+    /// With `sink`, each has only that sink.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a name that is no job's or no sink's.
+    /// [`ErrorKind::Config`] for a name that is neither a job's nor a sink's.
     pub fn select(&self, names: &[String], sink: Option<&str>) -> Result<Vec<(String, Result<Job>)>> {
         let path = self.path.display();
         if let Some(sink) = sink
@@ -229,8 +229,13 @@ fn find() -> Result<PathBuf> {
     places.push(Path::new("/etc/lifeboat").join(NAME));
     places.iter().find(|p| p.is_file()).cloned().ok_or_else(|| {
         let listed: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
-        Error::new(ErrorKind::Config, "find", "a config file", format!("there is none of {}", listed.join(", ")))
-            .hint("`lifeboat init` writes one to start with; --config or LIFEBOAT_CONFIG names one elsewhere")
+        Error::new(
+            ErrorKind::Config,
+            "find",
+            "a config file",
+            format!("none of these files exists: {}", listed.join(", ")),
+        )
+        .hint("`lifeboat init` writes a starting one; --config or LIFEBOAT_CONFIG names one elsewhere")
     })
 }
 
@@ -250,7 +255,7 @@ impl<'s> Reader<'s> {
 /// Tables by their names, with the place of the name.
 type Tables<T> = Vec<(String, Range<usize>, T)>;
 
-/// What a job is made of: its own table, and that of its system.
+/// The two tables of a job: its own and its system's.
 struct JobTables<'a> {
     own: table::Job,
     systems: Vec<(Entry, Range<usize>, Spanned<DeValue<'a>>)>,
@@ -433,7 +438,7 @@ impl Reader<'_> {
                 match (age.passphrase, age.recipients.is_empty() && age.recipients_file.is_none()) {
                     (Some(passphrase), true) => Ok(Encryption::AgePassphrase(one(passphrase))),
                     (Some(_), false) => wrong("an age passphrase stands alone, without recipients"),
-                    (None, true) => wrong("it names no age recipient"),
+                    (None, true) => wrong("no age recipient is named"),
                     (None, false) => Ok(Encryption::Age {
                         recipients: age.recipients.into_iter().map(one).collect(),
                         files: age.recipients_file.into_iter().map(one).collect(),
@@ -443,7 +448,7 @@ impl Reader<'_> {
             table::Encrypt::Table(table::EncryptTable { age: None, openssl: Some(openssl) }) => {
                 Ok(Encryption::OpenSsl(one(openssl.passphrase)))
             }
-            table::Encrypt::Table(_) => wrong("it has exactly one of age and openssl"),
+            table::Encrypt::Table(_) => wrong("exactly one of age and openssl must be given"),
         };
         // A recipient that is written out can be checked now.
         let checked = choice.and_then(|choice| choice.check_literals().map(|()| choice));
@@ -480,11 +485,11 @@ impl Reader<'_> {
             .ok();
         let (system, system_at) = system?;
         if let (true, Some(at)) = (system.has_many(), named_at) {
-            let message = format!("dataset of {table}: the job has many, and the live system names them");
+            let message = format!("dataset of {table}: the job has many datasets, and the live system names them");
             self.mistakes.push(Mistake::new(at, message).hint("leave it out"));
         }
         if let (Some(why), Some(Encryption::None)) = (system.confidential(), &encrypt) {
-            let message = format!("encrypt of {table}: {why}, and is never stored without encryption");
+            let message = format!("encrypt of {table}: {why} and is never stored unencrypted");
             let hint = "choose an encryptor, as in encrypt = \"age:age1…\" (`lifeboat init` makes a key)";
             self.mistakes.push(Mistake::new(span.start, message).hint(hint));
         }
@@ -492,9 +497,9 @@ impl Reader<'_> {
             && sinks.as_ref().is_some_and(|sinks| sinks.iter().any(|sink| sink == place.name()))
         {
             let (name, tool) = (place.name(), system.title());
-            let message = format!("{table} stores in \"{name}\", which is {tool}'s own storage location");
+            let message = format!("{table} stores in \"{name}\", which is {tool}'s storage location");
             self.mistakes.push(Mistake::new(system_at, message).hint(
-                "any other folder there makes it Unavailable: write sinks = [\"NAME\"] with a sink that fails separately",
+                "any other folder there makes the location Unavailable: write sinks = [\"NAME\"] with a sink that fails independently",
             ));
         }
         let suggested = system.defaults();
@@ -536,7 +541,7 @@ impl Reader<'_> {
             let named: BTreeSet<&str> = systems.iter().map(|(entry, ..)| entry.name).collect();
             let named: Vec<&str> = named.into_iter().collect();
             let message = format!("{table} names several systems: {}", named.join(" and "));
-            self.mistakes.push(Mistake::new(span.start, message).hint("make a job of each"));
+            self.mistakes.push(Mistake::new(span.start, message).hint("make one job for each"));
             return None;
         }
         let Some((entry, key, value)) = systems.pop() else {
@@ -572,7 +577,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The names of a job's sinks; where nothing says, the only sink there is.
+    /// The names of a job's sinks; without any, the only sink there is.
     fn sinks_of(
         &mut self,
         table: &str,
@@ -587,7 +592,10 @@ impl Reader<'_> {
             }
             let hint = match known.first() {
                 Some(first) => {
-                    format!("write sinks = [\"{first}\"] there or in [defaults]; known are {}", known.join(", "))
+                    format!(
+                        "add sinks = [\"{first}\"] there or in [defaults]; the known sinks are {}",
+                        known.join(", ")
+                    )
                 }
                 None => "write a table [sinks.NAME] with a url, and sinks = [\"NAME\"] in [defaults]".to_owned(),
             };
@@ -619,12 +627,12 @@ impl Reader<'_> {
             if let Some((_, other)) = same {
                 let (message, hint) = match job.dataset {
                     Some(_) => (
-                        format!("[jobs.{}] has the dataset and the folder of [jobs.{}]", job.name, other.name),
+                        format!("[jobs.{}] has the same dataset and folder as [jobs.{}]", job.name, other.name),
                         "give one of them another dataset or prefix",
                     ),
                     None => (
                         format!(
-                            "[jobs.{}] and [jobs.{}] have many datasets each, and the same folder",
+                            "[jobs.{}] and [jobs.{}] both have many datasets and share a folder",
                             job.name, other.name
                         ),
                         "give one of them another prefix",
@@ -650,7 +658,7 @@ struct Defaults {
     max_shrink: Option<MaxShrink>,
 }
 
-/// A mistake that an error speaks of. The error's own subject stays when it is more than the place.
+/// The mistake that an error describes. The error's own subject stays when it says more than the place.
 pub(crate) fn of_error(error: &Error, at: usize, key: &str, table: &str) -> Mistake {
     let subject = error.subject();
     let is_known = subject == key || subject.starts_with(&format!("{key} of {table}"));

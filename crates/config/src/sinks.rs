@@ -1,4 +1,4 @@
-//! `[sinks.NAME]`, and how they are found by their names.
+//! `[sinks.NAME]`, and looking sinks up by name.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use lifeboat_sinks::{Credentials, Lock};
 pub struct SinkConfig {
     /// Its URL.
     pub url: Setting,
-    /// Where an S3 store answers, when not where the URL's scheme says.
+    /// The endpoint of an S3 store, if not the default of the URL's scheme.
     pub endpoint: Option<Setting>,
     /// The region of an S3 store.
     pub region: Option<Setting>,
@@ -50,8 +50,8 @@ impl SinkConfig {
             (None, None) => None,
             (Some(half), None) | (None, Some(half)) => {
                 return Err(half
-                    .wrong("access_key and secret_key belong together")
-                    .hint("give both, or neither and set them in the environment"));
+                    .wrong("access_key and secret_key must be given together")
+                    .hint("give both here, or set both in the environment"));
             }
         };
         let settings = lifeboat_sinks::Settings {
@@ -71,11 +71,11 @@ impl SinkConfig {
     }
 }
 
-/// The sinks of a file, by their names; none where there is a mistake in it.
+/// The sinks of a file, by their names; `None` for one with a mistake.
 #[derive(Debug, Default)]
 pub(crate) struct Named {
     pub(crate) sinks: BTreeMap<String, Option<SinkConfig>>,
-    /// Whether a part of the file could not be read, so that what is missing may be there.
+    /// Whether a part of the file could not be read, and may hold what is missing.
     pub(crate) partial: bool,
 }
 
@@ -103,7 +103,7 @@ fn broken(name: &str) -> Place {
     Place::new(name, move || Err(Error::new(ErrorKind::Config, "open", &subject, "the config file has mistakes")))
 }
 
-/// Sinks that are named by their URLs alone: where there is no config file.
+/// Sinks named by their URLs alone, without a config file.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ByUrl;
 

@@ -1,4 +1,4 @@
-//! Which systems there are: what a program registers, and the jobs of a file name.
+//! The systems that a program registers and that the jobs of a file name.
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,9 +36,9 @@ pub(crate) struct Entry {
 
 /// Why a system could not be opened.
 pub(crate) enum Unopened {
-    /// Its table has not the shape of its settings.
+    /// Its table does not have the shape of its settings.
     Shape(NodeError),
-    /// The settings do not go together.
+    /// The settings contradict each other.
     Settings(Error),
 }
 
@@ -60,7 +60,7 @@ impl Systems {
         self.0.iter().map(|entry| entry.name)
     }
 
-    /// How the trees are laid out that the tools of these systems write: for copies of them.
+    /// The layouts of the trees that these systems' tools write, for copies of them.
     pub fn layouts(&self) -> Vec<TreeLayout> {
         self.0.iter().flat_map(|entry| (entry.layouts)()).collect()
     }

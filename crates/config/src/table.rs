@@ -57,7 +57,7 @@ impl<'de> Deserialize<'de> for Lock {
     }
 }
 
-/// `[defaults]`: what a job takes that does not say otherwise.
+/// `[defaults]`: for jobs that do not say otherwise.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Defaults {
@@ -110,7 +110,7 @@ pub(crate) struct Verify {
     pub(crate) age_status: Option<Status>,
 }
 
-/// A parse error with its advice; a deserializer's error has no place for it but its text.
+/// A parse error with its hint; a deserializer's error can only carry it in its text.
 fn with_advice<E: serde::de::Error>(error: &lifeboat_core::Error) -> E {
     match crate::hint::advice(error) {
         Some(hint) => E::custom(format_args!("{}: {}; {hint}", error.subject(), error.message())),
@@ -167,7 +167,7 @@ impl<'de> Deserialize<'de> for Texts {
             type Value = Texts;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text or a list of texts")
+                f.write_str("a string or a list of strings")
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Texts, E> {

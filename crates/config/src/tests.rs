@@ -107,7 +107,7 @@ fn what_is_said_of_a_dataset_that_shrinks_or_stands_still_reaches_the_job() {
     assert_eq!(read_job(own, defaults).unwrap(), (false, "100%".to_owned(), Some(6 * 3600)));
     for wrong in ["max_shrink = \"0%\"", "max_shrink = \"half\""] {
         let error = read_job(wrong, "").unwrap_err().to_string();
-        assert!(error.contains("it is no share from 1% to 100%; write a share"), "{error}");
+        assert!(error.contains("it is not a share from 1% to 100%; write a share"), "{error}");
     }
 }
 
@@ -195,7 +195,7 @@ fn a_wrong_value_says_what_to_write() {
         (with_job("verify = { age_status = \"maybe\" }"), "age_status is \"warn\" or \"fail\""),
         (with_job("keep = \"30\""), "has no unit"),
         (with_job("keep = { days = 0 }"), "days = 0 would keep nothing"),
-        (with_job("compress = \"lz4\""), "there is no such compression; write zstd:3"),
+        (with_job("compress = \"lz4\""), "unknown compression; write zstd:3"),
         (with_job("schedule = \"30 25 * * *\""), "schedule of [jobs.shop]: its hour \"25\""),
         (with_job("sinks = [\"locl\"]"), "there is no sink \"locl\""),
         (with_job("dataset = \"a/b\""), "dataset of [jobs.shop]"),
@@ -261,7 +261,7 @@ fn the_only_sink_needs_no_mention() {
 fn two_jobs_cannot_write_the_same_names() {
     let text =
         with_job("prefix = \"x\"\n[jobs.again]\ndataset = \"shop\"\nprefix = \"x/\"\npostgres = { url = \"y\" }");
-    assert!(mistake(&text).message().contains("[jobs.again] has the dataset and the folder of [jobs.shop]"));
+    assert!(mistake(&text).message().contains("[jobs.again] has the same dataset and folder as [jobs.shop]"));
     assert!(read(&text.replace("x/", "y")).is_ok());
 }
 
@@ -312,7 +312,7 @@ fn a_wrong_copy_is_told_with_what_to_write() {
         ("from = \"locl\"\nto = [\"offsite\"]", "there is no sink \"locl\""),
         ("from = \"local\"\nto = []", "names no sink to copy to"),
         ("from = \"local\"\nto = [\"local\"]", "into itself"),
-        ("from = \"local\"\nto = [\"offsite\"]\ninto = \"/\"", "the record of the copy would lie in it"),
+        ("from = \"local\"\nto = [\"offsite\"]\ninto = \"/\"", "the copy's record would be stored in it"),
         ("from = \"local\"\nto = [\"offsite\"]\ndelete_extra = \"some\"", "delete_extra is true, false or \"all\""),
         ("from = \"local\"\nto = [\"offsite\"]\nprefx = \"x\"", "unknown key \"prefx\""),
         ("to = [\"offsite\"]", "the key \"from\" is missing"),
@@ -322,7 +322,7 @@ fn a_wrong_copy_is_told_with_what_to_write() {
     }
     let taken =
         with_job("") + "[sinks.offsite]\nurl = \"b2://x\"\n[copies.shop]\nfrom = \"local\"\nto = [\"offsite\"]\n";
-    assert!(mistake(&taken).message().contains("has the name of [jobs.shop]"), "{}", mistake(&taken));
+    assert!(mistake(&taken).message().contains("has the same name as [jobs.shop]"), "{}", mistake(&taken));
 }
 
 #[test]
@@ -349,8 +349,8 @@ fn a_wrong_job_of_velero_is_told_with_what_to_write() {
     for (table, message) in [
         ("", "the key \"location\" is missing"),
         ("location = \"velro\"", "velero.location of [jobs.shop]: there is no sink \"velro\""),
-        ("location = \"local\"", "stores in \"local\", which is Velero's own storage location"),
-        ("location = \"velero\", must_cover = [\"data\"]", "must_cover of [jobs.shop]: \"data\" is no claim"),
+        ("location = \"local\"", "stores in \"local\", which is Velero's storage location"),
+        ("location = \"velero\", must_cover = [\"data\"]", "must_cover of [jobs.shop]: \"data\" is not a claim"),
         ("location = \"velero\", limit = \"2 hours\"", "the time \"2 hours\""),
         (
             "location = \"velero\", schedules.daily = { cron = \"0 25 * * *\" }",

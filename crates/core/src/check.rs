@@ -72,7 +72,7 @@ async fn read_back(sink: &dyn Sink, key: &str) -> Result<()> {
 
 async fn deletion(sink: &dyn Sink, key: &str) -> Check {
     let refused = |why: String| {
-        let detail = format!("{why}. Backups do not need the right to delete; pruning does. The probe {key} stays");
+        let detail = format!("{why}. Backups do not need the right to delete; pruning does. The probe {key} remains");
         Check::warn("delete", "refused", detail)
     };
     let deleted = match sink.delete(&[key.to_owned()]).await {
@@ -83,9 +83,8 @@ async fn deletion(sink: &dyn Sink, key: &str) -> Check {
         return refused(why.clone());
     }
     if let Some(held) = deleted.held.first() {
-        let detail = format!(
-            "the probe {key} is {held}: everything that is written here is. Pruning orphans removes it afterwards"
-        );
+        let detail =
+            format!("the probe {key} is {held}, like everything written here. Pruning orphans removes it afterwards");
         return Check::warn("delete", "held", detail);
     }
     match deleted.notes.is_empty() {

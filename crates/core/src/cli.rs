@@ -26,13 +26,13 @@ use crate::system::{AnySystem, Sinks, System};
 /// The heading of flags that say how the live system is reached.
 pub const CONNECTION: &str = "Connection";
 /// The heading of flags that say what of the live system is backed up.
-pub const CONTENTS: &str = "What is backed up";
+pub const CONTENTS: &str = "What to back up";
 /// The heading of flags that only `check` takes.
-pub const CHECKS: &str = "What is checked";
+pub const CHECKS: &str = "What to check";
 
 /// A [`System`] with a command line.
 pub trait Commands: System<Settings: Args, Restore: Args, Verify: Args> {
-    /// Its own commands, beside those that every system has; [`NoVerbs`] where there are none.
+    /// Its own commands, in addition to those of every system; [`NoVerbs`] if there are none.
     ///
     /// One with the name of a general command (`list`, `show`, `verify`, `restore`) works on what the other tool keeps, and the
     /// general one on artifacts: it is the system's own as long as no sink is named with `--sink`.
@@ -41,7 +41,7 @@ pub trait Commands: System<Settings: Args, Restore: Args, Verify: Args> {
     /// Whether what another tool keeps in the [foreign place](System::foreign_place) can be copied as it is, by `replicate`.
     const COPIES_TREES: bool = false;
 
-    /// Gives a command its examples, and its flags their words, where the general ones do not fit. Its name tells which it is;
+    /// Gives a command its examples, and its flags their descriptions, where the general ones do not fit. Its name tells which it is;
     /// the program itself has the name `""`.
     fn shape(command: Command) -> Command {
         command

@@ -123,7 +123,7 @@ impl FromStr for Compression {
                 level @ 1..=9 => Ok(Self::gzip(level as u32)),
                 _ => wrong("gzip has levels 1 to 9"),
             },
-            _ => wrong("there is no such compression"),
+            _ => wrong("unknown compression"),
         }
     }
 }

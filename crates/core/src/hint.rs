@@ -108,7 +108,7 @@ impl fmt::Display for Hint {
                 }
                 return Ok(());
             }
-            Self::ChooseEncryption => "choose an encryptor, or say that the backup is not to be encrypted",
+            Self::ChooseEncryption => "choose an encryptor, or choose explicitly not to encrypt",
             Self::ChooseEncryptor => "choose an encryptor",
             Self::NameRecipient => "name at least one recipient: age1…, or an SSH public key",
             Self::WriteRecipient => {
@@ -131,18 +131,18 @@ impl fmt::Display for Hint {
             Self::NameArtifact => {
                 "write latest, a UTC time like 2026-11-21T03:30:00Z, a day like 2026-11-21, or the key of an artifact"
             }
-            Self::UseAnotherArtifact => "use another artifact; a verification says what is wrong with this one",
-            Self::ReplicateLater => "a replication copies what is missing there later",
-            Self::AllowEmpty => "look at the source; if it may be empty, allow that",
-            Self::AllowShrink => "look at the source, and keep the fuller backup; if it is right, allow once that it shrinks",
-            Self::RaiseStallLimit => "look at what does not answer; if it takes that long, raise the limit",
+            Self::UseAnotherArtifact => "use another artifact; verify this one to see what is wrong with it",
+            Self::ReplicateLater => "replicate later to copy what is missing there",
+            Self::AllowEmpty => "check the source; if it may be empty, allow that",
+            Self::AllowShrink => "check the source, and keep the fuller backup; if the shrinkage is right, allow it once",
+            Self::RaiseStallLimit => "check what does not respond; if it is only slow, raise the limit",
             Self::CopyTree => "copy the tree first",
             Self::RunAgainOrPruneOrphans => {
-                "run again: a new second gives a new name; pruning orphans removes what a killed run has left"
+                "run again: a second later the name is different; pruning orphans removes what a killed run has left"
             }
-            Self::AllowAllDeletions => "look at the source; if it is right, allow the copy to delete all of them",
+            Self::AllowAllDeletions => "check the source; if it is right, allow the copy to delete all of them",
             Self::CopyIntoFolder { folder } => {
-                return write!(f, "give the copy a folder of its own, such as {folder}");
+                return write!(f, "give the copy its own folder, such as {folder}");
             }
             Self::CopyWholeTree { folder } => {
                 return write!(f, "copy the whole tree into a folder, such as {folder}, or use a sink one level above");
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_hint_is_not_said_twice() {
         let both = Hint::from("free some space").and(Hint::ReplicateLater);
-        assert_eq!(both.to_string(), "free some space; a replication copies what is missing there later");
+        assert_eq!(both.to_string(), "free some space; replicate later to copy what is missing there");
         assert_eq!(both.clone().and(Hint::ReplicateLater), both);
         assert_eq!(Hint::ReplicateLater.and(Hint::ReplicateLater), Hint::ReplicateLater);
     }

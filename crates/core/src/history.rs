@@ -297,7 +297,7 @@ pub async fn read(sink: &dyn Sink, key: &str) -> Result<Record> {
     };
     let version: Version = serde_json::from_slice(&bytes).map_err(corrupt)?;
     if version.format_version > FORMAT_VERSION {
-        let why = format!("its form is version {}, newer than {FORMAT_VERSION}", version.format_version);
+        let why = format!("its format version is {}, newer than {FORMAT_VERSION}", version.format_version);
         return Err(Error::new(ErrorKind::Unsupported, "read", key, why).hint("use a newer Lifeboat"));
     }
     serde_json::from_slice(&bytes).map_err(corrupt)

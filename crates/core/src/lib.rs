@@ -1,6 +1,6 @@
 //! Core of Lifeboat: traits, pipeline, manifest, catalog, retention, reports.
 //!
-//! It names no system: what is backed up, `lifeboat-backends` knows, and where it is stored, `lifeboat-sinks`.
+//! This crate names no system or store: `lifeboat-backends` has the systems, and `lifeboat-sinks` the stores.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -134,7 +134,7 @@ impl Manifest {
                 "read",
                 subject,
                 format!(
-                    "its form is version {}, newer than {FORMAT_VERSION}, the newest known here",
+                    "its format version is {}, newer than {FORMAT_VERSION}, the newest known here",
                     version.format_version
                 ),
             )
@@ -146,23 +146,23 @@ impl Manifest {
             Some(name) if name.dataset == manifest.dataset => {
                 if name.encryption.is_some() && manifest.encryption.is_none() {
                     return wrong(
-                        "it says that its artifact is not encrypted, and the artifact's name says that it is",
+                        "it says that its artifact is not encrypted, but the artifact's name says that it is",
                     );
                 }
                 // Whoever put it there does not have the key, or wants names to be read that are not his.
                 if name.encryption.is_some() && matches!(manifest.private, PrivatePart::Open(_)) {
-                    return wrong("its private part is open, and its artifact is encrypted");
+                    return wrong("its private part is plaintext, but its artifact is encrypted");
                 }
             }
-            _ => return wrong("it names an artifact that is not of its dataset"),
+            _ => return wrong("it names an artifact of another dataset"),
         }
         if manifest.objects.is_empty()
             || manifest.objects.iter().any(|o| !o.name.starts_with(&manifest.artifact) || o.name.contains('/'))
         {
-            return wrong("its list of objects is empty, or names some that are not of its artifact");
+            return wrong("its list of objects is empty, or names objects of another artifact");
         }
         if manifest.needs.iter().any(|n| ArtifactName::parse(n).is_none_or(|n| n.dataset != manifest.dataset)) {
-            return wrong("it needs what is not of its dataset");
+            return wrong("it needs an artifact of another dataset");
         }
         Ok(manifest)
     }
@@ -235,7 +235,7 @@ pub(crate) fn choose<'a>(
         able.or_else(|| encryptors.iter().find(|e| fits(e)))
     };
     let replaced = |says: String| {
-        Error::new(ErrorKind::Corrupt, "read", subject, format!("{says}, and it does not start as such an object does"))
+        Error::new(ErrorKind::Corrupt, "read", subject, format!("{says}, but it does not start like such an object"))
             .hint("the stored object is damaged or was replaced: use another artifact")
     };
     if let Some(scheme) = scheme {
@@ -271,7 +271,7 @@ fn no_key(subject: &str, scheme: &str) -> Error {
         ErrorKind::Decrypt,
         "decrypt",
         subject,
-        format!("it is encrypted with {scheme}, and no key for that was given"),
+        format!("it is encrypted with {scheme}, but no key for that was given"),
     )
     .hint(hint)
 }

@@ -46,7 +46,7 @@ impl Dataset {
             return wrong("it must start with a letter or digit");
         }
         if find_timestamp(&format!("{name}.")).is_some() {
-            return wrong("it contains something that reads like the timestamp of an artifact");
+            return wrong("it contains something that looks like an artifact's timestamp");
         }
         Ok(Self(name))
     }

@@ -51,7 +51,7 @@ pub fn check(text: &str) -> Result<(), String> {
 fn check_part(part: &str, field: &Field, is_weekday: bool) -> Result<(), String> {
     if let Some((day, nth)) = part.split_once('#') {
         if !is_weekday {
-            return Err("has a #: only a day of the week has one".to_owned());
+            return Err("has a #, which only a day of the week can have".to_owned());
         }
         number(day, field)?;
         return match nth.parse::<u32>() {

@@ -120,7 +120,7 @@ impl Setting {
         let path = self.locate(path.strip_prefix("//").unwrap_or(path));
         let text = read(&path).map_err(|e| {
             self.wrong(format!("{} cannot be read: {e}", path.display()))
-                .hint("check the path after file:, and who may read it")
+                .hint("check the path after file: and its permissions")
         })?;
         let text = text.trim_end();
         if text.is_empty() {
@@ -154,7 +154,7 @@ impl Setting {
 
     fn variable(&self, name: &str) -> Result<String> {
         if name.is_empty() || name.contains(['=', '\0']) {
-            return Err(self.wrong(format!("${{{name}}} names no variable")).hint("write ${NAME}"));
+            return Err(self.wrong(format!("${{{name}}} does not name a variable")).hint("write ${NAME}"));
         }
         match std::env::var(name) {
             Ok(value) if !value.is_empty() => Ok(value),

@@ -13,13 +13,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::report::Check;
 use crate::stream::ByteStream;
 
-/// The folder, beside the artifacts, in which notes about unfinished uploads lie. No artifact has a key in it.
+/// The folder, beside the artifacts, that holds notes about unfinished uploads. No artifact has a key in it.
 pub const UPLOADS_FOLDER: &str = "_lifeboat/uploads";
 
 /// The folder, beside the artifacts, in which [`check::sink`](crate::check::sink) puts its probes.
 pub const PROBES_FOLDER: &str = "_lifeboat/probe";
 
-/// What a sink knows of a stored object without reading it.
+/// What a sink knows about a stored object without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectInfo {
     /// The key, relative to the sink.
@@ -39,11 +39,11 @@ pub struct Deleted {
     /// Stored bytes that were freed, all versions together. `None` where the store does not say; whoever has listed the
     /// objects knows.
     pub bytes: Option<u64>,
-    /// Keys that the store itself holds until a time: no failure, and nothing of them was hidden.
+    /// Keys that the store itself holds until a time: not a failure, and nothing of them was hidden.
     pub held: Vec<Held>,
     /// Keys that could not be deleted, each with the reason. They are still there.
     pub failed: Vec<(String, String)>,
-    /// What a person should know: that objects could only be hidden, and what right was missing. Each is said once.
+    /// Notes for a person: that objects could only be hidden, and which right was missing. Each is there once.
     pub notes: Vec<String>,
 }
 
@@ -84,11 +84,11 @@ impl fmt::Display for Held {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum HoldMode {
-    /// A retention that an identity with a right of its own can lift before its time.
+    /// A retention that an identity with a special right can lift early.
     Governance,
-    /// A retention that nobody can lift before its time.
+    /// A retention that nobody can lift early.
     Compliance,
-    /// A hold without an end, until somebody lifts it.
+    /// A hold that lasts until somebody lifts it.
     LegalHold,
 }
 
@@ -102,8 +102,8 @@ impl fmt::Display for HoldMode {
     }
 }
 
-/// An object that cannot be seen any more but still takes room: all that is left of its key are older versions below a
-/// delete marker.
+/// An object that is no longer visible but still takes space: only older versions below a delete marker are left of
+/// its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Hidden {
@@ -136,7 +136,7 @@ pub struct PutOptions {
     /// The object is worth locking: a sink that was opened with a lock (S3's Object Lock) locks it. Every other sink stores it
     /// as usual.
     pub lock: bool,
-    /// The object takes the place of what is stored under the key, if anything is.
+    /// The object replaces whatever is stored under the key.
     pub replace: bool,
 }
 
@@ -153,7 +153,7 @@ impl PutOptions {
         Self { lock, ..self }
     }
 
-    /// Whether the object may take the place of another.
+    /// Whether the object may replace another.
     #[must_use]
     pub fn replace(self, replace: bool) -> Self {
         Self { replace, ..self }
@@ -163,10 +163,10 @@ impl PutOptions {
 /// Stores, lists, reads and deletes objects under keys.
 ///
 /// A key is a relative path with `/` between its parts; no part is empty, `.` or `..`, and none has a control character of
-/// ASCII. Keys of up to 1,024 bytes are taken, where the store takes them. A sink is opened at a place (a folder, a bucket with a
+/// ASCII. Keys of up to 1,024 bytes are accepted if the store accepts them. A sink is opened at a place (a folder, a bucket with a
 /// prefix), and every key is relative to it.
 ///
-/// A sink has to implement [`url`](Sink::url), [`read_command`](Sink::read_command), [`put`](Sink::put), [`get`](Sink::get),
+/// A sink must implement [`url`](Sink::url), [`read_command`](Sink::read_command), [`put`](Sink::put), [`get`](Sink::get),
 /// [`head`](Sink::head), [`list`](Sink::list) and [`delete`](Sink::delete). The rest has defaults that suit a store without
 /// locks, versions and unfinished uploads.
 ///
@@ -174,9 +174,9 @@ impl PutOptions {
 /// - **All or nothing.** An object is seen by `get`, `head` and `list` only when it is whole and durable.
 /// - **Never overwrites.** A `put` to a key that exists fails and leaves the object as it was. Of several that write a free key at
 ///   the same moment exactly one succeeds.
-/// - **True.** What it says is stored was seen to be there afterwards, with the size that was sent; what it says is deleted was
-///   looked for. An identity that may not look takes the store's word.
-/// - **A listing ends where it says so.** What reads less than there is, or cannot know, is an error.
+/// - **True.** It checks that a stored object is there with the size that was sent, and that a deleted one is gone. An identity
+///   without the right to check takes the store's word.
+/// - **A listing has an explicit end.** A listing that is incomplete, or may be, is an error.
 /// - **Strong listing.** What `put` has confirmed is in the next `list`.
 /// - Errors carry the kind: missing object [`NotFound`](crate::ErrorKind::NotFound), missing rights
 ///   [`Permission`](crate::ErrorKind::Permission), existing key
@@ -206,7 +206,7 @@ pub trait Sink: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) when the key is taken: before anything is sent where the store allows it.
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) when the store has confirmed it, and what is there is not what was sent.
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) when the store has confirmed it, but what is there is not what was sent.
     ///
     /// # Cancel safety
     /// A dropped future stores nothing that can be seen. Parts that were already uploaded may stay behind until
@@ -254,8 +254,8 @@ pub trait Sink: Send + Sync + fmt::Debug {
     ///
     /// # Behaviour
     /// - A range is cut at the object's end; one that begins at or behind it is empty.
-    /// - A connection that breaks in the middle is taken up again where it broke, or ends the stream with an
-    ///   error: it never ends early as if it were whole.
+    /// - A broken connection is resumed where it broke, or ends the stream with an error: the stream never
+    ///   ends early as if it were complete.
     ///
     /// # Errors
     /// [`NotFound`](crate::ErrorKind::NotFound).
@@ -271,13 +271,13 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// ascending order of keys by their bytes, page by page: memory does not grow with their number.
     ///
     /// # Behaviour
-    /// - What lies in a `_lifeboat/` folder is left out, unless `prefix` leads into one.
+    /// - Objects in a `_lifeboat/` folder are left out, unless `prefix` leads into one.
     /// - A sink whose place does not exist lists as an error, not as empty: a typo must not look like an empty
-    ///   bucket. A prefix under which there is nothing is empty.
+    ///   bucket. A prefix with nothing under it is empty.
     fn list(&self, prefix: &str) -> BoxStream<'_, Result<ObjectInfo>>;
 
-    /// Deletes objects, and frees their space. One that does not exist counts as deleted. Goes on after a failure, and says of
-    /// each key what became of it.
+    /// Deletes objects, and frees their space. One that does not exist counts as deleted. Continues after a failure, and
+    /// reports the result of each key.
     ///
     /// # Behaviour
     /// - Where the store keeps versions, every version and delete marker of exactly these keys goes; never one of another
@@ -288,7 +288,7 @@ pub trait Sink: Send + Sync + fmt::Debug {
     ///   still there.
     ///
     /// # Errors
-    /// Only what keeps the whole from being done (the store cannot be reached).
+    /// Only what makes the whole call fail (the store cannot be reached).
     async fn delete(&self, keys: &[String]) -> Result<Deleted>;
 
     /// What only upkeep needs: see [`Upkeep`]. `None`, the default, is for a store that holds and hides nothing, and in which a
@@ -387,12 +387,12 @@ pub(crate) async fn see_that_it_is_there(
     bytes: u64,
 ) -> Result<()> {
     let wrong = |why: String| {
-        Err(Error::new(ErrorKind::Corrupt, operation, key, format!("{} confirmed it, and {why}", sink.url()))
-            .hint("the store, or a proxy before it, says of writes that they are done and does not do them"))
+        Err(Error::new(ErrorKind::Corrupt, operation, key, format!("{} confirmed it, but {why}", sink.url()))
+            .hint("the store, or a proxy in front of it, confirms writes that it does not carry out"))
     };
     match sink.head(key).await {
         Ok(there) if there.bytes == bytes => Ok(()),
-        Ok(there) => wrong(format!("what is there has {} bytes of the {bytes} sent", there.bytes)),
+        Ok(there) => wrong(format!("{} of the {bytes} bytes sent are there", there.bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => wrong("it is not there".to_owned()),
         Err(error) if error.kind() == ErrorKind::Permission => Ok(()),
         Err(error) => Err(error),

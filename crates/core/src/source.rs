@@ -11,11 +11,11 @@ use crate::name::ArtifactName;
 use crate::proof::Tap;
 use crate::stream::ByteStream;
 
-/// What a source is about to read. Goes into the public part of the manifest, so it holds no secret and no name
-/// of what is inside the dataset.
+/// What a source is about to read. It is stored in the public part of the manifest, so it holds no secrets and
+/// no names of the dataset's contents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
-    /// What to call the dataset when nobody says: the database's name. Not stored; the manifest's `dataset` counts.
+    /// The dataset's name when none is given: the database's name. Not stored; the manifest's `dataset` counts.
     #[serde(skip)]
     pub dataset: String,
     /// The system, one word of letters, digits and '-'. A manifest with it is verified and restored by the
@@ -23,7 +23,7 @@ pub struct Description {
     pub system: String,
     /// The extension of the stock format, without dots at its ends: `dump`, `sql`, `tar`, `json`.
     pub format: String,
-    /// Version of the server that is read.
+    /// Version of the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
     /// Tool that writes the stream, with its version: `some_dump 15.18`.
@@ -33,17 +33,17 @@ pub struct Description {
     /// manifest's `needs` and the sidecars say so; here it is not stored.
     #[serde(skip)]
     pub needs: Vec<ArtifactName>,
-    /// What else a reader of the manifest wants to know, as plain words: options that shaped the dump.
+    /// What else a reader of the manifest should know, in plain words: options that shaped the dump.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub facts: BTreeMap<String, String>,
 }
 
 /// An opened source: the bytes, and the parser that takes the proof from them.
 pub struct Reading {
-    /// The bytes. Ends without an error only when everything has been read *and* whoever made it said so: a child
+    /// The bytes. Ends without an error only when everything has been read *and* the producer has confirmed it: a child
     /// process that closes its output and then exits with non-zero makes the last item an error.
     pub stream: ByteStream,
-    /// Looks at the bytes as they flow; the pipeline feeds it on a thread of its own.
+    /// Sees the bytes as they flow; the pipeline feeds it on a separate thread.
     pub tap: Box<dyn Tap>,
 }
 
@@ -76,8 +76,8 @@ pub trait Source: Send + Sync {
     /// Safe: nothing is held over an await that outlives the future.
     async fn describe(&self) -> Result<Description>;
 
-    /// Whether what it reads is nothing but secrets. Then a backup without an encryptor is an error, and what is said in
-    /// [`memory`](crate::memory) holds. Known without asking the live system.
+    /// Whether it reads nothing but secrets. Then a backup without an encryptor is an error, and
+    /// [`memory`](crate::memory) applies. Known without contacting the live system.
     fn is_confidential(&self) -> bool {
         false
     }
@@ -91,7 +91,7 @@ pub trait Source: Send + Sync {
     ///   [`Cancelled`](crate::ErrorKind::Cancelled).
     ///
     /// # Errors
-    /// What kept it from starting. What fails later is an item of the stream.
+    /// What prevented the start. Later failures are items of the stream.
     ///
     /// # Cancel safety
     /// Safe: a dropped future leaves no child behind.

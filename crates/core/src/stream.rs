@@ -127,7 +127,7 @@ pub fn split(input: ByteStream, count: usize, depth: usize, grace: Duration) -> 
                             "write to",
                             "this sink",
                             format!(
-                                "it took no data for {} s and was given up so that the others could go on",
+                                "it took no data for {} s and was given up so that the others could continue",
                                 grace.as_secs()
                             ),
                         )

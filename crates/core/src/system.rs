@@ -25,7 +25,7 @@ use crate::source::Source;
 use crate::target::Target;
 use crate::verifier::{Level, Verifier};
 
-/// What a system is opened with besides its settings.
+/// What a system gets besides its settings.
 pub struct Opening<'a> {
     sinks: &'a dyn Sinks,
     flags: bool,
@@ -118,7 +118,7 @@ impl fmt::Debug for Place {
     }
 }
 
-/// What a kind of system suggests where neither job nor defaults say.
+/// The defaults of a system, for what neither the job nor `[defaults]` sets.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Defaults {
@@ -142,16 +142,16 @@ impl Defaults {
     }
 }
 
-/// A target, and what to call it in messages.
+/// A target and its name in messages.
 #[non_exhaustive]
 pub struct NamedTarget {
     /// The target.
     pub target: Box<dyn Target>,
     /// Its name, without a secret.
     pub name: String,
-    /// Whether what is restored goes to standard output, so that nothing else may.
+    /// Whether the restored data goes to standard output, so that nothing else may.
     pub to_stdout: bool,
-    /// Whether what is there is replaced.
+    /// Whether existing data is replaced.
     pub replaces: bool,
     /// Whether the plan of a target that [plans](Target::plans) is carried out, and not only shown.
     pub apply: bool,
@@ -163,21 +163,21 @@ impl NamedTarget {
         Self { target: Box::new(target), name: name.into(), to_stdout: false, replaces: false, apply: false }
     }
 
-    /// Says whether it is standard output.
+    /// Sets whether it is standard output.
     #[must_use]
     pub fn to_stdout(mut self, to_stdout: bool) -> Self {
         self.to_stdout = to_stdout;
         self
     }
 
-    /// Says whether what is there is replaced.
+    /// Sets whether existing data is replaced.
     #[must_use]
     pub fn replaces(mut self, replaces: bool) -> Self {
         self.replaces = replaces;
         self
     }
 
-    /// Says whether its plan is carried out.
+    /// Sets whether its plan is carried out.
     #[must_use]
     pub fn apply(mut self, apply: bool) -> Self {
         self.apply = apply;
@@ -214,18 +214,18 @@ pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
 
     /// The settings of a job: the table in the config file, and the flags of `backup`. `deny_unknown_fields`.
     type Settings: DeserializeOwned + Send;
-    /// What a restore can be asked to do.
+    /// The options of a restore.
     type Restore: DeserializeOwned + Default + Clone + Send + Sync + 'static;
-    /// What a verification can be asked to do.
+    /// The options of a verification.
     type Verify: DeserializeOwned + Default + Clone + Send + Sync + 'static;
 
     /// Checks the settings.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for settings that do not go together.
+    /// [`ErrorKind::Config`] for settings that cannot be combined.
     fn open(settings: Self::Settings, opening: &Opening<'_>) -> Result<Self>;
 
-    /// What it suggests where nobody says.
+    /// Its defaults.
     fn defaults() -> Defaults {
         Defaults::default()
     }
@@ -243,7 +243,7 @@ pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
         None
     }
 
-    /// Why its backups are never stored without encryption, if they are not: it completes "X: …, and is never stored without
+    /// Why its backups are never stored unencrypted, if they are not: it completes "X: …, and is never stored without
     /// encryption".
     fn confidential(&self) -> Option<&'static str> {
         None
@@ -252,25 +252,25 @@ pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
     /// What to back up.
     ///
     /// # Errors
-    /// What can be seen to be wrong before the live system is asked.
+    /// What is found to be wrong before the live system is contacted.
     async fn source(&self) -> Result<Box<dyn Source>>;
 
     /// Where to restore to. `dataset` is the one that is restored.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a place that is none, and for choices that do not go together.
+    /// [`ErrorKind::Config`] for an invalid place, and for options that cannot be combined.
     async fn target(&self, into: &Setting, choices: Self::Restore, dataset: &Dataset) -> Result<NamedTarget>;
 
     /// What judges its artifacts. The live system is looked up only for the level that needs it.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for choices that do not go together.
+    /// [`ErrorKind::Config`] for options that cannot be combined.
     async fn verifier(&self, level: Level, choices: Self::Verify) -> Result<Box<dyn Verifier>>;
 
     /// Whether a backup can be made: server, rights, tools.
     async fn check(&self) -> Vec<Check>;
 
-    /// Whether which datasets there are is known to the live system alone, as with all zones of a token.
+    /// Whether only the live system knows its datasets, as with all zones of a token.
     fn has_many(&self) -> bool {
         false
     }
@@ -296,7 +296,7 @@ pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
         true
     }
 
-    /// A place in which another tool keeps what is backed up, so that nothing of ours may lie there.
+    /// A place in which another tool keeps its data, where Lifeboat must not write.
     fn foreign_place(&self) -> Option<&Place> {
         None
     }

@@ -13,17 +13,17 @@ use crate::proof::Proof;
 use crate::report::Check;
 use crate::stream::ByteStream;
 
-/// What a target, or a restore test, is given: the plaintext and all that is known about it.
+/// The input of a target or a restore test: the plaintext and all that is known about it.
 #[non_exhaustive]
 pub struct RestoreInput {
-    /// The artifact's plaintext: decrypted, decompressed. An `Err` item means that what came before is not to be
+    /// The artifact's plaintext: decrypted, decompressed. After an `Err` item, the earlier items cannot be
     /// trusted either: the target undoes what it did.
     pub stream: ByteStream,
     /// Name of the artifact.
     pub name: ArtifactName,
     /// What the source saw, when the artifact has a manifest and its private part could be read.
     pub proof: Option<Proof>,
-    /// What is restored before it, base first. Empty but for [targets](Target::restores_series) and
+    /// What to restore before it, base first. Empty except for [targets](Target::restores_series) and
     /// [verifiers](crate::Verifier::restores_series) that restore series.
     pub chain: Vec<Link>,
 }
@@ -41,8 +41,8 @@ impl RestoreInput {
         self
     }
 
-    /// Makes sure that all of it can be restored: whoever knows single artifacts only would restore a half. The one place
-    /// in which that is decided.
+    /// Makes sure that all of it can be restored: code that knows only single artifacts would restore half. The only
+    /// place that decides this.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`].
@@ -51,7 +51,7 @@ impl RestoreInput {
             return Ok(());
         }
         let bases: Vec<String> = self.chain.iter().map(|link| link.name.to_string()).collect();
-        let why = format!("it needs {}, and what restores it here restores single artifacts only", bases.join(", "));
+        let why = format!("it needs {}, but this target restores only single artifacts", bases.join(", "));
         Err(Error::new(ErrorKind::Unsupported, "restore", self.name.to_string(), why)
             .hint("restore an artifact that needs no other"))
     }
@@ -65,7 +65,7 @@ impl fmt::Debug for RestoreInput {
 
 type Open = Box<dyn FnOnce() -> BoxFuture<'static, Result<ByteStream>> + Send>;
 
-/// An artifact that another one needs, to be restored before it. Nothing of it is read before it is opened.
+/// An artifact that another one needs, to be restored before it. Nothing is read before it is opened.
 #[non_exhaustive]
 pub struct Link {
     /// Its name.
@@ -85,7 +85,7 @@ impl Link {
         Self { name, proof, open: Box::new(open) }
     }
 
-    /// Its plaintext, which counts only when it has ended well, as [`RestoreInput::stream`] does.
+    /// Its plaintext, which counts only after it has ended without an error, like [`RestoreInput::stream`].
     ///
     /// # Errors
     /// What cannot be read or decrypted; what is wrong further on is an item of the stream.
@@ -106,12 +106,12 @@ pub trait Target: Send + Sync {
     /// Restores the stream. A target that [plans](Target::plans) makes its plan and carries it out at once.
     ///
     /// # Behaviour
-    /// - A target that holds data already is refused unless it was built with leave to replace it.
-    /// - What is replaced goes only after its replacement is known to be good.
-    /// - When this returns an error the live system is as it was before. Only a target that plans may have done a part of
-    ///   it: the error says so, and the next plan holds the rest.
-    /// - The checks say what was restored, and warn, once and by name, of what could not be (a role that does
-    ///   not exist there).
+    /// - A target that already holds data is refused, unless it was built to replace it.
+    /// - Replaced data is removed only after its replacement is known to be good.
+    /// - When this returns an error the live system is as it was before. Only a target that plans may have made part of
+    ///   the changes: the error says so, and the next plan holds the rest.
+    /// - The checks say what was restored, and warn, once and by name, about what could not be (a role that
+    ///   does not exist there).
     ///
     /// # Errors
     /// What failed, with the tool's own words.
@@ -121,7 +121,7 @@ pub trait Target: Send + Sync {
     /// name the documentation of the implementation gives. Cancel through `cx.cancel`, which cleans up.
     async fn restore(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>>;
 
-    /// Whether what it is given is nothing but secrets: see [`memory`](crate::memory).
+    /// Whether it receives nothing but secrets: see [`memory`](crate::memory).
     fn is_confidential(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! The [`Verifier`] trait: what a backend knows of judging its own artifacts.
+//! The [`Verifier`] trait: how a backend judges its own artifacts.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,11 +18,11 @@ use crate::target::RestoreInput;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// It exists, is young enough, and has the size and SHA-256 of the manifest.
+    /// It exists, is young enough, and matches the manifest's size and SHA-256.
     Stored,
     /// It decrypts, decompresses, parses to its end, and agrees with the proof.
     Structure,
-    /// It restores into a scratch server, and the restored content equals the proof.
+    /// It restores into a scratch server, and the restored content matches the proof.
     #[default]
     Restore,
     /// The live system has not drifted from it by more than is allowed.
@@ -30,7 +30,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// The level's name as it is written on the command line.
+    /// The level's name on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stored => "stored",
@@ -60,7 +60,7 @@ impl FromStr for Level {
     }
 }
 
-/// What a backend knows of judging artifacts of its formats. The generic part (age, size, hash, decryption) is
+/// How a backend judges artifacts of its formats. The generic part (age, size, hash, decryption) is
 /// [`Verify`](crate::Verify)'s.
 #[async_trait]
 pub trait Verifier: Send + Sync {
@@ -70,7 +70,7 @@ pub trait Verifier: Send + Sync {
     /// [`ErrorKind::Unsupported`] for a format that this backend does not know.
     fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>>;
 
-    /// Whether what it looks at is nothing but secrets: see [`memory`](crate::memory).
+    /// Whether it reads nothing but secrets: see [`memory`](crate::memory).
     fn is_confidential(&self) -> bool {
         false
     }
@@ -81,18 +81,18 @@ pub trait Verifier: Send + Sync {
         false
     }
 
-    /// Restores into a scratch system of its own and compares the content with the proof: the `restore` level.
+    /// Restores into its own scratch system and compares the content with the proof: the `restore` level.
     ///
     /// # Behaviour
-    /// - It never touches a system that was there before.
+    /// - It never touches an existing system.
     /// - It cleans up whatever happens, a cancelled run included.
     /// - A restore that fails is a failed check with the tool's words, not an error.
-    /// - What says something about this machine, and nothing about the artifact (a full disk, a scratch server that was killed,
-    ///   an extension that is not installed), is a check that could not be made: [`Check::untested`].
+    /// - A problem of this machine that says nothing about the artifact (a full disk, a killed scratch server, an extension
+    ///   that is not installed) is a check that could not run: [`Check::untested`].
     /// - Without a proof (a foreign artifact) it reports what was restored: tables and rows.
     ///
     /// # Errors
-    /// What kept the test itself from being made: no server binaries, no disk.
+    /// What prevented the test itself: no server binaries, no disk.
     async fn restore_test(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>>;
 
     /// Compares the proof with the live system: the `live` level.

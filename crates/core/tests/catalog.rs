@@ -589,7 +589,7 @@ async fn find_says_what_there_is_instead() {
     for (text, part) in [
         (
             "2026-11-18",
-            "none of the 4 in memory:/db is as old as 2026-11-18T23:59:59Z; the oldest is of 2026-11-19T03:30:00Z",
+            "none of the 4 in memory:/db is as old as 2026-11-18T23:59:59Z; the oldest is from 2026-11-19T03:30:00Z",
         ),
         ("shop-20261118-033000.dump", "none of the 4 in memory:/db is named shop-20261118-033000.dump"),
     ] {

@@ -88,7 +88,7 @@ async fn an_empty_source_is_a_backup_of_nothing_and_reads_back_as_such() {
 async fn a_source_that_gives_no_byte_has_failed_unless_that_is_allowed() {
     let sink = MemorySink::new();
     let error = backup(FakeSource::of("")).to(Arc::new(sink.clone())).run().await.unwrap_err();
-    assert_eq!(error.message(), "its source ended well and gave nothing: 0 bytes");
+    assert_eq!(error.message(), "its source ended successfully but gave nothing: 0 bytes");
     assert_eq!(error.typed_hint(), Some(&Hint::AllowEmpty));
     assert_nothing_is_left(&sink).await;
 }
@@ -563,7 +563,7 @@ async fn what_a_sink_only_says_that_it_stores_gets_no_manifest() {
         let lying = Arc::new(ChaosSink::new(Arc::new(memory.clone())).with(fault));
         let error = backup(FakeSource::of(data.clone())).to(lying.clone()).run().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{fault:?}: {error}");
-        assert!(error.message().contains("confirmed it, and"), "{fault:?}: {error}");
+        assert!(error.message().contains("confirmed it, but"), "{fault:?}: {error}");
         assert_nothing_is_left(&memory).await;
         // As a further sink it does not fail the first.
         let first = MemorySink::new();
@@ -812,7 +812,7 @@ async fn nothing_but_secrets_is_never_stored_without_encryption() {
         }
         let error = backup.run().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
-        assert!(error.message().contains("never stored without encryption"), "{error}");
+        assert!(error.message().contains("never stored unencrypted"), "{error}");
         assert!(!error.advice().unwrap().contains("none"), "not even in the hint");
         assert_eq!(opens.load(Ordering::SeqCst), 0);
     }

@@ -160,7 +160,7 @@ async fn what_the_destination_only_says_that_it_stores_is_not_copied() {
         let plan = of(from.clone(), Arc::new(lying)).plan().await.unwrap();
         let copied = soon(plan.execute()).await.unwrap();
         assert_eq!((copied.copied.len(), copied.failed.len()), (0, 1), "{fault:?}");
-        assert!(copied.failed[0].error.contains("confirmed it, and"), "{fault:?}: {:?}", copied.failed);
+        assert!(copied.failed[0].error.contains("confirmed it, but"), "{fault:?}: {:?}", copied.failed);
         assert_eq!(memory.bytes(&manifest(&key(0))), None, "{fault:?}");
     }
 }

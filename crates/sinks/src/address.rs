@@ -1,4 +1,4 @@
-//! Sink URLs: what each part of one means, and what is wrong with one that cannot be used.
+//! Sink URLs: the meaning of each part, and what is wrong with an unusable one.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ pub(crate) enum Address {
     Bucket(BucketAddress),
 }
 
-/// A bucket, a prefix in it, and what the URL's query says.
+/// A bucket, a prefix in it, and the URL's query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BucketAddress {
     /// `s3`, `minio` or `b2`.
@@ -188,7 +188,7 @@ fn host_and_port(url: &Url) -> String {
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// The name that was probably meant.
+/// The name probably meant.
 fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known.map(|k| (strsim::damerau_levenshtein(name, k), k)).filter(|(d, _)| *d <= 2).min().map(|(_, k)| k)
 }

@@ -1,16 +1,16 @@
-//! Keys: which texts are keys, and which lie in a folder that is not for artifacts.
+//! Keys: which strings are keys, and which are in a folder that is not for artifacts.
 
 use lifeboat_core::sink::UPLOADS_FOLDER;
 use lifeboat_core::{Error, ErrorKind, Result};
 
-/// The folder for everything of Lifeboat's that is not an artifact.
+/// The folder for everything that Lifeboat stores besides artifacts.
 pub(crate) const OWN_FOLDER: &str = "_lifeboat";
 
-/// The suffix of a local file that is still being written.
+/// The suffix of a local file still being written.
 #[cfg(feature = "file")]
 pub(crate) const PARTIAL_SUFFIX: &str = ".partial";
 
-/// Checks that `key` is a relative path none of whose parts is empty, `.` or `..`, without control characters.
+/// Checks that `key` is a relative path without control characters, and that none of its parts is empty, `.` or `..`.
 ///
 /// # Errors
 /// [`ErrorKind::Config`], saying what is wrong with it.
@@ -45,7 +45,7 @@ pub(crate) fn shell_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// Whether a listing under `prefix` leaves `key` out: it lies in a folder of Lifeboat's own that was not asked for.
+/// Whether a listing under `prefix` omits `key`: it is in one of Lifeboat's own folders, which was not asked for.
 #[cfg(any(feature = "s3", test))]
 pub(crate) fn is_left_out(key: &str, prefix: &str) -> bool {
     folders(key).any(|folder| folder_is_own(folder) && !prefix.starts_with(folder))
@@ -62,7 +62,7 @@ fn folders(key: &str) -> impl Iterator<Item = &str> {
     key.match_indices('/').map(|(at, _)| &key[..=at])
 }
 
-/// The folder in which notes about unfinished uploads of objects in `folder` lie: the same for the notes themselves.
+/// The folder for notes about unfinished uploads of objects in `folder`; the same for the notes themselves.
 pub(crate) fn uploads_folder(folder: &str) -> String {
     if folder == UPLOADS_FOLDER || folder.ends_with(&format!("/{UPLOADS_FOLDER}")) {
         return folder.to_owned();
@@ -87,7 +87,7 @@ impl Notes {
         Self::In(folder.trim_matches('/').to_owned())
     }
 
-    /// The folder in which the notes about `key` lie.
+    /// The folder for the notes about `key`.
     pub(crate) fn folder_for(&self, key: &str) -> String {
         match self {
             Self::Beside => uploads_folder(lifeboat_core::name::split_key(key).0),
@@ -106,7 +106,7 @@ impl Notes {
     }
 }
 
-/// The key that a note in the uploads folder of `folder` names. `None` when no note of ours would.
+/// The key that a note in the uploads folder of `folder` names. `None` when it is not one of Lifeboat's notes.
 #[cfg(any(feature = "s3", test))]
 pub(crate) fn named_in_note(folder: &str, name: &str) -> Option<String> {
     match name.strip_prefix('/') {

@@ -8,10 +8,10 @@
 //! | `b2://bucket/prefix` | `s3` | Backblaze B2 through its S3 interface |
 //!
 //! [`open`] reads credentials from the environment; [`open_with`] takes them, and everything else that the environment
-//! could say, as [`Settings`]. A URL never holds credentials. [`tee`] makes one of several.
+//! could set, as [`Settings`]. A URL never holds credentials. [`tee`] combines several sinks into one.
 //!
-//! What lives here: the implementations of [`Sink`]. What does not: which artifact has which name, what is kept and
-//! what is deleted (`lifeboat-core`).
+//! This crate implements [`Sink`]. The names of artifacts and what is kept or deleted are decided in
+//! `lifeboat-core`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -32,7 +32,7 @@ mod tee;
 pub use settings::{Credentials, Environment, Lock, LockMode, Retry, Settings};
 pub use tee::tee;
 
-/// Opens the sink at `url` with the process's environment and default settings. It contacts nothing yet.
+/// Opens the sink at `url` with the process's environment and default settings. Nothing is contacted yet.
 ///
 /// # Errors
 /// [`ErrorKind::Config`](lifeboat_core::ErrorKind::Config): an unknown scheme or query parameter, credentials in the
@@ -41,10 +41,10 @@ pub fn open(url: &str) -> Result<Arc<dyn Sink>> {
     open_with(url, &Settings::default())
 }
 
-/// Opens the sink at `url` with these settings. It contacts nothing yet.
+/// Opens the sink at `url` with these settings. Nothing is contacted yet.
 ///
 /// # Errors
-/// As [`open`].
+/// Like [`open`].
 pub fn open_with(url: &str, settings: &Settings) -> Result<Arc<dyn Sink>> {
     match address::parse(url)? {
         #[cfg(feature = "file")]
@@ -52,7 +52,7 @@ pub fn open_with(url: &str, settings: &Settings) -> Result<Arc<dyn Sink>> {
             lifeboat_core::ErrorKind::Config,
             "open",
             format!("file://{}", path.display()),
-            "a folder cannot lock what it holds",
+            "a folder cannot lock objects",
         )
         .hint("remove `lock`, or store in a bucket that has Object Lock")),
         #[cfg(feature = "file")]

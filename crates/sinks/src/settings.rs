@@ -8,7 +8,7 @@ use std::time::Duration;
 use lifeboat_core::{Error, ErrorKind, Result};
 use secrecy::SecretString;
 
-/// What [`open_with`](crate::open_with) needs beside the URL.
+/// What [`open_with`](crate::open_with) needs besides the URL.
 ///
 /// ```
 /// use lifeboat_sinks::{Credentials, Environment, Settings};
@@ -22,7 +22,7 @@ use secrecy::SecretString;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where credentials and regions are looked up that are not given here. By default the process's own.
+    /// Where to look up credentials and regions that are not given here. By default, the process's environment.
     pub environment: Environment,
     /// Credentials. They override those of the environment.
     pub credentials: Option<Credentials>,
@@ -30,9 +30,9 @@ pub struct Settings {
     pub endpoint: Option<String>,
     /// The bucket's region. Overrides the URL's and the environment's.
     pub region: Option<String>,
-    /// Locks every backup that is written (Object Lock). Overrides the URL's.
+    /// Locks every new backup (Object Lock). Overrides the URL's.
     pub lock: Option<Lock>,
-    /// How long, and how, a failing request is retried. The environment's `LIFEBOAT_RETRY_LIMIT`, in seconds, overrides
+    /// How, and how long, a failing request is retried. The environment's `LIFEBOAT_RETRY_LIMIT`, in seconds, overrides
     /// `retry.limit`.
     pub retry: Retry,
     /// Bytes that an upload may hold in memory: the parts in flight and the one being filled. One part is always
@@ -58,9 +58,9 @@ impl Default for Settings {
     }
 }
 
-/// How what is written is locked: until then the store lets nobody delete or replace it.
+/// How new objects are locked: for that time the store lets nobody delete or replace them.
 ///
-/// It applies to what is stored with [`PutOptions::lock`](lifeboat_core::sink::PutOptions::lock): not to notes, probes and the
+/// It applies to objects stored with [`PutOptions::lock`](lifeboat_core::sink::PutOptions::lock), not to notes, probes and
 /// records of verifications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -75,9 +75,9 @@ pub struct Lock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LockMode {
-    /// An identity with a right of its own (`s3:BypassGovernanceRetention`).
+    /// An identity with a special right (`s3:BypassGovernanceRetention`).
     Governance,
-    /// Nobody, the owner of the account included.
+    /// Nobody, not even the owner of the account.
     Compliance,
 }
 
@@ -94,11 +94,11 @@ impl Lock {
     /// Creates a lock of `days` days.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for an unknown mode, and for a number of days outside of 1 to 36,500, which stores refuse.
+    /// [`ErrorKind::Config`] for an unknown mode, and for days outside 1 to 36,500, which stores refuse.
     pub fn new(mode: &str, days: u32) -> Result<Self> {
         let wrong = |why: String| {
             Error::new(ErrorKind::Config, "use", format!("lock \"{mode}:{days}\""), why)
-                .hint("write governance:30 or compliance:30: the mode, and days")
+                .hint("write the mode and the days, as in governance:30 or compliance:30")
         };
         let mode = match mode {
             "governance" => LockMode::Governance,
@@ -152,12 +152,12 @@ impl Credentials {
     }
 }
 
-/// How long, and how, a failing request is retried: the pause doubles from `first` to `longest`, with jitter.
+/// How, and how long, a failing request is retried: the pause doubles from `first` to `longest`, with jitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// How long a request is retried, counted from its first failure.
+    /// How long a request is retried, measured from its first failure.
     pub limit: Duration,
-    /// The same while the store has not answered once: a wrong address should not take minutes to be reported.
+    /// The same while the store has never answered: a wrong address should not take minutes to report.
     pub first_contact: Duration,
     /// The first pause.
     pub first: Duration,
@@ -180,7 +180,7 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// With the limit that the environment sets, if it does.
+    /// With the limit from the environment, if it sets one.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when it is not a number of seconds.
@@ -195,7 +195,7 @@ impl Retry {
     }
 }
 
-/// Where variables are looked up: the process's environment, or a fixed set (in tests, in a program that has its own
+/// Where variables are looked up: the process's environment, or a fixed set (for tests, or a program with its own
 /// configuration).
 #[derive(Clone)]
 pub struct Environment(Option<Arc<BTreeMap<String, String>>>);

@@ -6,10 +6,10 @@
 //! | `get`, `head` | the first that has the object |
 //! | `list` | the first that can be listed |
 //! | `delete`, `held`, `abort_unfinished`, `abort_uploads_of` | all of them |
-//! | `hidden`, `inspect` | none: a sink is looked at by itself |
+//! | `hidden`, `inspect` | none: each sink is inspected on its own |
 //!
-//! A backup that should survive the failure of a sink names its sinks one by one (`also_to`), where each succeeds or fails on
-//! its own. A tee is for what must be in all of them or counts as failed.
+//! A backup that should survive the failure of a sink names its sinks one by one (`also_to`); each then succeeds or fails on
+//! its own. A tee is for objects that must be in all sinks or count as failed.
 
 use std::fmt;
 use std::ops::Range;
@@ -25,18 +25,18 @@ use lifeboat_core::stream::split;
 use lifeboat_core::{ByteStream, Error, ErrorKind, Hint, ObjectInfo, Result, Sink};
 use tokio::sync::watch;
 
-/// Chunks that each of the sinks may be behind.
+/// How many chunks each sink may lag behind.
 const DEPTH: usize = 8;
-/// How long a further sink may take no data before it is given up.
+/// How long a further sink may accept no data before it is given up.
 const GRACE: Duration = Duration::from_secs(60);
 
 /// Combines several sinks into one.
 ///
-/// A `put` reads its stream once. Each sink has a buffer of its own; a further one that takes nothing for 60 s is given up.
-/// **The first sink decides**: the others finish their objects only after it has confirmed its own, so that of several
-/// writers of one key the same one wins everywhere, and a stream that fails leaves nothing anywhere. A `put` is good when all
-/// sinks hold the object. When a further one fails, the others keep theirs, and the error says which do: what is missing
-/// there [`Replicate`](lifeboat_core::pipeline::Replicate) copies.
+/// A `put` reads its stream once. Each sink has its own buffer; a further sink that accepts nothing for 60 s is given up.
+/// **The first sink decides**: the others finish their objects only after it has confirmed its own, so that the same
+/// one of several writers of a key wins everywhere, and a stream that fails leaves nothing anywhere. A `put` succeeds when all
+/// sinks hold the object. When a further sink fails, the others keep theirs, and the error says which do;
+/// [`Replicate`](lifeboat_core::pipeline::Replicate) copies what is missing.
 ///
 /// # Errors
 /// [`ErrorKind::Config`] without a sink.
@@ -60,7 +60,7 @@ impl fmt::Debug for Tee {
     }
 }
 
-/// What has become of the first sink's object.
+/// The outcome of the first sink's object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum First {
     Writing,
@@ -68,7 +68,7 @@ enum First {
     Failed,
 }
 
-/// The stream of a further sink: its end comes when the first holds the object, and not at all when that has failed.
+/// The stream of a further sink: it ends when the first sink holds the object, and never if that failed.
 fn after_the_first(body: ByteStream, first: watch::Receiver<First>, key: String) -> ByteStream {
     stream::unfold(Some((body, first, key)), |state| async move {
         let (mut body, mut first, key) = state?;
@@ -120,15 +120,14 @@ impl Tee {
                     .hint(Hint::ReplicateLater)
             }
             _ => {
-                let why =
-                    format!("{url} confirmed another size than the {bytes} bytes that were sent; it is in {holding}");
+                let why = format!("{url} confirmed a size other than the {bytes} bytes sent; it is in {holding}");
                 Error::new(ErrorKind::Internal, "write", key, why)
             }
         })
     }
 
-    /// The answer of the first sink that does not fail. When all do: that the object is missing counts for more than that a
-    /// store is, only when all say so.
+    /// The answer of the first sink that does not fail. When all fail, the object counts as missing only if all say
+    /// so.
     async fn first_that_can<T, F>(&self, ask: impl Fn(Arc<dyn Sink>) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
@@ -247,7 +246,7 @@ impl Sink for Tee {
 }
 
 impl Tee {
-    /// The upkeep of those that have any.
+    /// The upkeep of those sinks that have any.
     fn upkeeps(&self) -> impl Iterator<Item = &dyn Upkeep> {
         self.sinks.iter().filter_map(|sink| sink.upkeep())
     }

@@ -115,7 +115,7 @@ async fn a_wrong_application_key_is_said_to_be_wrong() {
         (b2.key().id.as_str(), "K004hunter2hunter2", "the secret key is wrong"),
         (other.as_str(), "K004hunter2hunter2", "does not know the access key"),
         // The master application key's id is the account's: 12 digits.
-        ("0123456789ab", "K004hunter2hunter2", "does not take this key for its S3 interface"),
+        ("0123456789ab", "K004hunter2hunter2", "does not accept this key for its S3 interface"),
     ] {
         let error = list_error(&*with(id, secret)).await;
         assert_eq!(error.kind(), ErrorKind::Permission, "{error}");

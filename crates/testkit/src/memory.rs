@@ -51,7 +51,7 @@ impl MemorySink {
     fn insert(&self, operation: &'static str, key: &str, bytes: Bytes) -> Result<()> {
         match self.lock().entry(key.to_owned()) {
             std::collections::btree_map::Entry::Occupied(_) => {
-                Err(Error::new(ErrorKind::AlreadyExists, operation, key, "an object of that name is already there"))
+                Err(Error::new(ErrorKind::AlreadyExists, operation, key, "an object of that name already exists"))
             }
             std::collections::btree_map::Entry::Vacant(free) => {
                 free.insert((bytes, Timestamp::now()));

@@ -133,7 +133,7 @@ impl Api {
             return Ok(envelope);
         }
         let faults = envelope.errors.unwrap_or_default();
-        let words = words(&faults).unwrap_or_else(|| "and does not say why".to_owned());
+        let words = words(&faults).unwrap_or_else(|| "but does not say why".to_owned());
         // Authentication errors: 10000 and 9109 of the API, 1000 and 1001 of the tokens'.
         let kind = match faults.first().map(|f| f.code) {
             Some(10000 | 9109 | 1000 | 1001) => ErrorKind::Permission,
@@ -153,7 +153,7 @@ impl Api {
                 ErrorKind::Unavailable,
                 request.operation(),
                 request.subject(),
-                "the answer is not the text that it should be",
+                "the answer is not plain text",
             )
             .hint("a proxy alters the API's answers: check the API's URL")),
         }
@@ -196,14 +196,14 @@ impl Api {
                 Ok(all) => return Ok(all),
                 Err(Doubt::Changed(what)) => why = what,
                 Err(Doubt::Wrong(what)) => {
-                    return Err(failed(format!("the list may not be whole: {what}"))
+                    return Err(failed(format!("the list may be incomplete: {what}"))
                         .transient(false)
                         .hint("a proxy alters the API's answers, or the API has changed: check the API's URL"));
                 }
             }
         }
-        Err(failed(format!("it changed while it was read, {ATTEMPTS} times: {why}"))
-            .hint("something edits it without pause, or a proxy repeats pages: try again later"))
+        Err(failed(format!("it changed {ATTEMPTS} times while it was read: {why}"))
+            .hint("something keeps editing it, or a proxy repeats pages: try again later"))
     }
 
     async fn list_once(

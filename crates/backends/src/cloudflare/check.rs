@@ -58,16 +58,14 @@ async fn token(api: &Api, cancel: &CancellationToken) -> Check {
         Ok(state) => {
             let when = state.expires_on.map(|at| format!(" (it ran until {at})")).unwrap_or_default();
             let detail = format!(
-                "Cloudflare says that it is {}{when}: make a new one, or prolong it, in the dashboard",
+                "Cloudflare says that it is {}{when}: make a new one, or extend it, in the dashboard",
                 state.status
             );
             Check::fail("token", state.status, detail)
         }
         Err(error) if error.kind() == ErrorKind::Permission => {
-            let detail = format!(
-                "{}; it may have expired, or be an account's token, which cannot be looked up",
-                error.message()
-            );
+            let detail =
+                format!("{}; it may have expired, or be an account token, which cannot be looked up", error.message());
             Check::warn("token", "not known", detail)
         }
         Err(error) => Check::from_error("token", &error),
@@ -97,10 +95,14 @@ async fn rights(api: &Api, zone: &Zone, cancel: &CancellationToken) -> Vec<Check
         }
     }
     let detail = match (readable.is_empty(), withheld.is_empty()) {
-        (true, _) => format!("not in the backups, for want of rights or plan: {}", withheld.join(", ")),
+        (true, _) => format!("not in the backups, because the token or the plan lacks them: {}", withheld.join(", ")),
         (false, true) => readable.join(", "),
         (false, false) => {
-            format!("{}; not in the backups, for want of rights or plan: {}", readable.join(", "), withheld.join(", "))
+            format!(
+                "{}; not in the backups, because the token or the plan lacks them: {}",
+                readable.join(", "),
+                withheld.join(", ")
+            )
         }
     };
     checks.push(Check::pass(

@@ -77,12 +77,12 @@ impl Walk {
         };
         let came = page.len();
         if let Some(count) = info.count.filter(|count| *count != came) {
-            return wrong(format!("the answer counts {count} entries on a page, and {came} came"));
+            return wrong(format!("the answer announces {count} entries on a page, but {came} came"));
         }
         if let (Position::Page(asked), Some(told)) = (position, info.page)
             && *asked != told
         {
-            return wrong(format!("page {asked} was asked for, and page {told} came"));
+            return wrong(format!("page {asked} was requested, but page {told} came"));
         }
         // Of entries without an id only this shows that a page came again.
         if came > 0 && self.all.ends_with(&page) {
@@ -129,7 +129,7 @@ impl Walk {
         };
         match is_last {
             true => self.ended(),
-            false if came == 0 => Err(Doubt::Changed(format!("page {number} is empty, and is not the last"))),
+            false if came == 0 => Err(Doubt::Changed(format!("page {number} is empty but not the last"))),
             false => Ok(Some(Position::Page(number + 1))),
         }
     }
@@ -198,8 +198,8 @@ mod tests {
         };
         wrong(&[(&[1], Value::Null)], "no result_info");
         wrong(&[(&[1], json!({"page": 1, "per_page": 100}))], "neither total_count nor total_pages");
-        wrong(&[(&[1], json!({"count": 2, "total_count": 1}))], "counts 2 entries");
-        wrong(&[(&[1], json!({"page": 2, "total_count": 1}))], "page 1 was asked for");
+        wrong(&[(&[1], json!({"count": 2, "total_count": 1}))], "announces 2 entries");
+        wrong(&[(&[1], json!({"page": 2, "total_count": 1}))], "page 1 was requested");
         let again = json!({"cursors": {"after": "b"}});
         wrong(&[(&[1], again.clone()), (&[2], again)], "leads back");
 

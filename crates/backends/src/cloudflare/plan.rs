@@ -147,7 +147,7 @@ fn matched(wanted: &Record, found: &Record) -> Planned {
     let mut made = planned(Action::Update, wanted);
     made.change = made.change.before(found.summary()).after(wanted.summary());
     if !dns::same(wanted.name(), found.name()) {
-        made.change = made.change.note(format!("it is called {} now", found.name()));
+        made.change = made.change.note(format!("it is now called {}", found.name()));
     }
     let mut body = wanted.body();
     // A PUT leaves what it does not name as it is: what was empty is said.
@@ -173,7 +173,7 @@ pub(super) fn settings(wanted: &[Value], live: &[Value]) -> Vec<Planned> {
             None => (Action::Skipped, Some("the live zone does not have it")),
             Some(now) if now["value"] == *value => (Action::Unchanged, None),
             Some(now) if now["editable"].as_bool() == Some(false) => {
-                (Action::Skipped, Some("it cannot be changed with the zone's plan"))
+                (Action::Skipped, Some("the zone's plan does not allow changing it"))
             }
             Some(_) => (Action::Update, None),
         };

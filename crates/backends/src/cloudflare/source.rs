@@ -149,9 +149,12 @@ impl CloudflareZone {
                 }
                 Ok(settings)
             }
-            _ => {
-                Err(Error::new(ErrorKind::Unavailable, request.operation(), request.subject(), "the answer is no list"))
-            }
+            _ => Err(Error::new(
+                ErrorKind::Unavailable,
+                request.operation(),
+                request.subject(),
+                "the answer is not a list",
+            )),
         }
     }
 

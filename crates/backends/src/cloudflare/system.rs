@@ -183,7 +183,7 @@ impl System for CloudflareSystem {
                 [("--delete-extra", delete_extra), ("--settings", settings), ("--without", !without.is_empty())]
             {
                 if given {
-                    return Err(wrong(flag, "a zone file holds the records of the backup and nothing else"));
+                    return Err(wrong(flag, "a zone file holds exactly the records of the backup"));
                 }
             }
             let name = format!("{} (BIND zone file)", destination.name());
@@ -193,7 +193,7 @@ impl System for CloudflareSystem {
         }
         if replace {
             return Err(wrong("--replace", "a zone is changed record by record")
-                .hint("look at the plan, then say --apply; --delete-extra also deletes what is not in the backup"));
+                .hint("check the plan, then give --apply; --delete-extra also deletes what is not in the backup"));
         }
         let zone = ZoneRef::parse(&place).map_err(|error| {
             into.wrong(error.message())
@@ -249,7 +249,7 @@ impl System for CloudflareSystem {
 /// Reads the zone that a setting names with this text.
 fn parse(setting: &Setting, text: &str) -> Result<ZoneRef> {
     if text.is_empty() {
-        return Err(setting.wrong("it is empty").hint("write a domain as in example.org, or * for all zones"));
+        return Err(setting.wrong("it is empty").hint("write a domain, as in example.org, or * for all zones"));
     }
     ZoneRef::parse(text).map_err(|error| {
         let wrong = setting.wrong(format!("{}: {}", error.subject(), error.message()));
@@ -285,7 +285,7 @@ Examples:
   lifeboat-cloudflare-dns backup --zone '*' --token file:token.txt --to b2://backups --encrypt age-file:keys.txt",
                 ),
                 "show" => command.mut_arg("items", |arg| {
-                    arg.help("Also list what is inside (types with their records); needs the key when it is encrypted")
+                    arg.help("Also list the contents (types with their records); needs the key if it is encrypted")
                 }),
                 "verify" => command.after_help(
                     "\

@@ -77,16 +77,16 @@ impl CloudflareTarget {
         let zone = self.api.zone(&zone, &cx.cancel).await?;
         zone.say_remark(cx);
         if let Some(stray) = content.records.iter().find(|r| !dns::is_within(r.name(), &zone.name)) {
-            let message = format!("the backup is of another zone: {} is not in {}", stray.name(), zone.name);
+            let message = format!("the backup is from another zone: {} is not in {}", stray.name(), zone.name);
             return Err(Error::new(ErrorKind::Refused, "restore into", zone.name, message)
-                .hint("name the zone that the backup is of, or write it as a file: --into file:zone.txt"));
+                .hint("name the backup's zone, or write the backup to a file: --into file:zone.txt"));
         }
         let live = live_records(&self.api, &zone, &cx.cancel).await?;
         let mut planned = self.plan_of(&content, &live, &zone);
         if self.settings {
             if content.settings.is_empty() {
                 return Err(Error::new(ErrorKind::Config, "use", "--settings", "the backup has no settings")
-                    .hint("the token that made it was not allowed to read them: leave --settings out"));
+                    .hint("the token that made it was not allowed to read them: leave out --settings"));
             }
             let request = Request::get(["zones", &zone.id, "settings"], "read the settings of", zone.name.clone());
             let now = self.api.call(&request, &cx.cancel).await?;
@@ -128,7 +128,7 @@ fn way_out(step: &Step) -> String {
     let has: Vec<&str> = Extra::ALL.into_iter().map(Extra::field).filter(|field| body.contains_key(*field)).collect();
     match has.is_empty() {
         true => String::new(),
-        false => format!("; if the zone's plan does not take its {0}: --without {0}", has.join(",")),
+        false => format!("; if the zone's plan does not allow its {0}: --without {0}", has.join(",")),
     }
 }
 
@@ -183,7 +183,7 @@ impl Prepared for Prepare {
             );
             // A token that may not write would be refused again.
             let hint = token::hint_for_writing(&error)
-                .unwrap_or_else(|| "run the same command again: it does what is left".to_owned());
+                .unwrap_or_else(|| "run the same command again to make the remaining changes".to_owned());
             return Err(Error::new(error.kind(), "restore into", self.zone.name.clone(), message)
                 .hint(hint)
                 .with_source(error));
@@ -220,12 +220,12 @@ impl Prepare {
                 }
                 // All or nothing: one by one, it is seen which of them the zone does not take.
                 Err(error) if error.kind() == ErrorKind::Refused => {
-                    tracing::info!(%error, "a batch was refused: its changes are made one by one");
+                    tracing::info!(%error, "a batch was refused: making its changes one by one");
                     self.each(batch, cx, done).await?;
                 }
                 // An API that has no batches: an older one, or one behind something that lets single requests pass.
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => {
-                    tracing::info!(%error, "there are no batches here: all changes are made one by one");
+                    tracing::info!(%error, "batches are not available: making all changes one by one");
                     one_by_one = true;
                     self.each(batch, cx, done).await?;
                 }

@@ -48,7 +48,7 @@ impl CloudflareVerifier {
 impl Verifier for CloudflareVerifier {
     fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>> {
         if name.format != super::FORMAT {
-            let message = format!("a zone's backup has the format tar, and this is {}", name.format);
+            let message = format!("a zone's backup has the format tar, but this is {}", name.format);
             return Err(Error::new(ErrorKind::Unsupported, "read", name.to_string(), message));
         }
         Ok(Box::new(ZoneTap::new()))
@@ -106,10 +106,10 @@ impl Verifier for CloudflareVerifier {
         let planned = plan::records(&content.records, &live, &zone.name, true);
         let changed: Vec<&plan::Planned> = planned.iter().filter(|p| p.change.action.changes_something()).collect();
         if changed.is_empty() {
-            checks.push(Check::pass("drift of records", "0", "each record is as it was"));
+            checks.push(Check::pass("drift of records", "0", "every record is unchanged"));
             return Ok(checks);
         }
-        let detail = "each is named below; the zone has changed since the backup, which is what people do";
+        let detail = "each is named below; the zone has changed since the backup, which is normal";
         checks.push(Check::pass("drift of records", changed.len().to_string(), detail));
         let status = if drift > limit || changed.len() as u64 > limit { Status::Warn } else { Status::Pass };
         for planned in changed.iter().take(NAMED) {
@@ -169,7 +169,7 @@ fn rebuild_checks(content: &Content, zone: &str, expected: Option<&Proof>) -> Ve
     };
     checks.push(match zone_file::check(&file) {
         Ok(()) => {
-            let mut detail = "built again as a zone file; a DNS library of others reads the same records".to_owned();
+            let mut detail = "rebuilt as a zone file; an independent DNS library reads the same records".to_owned();
             let unknown = unknown_types(content).len();
             let own = file.left_out.len().saturating_sub(unknown);
             if own > 0 {
@@ -197,7 +197,7 @@ fn unknown_check(content: &Content) -> Option<Check> {
     let named = unknown[..unknown.len().min(NAMED)].join(", ");
     (!unknown.is_empty()).then(|| {
         let detail =
-            format!("{named}: a restore at Cloudflare brings them back; a zone file has them as comments only");
+            format!("{named}: a restore at Cloudflare brings them back; a zone file has them only as comments");
         Check::warn("unknown types", format!("{} records", unknown.len()), detail)
     })
 }
@@ -272,7 +272,7 @@ fn export_checks(content: &Content, zone: &str) -> Vec<Check> {
         differences.push(format!("{} {} is only in {EXPORT}", rr.kind, rr.name));
     }
     if differences.is_empty() {
-        let mut detail = "each record is in Cloudflare's own zone file, and none besides".to_owned();
+        let mut detail = "Cloudflare's own zone file holds the same records".to_owned();
         if explained > 0 {
             detail += &format!("; {explained} differ there because Cloudflare answers for them itself");
         }

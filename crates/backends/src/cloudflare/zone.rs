@@ -40,9 +40,9 @@ impl ZoneRef {
         if name.contains("://") {
             return Err(wrong("it is an address of something else"));
         }
-        let ascii = super::dns::ascii(name).ok_or_else(|| wrong("it is no domain"))?;
+        let ascii = super::dns::ascii(name).ok_or_else(|| wrong("it is not a domain"))?;
         if !ascii.contains('.') || ascii.bytes().any(|b| !(b.is_ascii_alphanumeric() || b == b'.' || b == b'-')) {
-            return Err(wrong("it is no domain"));
+            return Err(wrong("it is not a domain"));
         }
         Ok(Self::Name(ascii))
     }
@@ -106,14 +106,14 @@ impl Zone {
     pub(super) fn remark(&self) -> Option<String> {
         if !self.others.is_empty() {
             return Some(format!(
-                "the token sees several zones {}: the active one is taken, {}, and not {}; a zone can be named by its id",
+                "the token sees several zones {}: the active one, {}, is used instead of {}; to choose another, name the zone by its id",
                 self.name,
                 self.id,
                 self.others.join(", ")
             ));
         }
         let told = self.all["status"].as_str().filter(|status| *status != ACTIVE)?;
-        Some(format!("the zone {} is {told} at Cloudflare, which does not answer for it", self.name))
+        Some(format!("the zone {} is {told} at Cloudflare, so Cloudflare does not answer for it", self.name))
     }
 
     /// Says the [`remark`](Self::remark) while something runs.
@@ -145,8 +145,7 @@ pub(super) fn by_name(zones: Vec<Zone>) -> BTreeMap<String, Vec<Zone>> {
 pub(super) fn choose(mut zones: Vec<Zone>, subject: &str) -> Result<Zone> {
     if zones.is_empty() {
         return Err(Error::new(ErrorKind::NotFound, "find", subject, "the token sees no such zone").hint(
-            "is the domain right, and may the token read that zone? In a new account the zone has to be added first, in the \
-             dashboard",
+            "is the domain right, and can the token read that zone? In a new account, add the zone in the dashboard first",
         ));
     }
     if zones.len() == 1 {
@@ -162,7 +161,7 @@ pub(super) fn choose(mut zones: Vec<Zone>, subject: &str) -> Result<Zone> {
     let all: Vec<String> = active.iter().chain(&others).map(Zone::id_and_status).collect();
     let message = format!("the token sees {} zones of that name: {}", all.len(), all.join(", "));
     Err(Error::new(ErrorKind::Config, "choose", subject, message).hint(
-        "name the zone by its id, and give its backups a dataset of their own, or use a token that sees one of them",
+        "name the zone by its id and give its backups their own dataset, or use a token that sees only one of them",
     ))
 }
 

@@ -60,7 +60,7 @@ pub(super) fn write(content: &Content, zone: &str, serial: &str) -> Result<ZoneF
         let why = match record.managed(zone) {
             Some(why) => Some(why.to_owned()),
             None if is_apex && record.kind() == "CNAME" => {
-                Some("no CNAME can be the zone itself (RFC 1034): use your provider's ALIAS or ANAME".to_owned())
+                Some("the zone itself cannot be a CNAME (RFC 1034): use your provider's ALIAS or ANAME".to_owned())
             }
             None => None,
         };
@@ -96,7 +96,7 @@ fn head(zone: &str, serial: &str, content: &Content, proxied: usize) -> String {
     head += "; The SOA is a stand-in, and the name servers are not here: those are your new provider's.\n";
     if proxied > 0 {
         head += &format!(
-            "; {proxied} records were behind Cloudflare's proxy (marked \"proxied\"): elsewhere their addresses are seen by all.\n"
+            "; {proxied} records were behind Cloudflare's proxy (marked \"proxied\"): elsewhere their addresses are public.\n"
         );
     }
     let apex = dns::absolute(zone);
@@ -193,10 +193,10 @@ impl Target for ZoneFileTarget {
         let figure = format!("{} records", file.written.len());
         let mut checks = vec![
             Check::pass("zone file", figure, format!("{zone}: {}", breakdown.join(", "))),
-            Check::pass("read back", "equal", "a DNS library of others reads the same records"),
+            Check::pass("read back", "equal", "an independent DNS library reads the same records"),
         ];
         if file.proxied > 0 {
-            let detail = "they were behind Cloudflare's proxy: elsewhere their addresses are seen by all, and caching, TLS and \
+            let detail = "they were behind Cloudflare's proxy: elsewhere their addresses are public, and caching, TLS and \
                           rules of the proxy are gone";
             checks.push(Check::warn("proxied", format!("{} records", file.proxied), detail));
         }
@@ -211,7 +211,7 @@ impl Target for ZoneFileTarget {
 /// [`ErrorKind::Corrupt`] when nothing in the archive says it.
 pub(super) fn zone_name(content: &Content) -> Result<String> {
     content.zone_name().ok_or_else(|| {
-        let message = "neither zone_settings.json nor zone-export.txt says the zone's name";
+        let message = "neither zone_settings.json nor zone-export.txt names the zone";
         Error::new(ErrorKind::Corrupt, "find", "the name of the zone", message)
     })
 }

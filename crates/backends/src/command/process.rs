@@ -107,9 +107,9 @@ impl Prepared {
         };
         let folder = settings.folder.as_ref().map(lifeboat_core::Setting::path).transpose()?;
         if let Some(folder) = folder.as_ref().filter(|folder| !folder.is_dir()) {
-            let why = "it is no folder, or nobody may look";
+            let why = "it is not a folder, or it cannot be read";
             return Err(Error::new(ErrorKind::NotFound, "work in", folder.display().to_string(), why)
-                .hint("check the folder of the command"));
+                .hint("check the command's folder"));
         }
         let mut hidden = Hidden::default();
         let variables = variables(settings, &mut hidden)?;
@@ -187,7 +187,7 @@ fn variables(settings: &CommandSettings, hidden: &mut Hidden) -> Result<BTreeMap
     for variable in &settings.env {
         let value = variable.value.secret()?;
         if value.expose_secret().contains('\0') {
-            return Err(variable.value.wrong("it holds a zero byte, which no variable can"));
+            return Err(variable.value.wrong("it holds a zero byte, which a variable cannot"));
         }
         hidden.add(&variable.name, value.expose_secret());
         variables.insert(variable.name.clone().into(), value.expose_secret().into());
@@ -207,7 +207,7 @@ fn find(program: &str, folder: Option<&Path>, path: Option<&OsStr>) -> Result<Pa
         return match path.metadata() {
             Ok(_) if runs(&path) => Ok(path),
             Ok(_) => {
-                let why = format!("{} is no file that may be run", path.display());
+                let why = format!("{} is not an executable file", path.display());
                 Err(Error::new(ErrorKind::Permission, "run", name, why).hint("make it executable: chmod +x"))
             }
             Err(error) => Err(Error::io("find", path.display().to_string(), error)),
@@ -217,7 +217,7 @@ fn find(program: &str, folder: Option<&Path>, path: Option<&OsStr>) -> Result<Pa
         path.into_iter().flat_map(std::env::split_paths).map(|folder| folder.join(program)).find(|path| runs(path));
     found.map(|path| std::path::absolute(&path).unwrap_or(path)).ok_or_else(|| {
         Error::new(ErrorKind::NotFound, "find", name, "no such program is in a folder of PATH")
-            .hint("install it, or write the path to it; a line for a shell needs shell = true (--shell)")
+            .hint("install it, or write its path; a shell line needs shell = true (--shell)")
     })
 }
 
@@ -458,7 +458,7 @@ pub(super) fn difference(tap: Box<WholeStream>, proof: Option<&Proof>) -> Result
     let failed = expected.compare(&found).into_iter().find(|check| check.status == Status::Fail);
     let bytes = |proof: &Proof| proof.items.iter().map(|item| item.bytes).sum::<u64>();
     Ok(failed.map(|check| match (bytes(expected), bytes(&found)) {
-        (expected, found) if expected != found => format!("{found} bytes were read, and the proof says {expected}"),
+        (expected, found) if expected != found => format!("{found} bytes were read, but the proof says {expected}"),
         _ => check.detail,
     }))
 }

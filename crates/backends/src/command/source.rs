@@ -115,8 +115,7 @@ impl Output {
         };
         if late > 0 {
             cx.progress.event(Event::Note(format!(
-                "{}: {late} bytes came after it had ended, from something that it started in the background: nobody knows how \
-                 that ended; let the command wait for it",
+                "{}: {late} bytes came after it had ended, from something that it started in the background, and how that ended is unknown; let the command wait for it",
                 ended.name
             )));
         }
@@ -157,9 +156,9 @@ impl Output {
                 Ok(read)
             }
             Err(_) => {
-                let why = "it has ended, and something that it started holds its output open";
+                let why = "it has ended, but something that it started holds its output open";
                 Err(Error::new(ErrorKind::Tool, "run", name, why)
-                    .hint("end what it starts in the background, or redirect its output: > /dev/null 2>&1"))
+                    .hint("stop what it starts in the background, or redirect its output: > /dev/null 2>&1"))
             }
         }
     }
@@ -183,7 +182,7 @@ fn note(ended: &Ended) -> Option<String> {
         FAILURES.iter().any(|word| line.contains(word))
     };
     let line: String = ended.stderr.lines().find(speaks)?.trim().chars().take(LONGEST_NOTE).collect();
-    Some(format!("{} ended well, and said among {lines} lines: {line}", ended.name))
+    Some(format!("{} succeeded, but among {lines} lines it printed: {line}", ended.name))
 }
 
 /// Hashes the output, and knows whether it has seen all of it.
@@ -202,7 +201,7 @@ impl Tap for OutputTap {
 
     fn finish(self: Box<Self>) -> Result<Proof> {
         if self.seen != self.whole.load(Ordering::Acquire) {
-            let why = "the command had not ended, or not all of its output was read";
+            let why = "the command had not ended, or its output was not read completely";
             return Err(Error::new(ErrorKind::Corrupt, "read", "the output of the command", why));
         }
         self.inner.finish()

@@ -157,15 +157,18 @@ impl CommandSettings {
         }
         if let Some(unnamed) = self.env.iter().find(|variable| !is_name(&variable.name)) {
             // Not printed: what is no name may be a value.
-            return Err(unnamed.value.wrong("it names no variable").hint("write NAME=env:VARIABLE or NAME=file:PATH"));
+            return Err(unnamed
+                .value
+                .wrong("it does not name a variable")
+                .hint("write NAME=env:VARIABLE or NAME=file:PATH"));
         }
         if let Some(name) = self.pass_env.iter().find(|name| !is_name(name)) {
             let why = "it is not the name of a variable";
             return Err(wrong(format!("pass_env \"{}\"", name.escape_debug()), why)
-                .hint("values are not given here: put NAME = \"${VARIABLE}\" into env"));
+                .hint("values are not allowed here: put NAME = \"${VARIABLE}\" into env"));
         }
         if self.timeout.is_some_and(|timeout| timeout.0.is_zero()) {
-            return Err(wrong("timeout", "no command ends in no time").hint("leave it out for any time"));
+            return Err(wrong("timeout", "no command ends in zero time").hint("leave it out for no limit"));
         }
         Ok(())
     }
@@ -178,13 +181,13 @@ impl CommandSettings {
             return Err(wrong(subject(), "the program is an empty string"));
         }
         if arguments.iter().any(|argument| argument.contains('\0')) {
-            return Err(wrong(subject(), "it holds a zero byte, which no argument can"));
+            return Err(wrong(subject(), "it holds a zero byte, which an argument cannot"));
         }
         if self.shell && arguments.len() > 1 {
             let why =
-                format!("with shell = true it is one line for {}, and it has {} elements", "/bin/sh", arguments.len());
+                format!("with shell = true it is one line for {}, but it has {} elements", "/bin/sh", arguments.len());
             return Err(wrong(subject(), why)
-                .hint("write the line as one string, or leave shell out: then the first is the program, and the others are its arguments"));
+                .hint("write the line as one string, or leave out shell: then the first element is the program and the others are its arguments"));
         }
         Ok(())
     }
@@ -213,9 +216,9 @@ fn check_format(format: &str) -> Result<()> {
     let subject = format!("format \"{}\"", format.escape_debug());
     let last = format.rsplit('.').next().unwrap_or_default();
     if ["zst", "gz", "age", "enc"].contains(&last) {
-        let why = format!(".{last} is what Lifeboat writes after a format, and would undo by itself");
+        let why = format!(".{last} is a suffix that Lifeboat itself appends and strips");
         return Err(wrong(subject, why)
-            .hint("let the command print what is inside, and Lifeboat compress and encrypt; or choose another word, as in tgz"));
+            .hint("let the command print the plain content, and Lifeboat compress and encrypt; or choose another word, as in tgz"));
     }
     Err(wrong(subject, "it cannot be the extension of a backup")
         .hint("a format is one or two words of letters, digits, '_' and '-', joined by a dot: json, sql, tar"))
@@ -257,7 +260,7 @@ pub struct CommandSystem {
 impl System for CommandSystem {
     const NAME: &'static str = super::SYSTEM;
     const TITLE: &'static str = "Command";
-    const ABOUT: &'static str = "Backs up what a command prints, and proves that each backup is good";
+    const ABOUT: &'static str = "Backs up the output of a command, and proves that each backup is good";
     const EXAMPLE: &'static str = "command = { run = [\"sqlite3\", \"/srv/app.db\", \".dump\"], format = \"sql\" }";
 
     type Settings = CommandSettings;
@@ -303,11 +306,11 @@ impl System for CommandSystem {
             (Some(path), _) if !path.is_empty() => {
                 CommandTarget::file(into.with(path.replace("${", "$${")).path()?, replace)
             }
-            _ if replace => return Err(wrong("--replace", "it is for --into file:PATH")),
+            _ if replace => return Err(wrong("--replace", "it applies only to --into file:PATH")),
             (_, Some(into)) => CommandTarget::command(self.settings.clone(), into)?,
             _ if place == "-" => CommandTarget::stdout(),
             _ => {
-                return Err(into.wrong("it is no place for what a command has printed").hint(
+                return Err(into.wrong("a command's output cannot be restored there").hint(
                     "write file:PATH, - for standard output, or command or command:PLACE for the restore command",
                 ));
             }
@@ -330,7 +333,7 @@ impl System for CommandSystem {
             true => Check::warn(
                 title(Role::Verify),
                 "none",
-                "the level restore compares the content hash, and restores nothing",
+                "the level restore compares the content hash and restores nothing",
             ),
             false => found(Role::Verify),
         });
@@ -338,11 +341,7 @@ impl System for CommandSystem {
             checks.push(found(Role::Restore));
         }
         for name in self.settings.pass_env.iter().filter(|name| std::env::var_os(name).is_none()) {
-            checks.push(Check::warn(
-                format!("variable {name}"),
-                "not set",
-                "pass_env names it, and there is nothing to pass",
-            ));
+            checks.push(Check::warn(format!("variable {name}"), "not set", "pass_env names it, but it is not set"));
         }
         checks
     }
@@ -399,7 +398,7 @@ Examples:
   lifeboat-command verify --dataset app --to file:///backups --identity key.txt --verify-command sqlite3 --verify-command new.db
   lifeboat-command restore --dataset app --to file:///backups --identity key.txt --into file:app.sql",
                 ),
-                "backup" => command.about("Back up what a command prints").after_help(
+                "backup" => command.about("Back up the output of a command").after_help(
                     "\
 Examples:
   lifeboat-command backup --run sqlite3 --run /srv/app.db --run .dump --format sql --dataset app --to file:///backups --encrypt age:age1…
@@ -497,12 +496,12 @@ mod tests {
                 "verify (--verify-command)",
                 "3 elements",
             ),
-            (json!({ "run": ["date"], "format": "tar.gz" }), "format \"tar.gz\"", "undo by itself"),
+            (json!({ "run": ["date"], "format": "tar.gz" }), "format \"tar.gz\"", "appends and strips"),
             (json!({ "run": ["date"], "format": "a/b" }), "format \"a/b\"", "extension"),
             (json!({ "run": ["date"], "format": "" }), "format \"\"", "extension"),
-            (json!({ "run": ["date"], "env": { "A=B": "x" } }), "the settings", "names no variable"),
+            (json!({ "run": ["date"], "env": { "A=B": "x" } }), "the settings", "does not name a variable"),
             (json!({ "run": ["date"], "pass_env": ["A=B"] }), "pass_env \"A=B\"", "not the name"),
-            (json!({ "run": ["date"], "timeout": "0s" }), "timeout", "no time"),
+            (json!({ "run": ["date"], "timeout": "0s" }), "timeout", "zero time"),
         ] {
             let error = open(table.clone()).unwrap_err();
             assert_eq!((error.kind(), error.subject()), (ErrorKind::Config, subject), "{table}");
@@ -521,7 +520,7 @@ mod tests {
         }
         for unnamed in ["hunter2", "=hunter2"] {
             let error = of_env(unnamed).unwrap_err();
-            assert_eq!((error.subject(), error.message()), ("--env", "it names no variable"));
+            assert_eq!((error.subject(), error.message()), ("--env", "it does not name a variable"));
             assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
         }
     }

@@ -56,7 +56,7 @@ impl CommandTarget {
         settings.check()?;
         let into: String = into.into();
         if into.contains('\0') {
-            let why = "it holds a zero byte, which no variable can";
+            let why = "it holds a zero byte, which a variable cannot";
             return Err(Error::new(ErrorKind::Config, "use", "the place of the restore command", why));
         }
         if settings.restore.is_empty() {
@@ -128,7 +128,7 @@ async fn run(settings: &CommandSettings, into: &str, mut input: RestoreInput, cx
     let words = if words.is_empty() { "it printed nothing".to_owned() } else { words.join("; ") };
     let mut checks = vec![Check::pass(NAME, ended.how(), format!("{}: {words}", ended.name)).took(begun.elapsed())];
     if !whole {
-        let why = "it ended well without reading everything: look whether all is there";
+        let why = "it succeeded without reading everything: check that everything is there";
         checks.push(Check::warn("content", "not read to its end", why));
     }
     Ok(checks)
@@ -166,8 +166,8 @@ fn named(file: NamedTempFile, path: &Path, replace: bool) -> std::io::Result<()>
 }
 
 fn exists(subject: &str) -> Error {
-    Error::new(ErrorKind::AlreadyExists, "write", subject, "it exists already")
-        .hint("choose another name, or say --replace to write a new one in its place")
+    Error::new(ErrorKind::AlreadyExists, "write", subject, "it already exists")
+        .hint("choose another name, or give --replace to replace it")
 }
 
 /// Writes the content and compares it with its proof. Returns its bytes.

@@ -90,15 +90,15 @@ impl Verifier for CommandVerifier {
             return Ok(vec![Check::fail("content", "differs", why)]);
         }
         let proven = match proof {
-            Some(_) => "the content hash was compared, nothing was restored",
-            None => "it was read to its end, nothing was restored",
+            Some(_) => "the content hash was compared; nothing was restored",
+            None => "it was read to its end; nothing was restored",
         };
         let detail = format!("no verify command is configured: {proven}");
         Ok(vec![Check::warn("restore", "not tested", detail)])
     }
 
     async fn live(&self, _: Option<&Proof>, _: &Context) -> Result<Vec<Check>> {
-        let why = "what a command prints now is not compared with what it printed then";
+        let why = "a command's current output is not compared with its earlier output";
         Err(Error::new(ErrorKind::Unsupported, "verify", "the level live", why)
             .hint("use the level restore, with a verify command that knows what to expect"))
     }

@@ -211,7 +211,7 @@ impl Connection {
         match serde_json::from_slice::<Envelope>(response.body()) {
             Ok(Envelope { success: Some(false), messages }) => {
                 let words = messages.unwrap_or_default().join("; ");
-                let why = format!("Doppler says that it has not worked: {words}");
+                let why = format!("Doppler reports a failure: {words}");
                 Err(Error::new(ErrorKind::Refused, request.operation(), request.subject(), why))
             }
             _ => Ok(response),
@@ -259,7 +259,7 @@ impl Connection {
                 ErrorKind::Config,
                 "find",
                 scope.name(),
-                "the token does not say which project and config it is of",
+                "the token does not say which project and config it belongs to",
             )
             .hint("name them, as in --from doppler://PROJECT/CONFIG, or project and config of the job")
         })
@@ -310,9 +310,9 @@ impl Connection {
             }
         }
         let request = request(1);
-        let why = format!("the list changed while it was read, {MOST_WALKS} times{why}");
+        let why = format!("the list changed {MOST_WALKS} times while it was read{why}");
         Err(Error::new(ErrorKind::Unavailable, request.operation(), request.subject(), why)
-            .hint("try again later; if it stays so, a proxy repeats pages: check the API's URL"))
+            .hint("try again later; if this persists, a proxy repeats pages: check the API's URL"))
     }
 
     /// Reads every page once, and says how many there were; or which name came twice.
@@ -327,7 +327,7 @@ impl Connection {
             let request = request(number);
             let (page, told) = read(self.ask::<T>(&request, cancel).await?);
             if let Some(told) = told.filter(|told| *told != number) {
-                let why = format!("page {number} was asked for, and page {told} came: the list may not be whole");
+                let why = format!("page {number} was requested, but page {told} came: the list may be incomplete");
                 return Err(Error::new(ErrorKind::Unavailable, request.operation(), request.subject(), why)
                     .transient(false)
                     .hint("a proxy alters the API's answers, or the API has changed: check the API's URL"));

@@ -22,7 +22,7 @@ pub async fn check(connection: &Connection, scope: &Scope, many: bool) -> Vec<Ch
                     "token",
                     kind,
                     format!(
-                        "{}; it may do all that its owner may: a read-only service token is enough",
+                        "{}; it has all the rights of its owner: a read-only service token is enough",
                         detail.trim_start()
                     ),
                 ),

@@ -25,7 +25,7 @@ pub(super) fn compare(
         "live count",
         format!("{now} now, {then} then"),
         match status {
-            Status::Pass => format!("{drift} more or fewer; up to {max_drift} are no reason to look"),
+            Status::Pass => format!("{drift} more or fewer; up to {max_drift} are normal"),
             _ => format!("{drift} more or fewer than in the backup: more than {max_drift}"),
         },
     )];
@@ -33,8 +33,8 @@ pub(super) fn compare(
         of.keys().filter(|n| !from.contains_key(*n) && !is_dopplers_own(n)).cloned().collect()
     };
     for (name, found, detail) in [
-        ("live: new names", missing(backup, live), "in Doppler and not in the backup"),
-        ("live: gone names", missing(live, backup), "in the backup and no longer in Doppler"),
+        ("live: new names", missing(backup, live), "in Doppler but not in the backup"),
+        ("live: gone names", missing(live, backup), "in the backup but no longer in Doppler"),
     ] {
         let shown: Vec<&str> = found.iter().map(String::as_str).collect();
         checks.push(match shown.len() {
@@ -69,7 +69,7 @@ pub(super) fn compare(
         })
         .count();
     if moved > 0 {
-        let detail = "what they refer to has changed, elsewhere, and so has the value that programs get";
+        let detail = "what they refer to has changed elsewhere, and so has the value that programs get";
         checks.push(Check::warn("live: references", moved.to_string(), detail));
     }
     Ok(checks)

@@ -59,11 +59,11 @@ impl KubernetesName {
                 .hint("Kubernetes takes lower-case letters, digits and '-', with a letter or digit at both ends"))
         };
         if name.len() > 253 || !name.split('.').all(is_label) {
-            return wrong("the Secret's name", name, "it is no name for a Secret");
+            return wrong("the Secret's name", name, "it is not a valid name for a Secret");
         }
         match namespace {
             Some(namespace) if namespace.len() > 63 || !is_label(namespace) => {
-                wrong("the namespace", namespace, "it is no name for a namespace")
+                wrong("the namespace", namespace, "it is not a valid name for a namespace")
             }
             _ => Ok(Self { name: name.to_owned(), namespace: namespace.map(str::to_owned) }),
         }
@@ -109,7 +109,7 @@ impl FromStr for Form {
             "env" => Ok(Self::Env),
             "json" => Ok(Self::Json),
             "kubernetes" => Ok(Self::Kubernetes(KubernetesName::default())),
-            _ => Err(Error::new(ErrorKind::Config, "use", format!("form \"{text}\""), "there is no such form")
+            _ => Err(Error::new(ErrorKind::Config, "use", format!("form \"{text}\""), "unknown form")
                 .hint("the forms are env, json and kubernetes")),
         }
     }
@@ -127,9 +127,9 @@ impl Form {
     fn refuses(&self, name: &str, value: &str) -> Option<&'static str> {
         match self {
             Self::Json => None,
-            Self::Env if !is_variable(name) => Some("its name is no name of a variable"),
-            Self::Env if value.contains('\0') => Some("it holds a NUL, which no variable can"),
-            Self::Kubernetes(_) if !is_key(name) => Some("its name is no key of a Secret"),
+            Self::Env if !is_variable(name) => Some("its name is not a valid name of a variable"),
+            Self::Env if value.contains('\0') => Some("it holds a NUL, which a variable cannot"),
+            Self::Kubernetes(_) if !is_key(name) => Some("its name is not a valid key of a Secret"),
             Self::Env | Self::Kubernetes(_) => None,
         }
     }
@@ -153,11 +153,11 @@ impl Form {
         sizes.sort_by(|a, b| b.cmp(a));
         let largest: Vec<String> = sizes.iter().take(3).map(|(bytes, key)| format!("{key} ({bytes} bytes)")).collect();
         let why = format!(
-            "its values have {all} bytes, and Kubernetes takes {LARGEST_SECRET}; the largest: {}",
+            "its values have {all} bytes, but Kubernetes takes {LARGEST_SECRET}; the largest: {}",
             largest.join(", ")
         );
         Err(Error::new(ErrorKind::Unsupported, "write", format!("the Kubernetes Secret {}", name.name), why).hint(
-            "write them with --format env or json, and make several Secrets of them, or mount the large ones as files",
+            "write them with --format env or json and split them into several Secrets, or mount the large ones as files",
         ))
     }
 

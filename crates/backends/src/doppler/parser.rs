@@ -65,8 +65,7 @@ impl Parser {
         let found = self.count();
         match self.state.header.count {
             Some(count) if count != found => {
-                Err(corrupt(format!("it announces {count} secrets, and there are {found}"))
-                    .hint("use another artifact"))
+                Err(corrupt(format!("it announces {count} secrets, but holds {found}")).hint("use another artifact"))
             }
             _ => Ok(self.state.header),
         }
@@ -87,7 +86,7 @@ impl State {
         if first && key == "format" {
             let version: String = read(value, "format")?;
             if version != VERSION {
-                let why = format!("its format is \"{version}\", and only {VERSION} is known here");
+                let why = format!("its format is \"{version}\", but only {VERSION} is known here");
                 return Err(corrupt(why).hint("a newer Lifeboat wrote it: use that to read it"));
             }
             self.header.is_ours = true;
@@ -100,7 +99,7 @@ impl State {
                 "count" => self.header.count = read(value, "count")?,
                 "salt" => {
                     let text: String = read(value, "salt")?;
-                    self.header.salt = Some(Salt::from_hex(&text).ok_or_else(|| corrupt("its salt is none"))?);
+                    self.header.salt = Some(Salt::from_hex(&text).ok_or_else(|| corrupt("its salt is invalid"))?);
                 }
                 // What a later version adds is not for this one.
                 _ => {}

@@ -73,7 +73,7 @@ fn make(document: &Document, live: &BTreeMap<String, Secret>, delete_extra: bool
         changes.push(match (live.get(name), wanted.to_upload()) {
             _ if is_dopplers_own(name) => change(Action::Skipped).note("Doppler sets it itself"),
             _ if !is_taken(name) => change(Action::Skipped).note(
-                "Doppler takes no secret of this name: capital letters, digits and _, and no digit at the beginning",
+                "Doppler does not accept this name: use capital letters, digits and _, and no digit at the beginning",
             ),
             (_, None) => change(Action::Skipped).note("restricted: the backup has no value of it"),
             (None, Some(_)) => match wanted.raw {
@@ -165,7 +165,7 @@ impl Prepared for Ready {
             "secrets",
             figure,
             format!(
-                "{} created, {} updated, {} deleted, {} as they were",
+                "{} created, {} updated, {} deleted, {} unchanged",
                 counts.create, counts.update, counts.delete, counts.unchanged
             ),
         )];
@@ -249,11 +249,11 @@ impl Ready {
             said.push(format!("{} of the backup could not be restored: {}", missing.len(), listed(&missing)));
         }
         if !extra.is_empty() {
-            said.push(format!("{} besides, which are not in the backup: {}", extra.len(), listed(&extra)));
+            said.push(format!("{} more, which are not in the backup: {}", extra.len(), listed(&extra)));
         }
         let begin = match (missing.is_empty(), extra.is_empty()) {
-            (true, true) => "what Doppler holds now is what the backup holds",
-            (true, false) => "Doppler holds all that the backup holds",
+            (true, true) => "Doppler now holds exactly what the backup holds",
+            (true, false) => "Doppler holds everything in the backup",
             (false, _) => "the rest of the backup is in Doppler",
         };
         let detail = std::iter::once(begin.to_owned()).chain(said).collect::<Vec<_>>().join("; ");
@@ -275,9 +275,9 @@ impl Ready {
             return Ok(self.read_back(&left, live.len()));
         }
         let names = listed(&differing);
-        let why = format!("after the upload these are still other than in the backup: {names}");
+        let why = format!("after the upload these still differ from the backup: {names}");
         Err(Error::new(ErrorKind::Mismatch, "restore into", self.scope.name(), why)
-            .hint("somebody may have changed them meanwhile: run it again, and look at the plan"))
+            .hint("somebody may have changed them meanwhile: run it again, and check the plan"))
     }
 }
 
@@ -296,7 +296,7 @@ fn partly(error: Error, done: usize, all: usize) -> Error {
     let state = if error.kind() == ErrorKind::Unavailable { " for certain" } else { "" };
     let message = format!("{} ({done} of {all} changes were made{state})", error.message());
     let advice = error.advice().map(|a| format!("{a}; ")).unwrap_or_default();
-    error.reworded(message).hint(format!("{advice}run it again: the next plan holds what is left"))
+    error.reworded(message).hint(format!("{advice}run it again: the next plan holds the remaining changes"))
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl Source for Doppler {
         let scope = self.place(&cancel).await?;
         if self.connection.names(scope, &cancel).await?.is_empty() {
             return Err(Error::new(ErrorKind::NotFound, "back up", scope.name(), "it has no secrets")
-                .hint("check the project and the config: an empty backup is probably not what was meant"));
+                .hint("check the project and the config: an empty backup is probably not what you want"));
         }
         Ok(Description {
             dataset: scope.dataset(),

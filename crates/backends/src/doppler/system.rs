@@ -24,7 +24,7 @@ use crate::outfile::Destination;
 /// The variable with the token, where nobody says where it is.
 const TOKEN: &str = "DOPPLER_TOKEN";
 /// How a place in Doppler is written.
-const PLACES: &str = "write doppler://PROJECT/CONFIG, or doppler:// for the config that a service token is of";
+const PLACES: &str = "write doppler://PROJECT/CONFIG, or doppler:// for a service token's config";
 /// In the place of a project or config: all of them.
 const ALL: &str = "*";
 /// The heading of flags about how secrets are restored.
@@ -80,7 +80,7 @@ pub struct RestoreOptions {
     /// Carry the plan out; without it the plan is shown and nothing is changed
     #[cfg_attr(feature = "cli", arg(long))]
     pub apply: bool,
-    /// Also delete what is in Doppler and not in the backup
+    /// Also delete what is in Doppler but not in the backup
     #[cfg_attr(feature = "cli", arg(long))]
     pub delete_extra: bool,
     /// How secrets are written to a file or to standard output: env, json or kubernetes
@@ -238,7 +238,7 @@ impl System for DopplerSystem {
         let place = into.text()?;
         if let Some(destination) = Destination::parse(&place, replace) {
             if delete_extra {
-                return Err(wrong("--delete-extra", "a file holds what the backup holds and nothing else"));
+                return Err(wrong("--delete-extra", "a file holds exactly what the backup holds"));
             }
             let form = choices.form(dataset)?;
             let name = format!("{} ({form})", destination.name());
@@ -247,16 +247,16 @@ impl System for DopplerSystem {
             return Ok(target.to_stdout(to_stdout).replaces(replace).apply(apply));
         }
         if let Some(flag) = choices.flag_of_files() {
-            return Err(wrong(flag, "it says how a file is written, and this restores into Doppler")
+            return Err(wrong(flag, "it sets the form of a file, but this restores into Doppler")
                 .hint("write to a file with --into file:PATH, or to standard output with --into -"));
         }
         if replace {
             return Err(wrong("--replace", "a config is changed secret by secret")
-                .hint("look at the plan, then say --apply; --delete-extra also deletes what is not in the backup"));
+                .hint("check the plan, then give --apply; --delete-extra also deletes what is not in the backup"));
         }
         let scope = parse_place(into, &place)?;
         if is_many(&scope) {
-            return Err(into.wrong("it names several configs").hint("restore one after the other"));
+            return Err(into.wrong("it names several configs").hint("restore them one after the other"));
         }
         let connection = connect(own.as_ref().unwrap_or(&self.token), self.api_url.as_ref())?;
         let name = scope.name();
@@ -331,7 +331,7 @@ fn checked(project: Option<String>, config: Option<String>) -> Result<Scope> {
     let refused = |why, hint: &str| Err(wrong(super::SYSTEM, why).hint(hint));
     match (project.as_deref(), config.as_deref()) {
         (Some(ALL), Some(config)) if config != ALL => refused(
-            "one config cannot be chosen of all projects",
+            "one config cannot be chosen from all projects",
             "for all configs of all projects, write project = \"*\"",
         ),
         (Some(project), None) if project != ALL => refused(
@@ -340,7 +340,7 @@ fn checked(project: Option<String>, config: Option<String>) -> Result<Scope> {
         ),
         (None, Some(_)) => refused(
             "a config without a project does not say what to back up",
-            "name the project; without both, it is the config that a service token is of",
+            "name the project; without both, the service token's config is backed up",
         ),
         _ => Ok(Scope { project, config }),
     }
@@ -356,17 +356,17 @@ fn parse_place(setting: &Setting, text: &str) -> Result<Scope> {
     };
     let names: Vec<&str> = rest.trim_end_matches('/').split('/').filter(|n| !n.is_empty()).collect();
     if !names.iter().all(fits) {
-        return Err(wrong("it has a character that no project and no config has"));
+        return Err(wrong("it has a character that no project or config can have"));
     }
     match names[..] {
         [] => Ok(Scope::default()),
         [ALL] => Ok(Scope::of(ALL, ALL)),
-        [_] => Err(wrong("it names a project and no config")),
+        [_] => Err(wrong("it names a project but no config")),
         [ALL, config] if config != ALL => Err(setting
-            .wrong("one config cannot be chosen of all projects")
+            .wrong("one config cannot be chosen from all projects")
             .hint("for all configs of all projects, write doppler://*")),
         [project, config] => Ok(Scope::of(project, config)),
-        _ => Err(wrong("it has more parts than a project and a config")),
+        _ => Err(wrong("it has more parts than project and config")),
     }
 }
 
@@ -416,7 +416,7 @@ Examples:
                     .about("Restore a backup: into Doppler, into a file or to standard output")
                     .mut_arg("into", |arg| {
                         arg.value_name("URL|file:PATH|-").help(
-                            "Where to: doppler://PROJECT/CONFIG (doppler:// for the config that a service token is of), \
+                            "Where to: doppler://PROJECT/CONFIG (doppler:// for a service token's config), \
                              file:PATH or - for standard output",
                         )
                     })

@@ -69,7 +69,7 @@ pub(super) fn is_unauthenticated(name: &ArtifactName) -> bool {
 /// A backup of nothing restores nothing.
 pub(super) fn stands(document: &Document) -> Result<()> {
     if document.secrets.is_empty() {
-        let error = Error::new(ErrorKind::Corrupt, "restore", "the secrets", "there is not one in the backup");
+        let error = Error::new(ErrorKind::Corrupt, "restore", "the secrets", "the backup holds none");
         return Err(error.hint("use another artifact"));
     }
     Ok(())

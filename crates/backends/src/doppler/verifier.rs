@@ -48,7 +48,7 @@ impl DopplerVerifier {
 impl Verifier for DopplerVerifier {
     fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>> {
         if !is_known(name) {
-            let why = format!("format \"{}\" is not one of secrets", name.format);
+            let why = format!("format \"{}\" is not a format of secrets", name.format);
             return Err(Error::new(ErrorKind::Unsupported, "verify", name.to_string(), why)
                 .hint("secrets are stored as .json, or by scripts as <name>-<time>.json.enc"));
         }
@@ -91,7 +91,7 @@ impl Verifier for DopplerVerifier {
     async fn live_content(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
         let Some((connection, scope)) = &self.options.live else {
             return Err(Error::new(ErrorKind::Config, "compare", "the live config", "no place was given")
-                .hint("give the token, and --from doppler://PROJECT/CONFIG where it does not imply them"));
+                .hint("give the token, and --from doppler://PROJECT/CONFIG if the token does not imply them"));
         };
         let document = Document::read(input.stream, is_unauthenticated(&input.name)).await?;
         stands(&document)?;
@@ -157,7 +157,7 @@ fn try_form(form: &Form, document: &Document, salt: &Salt, proof: Option<&Proof>
         .unwrap_or_default();
     if !differing.is_empty() || !lost.is_empty() {
         let names = listed(&[differing, lost].concat());
-        return Ok(vec![Check::fail(name, "differs", format!("not as they were backed up: {names}"))]);
+        return Ok(vec![Check::fail(name, "differs", format!("different from the backup: {names}"))]);
     }
     let with = if proof.is_some() { "the proof" } else { "what was stored" };
     let mut checks =

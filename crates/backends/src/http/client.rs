@@ -192,9 +192,9 @@ impl Client {
         }
         let token = settings.token.expose_secret();
         if token.is_empty() || token.bytes().any(|b| !(0x21..0x7f).contains(&b)) {
-            let why = if token.is_empty() { "it is empty" } else { "it has a character that no token has" };
+            let why = if token.is_empty() { "it is empty" } else { "it has a character that no token can have" };
             return Err(Error::new(ErrorKind::Config, "use", settings.token_place.clone(), why)
-                .hint("copy the token again, without spaces and line ends"));
+                .hint("copy the token again, without spaces and line breaks"));
         }
         let http = reqwest::Client::builder()
             .user_agent(concat!("lifeboat/", env!("CARGO_PKG_VERSION")))
@@ -259,7 +259,7 @@ impl Client {
                 serde_json::error::Category::Data => {
                     format!("a field is missing or of another type (line {}, column {})", e.line(), e.column())
                 }
-                _ => format!("it is no JSON (line {}, column {})", e.line(), e.column()),
+                _ => format!("it is not JSON (line {}, column {})", e.line(), e.column()),
             };
             failure::malformed(&self.0.settings, request, &why)
         })
@@ -294,7 +294,7 @@ impl Client {
             }
             let pause = match retry_after {
                 Some(asks) if asks > settings.retry.longest_asked => {
-                    let message = format!("{}; it asks to wait for {} s", error.message(), asks.as_secs());
+                    let message = format!("{}; it asks to wait {} s", error.message(), asks.as_secs());
                     return Err(error.reworded(message));
                 }
                 Some(asks) => {
@@ -317,7 +317,7 @@ impl Client {
         let built = self.build(request).map_err(|e| (e, None))?;
         let limit = begun + settings.request_timeout;
         let late = || {
-            let why = format!("no whole answer within {} s", settings.request_timeout.as_secs_f32());
+            let why = format!("no complete answer within {} s", settings.request_timeout.as_secs_f32());
             (failure::too_slow(settings, request, &why), None)
         };
         let sent = tokio::time::timeout_at(limit, http.execute(built)).await.map_err(|_| late())?;
@@ -328,7 +328,7 @@ impl Client {
         let headers = std::mem::take(response.headers_mut());
         let announced = headers.get("content-length").and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
         let too_large = || {
-            let why = format!("the answer has more than the {} bytes that it may have", settings.max_body);
+            let why = format!("the answer is longer than the {} bytes allowed", settings.max_body);
             (Error::new(ErrorKind::Corrupt, request.operation, request.subject.clone(), why), None)
         };
         if announced.is_some_and(|bytes| bytes > settings.max_body) {

@@ -24,18 +24,16 @@ pub(super) fn of_answer(settings: &Settings, request: &Request, response: &Respo
     let service = settings.service;
     let words = words(settings, response).map_or_else(String::new, |w| format!(": {w}"));
     if let Some(title) = html {
-        let message = format!(
-            "instead of {service}, something on the way answered with a web page (status {status}, \"{title}\")"
-        );
+        let message = format!("something other than {service} answered with a web page (status {status}, \"{title}\")");
         let error = failure(ErrorKind::Unavailable, message).transient(status >= 500 || status == 429);
         return Some(error.hint(format!(
-            "a proxy, a firewall or a login page stands between here and {}: check the API's URL and the proxy",
+            "there is a proxy, a firewall or a login page between here and {}: check the API's URL and the proxy",
             settings.base.host_str().unwrap_or_default()
         )));
     }
     if let Some(refusal) = (settings.judge)(status, response.body()).filter(|_| matches!(status, 400 | 401 | 403)) {
         let why = match status {
-            403 => format!("the token may not do this (status 403){words}"),
+            403 => format!("the token is not allowed to do this (status 403){words}"),
             _ => format!("{service} does not accept the token (status {status}){words}"),
         };
         return Some(failure(ErrorKind::Permission, why).hint(about_token(settings, refusal)));
@@ -44,21 +42,21 @@ pub(super) fn of_answer(settings: &Settings, request: &Request, response: &Respo
         300..=399 => {
             let to = response.header("location").unwrap_or("somewhere else");
             let to = to.split(['?', '#']).next().unwrap_or(to);
-            failure(ErrorKind::Config, format!("{service} redirects to {to}: this is not where its API is"))
-                .hint("check the API's URL; a redirect is never followed, so that the token goes nowhere else")
+            failure(ErrorKind::Config, format!("{service} redirects to {to}: this is not its API"))
+                .hint("check the API's URL; redirects are never followed, so that the token goes nowhere else")
         }
         401 | 403 => failure(ErrorKind::Permission, format!("{service} refuses it (status {status}){words}")),
         404 | 410 => failure(ErrorKind::NotFound, format!("{service} does not know it (status {status}){words}"))
-            .hint("check the name or id; what a token may not see is also said not to exist"),
+            .hint("check the name or id; what a token cannot see is also reported as missing"),
         408 | 425 => failure(ErrorKind::Unavailable, format!("{service} gave up waiting (status {status}){words}")),
         409 | 412 => {
-            failure(ErrorKind::Refused, format!("it has changed meanwhile, or exists already (status {status}){words}"))
+            failure(ErrorKind::Refused, format!("it has changed meanwhile, or already exists (status {status}){words}"))
         }
         413 => failure(ErrorKind::Refused, format!("it is too large for {service} (status 413){words}")),
-        429 => failure(ErrorKind::Unavailable, format!("{service} limits how often it is asked (status 429){words}"))
+        429 => failure(ErrorKind::Unavailable, format!("{service} limits the rate of requests (status 429){words}"))
             .hint("other programs with the same token share the limit; try again later"),
         501 | 505 => failure(ErrorKind::Unsupported, format!("{service} does not support it (status {status}){words}")),
-        500..=599 => failure(ErrorKind::Unavailable, format!("{service} has failed (status {status}){words}"))
+        500..=599 => failure(ErrorKind::Unavailable, format!("{service} failed (status {status}){words}"))
             .hint(format!("the fault is on {service}'s side: try again later, and look at its status page")),
         _ => failure(ErrorKind::Refused, format!("{service} refused the request (status {status}){words}")),
     })
@@ -76,10 +74,10 @@ fn about_token(settings: &Settings, refusal: Refusal) -> String {
 
 /// An answer that is not what the API promises: cut short, or JSON of another shape. Says nothing of its content.
 pub(super) fn malformed(settings: &Settings, request: &Request, why: &str) -> Error {
-    let message = format!("{} answered with what is not the JSON it should be: {why}", settings.service);
+    let message = format!("{} did not answer with valid JSON: {why}", settings.service);
     Error::new(ErrorKind::Unavailable, request.operation(), request.subject(), message)
         .transient(false)
-        .hint("if it stays so, the API has changed, or a proxy alters its answers: check the API's URL")
+        .hint("if this persists, the API has changed, or a proxy alters its answers: check the API's URL")
 }
 
 /// A request that got no answer, or not all of it.

@@ -116,11 +116,11 @@ pub fn base_url(text: &str) -> Result<Url> {
     let wrong = |why: &str| {
         // Not printed: what is no URL may be a token in the wrong place.
         Error::new(ErrorKind::Config, "use", "the API's URL", why)
-            .hint("write it like https://api.example.com; http:// is for this machine only")
+            .hint("write it like https://api.example.com; http:// is allowed only for this machine")
     };
-    let url = Url::parse(text).map_err(|e| wrong(&format!("it is no URL: {e}")))?;
+    let url = Url::parse(text).map_err(|e| wrong(&format!("it is not a URL: {e}")))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(wrong("it holds credentials: the token is given apart from it"));
+        return Err(wrong("it holds credentials: give the token separately"));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(wrong("it has a query or a fragment"));
@@ -128,7 +128,7 @@ pub fn base_url(text: &str) -> Result<Url> {
     match (url.scheme(), url.host()) {
         ("https", Some(_)) => Ok(url),
         ("http", Some(host)) if is_this_machine(&host) => Ok(url),
-        ("http", Some(_)) => Err(wrong("with http:// the token would cross the network in the clear")),
+        ("http", Some(_)) => Err(wrong("with http:// the token would cross the network unencrypted")),
         _ => Err(wrong("it is not an https:// URL")),
     }
 }

@@ -100,7 +100,7 @@ async fn a_pause_longer_than_is_sensible_is_an_error_that_says_so() {
     let body = Answer::json(429, &json!({ "messages": ["slow down"] }));
     let (error, requests) = failing(Fault::too_many("/v3", Some("4000"), body).always()).await;
     assert_eq!((error.kind(), requests), (ErrorKind::Unavailable, 1));
-    assert!(error.message().contains("it asks to wait for 4000 s"), "{error}");
+    assert!(error.message().contains("it asks to wait 4000 s"), "{error}");
 }
 
 #[tokio::test]
@@ -132,8 +132,8 @@ async fn each_refusal_says_what_it_means_and_what_to_do() {
     let envelope = |status| Answer::json(status, &json!({ "messages": ["the API's words"] }));
     for (answer, kind, message, hint) in [
         (envelope(401), ErrorKind::Permission, "does not accept the token (status 401): the API's words", "expired"),
-        (envelope(403), ErrorKind::Permission, "the token may not do this (status 403)", "lacks a right"),
-        (envelope(404), ErrorKind::NotFound, "does not know it", "may not see"),
+        (envelope(403), ErrorKind::Permission, "the token is not allowed to do this (status 403)", "lacks a right"),
+        (envelope(404), ErrorKind::NotFound, "does not know it", "cannot see"),
         (envelope(400), ErrorKind::Refused, "refused the request (status 400): the API's words", ""),
         (
             envelope(301).header("Location", "https://elsewhere.example/x?token=abc"),
@@ -161,7 +161,7 @@ async fn what_is_cut_slow_or_silent_is_an_error_and_never_a_short_answer() {
     for (kind, message) in [
         (Kind::Cut(0.5), "broke off in the middle"),
         (Kind::HangInBody, "its answer stopped for 0.3 s"),
-        (Kind::Slow { piece: 1, pause: Duration::from_millis(200) }, "no whole answer within 3 s"),
+        (Kind::Slow { piece: 1, pause: Duration::from_millis(200) }, "no complete answer within 3 s"),
     ] {
         let server = server();
         server.fault(Fault::on("/v3", kind).always());
@@ -184,7 +184,7 @@ async fn an_answer_is_bounded_and_its_content_is_in_no_error() {
         server.fault(Fault::on("/v3", Kind::Answer(Answer::new(200, "application/json", body))));
         let read: Result<u64> = client(&server).json(&request(), &CancellationToken::new()).await;
         let error = read.unwrap_err();
-        assert!(error.message().contains("not the JSON it should be"), "{error}");
+        assert!(error.message().contains("not answer with valid JSON"), "{error}");
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
 }
@@ -235,10 +235,10 @@ fn a_base_url_that_would_leak_the_token_is_refused() {
         base_url(good).unwrap();
     }
     for (bad, why) in [
-        ("http://api.doppler.com", "in the clear"),
-        ("http://127.0.0.1.example.com", "in the clear"),
+        ("http://api.doppler.com", "unencrypted"),
+        ("http://127.0.0.1.example.com", "unencrypted"),
         ("https://me:pw@api.doppler.com", "credentials"),
-        ("dp.st.prd.very-secret-token", "no URL"),
+        ("dp.st.prd.very-secret-token", "not a URL"),
         ("ftp://a", "https"),
         ("https://a?x=1", "query"),
     ] {

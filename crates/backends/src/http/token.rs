@@ -11,7 +11,7 @@ pub(crate) fn of_flag(token: Setting) -> Result<Setting> {
     if is_empty || token.is_literal() {
         return Err(token
             .wrong("it does not take a token itself")
-            .hint("put it into a variable or a file of mode 0600, and write --token env:NAME or --token file:PATH"));
+            .hint("put it into a variable or a file of mode 0600, and give --token env:NAME or --token file:PATH"));
     }
     Ok(match token.raw().strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
         Some(name) => Setting::variable_named(name),
@@ -23,7 +23,7 @@ pub(crate) fn of_flag(token: Setting) -> Result<Setting> {
 pub(crate) fn hint_for_writing(error: &Error) -> Option<String> {
     let advice = error.advice().map(|advice| format!("{advice}; ")).unwrap_or_default();
     let is_refused = error.kind() == ErrorKind::Permission;
-    is_refused.then(|| format!("{advice}name one that may write with --token env:NAME or --token file:PATH"))
+    is_refused.then(|| format!("{advice}give a token that can write with --token env:NAME or --token file:PATH"))
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ async fn check_version(look: &Look, archive: Option<i64>) -> Result<()> {
     if matches!((archive, server), (SCRAM, SCRAM) | (OLD, SCRAM | OLD)) {
         return Ok(());
     }
-    let why = format!("those of the archive are of version {archive}, and the server's of version {server}");
+    let why = format!("the archive's have version {archive}, but the server's have version {server}");
     Err(Error::new(ErrorKind::Unsupported, "restore users and roles into", look.connection.redacted(), why)
         .hint("restore into a server of the source's version; or leave out --users-and-roles"))
 }

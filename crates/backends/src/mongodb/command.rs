@@ -76,7 +76,7 @@ impl Command {
         self.bytes.push(0);
         let array = self.bytes.len() - self.array;
         let length = i32::try_from(array)
-            .map_err(|_| Error::new(ErrorKind::Internal, "insert", "a batch", "it has more than 2 GiB"))?;
+            .map_err(|_| Error::new(ErrorKind::Internal, "insert", "a batch", "it is larger than 2 GiB"))?;
         self.bytes[self.array..self.array + 4].copy_from_slice(&length.to_le_bytes());
         Ok(Finished { command: self.bytes })
     }
@@ -114,7 +114,7 @@ pub(crate) fn ended(mut whole: Vec<u8>) -> Result<RawDocumentBuf> {
     let length = i32::try_from(whole.len()).unwrap_or(i32::MAX);
     whole[..4].copy_from_slice(&length.to_le_bytes());
     RawDocumentBuf::from_bytes(whole)
-        .map_err(|e| Error::new(ErrorKind::Internal, "insert", "a batch", format!("it was put together wrongly: {e}")))
+        .map_err(|e| Error::new(ErrorKind::Internal, "insert", "a batch", format!("it was built wrongly: {e}")))
 }
 
 pub(crate) fn name(out: &mut Vec<u8>, kind: u8, name: &str) {

@@ -45,9 +45,9 @@ impl Connection {
         let read = ConnectionString::parse(text).map_err(|error| {
             // The driver quotes what it cannot read, and a password that is not encoded is cut in odd places.
             match text.contains('@') {
-                true => {
-                    wrong("the driver cannot read it; what it says may hold the password and is not shown".to_owned())
-                }
+                true => wrong(
+                    "the driver cannot read it; its message is not shown, because it may hold the password".to_owned(),
+                ),
                 false => wrong(failure::message(&error)),
             }
         })?;

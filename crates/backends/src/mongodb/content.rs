@@ -82,8 +82,7 @@ pub(crate) async fn read(
         };
         if let Some(done) = hashing.take() {
             sum.append(
-                done.await
-                    .map_err(|_| Error::new(ErrorKind::Internal, "read back", &shown, "a thread broke off"))??,
+                done.await.map_err(|_| Error::new(ErrorKind::Internal, "read back", &shown, "a thread panicked"))??,
             );
         }
         let Some(batch) = next else { return Ok(sum) };

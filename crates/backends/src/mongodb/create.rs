@@ -19,7 +19,7 @@ const NOT_INDEXED: [&str; 3] = ["v", "ns", "background"];
 /// be renamed and holds its buckets as they are.
 ///
 /// # Errors
-/// [`ErrorKind::AlreadyExists`] when there is one of that name; otherwise what the server says.
+/// [`ErrorKind::AlreadyExists`] when one of that name already exists; otherwise what the server says.
 pub(crate) async fn collection(look: &Look, entry: &Entry, db: &str, name: &str, plain: bool) -> Result<()> {
     let mut command = doc! { "create": name };
     if !(plain && entry.kind == Kind::Timeseries) {
@@ -30,14 +30,13 @@ pub(crate) async fn collection(look: &Look, entry: &Entry, db: &str, name: &str,
     match look.client.database(db).run_command(command).await {
         Ok(_) => Ok(()),
         Err(error) if failure::code_of(&error) == Some(code::NAMESPACE_EXISTS) => {
-            Err(Error::new(ErrorKind::AlreadyExists, "create", subject, "there is one of that name"))
+            Err(Error::new(ErrorKind::AlreadyExists, "create", subject, "one of that name already exists"))
         }
         Err(error) => {
             let refusal = failure::of_driver("create", &subject, &error);
             Err(match refusal.advice() {
                 Some(_) => refusal,
-                None => refusal
-                    .hint("the options are those of the source; a server of its version, or a later one, takes them"),
+                None => refusal.hint("the options come from the source; a server of its version or later accepts them"),
             })
         }
     }
@@ -98,10 +97,10 @@ pub(crate) async fn build(
             ask_to_ignore = false;
         } else if !is_unknown_option(&error, &said) {
             return Err(failure::of_driver("build the indexes of", shown, &error)
-                .hint("the documents are as they were in the source: a unique index fails when they hold duplicates; --no-indexes restores without indexes"));
+                .hint("the documents are unchanged from the source, and a unique index fails if they hold duplicates; --no-indexes restores without indexes"));
         } else if !ask_to_ignore && notes.is_empty() {
             let told = failure::without_values(&said);
-            notes.push(format!("{shown}: the server does not know every option of the indexes: {told}"));
+            notes.push(format!("{shown}: the server does not know all options of the indexes: {told}"));
             ask_to_ignore = true;
             continue;
         }

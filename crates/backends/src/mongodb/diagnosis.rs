@@ -69,21 +69,19 @@ async fn of_scratch(named: Option<&Connection>) -> Check {
 fn consistency(look: &Look, options: &MongoSettings) -> Check {
     if options.oplog {
         return match oplog::possible(look) {
-            Ok(()) => Check::pass(
-                "consistency",
-                "oplog",
-                "what is written meanwhile goes along, and is replayed by a restore",
-            ),
+            Ok(()) => {
+                Check::pass("consistency", "oplog", "what is written meanwhile is included, and a restore replays it")
+            }
             Err(error) => Check::from_error("consistency", &error),
         };
     }
     match (options.consistency.unwrap_or_default(), look.without_snapshot()) {
         (Consistency::None, _) => {
-            Check::pass("consistency", "none", "as it was asked for: each collection as it is when it is read")
+            Check::pass("consistency", "none", "as configured: each collection as it is when it is read")
         }
-        (_, None) => Check::pass("consistency", "snapshot", "all collections are read as of one time"),
+        (_, None) => Check::pass("consistency", "snapshot", "all collections are read as of the same time"),
         (Consistency::Auto, Some(why)) => {
-            Check::warn("consistency", "none", format!("each collection is read as it is at its turn: {why}"))
+            Check::warn("consistency", "none", format!("each collection is read as it is in its turn: {why}"))
         }
         (Consistency::Snapshot, Some(why)) => Check::fail("consistency", "no snapshot", why),
     }
@@ -92,7 +90,7 @@ fn consistency(look: &Look, options: &MongoSettings) -> Check {
 /// Whether the user may read what is backed up.
 async fn rights(look: &Look, options: &MongoSettings) -> Check {
     let status = doc! { "connectionStatus": 1, "showPrivileges": true };
-    let reply = match look.ask("admin", status, "ask for the rights of", "the user").await {
+    let reply = match look.ask("admin", status, "query the rights of", "the user").await {
         Ok(reply) => reply,
         Err(error) => return Check::warn("rights", "unknown", error.message()),
     };
@@ -102,7 +100,7 @@ async fn rights(look: &Look, options: &MongoSettings) -> Check {
         return Check::warn(
             "rights",
             "nobody",
-            "the connection has no user: whoever reaches the server can read and write everything",
+            "the connection has no user: whoever can reach the server can read and write everything",
         );
     }
     let privileges: Vec<Document> = list("authenticatedUserPrivileges")

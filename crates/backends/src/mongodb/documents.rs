@@ -21,7 +21,7 @@ impl<'a> Documents<'a> {
             return rest.is_empty().then_some(()).map_or(Some(Err("bytes follow the end of an array")), |()| None);
         }
         if *kind != 0x03 {
-            return Some(Err("an element of a batch is no document"));
+            return Some(Err("an element of a batch is not a document"));
         }
         // The keys are "0", "1", …: a loop beats a call.
         let Some(key) = rest.iter().position(|b| *b == 0) else { return Some(Err("a key has no end")) };

@@ -67,19 +67,19 @@ pub(crate) fn of_driver(operation: &'static str, subject: &str, error: &mongodb:
     let failure = |kind| Error::new(kind, operation, subject, said.clone());
     match &*error.kind {
         Driver::Authentication { .. } => failure(ErrorKind::Permission)
-            .hint("check user, password and authSource: the database in the path is where the user is looked for when authSource is missing"),
+            .hint("check user, password and authSource: without authSource, the user is looked up in the database in the path"),
         Driver::InvalidArgument { .. } | Driver::InvalidTlsConfig { .. } => {
             failure(ErrorKind::Config).hint("check the options of the connection string")
         }
         Driver::DnsResolve { .. } => {
-            failure(ErrorKind::Unavailable).hint("the SRV and TXT records of the name in mongodb+srv:// could not be had: check it and the DNS")
+            failure(ErrorKind::Unavailable).hint("the SRV and TXT records of the name in mongodb+srv:// could not be looked up: check the name and the DNS")
         }
         Driver::ServerSelection { .. } if said.contains("uthentication") || said.contains("SCRAM") => failure(ErrorKind::Permission)
             .hint("check user, password and authSource"),
         Driver::ServerSelection { .. } => failure(ErrorKind::Unavailable)
-            .hint("check host, port and TLS (tls=true, tlsCAFile); a member of a replica set that is reached by another name needs directConnection=true"),
+            .hint("check host, port and TLS (tls=true, tlsCAFile); a member of a replica set that is reached under another name needs directConnection=true"),
         Driver::Io(_) | Driver::ConnectionPoolCleared { .. } => {
-            failure(ErrorKind::Unavailable).hint("the connection to the server was lost: look into its log, and run again")
+            failure(ErrorKind::Unavailable).hint("the connection to the server was lost: check its log, and run again")
         }
         Driver::IncompatibleServer { .. } => failure(ErrorKind::Unsupported),
         Driver::Command(command) => match command.code {
@@ -87,9 +87,9 @@ pub(crate) fn of_driver(operation: &'static str, subject: &str, error: &mongodb:
                 .hint("a backup needs the role `read` on the database (`backup` for all of them), a restore `readWrite` and `dbAdmin` (`restore` for all)"),
             code::AUTHENTICATION_FAILED => failure(ErrorKind::Permission).hint("check user, password and authSource"),
             code::CURSOR_NOT_FOUND | code::CURSOR_KILLED | code::QUERY_PLAN_KILLED | code::MAX_TIME_EXPIRED => failure(ErrorKind::Unavailable)
-                .hint("the server gave up a cursor that was still being read: the collection was dropped, the cursor waited too long for a slow sink, or somebody killed it; run again"),
+                .hint("the server closed a cursor that was still being read: the collection was dropped, the cursor waited too long for a slow sink, or somebody killed it; run again"),
             code::SNAPSHOT_TOO_OLD => failure(ErrorKind::Unavailable)
-                .hint("reading took longer than the server keeps a snapshot: raise minSnapshotHistoryWindowInSeconds, or take consistency from the oplog (oplog = true) or do without (consistency = \"none\")"),
+                .hint("reading took longer than the server keeps a snapshot: raise minSnapshotHistoryWindowInSeconds, or get consistency from the oplog (oplog = true), or do without it (consistency = \"none\")"),
             code::DUPLICATE_KEY => failure(ErrorKind::Mismatch),
             _ => failure(ErrorKind::Tool),
         },

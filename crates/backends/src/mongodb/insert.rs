@@ -233,7 +233,7 @@ async fn insert(
     if let Ok(concern) = reply.get_document("writeConcernError") {
         let said = concern.get_str("errmsg").unwrap_or("the write concern was not satisfied");
         return Err(Error::new(ErrorKind::Unavailable, "insert into", &place.shown, said)
-            .hint("the majority of the replica set did not confirm: look at its members"));
+            .hint("the majority of the replica set did not confirm: check its members"));
     }
     let mut tally = tally(&reply, count, place)?;
     if !empty.is_empty() && !kept.keep_empty_timestamps {

@@ -62,7 +62,7 @@ impl Look {
         tokio::time::timeout(limit, Self::without_limit(connection)).await.unwrap_or_else(|_| {
             let why = format!("no answer within {} s", limit.as_secs());
             Err(Error::new(ErrorKind::Unavailable, "connect to", connection.redacted(), why).hint(
-                "is it a MongoDB server, and does it still answer? serverSelectionTimeoutMS=… in the URL waits longer",
+                "is it a MongoDB server, and does it still answer? To wait longer, set serverSelectionTimeoutMS=… in the URL",
             ))
         })
     }
@@ -100,7 +100,9 @@ impl Look {
     /// Why there is no snapshot to read from; `None` when there is one.
     pub(crate) fn without_snapshot(&self) -> Option<String> {
         if self.topology == Topology::Standalone {
-            return Some("the server is a standalone, which cannot read several collections as of one time".to_owned());
+            return Some(
+                "the server is a standalone, which cannot read several collections as of the same time".to_owned(),
+            );
         }
         (self.wire_version < SNAPSHOT_WIRE_VERSION)
             .then(|| format!("MongoDB {} cannot read from a snapshot; 5.0 and later can", self.version))
@@ -285,12 +287,7 @@ pub(crate) fn number(document: &Document, name: &str) -> Option<i64> {
 }
 
 fn unreadable(command: &str) -> Error {
-    Error::new(
-        ErrorKind::Unsupported,
-        "read",
-        format!("the answer to {command}"),
-        "it is not of the form that MongoDB gives",
-    )
+    Error::new(ErrorKind::Unsupported, "read", format!("the answer to {command}"), "it does not have MongoDB's form")
 }
 
 /// Runs a command that only reads, with the read preference of the URL.

@@ -111,7 +111,7 @@ pub(crate) struct Place {
     pub(crate) collection: String,
 }
 
-/// What is restored, and where it is for the time being.
+/// What to restore, and where it is for the time being.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Work {
     pub(crate) entries: Vec<Entry>,
@@ -190,9 +190,9 @@ impl Loaded {
         let said =
             tally.first.as_deref().map(|said| format!(", first of {}: {said}", entry.shown())).unwrap_or_default();
         let why = match (duplicates, refused) {
-            (d, 0) => format!("{d} documents have a key that another one has already{said}"),
+            (d, 0) => format!("{d} documents have a key that another one already has{said}"),
             (0, r) => format!("the server refused {r} documents{said}"),
-            (d, r) => format!("{d} documents have a key that another one has already, and {r} were refused{said}"),
+            (d, r) => format!("{d} documents have a key that another one already has, and {r} were refused{said}"),
         };
         Err(Error::new(ErrorKind::Mismatch, "restore", "all documents", why)
             .hint("the archive holds them; mongorestore would leave them out and end with 0"))
@@ -365,7 +365,7 @@ impl Load<'_> {
     pub(crate) async fn drop_all(&self) {
         for place in self.places.iter().flatten() {
             if let Err(error) = create::drop_collection(self.look, &place.db, &place.collection).await {
-                tracing::warn!(collection = format!("{}.{}", place.db, place.collection), %error, "a temporary collection stays behind");
+                tracing::warn!(collection = format!("{}.{}", place.db, place.collection), %error, "a temporary collection remains");
             }
         }
     }

@@ -103,7 +103,7 @@ impl Renames {
         };
         if from.len() != to.len() {
             let counts = format!("{} --ns-from and {} --ns-to", from.len(), to.len());
-            return Err(wrong(counts, "they go in pairs"));
+            return Err(wrong(counts, "give them in pairs"));
         }
         let mut renames = Vec::new();
         for (from, to) in from.iter().zip(to) {
@@ -119,7 +119,7 @@ impl Renames {
             if stars(&pair.from) != stars(&pair.to) || names(&pair.to).iter().any(|n| !known.contains(n)) {
                 return Err(wrong(
                     format!("{from} to {to}"),
-                    "both sides need the same stars, and no variable may be new on the right",
+                    "both sides need the same stars, and the right side cannot introduce a variable",
                 ));
             }
             renames.push(pair);

@@ -19,7 +19,7 @@ pub(crate) fn possible(look: &Look) -> Result<()> {
     let why = match &look.topology {
         Topology::ReplicaSet(_) => return Ok(()),
         Topology::Standalone => "a standalone has no oplog",
-        Topology::Sharded => "the shards of a cluster have an oplog each, which cannot be read through mongos",
+        Topology::Sharded => "each shard of a cluster has its own oplog, which cannot be read through mongos",
     };
     Err(Error::new(ErrorKind::Unsupported, "read the oplog of", look.connection.redacted(), why)
         .hint("set oplog = false; on a replica set of one member, rs.initiate() is enough to have one"))
@@ -59,8 +59,8 @@ pub(crate) async fn check_reach(look: &Look, start: Timestamp) -> Result<()> {
     if oldest <= start {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Unavailable, "copy", "the oplog", format!("what was written since {start} has been overwritten: its oldest entry is of {oldest}"))
-        .hint("the oplog is too small for as long as a backup takes: enlarge it (replSetResizeOplog), or use a snapshot (consistency = \"snapshot\")"))
+    Err(Error::new(ErrorKind::Unavailable, "copy", "the oplog", format!("what was written since {start} has been overwritten: its oldest entry is from {oldest}"))
+        .hint("the oplog is too small for the duration of a backup: enlarge it (replSetResizeOplog), or use a snapshot (consistency = \"snapshot\")"))
 }
 
 async fn edge(look: &Look, direction: i32) -> Result<Timestamp> {
@@ -92,9 +92,9 @@ pub(crate) fn inspect(batch: &RawBatch) -> Result<()> {
                 ErrorKind::Refused,
                 "back up",
                 "the oplog",
-                format!("while the backup ran there was a {name}, which cannot be replayed"),
+                format!("a {name} ran during the backup, and it cannot be replayed"),
             )
-            .hint("run the backup again at a time without such changes, or from a snapshot"));
+            .hint("run the backup again when there are no such changes, or from a snapshot"));
         }
     }
     Ok(())

@@ -118,7 +118,7 @@ pub(crate) fn plan(prelude: &Prelude, mapping: &Mapping) -> Result<Vec<Entry>> {
         let names: Vec<&str> = databases.iter().map(String::as_str).collect();
         let why = format!("the archive holds {} databases: {}", names.len(), names.join(", "));
         return Err(Error::new(ErrorKind::Config, "restore into", one, why)
-            .hint("leave the database out of the URL, and each goes where it was; or say which goes where with --ns-from 'a.*' --ns-to 'b.*'"));
+            .hint("leave the database out of the URL to restore each under its own name, or map them with --ns-from 'a.*' --ns-to 'b.*'"));
     }
     for entry in &mut entries {
         entry.into = is_data(entry).then(|| place_of(entry, mapping)).flatten();

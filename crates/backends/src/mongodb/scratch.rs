@@ -49,7 +49,7 @@ impl Scratch {
             (None, None) => {
                 return Err(Error::new(ErrorKind::NotFound, "find", "mongod", "there is no MongoDB server here to restore into")
                     .hint(format!(
-                        "name one with --scratch env:NAME (or LIFEBOAT_SCRATCH_URL): only databases of its own are made there, and dropped; or install mongod, or name its folder in {}; --level structure needs none",
+                        "name one with --scratch env:NAME (or LIFEBOAT_SCRATCH_URL): it only creates its own databases there, and drops them; or install mongod, or name its folder in {}; --level structure needs none",
                         mongod::FOLDERS_VARIABLE
                     )));
             }
@@ -100,7 +100,7 @@ impl Scratch {
             None => {
                 for db in self.made.iter().rev() {
                     if let Err(error) = drop_database(&self.look, db).await {
-                        tracing::warn!(database = db, %error, "a scratch database stays behind; the next restore test drops it");
+                        tracing::warn!(database = db, %error, "a scratch database remains; the next restore test drops it");
                     }
                 }
             }

@@ -109,7 +109,7 @@ impl MongoSettings {
         if !self.oplog || (database.is_none() && is_plain) {
             return Ok(());
         }
-        let why = "the oplog is of the whole replica set: it goes with all databases, all collections, users and roles, and no query";
+        let why = "the oplog covers the whole replica set: it needs all databases, all collections, users and roles, and no query";
         Err(Error::new(ErrorKind::Config, "use", "oplog", why)
             .hint("leave out the database and every selection, or leave out oplog"))
     }

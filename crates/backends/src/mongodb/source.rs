@@ -97,7 +97,7 @@ impl Mongo {
     fn consistency(&self, look: &Look) -> Result<(String, bool)> {
         if self.options.oplog {
             oplog::possible(look)?;
-            return Ok((format!("{OPLOG}a restore that replays it is of one time"), false));
+            return Ok((format!("{OPLOG}a restore that replays it is consistent as of one time"), false));
         }
         match (self.options.consistency.unwrap_or_default(), look.without_snapshot()) {
             (Consistency::None, _) => Ok(("none: each collection as it was when it was read".to_owned(), false)),
@@ -105,7 +105,7 @@ impl Mongo {
             (Consistency::Auto, Some(why)) => Ok((format!("none: {why}"), false)),
             (Consistency::Snapshot, Some(why)) => {
                 Err(Error::new(ErrorKind::Unsupported, "read a snapshot of", self.connection.redacted(), why)
-                    .hint("set consistency to \"auto\" to take each collection as it is when it is read"))
+                    .hint("set consistency to \"auto\" to read each collection as it is in its turn"))
             }
         }
     }
@@ -158,7 +158,7 @@ impl Source for Mongo {
         if let Some(pattern) = self.selection.idle_pattern(&full) {
             let why = "there is no such collection";
             return Err(Error::new(ErrorKind::Config, "use", format!("the collection \"{pattern}\""), why)
-                .hint("a name that fits nothing is probably misspelt, or its collection was dropped; take it out"));
+                .hint("a name that matches nothing is probably misspelt, or its collection was dropped; remove it"));
         }
         let idle = self.selection.idle_queries(|db, name| listed.iter().any(|l| l.db == db && l.name == name));
         if let Some(name) = idle.into_iter().next() {
@@ -168,7 +168,7 @@ impl Source for Mongo {
                 format!("the query of {name}"),
                 "there is no such collection",
             )
-            .hint("a query that fits nothing is probably misspelt; take it out"));
+            .hint("a query that matches nothing is probably misspelt; remove it"));
         }
         let mut consistency = consistency;
         let snapshot = if has_snapshot {
@@ -185,7 +185,7 @@ impl Source for Mongo {
         };
         if consistency.starts_with("none") {
             let why = consistency.trim_start_matches("none: ");
-            note(format!("the collections are not of one time: {why}"));
+            note(format!("the collections are not from the same time: {why}"));
         }
         let mut order = in_order(&look, listed).await;
         if let Some(db) = self.selection.accounts_of() {
@@ -300,7 +300,7 @@ impl Writing {
                 },
                 Some(Message::Failed(error)) => Err(error),
                 None => {
-                    Err(Error::new(ErrorKind::Internal, "read", "the collections", "the reading ended without a word"))
+                    Err(Error::new(ErrorKind::Internal, "read", "the collections", "the reader ended without a result"))
                 }
             };
             self.ready.extend(out);
@@ -394,7 +394,7 @@ impl Reader {
         let mut opened = self.open(db, command, wanted).await;
         // Servers of 5.0 refuse snapshots of capped collections (SERVER-47574), and one may of those of `admin`.
         if let (Err(_), Some(_), true) = (&opened, self.snapshot, listed.is_capped() || db == "admin") {
-            self.note(format!("the server gives no snapshot of {shown}: it was read as it is"));
+            self.note(format!("the server has no snapshot of {shown}: it was read as it is"));
             opened = self.open(db, std::mem::take(&mut plain), wanted).await;
         }
         let cursor = opened.map_err(|e| failure::of_driver("read", &shown, &e))?;
@@ -531,12 +531,12 @@ impl Reader {
         }
         if !dropped.is_empty() {
             self.note(format!(
-                "dropped after they had been read to their end: in the backup as they were: {}",
+                "dropped after they had been read completely: in the backup as they were: {}",
                 names(dropped.into_iter())
             ));
         }
         if !now.is_empty() {
-            self.note(format!("created while the backup ran, and not in it: {}", names(now.into_keys())));
+            self.note(format!("created while the backup ran, so not in it: {}", names(now.into_keys())));
         }
         Ok(())
     }
@@ -590,7 +590,7 @@ async fn take_snapshot(look: &Look, listed: &[Listed]) -> Result<Option<Timestam
             ErrorKind::Unsupported,
             "read a snapshot of",
             first.full_name(),
-            "the server does not say as of which time it read",
+            "the server does not report the time of its snapshot",
         )),
     }
 }
@@ -638,7 +638,7 @@ impl Tap for CountingTap {
         // The first items are those of the namespaces, in the order of the prelude.
         for (item, yielded) in proof.items.iter().zip(yielded.iter()) {
             if item.count != *yielded {
-                let why = format!("the cursor yielded {yielded} documents, and {} are in the archive", item.count);
+                let why = format!("the cursor yielded {yielded} documents, but {} are in the archive", item.count);
                 return Err(Error::new(ErrorKind::Internal, "back up", &item.name, why));
             }
         }

@@ -55,7 +55,7 @@ impl Swap<'_> {
                 self.copied(entry, place, db, name, there, seen, checks).await.map_err(|error| {
                     let left = format!("{}.{}", place.db, place.collection);
                     error.about("put into place", entry.shown()).hint(format!(
-                        "the restored documents are whole in {left}: run the restore again, and drop {left} afterwards"
+                        "the restored documents are complete in {left}: run the restore again, and drop {left} afterwards"
                     ))
                 })
             }

@@ -62,7 +62,7 @@ pub struct MongoSettings {
     #[cfg_attr(feature = "cli", arg(long, help_heading = CONTENTS))]
     pub oplog: bool,
     /// Whether users and roles go along; where nobody says, with all databases they do, and with one they do not
-    // Password hashes are in them: such a backup is never stored without encryption.
+    // Password hashes are in them: such a backup is never stored unencrypted.
     #[serde(default)]
     #[cfg_attr(
         feature = "cli",
@@ -240,7 +240,7 @@ Examples:
                 ),
                 "show" => command.mut_arg("items", |arg| {
                     let help =
-                        "Also list what is inside (collections with their documents); needs the key when it is encrypted";
+                        "Also list the contents (collections with their documents); needs the key if it is encrypted";
                     arg.help(help)
                 }),
                 "verify" => command.after_help(

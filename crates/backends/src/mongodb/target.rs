@@ -200,7 +200,7 @@ impl MongoTarget {
         if let Some(first) = left.first() {
             let figure = format!("{} collections", left.len());
             let detail = format!(
-                "{} and the like were left by a restore that was killed, or belong to one that is running; if none is, drop them",
+                "{} and the like were left by a killed restore, or belong to a running one; if none is running, drop them",
                 first.full_name()
             );
             checks.push(Check::warn("left over", figure, detail));
@@ -224,7 +224,7 @@ impl MongoTarget {
             false => (found.full_name(), "it is there already".to_owned()),
         };
         Err(Error::new(ErrorKind::Refused, "restore into", subject, why)
-            .hint("name another database in the URL, or give --replace: the collections are then restored beside, and take the place of those that are there once all of them are known to be good"))
+            .hint("name another database in the URL, or give --replace: the collections are then restored beside the existing ones, and replace them once all of them are known to be good"))
     }
 
     /// Users and roles have the name of their database in them.
@@ -235,13 +235,13 @@ impl MongoTarget {
         let wrong =
             |why: &str, hint: &str| Err(Error::new(ErrorKind::Config, "use", "--users-and-roles", why).hint(hint));
         let Some(account) = entries.iter().find(|e| matches!(e.kind, Kind::Account(_))) else {
-            let hint = "a backup of one database holds them when it was made with --users-and-roles yes";
+            let hint = "a backup of one database holds them if it was made with --users-and-roles yes";
             return wrong("the archive holds no users and roles", hint);
         };
         let renamed = |e: &&Entry| e.into.as_ref().is_some_and(|(db, _)| *db != e.db);
         if account.db != "admin" && entries.iter().any(|e| renamed(&e)) {
             return wrong(
-                &format!("they are users of the database {}, and it is restored under another name", account.db),
+                &format!("they are users of the database {}, but it is restored under another name", account.db),
                 "leave it out, and create the users by hand",
             );
         }
@@ -285,7 +285,7 @@ impl MongoTarget {
             accounts::merge(restore.look, &restore.work, &loaded).await?;
             self.drop_accounts(restore).await;
             let figure = format!("{} restored", accounts::count(&restore.work, &loaded));
-            let detail = "those that were there already are as in the archive now; others stay";
+            let detail = "existing ones are now as in the archive; others stay";
             restore.checks.push(Check::pass("users and roles", figure, detail).took(begun.elapsed()));
         }
         Ok(loaded)
@@ -344,15 +344,15 @@ impl MongoTarget {
             if found != *seen {
                 let why = match found.count == seen.count {
                     true => format!(
-                        "{} documents, as in the archive, but not the same (fingerprint {} there, {} here)",
+                        "{} documents, as in the archive, but with other content (fingerprint {} there, {} here)",
                         seen.count, seen.fingerprint, found.fingerprint
                     ),
                     false => format!("{} documents in the archive, {} restored", seen.count, found.count),
                 };
                 let hint = match tally.unsure {
-                    0 => "the server changes documents that it is given; what was there before is untouched".to_owned(),
+                    0 => "the server changes documents that it receives; what was there before is untouched".to_owned(),
                     n => format!(
-                        "{n} documents have a Timestamp(0, 0) at the top, in which this server puts the present time: restore into 8.0, 7.0.13, 6.0.17, 5.0.29 or later; what was there before is untouched"
+                        "{n} documents have a Timestamp(0, 0) at the top, which this server replaces by the current time: restore into 8.0, 7.0.13, 6.0.17, 5.0.29 or later; what was there before is untouched"
                     ),
                 };
                 return Err(Error::new(ErrorKind::Mismatch, "restore", entry.shown(), why).hint(hint));
@@ -360,7 +360,7 @@ impl MongoTarget {
             compared.count += found.count;
             compared.bytes += found.bytes;
         }
-        let detail = "read back: every document is, byte by byte, that of the archive";
+        let detail = "read back: every document equals the archive's, byte by byte";
         Ok(Check::pass("content", format!("{} documents", compared.count), detail).took(begun.elapsed()))
     }
 
@@ -394,7 +394,7 @@ impl MongoTarget {
                     Load { places: &load.places[*index..=*index], ..load }.drop_all().await;
                 }
                 load.cx.progress.event(Event::Note(format!(
-                    "{done} of {} collections had taken their names when this happened; the others are as they were",
+                    "{done} of {} collections had been replaced when this happened; the others are unchanged",
                     order.len()
                 )));
                 return Err(error);
@@ -416,7 +416,7 @@ impl MongoTarget {
         let Restore { work: Work { entries, .. }, existing, checks, .. } = restore;
         let unsure: u64 = loaded.tallies.iter().map(|t| t.unsure).sum();
         if unsure > 0 && self.options.skip_proof {
-            let detail = "documents with a Timestamp(0, 0) at the top, in which this server may have put the present time; nobody looked";
+            let detail = "documents with a Timestamp(0, 0) at the top, which this server may have replaced by the current time; this was not checked";
             checks.push(Check::warn("timestamps", unsure.to_string(), detail));
         }
         let count = |of: fn(Kind) -> bool| -> u64 {
@@ -424,12 +424,12 @@ impl MongoTarget {
         };
         let accounts = count(|kind| matches!(kind, Kind::Account(Account::Users | Account::Roles)));
         if accounts > 0 && !self.options.users_and_roles {
-            let advice = "they are in the archive, and were not restored: --users-and-roles does (see the docs, \"Users and roles\")";
+            let advice = "they are in the archive but were not restored; --users-and-roles restores them (see the docs, \"Users and roles\")";
             checks.push(Check::warn("users and roles", format!("{accounts} not restored"), advice));
         }
         let written = count(|kind| kind == Kind::Oplog);
         if written > 0 && self.options.no_oplog_replay {
-            let advice = "what was written during the backup is in the archive, and was not replayed, as it was asked for: the collections are not of one time";
+            let advice = "what was written during the backup is in the archive but was not replayed, as requested: the collections are not from the same time";
             checks.push(Check::warn("oplog", format!("{written} not replayed"), advice));
         }
         let ours = |l: &&Listed| {
@@ -441,7 +441,7 @@ impl MongoTarget {
             checks.push(Check::warn(
                 "others",
                 format!("{} kept", others.len()),
-                format!("not in the archive, and left as they were: {shown}"),
+                format!("not in the archive, and left unchanged: {shown}"),
             ));
         }
     }
@@ -449,9 +449,9 @@ impl MongoTarget {
 
 /// What a replay is told with.
 pub(crate) fn check_of(done: &Replayed, begun: Instant) -> Vec<Check> {
-    let mut detail = format!("replayed up to {}: what was restored is of that time", done.until());
+    let mut detail = format!("replayed up to {}: the restored data is as of that time", done.until());
     if done.settled > 0 {
-        detail += &format!("; {} documents that had been read twice are as the oplog has them", done.settled);
+        detail += &format!("; {} documents that had been read twice are as in the oplog", done.settled);
     }
     let mut checks = vec![Check::pass("oplog", format!("{} changes", done.applied), detail).took(begun.elapsed())];
     checks.extend(done.notes.iter().map(|note| Check::warn("oplog", "not all", note.clone())));
@@ -471,11 +471,11 @@ fn same_as_proof(entries: &[Entry], seen: &[Content], proof: &Proof, later: Opti
         let same = item.fingerprint.is_none_or(|f| f == seen.fingerprint) && item.value.as_ref().is_none_or(order);
         if item.count != seen.count || !same {
             let why = format!(
-                "{} documents are in the archive, {} were backed up, or they are not the same",
+                "{} documents are in the archive, but {} were backed up, or their content differs",
                 seen.count, item.count
             );
             return Err(Error::new(ErrorKind::Mismatch, "restore", name, why)
-                .hint("the artifact is not what its manifest says: use another one"));
+                .hint("the artifact does not match its manifest: use another one"));
         }
     }
     Ok(())

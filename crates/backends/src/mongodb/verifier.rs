@@ -108,7 +108,7 @@ impl Verifier for MongoVerifier {
             }
             let shown = format!("{} {}", item.kind, item.name);
             if !there[db].contains(name) {
-                let detail = format!("{} documents in the backup, and no such collection live", item.count);
+                let detail = format!("{} documents in the backup, but no such collection live", item.count);
                 checks.push(Check::warn(shown, "gone", detail));
                 continue;
             }
@@ -126,7 +126,7 @@ impl Verifier for MongoVerifier {
             }
         }
         let detail =
-            format!("collections that are there, with a number of documents within {DRIFT_PERCENT}% of the backup's");
+            format!("collections that exist, with a number of documents within {DRIFT_PERCENT}% of the backup's");
         let figure = format!("{} of {}", items.len() - checks.len(), items.len());
         checks.push(Check::pass("live", figure, detail));
         Ok(checks)
@@ -157,10 +157,10 @@ impl MongoVerifier {
         let source = &opened.prelude.header.server_version;
         let major = |v: &str| v.split('.').next().map(str::to_owned);
         let whose = match (scratch.is_own(), scratch.swept) {
-            (true, _) => "a server of its own, thrown away afterwards".to_owned(),
-            (false, 0) => "databases of its own in the named server, dropped afterwards".to_owned(),
+            (true, _) => "its own server, deleted afterwards".to_owned(),
+            (false, 0) => "its own databases in the named server, dropped afterwards".to_owned(),
             (false, n) => format!(
-                "databases of its own in the named server, dropped afterwards; {n} that killed runs had left were dropped first"
+                "its own databases in the named server, dropped afterwards; {n} left by killed runs were dropped first"
             ),
         };
         if major(version) == major(source) {
@@ -169,7 +169,7 @@ impl MongoVerifier {
         Check::warn(
             "scratch server",
             format!("MongoDB {version}"),
-            format!("the source was {source}: another major version may take what that one refuses; {whose}"),
+            format!("the source was {source}: another major version may accept what that one refuses; {whose}"),
         )
     }
 
@@ -258,7 +258,7 @@ impl MongoVerifier {
                 && changed.iter().any(|e| is_restored(i, std::slice::from_ref(*e))))
         });
         if documents == 0 {
-            let detail = "the archive holds no documents: that it can be restored is all there is to prove";
+            let detail = "the archive holds no documents: the restore proves only that it can be restored";
             checks.push(Check::pass("restore mechanics verified", "0 documents", detail));
         }
         let found = self.found(&look, &work, &replayed, contents, &expected).await?;
@@ -267,7 +267,7 @@ impl MongoVerifier {
             checks.push(Check::pass(
                 "proof",
                 "none",
-                "the artifact is foreign: what was restored was compared with the archive itself",
+                "the artifact is foreign: the restored data was compared with the archive itself",
             ));
         }
         Ok(())

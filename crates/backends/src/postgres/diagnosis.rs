@@ -47,7 +47,7 @@ const LACKS: [Lack; 4] = [
     Lack {
         name: "schemas",
         sql: CLOSED_SCHEMAS,
-        what: "it may not enter the schemas",
+        what: "it cannot enter the schemas",
         remedy: |user| {
             format!("GRANT pg_read_all_data TO {user} (PostgreSQL 14 and later), or GRANT USAGE ON SCHEMA … TO {user}")
         },
@@ -69,7 +69,7 @@ const LACKS: [Lack; 4] = [
     Lack {
         name: "large objects",
         sql: LARGE_OBJECTS,
-        what: "it may not read the large objects",
+        what: "it cannot read the large objects",
         remedy: |user| {
             format!(
                 "back up as their owner or a superuser, or leave them out with extra_args = [\"--no-blobs\"]; pg_read_all_data does not cover them (role {user})"
@@ -84,11 +84,11 @@ pub(crate) async fn explain(connection: &Connection, ended: Ended) -> Error {
     let words = ended.stderr.to_lowercase();
     if words.contains("aborting because of server version mismatch") {
         return error
-            .hint("install the client programs of the server's version, or name their folder in LIFEBOAT_PG_BIN");
+            .hint("install the client programs of the server's version, or set LIFEBOAT_PG_BIN to their folder");
     }
     if words.contains("no matching tables were found") || words.contains("no matching schemas were found") {
         return error.hint(
-            "check schemas and tables in the job: they are patterns, and names with capitals want double quotes",
+            "check schemas and tables in the job: they are patterns, and names with capitals need double quotes",
         );
     }
     // pg_dump's --lock-wait-timeout is a statement_timeout for its LOCK TABLE (getTables in pg_dump.c).
@@ -133,7 +133,7 @@ pub(crate) async fn waits_for(session: &Session, application_name: &str) -> Opti
         })
         .collect();
     let whom = if blockers.is_empty() { "somebody".to_owned() } else { blockers.join(", ") };
-    Some(format!("the backup waits for a lock on {relation}: {whom} holds it or waits before us"))
+    Some(format!("the backup waits for a lock on {relation}: {whom} holds it or is ahead in the queue"))
 }
 
 /// What the role lacks for a whole dump, as checks: for `lifeboat check`, before it is needed.
@@ -159,7 +159,7 @@ async fn names(session: &Session, lack: &Lack) -> Option<String> {
     let rows = match session.rows(lack.sql).await {
         Ok(rows) => rows,
         Err(error) => {
-            tracing::debug!(%error, "the rights could not be asked for");
+            tracing::debug!(%error, "the rights could not be queried");
             return None;
         }
     };

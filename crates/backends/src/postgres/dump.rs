@@ -36,7 +36,7 @@ const FORBIDDEN: [(&str, &str, &str); 16] = [
     ("-h", "--host", "the host is the URL's"),
     ("-p", "--port", "the port is the URL's"),
     ("-U", "--username", "the user is the URL's"),
-    ("-W", "--password", "it would ask, and nobody answers"),
+    ("-W", "--password", "it would ask, but nobody can answer"),
     ("", "--enable-row-security", "it leaves out rows and ends with 0"),
     ("", "--inserts", "rows could not be counted"),
     ("", "--column-inserts", "rows could not be counted"),
@@ -150,7 +150,7 @@ impl Look {
                 connection.redacted(),
                 format!("the server is PostgreSQL {version}"),
             )
-            .hint("servers from 9.5 on can be read"));
+            .hint("servers from 9.5 on are supported"));
         }
         let encrypted = session.is_encrypted();
         let encoding = session.value("SHOW server_encoding").await?.unwrap_or_default();
@@ -242,8 +242,10 @@ impl Source for Globals {
             look.session.value("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").await?;
         if superuser.as_deref() != Some("t") {
             command.arg("--no-role-passwords");
-            let note =
-                format!("user {} is no superuser: the roles are saved without their passwords", self.connection.user);
+            let note = format!(
+                "user {} is not a superuser: the roles are saved without their passwords",
+                self.connection.user
+            );
             cx.progress.event(Event::Note(note));
         }
         // Roles are read back by a parser that knows UTF-8. From SQL_ASCII nothing is converted.

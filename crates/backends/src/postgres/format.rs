@@ -19,7 +19,7 @@ const FORMATS: [(&[u8], &str, &str); 10] = [
     (b"\xFE\xFF", "text in UTF-16", UTF16),
 ];
 
-const UTF16: &str = "PowerShell writes so what a program prints: turn it into UTF-8 (iconv -f UTF-16 -t UTF-8), and use pg_dump's --file";
+const UTF16: &str = "PowerShell writes a program's output like this: convert it to UTF-8 (iconv -f UTF-16 -t UTF-8), and use pg_dump's --file";
 
 /// Whether a dump that is none of these and no archive can be SQL: by its first bytes only, for a value may hold any.
 pub(super) fn is_text(start: &[u8]) -> bool {
@@ -35,7 +35,7 @@ pub(super) fn refused(start: &[u8]) -> Option<Error> {
         Some((_, what, help)) => (*what, *help),
         None if tar && start.starts_with(b"toc.dat\0") => (
             "an archive in pg_dump's tar format",
-            "pg_restore reads it; back up with --format=custom to have it read here",
+            "pg_restore reads it; to have Lifeboat read it, dump with --format=custom",
         ),
         None if tar => ("a tar archive", "unpack it first: tar -x"),
         None => return None,

@@ -29,7 +29,7 @@ pub(super) async fn read(stream: ByteStream) -> Result<Vec<Global>> {
     reader.push(&text, &mut |event| events.push(event))?;
     let corrupt = |why: String| Error::new(ErrorKind::Corrupt, "read", "the globals dump", why);
     if reader.finish()? != Whole::Cluster {
-        return Err(corrupt("it is of a database, by pg_dump, and not of a server's roles".to_owned()));
+        return Err(corrupt("it is pg_dump's dump of a database, not of a server's roles".to_owned()));
     }
     let mut found = Vec::new();
     for event in events {
@@ -43,7 +43,9 @@ pub(super) async fn read(stream: ByteStream) -> Result<Vec<Global>> {
                     | Statement::Database { what: "ALTER ROLE … IN DATABASE", .. } => {}
                     _ => {
                         let kind = super::redact::kind_of(&sql);
-                        return Err(corrupt(format!("line {line} has {kind}: it has no place in a dump of roles")));
+                        return Err(corrupt(format!(
+                            "line {line} has {kind}, which does not belong in a dump of roles"
+                        )));
                     }
                 }
                 let sql = String::from_utf8(sql.to_vec())
@@ -103,7 +105,7 @@ pub(super) async fn restore(connection: &Connection, input: RestoreInput, cx: &C
                     connection.redacted(),
                     format!("{}: {}", words.join(" "), error.message()),
                 )
-                .hint("nothing was changed; roles and their passwords are restored by a superuser"));
+                .hint("nothing was changed; only a superuser can restore roles and their passwords"));
             }
         }
     }

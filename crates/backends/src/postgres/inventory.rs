@@ -74,7 +74,7 @@ pub(super) async fn missing_tablespaces(toc: &Toc, session: &Session) -> Result<
         return Ok(None);
     }
     let detail = format!(
-        "{}: not on this server, so everything is where the database is; to have tables elsewhere, make the tablespaces first",
+        "{}: not on this server, so everything is in the database's tablespace; to have tables elsewhere, create the tablespaces first",
         missing.join(", ")
     );
     Ok(Some(Check::warn("tablespaces", format!("{} missing", missing.len()), detail)))

@@ -64,7 +64,7 @@ pub async fn check(connection: &Connection, settings: &PostgresSettings) -> Vec<
         Err(error) => Check::from_error("pg_dump", &error),
     });
     checks.push(match tools::exactly("initdb", look.major).await {
-        Ok(tools) => Check::pass("scratch server", tools.version.clone(), "restore tests can be made here"),
+        Ok(tools) => Check::pass("scratch server", tools.version.clone(), "restore tests can run here"),
         Err(error) => {
             let advice = error.advice().unwrap_or_default();
             Check::warn(
@@ -80,7 +80,7 @@ pub async fn check(connection: &Connection, settings: &PostgresSettings) -> Vec<
         checks.push(Check::warn(
             "rights",
             "not looked at",
-            "only a part is dumped: whether the role can read it shows at the first backup",
+            "only a part is dumped: the first backup shows whether the role can read it",
         ));
     }
     checks

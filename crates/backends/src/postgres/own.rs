@@ -147,14 +147,14 @@ pub(super) fn as_options(settings: &[(String, String)]) -> String {
 /// The error for a setting that the role may not change.
 pub(super) fn bent(subject: &str, name: &str, value: &str) -> Error {
     let why = match name {
-        "session_replication_role" => "triggers and rules would do other things than they should",
+        "session_replication_role" => "triggers and rules would not do what they should",
         _ => "damaged pages would be taken for empty or whole ones",
     };
     Error::new(
         ErrorKind::Permission,
         "use",
         subject,
-        format!("{name} is not {value} for this role, and the role may not change that: {why}"),
+        format!("{name} is not {value} for this role, and the role is not allowed to change that: {why}"),
     )
     .hint(format!("as a superuser: ALTER ROLE … RESET {name}, ALTER DATABASE … RESET {name}, or in postgresql.conf"))
 }

@@ -106,7 +106,7 @@ impl Parameters {
             Some((scheme, _)) if scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
                 return Err(wrong(&from, format!("its scheme is {scheme}, not postgres")));
             }
-            _ => return Err(wrong(&from, "it is not a URL (postgres://… was expected)")),
+            _ => return Err(wrong(&from, "it is not a URL (expected postgres://…)")),
         };
         let decode = |text: &str, part: &str| {
             let decoded = percent_decode_str(text).decode_utf8();
@@ -129,7 +129,7 @@ impl Parameters {
             let (mut names, mut ports) = (Vec::new(), Vec::new());
             for host in hosts.split(',') {
                 let (name, port) =
-                    split_port(host).ok_or_else(|| wrong(&from, "a host of it has no closing bracket"))?;
+                    split_port(host).ok_or_else(|| wrong(&from, "one of its hosts has no closing bracket"))?;
                 if !port.bytes().all(|b| b.is_ascii_digit()) {
                     return Err(wrong(&from, "it is not a URL (invalid port number)"));
                 }
@@ -192,11 +192,11 @@ impl Parameters {
         let count = name_list.len().max(address_list.len()).max(1);
         for (what, list, value) in [("hosts", &name_list, &names), ("addresses", &address_list, &addresses)] {
             if let Some(value) = value.as_ref().filter(|_| list.len() != count) {
-                return Err(wrong(&value.from, format!("it has {} {what} and {count} others", list.len())));
+                return Err(wrong(&value.from, format!("it has {} {what} but {count} others", list.len())));
             }
         }
         if let Some(value) = ports.as_ref().filter(|_| port_list.len() > 1 && port_list.len() != count) {
-            return Err(wrong(&value.from, format!("it has {} ports and {count} hosts", port_list.len())));
+            return Err(wrong(&value.from, format!("it has {} ports but {count} hosts", port_list.len())));
         }
         let mut hosts = Vec::new();
         for at in 0..count {
@@ -336,7 +336,7 @@ pub(super) fn read(url: &SecretString, around: &Surroundings<'_>) -> Result<Conn
     let hosts = found.hosts()?;
     let user = match found.text("user").or_else(around.user) {
         Some(user) => user,
-        None => return Err(wrong("the PostgreSQL URL", "it names no user, and the system's user has no name either")),
+        None => return Err(wrong("the PostgreSQL URL", "it names no user, and the system user has no name either")),
     };
     let database = found.text("dbname").unwrap_or_else(|| user.clone());
     let (ssl_mode, channel_binding) = found.protection(&hosts)?;

@@ -171,7 +171,7 @@ impl Scratch {
         match session.execute(&create::create(DATABASE, Some(encoding), &locale.options(major))).await {
             Ok(()) => Ok((database, None)),
             Err(error) => {
-                tracing::debug!(%error, "the source's locale is not to be had here");
+                tracing::debug!(%error, "the source's locale is not available here");
                 session.execute(&plain).await?;
                 Ok((database, Some(format!("locale {} is not installed here: sorted as {fallback}", locale.label()))))
             }

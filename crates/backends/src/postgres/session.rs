@@ -61,7 +61,7 @@ impl Session {
             last.kind(),
             "connect to",
             to.redacted(),
-            format!("none of the hosts will do: {}", said.join("; ")),
+            format!("none of the hosts is suitable: {}", said.join("; ")),
         );
         Err(match last.advice() {
             Some(advice) => error.hint(advice),
@@ -213,10 +213,10 @@ impl Session {
 
     fn other_than(&self, wanted: Wanted) -> Error {
         let why = match wanted {
-            Wanted::ReadWrite => "it takes no writes, and target_session_attrs=read-write",
-            Wanted::ReadOnly => "it takes writes, and target_session_attrs=read-only",
-            Wanted::Primary => "it is a standby, and target_session_attrs=primary",
-            _ => "it is no standby, and target_session_attrs=standby",
+            Wanted::ReadWrite => "it takes no writes, but target_session_attrs=read-write",
+            Wanted::ReadOnly => "it takes writes, but target_session_attrs=read-only",
+            Wanted::Primary => "it is a standby, but target_session_attrs=primary",
+            _ => "it is not a standby, but target_session_attrs=standby",
         };
         Error::new(ErrorKind::Unavailable, "use", &self.subject, why)
     }
@@ -314,14 +314,14 @@ async fn limited<T>(to: &Connection, step: impl Future<Output = Result<T>>) -> R
     tokio::time::timeout(limit, step).await.unwrap_or_else(|_| {
         let why = format!("no answer within {} s", limit.as_secs());
         Err(Error::new(ErrorKind::Unavailable, "connect to", to.redacted(), why).hint(
-            "is it a PostgreSQL server, and does it still take sessions? connect_timeout=… in the URL waits longer",
+            "is it a PostgreSQL server, and does it still accept sessions? To wait longer, set connect_timeout=… in the URL",
         ))
     })
 }
 
 fn no_answer(to: &Connection, why: &str) -> Error {
     Error::new(ErrorKind::Unavailable, "connect to", to.redacted(), format!("no answer: {why}"))
-        .hint("is the server running, and are host and port right?")
+        .hint("is the server running, and are the host and port right?")
 }
 
 /// `15` of `15.18 (Debian …)` and of `9.6`: 9.
@@ -385,7 +385,7 @@ fn connect_error(to: &Connection, error: tokio_postgres::Error) -> Error {
         if text.contains("password missing") {
             return make(
                 ErrorKind::Permission,
-                format!("the server asks for a password, and there is none for user {}", to.user),
+                format!("the server asks for a password, but there is none for user {}", to.user),
             )
             .hint("put it into PGPASSWORD, ~/.pgpass or the URL of a config file");
         }
@@ -400,7 +400,7 @@ fn connect_error(to: &Connection, error: tokio_postgres::Error) -> Error {
         }
         if text.contains("channel binding") {
             return make(ErrorKind::Permission, format!("the login is not bound to the TLS connection: {text}")).hint(
-                "channel_binding=require is met by servers with TLS of their own and SCRAM passwords; a proxy that ends TLS cannot meet it",
+                "channel_binding=require needs a server with its own TLS and SCRAM passwords; it does not work through a proxy that terminates TLS",
             );
         }
         return no_answer(to, &text);
@@ -411,7 +411,7 @@ fn connect_error(to: &Connection, error: tokio_postgres::Error) -> Error {
                 .hint("check PGPASSWORD, ~/.pgpass or the URL")
         }
         SqlState::INVALID_AUTHORIZATION_SPECIFICATION => make(ErrorKind::Permission, db.message().to_owned())
-            .hint("the server's pg_hba.conf must let this user in from here; sslmode=require may be asked for"),
+            .hint("the server's pg_hba.conf must admit this user from here; it may require sslmode=require"),
         SqlState::INVALID_CATALOG_NAME => {
             make(ErrorKind::NotFound, format!("there is no database \"{}\"", to.database))
                 .hint("`psql -l` lists the databases of the server")
@@ -421,7 +421,7 @@ fn connect_error(to: &Connection, error: tokio_postgres::Error) -> Error {
         }
         SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE if db.message().contains("not currently accepting connections") => {
             make(ErrorKind::Refused, db.message().to_owned()).hint(format!(
-                "it is closed; a restore with --replace by an older Lifeboat may have left it so. Open it, connected to another database: ALTER DATABASE {} WITH ALLOW_CONNECTIONS true",
+                "it is closed; a restore with --replace by an older Lifeboat may have left it closed. To open it, connect to another database and run: ALTER DATABASE {} WITH ALLOW_CONNECTIONS true",
                 super::archive::quote_ident(&to.database)
             ))
         }

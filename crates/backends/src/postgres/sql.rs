@@ -39,7 +39,7 @@ impl Tap for GlobalsTap {
 
     fn finish(mut self: Box<Self>) -> Result<Proof> {
         if self.reader.finish()? != Whole::Cluster {
-            let why = "it is of a database, by pg_dump, and not of a server's roles";
+            let why = "it is pg_dump's dump of a database, not of a server's roles";
             return Err(Error::new(ErrorKind::Corrupt, "read", "the SQL dump", why));
         }
         let item = |kind: &str| {

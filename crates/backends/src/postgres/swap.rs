@@ -75,7 +75,7 @@ impl Swap<'_> {
                     let subject = self.server.with_database(self.name).redacted();
                     return Err(Error::new(error.kind(), "replace", subject, why)
                         .hint(format!(
-                            "one of the two is complete: if a database {aside} exists, the restored one has the name and that is the old one; if {} exists, nothing was replaced. Both can be connected to",
+                            "one of the two is complete: if a database {aside} exists, it is the old one and the restored one has the name; if {} exists, nothing was replaced. Both accept connections",
                             self.temporary
                         ))
                         .with_source(error));
@@ -309,13 +309,13 @@ pub(super) async fn leftovers(session: &Session, target: &str) -> Result<Vec<Che
                 "closed",
                 name.clone(),
                 format!(
-                    "nobody can connect to it; a restore that was interrupted may have left it so: ALTER DATABASE {quoted} WITH ALLOW_CONNECTIONS true"
+                    "nobody can connect to it; an interrupted restore may have left it closed: ALTER DATABASE {quoted} WITH ALLOW_CONNECTIONS true"
                 ),
             ),
             _ => Check::warn(
                 "left behind",
                 name.clone(),
-                format!("a restore keeps it, is filling it now, or was interrupted: DROP DATABASE {quoted} removes it"),
+                format!("a restore kept it, is filling it now, or was interrupted: DROP DATABASE {quoted} removes it"),
             ),
         });
     }

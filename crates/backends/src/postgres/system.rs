@@ -115,8 +115,8 @@ impl System for PostgresSystem {
 
     fn open(settings: PostgresSettings, _: &Opening<'_>) -> Result<Self> {
         if settings.globals && !settings.is_whole_database() {
-            let why = "roles and tablespaces are dumped whole: schemas, tables and further arguments do not apply";
-            return Err(Error::new(ErrorKind::Config, "use", "globals", why).hint("give them to a job of the database"));
+            let why = "roles and tablespaces are dumped whole: schemas, tables and extra arguments do not apply";
+            return Err(Error::new(ErrorKind::Config, "use", "globals", why).hint("set them in a job for the database"));
         }
         settings.check()?;
         Ok(Self { settings })

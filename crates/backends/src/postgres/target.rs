@@ -266,7 +266,7 @@ impl PostgresTarget {
             return Ok(Place::Beside { replaced: true });
         }
         Err(Error::new(ErrorKind::Refused, "restore into", self.connection.redacted(), format!("the database is not empty: it holds {found}"))
-            .hint("name a database that does not exist yet, or give --replace: the restore then goes beside it, and takes its place once it is known to be good"))
+            .hint("name a database that does not exist yet, or give --replace: the backup is then restored beside it, and takes its place once it is known to be good"))
     }
 
     fn temporary_name(&self) -> Result<String> {
@@ -292,7 +292,7 @@ impl PostgresTarget {
         let major = maintenance.major;
         let may_not_create = |error: Error| {
             let user = &self.connection.user;
-            error.hint(format!("role {user} needs CREATEDB, or an empty database that was made for it beforehand"))
+            error.hint(format!("role {user} needs CREATEDB, or an empty database created for it beforehand"))
         };
         if replaced {
             let like = format!(
@@ -320,13 +320,13 @@ impl PostgresTarget {
             match session.execute(&create(temporary, encoding, &locale.options(major))).await {
                 Ok(()) if locale.is_known_to(major) => return Ok(()),
                 Ok(()) => {
-                    let why = format!("PostgreSQL {major} does not know it: text may be sorted otherwise");
+                    let why = format!("PostgreSQL {major} does not know it: text may sort differently");
                     checks.push(Check::warn("locale", locale.label(), why));
                     return Ok(());
                 }
                 Err(error) if error.kind() == ErrorKind::Permission => return Err(may_not_create(error)),
                 Err(error) => {
-                    let why = format!("the source's locale could not be had: {}", error.message());
+                    let why = format!("the source's locale is not available: {}", error.message());
                     checks.push(Check::warn("locale", locale.label(), why));
                 }
             }
@@ -390,7 +390,7 @@ impl PostgresTarget {
                         "single tables",
                         "the artifact is plain SQL, which has no table of contents",
                     )
-                    .hint("restore it whole into a database of its own, and copy from there"));
+                    .hint("restore it whole into a separate database, and copy from there"));
                 }
                 let rules = Rules { one_transaction, without_roles: false };
                 let done = script::run::run(stream, into, rules, cx).await.map_err(|e| self.explain_script(e))?;
@@ -414,7 +414,7 @@ impl PostgresTarget {
         }
         match error.kind() {
             ErrorKind::Permission => error.hint(format!(
-                "role {} may not make some of the objects: restore as their owner or a superuser",
+                "role {} is not allowed to create some of the objects: restore as their owner or a superuser",
                 self.connection.user
             )),
             _ => error.hint("nothing was replaced"),
@@ -484,7 +484,7 @@ impl PostgresTarget {
                     self.connection.redacted(),
                     format!("it already has {}", taken.join(", ")),
                 )
-                .hint("restore into a database of its own and copy from there, or rename or drop what is there"));
+                .hint("restore into a separate database and copy from there, or rename or drop what is there"));
             }
             let named = |ids: &BTreeSet<i32>, kinds: &[&str]| -> Vec<String> {
                 let restored = ids.iter().filter(|id| selection.ids.contains(id)).filter_map(|id| toc.entry(*id));
@@ -498,14 +498,14 @@ impl PostgresTarget {
             let bare = named(&selection.bare, &["TABLE", "MATERIALIZED VIEW"]);
             if !bare.is_empty() {
                 let detail = format!(
-                    "{}: what was chosen needs their definition, and their rows were not restored; name them too to have those",
+                    "{}: the selection needs their definitions, but their rows were not restored; name them too to restore the rows",
                     bare.join(", ")
                 );
                 checks.push(Check::warn("empty", bare.len().to_string(), detail));
             }
             for id in &selection.left_out {
                 if let Some(entry) = toc.entry(*id) {
-                    let detail = format!("{} {} needs something that was not chosen", entry.kind(), entry.label());
+                    let detail = format!("{} {} needs something that was not selected", entry.kind(), entry.label());
                     checks.push(Check::warn("left out", entry.label(), detail));
                 }
             }
@@ -575,7 +575,7 @@ impl PostgresTarget {
                 let compared = content::compare(restored, proof, false, self.options.jobs.max(2), cx).await?;
                 let hint = match inside {
                     true => {
-                        "what was restored is in the database, and must not be used; `lifeboat verify` tests the artifact in a scratch server"
+                        "the restored content is in the database and must not be used; `lifeboat verify` tests the artifact in a scratch server"
                     }
                     false => "nothing was replaced; `lifeboat verify` tests the artifact in a scratch server",
                 };
@@ -593,7 +593,7 @@ impl PostgresTarget {
             Some(_) => checks.push(Check::warn(
                 "content",
                 "not compared",
-                "only a part was restored, and the proof is of the whole",
+                "only a part was restored, but the proof covers the whole",
             )),
             None => checks.push(Check::warn("content", "not compared", "the artifact has no proof: it is foreign")),
         }
@@ -605,7 +605,8 @@ impl PostgresTarget {
                 Check::pass("statistics", "ANALYZE", "the planner's statistics are up to date").took(begun.elapsed())
             }
             Err(error) => {
-                let detail = format!("run ANALYZE in the restored database: it failed: {}", error.message());
+                let detail =
+                    format!("run ANALYZE in the restored database, because it failed here: {}", error.message());
                 Check::warn("statistics", "not made", detail)
             }
         });
@@ -689,14 +690,15 @@ pub(super) fn left_out(done: &Done) -> Vec<Check> {
     let mut checks = Vec::new();
     if !kinds.is_empty() {
         let detail = format!(
-            "{}: the dump calls its database {own}; its content was restored into the one that was named, and what is said of the database as a whole was left out",
+            "{}: the dump calls its database {own}; its content was restored into the database that was named, and settings of the database as a whole were left out",
             kinds.join(", ")
         );
         checks.push(Check::warn("left out", kinds.len().to_string(), detail));
     }
     let spaces: Vec<&str> = done.missing_tablespaces.iter().map(String::as_str).collect();
     if !spaces.is_empty() {
-        let detail = format!("{}: not on this server, so what was there is where the database is", spaces.join(", "));
+        let detail =
+            format!("{}: not on this server, so their content is in the database's tablespace", spaces.join(", "));
         checks.push(Check::warn("tablespaces", format!("{} missing", spaces.len()), detail));
     }
     checks
@@ -707,7 +709,7 @@ fn explain(ended: &Ended, into: &Connection) -> Error {
     let words = ended.stderr.as_str();
     if words.contains("must be owner of") || words.contains("permission denied") {
         return error.hint(format!(
-            "role {} may not make some of the objects: restore as their owner or a superuser",
+            "role {} is not allowed to create some of the objects: restore as their owner or a superuser",
             into.user
         ));
     }

@@ -64,7 +64,7 @@ pub(crate) async fn at_least(program: &str, major: u32) -> Result<Tools> {
     }
     let why = match found.iter().map(|t| t.major).max() {
         Some(newest) => format!(
-            "the server is PostgreSQL {major}, and the newest {program} here is {newest}: it cannot read a newer server"
+            "the server is PostgreSQL {major}, but the newest {program} here is {newest}, which cannot read a newer server"
         ),
         None => format!("there is no {program} here"),
     };
@@ -83,7 +83,7 @@ pub(crate) async fn exactly(program: &str, major: u32) -> Result<Tools> {
     let have: Vec<String> = found.iter().map(|t| t.version.clone()).collect();
     let why = match have.is_empty() {
         true => format!("there is no {program} here"),
-        false => format!("PostgreSQL {major} is needed, and here is {}", have.join(", ")),
+        false => format!("PostgreSQL {major} is needed, but {} is installed here", have.join(", ")),
     };
     Err(missing(program, major, &why))
 }

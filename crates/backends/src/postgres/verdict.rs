@@ -34,12 +34,12 @@ const MACHINE: [(&str, &str, &str); 22] = [
 ];
 
 const ENDED_FIGURE: &str = "server ended";
-const ROOM: &str = "the scratch server has no room: free some, or name another folder in --scratch-folder or TMPDIR";
+const ROOM: &str =
+    "the scratch server is out of disk space: free some, or name another folder in --scratch-folder or TMPDIR";
 const MEMORY: &str = "this machine has too little memory for the scratch server";
-const ENDED: &str =
-    "somebody or something ended the scratch server: look at the machine's log, for want of memory first";
-const LIBRARY: &str = "a library that the source's server has is not installed here";
-const PRELOAD: &str = "an extension works only in a server that has loaded its library at its start, and Lifeboat does not know this one: restore into a server that is set up for it";
+const ENDED: &str = "something ended the scratch server: check the machine's log, first for a lack of memory";
+const LIBRARY: &str = "a library of the source's server is not installed here";
+const PRELOAD: &str = "an extension works only in a server that loads its library at startup, and Lifeboat does not know this one: restore into a server that is set up for it";
 const LOCALE: &str = "a locale of the source is not installed here";
 const DICTIONARY: &str = "a dictionary of the source's text search is not installed here";
 

@@ -186,7 +186,7 @@ impl Verifier for PostgresVerifier {
                 checks.push(Check::warn(
                     name,
                     "gone",
-                    format!("{} rows in the backup, and no such table live", item.count),
+                    format!("{} rows in the backup, but no such table live", item.count),
                 ));
                 continue;
             }
@@ -200,7 +200,7 @@ impl Verifier for PostgresVerifier {
         let compared = expected.of_kind("table").count() + expected.of_kind("role").count();
         let drifted = checks.len();
         let detail =
-            format!("tables whose live row count is within {DRIFT_PERCENT}% of the backup's, and roles that are there");
+            format!("tables whose live row count is within {DRIFT_PERCENT}% of the backup's, and roles that exist");
         checks.push(Check::pass("live", format!("{} of {compared}", compared - drifted), detail));
         Ok(checks)
     }
@@ -385,15 +385,15 @@ async fn drain(mut rest: lifeboat_core::ByteStream) {
 fn scratch_checks(scratch: &Scratch, tools: &Tools, started: std::time::Duration) -> Vec<Check> {
     let confined = scratch.confinement().is_without_network();
     let detail = match confined {
-        true => "a cluster of its own, without network, thrown away afterwards",
-        false => "a cluster of its own, thrown away afterwards",
+        true => "its own cluster, without network, deleted afterwards",
+        false => "its own cluster, deleted afterwards",
     };
     let mut checks = vec![Check::pass("scratch server", format!("PostgreSQL {}", tools.version), detail).took(started)];
     if !confined {
         checks.push(Check::warn(
             "network",
             "not cut off",
-            "what the dump runs in the scratch server could reach the network: neither this user nor root may make a network namespace here, or unshare (util-linux) is missing",
+            "code that the dump runs in the scratch server could reach the network: neither this user nor root can create a network namespace here, or unshare (util-linux) is missing",
         ));
     }
     checks
@@ -445,7 +445,7 @@ async fn extension_check(session: &Session, settings: &Settings) -> Result<Optio
     }
     let count = settings.extensions.len().to_string();
     Ok(Some(match other.is_empty() {
-        true => Check::pass("extensions", count, "with the versions of the source"),
+        true => Check::pass("extensions", count, "in the source's versions"),
         false => Check::warn("extensions", count, other.join("; ")),
     }))
 }

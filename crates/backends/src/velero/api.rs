@@ -101,7 +101,7 @@ pub struct Progress {
     pub items_restored: u64,
 }
 
-/// What is restored from a backup, and how.
+/// What to restore from a backup, and how.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(group = "velero.io", version = "v1", kind = "Restore", namespaced, status = "RestoreStatus")]
 #[kube(derive = "Default", derive = "PartialEq", schema = "disabled")]

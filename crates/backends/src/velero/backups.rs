@@ -269,7 +269,7 @@ pub async fn delete_backup(cluster: &Cluster, name: &str, limit: Duration, cx: &
             let errors = request.status.map(|status| status.errors).unwrap_or_default();
             if !errors.is_empty() {
                 return Err(Error::new(ErrorKind::Refused, "delete", subject, run::first_of(errors))
-                    .hint("what of it is left is still listed; put right what Velero names, then delete it again"));
+                    .hint("what is left of it is still listed; fix what Velero names, then delete it again"));
             }
         }
         // Velero removes the requests together with the backup.
@@ -281,16 +281,16 @@ pub async fn delete_backup(cluster: &Cluster, name: &str, limit: Duration, cx: &
                 cluster.delete::<DeleteBackupRequest>(&request).await?;
                 let why = format!("Velero has not begun to delete it within {limit}; the request is withdrawn");
                 return Err(Error::new(ErrorKind::Unavailable, "delete", subject, why)
-                    .hint("does Velero's server run? Look at its log"));
+                    .hint("is Velero's server running? Check its log"));
             }
             let why = format!("Velero is not done with it after {limit}");
             return Err(Error::new(ErrorKind::Unavailable, "delete", subject, why)
-                .hint("it goes on with it if its server runs; look at its log"));
+                .hint("it continues if its server runs; check its log"));
         }
     }
     if cluster.find::<Backup>(name).await?.is_some_and(|there| there.uid().unwrap_or_default() == uid) {
-        let why = "Velero says that it is done, and it is still there";
-        return Err(Error::new(ErrorKind::Refused, "delete", subject, why).hint("look at the log of Velero's server"));
+        let why = "Velero says that it is deleted, but it is still there";
+        return Err(Error::new(ErrorKind::Refused, "delete", subject, why).hint("check the log of Velero's server"));
     }
     Ok(Check::pass("deleted", name, "its files, the data of its volumes and its restores are gone")
         .took(begun.elapsed()))

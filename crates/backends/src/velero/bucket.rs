@@ -71,7 +71,7 @@ impl BucketVerifier {
             }
         }
         if foreign.is_empty() {
-            return Ok(Check::pass("folders", "none foreign", "nothing lies here that Velero does not know"));
+            return Ok(Check::pass("folders", "none foreign", "it holds nothing foreign to Velero"));
         }
         let names = foreign.into_iter().collect::<Vec<_>>().join(", ");
         let detail =
@@ -90,7 +90,7 @@ impl BucketVerifier {
         let folders = self.folders("").await?;
         if folders.is_empty() {
             return Err(Error::new(ErrorKind::NoArtifact, "find", self.sink.url(), "there is no Velero backup")
-                .hint("the URL names the bucket and the prefix of the storage location, in which backups/ lies"));
+                .hint("the URL must name the bucket and the prefix of the storage location, which holds backups/"));
         }
         cx.progress.event(Event::Begin {
             step: "verify".to_owned(),
@@ -226,7 +226,7 @@ impl BucketVerifier {
             if seen == bytes {
                 send(Step::End).await?;
             } else {
-                let why = format!("{seen} bytes came, and the bucket lists {bytes}");
+                let why = format!("{seen} bytes came, but the bucket lists {bytes}");
                 send(Step::Broken(file, Error::new(ErrorKind::Corrupt, "read", key, why))).await?;
             }
         }

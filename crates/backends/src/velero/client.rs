@@ -122,8 +122,9 @@ impl Cluster {
             return error;
         }
         let message = format!("the API server {} cannot be reached: {}", self.server, error.message());
-        Error::new(ErrorKind::Unavailable, operation, error.subject().to_owned(), message)
-            .hint("the URL is that of the kubeconfig's context: does the cluster run, and can it be reached from here?")
+        Error::new(ErrorKind::Unavailable, operation, error.subject().to_owned(), message).hint(
+            "the URL comes from the kubeconfig's context: is the cluster running, and can it be reached from here?",
+        )
     }
 
     /// The API server's version, as `v1.31.0`.
@@ -166,7 +167,7 @@ impl Cluster {
         K: Clone + DeserializeOwned + fmt::Debug,
     {
         let wrong = |why: String| {
-            Error::new(ErrorKind::Unavailable, "list", what, format!("the list may not be whole: {why}"))
+            Error::new(ErrorKind::Unavailable, "list", what, format!("the list may be incomplete: {why}"))
                 .hint("something between here and the API server alters its answers: check the kubeconfig's URL")
         };
         'anew: for _ in 0..MOST_LISTINGS {
@@ -186,7 +187,7 @@ impl Cluster {
                 all.extend(piece.items);
                 match token {
                     None if left > 0 => {
-                        return Err(wrong(format!("{left} more are announced, and nothing leads to them")));
+                        return Err(wrong(format!("{left} more are announced, but nothing leads to them")));
                     }
                     None => return Ok(all),
                     Some(token) if !tokens.insert(token.clone()) => {
@@ -196,9 +197,9 @@ impl Cluster {
                 }
             }
         }
-        let why = format!("it went away while it was read, {MOST_LISTINGS} times");
+        let why = format!("it expired {MOST_LISTINGS} times while it was read");
         Err(Error::new(ErrorKind::Unavailable, "list", what, why)
-            .hint("the API server forgets a list after some minutes: it, or the way to it, is too slow"))
+            .hint("the API server forgets a list after some minutes: it, or the connection to it, is too slow"))
     }
 
     /// Creates an object of Velero's.
@@ -266,7 +267,7 @@ impl Cluster {
         let api = self.api::<K>();
         let gone = || {
             Error::new(ErrorKind::NotFound, "wait for", subject::<K>(name), "it was deleted meanwhile")
-                .hint("look at who deletes it; Velero does it when it has expired")
+                .hint("find out who deletes it; Velero does when it has expired")
         };
         let params = WatchParams::default().fields(&format!("metadata.name={name}")).timeout(WATCH_SECONDS);
         loop {

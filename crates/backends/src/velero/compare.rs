@@ -65,17 +65,17 @@ pub(crate) fn left_out(resource: &str, object: &Value) -> Option<&'static str> {
         return Some("Velero never restores these");
     }
     if DERIVED.contains(&resource) {
-        return Some("a controller writes them anew");
+        return Some("a controller recreates them");
     }
     match resource {
         "configmaps" if text("/metadata/name") == "kube-root-ca.crt" => {
-            Some("the cluster writes it into each namespace")
+            Some("the cluster creates it in every namespace")
         }
-        "secrets" if text("/type") == "kubernetes.io/service-account-token" => Some("the cluster issues tokens anew"),
+        "secrets" if text("/type") == "kubernetes.io/service-account-token" => Some("the cluster issues new tokens"),
         "pods" if matches!(text("/status/phase"), "Succeeded" | "Failed") => {
-            Some("Velero restores no Pod that has ended")
+            Some("Velero does not restore finished Pods")
         }
-        "jobs.batch" if !text("/status/completionTime").is_empty() => Some("Velero restores no Job that has ended"),
+        "jobs.batch" if !text("/status/completionTime").is_empty() => Some("Velero does not restore finished Jobs"),
         _ => None,
     }
 }

@@ -84,9 +84,8 @@ pub async fn logs(cluster: &Cluster, files: &Files, of: &LogOf, cx: &Context) ->
     };
     if Stage::of(phase.as_deref()) == Stage::Running {
         let why = format!("it has not ended: its phase is {}", phase.as_deref().unwrap_or("New"));
-        return Err(
-            Error::new(ErrorKind::Refused, "read", file.subject(), why).hint("Velero stores the log at the end")
-        );
+        return Err(Error::new(ErrorKind::Refused, "read", file.subject(), why)
+            .hint("Velero stores the log when the backup ends"));
     }
     let packed = files.open(cluster, file, cx).await?;
     Ok(until_cancelled(unpacked(packed, file.subject()), cx, file.subject()))
@@ -206,11 +205,11 @@ async fn link(cluster: &Cluster, file: File<'_>, options: &LinkOptions, cx: &Con
     let wrong = |why: String| Error::new(ErrorKind::Unavailable, "read", file.subject(), why);
     match waited? {
         Waited::Done(request) => Url::parse(&url(&request).unwrap_or_default())
-            .map_err(|error| wrong(format!("the link that Velero has signed is none: {error}")).transient(false)),
+            .map_err(|error| wrong(format!("the link that Velero signed is invalid: {error}")).transient(false)),
         Waited::TooLong(_) => {
             let limit = human_duration(options.limit);
             Err(wrong(format!("Velero has not signed a link to it within {limit}"))
-                .hint("does Velero's server run, and is the storage location Available?"))
+                .hint("is Velero's server running, and is the storage location Available?"))
         }
     }
 }
@@ -237,9 +236,7 @@ async fn follow(
         }
         status => {
             Err(Error::new(ErrorKind::Refused, "read", subject, format!("{host} answers {status} to Velero's link"))
-                .hint(
-                    "a proxy that changes the host's name breaks the signature; does the clock of the server go right?",
-                ))
+                .hint("a proxy that changes the host name breaks the signature; is the server's clock right?"))
         }
     }
 }
@@ -294,8 +291,7 @@ fn unreachable(error: &reqwest::Error, subject: &str, host: &str, location: &str
         "the store's certificate is not trusted: give its authority's certificate".to_owned()
     } else {
         format!(
-            "say in the storage location {location}, as publicUrl in its config, under which URL its store is reached from \
-             outside; or run this in the cluster; or read the file from the bucket itself"
+            "set publicUrl in the config of the storage location {location} to the URL at which its store is reached from outside; or run this in the cluster; or read the file from the bucket itself"
         )
     };
     Error::new(ErrorKind::Unavailable, "read", subject, message).hint(hint)

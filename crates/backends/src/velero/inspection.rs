@@ -426,9 +426,8 @@ pub(crate) fn expiration(status: &BackupStatus, now: Timestamp) -> Option<Check>
 }
 
 fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
-    serde_json::from_slice(text).map_err(|error| {
-        Error::new(ErrorKind::Corrupt, "parse", "the file", format!("it is not the JSON it should be: {error}"))
-    })
+    serde_json::from_slice(text)
+        .map_err(|error| Error::new(ErrorKind::Corrupt, "parse", "the file", format!("it is not valid JSON: {error}")))
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ impl<T: TakesObjects> Objects<T> {
                 ErrorKind::Unsupported,
                 "read",
                 "the backup's tarball",
-                format!("its layout has the version {version}, and only 1.x is known"),
+                format!("its layout has the version {version}, but only 1.x is known"),
             )),
             None => Err(Error::new(ErrorKind::Corrupt, "read", "the backup's tarball", "metadata/version is missing")),
         }

@@ -18,7 +18,7 @@ use super::run::{self, RESULTS_LIMIT, Run};
 
 /// The heading of the flags.
 #[cfg(feature = "cli")]
-const RESTORED: &str = "What is restored";
+const RESTORED: &str = "What to restore";
 
 /// How long Velero has to restore, where nobody says.
 const LIMIT: Duration = Duration::from_secs(4 * 3600);
@@ -37,7 +37,7 @@ pub enum ExistingPolicy {
     Update,
 }
 
-/// What is restored, and how.
+/// What to restore, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
@@ -154,11 +154,11 @@ impl RestoreOptions {
         };
         for Pair { key: from, value: into } in &self.namespace_mapping {
             if self.exclude_namespaces.contains(from) {
-                return wrong(format!("{from} is mapped to {into}, and left out"), "do not leave it out");
+                return wrong(format!("{from} is mapped to {into}, but left out"), "do not leave it out");
             }
             if !self.namespaces.is_empty() && !self.namespaces.iter().any(|name| name == from || name.contains('*')) {
-                let why = format!("{from} is mapped to {into}, and is not among the namespaces to be restored");
-                return wrong(why, "name it among them, or leave the mapping out");
+                let why = format!("{from} is mapped to {into}, but is not among the namespaces to restore");
+                return wrong(why, "add it to them, or leave out the mapping");
             }
         }
         Ok(())
@@ -229,11 +229,11 @@ fn usable(backup: &Backup) -> Result<Check> {
     match backup.stage() {
         Stage::Completed => Ok(Check::pass("backup", phase, name)),
         Stage::PartiallyFailed => {
-            let detail = format!("{name} does not hold all that it should; what it holds is restored");
+            let detail = format!("{name} does not hold everything it should; restoring what it holds");
             Ok(Check::warn("backup", phase, detail))
         }
-        Stage::Running => refused(format!("it has not ended: its phase is {phase}"), "wait for its end"),
-        Stage::Failed => refused(format!("it holds nothing: its phase is {phase}"), "take another one"),
+        Stage::Running => refused(format!("it has not ended: its phase is {phase}"), "wait until it ends"),
+        Stage::Failed => refused(format!("it holds nothing: its phase is {phase}"), "choose another one"),
     }
 }
 
@@ -277,12 +277,12 @@ async fn too_long(cluster: &Cluster, restore: &Restore, limit: Duration) -> Resu
     let (name, limit) = (restore.name_any(), human_duration(limit));
     let (message, hint) = if restore.is_waiting() {
         cluster.delete::<Restore>(&name).await?;
-        let hint = "does Velero's server run, and has it other restores to make first? Look at its log";
-        (format!("Velero has not begun it within {limit}; it is withdrawn"), hint)
+        let hint = "is Velero's server running, and does it have other restores to finish first? Check its log";
+        (format!("Velero has not begun it within {limit}, and it was withdrawn"), hint)
     } else {
         let (total, done) = restore.items().unwrap_or_default();
         let phase = restore.phase().unwrap_or_default();
-        let hint = "Velero goes on with it if its server runs; look at its log, or allow more time";
+        let hint = "Velero continues if its server runs; check its log, or allow more time";
         (format!("it is not complete after {limit}: {phase}, {done} of {total} items"), hint)
     };
     Ok(Error::new(ErrorKind::Unavailable, "make", format!("Velero's restore {name}"), message).hint(hint))

@@ -161,7 +161,7 @@ impl RestoreTest {
         if self.options.tested_namespace().is_empty() {
             let why = "no namespace to restore was named";
             return Err(Error::new(ErrorKind::Config, "make", "the restore test", why)
-                .hint("name one that the backup holds; or verify at the level structure"));
+                .hint("name one that the backup holds, or verify at the level structure"));
         }
         let begun = Instant::now();
         let mut test = Test { subject: self, checks: Vec::new(), backup: None, dirty: false };
@@ -208,9 +208,9 @@ impl RestoreTest {
                 ErrorKind::Refused,
                 "use",
                 format!("Namespace {name}"),
-                "it exists, and no restore test has made it",
+                "it exists, but no restore test created it",
             )
-            .hint("name another scratch namespace, or remove this one if nobody needs it"));
+            .hint("name another scratch namespace, or delete this one if nobody needs it"));
         }
         removed.push(format!("Namespace {name}"));
         match namespaces.delete(name, &DeleteParams::default()).await {
@@ -226,9 +226,9 @@ impl RestoreTest {
                 return Err(Error::cancelled("remove", format!("Namespace {name}")));
             }
             if Instant::now() >= deadline {
-                let why = format!("it is not gone after {}", human_duration(CLEAN_UP));
+                let why = format!("it is still there after {}", human_duration(CLEAN_UP));
                 return Err(Error::new(ErrorKind::Unavailable, "remove", format!("Namespace {name}"), why).hint(
-                    "an object in it has a finalizer that nobody serves: `kubectl describe namespace` names it",
+                    "an object in it has a finalizer that nobody removes: `kubectl describe namespace` names it",
                 ));
             }
             tokio::time::sleep(PAUSE).await;
@@ -372,7 +372,7 @@ impl Test<'_> {
         match self.subject.clean_up(cx).await {
             Ok(removed) if removed.is_empty() => {}
             Ok(removed) => {
-                let detail = format!("an earlier test was cut off; removed {}", removed.join(", "));
+                let detail = format!("an earlier test was interrupted; removed {}", removed.join(", "));
                 self.checks.push(Check::warn("leftovers", removed.len().to_string(), detail));
             }
             Err(error) if error.kind() == ErrorKind::Refused => {
@@ -414,7 +414,7 @@ impl Test<'_> {
         let phase = status.phase.clone().unwrap_or_else(|| "New".to_owned());
         if !in_time {
             let limit = human_duration(limit);
-            let detail = format!("it has not ended within {limit}: does Velero's server run? Look at its log");
+            let detail = format!("it has not ended within {limit}: is Velero's server running? Check its log");
             self.checks.push(Check::fail("restore", phase, detail).took(begun.elapsed()));
             return Ok(false);
         }

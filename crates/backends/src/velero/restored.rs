@@ -173,7 +173,7 @@ async fn judge(cluster: &Cluster, place: &Place, text: &[u8], mapping: &Mapping)
 fn report(sums: Sums, mapping: &Mapping) -> Vec<Check> {
     let Sums { equal, left_out, replaced, mut wrong } = sums;
     if equal.is_empty() && wrong.is_empty() && replaced.is_empty() {
-        let detail = format!("the backup holds no object of the namespace {} that a restore brings back", mapping.from);
+        let detail = format!("the backup holds no object of the namespace {} that can be restored", mapping.from);
         return vec![Check::fail("content", "nothing", detail)];
     }
     let mut checks: Vec<_> = equal
@@ -181,11 +181,11 @@ fn report(sums: Sums, mapping: &Mapping) -> Vec<Check> {
         .map(|(resource, count)| Check::pass(format!("content: {resource}"), count.to_string(), "equal the backup"))
         .collect();
     if !replaced.is_empty() {
-        let detail = format!("{}: their controllers may have made others in their place", replaced.join(", "));
+        let detail = format!("{}: their controllers may have created others instead", replaced.join(", "));
         checks.push(Check::warn("content: replaced", replaced.len().to_string(), detail));
     }
     if left_out > 0 {
-        let detail = "not compared: what Velero never restores, and what the cluster writes by itself";
+        let detail = "not compared: what Velero never restores, and what the cluster creates itself";
         checks.push(Check::pass("content: left out", left_out.to_string(), detail));
     }
     wrong.sort_by(|a, b| a.name.cmp(&b.name));
@@ -193,7 +193,7 @@ fn report(sums: Sums, mapping: &Mapping) -> Vec<Check> {
     wrong.truncate(NAMED);
     checks.extend(wrong);
     if more > 0 {
-        checks.push(Check::fail("content: others", format!("{more} more"), "they are missing or differ as well"));
+        checks.push(Check::fail("content: others", format!("{more} more"), "these are missing or differ too"));
     }
     checks
 }

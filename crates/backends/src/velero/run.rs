@@ -106,8 +106,8 @@ pub(crate) fn location_check(location: &BackupStorageLocation) -> Check {
         phase => {
             let why = match status.message.filter(|why| !why.trim().is_empty()) {
                 Some(why) => why,
-                None if phase == Some("Unavailable") => "Velero gives no reason: its server's log has one".to_owned(),
-                None => "Velero has not looked at it yet: does its server run?".to_owned(),
+                None if phase == Some("Unavailable") => "Velero gives no reason: check its server's log".to_owned(),
+                None => "Velero has not processed it yet: is its server running?".to_owned(),
             };
             let phase = phase.filter(|phase| !phase.is_empty()).unwrap_or("unknown");
             Check::fail("storage location", phase, format!("{place}: {why}"))
@@ -125,7 +125,7 @@ pub(crate) async fn available(cluster: &Cluster, name: Option<&str>) -> Result<B
     let subject = format!("backup storage location {}", location.name_any());
     let why = format!("{} ({})", check.figure, check.detail);
     Err(Error::new(ErrorKind::Unavailable, "use", subject, why)
-        .hint("Velero does nothing until it is Available: look at its bucket, credentials and foreign folders"))
+        .hint("Velero does nothing until it is Available: check its bucket, its credentials and foreign folders"))
 }
 
 /// `bucket/prefix` of a storage location.
@@ -224,7 +224,7 @@ where
     let left = || deadline.saturating_duration_since(tokio::time::Instant::now());
     let waited = match cluster.wait::<K>(name, limit.min(SLOW), cx, begun).await? {
         Waited::TooLong(_) if limit > SLOW => {
-            let note = format!("Velero has not begun the {} {name} yet: does its server run?", K::STEP);
+            let note = format!("Velero has not begun the {} {name} yet: is its server running?", K::STEP);
             cx.progress.event(Event::Note(note));
             cluster.wait::<K>(name, left(), cx, &mut ended).await?
         }
@@ -273,15 +273,14 @@ fn too_long(backup: &Backup, limit: Duration) -> Error {
     let (message, hint) = match status.phase.as_deref() {
         None | Some("" | "New") => (
             format!("Velero has not begun it within {limit}"),
-            "does Velero's server run, and has it other backups to make first? Look at its log. The backup stays: Velero \
-             makes it when it comes to it, unless it is deleted with kubectl before",
+            "is Velero's server running, and does it have other backups to finish first? Check its log. The backup remains: Velero makes it in its turn, unless you delete it with kubectl first",
         ),
         Some(phase) => (
             format!(
                 "it is not complete after {limit}: {phase}, {} of {} items",
                 progress.items_backed_up, progress.total_items
             ),
-            "Velero goes on with it if its server runs; look at its log, or allow more time",
+            "Velero continues if its server runs; check its log, or allow more time",
         ),
     };
     Error::new(ErrorKind::Unavailable, "make", format!("Velero's backup {}", backup.name_any()), message).hint(hint)

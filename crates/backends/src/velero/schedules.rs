@@ -114,7 +114,7 @@ pub async fn plan_schedules(
     for settings in wanted {
         settings.validate()?;
         if !names.insert(&settings.name) {
-            return Err(settings.wrong("it is there twice", "give each schedule a name of its own"));
+            return Err(settings.wrong("it is there twice", "give each schedule its own name"));
         }
     }
     let live: BTreeMap<String, Schedule> =
@@ -126,7 +126,7 @@ pub async fn plan_schedules(
             let delete = Work::Delete(schedule.resource_version().unwrap_or_default());
             Step { change: Change::new(Action::Delete, KIND, name).before(before), work: Some(delete) }
         } else {
-            let note = "it was made here, and is not in the configuration any more";
+            let note = "it was created here, but is no longer in the configuration";
             Step { change: Change::new(Action::Skipped, KIND, name).before(before).note(note), work: None }
         });
     }
@@ -187,7 +187,7 @@ impl ScheduleSettings {
             change = change.after(describe(differ.iter().map(|(_, after)| *after)));
         }
         if !managed {
-            change = change.note("it was not made here; from now on it is kept as the configuration says");
+            change = change.note("it was not created here; from now on it follows the configuration");
         }
         Step { change, work: Some(Work::Patch(patch(live, &spec))) }
     }
@@ -300,7 +300,8 @@ impl Prepared for PreparedSchedules {
                 Err(error) => {
                     let message = format!("{} ({done} schedules done before it)", error.message());
                     let told = Error::new(error.kind(), "apply", format!("{KIND} {name}"), message);
-                    let hint = error.advice().unwrap_or("run the same command again: it does what is left").to_owned();
+                    let hint =
+                        error.advice().unwrap_or("run the same command again to make the remaining changes").to_owned();
                     return Err(told.hint(hint).with_source(error));
                 }
             }
@@ -314,7 +315,7 @@ impl Prepared for PreparedSchedules {
             });
         }
         let counts = self.plan.counts();
-        let detail = format!("{} were as they should be, {} left alone", counts.unchanged, counts.skipped);
+        let detail = format!("{} unchanged, {} left alone", counts.unchanged, counts.skipped);
         checks.insert(0, Check::pass("schedules", format!("{done} changed"), detail));
         Ok(checks)
     }
@@ -329,7 +330,7 @@ impl PreparedSchedules {
             {
                 error if error.kind() == ErrorKind::AlreadyExists => {
                     Error::new(ErrorKind::Refused, operation, subject.clone(), "it has changed since the plan was made")
-                        .hint("run the same command again: it plans with what is there now")
+                        .hint("run the same command again to make a new plan")
                 }
                 error => error,
             };
@@ -367,9 +368,11 @@ impl PreparedSchedules {
                 }
             }
             Ok(Waited::TooLong(schedule)) if schedule.spec.paused => {
-                Check::pass(title, done, "it is paused: Velero does not look at it")
+                Check::pass(title, done, "it is paused: Velero ignores it")
             }
-            Ok(Waited::TooLong(_)) => Check::warn(title, done, "Velero has not looked at it yet: does its server run?"),
+            Ok(Waited::TooLong(_)) => {
+                Check::warn(title, done, "Velero has not processed it yet: is its server running?")
+            }
             Err(error) => return Err(error),
         })
     }
@@ -407,7 +410,7 @@ mod tests {
         assert_eq!(step.change, Change::new(Action::Unchanged, KIND, "daily"));
         let step = daily().step(Some(&live(&spec, &json!({}))));
         assert_eq!(step.change.action, Action::Update);
-        assert!(step.change.note.unwrap().contains("not made here") && step.change.before.is_none());
+        assert!(step.change.note.unwrap().contains("not created here") && step.change.before.is_none());
     }
 
     #[test]

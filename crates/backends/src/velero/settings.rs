@@ -217,11 +217,11 @@ impl ScheduleSettings {
     pub(crate) fn validate(&self) -> Result<()> {
         let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
         if self.name.is_empty() || !self.name.chars().all(letters) {
-            return Err(self.wrong("it is no name for an object", "small letters, digits, - and ."));
+            return Err(self.wrong("it is not a valid name for an object", "use lower-case letters, digits, - and ."));
         }
         // A backup's name is a label's value, and has the time behind the schedule's name.
         if self.name.len() > 48 {
-            return Err(self.wrong("its name is too long", "Velero puts the time behind it: 48 characters at most"));
+            return Err(self.wrong("its name is too long", "Velero appends the time: use at most 48 characters"));
         }
         let times = self.cron.raw().trim();
         let times = match times.strip_prefix("CRON_TZ=").or_else(|| times.strip_prefix("TZ=")) {
@@ -229,11 +229,11 @@ impl ScheduleSettings {
             None => times,
         };
         if !times.starts_with('@') && times.split_whitespace().count() != 5 {
-            let why = format!("{:?} is no cron expression: it has not five fields", self.cron.raw());
+            let why = format!("{:?} is not a cron expression: it does not have five fields", self.cron.raw());
             return Err(self.wrong(why, "minute hour day month weekday, as 30 3 * * *; or @daily"));
         }
         if self.ttl.is_some_and(|ttl| ttl.0.as_secs() == 0) {
-            return Err(self.wrong("its backups would be kept no time at all", "give a ttl such as 7d"));
+            return Err(self.wrong("its backups would not be kept at all", "give a ttl such as 7d"));
         }
         Ok(())
     }
@@ -250,7 +250,7 @@ pub(crate) fn claim(text: &str) -> Result<String, String> {
     if is_claim(text) {
         Ok(text.to_owned())
     } else {
-        Err("it is no claim: write namespace/name, as in shop/data".to_owned())
+        Err("it is not a claim: write namespace/name, as in shop/data".to_owned())
     }
 }
 
@@ -269,9 +269,9 @@ mod tests {
         for (change, word) in [
             (at("30 3 * *"), "five fields"),
             (at("CRON_TZ=Europe/Berlin 3 * * *"), "five fields"),
-            (ScheduleSettings { name: "Daily".to_owned(), ..at("30 3 * * *") }, "no name"),
+            (ScheduleSettings { name: "Daily".to_owned(), ..at("30 3 * * *") }, "not a valid name"),
             (ScheduleSettings { name: "d".repeat(49), ..at("30 3 * * *") }, "too long"),
-            (ScheduleSettings { ttl: Some(Length(Duration::ZERO)), ..at("30 3 * * *") }, "no time"),
+            (ScheduleSettings { ttl: Some(Length(Duration::ZERO)), ..at("30 3 * * *") }, "not be kept at all"),
         ] {
             let error = change.validate().unwrap_err();
             assert!(error.message().contains(word), "{error}");

@@ -63,10 +63,9 @@ impl Source for Velero {
         let backup = run::make(&self.cluster, &*self.location, &self.settings, cx).await?;
         let name = backup.name_any();
         if !bucket::is_there(&*self.location, &name).await? {
-            let message =
-                format!("Velero has stored it in the bucket {bucket}, but it is not in {}", self.location.url());
+            let message = format!("Velero stored it in the bucket {bucket}, but it is not in {}", self.location.url());
             return Err(Error::new(ErrorKind::Config, "find", format!("Velero's backup {name}"), message)
-                .hint("the location's URL has to name the bucket and the prefix of the backup storage location"));
+                .hint("the location's URL must name the bucket and the prefix of the backup storage location"));
         }
         let files: Vec<ObjectInfo> = self.location.list(&format!("{BACKUPS}{name}/")).try_collect().await?;
         let stream = until_cancelled(archive(Arc::clone(&self.location), files), cx, format!("Velero's backup {name}"));
@@ -97,7 +96,7 @@ fn chunks<const N: usize>(chunks: [Bytes; N]) -> ByteStream {
 /// The body of a file that has as many bytes as its header in the archive says.
 fn exactly(body: ByteStream, file: ObjectInfo) -> ByteStream {
     let wrong = move |seen: u64| {
-        let why = format!("{seen} bytes came, and the bucket lists {}: it was changed meanwhile", file.bytes);
+        let why = format!("{seen} bytes came, but the bucket lists {}: it was changed meanwhile", file.bytes);
         Error::new(ErrorKind::Corrupt, "read", file.key.clone(), why)
     };
     let expected = file.bytes;

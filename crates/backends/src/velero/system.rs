@@ -71,7 +71,7 @@ impl System for VeleroSystem {
     const NAME: &'static str = super::SYSTEM;
     const TITLE: &'static str = "Velero";
     const ABOUT: &'static str =
-        "Restore-tests Velero's backups of a cluster, and keeps copies of them where nothing fails with the first";
+        "Restore-tests Velero's backups of a cluster, and keeps copies of them in a place that fails independently";
     const EXAMPLE: &'static str = "velero = { location = \"s3://velero/production\" }";
 
     type Settings = VeleroSettings;
@@ -86,13 +86,13 @@ impl System for VeleroSystem {
         for claim in &settings.must_cover {
             if !is_claim(claim.raw()) {
                 return Err(claim
-                    .wrong(format!("\"{}\" is no claim", claim.raw()))
+                    .wrong(format!("\"{}\" is not a claim", claim.raw()))
                     .hint("write namespace/name, as in must_cover = [\"shop/data\"]"));
             }
         }
         if settings.test.as_ref().is_some_and(|test| test.namespace.is_none()) {
             return Err(Error::new(ErrorKind::Config, "use", "the restore test", "no namespace was named")
-                .hint("name the one that is restored: test = { namespace = \"shop\" }"));
+                .hint("name the one to restore: test = { namespace = \"shop\" }"));
         }
         for (name, schedule) in &mut settings.schedules {
             schedule.name.clone_from(name);
@@ -130,7 +130,7 @@ impl System for VeleroSystem {
 
     async fn verifier(&self, level: Level, choices: RestoreTestOptions) -> Result<Box<dyn Verifier>> {
         if choices.backup.is_some() {
-            let why = "with --to it is a copy that is asked for";
+            let why = "with --to, a copy is tested";
             return Err(Error::new(ErrorKind::Config, "use", "--backup", why).hint("choose it by --dataset and --at"));
         }
         let test = choices.over(self.settings.test.clone().unwrap_or_default());
@@ -302,7 +302,7 @@ mod tests {
         for claim in ["shop", "shop/", "/data", "a/b/c"] {
             let mut with = whole();
             with["must_cover"] = json!([claim]);
-            assert_eq!(open(with).unwrap_err().message(), format!("\"{claim}\" is no claim"));
+            assert_eq!(open(with).unwrap_err().message(), format!("\"{claim}\" is not a claim"));
         }
         for (cron, why) in
             [("0 25 * * *", "its hour \"25\""), ("0 3 * * 0#1", "knows no #"), ("0 3 * *", "five fields")]

@@ -112,7 +112,7 @@ impl Tap for BackupTap {
             match piece {
                 Piece::Begin { name: path, .. } => {
                     let (name, file) = split_key(path)
-                        .ok_or_else(|| corrupt(format!("it holds {path}, which is no file of a backup")))?;
+                        .ok_or_else(|| corrupt(format!("it holds {path}, which is not a file of a backup")))?;
                     let seen =
                         seen.get_or_insert_with(|| Seen { name: name.to_owned(), inspection: Inspection::new(name) });
                     if seen.name != name {
@@ -156,7 +156,7 @@ impl Tap for BackupTap {
         let uncovered = inspection.uncovered_claims();
         if let Some(progress) = &notes {
             for (claim, why) in &uncovered {
-                progress.event(Event::Note(format!("the claim {claim} is in the backup, and its data is not: {why}")));
+                progress.event(Event::Note(format!("the claim {claim} is in the backup, but its data is not: {why}")));
             }
         }
         for failed in inspection.failures() {

@@ -74,7 +74,7 @@ impl Target for VeleroTarget {
             Err(error) => {
                 // What came is not to be trusted: a part of a backup must not stay in Velero's bucket.
                 if let Err(left) = self.location.delete(&written).await {
-                    tracing::warn!(error = %left, "files of a backup are left under {}", self.location.url());
+                    tracing::warn!(error = %left, "files of a backup remain under {}", self.location.url());
                 }
                 Err(error)
             }
@@ -93,13 +93,14 @@ impl VeleroTarget {
         while self.cluster.find::<Backup>(name).await?.is_none() {
             if begun.elapsed() >= FOUND {
                 let why = format!(
-                    "it is in {}, and Velero has not found it within {}",
+                    "it is in {}, but Velero has not found it within {}",
                     self.location.url(),
                     human_duration(FOUND)
                 );
-                return Err(Error::new(ErrorKind::Unavailable, "restore", format!("Velero's backup {name}"), why).hint(
-                    "does its server run, and does a storage location that is Available name this bucket and prefix?",
-                ));
+                return Err(Error::new(ErrorKind::Unavailable, "restore", format!("Velero's backup {name}"), why)
+                    .hint(
+                        "is its server running, and does an Available storage location name this bucket and prefix?",
+                    ));
             }
             tokio::select! {
                 biased;
@@ -165,7 +166,7 @@ impl PutBack<'_> {
                 match part {
                     Part::Begin(path) => {
                         let (name, file) = split_key(&path)
-                            .ok_or_else(|| corrupt(format!("it holds {path}, which is no file of a backup")))?;
+                            .ok_or_else(|| corrupt(format!("it holds {path}, which is not a file of a backup")))?;
                         metadata = file == METADATA;
                         if self.begin(name).await? && !metadata {
                             upload = Some(self.upload(path));
@@ -248,11 +249,11 @@ impl PutBack<'_> {
         let backup = parse(&text)?;
         if let Some(Known::Since(there)) = &self.known {
             if *there != begun(&backup) {
-                let why = "another backup of this name is there, which began at another time";
+                let why = "another backup of this name is there, which began at a different time";
                 return Err(Error::new(ErrorKind::Refused, "restore", format!("Velero's backup {name}"), why)
-                    .hint("restore it in a cluster, or from a storage location, that does not have the other one"));
+                    .hint("restore it in a cluster, or through a storage location, that does not have the other one"));
             }
-            let detail = "Velero has this backup: it is restored from where it is, not from the copy";
+            let detail = "Velero has this backup: restoring it from Velero's location, not from the copy";
             return Ok((name.clone(), vec![Check::pass("files", "there", detail)]));
         }
         let (text, prolonged) = prolong(text, cx.now())?;
@@ -261,7 +262,7 @@ impl PutBack<'_> {
         self.written.push(key);
         let mut detail = format!("into {}, where Velero keeps its backups", self.target.location.url());
         if prolonged {
-            detail += "; it had expired, and is kept one day more";
+            detail += "; it had expired, and is kept for one more day";
         }
         let figure = format!("{} put back", self.written.len());
         Ok((name, vec![Check::pass("files", figure, detail)]))
@@ -273,7 +274,7 @@ fn begun(backup: &Backup) -> Option<Timestamp> {
 }
 
 fn parse(text: &[u8]) -> Result<Backup> {
-    serde_json::from_slice(text).map_err(|error| corrupt(format!("{METADATA} is not the JSON it should be: {error}")))
+    serde_json::from_slice(text).map_err(|error| corrupt(format!("{METADATA} is not valid JSON: {error}")))
 }
 
 /// A backup that has expired is deleted as soon as Velero finds it: it gets a day.

@@ -71,7 +71,7 @@ impl VeleroVerifier {
         self.options.live.as_ref().ok_or_else(|| {
             let why = "no cluster was given";
             Error::new(ErrorKind::Config, "find", "the cluster", why)
-                .hint("name the kubeconfig and the URL of the storage location; the level structure needs neither")
+                .hint("name the kubeconfig and the storage location's URL; the level structure needs neither")
         })
     }
 }
@@ -80,7 +80,7 @@ impl VeleroVerifier {
 impl Verifier for VeleroVerifier {
     fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>> {
         if name.format != FORMAT {
-            let message = format!("the copy of a Velero backup has the format {FORMAT}, and this is {}", name.format);
+            let message = format!("the copy of a Velero backup has the format {FORMAT}, but this is {}", name.format);
             return Err(Error::new(ErrorKind::Unsupported, "read", name.to_string(), message));
         }
         Ok(Box::new(BackupTap::new().must_cover(self.options.must_cover.iter().cloned())))
@@ -90,7 +90,7 @@ impl Verifier for VeleroVerifier {
         let (cluster, location) = self.live()?;
         let Some(test) = &self.options.test else {
             return Err(Error::new(ErrorKind::Config, "make", "the restore test", "no namespace to restore was named")
-                .hint("name one that the backup holds; or verify at the level structure"));
+                .hint("name one that the backup holds, or verify at the level structure"));
         };
         let proof = match BackupTap::proof_of(input.stream, cx).await {
             Ok(proof) => proof,
@@ -164,9 +164,9 @@ fn schedule_check(name: &str, schedule: Option<&Schedule>) -> Check {
         Some("Enabled") => Check::pass(NAME, "Enabled", format!("{name}: {cron}")),
         Some("FailedValidation") => Check::fail(NAME, "FailedValidation", run::first_of(status.validation_errors)),
         None | Some("" | "New") => {
-            Check::warn(NAME, "New", format!("{name}: Velero has not looked at it yet: does its server run?"))
+            Check::warn(NAME, "New", format!("{name}: Velero has not processed it yet: is its server running?"))
         }
-        Some(phase) => Check::fail(NAME, phase, format!("{name}: this phase is not known here, and may mean anything")),
+        Some(phase) => Check::fail(NAME, phase, format!("{name}: this phase is unknown, and may mean anything")),
     }
 }
 
@@ -178,7 +178,7 @@ async fn same(copy: &Proof, location: &Arc<dyn Sink>, name: &str, cx: &Context) 
         Ok(proof) => proof,
         Err(error) if error.kind() == ErrorKind::NoArtifact => {
             let detail = format!(
-                "{name} is not in {} any more: Velero can restore it only after it is put back (`restore` does that)",
+                "{name} is no longer in {}: Velero can restore it only after it is put back (`restore` does that)",
                 location.url()
             );
             return Ok(Check::fail(NAME, "gone", detail));

@@ -50,7 +50,7 @@ async fn a_server_that_stops_in_mid_backup_is_a_time_limit_and_not_a_hang() {
     let error = making.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.message().starts_with("it is not complete after 8.0s: InProgress, "), "{error}");
-    assert!(error.advice().unwrap().contains("look at its log"));
+    assert!(error.advice().unwrap().contains("check its log"));
     server.end().await;
     kubernetes.delete(NAMESPACE, None, &namespace).await;
 }

@@ -72,7 +72,7 @@ async fn a_list_of_backups_is_read_to_its_last_piece() {
 #[tokio::test]
 async fn a_list_of_backups_that_may_not_be_whole_is_refused() {
     for (manner, says) in [
-        (Manner::Gone(usize::MAX), "it went away while it was read"),
+        (Manner::Gone(usize::MAX), "while it was read"),
         (Manner::Left, "1 more are announced"),
         (Manner::Circle, "leads back to an earlier one"),
     ] {

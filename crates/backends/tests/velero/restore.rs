@@ -88,7 +88,10 @@ async fn what_a_killed_test_left_is_removed_first() {
     kubernetes.create(CONFIG_MAP, Some(&scratch), json!({"metadata": {"name": "a"}, "data": {"x": "stale"}})).await;
     let report = test(options).await;
     assert!(report.passed, "{report:#?}");
-    assert_eq!(check(&report, "leftovers").detail, format!("an earlier test was cut off; removed Namespace {scratch}"));
+    assert_eq!(
+        check(&report, "leftovers").detail,
+        format!("an earlier test was interrupted; removed Namespace {scratch}")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

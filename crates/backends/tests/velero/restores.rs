@@ -123,7 +123,7 @@ async fn without_a_server_a_restore_ends_by_its_limit_and_is_withdrawn() {
     let error = restore(&cluster, &Files::links(), "b", &limited, &Context::default()).await.unwrap_err();
     assert_eq!(
         (error.kind(), error.message()),
-        (ErrorKind::Unavailable, "Velero has not begun it within 5.0s; it is withdrawn")
+        (ErrorKind::Unavailable, "Velero has not begun it within 5.0s, and it was withdrawn")
     );
     let restores = kubernetes.api("velero.io/v1 Restore restores", Some(&nobody));
     assert_eq!(restores.list(&kube::api::ListParams::default()).await.unwrap().items.len(), 0);

@@ -107,7 +107,7 @@ async fn only_what_is_named_or_was_made_here_is_touched() {
     let prepared = plan_schedules(&cluster, std::slice::from_ref(&adopted), true).await.unwrap();
     assert_eq!(prepared.plan().changes.len(), 2, "{:?}", prepared.plan());
     assert_eq!(only(prepared.plan(), "ours").action, Action::Delete);
-    assert!(only(prepared.plan(), "adopted").note.as_ref().unwrap().contains("not made here"));
+    assert!(only(prepared.plan(), "adopted").note.as_ref().unwrap().contains("not created here"));
 
     // What has changed since it was planned is not written over.
     let api = kubernetes.api(SCHEDULE, Some(&namespace));

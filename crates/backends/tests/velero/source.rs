@@ -41,7 +41,7 @@ async fn a_copy_holds_every_object_and_opens_with_stock_tar() {
     assert_eq!(count("configmaps"), Some(4));
     assert_eq!((count("secrets"), count("deployments.apps"), count("services")), (Some(1), Some(1), Some(2)));
     assert_eq!(proof.details["claims without data"], json!([format!("{namespace}/data")]));
-    let note = format!("the claim {namespace}/data is in the backup, and its data is not: ");
+    let note = format!("the claim {namespace}/data is in the backup, but its data is not: ");
     assert!(tally.notes().iter().any(|told| told.starts_with(&note)), "{:?}", tally.notes());
     // Velero counted as many items as the copy holds.
     assert_eq!((tally.advanced(), units), (proof.total_count(), proof.total_count()));

@@ -1,4 +1,4 @@
-//! What the general commands take, as clap reads it. What a value means is decided where it is used, so that its error is like
+//! The options of the general commands, as clap reads them. A value is parsed where it is used, so that its error looks like
 //! every other.
 
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ Exit status:
   2  usage or configuration
   3  nothing to do where something was asked for (no artifact found)";
 
-/// What every command takes.
+/// The options of every command.
 #[derive(Args, Debug)]
 pub(crate) struct Global {
     /// Write the result as JSON to standard output
@@ -40,16 +40,16 @@ pub(crate) struct Global {
     pub(crate) no_color: bool,
 }
 
-/// What `backup` takes of every system.
+/// The options of `backup` for every system.
 #[derive(Args, Debug, Default)]
 pub(crate) struct BackupArgs {
-    /// A dataset in which there is nothing is as it should be: without it a warning, and an error where there is not a byte
+    /// Accept an empty dataset; without it, an empty dataset is a warning, and one without a single byte an error
     #[arg(long)]
     allow_empty: bool,
-    /// Warn when the dataset has lost more than this since the last backup (50%); 100% for a run that may lose all
+    /// Warn when the dataset has shrunk by more than this since the last backup (50%); 100% never warns
     #[arg(long, value_name = "SHARE")]
     max_shrink: Option<String>,
-    /// Give up when nothing moves for so long, as in 30min (2h)
+    /// Give up when nothing moves for this long, as in 30min (2h)
     #[arg(long, value_name = "TIME")]
     stall_limit: Option<String>,
 }
@@ -64,7 +64,7 @@ impl BackupArgs {
     }
 }
 
-/// What `verify` takes of every system.
+/// The options of `verify` for every system.
 #[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {
     /// How much to prove
@@ -82,7 +82,7 @@ pub(crate) struct VerifyArgs {
 }
 
 impl VerifyArgs {
-    /// Together with what was said for the system.
+    /// Together with the system's own options.
     pub(crate) fn options(self, choices: Choices) -> Result<verify::Options> {
         Ok(verify::Options {
             level: self.level,
@@ -98,7 +98,7 @@ fn level() -> impl TypedValueParser<Value = Level> {
     PossibleValuesParser::new(["stored", "structure", "restore", "live"]).try_map(|text| text.parse::<Level>())
 }
 
-/// What `restore` takes of every system.
+/// The options of `restore` for every system.
 #[derive(Args, Debug)]
 pub(crate) struct RestoreArgs {
     /// Which backup: latest, a time or day (the newest backup taken at or before it), or a key
@@ -110,13 +110,13 @@ pub(crate) struct RestoreArgs {
 }
 
 impl RestoreArgs {
-    /// Together with what was said for the system.
+    /// Together with the system's own options.
     pub(crate) fn options(self, choices: Choices) -> Result<restore::Options> {
         Ok(restore::Options { at: self.at.parse()?, into: self.into, choices })
     }
 }
 
-/// What `prune` takes.
+/// The options of `prune`.
 #[derive(Args, Debug)]
 pub(crate) struct PruneArgs {
     /// Show what would be deleted, and delete nothing
@@ -125,7 +125,7 @@ pub(crate) struct PruneArgs {
     /// Also remove what killed runs have left behind
     #[arg(long)]
     orphans: bool,
-    /// How old a leftover must be: a run that goes on looks like one that was killed
+    /// Only remove leftovers older than this: those of a running command look the same
     #[arg(long, value_name = "AGE", default_value = "24h", requires = "orphans")]
     orphan_age: String,
 }
@@ -147,13 +147,13 @@ pub(crate) enum About {
     },
     /// Write the manual pages into a folder
     Man {
-        /// The folder; it is made when it does not exist
+        /// The folder; created if it does not exist
         folder: PathBuf,
     },
 }
 
 impl About {
-    /// `program`: with everything that it can take.
+    /// `program`: with every option it accepts.
     pub(crate) fn run(self, program: Command, session: &Session) -> Result<Exit> {
         match self {
             Self::Completions { shell } => crate::commands::completions::print(program, shell, session),

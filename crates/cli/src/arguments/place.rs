@@ -1,4 +1,4 @@
-//! The dataset and its place by flags: what programs of one system take.
+//! The dataset and its place as flags, for programs of one system.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ pub(crate) struct Keys {
 }
 
 impl Place {
-    /// The job that these flags describe. Artifacts that are only looked for in sinks have no age limit.
+    /// The job that these flags describe. Without a live system, artifacts have no age limit.
     pub(crate) fn job(self, system: Arc<dyn AnySystem>, packing: Option<Packing>, keys: Option<Keys>) -> Result<Job> {
         let stores = self.to.iter().map(|url| Store::at(url)).collect::<Result<Vec<_>>>()?;
         let dataset = self.dataset.map(Dataset::new).transpose()?;
@@ -62,7 +62,7 @@ impl Place {
         Ok(job)
     }
 
-    /// As [`job`](Self::job), with the dataset that the live system's address names when no other name was given.
+    /// Like [`job`](Self::job), but the live system's address names the dataset when no other name was given.
     pub(crate) fn named(self, system: Arc<dyn AnySystem>, packing: Option<Packing>, keys: Option<Keys>) -> Result<Job> {
         let mut job = self.job(system, packing, keys)?;
         if job.dataset.is_none()
@@ -74,7 +74,7 @@ impl Place {
         Ok(job)
     }
 
-    /// The only job of a run that looks at artifacts in sinks and nowhere else.
+    /// The only job of a run that reads sinks only.
     pub(crate) fn stored(self, system: Arc<dyn AnySystem>) -> Result<Jobs> {
         let mut job = self.job(system, None, None)?;
         job.limits = Limits::default();

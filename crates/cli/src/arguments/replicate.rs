@@ -1,4 +1,4 @@
-//! What `replicate` takes.
+//! The options of `replicate`.
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -12,16 +12,16 @@ pub(crate) struct ReplicateArgs {
     /// Names of jobs or copies; all when none is named
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// Copy from this sink: a name of the config, or a URL; without it, a job's first
+    /// Copy from this sink: a name in the config, or a URL; without it, the job's first
     #[arg(long, value_name = "SINK")]
     from: Option<String>,
-    /// Copy to this sink; without it, all others of the job
+    /// Copy to this sink; without it, to all the others of the job
     #[arg(long, value_name = "SINK")]
     to: Option<String>,
     /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
-    /// Read copies of trees again, and compare them with their records
+    /// Read copies of trees back and compare them with their records
     #[arg(long, conflicts_with_all = ["dry_run", "delete_extra"])]
     verify: bool,
     /// Copy a tree that another tool wrote, object by object under the same keys; needs --from and --to
@@ -33,7 +33,7 @@ pub(crate) struct ReplicateArgs {
     /// With --tree: the folder in the destination; without it, the same as in the source
     #[arg(long, value_name = "FOLDER", requires = "tree", help_heading = "Without a config")]
     into: Option<String>,
-    /// Delete from copies of trees what is no longer at the source: up to half of the copy, or `all`
+    /// Delete from copies of trees what is no longer at the source: at most half of the copy, or `all`
     #[arg(
         long,
         value_name = "some|all",
@@ -48,8 +48,8 @@ pub(crate) struct ReplicateArgs {
 impl ReplicateArgs {
     pub(crate) fn options(self) -> Result<Options> {
         if self.tree && self.prefix.is_none() && self.into.is_none() {
-            return Err(Error::new(ErrorKind::Config, "use", "--tree", "no option says which folder is copied").hint(
-                "give --prefix FOLDER, the folder in both, or --into FOLDER, when the URL of --from leads to it",
+            return Err(Error::new(ErrorKind::Config, "use", "--tree", "no option says which folder to copy").hint(
+                "give --prefix FOLDER, the folder in both sinks, or --into FOLDER if the URL of --from already names the folder",
             ));
         }
         Ok(Options {

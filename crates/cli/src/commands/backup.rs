@@ -13,7 +13,7 @@ use crate::output::report::{count, seconds, size};
 use crate::output::{self, GREEN, YELLOW};
 use crate::session::Session;
 
-/// What was said for this run.
+/// The options of this run.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
     pub(crate) allow_empty: bool,

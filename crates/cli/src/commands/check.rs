@@ -1,4 +1,4 @@
-//! `check`: whether everything that a backup and its restore need is there, before they need it.
+//! `check`: whether everything that a backup and its restore need is there.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +14,7 @@ use crate::output::report::{checks, count};
 use crate::output::{GREEN, RED};
 use crate::session::Session;
 
-/// What is encrypted and decrypted to see whether a key fits.
+/// A text that is encrypted and decrypted to see whether a key fits.
 const PROBE: &[u8] = b"lifeboat check\n";
 
 /// Checks the config, then each place in a sink, then each job.
@@ -95,7 +95,7 @@ impl Run<'_> {
     }
 }
 
-/// What `check` says of each copy of the config.
+/// The checks of each copy in the config.
 async fn of_copies(config: &Config, context: &Context) -> Vec<(String, Vec<Check>)> {
     let mut found = Vec::new();
     for copy in &config.copies {

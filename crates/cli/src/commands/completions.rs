@@ -25,7 +25,7 @@ pub(crate) fn print(mut command: Command, shell: Shell, session: &Session) -> Re
 /// Writes a manual page for the program and each of its commands.
 ///
 /// # Errors
-/// What the file system says.
+/// An error of the file system.
 pub(crate) fn write_man(command: Command, folder: &Path, session: &Session) -> Result<Exit> {
     let failed = |e| Error::io("write manual pages into", folder.display().to_string(), e);
     std::fs::create_dir_all(folder).map_err(failed)?;

@@ -15,16 +15,16 @@ use serde_json::json;
 use crate::exit::Exit;
 use crate::session::Session;
 
-/// What `init` takes.
+/// The options of `init`.
 #[derive(Args, Debug)]
 pub(crate) struct InitArgs {
-    /// Where the new secret key is written; never over an existing file
+    /// Where to write the new secret key; an existing file is never overwritten
     #[arg(long, value_name = "PATH", default_value = "lifeboat-identity.txt", conflicts_with = "recipients")]
     identity: PathBuf,
-    /// Make no key: encrypt to this one; may be given several times
+    /// Encrypt to this recipient instead of making a key; may be given several times
     #[arg(long = "recipient", value_name = "RECIPIENT")]
     recipients: Vec<String>,
-    /// Write over an existing config file
+    /// Overwrite an existing config file
     #[arg(long)]
     force: bool,
 }
@@ -36,8 +36,8 @@ pub(crate) fn run(session: &Session, args: &InitArgs, config: Option<&Path>) -> 
     let config = config.unwrap_or(Path::new(NAME));
     let folder = config.parent().unwrap_or(Path::new(""));
     if config.exists() && !args.force {
-        return Err(Error::new(ErrorKind::AlreadyExists, "write", config.display().to_string(), "it exists already")
-            .hint("edit it; --force writes a new one over it, --config names another place"));
+        return Err(Error::new(ErrorKind::AlreadyExists, "write", config.display().to_string(), "it already exists")
+            .hint("edit it, overwrite it with --force, or name another place with --config"));
     }
     let generated = if args.recipients.is_empty() { Some(Age::generate()) } else { None };
     let recipients = match &generated {
@@ -81,8 +81,8 @@ fn write_identity(session: &Session, path: &Path, secret: &SecretString, public:
     let failed = |e: std::io::Error| {
         match e.kind() {
         std::io::ErrorKind::AlreadyExists => {
-            Error::new(ErrorKind::AlreadyExists, "write", path.display().to_string(), "it exists already, and a key is never overwritten")
-                .hint("to go on using it, give its public key with --recipient age1… (age-keygen -y prints it); for a new one, --identity PATH")
+            Error::new(ErrorKind::AlreadyExists, "write", path.display().to_string(), "it already exists, and a key is never overwritten")
+                .hint("to keep using it, give its public key with --recipient age1… (age-keygen -y prints it); for a new key, name another file with --identity PATH")
         }
         _ => Error::io("write", path.display().to_string(), e),
     }
@@ -104,7 +104,7 @@ fn write_config(session: &Session, path: &Path, args: &InitArgs, recipients: &[S
     };
     let text = EXAMPLE.replace("{recipients}", &quoted.join(", ")).replace("{identity}", &identity);
     if args.force && path.exists() {
-        session.output.note(&format!("{} is written over", path.display()));
+        session.output.note(&format!("{} was overwritten", path.display()));
         std::fs::remove_file(path).map_err(failed)?;
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;

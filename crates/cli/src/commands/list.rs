@@ -15,7 +15,7 @@ use crate::output::report::{age, count, size, time};
 use crate::output::table::Table;
 use crate::session::Session;
 
-/// One artifact, wherever it lies. The names of the fields are a promise.
+/// One artifact, wherever it is stored. The field names are a stable interface.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) dataset: Dataset,
@@ -27,7 +27,7 @@ pub(crate) struct Row {
     pub(crate) sinks: Vec<String>,
     pub(crate) verified_at: Option<Timestamp>,
     pub(crate) verified_level: Option<Level>,
-    /// `empty` or `less`, when it holds nothing, or much less than those before it.
+    /// `empty` or `less`, when it holds nothing, or much less than earlier ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) holds: Option<&'static str>,
     /// The newest verification, where it failed.
@@ -67,7 +67,7 @@ impl Row {
         self.holds = self.holds.or(other.holds);
     }
 
-    /// Its kind, with what a person must not overlook.
+    /// Its kind, with anything that a person must not overlook.
     fn kind(&self) -> String {
         match self.holds {
             Some(word) => format!("{}, {}", self.kind.as_str(), word.to_uppercase()),
@@ -116,7 +116,7 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, asked: bool) -> Exit {
     }
     let rows = listing.end();
     for job in empty {
-        // Where an error was printed, "there is none" would be a guess.
+        // After an error, "there is none" would be a guess.
         if asked || (rows == 0 && exit == Exit::Good) {
             let error = place::nothing(&job).await;
             output.error(&error);
@@ -128,7 +128,7 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, asked: bool) -> Exit {
     exit
 }
 
-/// Lists a job. A sink that cannot be read is an error of its own when there is another.
+/// Lists a job. A sink that cannot be read is a separate error when there is another.
 async fn list(session: &Session, job: &Job, listing: &mut Listing<'_>, exit: &mut Exit) -> Result<()> {
     let mut stores: Vec<_> = job
         .stores
@@ -185,7 +185,7 @@ async fn list(session: &Session, job: &Job, listing: &mut Listing<'_>, exit: &mu
 /// Rows that are printed together: columns are as wide as the widest cell so far.
 const TOGETHER: usize = 500;
 
-/// What is printed, page by page.
+/// The output, page by page.
 struct Listing<'a> {
     session: &'a Session,
     now: Timestamp,
@@ -236,11 +236,11 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// An artifact from the future says that a clock is wrong: here, or where it was made.
+/// An artifact from the future means that a clock is wrong: here, or where it was made.
 fn warn_of_future(session: &Session, future: usize) {
     if future > 0 {
         session.output.warn(&format!(
-            "{} dated in the future, and now is {}: is this machine's clock right?",
+            "{} dated in the future; it is now {}: is this machine's clock right?",
             if future == 1 { "an artifact is".to_owned() } else { format!("{} are", count(future, "artifact")) },
             time(session.context.now())
         ));

@@ -1,4 +1,4 @@
-//! The commands. Each takes jobs, whether they come from a config file or from flags, and prints what came of them.
+//! The commands. Each takes jobs, from a config file or from flags, and prints the results.
 
 pub(crate) mod backup;
 pub(crate) mod check;

@@ -1,4 +1,4 @@
-//! Where artifacts lie when they are not where they were looked for.
+//! Finds artifacts that are not where they were expected.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,12 +10,12 @@ use lifeboat_core::{ArtifactName, Dataset, Error, ErrorKind, Sink};
 
 use crate::exit::no_artifact;
 
-/// Objects that are looked at before the search is given up: the user waits.
+/// How many objects to look at before giving up: the user is waiting.
 const LOOK_AT: usize = 50_000;
 /// Names that a hint lists.
 const LISTED: usize = 5;
 
-/// The error for a job that has no artifact, with what there is instead.
+/// The error for a job that has no artifact; its hint says what there is instead.
 pub(crate) async fn nothing(job: &Job) -> Error {
     let whose = job.dataset.as_ref().map_or("any dataset", Dataset::as_str);
     let places: Vec<String> =
@@ -27,7 +27,7 @@ pub(crate) async fn nothing(job: &Job) -> Error {
     }
 }
 
-/// Adds to the error for an artifact that was not found what the sink holds elsewhere. Leaves every other error as it is.
+/// Adds a hint to the error for a missing artifact: what the sink holds elsewhere. Other errors are unchanged.
 pub(crate) async fn explain(error: Error, job: &Job, store: &Store) -> Error {
     // Something is there, but not what was asked for: the error says what.
     if error.kind() != ErrorKind::NoArtifact || !error.message().starts_with("there is none") {
@@ -57,7 +57,7 @@ async fn folders(sink: &dyn Sink) -> Option<Folders> {
 fn advice(folders: &Folders, prefix: &str, dataset: Option<&Dataset>) -> String {
     let show = |folder: &str| if folder.is_empty() { "the top folder".to_owned() } else { format!("\"{folder}\"") };
     if folders.is_empty() {
-        return "the sink holds no artifact at all: has a backup been made?".to_owned();
+        return "the sink holds no artifacts at all: has a backup ever been made?".to_owned();
     }
     if let Some(dataset) = dataset {
         let holding: Vec<&str> =
@@ -67,7 +67,7 @@ fn advice(folders: &Folders, prefix: &str, dataset: Option<&Dataset>) -> String 
         }
         if let Some(held) = folders.get(prefix) {
             if let Some(near) = near(dataset.as_str(), held.iter().map(String::as_str)) {
-                return format!("that folder holds artifacts of {near}: is that what was meant?");
+                return format!("that folder holds artifacts of {near}: did you mean that?");
             }
             return format!("that folder holds artifacts of {}", first(held.iter().cloned()));
         }
@@ -108,14 +108,11 @@ mod tests {
         );
         let none = Dataset::new("shpo").unwrap();
         let two = folders(&[("databases", &["shop", "blog"])]);
-        assert_eq!(
-            advice(&two, "databases", Some(&none)),
-            "that folder holds artifacts of shop: is that what was meant?"
-        );
+        assert_eq!(advice(&two, "databases", Some(&none)), "that folder holds artifacts of shop: did you mean that?");
         let far = Dataset::new("warehouse").unwrap();
         assert_eq!(advice(&two, "databases", Some(&far)), "that folder holds artifacts of blog, shop");
         assert_eq!(advice(&two, "elsewhere", Some(&far)), "artifacts lie in \"databases\"");
         assert_eq!(advice(&two, "databse", None), "artifacts lie in \"databases\": is the prefix \"databse\" a typo?");
-        assert!(advice(&Folders::new(), "x", Some(&far)).contains("no artifact at all"));
+        assert!(advice(&Folders::new(), "x", Some(&far)).contains("no artifacts at all"));
     }
 }

@@ -23,7 +23,7 @@ use crate::session::Session;
 /// Rows that are printed together: columns are as wide as the widest cell so far.
 const TOGETHER: usize = 500;
 
-/// What the command line says.
+/// The options of the command line.
 pub(crate) struct Options {
     pub(crate) dry_run: bool,
     /// Remove leftovers that are older.
@@ -144,7 +144,7 @@ async fn prune(
     Ok(())
 }
 
-/// What `--json` says of one dataset in one sink. The names of the fields are a promise.
+/// The `--json` result for one dataset in one sink. The field names are a stable interface.
 #[derive(Serialize)]
 struct Outcome<'a> {
     dataset: &'a Dataset,
@@ -167,13 +167,13 @@ impl Serialize for Decisions<'_> {
     }
 }
 
-/// The policy; `None` when there is none and nobody asked for this very job.
+/// The policy; `None` when there is none and the job was not named.
 fn policy(session: &Session, job: &Job, asked: bool, options: &Options) -> Result<Option<Policy>> {
     match job.keep {
         Some(policy) => Ok(Some(policy)),
         None if options.orphans.is_some() => Ok(None),
-        None if asked => Err(Error::new(ErrorKind::Config, "prune", &job.name, "nothing says what to keep")
-            .hint("write keep = \"30d,at-least=3\" into the job or [defaults]")),
+        None if asked => Err(Error::new(ErrorKind::Config, "prune", &job.name, "no `keep` is set")
+            .hint("add keep = \"30d,at-least=3\" to the job or to [defaults]")),
         None => {
             session.output.note(&format!("job {} has no keep: everything is kept", job.name));
             Ok(None)
@@ -206,7 +206,7 @@ async fn orphans(session: &Session, job: &Job, store: &Store, age: Duration, dry
     }))
 }
 
-/// What the store does not let anyone delete yet: no failure.
+/// Objects that the store does not yet let anyone delete: not a failure.
 fn held(output: &output::Output, held: &[Held]) {
     for held in held {
         output.line(format!("  {} is {held}", held.key));

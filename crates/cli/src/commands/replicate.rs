@@ -21,7 +21,7 @@ use crate::session::Session;
 /// Objects of a tree that a dry run shows by name.
 const SHOWN: usize = 50;
 
-/// What the command line says.
+/// The options of the command line.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
     pub(crate) names: Vec<String>,
@@ -39,14 +39,14 @@ pub(crate) struct Options {
 enum Task {
     /// The backups in a folder.
     Backups { from: Store, to: Store, folder: String, job: Option<Arc<Job>> },
-    /// What another tool wrote.
+    /// A tree that another tool wrote.
     Tree { to: String, tree: Box<TreeCopy> },
 }
 
-/// The tasks of a run under the name of their job or copy, or why that has none.
+/// The tasks of a run by job or copy, or why there are none.
 type Tasks = Vec<(String, Result<Vec<Task>>)>;
 
-/// Copies what the config and the flags say.
+/// Copies as the config and the flags say.
 pub(crate) async fn run(session: &Session, options: Options, config: Option<&Path>, systems: &Systems) -> Result<Exit> {
     let tasks = tasks(session, &options, config, systems)?;
     if tasks.is_empty() {
@@ -54,10 +54,10 @@ pub(crate) async fn run(session: &Session, options: Options, config: Option<&Pat
             ErrorKind::Config,
             "find",
             "anything to replicate",
-            "no job has a second sink, and there is no copy",
+            "no job has a second sink, and no copy is configured",
         )
         .hint(
-            "name two sinks with --from and --to, write sinks = [\"A\", \"B\"] into a job, or a table [copies.NAME]",
+            "name two sinks with --from and --to, or in the config add sinks = [\"A\", \"B\"] to a job or write a table [copies.NAME]",
         ));
     }
     let asked = !options.names.is_empty();
@@ -178,9 +178,9 @@ fn tasks(session: &Session, options: &Options, path: Option<&Path>, systems: &Sy
                         ErrorKind::Config,
                         "use",
                         format!("copy {}", table.name),
-                        "its places are in the config",
+                        "the config says where it copies from and to",
                     )
-                    .hint("leave --from and --to away, or copy with --tree"));
+                    .hint("leave out --from and --to, or copy with --tree"));
                 }
                 Ok(trees.into_iter().map(|(to, tree)| Task::Tree { to, tree: Box::new(tree) }).collect())
             });
@@ -209,7 +209,7 @@ fn of_job(config: Option<&Config>, job: Job, options: &Options) -> Result<Vec<Ta
             ErrorKind::Config,
             "use",
             format!("--verify with job {}", job.name),
-            "it is for copies of trees",
+            "it applies only to copies of trees",
         )
         .hint(format!("`lifeboat verify {} --sink NAME` verifies a backup in any sink", job.name)));
     }
@@ -232,7 +232,7 @@ fn of_job(config: Option<&Config>, job: Job, options: &Options) -> Result<Vec<Ta
     };
     if to.is_empty() {
         return Err(Error::new(ErrorKind::Config, "replicate", format!("job {}", job.name), "it has one sink")
-            .hint("name another with --to, or write sinks = [\"A\", \"B\"] into the job"));
+            .hint("name another with --to, or add sinks = [\"A\", \"B\"] to the job"));
     }
     let job = Arc::new(job);
     let task = |to| Task::Backups { from: from.clone(), to, folder: job.prefix.clone(), job: Some(Arc::clone(&job)) };

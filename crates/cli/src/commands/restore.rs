@@ -14,7 +14,7 @@ use crate::output::report::{checks, old, seconds, size, time};
 use crate::output::{Color, GREEN, RED, YELLOW};
 use crate::session::Session;
 
-/// What the command line says.
+/// The options of the command line.
 pub(crate) struct Options {
     pub(crate) at: At,
     pub(crate) into: Setting,
@@ -33,7 +33,7 @@ pub(crate) async fn run(session: &Session, job: &Job, options: Options) -> Resul
         Err(error) => return Err(place::explain(error, job, store).await),
     };
     let keys = if artifact.manifest.is_none() && artifact.name.encryption.is_none() { Vec::new() } else { job.keys()? };
-    // What is restored to standard output is alone there.
+    // What to restore to standard output is alone there.
     let say = |line: String| if named.to_stdout { output.aside(&line) } else { output.line(line) };
     say(format!(
         "{} of {} ({}, {}, {})",
@@ -85,10 +85,10 @@ pub(crate) async fn run(session: &Session, job: &Job, options: Options) -> Resul
 fn check_choices(named: &NamedTarget, json: bool) -> Result<()> {
     if named.apply && !named.target.plans() {
         return Err(Error::new(ErrorKind::Config, "use", "--apply", format!("{} is restored at once", named.name))
-            .hint("only what changes a live system piece by piece makes a plan first; leave --apply out"));
+            .hint("only restores that change a live system piece by piece plan first; leave out --apply"));
     }
     if named.to_stdout && json {
-        let why = "standard output cannot hold both the result as JSON and what is restored";
+        let why = "standard output cannot hold both the JSON result and the restored data";
         return Err(Error::new(ErrorKind::Config, "use", "--json", why).hint("write to a file: --into file:PATH"));
     }
     Ok(())

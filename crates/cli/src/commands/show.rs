@@ -1,4 +1,4 @@
-//! `show`: what is known of an artifact, and how to restore it without Lifeboat.
+//! `show`: what is known about an artifact, and how to restore it without Lifeboat.
 
 use lifeboat_config::{Encryption, Job};
 use lifeboat_core::catalog::{self, Amount, Artifact, At};
@@ -62,9 +62,9 @@ pub(crate) async fn run(session: &Session, job: &Job, at: &At, items: bool) -> R
                 ErrorKind::Unsupported,
                 "list what is in",
                 artifact.key(),
-                "it is foreign: it has no manifest",
+                "it is foreign and has no manifest",
             )
-            .hint("`lifeboat verify --level structure` reads it and counts"));
+            .hint("`lifeboat verify --level structure` reads and counts it"));
         }
         None => None,
     };
@@ -89,12 +89,12 @@ pub(crate) async fn run(session: &Session, job: &Job, at: &At, items: bool) -> R
     if let (true, Some(private)) = (items, &private) {
         print_items(session, private);
     }
-    session.output.line("\nWithout Lifeboat it is restored by:\n");
+    session.output.line("\nTo restore it without Lifeboat:\n");
     session.output.line(format!("  {line}"));
     Ok(Exit::Good)
 }
 
-/// What is inside, as far as there is a key here. It must be there when it was asked for.
+/// The private part, if there is a key here. A missing key is an error when the items were asked for.
 async fn open_private(session: &Session, job: &Job, manifest: &Manifest, needed: bool) -> Result<Option<Private>> {
     if let PrivatePart::Open(private) = &manifest.private {
         return Ok(Some((**private).clone()));
@@ -109,7 +109,7 @@ async fn open_private(session: &Session, job: &Job, manifest: &Manifest, needed:
         Err(error) => {
             tracing::debug!(%error, "the private part stays closed");
             if !job.identities.is_empty() {
-                session.output.note(&format!("what is inside cannot be shown: {error}"));
+                session.output.note(&format!("the contents cannot be listed: {error}"));
             }
             Ok(None)
         }
@@ -129,7 +129,7 @@ fn print(session: &Session, artifact: &Artifact, row: &Row, manifest: Option<&Ma
         line("holds", format!("{amount}: {}", less_in_words(amount)));
     }
     let Some(manifest) = manifest else {
-        line("kind", "foreign: it has no manifest, something else than Lifeboat wrote it".to_owned());
+        line("kind", "foreign: it has no manifest; Lifeboat did not write it".to_owned());
         line("format", artifact.name.format.clone());
         line("compression", artifact.name.compression.clone().unwrap_or_else(|| "none by its name".to_owned()));
         line("encryption", artifact.name.encryption.clone().unwrap_or_else(|| "none by its name".to_owned()));

@@ -15,7 +15,7 @@ use crate::output::report::{checks, count, seconds};
 use crate::output::{self, GREEN, RED, YELLOW};
 use crate::session::Session;
 
-/// What the command line says; the rest is the job's.
+/// The options of the command line; the rest comes from the job.
 pub(crate) struct Options {
     pub(crate) level: Option<Level>,
     pub(crate) at: At,
@@ -118,7 +118,7 @@ pub(crate) fn print(session: &Session, report: &Report) {
     ));
 }
 
-/// A job of which nothing could be verified, in the form of a report that did not pass.
+/// A job that could not be verified, as a report that did not pass.
 fn failure(dataset: &str, level: Level, error: &lifeboat_core::Error, took: Duration) -> Value {
     json!({
         "dataset": dataset,

@@ -31,10 +31,10 @@ const ITEMS_TOGETHER: usize = 64 << 10;
 
 #[derive(Default)]
 struct Printed {
-    /// Whether the one JSON value of this run is out.
+    /// Whether the one JSON value of this run has been written.
     result: bool,
     notes: HashSet<String>,
-    /// Items of a result that is written as it comes, and is not out yet.
+    /// Buffered items of a result that is written as it comes.
     items: Option<Vec<u8>>,
 }
 
@@ -92,7 +92,7 @@ impl Output {
     }
 
     /// One item of a result that is an array, written as its items come: memory does not grow with their number. Nothing
-    /// without `--json`. [`end_of_items`](Self::end_of_items) has to follow.
+    /// without `--json`. Call [`end_of_items`](Self::end_of_items) afterwards.
     pub(crate) fn item(&self, value: &impl Serialize) {
         if !self.json {
             return;
@@ -128,7 +128,7 @@ impl Output {
         }
     }
 
-    /// Something that the user should know and that is no error. The same text is printed once.
+    /// Something the user should know that is not an error. The same text is printed only once.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet && self.lock().notes.insert(text.to_owned()) {
             self.write_err(&format!("{}: {}", self.paint_err("note", CYAN), visible_line(text)));
@@ -196,7 +196,7 @@ impl Output {
         self.write_part(&format!("{text}\n"));
     }
 
-    /// Writes JSON whose every piece is whole UTF-8.
+    /// Writes JSON; every piece must be whole UTF-8.
     fn write_json(&self, text: &[u8]) {
         self.write_part(&seen::json(&String::from_utf8_lossy(text)));
     }
@@ -224,7 +224,7 @@ impl Output {
     }
 }
 
-/// Writes an item of an array with the array's indent, and what has gathered when it is much.
+/// Writes an item of an array with the array's indent, and flushes the buffer when it is large.
 struct Indented<'a> {
     output: &'a Output,
     text: &'a mut Vec<u8>,

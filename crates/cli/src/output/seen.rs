@@ -1,7 +1,7 @@
-//! What comes to a terminal: names of a bucket and words of a server stand there, and act on nothing.
+//! What reaches a terminal: names from a bucket and texts from a server are shown, but never act on it.
 //!
-//! Everything that is printed passes here last. Colours are marks until then, which only this process can make: an escape in a
-//! name is none of them.
+//! All output passes through here last. Until then, colours are marks that only this process can make, so an escape sequence in
+//! a name is not one of them.
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
@@ -11,7 +11,7 @@ use lifeboat_core::words::{is_unseen, visible};
 
 use super::Color;
 
-/// How a mark begins. No text of another has it but by chance of 1 in 2^64.
+/// How a mark begins. Foreign text contains it with a probability of 1 in 2^64.
 fn opening() -> &'static str {
     static OPENING: OnceLock<String> = OnceLock::new();
     OPENING.get_or_init(|| format!("\x1b{:016x};", RandomState::new().hash_one(std::process::id())))
@@ -40,7 +40,7 @@ fn by_marks<'a>(text: &'a str, between: fn(&str) -> Cow<'_, str>, mark: &str) ->
     Cow::Owned(text.split(opening).map(between).collect::<Vec<_>>().join(mark))
 }
 
-/// JSON as it is written: what `serde_json` leaves as it is and a terminal does not, escaped. Such a character is in a string.
+/// JSON as it is written: escapes characters that `serde_json` leaves alone but a terminal acts on. They occur only in strings.
 pub(super) fn json(text: &str) -> Cow<'_, str> {
     let acts = |c: char| is_unseen(c) && c != '\n';
     if !text.contains(acts) {

@@ -9,7 +9,7 @@ use super::seen;
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
     right: Vec<usize>,
-    /// Of the columns, as far as lines were taken.
+    /// The widths of the columns in the lines taken so far.
     widths: Vec<usize>,
     /// Whether the head is among the rows.
     headed: bool,
@@ -50,7 +50,7 @@ impl Table {
         self.take()
     }
 
-    /// The lines so far; the rows are forgotten, and those that follow are at least as wide.
+    /// Takes the lines so far and forgets their rows; later rows are at least as wide.
     pub(crate) fn take(&mut self) -> Vec<String> {
         let rows = std::mem::take(&mut self.rows);
         self.headed = false;
@@ -78,12 +78,12 @@ impl Table {
     }
 }
 
-/// A cell stays in its line, and in its column, whatever a server wrote in its message.
+/// A cell stays in its line and column, whatever a server's message contains.
 fn one_line(text: &str) -> String {
     seen::cell(&text.split_whitespace().collect::<Vec<_>>().join(" ")).into_owned()
 }
 
-/// Columns on the terminal; the escapes of colours take none.
+/// Width on the terminal; colour escapes take none.
 fn width(text: &str) -> usize {
     let mut plain = String::new();
     let mut rest = text;

@@ -92,8 +92,8 @@ impl FromStr for MaxShrink {
     fn from_str(text: &str) -> Result<Self> {
         let number = text.strip_suffix('%').and_then(|number| number.parse().ok());
         number.filter(|n| (1..=100).contains(n)).map(Self).ok_or_else(|| {
-            Error::new(ErrorKind::Config, "use", format!("max_shrink \"{text}\""), "it is no share from 1% to 100%")
-                .hint("write a share that a dataset may lose from one backup to the next, as in 50%; 100% is no limit")
+            Error::new(ErrorKind::Config, "use", format!("max_shrink \"{text}\""), "it is not a share from 1% to 100%")
+                .hint("write the share that a dataset may lose between two backups, as in 50%; 100% sets no limit")
         })
     }
 }

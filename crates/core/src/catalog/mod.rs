@@ -195,7 +195,7 @@ impl Artifact {
     pub async fn read_manifest(&self, sink: &dyn Sink) -> Result<Option<Manifest>> {
         let Some(key) = &self.manifest else {
             return match self.other_manifest() {
-                Some(key) => Err(Error::new(ErrorKind::Unsupported, "read", key, "its form is not known here")
+                Some(key) => Err(Error::new(ErrorKind::Unsupported, "read", key, "its format is not known here")
                     .hint("use a newer Lifeboat")),
                 None => Ok(None),
             };
@@ -328,7 +328,7 @@ pub async fn find(sink: &Arc<dyn Sink>, folder: &str, dataset: &Dataset, at: &At
             (0, _) | (_, None) => format!("there is none in {place}"),
             (_, Some(oldest)) => match at {
                 At::Time(time) => {
-                    format!("none of the {total} in {place} is as old as {time}; the oldest is of {oldest}")
+                    format!("none of the {total} in {place} is as old as {time}; the oldest is from {oldest}")
                 }
                 At::Key(key) => format!("none of the {total} in {place} is named {key}"),
                 At::Latest => format!("all {total} in {place} are damaged"),

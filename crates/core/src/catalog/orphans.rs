@@ -207,7 +207,7 @@ impl Sweep<'_> {
                 match upkeep(self.sink).abort_uploads_of(&key, self.before, self.dry_run).await {
                     Ok(aborted) => self.cleaned.removed.extend(aborted),
                     Err(error) if error.kind() == ErrorKind::Permission => {
-                        tracing::debug!(%error, "uploads without a note are not looked for");
+                        tracing::debug!(%error, "cannot look for uploads without a note");
                     }
                     Err(error) => return Err(error),
                 }

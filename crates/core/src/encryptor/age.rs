@@ -119,7 +119,7 @@ impl Age {
                     return Err(wrong("it holds a kind of SSH key that age does not support"));
                 }
                 age::ssh::Identity::Encrypted(_) if self.key_passphrase.is_none() => {
-                    return Err(wrong("the SSH key in it is encrypted, and no passphrase for it was given"));
+                    return Err(wrong("the SSH key in it is encrypted, but no passphrase for it was given"));
                 }
                 _ => self.identities.push(Identity::Ssh(key)),
             }
@@ -129,13 +129,13 @@ impl Age {
                     if line.starts_with("age1") || line.starts_with("ssh-") {
                         return wrong("it holds a public recipient; decrypting takes the secret identity");
                     }
-                    wrong("a line of it is no age identity")
+                    wrong("one of its lines is not an age identity")
                 })?;
                 self.identities.push(Identity::X25519(identity));
             }
         }
         if self.identities.len() == before {
-            return Err(wrong("there is no identity in it"));
+            return Err(wrong("it holds no identity"));
         }
         Ok(self)
     }
@@ -245,7 +245,7 @@ impl Encryptor for Age {
                 ErrorKind::Decrypt,
                 "decrypt",
                 "the artifact",
-                "it is encrypted with age, and no identity was given",
+                "it is encrypted with age, but no identity was given",
             )
             .hint(Hint::GiveKey { scheme: "age".to_owned() }));
         }
@@ -298,7 +298,7 @@ fn open_error(error: age::DecryptError) -> Error {
     use age::DecryptError as E;
     let corrupt = |why: &str| {
         Error::new(ErrorKind::Corrupt, "decrypt", "the artifact", why)
-            .hint("the stored object is damaged or is no age file: use another artifact")
+            .hint("the stored object is damaged or is not an age file: use another artifact")
     };
     match error {
         E::NoMatchingKeys => Error::new(
@@ -315,11 +315,11 @@ fn open_error(error: age::DecryptError) -> Error {
             ErrorKind::Decrypt,
             "decrypt",
             "the artifact",
-            format!("its passphrase work factor 2^{required} is more than is accepted"),
+            format!("its passphrase work factor 2^{required} is too high"),
         ),
         E::InvalidHeader => corrupt("its age header is damaged"),
         E::InvalidMac => corrupt("its age header was altered"),
-        E::UnknownFormat => corrupt("it is no age file, or of a newer version"),
+        E::UnknownFormat => corrupt("it is not an age file, or has a newer version"),
         E::Io(e) => read_error(e),
         other => corrupt(&other.to_string()),
     }
@@ -439,7 +439,7 @@ mod tests {
         for (text, part) in [
             ("", "no identity"),
             (public.as_str(), "public recipient"),
-            ("x", "no age identity"),
+            ("x", "not an age identity"),
             ("-----BEGIN X-----", "SSH key"),
         ] {
             let error = Age::default().identities(&text.to_owned().into(), "key.txt").unwrap_err();

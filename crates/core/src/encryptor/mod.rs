@@ -14,11 +14,11 @@ pub const START: usize = 64;
 
 /// Turns a plaintext stream into ciphertext and back.
 ///
-/// Both directions run on a thread of their own and hold a bounded amount of data. An implementation that was
-/// built with recipients only can encrypt and not decrypt: the machine that backs up then cannot read its own
+/// Both directions run on separate threads and hold a bounded amount of data. An implementation built only
+/// with recipients can encrypt but not decrypt: the machine that backs up then cannot read its own
 /// backups.
 pub trait Encryptor: Send + Sync + fmt::Debug {
-    /// The scheme's name as the manifest and the configuration write it: `age`, `openssl`. One from elsewhere takes another.
+    /// The scheme's name in the manifest and the configuration: `age`, `openssl`. Other implementations choose another.
     fn scheme(&self) -> &'static str;
 
     /// The suffix that an encrypted object's name gets, without the dot: `age`, `enc`. One from elsewhere takes `enc-` and a
@@ -43,7 +43,7 @@ pub trait Encryptor: Send + Sync + fmt::Debug {
     /// Encrypts.
     ///
     /// # Behaviour
-    /// - The ciphertext stream ends well only after the plaintext stream has.
+    /// - The ciphertext stream ends without an error only after the plaintext stream has.
     /// - An error of the plaintext stream is passed on as it is.
     ///
     /// # Errors
@@ -104,7 +104,7 @@ pub(crate) fn seal(encryptor: &Arc<dyn Encryptor>, plaintext: ByteStream) -> Res
         if encryptor.recognises(&start[..start.len().min(START)]) {
             return sealed;
         }
-        let why = "it does not recognise what it has written itself, so that nobody could read it back";
+        let why = "it does not recognise its own output, so nobody could read it back";
         let subject = format!("the encryptor {}", encryptor.scheme());
         stream::failed(Error::new(ErrorKind::Unsupported, "use", subject, why))
     };

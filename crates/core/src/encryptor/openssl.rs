@@ -140,7 +140,7 @@ fn decrypt(passphrase: &SecretString, input: &mut StageInput, output: &mut Stage
     let mut head = [0; 16];
     let got = read_full(input, &mut head)?;
     if got < head.len() || &head[..8] != MAGIC {
-        return Err(corrupt("it does not start as `openssl enc -salt` writes it"));
+        return Err(corrupt("it does not start like the output of `openssl enc -salt`"));
     }
     let key = derive(passphrase, &head[8..]);
     let mut cipher = cbc::Decryptor::<Aes256>::new_from_slices(&key[..32], &key[32..]).expect("32 and 16 bytes");
@@ -175,14 +175,14 @@ fn decrypt(passphrase: &SecretString, input: &mut StageInput, output: &mut Stage
         // The form has no check of its own; what the first block became under this key is all there is to go by.
         if begins_readable == Some(true) {
             return Err(corrupt(
-                "its last block is not as it must be: the passphrase is right, since it begins well, but it was cut short or altered",
+                "its last block is invalid: the passphrase is right, because the beginning is readable, but the object was cut short or altered",
             ));
         }
         return Err(Error::new(
             ErrorKind::Decrypt,
             "decrypt",
             "the artifact",
-            "nothing in it can be read: the passphrase is wrong (or the object was altered from its beginning on)",
+            "nothing in it can be read: the passphrase is wrong (or the object was altered from the start)",
         )
         .hint(Hint::CheckPassphrase));
     }

@@ -104,7 +104,7 @@ impl Journal {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error,
             Err(_) => {
-                let why = format!("it gave no answer for {} s", patience.as_secs());
+                let why = format!("it did not answer for {} s", patience.as_secs());
                 Error::new(ErrorKind::Unavailable, "write to", sink.url(), why)
             }
         };

@@ -217,7 +217,7 @@ impl LogReader {
         let plain = if name.compression.is_some() { decompress(sealed) } else { sealed };
         let bytes = stream::collect(plain, SEGMENT_LIMIT, &key).await?;
         if hash_of(&bytes) != name.hash {
-            let why = "its content is not the one that its name tells (the hash differs): it was cut short or altered";
+            let why = "its content does not match its name (the hash differs): it was cut short or altered";
             return Err(Error::new(ErrorKind::Corrupt, "read", key, why).hint("use the copy in another sink"));
         }
         Ok(Segment::new(name.epoch, name.start, name.end, bytes))
@@ -247,9 +247,9 @@ impl Reading<'_> {
                     continue;
                 }
                 if (last.start, last.end) == (name.start, name.end) {
-                    let why = format!("{last} and {name} are different contents for the same positions");
+                    let why = format!("{last} and {name} hold different content for the same positions");
                     return Err(Error::new(ErrorKind::Corrupt, "read", &self.reader.folder, why)
-                        .hint("two systems have written the same log: find out which one is meant"));
+                        .hint("two systems have written the same log: find out which one is right"));
                 }
             } else if name.end <= self.next.at {
                 continue;
@@ -268,6 +268,6 @@ impl Reading<'_> {
 
     fn missing(&self, why: String) -> Error {
         Error::new(ErrorKind::NotFound, "read", &self.reader.folder, why)
-            .hint("restore to a position before it, or from a base behind it")
+            .hint("restore to a position before it, or from a base after it")
     }
 }

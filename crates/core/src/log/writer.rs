@@ -138,7 +138,7 @@ impl LogWriter {
                 return Ok(true);
             }
             if found.end == name.end {
-                let why = "another content is there for the same positions; nothing is overwritten";
+                let why = "other content exists for the same positions; nothing is overwritten";
                 return Err(Error::new(ErrorKind::AlreadyExists, "store", object.key, why)
                     .hint("two systems write the same log: give one of them another dataset or prefix"));
             }

@@ -73,8 +73,7 @@ impl AmountRules {
         }
         let failure = judgement.failure.as_ref()?;
         Some(Told::Note(format!(
-            "how much {name} holds could not be compared with what is in {sink}: {failure}; a verification \
-             with a key that may read does it"
+            "the amount in {name} could not be compared with earlier ones in {sink}: {failure}; a verification with a key that can read compares it"
         )))
     }
 }
@@ -125,7 +124,8 @@ pub(super) async fn check(
     let (said, judged) = artifact.amount()?;
     match (found, judged) {
         (Some(found), _) if found != said => {
-            let why = format!("a name beside it says {said}, and it holds {found}: that name is not its backup's");
+            let why =
+                format!("a name beside it says {said}, but it holds {found}: that name belongs to another backup");
             Some(Check::warn(CHECK, "differs", why))
         }
         (_, Judged::Whole) | (None, Judged::Unjudged) => None,
@@ -139,7 +139,7 @@ pub(super) async fn check(
                 && judgement.failure.is_none()
                 && let Err(error) = leave(sink, &artifact.folder, &artifact.name, &judgement).await
             {
-                let note = format!("how much {} holds could not be written beside it: {error}", artifact.key());
+                let note = format!("the amount in {} could not be written beside it: {error}", artifact.key());
                 cx.progress.event(Event::Note(note));
             }
             let less = judgement.less?;

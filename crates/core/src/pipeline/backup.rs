@@ -68,7 +68,7 @@ impl Backup {
         Self::boxed(Box::new(source))
     }
 
-    /// Like [`new`](Backup::new), for a source that is boxed already.
+    /// Like [`new`](Backup::new), for a boxed source.
     pub fn boxed(source: Box<dyn Source>) -> Self {
         Self {
             source,
@@ -86,7 +86,7 @@ impl Backup {
         }
     }
 
-    /// Names the dataset; without it the source's own suggestion is taken (the database's name).
+    /// Names the dataset; the default is the source's suggestion (the database's name).
     #[must_use]
     pub fn dataset(mut self, dataset: Dataset) -> Self {
         self.dataset = Some(dataset);
@@ -113,22 +113,22 @@ impl Backup {
         self.encrypt_with(Arc::new(encryptor))
     }
 
-    /// Like [`encrypt`](Backup::encrypt), with an encryptor that is shared.
+    /// Like [`encrypt`](Backup::encrypt), with a shared encryptor.
     #[must_use]
     pub fn encrypt_with(mut self, encryptor: Arc<dyn Encryptor>) -> Self {
         self.encryption = Encryption::With(encryptor);
         self
     }
 
-    /// Leaves the artifact readable for everyone who can read the sink. Encryption is a choice that is made, not
-    /// forgotten: without this and without [`encrypt`](Backup::encrypt), [`run`](Backup::run) is an error.
+    /// Leaves the artifact readable by everyone who can read the sink. The choice of encryption must be
+    /// explicit: without this and without [`encrypt`](Backup::encrypt), [`run`](Backup::run) is an error.
     #[must_use]
     pub fn unencrypted(mut self) -> Self {
         self.encryption = Encryption::None;
         self
     }
 
-    /// Says without which artifacts this one cannot be restored, beside those that the source's own
+    /// Names the artifacts that this one needs for a restore, in addition to those in the source's own
     /// [`Description`] names: the base of an increment. They are of the same dataset and folder, and in every sink.
     #[must_use]
     pub fn needs(mut self, artifacts: impl IntoIterator<Item = ArtifactName>) -> Self {
@@ -157,16 +157,16 @@ impl Backup {
         self
     }
 
-    /// How long the source may give no byte while one is waited for, and a sink take none, before the run is given up: 2 hours
-    /// when this is not called. That nothing moves is told after a minute.
+    /// How long the source may give no bytes while the run waits for it, or a sink take none, before the run is given up: by
+    /// default 2 hours. A warning comes after a minute.
     #[must_use]
     pub fn stall_limit(mut self, limit: Duration) -> Self {
         self.stall_limit = limit;
         self
     }
 
-    /// Whether a dataset in which there is nothing is as it should be. Otherwise a plaintext of no byte is an error, and one
-    /// without an item or a row a warning.
+    /// Whether an empty dataset is acceptable. Otherwise a plaintext of zero bytes is an error, and one without items or
+    /// rows a warning.
     #[must_use]
     pub fn allow_empty(mut self, allow: bool) -> Self {
         self.amount.allow_empty = allow;
@@ -181,7 +181,7 @@ impl Backup {
         self
     }
 
-    /// Whether the run leaves a record in the [history](crate::history). It does, unless said otherwise.
+    /// Whether the run leaves a record in the [history](crate::history). It does by default.
     #[must_use]
     pub fn history(mut self, history: bool) -> Self {
         self.history = history;
@@ -212,7 +212,7 @@ impl Backup {
     /// Runs the backup.
     ///
     /// # Errors
-    /// The source's failure, or the first sink's when all of them failed. When only some failed, the receipt says which.
+    /// The source's failure, or the first sink's if all of them failed. When only some failed, the receipt says which.
     ///
     /// # Cancel safety
     /// A dropped future ends the source's children and leaves nothing that is listed; parts of an upload may stay
@@ -225,7 +225,7 @@ impl Backup {
         let encryptor = match std::mem::replace(&mut self.encryption, Encryption::Undecided) {
             Encryption::With(encryptor) => Some(encryptor),
             Encryption::None | Encryption::Undecided if confidential => {
-                let why = "it is nothing but secrets, and is never stored without encryption";
+                let why = "it is nothing but secrets and is never stored unencrypted";
                 return Err(Error::new(ErrorKind::Config, "back up", "the dataset", why).hint(Hint::ChooseEncryptor));
             }
             Encryption::None => None,
@@ -359,7 +359,7 @@ fn needs_of<'a>(name: &ArtifactName, needs: impl Iterator<Item = &'a ArtifactNam
         .find(|n| n.dataset != name.dataset || *n == name || ArtifactName::parse(&n.to_string()).as_ref() != Some(n));
     match wrong {
         Some(wrong) => {
-            let why = format!("it needs \"{wrong}\", which is no other artifact of the same dataset");
+            let why = format!("it needs \"{wrong}\", which is not another artifact of the same dataset");
             Err(Error::new(ErrorKind::Config, "back up", name.dataset.to_string(), why))
         }
         None => Ok(needs),
@@ -419,7 +419,7 @@ impl Run {
             let settled = self.settle(&self.sinks[*index], stored, said.of(*index));
             async move {
                 if let Err(error) = self.within_grace(*index, settled).await {
-                    tracing::warn!(%error, "what this run has left there stays; pruning orphans removes it");
+                    tracing::warn!(%error, "what this run left there stays; pruning orphans removes it");
                 }
             }
         }))
@@ -470,7 +470,7 @@ impl Run {
     }
 
     fn gave_no_answer(&self, index: usize, grace: Duration) -> Error {
-        let why = format!("it gave no answer for {} s and was given up", grace.as_secs());
+        let why = format!("it did not answer for {} s and was given up", grace.as_secs());
         Error::new(ErrorKind::Unavailable, "write to", self.sinks[index].url(), why).hint(Hint::ReplicateLater)
     }
 
@@ -483,9 +483,9 @@ impl Run {
                         ErrorKind::AlreadyExists,
                         "write",
                         key,
-                        "an object of that name is already there",
+                        "an object of that name already exists",
                     )
-                    .hint("run again: a new second gives a new name"));
+                    .hint("run again: a second later the name is different"));
                 }
                 // A key that may only write cannot look; the sink itself never overwrites.
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Permission) => {}
@@ -534,7 +534,7 @@ impl Run {
                 Ok(_) => {
                     let why = format!("it needs {needed}, which is not there");
                     return Err(Error::new(ErrorKind::NotFound, "write", self.key(), why)
-                        .hint("back up a new base; where another sink has it, `lifeboat replicate` copies it"));
+                        .hint("back up a new base; if another sink has it, `lifeboat replicate` copies it"));
                 }
             }
         }
@@ -652,7 +652,7 @@ impl Run {
             match put {
                 Ok(bytes) if bytes == meter.bytes() => sizes.push((index, bytes)),
                 Ok(bytes) => {
-                    let why = format!("it confirmed {bytes} bytes of the {} that were sent", meter.bytes());
+                    let why = format!("it confirmed {bytes} of the {} bytes sent", meter.bytes());
                     failed[index] = Some(Error::new(ErrorKind::Internal, "store", &key, why));
                 }
                 Err(error) => failed[index] = Some(error),

@@ -90,11 +90,11 @@ pub(crate) fn hash(
 pub(crate) fn mismatch(expected: &Hashed, found: &Hashed, subject: String) -> Error {
     let why = if expected.bytes == found.bytes {
         format!(
-            "its SHA-256 is {}, and the manifest says {}: the stored bytes were altered",
+            "its SHA-256 is {}, but the manifest says {}: the stored bytes were altered",
             found.sha256, expected.sha256
         )
     } else {
-        format!("it has {} bytes, and the manifest says {}: it was cut short or altered", found.bytes, expected.bytes)
+        format!("it has {} bytes, but the manifest says {}: it was cut short or altered", found.bytes, expected.bytes)
     };
     Error::new(ErrorKind::Corrupt, "read", subject, why).hint("use another artifact, or the copy in another sink")
 }
@@ -132,7 +132,7 @@ pub(crate) fn not_empty(input: ByteStream, dataset: &Dataset) -> ByteStream {
             Some(Err(error)) => Some((Err(error), None)),
             None if seen => None,
             None => {
-                let why = "its source ended well and gave nothing: 0 bytes";
+                let why = "its source ended successfully but gave nothing: 0 bytes";
                 let error = Error::new(ErrorKind::Tool, "back up", dataset.to_string(), why);
                 Some((Err(error.hint(Hint::AllowEmpty)), None))
             }
@@ -145,7 +145,7 @@ pub(crate) fn not_empty(input: ByteStream, dataset: &Dataset) -> ByteStream {
 /// was cut short. Nothing follows an error.
 pub(crate) fn exactly(input: ByteStream, bytes: u64, key: String) -> ByteStream {
     let wrong = move |key: &str, seen: u64| {
-        let why = format!("it gave {seen} bytes, and was listed with {bytes}: it is being rewritten, or was cut short");
+        let why = format!("it gave {seen} bytes, but was listed with {bytes}: it is being rewritten, or was cut short");
         Some((Err(Error::new(ErrorKind::Corrupt, "read", key, why).hint("run it again")), None))
     };
     futures::stream::unfold(Some((input, 0u64, key)), move |state| async move {

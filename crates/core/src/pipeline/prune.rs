@@ -330,7 +330,7 @@ impl Prune {
         let Doomed { artifacts, mut spared } = match self.doomed().await? {
             Ok(doomed) => doomed,
             Err(unknown) => {
-                pruned.notes.push(format!("nothing was deleted: {unknown} has come since, and is not known here"));
+                pruned.notes.push(format!("nothing was deleted: {unknown} has appeared since, and is not known here"));
                 return Ok(pruned);
             }
         };
@@ -419,7 +419,7 @@ impl Prune {
             }
         }
         for (base, by) in needed {
-            let why = format!("{by}, which has come since, needs it");
+            let why = format!("{by}, which has appeared since, needs it");
             doomed.spared.entry(base).or_insert_with(|| why.clone());
             self.spare(base, &why, &mut doomed.spared);
         }

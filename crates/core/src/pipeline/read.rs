@@ -161,7 +161,7 @@ pub(crate) fn check_plaintext(stream: ByteStream, private: Option<&Private>, sub
             ErrorKind::Corrupt,
             "read",
             subject,
-            "its plaintext is not the one that was backed up (its hash differs)",
+            "its plaintext is not what was backed up (its hash differs)",
         )
         .hint("use another artifact"))
     })

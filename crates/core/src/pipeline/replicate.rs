@@ -63,17 +63,17 @@ impl fmt::Debug for Only {
     }
 }
 
-/// What becomes of an artifact of the first sink.
+/// What to do with an artifact of the first sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
     /// It is not in the second sink: it is copied.
     Copy,
-    /// A part of it is there already: what is there is compared, the rest is copied.
+    /// A part of it is already there: that part is compared, the rest is copied.
     Complete,
-    /// Another content has its name there. It stays as it is.
+    /// Different content has its name there. It stays unchanged.
     Conflict,
-    /// The first sink does not hold it whole, or its manifest cannot be read.
+    /// The first sink does not hold all of it, or its manifest cannot be read.
     Unusable,
 }
 
@@ -107,7 +107,7 @@ pub struct PlannedCopy {
     artifact: Artifact,
 }
 
-/// What is to be copied. Printing it, and throwing it away, is a dry run.
+/// What to copy. Printing and dropping it is a dry run.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ReplicatePlan {
@@ -156,7 +156,7 @@ pub struct Copied {
     pub bytes: u64,
 }
 
-/// What a run has done.
+/// The result of a run.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Replicated {
@@ -313,24 +313,24 @@ impl Replicate {
         if here.kind == Kind::Damaged {
             return match there {
                 Some(there) if there.kind == Kind::Managed => Ok(None),
-                _ => told(Step::Unusable, "its manifest is there, and its object is gone"),
+                _ => told(Step::Unusable, "its manifest is there, but its object is gone"),
             };
         }
         // What a newer Lifeboat means by it would be lost on the way.
         if let Some(unknown) = here.unknown.first() {
-            let why = format!("{unknown} lies beside it, and is not known here: use a newer Lifeboat");
+            let why = format!("{unknown} is stored beside it and is not known here: use a newer Lifeboat");
             return Ok(Some((Step::Unusable, why)));
         }
         let Some(there) = there else { return told(Step::Copy, "it is not there") };
         if !there.objects.is_empty() && sizes(here) != sizes(there) {
-            let why = format!("what is there under its name has {} bytes, and not {}", there.bytes(), here.bytes());
+            let why = format!("the object of that name there has {} bytes, not {}", there.bytes(), here.bytes());
             return Ok(Some((Step::Conflict, why)));
         }
         match (here.kind, there.kind) {
             (Kind::Foreign, Kind::Damaged) => told(Step::Conflict, "a manifest without its object is there"),
             // Without a manifest there is nothing to compare but the size.
             (Kind::Foreign, _) => Ok(None),
-            (_, Kind::Foreign) => told(Step::Complete, "its object is there, and its manifest is not"),
+            (_, Kind::Foreign) => told(Step::Complete, "its object is there, but its manifest is not"),
             (_, kind) => {
                 let manifests =
                     futures::future::join(read_manifest(&*self.from, here), read_manifest(&*self.to, there));
@@ -338,14 +338,14 @@ impl Replicate {
                     (Err(error), _) if is_about_the_store(&error) => Err(error),
                     (_, Err(error)) if is_about_the_store(&error) => Err(error),
                     (Err(error), _) => Ok(Some((Step::Unusable, error.to_string()))),
-                    (_, Err(error)) => Ok(Some((Step::Conflict, format!("the manifest there is no good: {error}")))),
+                    (_, Err(error)) => Ok(Some((Step::Conflict, format!("the manifest there is invalid: {error}")))),
                     (Ok((_, ours)), Ok((_, theirs))) if ours.objects != theirs.objects => {
-                        told(Step::Conflict, "the manifest there is that of another content")
+                        told(Step::Conflict, "the manifest there describes other content")
                     }
                     _ if here.needs.iter().any(|needed| !there.needs.contains(needed)) => {
-                        told(Step::Complete, "it is there, and what says which others it needs is not")
+                        told(Step::Complete, "it is there, but the note of what it needs is not")
                     }
-                    _ if kind == Kind::Damaged => told(Step::Complete, "its manifest is there, and its object is gone"),
+                    _ if kind == Kind::Damaged => told(Step::Complete, "its manifest is there, but its object is gone"),
                     _ => Ok(None),
                 }
             }
@@ -385,7 +385,7 @@ impl ReplicatePlan {
     /// a store that is gone ends the run.
     ///
     /// An artifact counts as copied when its objects are there with the manifest's SHA-256, and then its manifest. One
-    /// without a manifest is read back and compared. Records of verifications are not copied: they speak of the bytes in
+    /// without a manifest is read back and compared. Records of verifications are not copied: they describe the bytes in
     /// one place.
     ///
     /// # Errors
@@ -453,7 +453,7 @@ impl ReplicatePlan {
                             copied
                         }
                         Step::Conflict => Err(Error::new(ErrorKind::AlreadyExists, "copy", &planned.key, &planned.why)
-                            .hint("verify both, and delete the one that is not wanted: nothing is overwritten")),
+                            .hint("verify both, and delete the unwanted one: nothing is overwritten")),
                         Step::Unusable => Err(Error::new(ErrorKind::Corrupt, "copy", &planned.key, &planned.why)
                             .hint(Hint::UseAnotherArtifact)),
                     };
@@ -629,7 +629,7 @@ impl Replicate {
             Ok(bytes) => {
                 let hashed = hashed.await.map_err(|_| internal(&object.key, "it was confirmed before its end"))?;
                 if bytes != hashed.bytes || bytes != object.bytes {
-                    let why = format!("{bytes} bytes were confirmed of {}", object.bytes);
+                    let why = format!("{bytes} of {} bytes were confirmed", object.bytes);
                     return Err(internal(&object.key, &why));
                 }
                 match object.expected {
@@ -647,7 +647,7 @@ impl Replicate {
         if there == expected {
             return Ok(());
         }
-        let why = format!("what came to be there has the SHA-256 {}, and {} was sent", there.sha256, expected.sha256);
+        let why = format!("what is there now has the SHA-256 {}, but {} was sent", there.sha256, expected.sha256);
         Err(Error::new(ErrorKind::Corrupt, "copy", key, why).hint("delete it there, and run this again"))
     }
 
@@ -664,9 +664,9 @@ impl Replicate {
         if there == expected {
             return Ok(());
         }
-        let why = format!("what is there under its name is another content (SHA-256 {})", there.sha256);
+        let why = format!("the object of that name there has other content (SHA-256 {})", there.sha256);
         Err(Error::new(ErrorKind::AlreadyExists, "copy", &object.key, why)
-            .hint("verify both, and delete the one that is not wanted: nothing is overwritten"))
+            .hint("verify both, and delete the unwanted one: nothing is overwritten"))
     }
 
     async fn hash_of(&self, sink: &Arc<dyn Sink>, key: &str) -> Result<Hashed> {
@@ -680,7 +680,7 @@ impl Replicate {
                 if there == *manifest {
                     return Ok(());
                 }
-                let why = "another manifest is there, which nothing here overwrites";
+                let why = "another manifest is there; it is not overwritten";
                 Err(Error::new(ErrorKind::AlreadyExists, "copy", key, why))
             }
             Ok(_) => see_that_it_is_there(&*self.to, "copy", key, manifest.len() as u64).await,
@@ -711,7 +711,7 @@ impl Replicate {
             if found.is_none_or(|found| found.kind == Kind::Damaged) {
                 let why = format!("it needs {needed}, which is not there");
                 return Err(Error::new(ErrorKind::NotFound, "copy", artifact.key(), why)
-                    .hint("copy that one first; where it is lost, this one cannot be restored"));
+                    .hint("copy that one first; if it is lost, this one cannot be restored"));
             }
         }
         for key in artifact.sidecar_keys() {

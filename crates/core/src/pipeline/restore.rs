@@ -49,8 +49,8 @@ impl Restore {
         self
     }
 
-    /// Whether the run leaves a record in the [history](crate::history) of the sink that is read. It does, unless
-    /// said otherwise.
+    /// Whether the run leaves a record in the [history](crate::history) of the sink that is read. It does by
+    /// default.
     #[must_use]
     pub fn history(mut self, history: bool) -> Self {
         self.history = history;
@@ -64,7 +64,7 @@ impl Restore {
         self
     }
 
-    /// The plaintext as a stream, for a program that restores by itself. It counts only when it has ended well: stored
+    /// The plaintext as a stream, for a program that does its own restore. It counts only after it has ended without an error: stored
     /// bytes and plaintext are compared with the manifest on the way.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl Restore {
         Ok(input.stream)
     }
 
-    /// What a target is given: the plaintext, and what is restored before it. For a program that restores by itself.
+    /// A target's input: the plaintext, and what is restored before it. For a program that does its own restore.
     ///
     /// # Errors
     /// What cannot be read or decrypted; [`ErrorKind::NotFound`] where something that it needs is missing, and
@@ -182,7 +182,7 @@ impl Restore {
         }
         if let Some(amount) = self.artifact.less() {
             let less = Less { amount, fuller: None };
-            let text = format!("{} is {less}: an older one may be what is wanted", self.artifact.key());
+            let text = format!("{} is {less}: you may want an older one", self.artifact.key());
             self.context.progress.event(Event::Warning { text, hint: Hint::ListArtifacts });
         }
         let step = format!("restore {}", self.artifact.name.dataset);
@@ -266,7 +266,7 @@ impl std::fmt::Debug for Restore {
     }
 }
 
-/// What came of a restore.
+/// The result of a restore.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Restored {
@@ -281,6 +281,6 @@ pub struct Restored {
     pub plan: Option<Plan>,
     /// What was restored, and what the user should know.
     pub checks: Vec<Check>,
-    /// How long it took, in seconds.
+    /// Duration in seconds.
     pub seconds: f64,
 }

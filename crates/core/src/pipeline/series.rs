@@ -72,10 +72,12 @@ fn agrees(artifact: &Artifact, manifest: Option<&Manifest>) -> Result<()> {
         Err(Error::new(ErrorKind::Corrupt, "restore", artifact.key(), why).hint(hint))
     };
     if let Some(lost) = said.difference(&beside).next() {
-        return wrong(format!("its manifest says that it needs {lost}, and the sidecar that says so too is gone"));
+        return wrong(format!(
+            "its manifest says that it needs {lost}, but the sidecar that should say so too is gone"
+        ));
     }
     if let Some(more) = beside.difference(&said).next() {
-        return wrong(format!("a sidecar says that it needs {more}, and its manifest does not"));
+        return wrong(format!("a sidecar says that it needs {more}, but its manifest does not"));
     }
     Ok(())
 }

@@ -73,7 +73,7 @@ fn receive(name: &'static str, receiver: mpsc::Receiver<Message>) -> ByteStream 
                     ErrorKind::Internal,
                     "finish",
                     format!("the {name} stage"),
-                    "it ended without saying so (a panic; see the log)",
+                    "it ended without a result (a panic; see the log)",
                 );
                 Some((Err(error), None))
             }

@@ -33,7 +33,7 @@ const SERIES_CHECK: &str = "series";
 pub struct AgeLimit {
     /// The limit.
     pub max_age: Duration,
-    /// What an older artifact gets: [`Status::Warn`] or [`Status::Fail`].
+    /// The status of an older artifact: [`Status::Warn`] or [`Status::Fail`].
     pub status: Status,
 }
 
@@ -97,7 +97,7 @@ impl<'a> Verify<'a> {
         self
     }
 
-    /// Whether the outcome is recorded beside the artifact, for `list` and retention. It is, unless said otherwise.
+    /// Whether the outcome is recorded beside the artifact, for `list` and retention. It is by default.
     #[must_use]
     pub fn record(mut self, record: bool) -> Self {
         self.record = record;
@@ -122,8 +122,8 @@ impl<'a> Verify<'a> {
     /// Verifies.
     ///
     /// # Errors
-    /// What kept the verification itself from being made: the sink does not answer, there is no key, there are no server
-    /// binaries. An artifact that is bad is a report that did not pass. One that could not be tested did not pass either,
+    /// What prevented the verification itself: the sink does not answer, there is no key, there are no server binaries.
+    /// A bad artifact gives a report that did not pass. One that could not be tested did not pass either,
     /// and nothing is recorded about it ([`Status::Untested`]).
     ///
     /// # Cancel safety
@@ -241,7 +241,7 @@ impl<'a> Verify<'a> {
             return Check::warn(
                 AGE_CHECK,
                 "in the future",
-                format!("it is dated {taken}, and now is {now}: is a clock wrong?"),
+                format!("it is dated {taken}, but it is now {now}: is a clock wrong?"),
             );
         };
         let figure = crate::report::human_duration(age);
@@ -476,7 +476,7 @@ fn stored_check(seen: &std::sync::Mutex<read::Stored>, manifest: Option<&Manifes
     }
     let figure = format!("{} bytes", seen.bytes);
     match manifest {
-        Some(_) => Check::pass("stored", figure, "size and SHA-256 are the manifest's"),
+        Some(_) => Check::pass("stored", figure, "size and SHA-256 match the manifest"),
         None => Check::pass(
             "stored",
             figure,

@@ -125,7 +125,7 @@ impl FromStr for Policy {
             let (key, value) = match part.split_once('=') {
                 Some((key, value)) => (key.trim(), value.trim()),
                 None if part.is_empty() => return Err(wrong("a rule is missing".into())),
-                None if part == "all" => return Err(wrong("\"all\" stands alone".into())),
+                None if part == "all" => return Err(wrong("\"all\" cannot be combined with other rules".into())),
                 None => ("within", part),
             };
             let twice = if key == "within" {
@@ -142,12 +142,12 @@ impl FromStr for Policy {
                     "at-least" | "at_least" => &mut table.at_least,
                     _ => {
                         return Err(wrong(format!(
-                            "there is no rule \"{key}\"; there are within, days, last, hourly, daily, weekly, monthly, \
+                            "there is no rule \"{key}\"; the rules are within, days, last, hourly, daily, weekly, monthly, \
                              yearly and at-least"
                         )));
                     }
                 };
-                let number = value.parse().map_err(|_| wrong(format!("{key}={value} has no whole number")))?;
+                let number = value.parse().map_err(|_| wrong(format!("{key}={value} is not a whole number")))?;
                 count.replace(number).is_some()
             };
             if twice {
@@ -187,11 +187,11 @@ impl Table {
             ("yearly", self.yearly),
         ];
         if let Some((key, _)) = rules.iter().find(|(_, n)| *n == Some(0)) {
-            let hint = "leave the rule out to do without it; to keep everything, write all";
+            let hint = "leave out a rule that you do not want; to keep everything, write all";
             return wrong(format!("{key} = 0 would keep nothing"), hint);
         }
         if self.days.is_some() && self.within.is_some() {
-            return wrong("it has an age limit twice, by days and by within".into(), "give one of them");
+            return wrong("it sets the age limit twice, with days and with within".into(), "give one of them");
         }
         let within = match self.days.map(|n| Age { days: n, ..Age::NONE }) {
             Some(age) if age.span().is_none() => {
@@ -215,7 +215,7 @@ impl Table {
                 policy.at_least
             );
             return wrong(
-                "at_least is a floor under other rules, and there is none: nothing would be deleted".into(),
+                "at_least is a floor for other rules, but there are none: nothing would be deleted".into(),
                 &hint,
             );
         }
@@ -345,10 +345,10 @@ fn read_age(text: &str, subject: String) -> Result<Age> {
             'w' => &mut age.weeks,
             'd' => &mut age.days,
             'h' => &mut age.hours,
-            _ => return Err(wrong(format!("\"{text}\" is no age"))),
+            _ => return Err(wrong(format!("\"{text}\" is not an age"))),
         };
         if number.is_empty() {
-            return Err(wrong(format!("\"{text}\" is no age")));
+            return Err(wrong(format!("\"{text}\" is not an age")));
         }
         if *slot > 0 {
             return Err(wrong(format!("the age \"{text}\" has the unit {unit} twice")));

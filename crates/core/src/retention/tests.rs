@@ -462,8 +462,8 @@ fn what_is_no_policy_is_refused_with_advice() {
         ("", "a rule is missing"),
         ("30d,", "a rule is missing"),
         ("30", "has no unit"),
-        ("30 days", "is no age"),
-        ("thirty", "is no age"),
+        ("30 days", "is not an age"),
+        ("thirty", "is not an age"),
         ("0d", "would keep nothing"),
         ("days=0", "days = 0 would keep nothing"),
         ("30d,daily=0", "daily = 0 would keep nothing"),
@@ -474,12 +474,12 @@ fn what_is_no_policy_is_refused_with_advice() {
         ("30d,40d", "within is given twice"),
         ("30d,days=30", "age limit twice"),
         ("last=1,last=1", "last is given twice"),
-        ("last=-1", "has no whole number"),
-        ("last=", "has no whole number"),
+        ("last=-1", "is not a whole number"),
+        ("last=", "is not a whole number"),
         ("dayly=7", "there is no rule \"dayly\""),
-        ("all,last=3", "stands alone"),
+        ("all,last=3", "cannot be combined"),
         ("at-least=3", "at_least is a floor"),
-        ("é", "is no age"),
+        ("é", "is not an age"),
     ] {
         let error = text.parse::<Policy>().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{text}");
@@ -500,7 +500,7 @@ fn policies_are_read_from_a_config() {
         (r#"{"days": 0}"#, "cannot use keep: days = 0 would keep nothing; leave the rule out"),
         (r#"{"days": -1}"#, "invalid value"),
         (r#"{"at_least": 3}"#, "write last = 3; or add a rule"),
-        (r#"{"within": "6x"}"#, "\"6x\" is no age; write a number and a unit"),
+        (r#"{"within": "6x"}"#, "\"6x\" is not an age; write a number and a unit"),
         (r#"{"within": 6}"#, "an age like \"30d\""),
         ("30", "a table like { days = 30, at_least = 3 } or a text"),
     ] {

@@ -1,4 +1,4 @@
-//! What a folder has to say about itself before it is relied on.
+//! Checks of a folder before it is relied on.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -36,11 +36,11 @@ fn of_permissions(root: &Path, meta: &std::fs::Metadata) -> Check {
     let mode = meta.mode() & 0o7777;
     let figure = format!("{mode:04o}");
     if mode & 0o002 != 0 && mode & 0o1000 == 0 {
-        let detail = format!("everybody can replace what is in {}: chmod 700", root.display());
+        let detail = format!("anybody can replace the files in {}: chmod 700", root.display());
         return Check::warn("permissions", figure, detail);
     }
     let detail = match mode & 0o077 {
-        0 => "only its owner gets in",
+        0 => "only its owner has access",
         _ => "others see the names; the files themselves have mode 0600",
     };
     Check::pass("permissions", figure, detail)
@@ -58,7 +58,7 @@ fn of_space(root: &Path) -> Option<Check> {
     })
 }
 
-/// A file gets its name by being moved out of the uploads folder, which cannot be done from one file system to another.
+/// A file gets its name by being moved out of the uploads folder, which is impossible across file systems.
 fn of_file_system(root: &Path, folder: &str, meta: &std::fs::Metadata) -> Check {
     let mut device = meta.dev();
     let artifacts = if folder.is_empty() { root.to_owned() } else { root.join(folder) };

@@ -27,7 +27,7 @@ mod partial;
 mod past_cache;
 mod walk;
 
-/// Chunks that wait between the stream and the disk.
+/// Chunks waiting between the stream and the disk.
 const WAITING: usize = 4;
 
 /// A folder as a sink.
@@ -41,23 +41,23 @@ pub struct LocalSink {
 }
 
 impl LocalSink {
-    /// Creates a sink in the folder `root`. The first [`put`](Sink::put) creates the folder when it does not exist; until
-    /// then everything else reports it missing.
+    /// Creates a sink in the folder `root`. The first [`put`](Sink::put) creates the folder if it does not exist; until
+    /// then every other call reports it missing.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), notes: Notes::default() }
     }
 
-    /// The error for a root that is not there.
+    /// The error for a missing root.
     fn missing_root(root: &Path, operation: &'static str) -> Error {
         Error::new(ErrorKind::NotFound, operation, root.display().to_string(), "the folder does not exist")
             .hint("check the path of the file:// URL; is the volume mounted? The first backup creates the folder")
     }
 
-    /// Writes a temporary file and gives it its name in the end.
+    /// Writes a temporary file and gives it its name at the end.
     async fn write(&self, key: &str, mut body: ByteStream, over: Over) -> Result<u64> {
         key::check("write", key)?;
         if key::is_partial(key) {
-            return Err(Error::new(ErrorKind::Config, "write", key, "the name is that of an unfinished upload"));
+            return Err(Error::new(ErrorKind::Config, "write", key, "the name is reserved for unfinished uploads"));
         }
         let (root, notes, name) = (self.root.clone(), self.notes.clone(), key.to_owned());
         let mut partial = blocking(move || Partial::begin(&root, &notes, &name, over)).await?;
@@ -125,7 +125,7 @@ fn locate(root: &Path, operation: &'static str, key: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The file of `key`, opened, with what is known of it.
+/// The opened file of `key`, with its metadata.
 fn open(root: &Path, operation: &'static str, key: &str) -> Result<(File, Metadata)> {
     let missing = || {
         if root.is_dir() {
@@ -150,12 +150,14 @@ fn open(root: &Path, operation: &'static str, key: &str) -> Result<(File, Metada
     Ok((file, meta))
 }
 
-/// An I/O error with advice for those that an administrator can do something about.
+/// An I/O error, with a hint where an administrator can do something.
 fn io_error(operation: &'static str, path: &Path, error: std::io::Error) -> Error {
     let advice = match error.kind() {
         std::io::ErrorKind::StorageFull => "free space there, or choose another place",
-        std::io::ErrorKind::QuotaExceeded => "the disk quota of this user is used up: free space or raise it",
-        std::io::ErrorKind::FileTooLarge => "the file system or the process (ulimit -f) does not allow so large a file",
+        std::io::ErrorKind::QuotaExceeded => "this user's disk quota is used up: free space or raise the quota",
+        std::io::ErrorKind::FileTooLarge => {
+            "the file system or the process limit (ulimit -f) does not allow a file this large"
+        }
         std::io::ErrorKind::ReadOnlyFilesystem => "the file system is mounted read-only",
         std::io::ErrorKind::PermissionDenied => "let the user that runs this read and write the folder",
         _ => return Error::io(operation, path.display().to_string(), error),
@@ -191,7 +193,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     }
 }
 
-/// What the stream's side tells the writing thread. A closed channel without [`Message::End`] means: undo.
+/// Messages from the stream to the writing thread. A channel closed without [`Message::End`] means: undo.
 enum Message {
     Chunk(Bytes),
     End,

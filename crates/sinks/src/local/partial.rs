@@ -1,4 +1,4 @@
-//! A file that is being written: its temporary name, its publication, and what is left of one after a `kill -9`.
+//! A file being written: its temporary name, its publication, and what a `kill -9` leaves of it.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -13,12 +13,12 @@ use super::past_cache::Pieces;
 use super::{io_error, locate};
 use crate::key::{self, Notes, PARTIAL_SUFFIX};
 
-/// What a file may take the place of when it gets its name.
+/// What a file may replace when it gets its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Over {
-    /// Nothing: the name has to be free.
+    /// Nothing: the name must be free.
     Nothing,
-    /// A file that is there. Readers of the old one keep it; at no moment is there none.
+    /// An existing file. Its readers keep the old one; at no moment is there no file.
     WhatIsThere,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Partial {
     key: String,
     bytes: u64,
     over: Over,
-    /// Folders whose entries have changed, and must be synced.
+    /// Folders whose entries have changed and must be synced.
     changed: Vec<PathBuf>,
     published: bool,
 }
@@ -48,7 +48,7 @@ impl Partial {
         match target.symlink_metadata() {
             Ok(_) if over == Over::Nothing => return Err(taken(key)),
             Ok(meta) if !meta.is_file() => {
-                let why = "a folder of that name is there";
+                let why = "a folder of that name exists";
                 return Err(Error::new(ErrorKind::AlreadyExists, "write", key, why));
             }
             _ => {}
@@ -116,18 +116,18 @@ impl Partial {
         Ok(self.bytes)
     }
 
-    /// Mounted file systems are servers too: what is there now is looked at, by its name.
+    /// Mounted file systems are servers too, so look at what is there now, by its name.
     fn see_that_it_is_there(&self) -> Result<()> {
         let there = self.target.symlink_metadata().map_err(|e| io_error("look up", &self.target, e))?.len();
         if there == self.bytes {
             return Ok(());
         }
         if let Err(error) = std::fs::remove_file(&self.target) {
-            tracing::warn!(%error, path = %self.target.display(), "cannot remove what was not written whole");
+            tracing::warn!(%error, path = %self.target.display(), "cannot remove an incomplete file");
         }
         let why = format!("the file has {there} bytes of the {} written", self.bytes);
         Err(Error::new(ErrorKind::Corrupt, "write", self.target.display().to_string(), why)
-            .hint("the file system loses what it has confirmed: check the disk, or the server of the mount"))
+            .hint("the file system loses data that it has confirmed: check the disk, or the server of the mount"))
     }
 
     fn failed(&self, error: io::Error) -> Error {
@@ -153,10 +153,10 @@ impl Drop for Partial {
 }
 
 fn taken(key: &str) -> Error {
-    Error::new(ErrorKind::AlreadyExists, "write", key, "an object of that name is already there")
+    Error::new(ErrorKind::AlreadyExists, "write", key, "an object of that name already exists")
 }
 
-/// Removes the folders of notes above `path` when nothing is in them.
+/// Removes the folders of notes above `path` if they are empty.
 fn remove_if_empty(path: &Path) {
     // The uploads folder, then `_lifeboat` itself. One that is not empty stays: that is no error.
     for folder in path.ancestors().skip(1).take(2) {
@@ -166,7 +166,7 @@ fn remove_if_empty(path: &Path) {
     }
 }
 
-/// Makes `folder` and those above it that are missing, and notes which folders got an entry by that.
+/// Creates `folder` and its missing parents, and notes which folders got a new entry.
 fn make_folders(folder: &Path, changed: &mut Vec<PathBuf>) -> io::Result<()> {
     let missing: Vec<_> = folder.ancestors().take_while(|f| !f.as_os_str().is_empty() && !f.exists()).collect();
     for folder in missing.into_iter().rev() {
@@ -208,8 +208,8 @@ fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
     link_and_unlink(from, to)
 }
 
-/// The way for file systems that cannot rename without replacing. A crash between the two steps leaves the temporary
-/// name beside the published one: the clean-up removes it.
+/// For file systems that cannot rename without replacing. A crash between the two steps leaves the temporary name
+/// beside the published one; the clean-up removes it.
 fn link_and_unlink(from: &Path, to: &Path) -> io::Result<()> {
     match std::fs::hard_link(from, to) {
         Ok(()) => std::fs::remove_file(from),
@@ -229,7 +229,7 @@ fn partial_name(name: &str) -> String {
     format!("{}.{}-{}{PARTIAL_SUFFIX}", &name[..cut], format_stamp(Timestamp::now()), hex::encode(random))
 }
 
-/// When the upload with this temporary name was begun. `None` for a name that is not one of ours.
+/// When the upload with this temporary name began. `None` for a foreign name.
 fn begun(name: &str) -> Option<Timestamp> {
     let (_, tail) = name.strip_suffix(PARTIAL_SUFFIX)?.rsplit_once('.')?;
     let (stamp, random) = tail.rsplit_once('-')?;
@@ -238,7 +238,7 @@ fn begun(name: &str) -> Option<Timestamp> {
 }
 
 /// Removes the temporary files in the uploads folder of `folder` that were begun before `before` and that nobody is
-/// writing. Says what it removed.
+/// writing. Returns what it removed.
 pub(super) fn remove_abandoned(root: &Path, folder: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {
     let folder_key = key::uploads_folder(folder);
     let uploads = locate(root, "clean up", &folder_key)?;

@@ -1,11 +1,11 @@
 //! Writing past the page cache.
 //!
 //! A backup is written once, synced, and not read soon. Through the page cache the kernel finds, clears and fills a page for
-//! every 4 KiB of it and writes them back later: that takes more of the processor than the rest of a backup, and pushes what
-//! other programs read out of memory. `O_DIRECT` does without: the disk reads the bytes from the buffer that is here.
+//! every 4 KiB of it and writes them back later: that takes more processor time than the rest of a backup, and evicts what
+//! other programs read. With `O_DIRECT` the disk reads the bytes from our buffer.
 //!
-//! It is used for files of [`PIECE`] and more, on file systems that are known to do it well. Elsewhere, and wherever the kernel
-//! refuses a write, the file is written as any other.
+//! It is used for files of [`PIECE`] or more, on file systems known to support it well. Elsewhere, and wherever the kernel refuses
+//! a write, the file is written normally.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -15,9 +15,9 @@ const PIECE: usize = 2 << 20;
 /// Where a buffer, a place in a file and a length may begin and end: a page, and at least a block of any disk.
 const ALIGNED: usize = 4096;
 
-/// Gathers what is written into pieces that the disk can take by itself.
+/// Gathers writes into pieces that the disk can take directly.
 pub(super) struct Pieces {
-    /// [`PIECE`] bytes from `start` on, and what it takes to align them. It is never moved or grown.
+    /// [`PIECE`] bytes from `start`, and room to align them. Never moved or grown.
     buffer: Box<[u8]>,
     start: usize,
     filled: usize,

@@ -1,4 +1,4 @@
-//! Stores that refuse a header of a write: which one it is, and how the write goes on without it.
+//! Stores that refuse a header of a write: finds out which one, and writes without it.
 //!
 //! A store says no in several ways: with status 501, or 400 and a code; naming the header in an element, in its words, or not at
 //! all. One that does not name it is tried without one header after the other. What was learnt holds as long as the sink is
@@ -12,7 +12,7 @@ use lifeboat_core::{Error, Result};
 use super::Store;
 use super::failure::{Answer, Failure};
 
-/// What a write carries by which the store is to refuse it.
+/// The headers by which the store should refuse a bad write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Means {
     /// `If-None-Match: *`: refused when the key is taken.
@@ -22,7 +22,7 @@ pub(super) struct Means {
 }
 
 impl Means {
-    /// What is left to try when a write with these was refused, in this order.
+    /// What to try next, in this order, when a write with these was refused.
     fn without(self, named: Option<Named>) -> Vec<Self> {
         let no_conditions = Self { conditions: false, ..self };
         let no_checksums = Self { checksums: false, ..self };
@@ -59,7 +59,7 @@ impl Named {
     }
 }
 
-/// Whether an answer says that a header is not known, and which.
+/// Whether an answer says that a header is unknown, and which.
 fn refused(answer: &Answer) -> Option<Option<Named>> {
     if !matches!(answer.status, 400 | 405 | 501) {
         return None;
@@ -125,7 +125,7 @@ impl Store {
     fn learn(&self, sent: Means, taken: Means, refusal: &Error) {
         let known = &self.known;
         if sent.conditions && !taken.conditions && !known.conditions_refused.swap(true, Ordering::Relaxed) {
-            tracing::warn!(error = %refusal.message(), "the store refuses If-None-Match: what is there is looked for before and after each write");
+            tracing::warn!(error = %refusal.message(), "the store refuses If-None-Match: Lifeboat looks for an existing object before and after each write");
         }
         if sent.checksums && !taken.checksums && !known.checksums_refused.swap(true, Ordering::Relaxed) {
             tracing::info!(error = %refusal.message(), "the store refuses x-amz-checksum-…: writes carry a Content-MD5");

@@ -1,4 +1,4 @@
-//! Deletion that frees the space: where the bucket keeps versions, every version of the keys and no other.
+//! Deletion that frees the space: if the bucket keeps versions, every version of these keys and no others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::request::{Body, Document, Request, xml_text};
 use super::versions::{Version, Versioning};
 use crate::key;
 
-/// Listings of versions that are read side by side.
+/// Listings of versions that are read in parallel.
 const SIDE_BY_SIDE: usize = 8;
 
 #[derive(Debug, Deserialize)]
@@ -61,7 +61,7 @@ struct Refused {
 /// Something to delete: a key, or one version of it.
 type Target = (String, Option<String>);
 
-/// What became of the targets of some requests.
+/// The results for the targets of some requests.
 #[derive(Default)]
 struct Outcome {
     gone: HashSet<Target>,
@@ -70,9 +70,9 @@ struct Outcome {
     refused: HashMap<Target, Refusal>,
 }
 
-/// Why the store did not delete something.
+/// Why the store did not delete an object.
 struct Refusal {
-    /// For want of a right, or because something holds it: stores do not say which.
+    /// A right is missing, or something holds it: stores do not say which.
     denied: bool,
     why: String,
 }
@@ -125,7 +125,7 @@ async fn plainly(store: &Arc<Store>, keys: BTreeSet<String>, deleted: &mut Delet
     Ok(outcome.hidden)
 }
 
-/// Hides keys, because this identity may not do more, and says so.
+/// Hides keys, because this identity may do no more, and says so.
 async fn hide(store: &Arc<Store>, keys: BTreeSet<String>, deleted: &mut Deleted) -> Result<()> {
     let hidden = plainly(store, keys, deleted).await?;
     if !hidden.is_empty() {
@@ -192,7 +192,7 @@ async fn of_versions(store: &Arc<Store>, keys: BTreeSet<String>, deleted: &mut D
         for (id, _) in &versions {
             match store.hold_of(&key, id.as_deref()).await {
                 Ok(held) => hold = longer(hold, held),
-                Err(error) => tracing::debug!(%error, "what holds it cannot be asked"),
+                Err(error) => tracing::debug!(%error, "cannot ask what holds the object"),
             }
         }
         match hold {
@@ -209,7 +209,7 @@ async fn of_versions(store: &Arc<Store>, keys: BTreeSet<String>, deleted: &mut D
     if without_right.is_empty() { Ok(()) } else { hide(store, without_right, deleted).await }
 }
 
-/// Of versions that the store says are gone, those that it still lists.
+/// The versions that the store says are gone but still lists.
 async fn versions_that_stay(
     store: &Arc<Store>,
     keys: &BTreeSet<String>,
@@ -273,7 +273,7 @@ async fn versions_of(store: &Arc<Store>, keys: &BTreeSet<String>) -> Result<Vec<
     Ok(all)
 }
 
-/// Deletes targets, as many in one request as the store takes. What it says is gone is not looked for here.
+/// Deletes targets, as many in one request as the store accepts. What the store says is gone is not checked here.
 async fn in_bulk(store: &Arc<Store>, targets: &[Target]) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     for page in targets.chunks(store.place.profile.most_deletes) {
@@ -317,7 +317,7 @@ async fn in_bulk(store: &Arc<Store>, targets: &[Target]) -> Result<Outcome> {
         }
         for target in page {
             if !outcome.gone.contains(target) && !outcome.refused.contains_key(target) {
-                let why = "the store does not say what became of it".to_owned();
+                let why = "the store does not say whether it was deleted".to_owned();
                 outcome.refused.insert(target.clone(), Refusal { denied: false, why });
             }
         }
@@ -378,10 +378,10 @@ async fn one_by_one(store: &Arc<Store>, page: &[Target], outcome: &mut Outcome) 
     Ok(())
 }
 
-/// How often what is to be gone is looked for.
+/// How often to look for deleted objects.
 const LOOKS: u32 = 3;
 
-/// Of keys that the store says are gone, those that can still be read. An identity that may not look takes the store's word.
+/// The keys that the store says are gone but that can still be read. An identity that may not look trusts the store.
 async fn still_there(store: &Arc<Store>, keys: Vec<String>) -> Result<BTreeSet<String>> {
     let mut keys = keys;
     let mut pause = store.pacing.retry().first;
@@ -400,7 +400,7 @@ async fn still_there(store: &Arc<Store>, keys: Vec<String>) -> Result<BTreeSet<S
                 Ok(_) => keys.push(key),
                 Err(error) if says_missing(&error) => {}
                 Err(error) if matches!(error.kind(), ErrorKind::Permission) => {
-                    tracing::debug!(%error, "cannot look whether what was deleted is gone: the store's word is taken");
+                    tracing::debug!(%error, "cannot check that the deleted objects are gone: trusting the store");
                 }
                 // A marker of a version is answered so.
                 Err(error) if is_answer(&error, 405) => {}
@@ -416,8 +416,8 @@ async fn still_there(store: &Arc<Store>, keys: Vec<String>) -> Result<BTreeSet<S
     Ok(keys.into_iter().collect())
 }
 
-/// What is said of an object, or a version, that its store has said to be gone.
-const STAYS: &str = "the store says that it is deleted, and it is still there";
+/// The message about an object or version that the store says is gone but is not.
+const STAYS: &str = "the store says that it is deleted, but it is still there";
 
 fn refusal(store: &Store, refused: Refused) -> Refusal {
     let profile = &store.place.profile;

@@ -1,4 +1,4 @@
-//! Reading an object, taken up again where a connection broke.
+//! Reading an object; a broken download resumes where it stopped.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,14 +19,14 @@ struct Download {
     store: Arc<Store>,
     key: String,
     path: Path,
-    /// Which object it was at the beginning: a rest of another one is not taken.
+    /// Which object it was at the beginning: the rest of another one is refused.
     object: Identity,
     at: u64,
     end: u64,
     body: Option<BoxStream<'static, object_store::Result<Bytes>>>,
 }
 
-/// By what an object is told from another one under the same key.
+/// What tells an object from another one under the same key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Identity {
     e_tag: Option<String>,
@@ -69,7 +69,12 @@ pub(super) async fn get(store: Arc<Store>, key: &str, range: Option<Range<u64>>)
     let (at, end, object) = (result.range.start, result.range.end, Identity::of(&result));
     let whole = range.map_or(0..object.bytes, |range| range.start..range.end.min(object.bytes));
     if (at..end) != whole {
-        return Err(Error::new(ErrorKind::Corrupt, "read", key, "the store sent another range than was asked for"));
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            "read",
+            key,
+            "the store sent a different range from the one requested",
+        ));
     }
     let body = Some(stream_of(result));
     let download = Download { key: key.to_owned(), path, object, at, end, body, store };
@@ -116,7 +121,7 @@ impl Download {
                     Ok(chunk) => {
                         self.at += chunk.len() as u64;
                         if self.at > self.end {
-                            let why = "the store sent more bytes than it had announced";
+                            let why = "the store sent more bytes than it announced";
                             return Err(Error::new(ErrorKind::Corrupt, "read", &self.key, why));
                         }
                         return Ok(Some(chunk));
@@ -133,7 +138,7 @@ impl Download {
                             continue;
                         }
                         Ok(_) => {
-                            let why = "the store sent another range than was asked for";
+                            let why = "the store sent a different range from the one requested";
                             return Err(Error::new(ErrorKind::Corrupt, "read", &self.key, why));
                         }
                         Err(error) if status(&error) == Some(412) => return Err(self.replaced()),
@@ -148,7 +153,7 @@ impl Download {
 }
 
 impl Store {
-    /// The next chunk that has bytes. A body that ends is an error here: it is asked only while something is missing.
+    /// The next chunk that has bytes. A body that ends is an error here: this is called only while something is missing.
     async fn chunk_of(&self, key: &str, body: &mut BoxStream<'static, object_store::Result<Bytes>>) -> Result<Bytes> {
         let stall = self.pacing.retry().stall;
         loop {

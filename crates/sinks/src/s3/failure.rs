@@ -1,4 +1,4 @@
-//! Failures of a request: what the store or the wire said, and the [`Error`] that is made of it.
+//! Failures of a request: what the store or the wire reported, and the [`Error`] made from it.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -82,7 +82,7 @@ pub(super) enum Action {
     List,
     Delete,
     Abort,
-    /// As [`Write`](Action::Write), with a lock on what is written.
+    /// Like [`Write`](Action::Write), with a lock on the object.
     WriteLocked,
     ListUploads,
     ListVersions,
@@ -184,7 +184,7 @@ impl Place {
             }
             // B2 says so of its master key, and of the account's id.
             (_, _) if answer.message.contains("Malformed Access Key Id") => {
-                make(ErrorKind::Permission, format!("{name} does not take this key for its S3 interface")).hint(
+                make(ErrorKind::Permission, format!("{name} does not accept this key for its S3 interface")).hint(
                     format!("make an application key (not the master key), and put its keyID into {key_variable}"),
                 )
             }
@@ -201,7 +201,7 @@ impl Place {
             (_, "InvalidAccessKeyId") => make(ErrorKind::Permission, format!("{name} does not know the access key"))
                 .hint(format!("check {key_variable} (or the file that {key_variable}_FILE names)")),
             (_, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") => {
-                make(ErrorKind::Permission, format!("the session token is not valid any more: {}", answer.message))
+                make(ErrorKind::Permission, format!("the session token is no longer valid: {}", answer.message))
             }
             (_, "RequestTimeTooSkewed") => {
                 let by = answer.clock_ahead.map(|s| {
@@ -229,11 +229,10 @@ impl Place {
                     "raise the account's cap, or wait until it is reset (at midnight GMT for downloads and calls)",
                 )
             }
-            (409 | 412, _) => make(ErrorKind::AlreadyExists, "an object of that name is already there".to_owned()),
-            (_, "NoSuchUpload") => make(
-                ErrorKind::NotFound,
-                "the store does not know the upload any more: something else aborted it".to_owned(),
-            ),
+            (409 | 412, _) => make(ErrorKind::AlreadyExists, "an object of that name already exists".to_owned()),
+            (_, "NoSuchUpload") => {
+                make(ErrorKind::NotFound, "the store no longer knows the upload: something else aborted it".to_owned())
+            }
             (_, "InvalidPart") => {
                 make(ErrorKind::Corrupt, "the store has lost a part that it had confirmed".to_owned())
                     .hint("run it again")
@@ -265,7 +264,7 @@ impl Place {
                 if self.profile.restricted_keys {
                     return error.hint(self.restricted_key(&right));
                 }
-                error.hint(format!("the key needs the right {right} for this place; a wrong key can look the same"))
+                error.hint(format!("the key needs the right {right} here; a wrong key can cause the same error"))
             }
             (501, _) | (_, "NotImplemented") => make(
                 ErrorKind::Unsupported,
@@ -290,13 +289,13 @@ impl Place {
                 .hint(format!("add ?region={region} to the URL or set {variable}")),
             None => {
                 let words = if answer.message.is_empty() { String::new() } else { format!(": {}", answer.message) };
-                let message = format!("the bucket \"{bucket}\" is in another region than {}{words}", self.region);
+                let message = format!("the bucket \"{bucket}\" is not in the region {}{words}", self.region);
                 make(ErrorKind::Config, message).hint(format!("add ?region= to the URL or set {variable}"))
             }
         }
     }
 
-    /// What can be wrong with a key that is made for a bucket and a prefix.
+    /// What may be wrong with a key that is limited to a bucket and a prefix.
     fn restricted_key(&self, capability: &str) -> String {
         let (bucket, prefix) = (&self.bucket, &self.prefix);
         let names = match prefix.as_str() {
@@ -310,7 +309,7 @@ impl Place {
         )
     }
 
-    /// What is neither an answer nor the wire: credentials that could not be had, a body that could not be read.
+    /// Other failures: credentials that could not be obtained, a body that could not be read.
     fn other_error(&self, action: Action, subject: &str, error: &object_store::Error) -> Error {
         let text = chain(error);
         if text.contains("169.254.169.254") {
@@ -322,11 +321,11 @@ impl Place {
         Error::new(ErrorKind::Io, action.verb(), subject, text)
     }
 
-    /// The error for an answer that says nothing this product understands.
+    /// The error for an answer that Lifeboat does not understand.
     pub(super) fn strange_answer(&self, action: Action, subject: &str, why: impl fmt::Display) -> Error {
         let message = format!("{} does not answer as an S3 store does: {why}", self.endpoint);
         Error::new(ErrorKind::Unsupported, action.verb(), subject, message)
-            .hint("is this the address of the store's S3 interface, and not of its console?")
+            .hint("is this the address of the store's S3 interface rather than of its console?")
     }
 }
 
@@ -344,17 +343,17 @@ pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
     text
 }
 
-/// Whether an error of ours comes from an answer that the thing is not there.
+/// Whether an error comes from an answer that the object does not exist.
 pub(super) fn says_missing(error: &Error) -> bool {
     StdError::source(error).and_then(|s| s.downcast_ref::<Failure>()).is_some_and(Failure::is_missing)
 }
 
-/// Whether an error of ours comes from an answer with this status.
+/// Whether an error comes from an answer with this status.
 pub(super) fn is_answer(error: &Error, wanted: u16) -> bool {
     status(error) == Some(wanted)
 }
 
-/// Seconds by which the store's clock is ahead of ours, as the answer behind an error of ours tells.
+/// Seconds by which the store's clock is ahead of ours, from the answer behind an error.
 pub(super) fn clock_ahead(error: &Error) -> Option<i64> {
     match StdError::source(error)?.downcast_ref::<Failure>()? {
         Failure::Answer(answer) => answer.clock_ahead,
@@ -362,7 +361,7 @@ pub(super) fn clock_ahead(error: &Error) -> Option<i64> {
     }
 }
 
-/// The status of the answer behind an error of ours.
+/// The status of the answer behind an error.
 pub(super) fn status(error: &Error) -> Option<u16> {
     match StdError::source(error)?.downcast_ref::<Failure>()? {
         Failure::Answer(answer) => Some(answer.status),

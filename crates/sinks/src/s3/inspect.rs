@@ -1,4 +1,4 @@
-//! What a bucket has to say about itself before it is relied on.
+//! Checks of a bucket before it is relied on.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::lock::BucketLock;
 use super::request::{Document, Request};
 use super::versions::Versioning;
 
-/// From here on a clock that is off is said to be. Certificates and retention suffer first.
+/// From here on a wrong clock is reported. Certificates and retention suffer first.
 const SKEW_TO_TELL: u64 = 60;
 /// From here on stores refuse signatures (SigV4).
 const SKEW_REFUSED: u64 = 15 * 60;
@@ -86,7 +86,7 @@ impl Rule {
         if self.id.is_empty() { "without a name" } else { &self.id }
     }
 
-    /// Whether it says something about objects below `folder` (with its slash, or empty).
+    /// Whether it applies to objects below `folder` (with its slash, or empty).
     fn concerns(&self, folder: &str) -> bool {
         let filter = self.filter.as_ref();
         let and = filter.and_then(|f| f.and.as_ref());
@@ -127,7 +127,7 @@ pub(super) async fn inspect(store: &Arc<Store>, folder: &str, probe: Option<&str
     if let Some(probe) = probe {
         found.push(of_overwriting(store, probe).await);
         if store.place.profile.checksums && !store.means().checksums {
-            let detail = "the store refuses x-amz-checksum-…: it checks the bytes of each write by its Content-MD5";
+            let detail = "the store refuses x-amz-checksum-…: it checks each write by its Content-MD5";
             found.push(Check::pass("checksums", "MD5", detail));
         }
     }
@@ -216,15 +216,15 @@ fn of_versioning(store: &Store, versioning: Versioning) -> Check {
     let rights = &store.place.profile.rights;
     let needs = format!("prune needs {} and {} to free the space", rights.list_versions, rights.delete_version);
     match versioning {
-        Versioning::Never => Check::pass("versioning", "off", "what is deleted is gone"),
-        Versioning::Enabled => Check::pass("versioning", "on", format!("what is deleted is only hidden; {needs}")),
+        Versioning::Never => Check::pass("versioning", "off", "deletion is final"),
+        Versioning::Enabled => Check::pass("versioning", "on", format!("deleted objects are only hidden; {needs}")),
         Versioning::Suspended => {
-            Check::pass("versioning", "suspended", format!("older versions may take room; {needs}"))
+            Check::pass("versioning", "suspended", format!("older versions may take up space; {needs}"))
         }
         Versioning::Unknown => Check::pass(
             "versioning",
             "not asked",
-            format!("the key may not read the setting ({}); a writer need not", rights.versioning),
+            format!("the key may not read the setting ({}); a writer does not need to", rights.versioning),
         ),
     }
 }
@@ -237,7 +237,7 @@ async fn of_lifecycle(store: &Arc<Store>, folder: &str, versioning: Versioning) 
         Err(error) if [404, 400, 405, 501].iter().any(|status| is_answer(&error, *status)) => Vec::new(),
         Err(error) if error.kind() == ErrorKind::Permission => {
             let right = store.place.profile.rights.lifecycle;
-            let detail = format!("the key may not read the setting ({right}); a writer need not");
+            let detail = format!("the key may not read the setting ({right}); a writer does not need to");
             return vec![Check::pass("lifecycle", "not asked", detail)];
         }
         Err(error) => return vec![Check::from_error("lifecycle", &error)],
@@ -274,20 +274,22 @@ fn of_rules(store: &Store, rules: &[Rule], folder: &str, versioning: Versioning)
     found.push(match aborts {
         Some(days) => Check::pass("unfinished uploads", format!("{days}d"), "a rule of the bucket aborts them"),
         None if store.place.profile.aborts_stale_uploads => {
-            let detail = "MinIO aborts them by itself (MINIO_API_STALE_UPLOADS_EXPIRY, 24h unless it is set)";
+            let detail = "MinIO aborts them on its own (MINIO_API_STALE_UPLOADS_EXPIRY, 24h unless it is set)";
             Check::pass("unfinished uploads", "no rule", detail)
         }
         None => Check::warn(
             "unfinished uploads",
             "no rule",
-            "parts of a killed run are billed until orphans are pruned; let a rule abort incomplete uploads after 7 days",
+            "parts of a killed run are billed until orphans are pruned; add a rule that aborts incomplete uploads after 7 days",
         ),
     });
 
     if versioning == Versioning::Enabled || versioning == Versioning::Suspended {
         let expires = ours().filter_map(|r| r.noncurrent_version_expiration.as_ref()?.noncurrent_days).min();
         found.push(match expires {
-            Some(days) => Check::pass("hidden versions", format!("{days}d"), "a rule of the bucket deletes them then"),
+            Some(days) => {
+                Check::pass("hidden versions", format!("{days}d"), "a rule of the bucket deletes them after that")
+            }
             None => Check::warn(
                 "hidden versions",
                 "no rule",
@@ -312,7 +314,7 @@ async fn of_lock(store: &Arc<Store>) -> Check {
                 Some(wanted) => format!("{wanted}; the key may not read whether the bucket can lock"),
                 None => {
                     let right = store.place.profile.rights.bucket_lock;
-                    format!("the key may not read the setting ({right}); a writer need not")
+                    format!("the key may not read the setting ({right}); a writer does not need to")
                 }
             },
         ),
@@ -323,7 +325,7 @@ async fn of_lock(store: &Arc<Store>) -> Check {
              remove `lock`",
         ),
         (Ok(BucketLock::None), None) => {
-            Check::pass(name, "off", "anyone with the right can delete backups at any time")
+            Check::pass(name, "off", "anyone with the right to delete can delete backups at any time")
         }
         (Ok(BucketLock::Enabled(default)), wanted) => {
             let default = default.map(|default| {
@@ -333,12 +335,13 @@ async fn of_lock(store: &Arc<Store>) -> Check {
                     (None, None) => "a time".to_owned(),
                 };
                 let mode = default.mode.to_lowercase();
-                format!("the bucket locks everything for {long} ({mode}), notes and probes too: pruning orphans removes those afterwards")
+                format!("the bucket locks everything for {long} ({mode}), notes and probes too: pruning orphans removes those after that time")
             });
             let figure = if wanted.is_some() || default.is_some() { "on" } else { "possible" };
             let detail = match (wanted, default) {
                 (None, None) => {
-                    "the bucket can lock objects, and nothing locks these; `lock = { mode, days }` would".to_owned()
+                    "the bucket can lock objects, but these are not locked; set `lock = { mode, days }` to lock them"
+                        .to_owned()
                 }
                 (wanted, default) => [wanted, default].into_iter().flatten().collect::<Vec<_>>().join("; "),
             };

@@ -30,7 +30,7 @@ struct Page {
     key_count: Option<u64>,
     #[serde(default)]
     encoding_type: Option<String>,
-    /// Demanded: where a listing ends is said, never inferred.
+    /// Required: a listing's end is stated, never inferred.
     is_truncated: bool,
 }
 
@@ -68,10 +68,10 @@ struct UploadEntry {
     initiated: String,
 }
 
-/// How many pages without anything on them may follow each other. Stores send some where much was deleted.
+/// How many empty pages may follow each other. Stores send some where much was deleted.
 const MOST_EMPTY_PAGES: u32 = 1000;
 
-/// What a listing has shown so far: whether it goes on, and where it was asked to.
+/// What a listing has shown so far: whether it makes progress and stays where it was asked to.
 pub(super) struct Course {
     /// Every key in the bucket starts with it.
     prefix: String,
@@ -87,8 +87,8 @@ impl Course {
     /// Takes the next key as it is in the bucket. With `again`, the same one may come several times in a row.
     ///
     /// # Errors
-    /// What is wrong with it: it was not asked for, or it does not come after the last one. Whoever merges two listings would
-    /// lose objects, and a page that comes twice stands for one that does not come.
+    /// What is wrong with it: it was not asked for, or does not come after the last one. Merging such listings would lose
+    /// objects, and a page that comes twice replaces one that is missing.
     pub(super) fn take(&mut self, key: &str, again: bool) -> Result<(), String> {
         if !key.starts_with(&self.prefix) {
             return Err(format!("it lists \"{key}\", which was not asked for"));
@@ -107,14 +107,14 @@ impl Course {
         }
     }
 
-    /// Takes the end of a page, of so many keys, after which another one follows.
+    /// Takes the end of a page of this many keys, after which another page follows.
     ///
     /// # Errors
-    /// Nothing comes any more, and still it is not the end.
+    /// No more keys come, but the listing does not end.
     pub(super) fn page(&mut self, keys: usize) -> Result<(), String> {
         self.empty_pages = if keys == 0 { self.empty_pages + 1 } else { 0 };
         if self.empty_pages > MOST_EMPTY_PAGES {
-            return Err(format!("it sends {MOST_EMPTY_PAGES} empty pages in a row, and no end"));
+            return Err(format!("it sends {MOST_EMPTY_PAGES} empty pages in a row without an end"));
         }
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Course {
     }
 }
 
-/// Which page of a listing is asked for.
+/// Which page of a listing to ask for.
 enum Next {
     First,
     /// After the page that named this token.
@@ -150,7 +150,7 @@ impl Store {
                 let listed = page.contents.len();
                 if page.key_count.is_some_and(|count| count > listed as u64) {
                     return Err(strange(format!(
-                        "it counts {} keys, and sends {listed}",
+                        "it counts {} keys but sends {listed}",
                         page.key_count.unwrap_or_default()
                     )));
                 }
@@ -166,14 +166,14 @@ impl Store {
                     let token = page.next_continuation_token.filter(|token| !token.is_empty());
                     match (token, &next) {
                         (Some(token), Next::Token(before)) if token == *before => {
-                            return Err(strange("it names the page that it has just sent as the next one".to_owned()));
+                            return Err(strange("it names the page it has just sent as the next one".to_owned()));
                         }
                         (Some(token), _) => Next::Token(token),
                         (None, Next::Marker(_)) | (None, Next::First) if page.marker.is_some() && listed > 0 => {
                             Next::Marker(course.last().unwrap_or_default().to_owned())
                         }
                         (None, _) => {
-                            let why = "it says that the listing goes on, and not where (no NextContinuationToken)";
+                            let why = "it says that the listing goes on, but not where (no NextContinuationToken)";
                             return Err(strange(why.to_owned()));
                         }
                     }
@@ -237,10 +237,10 @@ impl Store {
             }
             let next = page.next_key_marker.zip(Some(page.next_upload_id_marker.unwrap_or_default()));
             let Some(next) = next.filter(|(key, _)| !key.is_empty()) else {
-                return Err(strange("it says that the listing goes on, and not where (no NextKeyMarker)"));
+                return Err(strange("it says that the listing goes on, but not where (no NextKeyMarker)"));
             };
             if after.as_ref() == Some(&next) {
-                return Err(strange("it names the page that it has just sent as the next one"));
+                return Err(strange("it names the page it has just sent as the next one"));
             }
             after = Some(next);
         }
@@ -262,7 +262,7 @@ impl Store {
         Ok(Some(ObjectInfo { key: key.to_owned(), bytes: entry.size, modified }))
     }
 
-    /// The key, relative to the sink, of one in the bucket. `None` when it is not below the sink.
+    /// A key of the bucket, relative to the sink. `None` when it is not below the sink.
     pub(super) fn key_in_sink<'a>(&self, full: &'a str) -> Option<&'a str> {
         match self.base.as_str() {
             "" => Some(full),

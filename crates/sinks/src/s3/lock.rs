@@ -1,4 +1,4 @@
-//! Object Lock: the headers that lock what is written, and what holds an object now.
+//! Object Lock: the headers that lock new objects, and what holds an object now.
 
 use std::sync::Arc;
 
@@ -17,18 +17,18 @@ use crate::settings::{Lock, LockMode};
 /// Questions about single objects that are asked side by side.
 const SIDE_BY_SIDE: usize = 8;
 
-/// What the bucket says of Object Lock.
+/// The bucket's Object Lock setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum BucketLock {
     /// It has none: nothing can be held.
     None,
-    /// It can hold objects, and holds new ones by default as long as this says.
+    /// It can hold objects; new ones are held by default for this long.
     Enabled(Option<DefaultRetention>),
     /// This key may not ask.
     Unknown,
 }
 
-/// How long new objects are held when a write does not say.
+/// How long new objects are held if a write sets nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct DefaultRetention {
@@ -77,7 +77,7 @@ impl Document for LegalHold {
     const ROOT: &'static str = "LegalHold";
 }
 
-/// Adds the headers that lock what is written.
+/// Adds the headers that lock the object.
 pub(super) fn locked(request: Request<'_>, lock: Option<Lock>) -> Request<'_> {
     let Some(lock) = lock else { return request };
     let mode = match lock.mode {
@@ -93,7 +93,7 @@ pub(super) fn locked(request: Request<'_>, lock: Option<Lock>) -> Request<'_> {
 }
 
 impl Store {
-    /// What the bucket says of Object Lock: asked once.
+    /// The bucket's Object Lock setting; asked once.
     pub(super) async fn bucket_lock(&self) -> Result<BucketLock> {
         self.known.lock.get_or_try_init(|| self.ask_bucket_lock()).await.cloned()
     }
@@ -141,7 +141,7 @@ impl Store {
             (Some(text), _) => {
                 Some(text.parse::<Timestamp>().map_err(|_| strange(format!("\"{text}\" is not a time")))?)
             }
-            (None, Some(mode)) => return Err(strange(format!("it holds it in mode {mode} without a time"))),
+            (None, Some(mode)) => return Err(strange(format!("it names the lock mode {mode} but no time"))),
             (None, None) => None,
         };
         let mode = match retention.mode.as_deref() {

@@ -1,7 +1,7 @@
-//! Looking at objects: what a store says of one, and whether it is what was just written.
+//! Looking at objects: what a store reports about one, and whether it is what was just written.
 //!
-//! A write is good when the store says so and the object is seen to be there, whole: proxies and stores have answered with
-//! status 200 to what they did not do.
+//! A write succeeds when the store says so and the whole object is seen to be there: proxies and stores have answered status
+//! 200 to writes that they did not carry out.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use super::Store;
 use super::failure::{Action, is_answer, says_missing};
 use super::request::{Reply, Request};
 
-/// The name, in an object's metadata, of the mark by which an upload knows its own object: a request whose answer was
-/// lost may have been done.
+/// The metadata name of the mark by which an upload recognises its own object: a request whose answer was lost may have
+/// succeeded.
 pub(super) const MARK_HEADER: &str = "x-amz-meta-lifeboat-upload";
 
 /// The id of the version that a write has made, where the bucket keeps versions.
@@ -28,7 +28,7 @@ pub(super) const VERSION_HEADER: &str = "x-amz-version-id";
 /// sites may take a moment.
 const LOOKS: u32 = 4;
 
-/// What a store says of an object.
+/// What a store reports about an object.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) bytes: u64,
@@ -39,7 +39,7 @@ pub(super) struct Seen {
     sha256: Option<String>,
 }
 
-/// What was sent, by which it is known again.
+/// What was sent, to recognise it.
 #[derive(Clone, Debug)]
 pub(super) struct Written<'a> {
     pub(super) key: &'a str,
@@ -77,7 +77,7 @@ impl Checksum {
         Some(Self { base64: BASE64_STANDARD.encode(all.finalize()), parts: Some(count) })
     }
 
-    /// Whether what a store says contradicts it. What it says of another kind of checksum says nothing.
+    /// Whether the store's checksum contradicts it. A checksum of another kind proves nothing.
     pub(super) fn contradicts(&self, said: &str) -> bool {
         match (said.rsplit_once('-'), self.parts) {
             (Some((digest, count)), Some(parts)) => {
@@ -95,7 +95,7 @@ pub(super) fn bare(e_tag: &str) -> Option<String> {
     (!bare.is_empty()).then(|| bare.to_owned())
 }
 
-/// How many parts the ETag of a completed upload tells of, where it is made as S3 makes it: 32 digits and a number.
+/// How many parts the ETag of a completed upload names, in the form of S3: 32 digits and a number.
 pub(super) fn parts_in(e_tag: &str) -> Option<usize> {
     let (digest, count) = e_tag.rsplit_once('-')?;
     (digest.len() == 32 && digest.bytes().all(|b| b.is_ascii_hexdigit())).then(|| count.parse().ok())?
@@ -109,7 +109,7 @@ impl Reply {
 }
 
 impl Store {
-    /// What the store says of an object, or of one version of it.
+    /// What the store reports about an object, or about one version of it.
     pub(super) async fn look_up(&self, action: Action, key: &str, version: Option<&str>) -> Result<Seen> {
         self.look(action, key, version, false).await
     }
@@ -136,11 +136,11 @@ impl Store {
         })
     }
 
-    /// Makes sure that what was written is there, and whole. An identity that may not look takes the store's word.
+    /// Makes sure that the written object is there and whole. An identity that may not look trusts the store.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when it is not there, or not what was sent; then what is there of it is taken away.
-    /// [`ErrorKind::AlreadyExists`] when somebody else has written the key at the same time.
+    /// [`ErrorKind::Corrupt`] when it is missing or differs from what was sent; then any remains are removed.
+    /// [`ErrorKind::AlreadyExists`] when another writer wrote the key at the same time.
     pub(super) async fn see_that_it_is_there(self: &Arc<Self>, written: &Written<'_>) -> Result<()> {
         let key = written.key;
         let mut pause = self.pacing.retry().first;
@@ -165,7 +165,7 @@ impl Store {
                 },
                 Err(error) if says_missing(&error) => ("it is not there".to_owned(), false),
                 Err(error) if error.kind() == ErrorKind::Permission => {
-                    tracing::debug!(%error, "cannot look at what was written: the store's word is taken");
+                    tracing::debug!(%error, "cannot check the written object: trusting the store");
                     return Ok(());
                 }
                 Err(error) => return Err(error),
@@ -176,14 +176,14 @@ impl Store {
                 continue;
             }
             let left = if is_ours { self.take_away(written).await } else { String::new() };
-            let why = format!("{} confirmed it, and {wrong}{left}", self.place.endpoint);
+            let why = format!("{} confirmed it, but {wrong}{left}", self.place.endpoint);
             return Err(Error::new(ErrorKind::Corrupt, "write", key, why)
-                .hint("the store, or a proxy before it, says of writes that they are done and does not do them"));
+                .hint("the store, or a proxy in front of it, confirms writes that it does not carry out"));
         }
         Ok(())
     }
 
-    /// What is wrong with what is there, and whether it is what this write has made.
+    /// What is wrong with the stored object, and whether this write made it.
     fn compare(&self, written: &Written<'_>, seen: &Seen) -> Result<(), (String, bool)> {
         let is_ours = match (&seen.mark, &seen.e_tag, &written.e_tag) {
             (Some(mark), _, _) if !written.mark.is_empty() => mark == written.mark,
@@ -195,17 +195,17 @@ impl Store {
             return Err(("another object is there".to_owned(), false));
         }
         if seen.bytes != written.bytes {
-            return Err((format!("what is there has {} bytes of the {} sent", seen.bytes, written.bytes), true));
+            return Err((format!("the stored object has {} bytes of the {} sent", seen.bytes, written.bytes), true));
         }
         match (&written.sha256, &seen.sha256) {
             (Some(sent), Some(there)) if sent.contradicts(there) => {
-                Err(("what is there has another SHA-256 than what was sent".to_owned(), true))
+                Err(("the stored object's SHA-256 differs from that of the bytes sent".to_owned(), true))
             }
             _ => Ok(()),
         }
     }
 
-    /// Takes away what came of a write and is not what was sent. Says in words what stays.
+    /// Removes a written object that differs from what was sent. Returns what remains, in words.
     pub(super) async fn take_away(self: &Arc<Self>, written: &Written<'_>) -> String {
         let key = written.key;
         let stays = match &written.version {
@@ -213,13 +213,13 @@ impl Store {
                 .await
                 .map(|stays| stays.map(|why| (key.to_owned(), why))),
             // What was there before is replaced already: this is all there is.
-            None if !written.was_free => return "; it stays".to_owned(),
+            None if !written.was_free => return "; it remains".to_owned(),
             None => super::delete::delete(self, &[key.to_owned()]).await.map(|d| d.failed.into_iter().next()),
         };
         match stays {
             Ok(None) => String::new(),
-            Ok(Some((_, why))) => format!("; it stays: {why}"),
-            Err(error) => format!("; it stays: {}", error.message()),
+            Ok(Some((_, why))) => format!("; it remains: {why}"),
+            Err(error) => format!("; it remains: {}", error.message()),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The sink for object stores that speak S3: Amazon S3, MinIO, Backblaze B2 and others.
 //!
-//! Credentials, signatures and downloads are `object_store`'s; what it does not do is here: the cut of a
-//! stream into parts and their upload side by side, each tried again on its own, locks on what is written, the note that
-//! lets a later run clean up after a killed one, a listing that any key survives, versions and their deletion, the
-//! resumption of a broken download, and errors that say what to do.
+//! `object_store` handles credentials, signatures and downloads. This module adds the rest: cutting a
+//! stream into parts, parallel uploads with retries for each part, locks on new objects, the note that lets a later run clean
+//! up after a killed one, listings that survive any key, versions and their deletion, resumed downloads, and errors
+//! that say what to do.
 //!
-//! Stores differ in their [`Profile`], which is data; nothing else here asks which store it is.
+//! Stores differ only in their [`Profile`], which is data; no other code asks which store it is.
 
 use std::fmt;
 use std::ops::Range;
@@ -81,7 +81,7 @@ struct Store {
     unhashed: bool,
 }
 
-/// What was learnt about the bucket: each asked once.
+/// What is known about the bucket; each fact is asked for once.
 #[derive(Debug, Default)]
 struct Known {
     versioning: OnceCell<Versioning>,
@@ -157,7 +157,7 @@ impl S3Sink {
                 let allowed =
                     builder.get_config_value(&AmazonS3ConfigKey::Client(object_store::ClientConfigKey::AllowHttp));
                 if settings.endpoint.is_none() && address.tls && allowed.as_deref() != Some("true") {
-                    return Err(wrong(format!("the endpoint {endpoint} is not encrypted"))
+                    return Err(wrong(format!("the endpoint {endpoint} does not use TLS"))
                         .hint("add ?tls=false to the URL if that is intended"));
                 }
             }
@@ -277,7 +277,7 @@ impl Store {
         }
     }
 
-    /// The path of a key in the bucket. It is used as it stands: nothing in it is encoded.
+    /// The path of a key in the bucket, used as it is: nothing in it is encoded.
     fn path(&self, action: Action, key: &str) -> Result<Path> {
         key::check(action.verb(), key)?;
         Path::parse(join_key(&self.base, key))
@@ -295,11 +295,11 @@ impl Store {
     async fn check_free(&self, action: Action, key: &str) -> Result<()> {
         match self.head(action, key).await {
             Ok(_) => {
-                Err(Error::new(ErrorKind::AlreadyExists, action.verb(), key, "an object of that name is already there"))
+                Err(Error::new(ErrorKind::AlreadyExists, action.verb(), key, "an object of that name already exists"))
             }
             Err(error) if says_missing(&error) && error.message().starts_with("no such object") => Ok(()),
             Err(error) if error.kind() == ErrorKind::Permission && self.means().conditions => {
-                tracing::debug!(%error, "cannot look whether the key is free: the store will say");
+                tracing::debug!(%error, "cannot check whether the key is free: the store will tell");
                 Ok(())
             }
             Err(error) => Err(error),

@@ -1,4 +1,4 @@
-//! Parts of a multipart upload: how large each one is, and how a stream is cut into them.
+//! Parts of a multipart upload: their sizes, and how a stream is cut into them.
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -10,16 +10,16 @@ use super::profile::Profile;
 
 const MIB: u64 = 1 << 20;
 
-/// Parts of 8 MiB (if nothing else is set), then of 16 MiB up to 100 GiB, then larger and larger ones.
+/// Parts of 8 MiB (unless set otherwise), then of 16 MiB up to 100 GiB, then ever larger ones.
 const SMALL: u64 = 1000;
 const MEDIUM: u64 = 6900;
-/// What each part after [`MEDIUM`] is larger than the one before, in bytes. The 3,100 parts that are left hold 5.7 TiB.
+/// By how many bytes each part after [`MEDIUM`] is larger than the one before. The 3,100 parts that are left hold 5.7 TiB.
 const GROWTH: u64 = MIB + MIB / 4;
 
 /// The size of each part of an upload of unknown length.
 ///
-/// Up to 100 GiB the parts are of 8, then 16 MiB, so that memory stays the same; 10,000 parts hold 5 TiB all the
-/// same, because later ones grow. (What is larger than 100 GiB is better cut into several objects.)
+/// Up to 100 GiB the parts are 8, then 16 MiB, so that memory stays constant; still, 10,000 parts hold 5 TiB,
+/// because later ones grow. (Larger than 100 GiB, several objects are better.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartSchedule {
     first: u64,
@@ -51,7 +51,7 @@ impl PartSchedule {
 /// Chunks smaller than this are gathered by copying: a part of millions of tiny chunks would cost more than its bytes.
 const SMALL_CHUNK: usize = 64 << 10;
 
-/// Cuts a stream into parts without copying (but for tiny chunks).
+/// Cuts a stream into parts without copying (except tiny chunks).
 pub(super) struct Assembler {
     body: ByteStream,
     /// The rest of a chunk that did not fit into the part before.
@@ -76,7 +76,7 @@ impl Assembler {
     /// The next part, of `size` bytes or, at the end of the stream, fewer. `None` when nothing is left.
     ///
     /// # Cancel safety
-    /// Nothing is lost: what was gathered is in the part of the next call.
+    /// Safe: what was gathered goes into the part of the next call.
     pub(super) async fn next(&mut self, size: u64) -> Result<Option<Part>> {
         while self.bytes < size {
             let Some(chunk) = self.chunk().await? else { break };
@@ -105,7 +105,7 @@ impl Assembler {
         Ok(Some(Part { payload, bytes: std::mem::take(&mut self.bytes) }))
     }
 
-    /// Whether the stream has ended. Waits for its next chunk to know.
+    /// Whether the stream has ended. Waits for the next chunk to find out.
     pub(super) async fn is_at_end(&mut self) -> Result<bool> {
         self.rest = self.chunk().await?;
         Ok(self.rest.is_none())

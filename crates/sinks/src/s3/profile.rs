@@ -7,11 +7,11 @@ pub struct Profile {
     pub scheme: &'static str,
     /// Its name in messages.
     pub name: &'static str,
-    /// It refuses a write with `If-None-Match: *` to a key that exists. Where it does not, two writers of one key that
-    /// start at the same moment are told apart only by looking before.
+    /// It refuses a write with `If-None-Match: *` to a key that exists. Otherwise, two writers of one key that start at
+    /// the same moment are told apart only by looking first.
     pub conditional_create: bool,
-    /// It checks a SHA-256 that comes with each write (`x-amz-checksum-sha256`). Where it does not, writes carry an MD5
-    /// (`Content-MD5`), which every store checks and Object Lock asks for.
+    /// It checks a SHA-256 with each write (`x-amz-checksum-sha256`). Otherwise, writes carry an MD5 (`Content-MD5`),
+    /// which every store checks and Object Lock requires.
     pub checksums: bool,
     /// A plain delete only hides the newest version, always.
     pub delete_hides: bool,
@@ -25,7 +25,7 @@ pub struct Profile {
     pub most_object: u64,
     /// Most keys of one delete request.
     pub most_deletes: usize,
-    /// Parts of one upload that are on their way side by side.
+    /// Parts of one upload that are sent in parallel.
     pub parts_in_flight: usize,
     /// The region when none is given. `None`: it must be given.
     pub default_region: Option<&'static str>,
@@ -37,9 +37,9 @@ pub struct Profile {
     pub region_variable: &'static str,
     /// The variable of the endpoint, where the environment can set one.
     pub endpoint_variable: Option<&'static str>,
-    /// It aborts unfinished uploads by itself.
+    /// It aborts unfinished uploads on its own.
     pub aborts_stale_uploads: bool,
-    /// Its keys are made for one bucket and names with one prefix.
+    /// Its keys can be limited to one bucket and names with one prefix.
     pub restricted_keys: bool,
     /// What the store calls the rights to write, read, list and delete.
     pub rights: Rights,
@@ -93,7 +93,7 @@ const S3_RIGHTS: Rights = Rights {
 };
 
 impl Profile {
-    /// Amazon S3, and what speaks it faithfully.
+    /// Amazon S3 and faithful implementations.
     pub const AWS: Self = Self {
         scheme: "s3",
         name: "S3",

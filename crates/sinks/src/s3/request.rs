@@ -1,5 +1,5 @@
-//! Signed requests of our own, for what `object_store` does not do: bucket-level questions, versions, Object Lock, and
-//! writes that carry headers of their own.
+//! Signed requests that `object_store` does not offer: bucket settings, versions, Object Lock, and writes with extra
+//! headers.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -38,11 +38,11 @@ pub(super) struct Body {
     md5: Option<[u8; 16]>,
 }
 
-/// Bodies from this size on are hashed on a thread of their own.
+/// Bodies of at least this size are hashed on a separate thread.
 const LARGE: usize = 1 << 20;
 
 impl Body {
-    /// Hashes a payload; with `md5` also by that, for a store that checks nothing else.
+    /// Hashes a payload; with `md5`, also with MD5, for a store that checks nothing else.
     pub(super) async fn new(payload: PutPayload, md5: bool) -> Self {
         let is_small = payload.content_length() < LARGE;
         let digest = move || {
@@ -80,10 +80,10 @@ impl Body {
     }
 }
 
-/// An XML document with which a store answers.
+/// An XML document in a store's answer.
 pub(super) trait Document: DeserializeOwned {
-    /// The name of its root. Another document is none of these, whatever it holds: the parser would not mind, and take a page
-    /// for people, or an empty one, for an empty listing.
+    /// The name of its root. A document with another root is rejected: the parser would accept an HTML page, or an empty one,
+    /// as an empty listing.
     const ROOT: &'static str;
 }
 
@@ -136,12 +136,12 @@ impl Store {
         join_key(&self.base, key)
     }
 
-    /// Sends a request until it is answered, or has failed for too long.
+    /// Sends a request until it is answered or has failed for too long.
     pub(super) async fn send(&self, request: Request<'_>) -> Result<Reply> {
         self.send_counted(request).await.0
     }
 
-    /// As [`send`](Self::send), with the number of attempts: all but the last one failed, and may have been done all the same.
+    /// Like [`send`](Self::send), with the number of attempts: all but the last one failed, but may have taken effect.
     pub(super) async fn send_counted(&self, request: Request<'_>) -> (Result<Reply>, u32) {
         let mut attempts = 0;
         let sent = self.pacing.run(|| {
@@ -158,7 +158,7 @@ impl Store {
         self.parse(action, subject, &reply.body)
     }
 
-    /// As [`ask`](Self::ask), in one attempt.
+    /// Like [`ask`](Self::ask), in one attempt.
     pub(super) async fn ask_once<T: Document>(&self, request: Request<'_>) -> Result<T> {
         let reply = self.attempt(&request).await?;
         self.parse(request.action, request.subject, &reply.body)
@@ -170,7 +170,7 @@ impl Store {
         let text = std::str::from_utf8(body).map_err(|e| strange(e.to_string()))?;
         match super::wire::root_of(text) {
             Some(root) if root == T::ROOT => {}
-            Some(root) => return Err(strange(format!("it sends <{root}> where <{}> was due", T::ROOT))),
+            Some(root) => return Err(strange(format!("it sends <{root}> instead of <{}>", T::ROOT))),
             None => return Err(strange(format!("it sends status 200 without <{}>", T::ROOT))),
         }
         quick_xml::de::from_str(text).map_err(|e| strange(chain(&e)))
@@ -224,7 +224,7 @@ impl Store {
     }
 }
 
-/// A key as SigV4 wants it in a path.
+/// A key as SigV4 requires it in a path.
 fn encode_path(key: &str) -> String {
     encode(key, b"/")
 }

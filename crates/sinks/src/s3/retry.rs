@@ -15,7 +15,7 @@ use crate::settings::Retry;
 /// The longest pause that a store can ask for.
 const LONGEST_ASKED: Duration = Duration::from_secs(60);
 
-/// What requests to one store learn from each other: that it is there, and that it asked for a pause.
+/// What requests to one store share: that it is reachable, and that it asked for a pause.
 #[derive(Debug)]
 pub(super) struct Pacing {
     retry: Retry,
@@ -32,12 +32,12 @@ impl Pacing {
         &self.retry
     }
 
-    /// The store has answered, whatever it said.
+    /// The store has answered, with whatever result.
     pub(super) fn answered(&self) {
         self.answered.store(true, Ordering::Relaxed);
     }
 
-    /// Does `request` until it succeeds, fails for good, or has failed for too long.
+    /// Repeats `request` until it succeeds, fails for good, or has failed for too long.
     pub(super) async fn run<T, F: Future<Output = Result<T>>>(&self, mut request: impl FnMut() -> F) -> Result<T> {
         let mut attempts = Attempts::new(self);
         loop {
@@ -69,7 +69,7 @@ impl<'a> Attempts<'a> {
         Self { pacing, failing_since: None, failures: 0 }
     }
 
-    /// Waits before the next attempt, or gives the error back when there is none.
+    /// Waits before the next attempt, or returns the error if there is none.
     pub(super) async fn pause_after(&mut self, error: Error) -> Result<()> {
         let Pacing { retry, answered, not_before } = self.pacing;
         let now = Instant::now();
@@ -96,13 +96,13 @@ impl<'a> Attempts<'a> {
     }
 }
 
-/// The error, saying how often it was tried.
+/// The error, with the number of attempts.
 fn with_attempts(error: Error, attempts: u32, time: Duration) -> Error {
     let message = format!("{} (tried {attempts} times in {} s)", error.message(), time.as_secs());
     error.reworded(message)
 }
 
-/// The pause after a number of failures: half of it fixed, half of it chance, so that many do not come back at once.
+/// The pause after a number of failures: half fixed, half random, so that many clients do not return at once.
 fn pause(retry: &Retry, failures: u32, chance: f64) -> Duration {
     let full = retry.first.saturating_mul(1 << failures.min(16)).min(retry.longest);
     full.mul_f64(0.5 + chance / 2.0)

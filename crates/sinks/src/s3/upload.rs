@@ -31,22 +31,22 @@ use crate::settings::Lock;
 /// How far a store's clock may be behind ours.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(15);
 
-/// Memory is counted in units of so many bytes.
+/// Memory is counted in units of this many bytes.
 const UNIT: u64 = 64 << 10;
 
-/// How long a request that nobody waits for any more may be under way.
+/// How long a request that nobody waits for may still take.
 const STRAGGLER: Duration = Duration::from_secs(1);
 
 /// How long the clean-up after a dropped upload may take.
 const CLEAN_UP: Duration = Duration::from_secs(30);
 
-/// How long a writer that has to take its version away again may take.
+/// How long a losing writer may take to remove its version.
 const WITHDRAWAL: Duration = Duration::from_secs(5);
 
 /// A note's size is bounded by that of a key and of an upload id.
 const LONGEST_NOTE: usize = 16 << 10;
 
-/// What lies in the uploads folder while a multipart upload runs.
+/// The note in the uploads folder while a multipart upload runs.
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
     /// The key, relative to the folder that holds the uploads folder; with a slash before it, relative to the sink.
@@ -61,7 +61,7 @@ struct Note {
 struct Way {
     over: Over,
     lock: Option<Lock>,
-    /// A note: nobody loses anything with it, and it is not looked at afterwards.
+    /// A note: losing it loses no data, and it is not checked afterwards.
     is_note: bool,
 }
 
@@ -75,12 +75,12 @@ impl Way {
     }
 }
 
-/// What a write may take the place of.
+/// What a write may replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Over {
-    /// Nothing: the key has to be free.
+    /// Nothing: the key must be free.
     Nothing,
-    /// What is there. One request, or the completion of an upload, is atomic: a reader gets the old object or the new one.
+    /// The existing object. One request, or the completion of an upload, is atomic: a reader gets the old object or the new one.
     WhatIsThere,
 }
 
@@ -116,22 +116,22 @@ pub(super) async fn put(store: &Arc<Store>, key: &str, body: ByteStream, options
     }
 }
 
-/// What became of a write.
+/// The result of a write.
 struct Tried {
     /// The answer, and the checksum that was sent.
     outcome: Result<(Reply, Option<Checksum>)>,
-    /// All but the last one failed, and may have been done all the same.
+    /// All but the last one failed, but may have taken effect.
     attempts: u32,
 }
 
-/// A write with what it carries for the store to refuse it by.
+/// A write with its conditional headers.
 fn with_means<'a>(request: Request<'a>, means: Means, body: &Body) -> Request<'a> {
     let request = if means.conditions { request.header("if-none-match", "*") } else { request };
     if means.checksums { request.header("x-amz-checksum-sha256", &body.sha256_base64()) } else { request }
 }
 
 fn taken(key: &str) -> Error {
-    Error::new(ErrorKind::AlreadyExists, "write", key, "an object of that name is already there")
+    Error::new(ErrorKind::AlreadyExists, "write", key, "an object of that name already exists")
 }
 
 fn mark() -> String {
@@ -210,7 +210,7 @@ impl Store {
         Tried { outcome, attempts: attempts.into_inner() }
     }
 
-    /// Looks whether a key is free, for a store that was just found to know no conditions.
+    /// Checks whether a key is free, for a store that does not support conditions.
     async fn check_free_without_conditions(&self, key: &str) -> Result<()> {
         match self.look_up(Action::Write, key, None).await {
             Ok(_) => Err(taken(key)),
@@ -219,7 +219,7 @@ impl Store {
         }
     }
 
-    /// Tries to write to a key that is taken by an object with this content. Whether the store refuses it.
+    /// Tries to write to a key that an object with this content has taken. Returns whether the store refuses it.
     pub(super) async fn refuses_to_overwrite(self: &Arc<Self>, key: &str, content: &'static [u8]) -> Result<bool> {
         let way = Way { over: Over::Nothing, lock: None, is_note: false };
         match self.try_put(key, PutPayload::from_static(content), &mark(), way).await.outcome {
@@ -237,8 +237,8 @@ impl Store {
     /// Whether the object under `key` is the one that was written with this mark.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] when an earlier attempt may have written it and the store cannot be asked: "somebody
-    /// else's" would be a guess.
+    /// [`ErrorKind::Unavailable`] when an earlier attempt may have written it and the store cannot be asked: "another
+    /// writer's" would be a guess.
     async fn is_own(&self, key: &str, mark: &str, attempts: u32) -> Result<bool> {
         if mark.is_empty() {
             return Ok(false);
@@ -246,25 +246,27 @@ impl Store {
         match self.mark_of(key, None).await {
             Ok(found) => Ok(found.as_deref() == Some(mark)),
             Err(error) if error.is_transient() && attempts > 1 => {
-                let why =
-                    format!("it may be there, since an answer was lost, and cannot be asked for: {}", error.message());
+                let why = format!(
+                    "an answer was lost, so it may have been written, and checking failed: {}",
+                    error.message()
+                );
                 Err(Error::new(ErrorKind::Unavailable, "write", key, why).with_source(error))
             }
             Err(_) => Ok(false),
         }
     }
 
-    /// The error that a write has met with, unless an attempt of its own whose answer was lost is what stood in its way.
+    /// The error of a write, unless its own earlier attempt, whose answer was lost, caused it.
     async fn unless_own(&self, key: &str, mark: &str, attempts: u32, error: Error) -> Result<()> {
         if self.is_own(key, mark, attempts).await? { Ok(()) } else { Err(error) }
     }
 
-    /// After a write to a store that cannot refuse to overwrite: makes sure that of several writers that all found the key free
-    /// at most one succeeds.
+    /// After a write to a store that cannot refuse to overwrite: makes sure that at most one of several writers that found the
+    /// key free succeeds.
     ///
-    /// Whoever sees only its own version has won. Whoever sees an older one of somebody else has lost, and takes its own away.
-    /// Whoever has the oldest waits for the others to do so: one that stays had won before this one could be seen (a
-    /// version is as old as the beginning of its write), or cannot be taken away.
+    /// A writer that sees only its own version has won. One that sees an older version of another has lost, and removes its own.
+    /// The one with the oldest version waits for the others to do so: a version that stays had won before this one
+    /// could be seen (a version is as old as the beginning of its write), or cannot be removed.
     async fn keep_first(self: &Arc<Self>, key: &str, mark: &str, own: Option<&str>, over: Over) -> Result<()> {
         if over == Over::WhatIsThere || self.means().conditions {
             return Ok(());
@@ -279,7 +281,7 @@ impl Store {
                     if matches!(error.kind(), ErrorKind::Permission | ErrorKind::Unsupported)
                         || is_answer(&error, 400) =>
                 {
-                    tracing::debug!(%error, "cannot look whether somebody else has written the same key");
+                    tracing::debug!(%error, "cannot check whether another writer has written the same key");
                     return Ok(());
                 }
                 Err(error) => return Err(error),
@@ -308,8 +310,8 @@ impl Store {
             let has_lost = !ours.is_empty() && live.last().is_some_and(|id| !known[id]);
             if has_lost || begun.elapsed() > WITHDRAWAL {
                 let refused = super::delete::versions(self, key, ours).await?;
-                let stays = refused.map(|why| format!(" (what was written stays as a version of it: {why})"));
-                let why = format!("somebody else has written it at the same time{}", stays.unwrap_or_default());
+                let stays = refused.map(|why| format!("(what was written remains as a version of it: {why})"));
+                let why = format!("another writer wrote it at the same time{}", stays.unwrap_or_default());
                 return Err(Error::new(ErrorKind::AlreadyExists, "write", key, why));
             }
             tokio::time::sleep(pause).await;
@@ -342,7 +344,7 @@ impl Store {
         }
     }
 
-    /// Removes a note. `false` when the store holds it: that does no harm.
+    /// Removes a note. `false` when the store holds it, which does no harm.
     async fn remove_note(self: &Arc<Self>, note: &str) -> Result<bool> {
         let deleted = super::delete::delete(self, &[note.to_owned()]).await?;
         if let Some((_, why)) = deleted.failed.into_iter().next() {
@@ -356,7 +358,7 @@ impl Store {
 #[derive(Clone, Debug)]
 struct Sent {
     e_tag: String,
-    /// As the completion has to repeat it.
+    /// As the completion must repeat it.
     sha256: Option<String>,
 }
 
@@ -385,16 +387,16 @@ impl Document for Completed {
 }
 
 impl Completed {
-    /// Compares what was put together with what was sent.
+    /// Compares the assembled object with what was sent.
     ///
     /// # Errors
-    /// In what they differ.
+    /// How they differ.
     fn check(&self, parts: usize, sha256: Option<&Checksum>) -> Result<(), String> {
         if let Some(there) = parts_in(&bare(&self.e_tag).unwrap_or_default()).filter(|there| *there != parts) {
-            return Err(format!("the store has put {there} parts together, and {parts} were sent"));
+            return Err(format!("the store assembled {there} parts, but {parts} were sent"));
         }
         if sha256.zip(self.sha256.as_deref()).is_some_and(|(sent, there)| sent.contradicts(there)) {
-            return Err("what the store has put together has another SHA-256 than what was sent".to_owned());
+            return Err("the assembled object's SHA-256 differs from that of the bytes sent".to_owned());
         }
         Ok(())
     }
@@ -413,7 +415,7 @@ fn completion(parts: &[Sent]) -> String {
     text + "</CompleteMultipartUpload>"
 }
 
-/// A multipart upload. Dropped before its end, it is aborted in the background where a runtime is left to do so.
+/// A multipart upload. If dropped before its end, it is aborted in the background, provided a runtime is left.
 struct Upload {
     store: Arc<Store>,
     key: String,
@@ -423,8 +425,8 @@ struct Upload {
     /// Key of its note.
     note: String,
     mark: String,
-    /// Since when there may be uploads that nobody knows: an attempt to begin one was tried again, and its lost answer had
-    /// the id.
+    /// Since when there may be unknown uploads: an attempt to begin one was repeated, and the lost answer had its
+    /// id.
     strays_since: Option<Timestamp>,
     parts: JoinSet<Result<(usize, Sent)>>,
     done: Vec<Option<Sent>>,
@@ -485,7 +487,7 @@ impl Upload {
         Ok(upload)
     }
 
-    /// Sends the parts, several side by side, and completes the upload.
+    /// Sends the parts, several in parallel, and completes the upload.
     async fn run(&mut self, first: Part, mut parts: Assembler) -> Result<u64> {
         let store = self.store.clone();
         let room_for = |bytes: u64| u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
@@ -556,7 +558,7 @@ impl Upload {
         }
     }
 
-    /// Puts the parts together, and looks at what came of it: an object of so many bytes.
+    /// Assembles the parts, and checks the result: an object of this many bytes.
     async fn complete(&mut self, bytes: u64) -> Result<()> {
         let store = self.store.clone();
         let over = self.way.over;
@@ -628,7 +630,7 @@ impl Upload {
         store.see_that_it_is_there(&written).await
     }
 
-    /// Removes the note of an upload that was completed, and what its beginning may have left.
+    /// Removes the note of a completed upload, and what its beginning may have left.
     async fn end_well(&mut self) {
         self.ended = true;
         if let Some(since) = self.strays_since
@@ -639,11 +641,11 @@ impl Upload {
         }
         if let Err(error) = self.store.remove_note(&self.note).await {
             // A key that may not delete is a good key for a writer, and the note of a finished upload does no harm.
-            tracing::debug!(%error, note = %self.note, "the note of a finished upload stays");
+            tracing::debug!(%error, note = %self.note, "the note of a finished upload remains");
         }
     }
 
-    /// Aborts the upload and removes its note. What cannot be removed now, the note lets a later run remove.
+    /// Aborts the upload and removes its note. If that fails now, the note lets a later run do it.
     async fn abort(&mut self) {
         self.parts.shutdown().await;
         clean_up(&self.store, &self.key, &self.path, &self.id, &self.note, self.strays_since).await;
@@ -652,7 +654,7 @@ impl Upload {
 
     fn too_large(&self, bytes: u64) -> Error {
         let name = self.store.place.profile.name;
-        let why = format!("the stream is longer than an object of {name} can be ({bytes} bytes so far)");
+        let why = format!("the stream is longer than an object in {name} can be ({bytes} bytes so far)");
         Error::new(ErrorKind::Refused, "write", &self.key, why)
     }
 }
@@ -695,17 +697,17 @@ impl Store {
         .await
     }
 
-    /// Leaves a note of an upload whose id nobody knows: a store that is slow may begin it after everybody has looked.
+    /// Leaves a note of an upload with an unknown id: a slow store may begin it after everybody has looked.
     async fn note_strays(self: &Arc<Self>, key: &str, mark: &str, started_at: Timestamp) {
         let note = self.note_key(key, &mark[..mark.len().min(16)]);
         let text = Note { key: self.notes.name_of(key), upload_id: String::new(), started_at };
         let Ok(text) = serde_json::to_vec(&text) else { return };
         if let Err(error) = self.put_whole(&note, PutPayload::from(text), Way::NOTE).await {
-            tracing::debug!(%error, "an upload that nobody knows may be left");
+            tracing::debug!(%error, "an unknown upload may be left");
         }
     }
 
-    /// Key of a note about an upload of `key`, told from others by `which`.
+    /// The key of a note about an upload of `key`, made unique by `which`.
     fn note_key(&self, key: &str, which: &str) -> String {
         let name = split_key(key).1;
         // A key's last part may fill all the room that a key has.
@@ -713,7 +715,7 @@ impl Store {
         join_key(&self.notes.folder_for(key), &format!("{}.{which}.json", &name[..cut]))
     }
 
-    /// Aborts the uploads of `key` that were begun since then, but for one. `false` when that could not be done.
+    /// Aborts the uploads of `key` begun since then, except one. `false` when that was impossible.
     async fn abort_strays(&self, key: &str, path: &Path, but: Option<&str>, since: Timestamp) -> bool {
         // The store's clock may be behind.
         let since = since - CLOCK_SKEW;
@@ -727,7 +729,7 @@ impl Store {
         };
         let aborted = aborted.await;
         if let Err(error) = &aborted {
-            tracing::debug!(%error, "an upload that nobody knows may be left");
+            tracing::debug!(%error, "an unknown upload may be left");
         }
         aborted.is_ok()
     }
@@ -752,8 +754,8 @@ async fn clean_up(
     });
     match done.await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, %note, "an unfinished upload stays: pruning orphans removes it"),
-        Err(_) => tracing::warn!(%note, "an unfinished upload stays: the store does not answer"),
+        Ok(Err(error)) => tracing::warn!(%error, %note, "an unfinished upload remains: pruning orphans removes it"),
+        Err(_) => tracing::warn!(%note, "an unfinished upload remains: the store does not answer"),
     }
 }
 
@@ -784,7 +786,7 @@ fn unfinished(key: &str, begun: Timestamp) -> String {
     format!("unfinished upload of {key}, begun {}", begun.strftime("%Y-%m-%dT%H:%M:%SZ"))
 }
 
-/// Aborts the uploads of one key that were begun before `before`, whether there is a note of them or not.
+/// Aborts the uploads of one key begun before `before`, with or without a note.
 pub(super) async fn abort_uploads_of(
     store: &Store,
     key: &str,
@@ -805,7 +807,7 @@ pub(super) async fn abort_uploads_of(
     Ok(removed)
 }
 
-/// Aborts the uploads that notes in the uploads folder of `folder` name.
+/// Aborts the uploads named by notes in the uploads folder of `folder`.
 pub(super) async fn abort_unfinished(
     store: &Arc<Store>,
     folder: &str,
@@ -840,7 +842,7 @@ pub(super) async fn abort_unfinished(
             // Others of this key, of which no answer has told.
             let others = abort_uploads_of(store, &key, before, false).await;
             if let Err(error) = others {
-                tracing::debug!(%error, "uploads without a note are not looked for");
+                tracing::debug!(%error, "cannot look for uploads without a note");
             }
             // One that the store holds says nothing new the next time.
             if !store.remove_note(&object.key).await? {

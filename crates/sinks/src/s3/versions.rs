@@ -1,4 +1,4 @@
-//! Versions: whether the bucket keeps them, which there are of a key, and which keys are only hidden.
+//! Versions: whether the bucket keeps them, which ones a key has, and which keys are only hidden.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use super::list::{Course, decode};
 use super::request::{Document, Request};
 use crate::key;
 
-/// What a bucket does with what is overwritten or deleted.
+/// What a bucket does with overwritten or deleted objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Versioning {
     /// It is gone.
     Never,
     /// It becomes an older version.
     Enabled,
-    /// It was kept once: older versions may be there.
+    /// Versions were kept once: older ones may be there.
     Suspended,
     /// This key may not ask.
     Unknown,
@@ -37,7 +37,7 @@ pub(super) struct Version {
     pub(super) id: String,
     pub(super) bytes: u64,
     pub(super) modified: Timestamp,
-    /// A delete marker: the key is hidden by it when it is the latest.
+    /// A delete marker: it hides the key when it is the latest.
     pub(super) marker: bool,
     pub(super) latest: bool,
 }
@@ -84,7 +84,7 @@ struct Entry {
     is_latest: bool,
 }
 
-/// Which page of a listing of versions is asked for.
+/// Which page of a listing of versions to ask for.
 #[derive(PartialEq, Eq)]
 enum Next {
     First,
@@ -147,11 +147,11 @@ impl Walk {
         let marker = page
             .next_key_marker
             .filter(|marker| !marker.is_empty())
-            .ok_or_else(|| strange("it says that the listing goes on, and not where (no NextKeyMarker)".to_owned()))?;
+            .ok_or_else(|| strange("it says that the listing goes on, but not where (no NextKeyMarker)".to_owned()))?;
         let marker = decode(marker, encoded).ok_or_else(|| strange("a key is not UTF-8 text".to_owned()))?;
         let after = Next::After(marker, page.next_version_id_marker.filter(|id| !id.is_empty()));
         if after == next {
-            return Err(strange("it names the page that it has just sent as the next one".to_owned()));
+            return Err(strange("it names the page it has just sent as the next one".to_owned()));
         }
         Ok((versions, after))
     }
@@ -172,7 +172,7 @@ fn version(entry: Entry, marker: bool, encoded: bool) -> Result<Version, String>
 }
 
 impl Store {
-    /// What the bucket does with what is deleted: asked once.
+    /// What the bucket does with deleted objects; asked once.
     pub(super) async fn versioning(&self) -> Result<Versioning> {
         if self.place.profile.delete_hides {
             return Ok(Versioning::Enabled);
@@ -197,7 +197,7 @@ impl Store {
         }
     }
 
-    /// Every version and delete marker under `prefix`, page by page: keys in ascending order, and of one key the newest
+    /// Every version and delete marker under `prefix`, page by page: keys in ascending order, the newest version of each
     /// first.
     pub(super) fn versions(self: Arc<Self>, action: Action, prefix: String) -> BoxStream<'static, Result<Version>> {
         let walk =
@@ -230,7 +230,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Keys of which only hidden versions are left.
+    /// Keys with only hidden versions left.
     pub(super) fn hidden(self: Arc<Self>, prefix: String) -> BoxStream<'static, Result<Hidden>> {
         let begun = async move {
             if self.versioning().await? == Versioning::Never {
@@ -248,7 +248,7 @@ impl Store {
     }
 }
 
-/// Of each key one item, when its latest version is a delete marker.
+/// One item for each key whose latest version is a delete marker.
 fn grouped(versions: BoxStream<'static, Result<Version>>) -> BoxStream<'static, Result<Hidden>> {
     struct Group {
         hidden: Hidden,

@@ -22,13 +22,13 @@ use serde::Deserialize;
 use super::failure::{Answer, Failure};
 use super::retry::Pacing;
 
-/// Error bodies are small; what is longer is cut.
+/// Error bodies are small; longer ones are cut.
 const LONGEST_ANSWER: usize = 64 << 10;
 
 /// How long a request for credentials may take (to the instance's metadata, to the token service).
 const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A store that puts an upload together, or copies an object, may be silent for longer than a transfer.
+/// A store that assembles an upload or copies an object may be silent for longer than during a transfer.
 const SILENT_WORK: u32 = 10;
 
 /// Sends requests. Cheap to clone: clones share their connections.
@@ -36,7 +36,7 @@ const SILENT_WORK: u32 = 10;
 pub(super) struct Wire {
     client: reqwest::Client,
     pacing: Arc<Pacing>,
-    /// URLs that start with this are the store's; others are asked for credentials.
+    /// URLs that start with this belong to the store; others serve credentials.
     endpoint: String,
 }
 
@@ -172,7 +172,7 @@ fn of_reqwest(error: reqwest::Error) -> HttpError {
     })
 }
 
-/// The text of the first cause: those above it only say that a request failed, and where.
+/// The text of the root cause: those above it only say that a request failed, and where.
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
@@ -191,7 +191,7 @@ struct ErrorBody {
     header: Option<String>,
     /// The same, where it is an argument (AWS, Ceph).
     argument_name: Option<String>,
-    /// More words (Google).
+    /// More details (Google).
     details: Option<String>,
 }
 
@@ -202,7 +202,7 @@ impl ErrorBody {
         quick_xml::de::from_str(&text[at..]).ok()
     }
 
-    /// The status that an answer would have had that was begun with 200.
+    /// The status that an answer begun with 200 should have had.
     fn status(&self) -> StatusCode {
         match self.code.as_str() {
             "PreconditionFailed" => StatusCode::PRECONDITION_FAILED,
@@ -230,7 +230,7 @@ pub(super) fn root_of(text: &str) -> Option<String> {
     }
 }
 
-/// The error that the body of an answer with status 200 is.
+/// The error in the body of an answer with status 200.
 pub(super) fn error_inside(headers: &HeaderMap, body: &[u8]) -> Option<Answer> {
     if root_of(std::str::from_utf8(body).ok()?).as_deref() != Some("Error") {
         return None;
@@ -282,7 +282,7 @@ fn retry_after(text: &str, now: Option<&jiff::Zoned>) -> Option<Duration> {
     Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
 }
 
-/// A request's body that counts what has been taken from it.
+/// A request's body that counts the bytes taken from it.
 struct Outgoing {
     body: HttpRequestBody,
     moved: Arc<AtomicU64>,
@@ -306,8 +306,8 @@ impl Body for Outgoing {
     }
 }
 
-/// A response's body with errors as [`Failure`]s, of which one is that nothing comes any more: whoever reads it may wait without
-/// a limit of its own.
+/// A response's body with errors as [`Failure`]s, a stall among them: its reader needs no time limit of its
+/// own.
 struct Incoming {
     body: reqwest::Body,
     stall: Duration,

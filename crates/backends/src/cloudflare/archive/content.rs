@@ -47,7 +47,7 @@ impl Content {
                     if name.ends_with(".json")
                         && let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes)
                     {
-                        return Err(corrupt(&name, format!("it is no JSON (line {})", error.line())));
+                        return Err(corrupt(&name, format!("it is not JSON (line {})", error.line())));
                     }
                     content.others.insert(name, bytes);
                 }
@@ -142,7 +142,7 @@ pub(super) fn corrupt(file: &str, why: impl Into<String>) -> Error {
 /// The values in a file, one after another.
 fn values(file: &str, bytes: &[u8]) -> Result<Vec<Value>> {
     let read: Result<Vec<Value>, serde_json::Error> = serde_json::Deserializer::from_slice(bytes).into_iter().collect();
-    let read = read.map_err(|e| corrupt(file, format!("it is no JSON (line {}, column {})", e.line(), e.column())))?;
+    let read = read.map_err(|e| corrupt(file, format!("it is not JSON (line {}, column {})", e.line(), e.column())))?;
     if read.is_empty() { Err(corrupt(file, "it is empty")) } else { Ok(read) }
 }
 
@@ -158,9 +158,9 @@ fn opened(file: &str, value: Value) -> Result<Value> {
     }
     match serde_json::from_value(value) {
         // An error that a script has stored as if it were the answer.
-        Ok(Envelope { success: Some(false), .. }) => Err(corrupt(file, "it holds an error of the API, and no data")),
+        Ok(Envelope { success: Some(false), .. }) => Err(corrupt(file, "it holds an API error instead of data")),
         Ok(Envelope { result, .. }) => Ok(result),
-        Err(_) => Err(corrupt(file, "it holds an error of the API, and no data")),
+        Err(_) => Err(corrupt(file, "it holds an API error instead of data")),
     }
 }
 
@@ -168,7 +168,7 @@ fn records(bytes: &[u8]) -> Result<Vec<Record>> {
     let mut all = Vec::new();
     for value in values(RECORDS, bytes)? {
         let Value::Array(list) = opened(RECORDS, value)? else {
-            return Err(corrupt(RECORDS, "it is no list of records"));
+            return Err(corrupt(RECORDS, "it is not a list of records"));
         };
         for value in list {
             let number = all.len() + 1;
@@ -176,7 +176,9 @@ fn records(bytes: &[u8]) -> Result<Vec<Record>> {
             if let Value::Array(page) = &value {
                 let read: Option<Vec<Record>> = page.iter().cloned().map(Record::read).collect();
                 all.extend(
-                    read.ok_or_else(|| corrupt(RECORDS, format!("what follows record {} is none", number - 1)))?,
+                    read.ok_or_else(|| {
+                        corrupt(RECORDS, format!("what follows record {} is not a record", number - 1))
+                    })?,
                 );
                 continue;
             }

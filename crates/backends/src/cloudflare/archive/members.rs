@@ -54,7 +54,7 @@ impl Members {
                     let base = name.rsplit('/').next().unwrap_or_default();
                     *total = total.saturating_add(bytes);
                     if bytes > LARGEST_FILE || *total > LARGEST || files.len() >= MOST_FILES {
-                        let what = format!("a file of {bytes} bytes, or so many files, are in no zone's backup");
+                        let what = format!("no zone's backup has a file of {bytes} bytes, or so many files");
                         return Err(corrupt(base, &what));
                     }
                     if base.is_empty() {

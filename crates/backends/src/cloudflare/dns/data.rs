@@ -148,7 +148,7 @@ fn number(data: &Map<String, Value>, key: &str) -> Result<String, String> {
         Some(Value::Number(number)) => Ok(number.as_f64().map_or_else(|| number.to_string(), |n| format!("{n}"))),
         // Some are told as text.
         Some(Value::String(text)) if text.parse::<f64>().is_ok() => Ok(text.clone()),
-        _ => Err(format!("its {key} is missing or no number")),
+        _ => Err(format!("its {key} is missing or not a number")),
     }
 }
 

@@ -10,9 +10,10 @@ pub(super) fn wire(parts: &[String]) -> Result<Vec<u8>, String> {
     let longitude = angle(&mut rest, "longitude", 180, ['E', 'W'])?;
     let metres = |at: usize, default: f64| match rest.get(at) {
         None => Ok(default),
-        Some(text) => {
-            text.trim_end_matches(['m', 'M']).parse::<f64>().map_err(|_| format!("\"{text}\" is no length in metres"))
-        }
+        Some(text) => text
+            .trim_end_matches(['m', 'M'])
+            .parse::<f64>()
+            .map_err(|_| format!("\"{text}\" is not a length in metres")),
     };
     if rest.is_empty() || rest.len() > 4 {
         return Err("an altitude, and up to three sizes, must follow the position".to_owned());

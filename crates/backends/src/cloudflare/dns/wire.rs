@@ -85,7 +85,7 @@ fn by_library(kind: &str, text: &str) -> Result<Vec<u8>, String> {
 }
 
 fn part<T: std::str::FromStr>(parts: &[String], at: usize) -> Result<T, String> {
-    parts.get(at).and_then(|p| p.parse().ok()).ok_or_else(|| format!("part {} is missing or no number", at + 1))
+    parts.get(at).and_then(|p| p.parse().ok()).ok_or_else(|| format!("part {} is missing or not a number", at + 1))
 }
 
 /// RFC 4398, section 2.
@@ -100,7 +100,7 @@ fn cert(parts: &[String]) -> Result<Vec<u8>, String> {
     wire.extend(part::<u16>(parts, 1)?.to_be_bytes());
     wire.push(part::<u8>(parts, 2)?);
     let certificate: String = parts.get(3..).unwrap_or_default().concat();
-    wire.extend(STANDARD.decode(certificate).map_err(|e| format!("the certificate is no base64: {e}"))?);
+    wire.extend(STANDARD.decode(certificate).map_err(|e| format!("the certificate is not base64: {e}"))?);
     Ok(wire)
 }
 

@@ -56,7 +56,7 @@ impl CollectionMetadata {
                 ErrorKind::Unsupported,
                 "write",
                 format!("the metadata of {entry}"),
-                "options and indexes have more than the 16 MiB of a document",
+                "options and indexes exceed the 16 MiB of a document",
             ));
         }
         Ok(entry)
@@ -140,7 +140,7 @@ impl CollectionMetadata {
             let element = element.map_err(|e| e.to_string())?;
             let text = match element.name {
                 b"size" => {
-                    entry.size = element.whole_number().ok_or("size is no number")?;
+                    entry.size = element.whole_number().ok_or("size is not a number")?;
                     continue;
                 }
                 b"db" => {
@@ -157,7 +157,7 @@ impl CollectionMetadata {
             };
             element
                 .text()
-                .ok_or_else(|| format!("{} is no text", String::from_utf8_lossy(element.name)))?
+                .ok_or_else(|| format!("{} is not a string", String::from_utf8_lossy(element.name)))?
                 .clone_into(text);
         }
         if named != (true, true) {

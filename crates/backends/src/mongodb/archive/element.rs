@@ -159,7 +159,7 @@ impl<'a> Elements<'a> {
     /// The elements of `document`, which has to be one document and nothing else.
     pub(crate) fn of(document: &'a [u8]) -> Result<Self, Malformed> {
         if after_document(document, 0, document.len())? != document.len() {
-            return Err(Malformed { at: 0, what: "its length is not that of the document" });
+            return Err(Malformed { at: 0, what: "its length is not the document's" });
         }
         Ok(Self { bytes: document, at: 4 })
     }
@@ -226,7 +226,7 @@ impl Walker {
     /// The first thing that is wrong.
     pub fn check(&mut self, document: &[u8]) -> Result<(), Malformed> {
         if after_document(document, 0, document.len())? != document.len() {
-            return Err(Malformed { at: 0, what: "its length is not that of the document" });
+            return Err(Malformed { at: 0, what: "its length is not the document's" });
         }
         self.ends.clear();
         // `end` is the place of the NUL that ends the innermost document.

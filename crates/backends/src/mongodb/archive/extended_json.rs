@@ -127,7 +127,7 @@ fn write_value(out: &mut String, element: &Element<'_>, depth: usize) -> Result<
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(bytes).map_err(|_| "a text is not UTF-8".to_owned())
+    std::str::from_utf8(bytes).map_err(|_| "a string is not UTF-8".to_owned())
 }
 
 /// The text of a value with a length before it and a NUL after it; that both fit has been checked.

@@ -79,7 +79,7 @@ impl Header {
             let text = match element.name {
                 b"concurrent_collections" => {
                     let number = element.whole_number().and_then(|number| i32::try_from(number).ok());
-                    header.concurrent_collections = number.ok_or("concurrent_collections is no number")?;
+                    header.concurrent_collections = number.ok_or("concurrent_collections is not a number")?;
                     continue;
                 }
                 b"version" => &mut header.version,
@@ -89,7 +89,7 @@ impl Header {
             };
             element
                 .text()
-                .ok_or_else(|| format!("{} is no text", String::from_utf8_lossy(element.name)))?
+                .ok_or_else(|| format!("{} is not a string", String::from_utf8_lossy(element.name)))?
                 .clone_into(text);
         }
         Ok(header)
@@ -136,7 +136,7 @@ impl NamespaceHeader {
             };
             if !new {
                 return Err(format!(
-                    "the header of a block has a field \"{}\" that is unknown, of another type, or there twice",
+                    "the header of a block has a field \"{}\" that is unknown, has another type, or is there twice",
                     String::from_utf8_lossy(element.name).escape_debug()
                 ));
             }

@@ -219,14 +219,14 @@ impl Parser {
         if self.state != State::Border || !self.partial.is_empty() {
             return Err(self
                 .corrupt("it ends here, within a block")
-                .hint("it was cut; there is more of it elsewhere, or it is lost"));
+                .hint("it was cut short; look for the whole archive elsewhere"));
         }
         if self.ended < self.namespaces.len() {
             let missing = self.namespaces.iter().position(|n| !n.ended).unwrap_or(0);
             let name = &self.collections_of()[missing];
             return Err(self
-                .corrupt(format!("it ends, but {name} has not: {} of {}", self.ended, self.namespaces.len()))
-                .hint("it was cut; there is more of it elsewhere, or it is lost"));
+                .corrupt(format!("it ends, but {name} does not: {} of {}", self.ended, self.namespaces.len()))
+                .hint("it was cut short; look for the whole archive elsewhere"));
         }
         match self.prelude {
             Some(prelude) => Ok(prelude),
@@ -256,7 +256,7 @@ impl Parser {
         let mut rest = chunk;
         while !rest.is_empty() {
             if self.state == State::Failed {
-                return Err(self.corrupt("it has been given up before"));
+                return Err(self.corrupt("it was given up before"));
             }
             if self.partial.is_empty() {
                 if let State::Documents(namespace) = self.state {
@@ -448,7 +448,7 @@ impl Parser {
         };
         let namespace = &mut self.namespaces[number];
         if namespace.ended {
-            return Err(self.corrupt(format!("a block of {}, which has ended before", name())));
+            return Err(self.corrupt(format!("a block of {}, which has already ended", name())));
         }
         if !namespace.begun {
             namespace.begun = true;
@@ -457,7 +457,7 @@ impl Parser {
         }
         if !eof {
             if crc != 0 {
-                return Err(self.corrupt(format!("a block of {} has a checksum, and is not its end", name())));
+                return Err(self.corrupt(format!("a block of {} has a checksum but is not the last one", name())));
             }
             self.state = State::Documents(number);
             return Ok(());
@@ -468,7 +468,7 @@ impl Parser {
         self.ended += 1;
         if found != crc {
             return Err(self.corrupt(format!(
-                "the documents of {} have the checksum {found:016x}, and not {crc:016x}, which is written at their end",
+                "the documents of {} have the checksum {found:016x}, not the {crc:016x} written at their end",
                 name()
             )));
         }

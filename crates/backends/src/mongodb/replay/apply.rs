@@ -43,13 +43,13 @@ impl Applier {
         let subject = look.connection.redacted();
         match failure::code_of(&error) {
             Some(code::COMMAND_NOT_FOUND) => {
-                let why = "the archive holds an oplog, and this server cannot replay it: it has no applyOps";
+                let why = "the archive holds an oplog, but this server cannot replay it: it has no applyOps";
                 Err(Error::new(ErrorKind::Unsupported, "restore into", subject, why)
                     .hint(format!("restore into a mongod (a mongos has none either); or {WITHOUT}")))
             }
             Some(code::UNAUTHORIZED) => {
                 let why =
-                    format!("the user may not replay the oplog that the archive holds: {}", failure::message(&error));
+                    format!("the user is not allowed to replay the archive's oplog: {}", failure::message(&error));
                 Err(Error::new(ErrorKind::Permission, "restore into", subject, why)
                     .hint(format!("give the user a role with anyAction on anyResource, as for mongorestore --oplogReplay; or {WITHOUT}")))
             }

@@ -158,7 +158,7 @@ impl Replay<'_> {
         let taken =
             entry.into.as_ref().and_then(|into| self.work.entries.iter().find(|e| e.into.as_ref() == Some(into)));
         if let (Some(taken), Some((db, name))) = (taken, &entry.into) {
-            let why = format!("it would become {db}.{name}, as {} does", taken.shown());
+            let why = format!("it would become {db}.{name}, like {}", taken.shown());
             return Err(Error::new(ErrorKind::Config, "replay", leaf.shown(), why));
         }
         self.work.entries.push(entry);
@@ -218,7 +218,7 @@ impl Replay<'_> {
         self.change(index);
         let entry = &self.work.entries[index];
         if entry.kind == Kind::Timeseries {
-            self.done.notes.push(format!("{}: its options are those from before a change (collMod)", entry.shown()));
+            self.done.notes.push(format!("{}: its options are from before a change (collMod)", entry.shown()));
             return Ok(());
         }
         let Some(place) = &self.work.places[index] else { return Ok(()) };
@@ -256,7 +256,7 @@ impl Replay<'_> {
     pub(super) fn view(&mut self, leaf: &Entry<'_>) -> Result<()> {
         let id = [Some(leaf.o), leaf.o2].into_iter().flatten().find_map(|o| o.get_str("_id").ok());
         let Some((db, name)) = id.and_then(|id| id.split_once('.')) else {
-            return Err(corrupt(format!("{} names no view", leaf.shown())));
+            return Err(corrupt(format!("{} does not name a view", leaf.shown())));
         };
         let there = self.work.entries.iter().position(|e| {
             e.kind == Kind::View && e.db == db && e.collection == name && (e.into.is_some() || leaf.op != "d")

@@ -140,7 +140,7 @@ impl<'a> Entry<'a> {
         }
         for inner in self.o.get_array("applyOps").map_err(|e| corrupt(e.to_string()))? {
             let RawBsonRef::Document(inner) = inner.map_err(|e| corrupt(e.to_string()))? else {
-                return Err(corrupt("applyOps holds what is no entry"));
+                return Err(corrupt("applyOps holds something that is not an entry"));
             };
             Self::within(inner, Some(self.at))?.gather(leaves, depth + 1)?;
         }

@@ -118,7 +118,7 @@ pub(crate) async fn replay(
     };
     while let Some((namespace, bytes)) = opened.next_documents().await? {
         if namespace != number {
-            return Err(corrupt("documents of a collection come after it: it has to be the last"));
+            return Err(corrupt("documents of a collection follow it, but it must come last"));
         }
         for document in each(&bytes) {
             if replay.settings.cx.cancel.is_cancelled() {
@@ -155,7 +155,7 @@ impl Replay<'_> {
                 self.operations(&entry).await?;
             }
             Part::Commit if !self.open.contains_key(&id) => {
-                return Err(corrupt(format!("the beginning of a transaction is not in it: {}", entry.shown())));
+                return Err(corrupt(format!("the beginning of a transaction is missing: {}", entry.shown())));
             }
             Part::Commit => self.held(id).await?,
             Part::Abort => self.open_bytes -= self.open.remove(&id).iter().flatten().map(Vec::len).sum::<usize>(),
@@ -214,7 +214,7 @@ impl Replay<'_> {
         self.done.applied += self.applier.applied;
         if !self.settings.twice.is_empty() {
             let why = format!(
-                "{} documents are in the archive twice under one key, and its oplog does not say which of them is right",
+                "{} documents are in the archive twice under one key, and its oplog does not say which is right",
                 self.settings.twice.len()
             );
             return Err(Error::new(ErrorKind::Mismatch, "restore", "all documents", why).hint("use another artifact"));
@@ -233,11 +233,6 @@ impl Replay<'_> {
 }
 
 fn unknown(leaf: &entry::Entry<'_>) -> Error {
-    Error::new(
-        ErrorKind::Unsupported,
-        "replay",
-        leaf.shown(),
-        "this kind of entry is not known here, or cannot be replayed",
-    )
-    .hint(format!("what was there before is untouched; {WITHOUT}"))
+    Error::new(ErrorKind::Unsupported, "replay", leaf.shown(), "this kind of entry is unknown or cannot be replayed")
+        .hint(format!("what was there before is untouched; {WITHOUT}"))
 }

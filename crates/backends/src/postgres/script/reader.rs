@@ -203,7 +203,7 @@ impl Reader {
             return Err(self.cut_short("\\restrict has no \\unrestrict"));
         }
         self.whole.ok_or_else(|| {
-            self.cut_short("its last line, \"-- PostgreSQL database dump complete\" or the like, is not there")
+            self.cut_short("its last line, \"-- PostgreSQL database dump complete\" or the like, is missing")
         })
     }
 
@@ -302,7 +302,7 @@ impl Reader {
             Mode::AfterCopy => match byte {
                 b'\n' => self.mode = Mode::Data(Data::default()),
                 b' ' | b'\t' | b'\r' => {}
-                _ => return Err(self.corrupt("something stands between a COPY and its rows")),
+                _ => return Err(self.corrupt("there is something between a COPY and its rows")),
             },
             Mode::Data(_) => unreachable!("push gives rows to their own reader"),
         }

@@ -130,7 +130,7 @@ impl<'a> Runner<'a> {
                         "line {line} has \\connect, which leads into another database: everything goes into the one that was named"
                     );
                     return Err(Error::new(ErrorKind::Refused, "restore", "the SQL dump", why).hint(
-                        "a dump by `pg_dump --create` of one database can be restored; of one by pg_dumpall, restore each database by hand",
+                        "a dump of one database by `pg_dump --create` can be restored; from a dump by pg_dumpall, restore each database by hand",
                     ));
                 }
                 self.done.left_out.insert("\\connect");
@@ -208,7 +208,7 @@ impl<'a> Runner<'a> {
         let unicode = std::str::from_utf8(sql).ok().map(str::to_owned);
         let Some(encoding) = self.encoding.as_ref().filter(|_| !sql.is_ascii()) else {
             return unicode.ok_or_else(|| {
-                let why = format!("the statement in line {line} is not UTF-8, as it says it is");
+                let why = format!("the statement in line {line} is not UTF-8, as the dump says");
                 Error::new(ErrorKind::Corrupt, "read", "the SQL dump", why)
             });
         };
@@ -217,7 +217,7 @@ impl<'a> Runner<'a> {
                 return Ok(unicode);
             }
             if is_copy {
-                let why = format!("the COPY in line {line} has a name that is not UTF-8, and the dump has no encoding");
+                let why = format!("the COPY in line {line} has a name that is not UTF-8, but the dump has no encoding");
                 return Err(Error::new(ErrorKind::Unsupported, "restore", "the SQL dump", why)
                     .hint("rename the table or column at the source, or restore by hand: `lifeboat show` prints the line for it"));
             }
@@ -306,7 +306,7 @@ impl<'a> Runner<'a> {
 }
 
 fn several() -> Error {
-    let why = "it is of a whole server, by pg_dumpall, and not of one database";
+    let why = "it is pg_dumpall's dump of a whole server, not of one database";
     Error::new(ErrorKind::Unsupported, "restore", "the SQL dump", why)
-        .hint("dump each database by itself, and the roles with `pg_dumpall --globals-only`")
+        .hint("dump each database separately, and the roles with `pg_dumpall --globals-only`")
 }

@@ -80,7 +80,7 @@ fn none(cluster: &Cluster, schedule: Option<&str>) -> Error {
         schedule.map_or_else(|| "a backup".to_owned(), |schedule| format!("a backup of the schedule {schedule}"));
     let why = format!("Velero has none in the namespace {} of {}", cluster.namespace(), cluster.server());
     Error::new(ErrorKind::NoArtifact, "find", what, why).hint(
-        "`lifeboat-velero schedules list` shows what makes backups; --velero-namespace names another installation",
+        "`lifeboat-velero schedules list` shows what makes backups; for another installation, give --velero-namespace",
     )
 }
 
@@ -285,9 +285,5 @@ fn planned(details: &BackupDetails) -> String {
     let backup = &details.summary;
     let started = backup.started.map_or_else(|| "not begun".to_owned(), |at| format!("of {}", time(at)));
     let volumes = count(details.volumes.len(), "volume");
-    format!(
-        "{}, {started}, {} items, data of {volumes}, and the restores that were made of it",
-        backup.phase,
-        items(backup)
-    )
+    format!("{}, {started}, {} items, data of {volumes}, and the restores made from it", backup.phase, items(backup))
 }

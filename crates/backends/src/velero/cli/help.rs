@@ -23,7 +23,7 @@ Examples:
         ),
         "list" if is_own => with(command, "schedule", |arg| arg.conflicts_with("to")),
         "show" if is_own => {
-            let items = "Also list what is inside (resources with their objects); needs the key when it is encrypted";
+            let items = "Also list the contents (resources with their objects); needs the key if it is encrypted";
             let command = with(command, "items", |arg| arg.help(items));
             let command = with(command, "backup", |arg| arg.conflicts_with("to"));
             of_copy(command, &["dataset", "to", "prefix", "identity", "at", "items"])
@@ -53,8 +53,8 @@ Examples:
         ),
         "replicate" => {
             let into =
-                "Copy everything in --location, volumes' repositories too, object by object into this folder of the sink";
-            let about = "Copy the copies that the first sink holds to the others; with --into, Velero's whole bucket as it is";
+                "Copy everything in --location, including the volumes' repositories, object by object into this folder of the sink";
+            let about = "Copy the first sink's copies to the others; with --into, Velero's whole bucket as it is";
             with(command, "into", |arg| arg.help(into)).about(about).after_help(
                 "\
 Examples:

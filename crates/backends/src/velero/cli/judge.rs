@@ -48,12 +48,12 @@ pub(super) async fn test(verify: Verify, console: &dyn Console) -> Result<Outcom
     let Verify { reach, test, max_age, .. } = verify;
     let schedule = reach.settings.from_schedule.clone();
     if schedule.is_some() && test.backup.is_some() {
-        let why = "a backup is tested, or the latest of a schedule";
-        return Err(wrong("--backup", why, "leave --from-schedule out, or --backup"));
+        let why = "give a backup or a schedule, not both";
+        return Err(wrong("--backup", why, "leave out --from-schedule or --backup"));
     }
     let max_age = max_age.map_or(Ok(MAX_AGE), |text| duration::parse(&text, "--max-age"))?;
     let Some(namespace) = test.namespace.clone() else {
-        let hint = "name it with --namespace; it is restored into a scratch namespace and stays as it is";
+        let hint = "name it with --namespace; it is restored into a scratch namespace and itself left alone";
         return Err(wrong("the restore test", "no namespace was named", hint));
     };
     let options = RestoreTestOptions { schedule, max_age: Some(max_age), ..test };

@@ -69,9 +69,7 @@ fn unnamed(command: &str) -> Error {
     wrong(
         "the backup",
         "none was named",
-        &format!(
-            "name it, as in `lifeboat-velero {command} daily-20261121030000`; `lifeboat-velero list` shows which there are"
-        ),
+        &format!("name it, as in `lifeboat-velero {command} daily-20261121030000`; `lifeboat-velero list` shows them"),
     )
 }
 

@@ -19,7 +19,7 @@ pub(super) async fn list(reach: Reach<InCluster>, console: &dyn Console) -> Resu
     if found.is_empty() {
         let why = format!("Velero has none in the namespace {}", cluster.namespace());
         return Err(Error::new(ErrorKind::NoArtifact, "find", "a schedule", why)
-            .hint("`lifeboat-velero schedules apply` makes those of a config file"));
+            .hint("`lifeboat-velero schedules apply` creates those of a config file"));
     }
     let now = console.context().now();
     let mut table = Rows::new(["SCHEDULE", "CRON", "STATE", "LAST BACKUP", "KEPT FOR", "NAMESPACES", "MADE BY"]);
@@ -93,7 +93,7 @@ pub(super) fn of_config<'a>(jobs: &'a Jobs, named: Option<&str>) -> Result<(&'a 
         }),
         (None, [only]) => Ok(*only),
         (None, []) => Err(Error::new(ErrorKind::Config, "find", "a schedule", format!("{path} names none"))
-            .hint("write velero.schedules.daily = { cron = \"0 2 * * *\", ttl = \"7d\" } into a job with velero")),
+            .hint("add velero.schedules.daily = { cron = \"0 2 * * *\", ttl = \"7d\" } to a job with velero")),
         (None, _) => Err(Error::new(ErrorKind::Config, "choose", "the job", "several have schedules")
             .hint(format!("name one with --job: {}", names.join(", ")))),
     }

@@ -168,7 +168,7 @@ pub struct Restore {
     /// Where its files are read.
     #[command(flatten)]
     pub files: Files,
-    /// What is restored.
+    /// What to restore.
     #[command(flatten)]
     pub what: RestoreOptions,
 }

@@ -398,7 +398,7 @@ impl TreeCopy {
         let bytes = self.to.put_with(&to, body, PutOptions::new().lock(true).replace(replace)).await?;
         let hashed = hashed.await.map_err(|_| internal(&to, "it was confirmed before its end"))?;
         if bytes != hashed.bytes {
-            return Err(internal(&to, &format!("{bytes} bytes were confirmed of {}", hashed.bytes)));
+            return Err(internal(&to, &format!("{bytes} of {} bytes were confirmed", hashed.bytes)));
         }
         see_that_it_is_there(&*self.to, "copy", &to, bytes).await?;
         Ok(hashed)

@@ -66,7 +66,7 @@ pub struct TreeCopy {
     context: Context,
 }
 
-/// What becomes of an object.
+/// What to do with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TreeStep {
@@ -118,7 +118,7 @@ pub struct Extra {
     pub bytes: u64,
 }
 
-/// What is to be done. Printing it, and throwing it away, is a dry run.
+/// What to do. Printing and dropping it is a dry run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct TreePlan {
@@ -149,7 +149,7 @@ impl TreePlan {
 }
 
 impl TreeCopy {
-    /// A copy called `name` (as a dataset may be called) of all that is in `from`, into the folder `name` of `to`.
+    /// Creates a copy called `name` (a valid dataset name) of everything in `from`, into the folder `name` of `to`.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a name that cannot be one, [`ErrorKind::Unsupported`] for a sink that keeps its notes beside
@@ -195,7 +195,7 @@ impl TreeCopy {
         self
     }
 
-    /// What becomes of objects that are no longer at the source.
+    /// What to do with objects that are no longer at the source.
     #[must_use]
     pub fn deletion(mut self, deletion: Deletion) -> Self {
         self.deletion = deletion;
@@ -320,16 +320,16 @@ impl TreeCopy {
         };
         if self.into.is_empty() {
             return wrong(
-                "the record of the copy would lie in it, beside the objects of another tool",
+                "the copy's record would be stored in it, among another tool's objects",
                 Hint::CopyIntoFolder { folder: self.name.clone() },
             );
         }
         if self.into.split('/').any(|part| part == "_lifeboat") {
-            return wrong("that folder is for what is no backup", "give the copy another folder".into());
+            return wrong("that folder is for objects that are not backups", "give the copy another folder".into());
         }
         let (from, to) = (format!("{}/", self.source_url()), format!("{}/", self.destination_url()));
         if from.starts_with(&to) || to.starts_with(&from) {
-            return wrong("it lies in what it is to be a copy of, or around it", "copy to another bucket".into());
+            return wrong("it is inside the tree that it would copy, or contains it", "copy to another bucket".into());
         }
         Ok(())
     }
@@ -342,7 +342,7 @@ impl TreeCopy {
             let at_the_top = storages.iter().find(|(layout, _)| layout.storage_root(&key).is_some_and(str::is_empty));
             let Some((_, storage)) = at_the_top else { continue };
             let why = format!(
-                "with {key} the sink itself would be a {}, and the record of the copy would lie at its top, {}",
+                "with {key} the sink itself would be a {}, and the copy's record would be stored at its top, {}",
                 storage.name, storage.consequence
             );
             return Err(Error::new(ErrorKind::Config, "copy to", self.destination_url(), why)
@@ -376,7 +376,7 @@ fn changed(here: &Listing, known: &Known, there: &HashMap<String, u64>, careful:
         let (step, why) = match (there.get(key), entry) {
             (None, _) => (TreeStep::Copy, "it is not there"),
             (Some(size), _) if size != bytes => (TreeStep::Replace, "it has another size"),
-            (Some(_), None) => (TreeStep::Compare, "it is there, and no record says what it is"),
+            (Some(_), None) => (TreeStep::Compare, "it is there, but no record describes it"),
             (Some(_), Some(entry)) if entry.bytes != *bytes => (TreeStep::Replace, "it has another size"),
             (Some(_), Some(entry)) if entry.modified != *modified => (TreeStep::Compare, "it was written again"),
             (Some(_), Some(entry)) if entry.fresh && careful => {

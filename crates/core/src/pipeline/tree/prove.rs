@@ -28,7 +28,7 @@ impl TreeCopy {
     /// knows).
     ///
     /// # Errors
-    /// [`ErrorKind::NoArtifact`] when no copy was made yet; what the listing fails with.
+    /// [`ErrorKind::NoArtifact`] when no copy has been made yet; what the listing fails with.
     pub async fn verify(&self) -> Result<Report> {
         let begun = Instant::now();
         self.check_places()?;
@@ -71,7 +71,7 @@ impl TreeCopy {
                 }
                 Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    bad.push(Check::fail(subject, "missing", "it was copied, and is not there any more"));
+                    bad.push(Check::fail(subject, "missing", "it was copied, but is no longer there"));
                 }
                 Err(error) => bad.push(Check::from_error(subject, &error)),
             }
@@ -104,7 +104,7 @@ impl TreeCopy {
                 let detail = format!("{key}: the copy of {} to {}", head.from, head.to);
                 Check::pass("record", head.finished_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), detail)
             }
-            None => Check::warn("record", "unfinished", "no copy was finished yet: only what was noted so far is read"),
+            None => Check::warn("record", "unfinished", "no copy has finished yet: only what was noted so far is read"),
         }
     }
 
@@ -120,9 +120,9 @@ impl TreeCopy {
             }
         }
         Ok(match first {
-            None => Check::pass("others", "none", "nothing else lies there"),
+            None => Check::pass("others", "none", "nothing else is there"),
             Some(first) => {
-                let detail = format!("no record knows them, as {first}: something else writes there");
+                let detail = format!("no record lists them, such as {first}: something else writes there");
                 Check::warn("others", others.to_string(), detail)
             }
         })
@@ -155,16 +155,16 @@ impl TreeCopy {
         });
         found.push(match self.check_layout(keys.iter().map(String::as_str)) {
             Ok(()) => {
-                let detail = format!("records are in {}/{}, outside of the copy", self.to.url(), self.records());
+                let detail = format!("records are in {}/{}, outside the copy", self.to.url(), self.records());
                 Check::pass("records", "apart", detail)
             }
             Err(error) => Check::from_error("records", &error),
         });
         found.push(match Known::read(&*self.to, &self.records()).await {
             Ok(known) if known.last.is_some() => Check { name: "last copy".to_owned(), ..self.of_record(&known) },
-            Ok(_) => Check::warn("last copy", "none", "no copy was made yet"),
+            Ok(_) => Check::warn("last copy", "none", "no copy has been made yet"),
             Err(error) if is_not_made_yet(&*self.to, &error) => {
-                Check::warn("last copy", "none", "no copy was made yet")
+                Check::warn("last copy", "none", "no copy has been made yet")
             }
             Err(error) => Check::from_error("last copy", &error),
         });

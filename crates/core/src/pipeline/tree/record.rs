@@ -158,7 +158,7 @@ impl Known {
                     break;
                 }
                 Err(error) if error.is_transient() => return Err(error),
-                Err(error) => tracing::warn!(%error, "this record of the copy is passed over"),
+                Err(error) => tracing::warn!(%error, "this record of the copy was skipped"),
             }
         }
         let last = known
@@ -174,7 +174,7 @@ impl Known {
             match read(sink, key).await {
                 Ok((_, entries)) => known.entries.extend(entries),
                 Err(error) if error.is_transient() => return Err(error),
-                Err(error) => tracing::warn!(%error, "this note of an earlier run is passed over"),
+                Err(error) => tracing::warn!(%error, "this note of an earlier run was skipped"),
             }
         }
         Ok(known)
@@ -223,9 +223,10 @@ async fn read(sink: &dyn Sink, key: &str) -> Result<(Head, Entries)> {
     let corrupt = |why: String| Error::new(ErrorKind::Corrupt, "read", key, why);
     let mut lines = Lines { stream: decompress(sink.get(key, None).await?), rest: BytesMut::new(), key };
     let head = lines.next().await?.ok_or_else(|| corrupt("it is empty".to_owned()))?;
-    let head: Head = serde_json::from_slice(&head).map_err(|e| corrupt(format!("it is no record of a copy ({e})")))?;
+    let head: Head =
+        serde_json::from_slice(&head).map_err(|e| corrupt(format!("it is not a record of a copy ({e})")))?;
     if head.format_version > FORMAT_VERSION {
-        let why = format!("its form is version {}, newer than {FORMAT_VERSION}", head.format_version);
+        let why = format!("its format version is {}, newer than {FORMAT_VERSION}", head.format_version);
         return Err(Error::new(ErrorKind::Unsupported, "read", key, why).hint("use a newer Lifeboat"));
     }
     let mut entries = Entries::new();
@@ -234,8 +235,10 @@ async fn read(sink: &dyn Sink, key: &str) -> Result<(Head, Entries)> {
         if let Ok(Line { key, entry }) = serde_json::from_slice(&text) {
             entries.insert(key, entry);
         } else {
-            foot =
-                Some(serde_json::from_slice(&text).map_err(|e| corrupt(format!("a line of it is no object ({e})")))?);
+            foot = Some(
+                serde_json::from_slice(&text)
+                    .map_err(|e| corrupt(format!("one of its lines is not an object ({e})")))?,
+            );
         }
     }
     match foot {
@@ -262,7 +265,7 @@ impl Lines<'_> {
             }
             looked_at = self.rest.len();
             if looked_at > LONGEST_LINE {
-                return Err(Error::new(ErrorKind::Corrupt, "read", self.key, "a line of it has no end"));
+                return Err(Error::new(ErrorKind::Corrupt, "read", self.key, "one of its lines does not end"));
             }
             match self.stream.try_next().await? {
                 Some(chunk) => self.rest.extend_from_slice(&chunk),
