@@ -96,6 +96,26 @@ async fn what_the_url_says_of_the_way_is_so_for_every_session() {
     assert_eq!(proxy.plain.load(Ordering::SeqCst), 0);
     assert!(proxy.encrypted.load(Ordering::SeqCst) > 10);
 
+    // The name of the certificate is asked for unless the URL says verify-ca; the authority always.
+    let elsewhere = |rest: &str| at(&live.url, &format!("other.example:{port}"), &format!("hostaddr=127.0.0.1&{rest}"));
+    let url = elsewhere(&format!("sslmode=verify-ca&{authority}"));
+    let (dump, proof) = backup(&url).await.unwrap();
+    let target = PostgresTarget::new(connection(&url), replacing());
+    assert!(passed(&target.restore(proven(&dump, &proof), &Context::default()).await.unwrap()));
+    for mode in ["prefer", "require", "verify-full"] {
+        let error = backup(&elsewhere(&format!("sslmode={mode}&{authority}"))).await.unwrap_err();
+        assert!(error.message().contains("another name"), "{mode}: {error:?}");
+    }
+    let stranger = server.folder().join("stranger.pem");
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=ca", "-keyout", "/dev/null", "-out"])
+        .arg(&stranger)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let error = backup(&elsewhere(&format!("sslmode=verify-ca&sslrootcert={}", stranger.display()))).await.unwrap_err();
+    assert!(error.message().contains("cannot be trusted"), "{error:?}");
+
     // A bound channel ends at the server itself: a proxy in between is found.
     let bound = format!("channel_binding=require&{authority}");
     for place in [format!("127.0.0.1:{port}"), format!("[::1]:{port}"), format!("localhost:{port}")] {

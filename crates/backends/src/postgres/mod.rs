@@ -28,6 +28,7 @@ mod sql;
 mod swap;
 mod system;
 mod target;
+mod tls;
 mod tools;
 mod verdict;
 mod verifier;
