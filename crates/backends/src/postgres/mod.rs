@@ -4,6 +4,7 @@
 //! custom archive format is parsed as it flows, by [`archive`].
 
 pub mod archive;
+mod collation;
 mod connection;
 mod content;
 mod create;
@@ -30,6 +31,7 @@ mod system;
 mod target;
 mod tls;
 mod tools;
+mod unnamed;
 mod verdict;
 mod verifier;
 

@@ -179,6 +179,11 @@ impl Session {
         self.connection.ssl_mode() == SslMode::Require
     }
 
+    /// The server's major version.
+    pub(super) fn major(&self) -> u32 {
+        self.major
+    }
+
     /// The settings that it had to begin with.
     pub(super) fn startup(&self) -> &[(String, String)] {
         &self.startup
