@@ -97,3 +97,9 @@ pub fn stock_restore(name: &ArtifactName) -> &'static str {
         _ => "pg_restore --no-owner -d DATABASE",
     }
 }
+
+/// What to know before [`stock_restore`] is run on what Lifeboat did not write.
+pub fn stock_caution(name: &ArtifactName, is_ours: bool) -> Option<&'static str> {
+    let caution = "psql runs what stands in the file, shell commands too (\\!, \\copy … from program): only for a file of your own. Lifeboat's restore reads it without psql, and refuses such lines.";
+    (name.format.ends_with("sql") && !is_ours).then_some(caution)
+}
