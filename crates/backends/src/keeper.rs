@@ -22,17 +22,22 @@ const KILL_LIMIT: Duration = Duration::from_secs(3);
 
 /// Runs the server as its child, ends it when standard input ends, and removes the folder. `QUIT` is an immediate shutdown:
 /// nothing of the cluster is kept. It is sent until the server has gone: a shell starts what runs in the background with `QUIT`
-/// ignored, and a server that has only just been started does not listen yet. The lock goes last: by it the next run knows what
-/// is left when this is cut short.
+/// ignored, and a server that has only just been started does not listen yet.
 const KEEPER: &str = r#"
 exec 3<&0
 "$@" 3<&- </dev/null &
 server=$!
 ( read -r _ <&3
   while kill -QUIT "$server" 2>/dev/null; do sleep 0.05; done
-  find "$LIFEBOAT_SCRATCH" -mindepth 1 -maxdepth 1 ! -name lock -exec rm -rf -- {} +
-  rm -rf -- "$LIFEBOAT_SCRATCH" ) &
+  empty ) &
 wait "$server"
+"#;
+
+/// Removes the folder, for both scripts. The lock goes last: by it the next run knows what is left when this is cut short.
+const EMPTY: &str = r#"
+empty() {
+  find "$LIFEBOAT_SCRATCH" -mindepth 1 -maxdepth 1 ! -name lock -exec rm -rf -- {} + && rm -rf -- "$LIFEBOAT_SCRATCH"
+}
 "#;
 
 /// Runs the program that fills the folder. When standard input ends, the program is killed and the folder removed, until nothing
@@ -44,7 +49,7 @@ exec 3<&0
 program=$!
 remove() {
   tries=0
-  until find "$LIFEBOAT_SCRATCH" -mindepth 1 -maxdepth 1 ! -name lock -exec rm -rf -- {} + && rm -rf -- "$LIFEBOAT_SCRATCH" || [ "$tries" -ge 100 ]; do tries=$((tries + 1)); sleep 0.05; done
+  until empty || [ "$tries" -ge 100 ]; do tries=$((tries + 1)); sleep 0.05; done
 }
 ( if ! read -r _ <&3; then kill -KILL "$program"; remove
   elif ! read -r _ <&3; then remove; fi ) >/dev/null 2>&1 &
@@ -153,7 +158,12 @@ impl Folder {
     fn kept(&self, script: &str, command: &Command) -> Command {
         let command = command.as_std();
         let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", script, "lifeboat-scratch"]).arg(command.get_program()).args(command.get_args());
+        shell
+            .arg("-c")
+            .arg(format!("{EMPTY}{script}"))
+            .arg("lifeboat-scratch")
+            .arg(command.get_program())
+            .args(command.get_args());
         for (name, value) in command.get_envs() {
             if let Some(value) = value {
                 shell.env(name, value);

@@ -327,6 +327,35 @@ async fn a_restore_test_compares_content_and_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_scratch_server_lacks_is_no_verdict() {
+    let index = Doc::new().int32("v", 2).doc("key", Doc::new().int32("b", -1)).text("name", "b");
+    let server = MongoWire::start(Script::standalone().collection(two_batches().index(index))).await;
+    let read = read(&server).await.unwrap();
+    let full = || Effect::Fail(14_031, "OutOfDiskSpace", "available disk space is less than required");
+    let engine = || Effect::Fail(8, "UnknownError", "28: No space left on device");
+    for (command, effect, figure) in [
+        ("insert", full(), Some("disk full")),
+        ("insert", engine(), Some("disk full")),
+        ("create", full(), Some("disk full")),
+        ("createIndexes", full(), Some("disk full")),
+        ("insert", Effect::Fail(121, "DocumentValidationFailure", "it is refused"), None),
+    ] {
+        let scratch = MongoWire::start(Script::standalone().always(command, "orders", effect)).await;
+        let checks = verify(&scratch, &read.archive, Some(read.proof.clone())).await;
+        let worst = checks.iter().max_by_key(|check| check.status).unwrap();
+        match figure {
+            Some(figure) => assert_eq!((worst.status, &*worst.figure), (Status::Untested, figure), "{checks:?}"),
+            None => assert_eq!(worst.status, Status::Fail, "{checks:?}"),
+        }
+    }
+    // One that dies in the middle: nothing answers any more.
+    let script = Script::standalone().always("insert", "orders", Effect::Cut).always("ping", "", Effect::Cut);
+    let checks = verify(&MongoWire::start(script).await, &read.archive, Some(read.proof.clone())).await;
+    let worst = checks.iter().max_by_key(|check| check.status).unwrap();
+    assert_eq!((worst.status, &*worst.figure), (Status::Untested, "server ended"), "{checks:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restore_test_sweeps_what_a_killed_one_has_left_and_nothing_else() {
     let server = MongoWire::start(Script::standalone().collection(orders(5))).await;
     let read = read(&server).await.unwrap();

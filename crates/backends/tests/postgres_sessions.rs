@@ -4,13 +4,16 @@
 
 mod postgres;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use lifeboat_backends::postgres::{Postgres, PostgresTarget, PostgresVerifier, RestoreOptions, VerifierOptions};
+use lifeboat_backends::postgres::{
+    Postgres, PostgresSettings, PostgresTarget, PostgresVerifier, RestoreOptions, VerifierOptions,
+};
 use lifeboat_core::{Context, ErrorKind, Source, Target, Verifier};
 use lifeboat_testkit::postgres::{Database, psql, with_database};
-use postgres::{backup, connection, passed, proven, replacing, restore_as, said, stock, test, tls};
+use postgres::{backup, backup_with, connection, passed, proven, replacing, restore_as, said, stock, test, tls};
 
 /// What a server says before it says nothing more.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +98,26 @@ async fn what_the_url_says_of_the_way_is_so_for_every_session() {
     }
     assert_eq!(proxy.plain.load(Ordering::SeqCst), 0);
     assert!(proxy.encrypted.load(Ordering::SeqCst) > 10);
+
+    // The name of the certificate is asked for unless the URL says verify-ca; the authority always.
+    let elsewhere = |rest: &str| at(&live.url, &format!("other.example:{port}"), &format!("hostaddr=127.0.0.1&{rest}"));
+    let url = elsewhere(&format!("sslmode=verify-ca&{authority}"));
+    let (dump, proof) = backup(&url).await.unwrap();
+    let target = PostgresTarget::new(connection(&url), replacing());
+    assert!(passed(&target.restore(proven(&dump, &proof), &Context::default()).await.unwrap()));
+    for mode in ["prefer", "require", "verify-full"] {
+        let error = backup(&elsewhere(&format!("sslmode={mode}&{authority}"))).await.unwrap_err();
+        assert!(error.message().contains("another name"), "{mode}: {error:?}");
+    }
+    let stranger = server.folder().join("stranger.pem");
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=ca", "-keyout", "/dev/null", "-out"])
+        .arg(&stranger)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let error = backup(&elsewhere(&format!("sslmode=verify-ca&sslrootcert={}", stranger.display()))).await.unwrap_err();
+    assert!(error.message().contains("cannot be trusted"), "{error:?}");
 
     // A bound channel ends at the server itself: a proxy in between is found.
     let bound = format!("channel_binding=require&{authority}");
@@ -255,6 +278,21 @@ async fn names_in_no_encoding_make_nothing_panic() {
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
 }
 
+/// Statements with bytes (`\xe4`) that a client cannot send, each of its own.
+fn in_bytes(statements: &str) -> String {
+    let run = |statement: &str| {
+        let mut bytes = Vec::new();
+        let mut parts = statement.split("\\x");
+        bytes.extend_from_slice(parts.next().unwrap().as_bytes());
+        for part in parts {
+            bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
+            bytes.extend_from_slice(part[2..].as_bytes());
+        }
+        format!("EXECUTE convert_from('\\x{}', 'SQL_ASCII');", hex::encode(bytes))
+    };
+    format!("DO $$ BEGIN {} END $$", statements.split(';').map(run).collect::<String>())
+}
+
 /// The checks of a restore test of an archive with its proof.
 async fn verified(dump: &[u8], proof: &lifeboat_core::Proof) -> Vec<lifeboat_core::Check> {
     let verifier = PostgresVerifier::new(VerifierOptions::default());
@@ -281,6 +319,29 @@ async fn ranges_that_are_bounded_in_the_order_of_icu_come_back() {
     let (dump, proof) = backup(&live.url).await.unwrap();
     let checks = verified(&dump, &proof).await;
     assert!(passed(&checks) && !said(&checks).contains("locale"), "{}", said(&checks));
+    // Another version of what sorts is told; a locale that is not here, or sorts otherwise here, is no verdict on the dump.
+    let altered = |alter: &dyn Fn(&mut serde_json::Value)| {
+        let mut proof = proof.clone();
+        alter(proof.details.get_mut("settings").unwrap());
+        proof
+    };
+    let older = altered(&|settings| settings["collations"]["the database"] = "9.0".into());
+    let checks = verified(&dump, &older).await;
+    assert!(passed(&checks) && said(&checks).contains("9.0 at the source"), "{}", said(&checks));
+    let target = PostgresTarget::new(connection(&live.url), replacing());
+    let restored = target.restore(proven(&dump, &older), &Context::default()).await.unwrap();
+    assert!(said(&restored).contains("9.0 at the source"), "{}", said(&restored));
+    let checks = verified(
+        &dump,
+        &altered(&|settings| {
+            settings["provider"] = "c".into();
+            settings["collate"] = "xx_XX.UTF-8".into();
+        }),
+    )
+    .await;
+    let last = checks.last().unwrap();
+    assert_eq!(last.status, lifeboat_core::Status::Untested, "{}", said(&checks));
+    assert!(last.detail.contains("sorted otherwise"), "{}", said(&checks));
     // An archive by a script has no proof, and says itself how its source sorts.
     let foreign = dump_of(&live);
     let checks = test("dump", &foreign).await;
@@ -331,20 +392,44 @@ async fn a_good_backup_with_names_in_no_encoding_is_not_called_bad() {
         &with_database(&live.url, "postgres"),
         &format!("CREATE DATABASE {} TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'", live.name),
     );
-    live.run(
-        "DO $$ BEGIN EXECUTE convert_from('\\x435245415445205441424c45207075626c69632e22e42220287820746578742c2079207465787429', 'SQL_ASCII'); END $$",
-    );
-    let (dump, proof) = backup(&live.url).await.unwrap();
+    // Two tables, a sequence and a column with names that become the same text.
+    for name in [0xe4, 0xf6] {
+        let name = format!("public.\"\\x{name:02x}\"");
+        live.run(&in_bytes(&format!(
+            "CREATE TABLE {name} (x serial, y text); INSERT INTO {name} (y) VALUES ('a'), ('b')"
+        )));
+    }
+    live.run(&in_bytes("CREATE TABLE public.c (x int, \"\\xdf\" text); INSERT INTO public.c VALUES (1, 'a')"));
+    live.run("CREATE TABLE public.t AS SELECT i AS id, 'x' AS x FROM generate_series(1, 5) i");
+    let told = Arc::new(postgres::Notes::default());
+    let cx = Context::default().progress(told.clone());
+    let (dump, proof) = backup_with(&live.url, PostgresSettings::default(), &cx).await.unwrap();
+    let notes = told.0.lock().unwrap().clone();
+    assert!(notes.iter().any(|note| note.contains("not UTF-8") && note.contains(r"public.\xe4")), "{notes:?}");
     let checks = verified(&dump, &proof).await;
-    assert!(passed(&checks) && said(&checks).contains("not UTF-8"), "{}", said(&checks));
+    assert!(passed(&checks) && said(&checks).contains("(4 rows, only counted)"), "{}", said(&checks));
+    // What can be named is compared as ever, and rows of the others do not go unnoticed.
+    assert!(said(&checks).contains("content: table"), "{}", said(&checks));
+    for (table, alter) in [("public.t", None), ("\u{fffd}", Some(7))] {
+        let mut other = proof.clone();
+        let item = other.items.iter_mut().find(|item| item.kind == "table" && item.name.contains(table)).unwrap();
+        match alter {
+            Some(count) => item.count = count,
+            None => item.fingerprint = Some(lifeboat_core::Fingerprint(1)),
+        }
+        let checks = verified(&dump, &other).await;
+        assert!(!passed(&checks), "{table}: {}", said(&checks));
+    }
+    // A dump by a script is counted too.
+    let checks = test("dump", &dump).await;
+    assert!(passed(&checks) && said(&checks).contains("4 (10 rows)"), "{}", said(&checks));
     for (url, options) in [(&again.url, RestoreOptions::default()), (&live.url, replacing())] {
         let target = PostgresTarget::new(connection(url), options);
         let checks = target.restore(proven(&dump, &proof), &Context::default()).await.unwrap();
         assert!(said(&checks).contains("not UTF-8"), "{}", said(&checks));
     }
-    let name =
-        "SELECT encode(relname::text::bytea, 'escape') FROM pg_class WHERE relnamespace = 'public'::regnamespace";
-    assert_eq!(again.run(name).trim(), r"\344");
+    let names = "SELECT encode(relname::text::bytea, 'escape') FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY 1";
+    assert_eq!(again.run(names).lines().collect::<Vec<_>>(), [r"\344", r"\366", "c", "t"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

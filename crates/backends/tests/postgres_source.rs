@@ -4,13 +4,12 @@
 
 mod postgres;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lifeboat_backends::postgres::{
     Globals, Postgres, PostgresSettings, PostgresVerifier, RestoreOptions, VerifierOptions,
 };
-use lifeboat_core::progress::{Event, Progress};
 use lifeboat_core::{Context, Status, Verifier};
 use lifeboat_testkit::conformance::source;
 use lifeboat_testkit::postgres::{Database, Server, psql, with_database};
@@ -292,17 +291,6 @@ async fn what_this_machine_lacks_is_no_verdict() {
     assert!(said(&checks).contains("shorter path"), "{}", said(&checks));
 }
 
-#[derive(Default)]
-struct Notes(Mutex<Vec<String>>);
-
-impl Progress for Notes {
-    fn event(&self, event: Event) {
-        if let Event::Note(note) = event {
-            self.0.lock().unwrap().push(note);
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_that_waits_for_a_lock_says_for_whom() {
     let live = Database::fresh();
@@ -324,7 +312,7 @@ async fn a_backup_that_waits_for_a_lock_says_for_whom() {
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND application_name = 'migration'"
     );
     let holder = hold();
-    let notes = Arc::new(Notes::default());
+    let notes = Arc::new(postgres::Notes::default());
     let cx = Context::default().progress(notes.clone());
     let release = async {
         while notes.0.lock().unwrap().is_empty() {

@@ -94,17 +94,26 @@ pub(crate) fn usage_error(error: &Error) -> ExitCode {
     ExitCode::from(Exit::Usage.code())
 }
 
+/// The hint of a value's own parser: clap shows only its message.
+fn advice(error: &clap::Error) -> Option<&str> {
+    std::error::Error::source(error)?.downcast_ref::<Error>()?.advice()
+}
+
 /// What clap reports: help and version are results, everything else is wrong usage.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     let is_error = error.use_stderr();
     if is_error && std::env::args_os().any(|a| a == "--json") {
         let text = error.to_string();
         let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        let error = Error::new(ErrorKind::Config, "read", "the arguments", message).hint("see --help");
-        Output::new(true, true, true).fatal(&error);
+        let advice = advice(error).unwrap_or("see --help").to_owned();
+        Output::new(true, true, true)
+            .fatal(&Error::new(ErrorKind::Config, "read", "the arguments", message).hint(advice));
     } else {
         // Standard output or error may be closed; there is nobody to tell.
         let _ = error.print();
+        if let Some(advice) = advice(error) {
+            Output::new(false, true, true).write_err(&format!("  hint: {advice}"));
+        }
     }
     ExitCode::from(if is_error { Exit::Usage.code() } else { Exit::Good.code() })
 }

@@ -122,6 +122,23 @@ impl Hidden {
     }
 }
 
+/// Something at the place of a sink that no listing gives, because it is no object: a link, or a file whose name can be no key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeftOut {
+    /// Where it is, relative to the sink. Bytes that are no text are escaped, as `\xe4`.
+    pub path: String,
+    /// What it is, in words.
+    pub what: &'static str,
+}
+
+impl LeftOut {
+    /// Creates what is left out at a path.
+    pub fn new(path: impl Into<String>, what: &'static str) -> Self {
+        Self { path: path.into(), what }
+    }
+}
+
 /// How an object is stored: what [`Sink::put_with`] can do beyond [`Sink::put`].
 ///
 /// ```
@@ -320,6 +337,12 @@ pub trait Upkeep: Send + Sync {
     /// - A store that keeps versions, and does not let this identity list them, is an error of kind
     ///   [`Permission`](crate::ErrorKind::Permission).
     fn hidden(&self, _prefix: &str) -> BoxStream<'_, Result<Hidden>> {
+        Box::pin(futures::stream::empty())
+    }
+
+    /// What lies below `prefix` and is in no listing, in no particular order. Folders named `_lifeboat` are left out as in
+    /// [`Sink::list`]. A store that holds nothing but objects has none.
+    fn left_out(&self, _prefix: &str) -> BoxStream<'_, Result<LeftOut>> {
         Box::pin(futures::stream::empty())
     }
 

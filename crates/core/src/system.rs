@@ -308,6 +308,11 @@ pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
 
     /// The end of the shell line that restores an artifact with stock tools: what its plaintext is piped into.
     fn stock_restore(&self, name: &ArtifactName, manifest: Option<&Manifest>) -> String;
+
+    /// What to know before that line is run, where its tool does more with a stranger's bytes than restore them.
+    fn stock_caution(&self, _name: &ArtifactName, _manifest: Option<&Manifest>) -> Option<&'static str> {
+        None
+    }
 }
 
 /// What a restore or verification was asked to do, as the system's own type; `None` is its default.
@@ -348,6 +353,8 @@ pub trait AnySystem: fmt::Debug + Send + Sync + Any {
     fn foreign_place(&self) -> Option<&Place>;
     /// [`System::stock_restore`].
     fn stock_restore(&self, name: &ArtifactName, manifest: Option<&Manifest>) -> String;
+    /// [`System::stock_caution`].
+    fn stock_caution(&self, name: &ArtifactName, manifest: Option<&Manifest>) -> Option<&'static str>;
 }
 
 impl dyn AnySystem {
@@ -421,6 +428,10 @@ impl<S: System> AnySystem for S {
 
     fn stock_restore(&self, name: &ArtifactName, manifest: Option<&Manifest>) -> String {
         System::stock_restore(self, name, manifest)
+    }
+
+    fn stock_caution(&self, name: &ArtifactName, manifest: Option<&Manifest>) -> Option<&'static str> {
+        System::stock_caution(self, name, manifest)
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use doubles::*;
-use futures::stream::{self, StreamExt};
-use lifeboat_core::catalog::Kind;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use lifeboat_core::catalog::{self, Kind};
 use lifeboat_core::context::Context;
 use lifeboat_core::encryptor::Age;
 use lifeboat_core::memory::Confidential;
@@ -572,6 +572,29 @@ async fn what_a_sink_only_says_that_it_stores_gets_no_manifest() {
         assert!(receipt.sinks[0].error.is_none() && receipt.sinks[1].error.is_some(), "{fault:?}: {receipt:?}");
         assert_nothing_is_left(&memory).await;
         assert!(read_back(Arc::new(first)).await == data);
+    }
+}
+
+#[tokio::test]
+async fn what_a_failed_run_could_not_take_away_is_told() {
+    for (lost, deleted, listed) in [
+        (".manifest.json", Fate::ConfirmsEarly, 1),
+        (".manifest.json", Fate::Fails, 1),
+        (".manifest.json", Fate::Done, 0),
+        // Without a manifest the note keeps it from being taken for a backup.
+        (".zst", Fate::ConfirmsEarly, 0),
+    ] {
+        let sink = ScriptedSink::new(move |call, key| match call {
+            "put" if key.ends_with(lost) => Fate::LosesItsAnswer,
+            "delete" => deleted,
+            _ => Fate::Done,
+        });
+        let tally = Arc::new(Tally::default());
+        let run = backup(FakeSource::of(content::bytes(7, 1000))).context(Context::default().progress(tally.clone()));
+        run.to(sink.arc()).run().await.unwrap_err();
+        let there: Vec<_> = catalog::list(&sink.memory, "", None).try_collect().await.unwrap();
+        let told = tally.notes().iter().any(|note| note.contains("was not made, and stays in"));
+        assert_eq!((there.len(), told), (listed, listed > 0), "{lost} {deleted:?}: {:?}", tally.notes());
     }
 }
 

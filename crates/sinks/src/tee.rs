@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
-use lifeboat_core::sink::{Deleted, Held, PutOptions, Upkeep};
+use lifeboat_core::sink::{Deleted, Held, LeftOut, PutOptions, Upkeep};
 use lifeboat_core::stream::split;
 use lifeboat_core::{ByteStream, Error, ErrorKind, Hint, ObjectInfo, Result, Sink};
 use tokio::sync::watch;
@@ -264,6 +264,11 @@ impl Upkeep for Tee {
             }
         }
         Ok(all)
+    }
+
+    fn left_out(&self, prefix: &str) -> BoxStream<'_, Result<LeftOut>> {
+        let each: Vec<_> = self.upkeeps().map(|upkeep| upkeep.left_out(prefix)).collect();
+        stream::iter(each).flatten().boxed()
     }
 
     async fn abort_uploads_of(&self, key: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use lifeboat_core::stream::once;
-use lifeboat_core::{ErrorKind, Sink, Status, check};
+use lifeboat_core::{Dataset, ErrorKind, Replicate, Sink, Status, TreeCopy, catalog, check};
 use lifeboat_testkit::conformance::sink as conformance;
 use lifeboat_testkit::content::{failing_stream, stream_of};
 
@@ -213,4 +213,36 @@ async fn a_folder_says_what_it_is_before_it_is_relied_on() {
     assert!(good.iter().any(|(name, _, figure)| name == "space" && figure.ends_with("free")), "{good:?}");
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     has(&of(folder.path()).await, "permissions", Status::Warn, "0777");
+}
+
+#[tokio::test]
+async fn what_is_no_object_is_told_and_no_copy_is_complete_without_it() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (root, copy) = (folder.path().join("here"), folder.path().join("there"));
+    let (from, to) = (sink_in(&root), sink_in(&copy));
+    from.put("db/shop-20261121-033000.dump", once("x")).await.unwrap();
+    let outside = folder.path().join("shop-20261122-033000.dump");
+    std::fs::write(&outside, "y").unwrap();
+    symlink(&outside, root.join("db/shop-20261122-033000.dump")).unwrap();
+    // In nobody's way: it is named as no artifact is.
+    symlink("shop-20261121-033000.dump", root.join("db/latest")).unwrap();
+    let name = std::ffi::OsStr::from_bytes(b"shop-20261123-033000.\xe4.dump");
+    std::fs::write(root.join("db").join(name), "z").unwrap();
+
+    let words = catalog::left_out_in_words(&*from, "db", Some(&Dataset::new("shop").unwrap())).await.unwrap().unwrap();
+    for part in ["2 files", "shop-20261122-033000.dump (a link)", r"shop-20261123-033000.\xe4.dump (a file with a name"]
+    {
+        assert!(words.contains(part), "{words}");
+    }
+    assert_eq!(catalog::left_out_in_words(&*from, "db", Some(&Dataset::new("other").unwrap())).await.unwrap(), None);
+    assert_eq!(catalog::left_out_in_words(&*from, "", None).await.unwrap(), None);
+
+    let plan = Replicate::new(from.clone(), to.clone()).folder("db").history(false).plan().await.unwrap();
+    let done = plan.execute().await.unwrap();
+    assert_eq!((done.copied.len(), done.failed.len(), done.is_complete()), (1, 2, false), "{:?}", done.failed);
+    let tree = TreeCopy::new("tree", from, to).unwrap().prefix("db").into_folder("tree");
+    let done = tree.plan().await.unwrap().execute().await.unwrap();
+    // All of them: a tree is another tool's, and any name may be one of its objects.
+    assert_eq!((done.copied, done.failed.len(), done.is_complete()), (1, 3, false), "{:?}", done.failed);
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use lifeboat_core::sink::{Deleted, Held, Hidden, PutOptions, Upkeep, upkeep};
+use lifeboat_core::sink::{Deleted, Held, Hidden, LeftOut, PutOptions, Upkeep, upkeep};
 use lifeboat_core::{ByteStream, Check, Error, ErrorKind, ObjectInfo, Result, Sink, async_trait};
 
 use crate::content::Random;
@@ -281,6 +281,10 @@ impl Upkeep for ChaosSink {
 
     fn hidden(&self, prefix: &str) -> BoxStream<'_, Result<Hidden>> {
         upkeep(&*self.inner).hidden(prefix)
+    }
+
+    fn left_out(&self, prefix: &str) -> BoxStream<'_, Result<LeftOut>> {
+        upkeep(&*self.inner).left_out(prefix)
     }
 
     async fn inspect(&self, folder: &str, probe: Option<&str>) -> Vec<Check> {

@@ -16,7 +16,10 @@ pub(crate) mod code {
     pub(crate) const INVALID_INDEX_SPECIFICATION_OPTION: i32 = 197;
     pub(crate) const CURSOR_KILLED: i32 = 237;
     pub(crate) const SNAPSHOT_TOO_OLD: i32 = 239;
+    pub(crate) const SHUTDOWN_IN_PROGRESS: i32 = 91;
     pub(crate) const DUPLICATE_KEY: i32 = 11_000;
+    pub(crate) const INTERRUPTED_AT_SHUTDOWN: i32 = 11_600;
+    pub(crate) const OUT_OF_DISK_SPACE: i32 = 14_031;
 }
 
 /// The server's code, when it was the server who said no.
@@ -61,10 +64,37 @@ pub(crate) fn whole(error: &mongodb::error::Error) -> String {
     text.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
+/// The advice of an error for want of room on the server.
+pub(crate) const NO_ROOM: &str = "the server has no room left: free some";
+
+/// What a server's error says of its machine, and not of what it was given: that its disk is full, or that it is ending.
+fn of_the_machine(code: i32, said: &str) -> Option<ErrorKind> {
+    match code {
+        code::OUT_OF_DISK_SPACE => Some(ErrorKind::Io),
+        code::SHUTDOWN_IN_PROGRESS | code::INTERRUPTED_AT_SHUTDOWN => Some(ErrorKind::Unavailable),
+        // WiredTiger's own words, under several codes.
+        _ if said.contains("No space left on device") || said.contains("Disk quota exceeded") => Some(ErrorKind::Io),
+        _ => None,
+    }
+}
+
+/// The error of a write that the server refused for want of room, or because it is ending; `None` for one that is about the
+/// document.
+pub(crate) fn of_write(operation: &'static str, subject: &str, code: i32, said: &str) -> Option<Error> {
+    let kind = of_the_machine(code, said)?;
+    Some(Error::new(kind, operation, subject, without_values(said)).hint(match kind {
+        ErrorKind::Io => NO_ROOM,
+        _ => "the server is being shut down: look into its log, and run again",
+    }))
+}
+
 /// An error of `operation` on `subject`, with the kind and the advice that follow from the driver's.
 pub(crate) fn of_driver(operation: &'static str, subject: &str, error: &mongodb::error::Error) -> Error {
     let said = message(error);
     let failure = |kind| Error::new(kind, operation, subject, said.clone());
+    if let Some(error) = code_of(error).and_then(|code| of_write(operation, subject, code, &said)) {
+        return error;
+    }
     match &*error.kind {
         Driver::Authentication { .. } => failure(ErrorKind::Permission)
             .hint("check user, password and authSource: without authSource, the user is looked up in the database in the path"),

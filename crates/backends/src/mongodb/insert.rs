@@ -320,6 +320,11 @@ fn tally(reply: &Document, count: u64, place: &Destination) -> Result<Tally> {
             made.duplicates += 1;
             made.twice.extend(error.get_document("keyValue").ok().and_then(key_of));
         } else {
+            let (code, said) = (number(error, "code").unwrap_or_default(), error.get_str("errmsg").unwrap_or_default());
+            let code = i32::try_from(code).unwrap_or_default();
+            if let Some(error) = failure::of_write("insert into", &place.shown, code, said) {
+                return Err(error);
+            }
             made.refused += 1;
         }
         if made.first.is_none() {

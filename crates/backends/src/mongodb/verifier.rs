@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bson::doc;
 use lifeboat_core::{
     ArtifactName, Check, Context, Error, ErrorKind, Proof, ProofItem, RestoreInput, Result, Tap, Verifier,
 };
@@ -13,6 +14,7 @@ use super::archive::{ArchiveTap, Inside, Metadata, from_extended_json};
 use super::connection::Connection;
 use super::content;
 use super::create;
+use super::failure;
 use super::listing::{Listed, Look};
 use super::load::{self, Load, Opened, Place, Work};
 use super::plan::{self, Entry, Kind, Mapping};
@@ -22,6 +24,9 @@ use super::target::check_of;
 
 /// Documents by which a collection of the live system may differ before it is told, in percent of the backup's.
 const DRIFT_PERCENT: u64 = 20;
+
+/// How long a scratch server may take to say that it lives.
+const ALIVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How artifacts are verified.
 #[derive(Clone, Debug, Default)]
@@ -70,18 +75,34 @@ impl Verifier for MongoVerifier {
             Err(error) => return Err(error),
         };
         let begun = Instant::now();
-        let mut scratch =
-            Scratch::start(self.options.scratch.as_ref(), self.options.scratch_folder.as_deref(), cx).await?;
+        let started = Scratch::start(self.options.scratch.as_ref(), self.options.scratch_folder.as_deref(), cx).await;
+        let mut scratch = match started {
+            Ok(scratch) => scratch,
+            // A server of ours that does not start says nothing of the archive.
+            Err(error) if matches!(error.kind(), ErrorKind::Tool | ErrorKind::Io) => {
+                return Ok(vec![Check::untested_for("scratch server", &error)]);
+            }
+            Err(error) => return Err(error),
+        };
         let mut checks = vec![self.scratch_check(&scratch, &opened).took(begun.elapsed())];
         let tested = self.test(&mut scratch, opened, input.proof.as_ref(), &mut checks, cx).await;
+        let lacks = match &tested {
+            Err(error) => lacks_of(error, &scratch.look).await,
+            Ok(()) => None,
+        };
         scratch.end().await;
-        match tested {
-            Ok(()) => Ok(checks),
-            Err(error) if is_verdict(&error) => {
+        match (tested, lacks) {
+            (Ok(()), _) => Ok(checks),
+            (Err(error), Some(figure)) => {
+                let detail = Check::untested_for("restore", &error).detail;
+                checks.push(Check::untested("restore", figure, detail));
+                Ok(checks)
+            }
+            (Err(error), None) if is_verdict(&error) => {
                 checks.push(Check::from_error("restore", &error));
                 Ok(checks)
             }
-            Err(error) => Err(error),
+            (Err(error), None) => Err(error),
         }
     }
 
@@ -130,6 +151,21 @@ impl Verifier for MongoVerifier {
         let figure = format!("{} of {}", items.len() - checks.len(), items.len());
         checks.push(Check::pass("live", figure, detail));
         Ok(checks)
+    }
+}
+
+/// What the scratch server or its machine lacks, when that is why a restore test ended.
+async fn lacks_of(error: &Error, look: &Look) -> Option<&'static str> {
+    use ErrorKind as K;
+    // These are about the archive, whatever has become of the server.
+    if matches!(error.kind(), K::Corrupt | K::Mismatch | K::AlreadyExists | K::Cancelled) {
+        return None;
+    }
+    let ping = look.run("admin", doc! { "ping": 1 }, "ask", "the scratch server");
+    match tokio::time::timeout(ALIVE_LIMIT, ping).await {
+        Ok(Ok(_)) if error.advice() == Some(failure::NO_ROOM) => Some("disk full"),
+        Ok(Ok(_)) => None,
+        _ => Some("server ended"),
     }
 }
 

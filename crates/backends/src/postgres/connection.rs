@@ -12,8 +12,9 @@ use tokio_postgres::config::ChannelBinding;
 use super::parameters::{self, Surroundings};
 use super::passfile::Passfile;
 
-/// How a connection is protected. Whenever TLS is used, the server's certificate and name are checked, for our own
-/// sessions and for pg_dump and pg_restore alike: stricter than libpq's `require`.
+/// How a connection is protected. Whenever TLS is used, the server's certificate is checked, for our own sessions and for
+/// pg_dump and pg_restore alike, and with it the server's name unless the URL says `verify-ca`: stricter than libpq's
+/// `require`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SslMode {
     /// Never.
@@ -73,6 +74,8 @@ pub struct Connection {
     pub(crate) database: String,
     /// By the host where nothing was said.
     pub(crate) ssl_mode: Option<SslMode>,
+    /// Whether a certificate of the named authority will do under any name (`verify-ca`).
+    pub(crate) any_name: bool,
     pub(crate) ssl_root: Option<PathBuf>,
     pub(crate) ssl_cert: Option<PathBuf>,
     pub(crate) ssl_key: Option<PathBuf>,
@@ -191,7 +194,7 @@ impl Connection {
         let root = self.ssl_root.clone().or_else(system_roots).unwrap_or_else(|| PathBuf::from("system"));
         let show = |path: &Path| path.to_string_lossy().into_owned();
         let mut vars = vec![
-            ("PGSSLMODE", "verify-full".to_owned()),
+            ("PGSSLMODE", if self.any_name { "verify-ca" } else { "verify-full" }.to_owned()),
             ("PGCHANNELBINDING", binding.to_owned()),
             ("PGSSLROOTCERT", show(&root)),
         ];
@@ -295,6 +298,31 @@ mod tests {
         }
         let c = Connection { ssl_mode: Some(SslMode::Disable), ..parse("postgres://u:s3cret@h/d").unwrap() };
         assert!(has(&c, "PGSSLMODE", "disable"));
+    }
+
+    #[test]
+    fn verify_ca_takes_any_name_of_an_authority_that_was_named() {
+        let mode = |c: &Connection| c.environment().into_iter().find(|(name, _)| *name == "PGSSLMODE").unwrap().1;
+        let url = |rest: &str| format!("postgres://u@h/d?{rest}");
+        for (rest, sent) in [
+            ("sslmode=verify-ca&sslrootcert=/ca.pem", "verify-ca"),
+            ("sslmode=verify-ca&sslrootcert=/ca.pem&channel_binding=require", "verify-ca"),
+            ("sslmode=verify-full&sslrootcert=/ca.pem", "verify-full"),
+            ("sslmode=require&sslrootcert=/ca.pem", "verify-full"),
+            ("sslrootcert=/ca.pem", "verify-full"),
+        ] {
+            let c = parse(&url(rest)).unwrap();
+            assert_eq!(mode(&c), sent, "{rest}");
+            assert_eq!(mode(&c.at(c.host().clone()).with_database("other")), sent, "{rest}");
+        }
+        // Anybody gets a certificate from the system's authorities: without the name it says nothing.
+        for rest in ["sslmode=verify-ca", "sslmode=verify-ca&sslrootcert=system"] {
+            let error = parse(&url(rest)).unwrap_err();
+            assert!(
+                error.message().contains("verify-ca") && error.advice().unwrap().contains("verify-full"),
+                "{error:?}"
+            );
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 use super::connection::Connection;
 use super::session::{Session, quote_literal};
 use super::settings::Settings;
+use super::unnamed::{self, Apart};
 
 /// Bytes of a large object that are read at once.
 const LARGE_OBJECT_PIECE: i64 = 4 << 20;
@@ -28,17 +29,12 @@ pub(crate) async fn compare(
     jobs: usize,
     cx: &Context,
 ) -> Result<Vec<Check>> {
-    // A database in SQL_ASCII has names in no encoding, and a session takes UTF-8.
-    let unnamed = expected.items.iter().filter(|item| item.name.contains('\u{fffd}')).count();
-    let found = match unnamed {
-        0 => read(connection, expected, others, jobs, cx).await,
-        _ => {
-            let why = format!("{unnamed} tables or sequences have names that are not UTF-8, and cannot be read back");
-            Err(Error::new(ErrorKind::Unsupported, "compare", connection.redacted(), why))
+    let apart = Apart::of(expected);
+    match read(connection, &apart.named, others, jobs, cx).await {
+        Ok(mut found) => {
+            let unnamed = apart.compare(&mut found, others);
+            Ok(unnamed.into_iter().chain(apart.named.compare(&found)).collect())
         }
-    };
-    match found {
-        Ok(found) => Ok(expected.compare(&found)),
         Err(error) if error.kind() == ErrorKind::Unsupported => {
             Ok(vec![Check::warn("content", "not compared", error.message())])
         }
@@ -59,27 +55,27 @@ async fn read(connection: &Connection, expected: &Proof, others: bool, jobs: usi
     if others {
         let known: Vec<String> =
             names.iter().map(|n| format!("pg_catalog.to_regclass({})", quote_literal(n))).collect();
-        let sql = format!(
+        let with = format!(
             "WITH RECURSIVE known(oid) AS (
                  SELECT o FROM pg_catalog.unnest(ARRAY[{}]::pg_catalog.oid[]) o WHERE o IS NOT NULL),
              -- The rows of a partition that was loaded through its root are counted there.
              counted(oid) AS (
                  SELECT oid FROM known UNION
                  SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN counted p ON p.oid = i.inhparent
-                 JOIN pg_catalog.pg_class c ON c.oid = i.inhparent AND c.relkind = 'p')
-             SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-             WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
-               AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
-               AND c.oid NOT IN (SELECT oid FROM counted)",
+                 JOIN pg_catalog.pg_class c ON c.oid = i.inhparent AND c.relkind = 'p')",
             known.join(", ")
         );
-        for row in session.rows(&sql).await? {
-            let Some(name) = row.into_iter().next().flatten() else { continue };
-            let count = session.value(&format!("SELECT pg_catalog.count(*) FROM ONLY {name}")).await?;
-            if let Some(count) = count.and_then(|c| c.parse().ok()).filter(|c| *c > 0) {
-                found.items.push(ProofItem { kind: "table".to_owned(), name, count, ..ProofItem::default() });
-            }
-        }
+        let from = "pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+               AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
+               AND c.oid NOT IN (SELECT oid FROM counted)";
+        let counted = unnamed::counted(&session, &with, from).await?;
+        found.items.extend(counted.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| ProofItem {
+            kind: "table".to_owned(),
+            name,
+            count,
+            ..ProofItem::default()
+        }));
     }
     // The largest first, so that no session ends up alone with one at the end.
     let sizes: BTreeMap<&str, u64> = expected.of_kind("table").map(|i| (&*i.name, i.bytes)).collect();
@@ -161,7 +157,12 @@ async fn plans(session: &Session, expected: &Proof, names: &[String]) -> Result<
         let condition = condition.as_deref().unwrap_or_default();
         // COPY reads ordinary tables only, and without their children, as pg_dump does. An extension's own table is dumped
         // without the rows that creating the extension makes (getExtensionMembership in pg_dump.c).
-        let sql = if kind == "r" && condition.is_empty() {
+        let fingerprint = expected.of_kind("table").any(|i| i.name == *name && i.fingerprint.is_some());
+        let sql = if !fingerprint {
+            // An empty line for each row.
+            let only = if kind == "p" { "" } else { "ONLY " };
+            format!("COPY (SELECT FROM {only}{name} {condition}) TO STDOUT")
+        } else if kind == "r" && condition.is_empty() {
             format!("COPY {relation} TO STDOUT{encoding}")
         } else {
             let columns =
@@ -169,7 +170,6 @@ async fn plans(session: &Session, expected: &Proof, names: &[String]) -> Result<
             let only = if kind == "p" { "" } else { "ONLY " };
             format!("COPY (SELECT {} FROM {only}{name} {condition}) TO STDOUT{encoding}", columns.unwrap_or_default())
         };
-        let fingerprint = expected.of_kind("table").any(|i| i.name == *name && i.fingerprint.is_some());
         plans.push(Plan { name: name.clone(), sql, fingerprint });
     }
     Ok(plans)

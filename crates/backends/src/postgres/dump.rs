@@ -20,6 +20,7 @@ use super::settings::Settings;
 use super::sql::GlobalsTap;
 use super::system::PostgresSettings;
 use super::tools::{self, Tools};
+use super::unnamed;
 use super::{SYSTEM, diagnosis};
 use crate::child::{Ended, Running};
 
@@ -191,6 +192,11 @@ impl Source for Postgres {
         if !self.options.is_whole_database() {
             let note = "schemas or tables were chosen: pg_dump then leaves out large objects (extra_args = [\"--blobs\"] adds them)";
             cx.progress.event(Event::Note(note.to_owned()));
+        }
+        if look.encoding == "SQL_ASCII"
+            && let Some(note) = unnamed::note(&look.session).await?
+        {
+            cx.progress.event(Event::Note(note));
         }
         let connection = look.session.connection().clone();
         // The database's own encoding, whatever the role or the database has set for its sessions.

@@ -4,6 +4,7 @@
 //! custom archive format is parsed as it flows, by [`archive`].
 
 pub mod archive;
+mod collation;
 mod connection;
 mod content;
 mod create;
@@ -28,7 +29,9 @@ mod sql;
 mod swap;
 mod system;
 mod target;
+mod tls;
 mod tools;
+mod unnamed;
 mod verdict;
 mod verifier;
 
@@ -93,4 +96,10 @@ pub fn stock_restore(name: &ArtifactName) -> &'static str {
         format if format.ends_with("sql") => "psql -d DATABASE",
         _ => "pg_restore --no-owner -d DATABASE",
     }
+}
+
+/// What to know before [`stock_restore`] is run on what Lifeboat did not write.
+pub fn stock_caution(name: &ArtifactName, is_ours: bool) -> Option<&'static str> {
+    let caution = "psql runs what stands in the file, shell commands too (\\!, \\copy … from program): only for a file of your own. Lifeboat's restore reads it without psql, and refuses such lines.";
+    (name.format.ends_with("sql") && !is_ours).then_some(caution)
 }

@@ -227,16 +227,16 @@ impl Parameters {
     }
 
     /// How the way is protected, and whether the login is bound to it.
-    fn protection(&mut self, hosts: &[Host]) -> Result<(Option<SslMode>, ChannelBinding)> {
+    fn protection(&mut self, hosts: &[Host]) -> Result<Protection> {
         let modes = [
-            ("disable", SslMode::Disable),
-            ("prefer", SslMode::Prefer),
-            ("require", SslMode::Require),
-            ("allow", SslMode::Prefer),
-            ("verify-ca", SslMode::Require),
-            ("verify-full", SslMode::Require),
+            ("disable", (SslMode::Disable, false)),
+            ("prefer", (SslMode::Prefer, false)),
+            ("require", (SslMode::Require, false)),
+            ("allow", (SslMode::Prefer, false)),
+            ("verify-ca", (SslMode::Require, true)),
+            ("verify-full", (SslMode::Require, false)),
         ];
-        let mut ssl_mode = self.word("sslmode", &modes)?;
+        let (mut ssl_mode, any_name) = self.word("sslmode", &modes)?.unzip();
         let bindings = [
             ("disable", ChannelBinding::Disable),
             ("prefer", ChannelBinding::Prefer),
@@ -251,7 +251,7 @@ impl Parameters {
             }
             ssl_mode = Some(SslMode::Require);
         }
-        Ok((ssl_mode, channel_binding))
+        Ok(Protection { ssl_mode, any_name: any_name.unwrap_or_default(), channel_binding })
     }
 
     /// The time limit for each address.
@@ -276,6 +276,14 @@ impl Parameters {
             (cert, key) => Certificates { root, cert, key },
         }
     }
+}
+
+/// How the way to the server is protected.
+struct Protection {
+    ssl_mode: Option<SslMode>,
+    /// Whether the certificate may be for another name.
+    any_name: bool,
+    channel_binding: ChannelBinding,
 }
 
 /// Files of certificates.
@@ -339,7 +347,7 @@ pub(super) fn read(url: &SecretString, around: &Surroundings<'_>) -> Result<Conn
         None => return Err(wrong("the PostgreSQL URL", "it names no user, and the system user has no name either")),
     };
     let database = found.text("dbname").unwrap_or_else(|| user.clone());
-    let (ssl_mode, channel_binding) = found.protection(&hosts)?;
+    let Protection { ssl_mode, any_name, channel_binding } = found.protection(&hosts)?;
     let wanted = [
         ("any", Wanted::Any),
         ("read-write", Wanted::ReadWrite),
@@ -351,6 +359,12 @@ pub(super) fn read(url: &SecretString, around: &Surroundings<'_>) -> Result<Conn
     let wanted = found.word("target_session_attrs", &wanted)?.unwrap_or(Wanted::Any);
     let connect_timeout = found.limit()?;
     let Certificates { root: ssl_root, cert: ssl_cert, key: ssl_key } = found.certificates(around);
+    if any_name && ssl_root.is_none() && !hosts.iter().all(Host::is_socket) {
+        // libpq refuses it with the system's roots too: anybody gets a certificate from one of them.
+        let why = "sslmode=verify-ca takes a certificate for any name, so it needs an authority of your own";
+        return Err(Error::new(ErrorKind::Config, "read", "the PostgreSQL URL", why)
+            .hint("name it with sslrootcert=/path/ca.pem, or check the name too with sslmode=verify-full"));
+    }
     let password = found.text("password").map(SecretString::from);
     let passfile = match password {
         Some(_) => None,
@@ -367,6 +381,7 @@ pub(super) fn read(url: &SecretString, around: &Surroundings<'_>) -> Result<Conn
         passfile,
         database,
         ssl_mode,
+        any_name,
         ssl_root,
         ssl_cert,
         ssl_key,

@@ -124,6 +124,7 @@ impl Scratch {
             passfile: None,
             database: "postgres".to_owned(),
             ssl_mode: Some(SslMode::Disable),
+            any_name: false,
             ssl_root: None,
             ssl_cert: None,
             ssl_key: None,

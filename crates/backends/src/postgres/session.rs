@@ -1,11 +1,8 @@
 //! Our own sessions with a server, apart from what pg_dump and pg_restore do.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Once};
 
 use lifeboat_core::{Error, ErrorKind, Result};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::ExposeSecret;
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
@@ -13,7 +10,7 @@ use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::connection::{Connection, Host, SslMode, Wanted};
-use super::{own, redact};
+use super::{own, redact, tls};
 
 /// A session. Its connection ends when it is dropped.
 pub(crate) struct Session {
@@ -151,8 +148,8 @@ impl Session {
             config.options(options.join(" "));
         }
         let (client, task, version) = if encrypted {
-            let tls = MakeRustlsConnect::new(tls_config(to).map_err(Failed::Config)?);
-            let (client, connection) = config.connect(tls).await.map_err(Failed::Server)?;
+            let with_tls = MakeRustlsConnect::new(tls::config(to).map_err(Failed::Config)?);
+            let (client, connection) = config.connect(with_tls).await.map_err(Failed::Server)?;
             let version = connection.parameter("server_version").map(major_of);
             (client, tokio::spawn(drive(connection)), version)
         } else {
@@ -180,6 +177,11 @@ impl Session {
     /// Whether it is protected by TLS.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.connection.ssl_mode() == SslMode::Require
+    }
+
+    /// The server's major version.
+    pub(super) fn major(&self) -> u32 {
+        self.major
     }
 
     /// The settings that it had to begin with.
@@ -390,6 +392,10 @@ fn connect_error(to: &Connection, error: tokio_postgres::Error) -> Error {
             .hint("put it into PGPASSWORD, ~/.pgpass or the URL of a config file");
         }
         if text.contains("certificate") {
+            if text.contains("not valid for name") {
+                return make(ErrorKind::Permission, format!("its certificate is for another name: {text}"))
+                    .hint("connect by a name that the certificate has (hostaddr=… gives the address); sslmode=verify-ca with sslrootcert=… takes any name of your own authority");
+            }
             return make(ErrorKind::Permission, format!("its certificate cannot be trusted: {text}"))
                 .hint("give the authority that signed it: sslrootcert=/path/ca.pem (sslmode=disable switches TLS off altogether)");
         }
@@ -427,48 +433,6 @@ fn connect_error(to: &Connection, error: tokio_postgres::Error) -> Error {
         }
         SqlState::CANNOT_CONNECT_NOW => make(ErrorKind::Unavailable, db.message().to_owned()),
         _ => make(ErrorKind::Permission, db.message().to_owned()),
-    }
-}
-
-fn tls_config(to: &Connection) -> Result<rustls::ClientConfig> {
-    static PROVIDER: Once = Once::new();
-    PROVIDER.call_once(|| {
-        // Another part of the program may have chosen one already: that one is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
-    let wrong = |what: &str, path: &std::path::Path, e: String| {
-        Error::new(ErrorKind::Config, "use", format!("{what}={}", path.display()), e)
-    };
-    let mut roots = rustls::RootCertStore::empty();
-    match &to.ssl_root {
-        Some(path) => {
-            let certificates =
-                CertificateDer::pem_file_iter(path).map_err(|e| wrong("sslrootcert", path, e.to_string()))?;
-            for certificate in certificates {
-                let added =
-                    certificate.map_err(|e| e.to_string()).and_then(|c| roots.add(c).map_err(|e| e.to_string()));
-                added.map_err(|e| wrong("sslrootcert", path, e))?;
-            }
-            if roots.is_empty() {
-                return Err(wrong("sslrootcert", path, "there is no certificate in it".to_owned()));
-            }
-        }
-        None => {
-            // A root that cannot be read is one that is not trusted.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let builder = rustls::ClientConfig::builder().with_root_certificates(Arc::new(roots));
-    match (&to.ssl_cert, &to.ssl_key) {
-        (Some(cert), Some(key)) => {
-            let chain = CertificateDer::pem_file_iter(cert)
-                .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>)
-                .map_err(|e| wrong("sslcert", cert, e.to_string()))?;
-            let secret = PrivateKeyDer::from_pem_file(key).map_err(|e| wrong("sslkey", key, e.to_string()))?;
-            builder.with_client_auth_cert(chain, secret).map_err(|e| wrong("sslcert", cert, e.to_string()))
-        }
-        (None, None) => Ok(builder.with_no_client_auth()),
-        _ => Err(Error::new(ErrorKind::Config, "read", "the PostgreSQL URL", "sslcert and sslkey go together")),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use lifeboat_core::{Proof, Result};
 use serde::{Deserialize, Serialize};
 
+use super::collation;
 use super::create::Locale;
 use super::load::Dump;
 use super::session::{Session, quote_literal};
@@ -24,6 +25,9 @@ pub(crate) struct Settings {
     /// Extensions with their versions.
     #[serde(default)]
     pub(crate) extensions: BTreeMap<String, String>,
+    /// Collations by which text is sorted, with their versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) collations: BTreeMap<String, String>,
 }
 
 /// pg_dump sets DateStyle, IntervalStyle, extra_float_digits and row_security (`setup_connection` in pg_dump.c) and leaves
@@ -42,6 +46,7 @@ impl Settings {
             }
         }
         made.locale = Locale::ask(session, major).await?;
+        made.collations = collation::versions(session, major).await;
         for row in session.rows("SELECT extname, extversion FROM pg_catalog.pg_extension").await? {
             if let [Some(name), Some(version)] = &row[..] {
                 made.extensions.insert(name.clone(), version.clone());

@@ -169,6 +169,10 @@ impl System for PostgresSystem {
     fn stock_restore(&self, name: &ArtifactName, _: Option<&Manifest>) -> String {
         super::stock_restore(name).to_owned()
     }
+
+    fn stock_caution(&self, name: &ArtifactName, manifest: Option<&Manifest>) -> Option<&'static str> {
+        super::stock_caution(name, manifest.is_some())
+    }
 }
 
 #[cfg(feature = "cli")]

@@ -10,6 +10,7 @@ use lifeboat_core::{Check, Context, Error, ErrorKind, Proof, RestoreInput, Resul
 use serde::Deserialize;
 
 use super::archive::{Toc, TocEntry, Wanted, granted_roles, quote_ident, select};
+use super::collation;
 use super::connection::Connection;
 use super::content;
 use super::create::{Locale, create};
@@ -599,6 +600,10 @@ impl PostgresTarget {
         }
         let begun = Instant::now();
         let session = Session::open(restored).await?;
+        if let Some(proof) = proof {
+            let here = collation::versions(&session, session.major()).await;
+            checks.extend(collation::difference(&Settings::load(proof).collations, &here));
+        }
         // What is proven is not thrown away for the planner's sake.
         checks.push(match session.execute("ANALYZE").await {
             Ok(()) => {

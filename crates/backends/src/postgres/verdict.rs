@@ -33,6 +33,16 @@ const MACHINE: [(&str, &str, &str); 22] = [
     ("could not open stop-word file", "not testable here", DICTIONARY),
 ];
 
+/// Words of a server that takes a row or a range for one that lies elsewhere: also where text is sorted otherwise than at the
+/// source.
+const ORDER: [&str; 5] = [
+    "violates partition constraint",
+    "no partition of relation",
+    "empty range bound specified",
+    "would overlap partition",
+    "violates check constraint",
+];
+
 const ENDED_FIGURE: &str = "server ended";
 const ROOM: &str =
     "the scratch server is out of disk space: free some, or name another folder in --scratch-folder or TMPDIR";
@@ -41,6 +51,7 @@ const ENDED: &str = "something ended the scratch server: check the machine's log
 const LIBRARY: &str = "a library of the source's server is not installed here";
 const PRELOAD: &str = "an extension works only in a server that loads its library at startup, and Lifeboat does not know this one: restore into a server that is set up for it";
 const LOCALE: &str = "a locale of the source is not installed here";
+const SORTED: &str = "text is sorted otherwise here than at the source, which may be why: test it where the locale is installed in the source's version";
 const DICTIONARY: &str = "a dictionary of the source's text search is not installed here";
 
 /// What these words of a server say of the machine, and what helps; `None` when they are about the dump.
@@ -53,10 +64,16 @@ fn machine(words: &str) -> Option<(&'static str, &'static str)> {
         .or_else(|| has(&["collation \"", "for encoding \"", "not exist"]).then_some(("not testable here", LOCALE)))
 }
 
+/// The same, with what another order of text can do where there is one.
+fn machine_or_order(words: &str, sorted_otherwise: bool) -> Option<(&'static str, &'static str)> {
+    let order = || sorted_otherwise && ORDER.iter().any(|said| words.contains(said));
+    machine(words).or_else(|| order().then_some(("not testable here", SORTED)))
+}
+
 /// What to say of a client program that did not restore everything.
-pub(super) fn of_program(ended: &Ended) -> Check {
+pub(super) fn of_program(ended: &Ended, sorted_otherwise: bool) -> Check {
     let said = |line: &&str| ["ERROR:", "FATAL:", "PANIC:", " error: "].iter().any(|mark| line.contains(mark));
-    let own = ended.stderr.lines().filter(said).find_map(machine);
+    let own = ended.stderr.lines().filter(said).find_map(|words| machine_or_order(words, sorted_otherwise));
     match own {
         Some((figure, help)) => Check::untested("restore", figure, format!("{}; {help}", ended.words())),
         None if ended.status.code().is_none() => {
@@ -68,8 +85,8 @@ pub(super) fn of_program(ended: &Ended) -> Check {
 }
 
 /// What to say of an error of a restore test; `None` for one that ends the whole verification.
-pub(super) fn of_error(error: &Error) -> Option<Check> {
-    if let Some((figure, help)) = machine(error.message()) {
+pub(super) fn of_error(error: &Error, sorted_otherwise: bool) -> Option<Check> {
+    if let Some((figure, help)) = machine_or_order(error.message(), sorted_otherwise) {
         return Some(Check::untested("restore", figure, format!("{error}; {help}")));
     }
     match error.kind() {

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use lifeboat_core::{ArtifactName, Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Tap, Verifier};
 
 use super::archive::ArchiveTap;
+use super::collation;
 use super::connection::Connection;
 use super::content;
 use super::format::TELLING;
@@ -21,6 +22,7 @@ use super::settings::Settings;
 use super::sql::{GlobalsTap, SqlTap};
 use super::target::left_out;
 use super::tools::{self, Tools};
+use super::unnamed;
 use super::verdict;
 
 /// Rows by which a table of the live system may differ before it is told, in percent of the backup's.
@@ -131,7 +133,7 @@ impl Verifier for PostgresVerifier {
         let dump = match Dump::open(input.stream).await {
             Ok(dump) => dump,
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
-                return Ok(verdict::of_error(&error).into_iter().collect());
+                return Ok(verdict::of_error(&error, false).into_iter().collect());
             }
             Err(error) => return Err(error),
         };
@@ -181,6 +183,10 @@ impl Verifier for PostgresVerifier {
                 return Err(Error::cancelled("compare with", live.redacted()));
             }
             let name = format!("table {}", item.name);
+            if unnamed::is_unnamed(&item.name) {
+                checks.push(Check::warn(name, "not compared", "its name is not UTF-8, and no statement can name it"));
+                continue;
+            }
             let there = session.value(&format!("SELECT pg_catalog.to_regclass({})", quote_literal(&item.name))).await?;
             if there.is_none() {
                 checks.push(Check::warn(
@@ -222,6 +228,9 @@ impl PostgresVerifier {
             Dump::Sql { start, .. } => encoding_in_text(start).unwrap_or_else(|| "UTF8".to_owned()),
         };
         let (database, note) = scratch.create_database(&encoding, &settings.locale, tools.major).await?;
+        let before = collation::versions(&Session::open(&database).await?, tools.major).await;
+        let before = collation::difference(&settings.collations, &before);
+        let sorted_otherwise = note.is_some() || before.is_some();
         checks.extend(note.map(|note| Check::warn("locale", settings.locale.label(), note)));
         let begun = Instant::now();
         let options: Vec<(String, String)> = settings
@@ -254,7 +263,7 @@ impl PostgresVerifier {
                 let ended = load(vec!["--exit-on-error", "--no-tablespaces"], left.list).archive(head, rest).await;
                 ended.map(|ended| match ended.status.success() && !ended.stderr.contains("ERROR:") {
                     true => None,
-                    false => Some(verdict::of_program(&ended)),
+                    false => Some(verdict::of_program(&ended, sorted_otherwise)),
                 })
             }
             Dump::Sql { stream, .. } => {
@@ -271,12 +280,16 @@ impl PostgresVerifier {
         };
         let failed = match restored {
             Ok(failed) => failed,
-            Err(error) => Some(verdict::of_error(&error).ok_or(error)?),
+            Err(error) => Some(verdict::of_error(&error, sorted_otherwise).ok_or(error)?),
         };
         if let Some(check) = failed {
+            checks.extend(before);
             checks.push(check.took(begun.elapsed()));
             return Ok(());
         }
+        let session = Session::open(&database).await?;
+        // With those that the dump makes itself.
+        checks.extend(collation::difference(&settings.collations, &collation::versions(&session, tools.major).await));
         checks.push(
             Check::pass("restore", "complete", "into the scratch server, without an error").took(begun.elapsed()),
         );
@@ -285,15 +298,9 @@ impl PostgresVerifier {
             Some(proof) => {
                 let compared = content::compare(&database, proof, true, self.jobs(), cx).await?;
                 checks.extend(compared.into_iter().map(|c| c.took(begun.elapsed())));
-                checks.extend(extension_check(&Session::open(&database).await?, &settings).await?);
+                checks.extend(extension_check(&session, &settings).await?);
             }
-            None => match describe_content(&Session::open(&database).await?).await {
-                Ok(content) => checks.extend(content),
-                Err(error) if error.kind() == ErrorKind::Unsupported => {
-                    checks.push(Check::warn("tables", "not counted", error.message()));
-                }
-                Err(error) => return Err(error),
-            },
+            None => checks.extend(describe_content(&session).await?),
         }
         Ok(())
     }
@@ -452,15 +459,10 @@ async fn extension_check(session: &Session, settings: &Settings) -> Result<Optio
 
 /// What a foreign artifact restored to: tables and rows, as the scripts that wrote it would report.
 async fn describe_content(session: &Session) -> Result<Vec<Check>> {
-    let sql = "SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)' ORDER BY 1";
-    let tables: Vec<String> =
-        session.rows(sql).await?.into_iter().filter_map(|r| r.into_iter().next().flatten()).collect();
-    let mut rows = 0u64;
-    for table in &tables {
-        let count = session.value(&format!("SELECT pg_catalog.count(*) FROM ONLY {table}")).await?;
-        rows += count.and_then(|c| c.parse::<u64>().ok()).unwrap_or_default();
-    }
+    let from = "pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'";
+    let tables = unnamed::counted(session, "", from).await?;
+    let rows: u64 = tables.iter().map(|(_, count)| count).sum();
     let figure = format!("{} ({rows} rows)", tables.len());
     Ok(vec![match tables.is_empty() {
         true => Check::warn("tables", "0", "the restored database has no tables: is this the right one?"),

@@ -126,6 +126,11 @@ lifeboat_core::setters!(RestoreOptions {
 });
 
 impl RestoreOptions {
+    /// Whether it names what is restored.
+    fn chooses(&self) -> bool {
+        !(self.namespaces.is_empty() && self.resources.is_empty() && self.labels.is_empty())
+    }
+
     fn spec(&self, backup: &str) -> RestoreSpec {
         let selector = LabelSelector { match_labels: Some(pairs::map(&self.labels)), ..LabelSelector::default() };
         RestoreSpec {
@@ -206,7 +211,7 @@ pub async fn restore(
         Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
         Err(error) => Err(error),
     };
-    checks.push(verdict(&restore, &name).took(begun.elapsed()));
+    checks.push(verdict(&restore, &name, options.chooses()).took(begun.elapsed()));
     match results {
         Ok(results) => checks.extend(told(&results)),
         Err(error) => {
@@ -237,13 +242,17 @@ fn usable(backup: &Backup) -> Result<Check> {
     }
 }
 
-fn verdict(restore: &Restore, name: &str) -> Check {
+fn verdict(restore: &Restore, name: &str, chosen: bool) -> Check {
     let status = restore.status.clone().unwrap_or_default();
     let phase = status.phase.clone().filter(|phase| !phase.is_empty()).unwrap_or_else(|| "none".to_owned());
     let (total, done) = restore.items().unwrap_or_default();
     let figures =
         format!("{done} of {total} items, {} errors, {} warnings; Restore {name}", status.errors, status.warnings);
     if restore.stage() == Stage::Completed && status.errors == 0 {
+        if chosen && restore.items().is_some_and(|(total, done)| total == 0 && done == 0) {
+            let why = "nothing in the backup fits what was chosen: a name that fits nothing is probably misspelt";
+            return Check::fail("restore", "nothing", format!("{why}; {figures}"));
+        }
         return Check::pass("restore", phase, figures);
     }
     let reasons: Vec<_> = status.failure_reason.into_iter().chain(status.validation_errors).collect();

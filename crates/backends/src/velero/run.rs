@@ -154,9 +154,20 @@ pub(crate) async fn make(
     };
     let status = backup.status.clone().unwrap_or_default();
     match Stage::of(status.phase.as_deref()) {
+        Stage::Completed if fits_nothing(&wanted.spec, &backup) => {
+            let why = "it is complete and holds nothing: no object fits the namespaces and labels that were chosen";
+            Err(Error::new(ErrorKind::NotFound, "make", format!("Velero's backup {name}"), why)
+                .hint("a name that fits nothing is probably misspelt, or what it named was deleted"))
+        }
         Stage::Completed => Ok(backup),
         _ => Err(explain_failure(cluster, sink, &backup).await),
     }
+}
+
+/// Whether a choice was made, and a backup holds nothing of it.
+fn fits_nothing(spec: &BackupSpec, backup: &Backup) -> bool {
+    let chosen = spec.label_selector.is_some() || spec.included_namespaces.iter().any(|name| name != "*");
+    chosen && backup.items().is_some_and(|(total, done)| total == 0 && done == 0)
 }
 
 /// A run of Velero's server that is asked for by an object and told of in its status.

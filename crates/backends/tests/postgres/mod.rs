@@ -101,3 +101,15 @@ pub fn with_rows(rows: u32) -> Database {
 pub fn rows(database: &Database) -> String {
     database.run("SELECT count(*) FROM public.t").trim().to_owned()
 }
+
+/// The notes that a run gives.
+#[derive(Default)]
+pub struct Notes(pub std::sync::Mutex<Vec<String>>);
+
+impl lifeboat_core::progress::Progress for Notes {
+    fn event(&self, event: lifeboat_core::progress::Event) {
+        if let lifeboat_core::progress::Event::Note(note) = event {
+            self.0.lock().unwrap().push(note);
+        }
+    }
+}

@@ -75,6 +75,11 @@ async fn a_selector_chooses_objects_by_label() {
     assert!(api.get_opt("wanted").await.unwrap().is_some());
     assert!(api.get_opt("other").await.unwrap().is_none());
     drop_namespace(&kubernetes, &into).await;
+    let missing = RestoreOptions::default().namespaces(vec![fresh_name("missing")]);
+    let files = Files::Location(location());
+    let checks = restore(&cluster().await, &files, &backup, &missing, &Context::default()).await.unwrap();
+    let nothing = check(&checks, "restore");
+    assert!(nothing.status == Status::Fail && nothing.detail.contains("misspelt"), "{checks:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

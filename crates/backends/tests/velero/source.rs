@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use lifeboat_backends::velero::{Cluster, Velero, VeleroSettings};
+use lifeboat_backends::velero::{Cluster, Pair, Velero, VeleroSettings};
 use lifeboat_core::duration::Length;
 use lifeboat_core::progress::Tally;
 use lifeboat_core::{Context, ErrorKind, Source};
@@ -76,6 +76,15 @@ async fn a_partially_failed_backup_says_why() {
     let error = source.open(&Context::default()).await.unwrap_err();
     assert!(error.message().contains("PartiallyFailed"), "{error}");
     assert!(error.message().contains(&format!("fail to get the namespace {missing}")), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_choice_that_fits_nothing_is_an_error() {
+    let label = Pair::new("app", fresh_name("missing"));
+    let choice = of("default").labels(vec![label]);
+    let error = Velero::new(cluster().await, location(), choice).open(&Context::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+    assert!(error.message().contains("fits the namespaces and labels"), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -167,6 +167,13 @@ async fn list(session: &Session, job: &Job, listing: &mut Listing<'_>, exit: &mu
             listing.add(&row);
         }
     }
+    if failed.is_empty() {
+        for store in &job.stores {
+            if let Some(words) = catalog::left_out_in_words(&*store.sink, &job.prefix, job.dataset.as_ref()).await? {
+                session.output.warn(&words);
+            }
+        }
+    }
     if failed.len() == job.stores.len()
         && let Some(first) = failed.pop()
     {

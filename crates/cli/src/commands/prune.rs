@@ -98,8 +98,10 @@ async fn prune(
             output.line(format!("  {line}"));
         }
     }
-    for warning in prune.warnings() {
-        output.warn(&warning.to_string());
+    let left_out = catalog::left_out_in_words(&*store.sink, &job.prefix, Some(dataset)).await?;
+    let warnings: Vec<String> = prune.warnings().iter().map(ToString::to_string).chain(left_out).collect();
+    for warning in &warnings {
+        output.warn(warning);
     }
     let deletions = prune.to_delete();
     let mut outcome = Outcome {
@@ -108,7 +110,7 @@ async fn prune(
         policy: policy.to_string(),
         dry_run: options.dry_run,
         decisions: Decisions(&prune),
-        warnings: prune.warnings().iter().map(ToString::to_string).collect(),
+        warnings,
         bytes_to_free: prune.bytes_to_free(),
         pruned: Pruned::default(),
     };

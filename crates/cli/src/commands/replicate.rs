@@ -7,6 +7,7 @@ use lifeboat_config::{Config, Job, Store, Systems, guards, hint};
 use lifeboat_core::name::join_key;
 use lifeboat_core::pipeline::{Deletion, NotCopied, ReplicatePlan, Replicated, Step, TreeCopied, TreePlan};
 use lifeboat_core::report::human_bytes;
+use lifeboat_core::sink::LeftOut;
 use lifeboat_core::words::suggest;
 use lifeboat_core::{Error, ErrorKind, Replicate, Result, TreeCopy};
 use serde_json::{Value, json};
@@ -276,7 +277,8 @@ async fn backups(
     });
     let passed = if options.dry_run {
         show_backups(session, &plan);
-        !plan.artifacts.iter().any(|a| matches!(a.step, Step::Conflict | Step::Unusable))
+        show_left_out(session, &plan.left_out);
+        plan.left_out.is_empty() && !plan.artifacts.iter().any(|a| matches!(a.step, Step::Conflict | Step::Unusable))
     } else {
         let done = plan.execute().await?;
         tell_backups(session, &done);
@@ -312,6 +314,12 @@ fn show_backups(session: &Session, plan: &ReplicatePlan) {
         human_bytes(plan.bytes_to_copy()),
         plan.present
     ));
+}
+
+fn show_left_out(session: &Session, left_out: &[LeftOut]) {
+    for left in left_out {
+        session.output.warn(&format!("{} would not be copied: it is {}, and no object", left.path, left.what));
+    }
 }
 
 fn tell_backups(session: &Session, done: &Replicated) {
@@ -362,7 +370,8 @@ async fn copy(session: &Session, name: &str, to: &str, tree: &TreeCopy, options:
     });
     let passed = if options.dry_run {
         show_tree(session, &plan);
-        plan.deletes.is_ok()
+        show_left_out(session, &plan.left_out);
+        plan.left_out.is_empty() && plan.deletes.is_ok()
     } else {
         let done = plan.execute().await?;
         tell_tree(session, &done);

@@ -69,11 +69,15 @@ pub(crate) async fn run(session: &Session, job: &Job, at: &At, items: bool) -> R
         None => None,
     };
     let line = restore_line(job, &*store.sink, &artifact, manifest.as_ref());
+    let caution = job.system.stock_caution(&artifact.name, manifest.as_ref());
     let row = Row::of(&artifact, &store.name);
     if session.output.is_json() {
         let mut value = json!(row);
         value["manifest"] = json!(manifest);
         value["restore_command"] = line.into();
+        if let Some(caution) = caution {
+            value["restore_caution"] = caution.into();
+        }
         value["verifications"] = artifact
             .verifications
             .iter()
@@ -91,6 +95,9 @@ pub(crate) async fn run(session: &Session, job: &Job, at: &At, items: bool) -> R
     }
     session.output.line("\nTo restore it without Lifeboat:\n");
     session.output.line(format!("  {line}"));
+    if let Some(caution) = caution {
+        session.output.line(format!("\n{caution}"));
+    }
     Ok(Exit::Good)
 }
 

@@ -34,6 +34,7 @@ use crate::verifier::Level;
 
 mod amount;
 mod chain;
+mod left_out;
 mod listing;
 mod orphans;
 mod role;
@@ -42,6 +43,7 @@ pub(crate) use amount::fuller_before;
 pub use amount::{Amount, Holds, Judged, Less, MaxShrink};
 pub use chain::chain;
 pub(crate) use chain::lookup;
+pub use left_out::{left_out, left_out_in_words};
 pub(crate) use listing::{Listed, list_all};
 pub use orphans::{Cleaned, remove_orphans};
 

@@ -565,33 +565,59 @@ impl Run {
     /// Leaves the sink as it must be after the run: with the artifact and no note, or with neither. A note that has to
     /// stay keeps what is left from being taken for a backup, until `prune --orphans` removes both.
     async fn settle(&self, sink: &Arc<dyn Sink>, failure: Option<&Error>, sidecar: Option<String>) {
-        let mut keys = Vec::new();
-        if failure.is_some_and(|e| e.kind() != ErrorKind::AlreadyExists) {
-            // A store may have done what its lost answer would have confirmed. The manifest goes first: alone it would
-            // speak of an object that is gone.
-            keys.extend([format!("{}{MANIFEST_SUFFIX}", self.key()), self.key()]);
-            keys.extend(self.need_keys());
-            keys.extend(sidecar);
+        let withdraw = failure.is_some_and(|e| e.kind() != ErrorKind::AlreadyExists);
+        let note = intent_key(&self.folder, &self.artifact);
+        if !withdraw {
+            self.take_away(sink, [note]).await;
+            return;
         }
-        keys.push(intent_key(&self.folder, &self.artifact));
+        // A store may have done what its lost answer would have confirmed. The manifest goes first: alone it would speak of an
+        // object that is gone.
+        let manifest = format!("{}{MANIFEST_SUFFIX}", self.key());
+        let stored = [manifest.clone(), self.key()];
+        let keys = stored.iter().cloned().chain(self.need_keys()).chain(sidecar);
+        let gone = self.take_away(sink, keys).await;
+        // A deletion that is only said to be done leaves what looks like a good backup.
+        let mut stays = Vec::new();
+        for key in stored {
+            if sink.head(&key).await.is_ok() {
+                stays.push(key);
+            }
+        }
+        if stays.contains(&manifest) {
+            let words = format!(
+                "{} was not made, and stays in {}, where it is listed like a backup: verify it, or delete it there",
+                self.key(),
+                sink.url()
+            );
+            self.cx.progress.event(Event::Note(words));
+        }
+        if gone && stays.is_empty() {
+            self.take_away(sink, [note]).await;
+        }
+    }
+
+    /// Deletes these, one by one, up to the first that stays. Returns whether none does, as far as the sink says.
+    async fn take_away(&self, sink: &Arc<dyn Sink>, keys: impl IntoIterator<Item = String>) -> bool {
         for key in keys {
             match sink.delete(&[key]).await {
                 Ok(deleted) if deleted.failed.is_empty() && deleted.held.is_empty() => {}
                 Ok(deleted) if deleted.failed.is_empty() => {
                     tracing::debug!(sink = sink.url(), why = %deleted.held[0], "the note of this run stays");
-                    return;
+                    return false;
                 }
                 // A key that may not delete is a good key for a writer.
                 Ok(deleted) => {
                     tracing::debug!(sink = sink.url(), why = deleted.failed[0].1, "the note of this run stays");
-                    return;
+                    return false;
                 }
                 Err(error) => {
                     tracing::warn!(sink = sink.url(), %error, "the note of this run stays; pruning orphans removes it");
-                    return;
+                    return false;
                 }
             }
         }
+        true
     }
 
     async fn store(

@@ -31,3 +31,45 @@ pub use tree::{
     Deletion, Extra, PlannedObject, TreeCopied, TreeCopy, TreeLayout, TreeOrder, TreePlan, TreeRule, TreeStep,
 };
 pub use verify::{AgeLimit, Verify};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog;
+    use crate::name::Dataset;
+    use crate::retention::Policy;
+    use crate::sink::Sink;
+    use crate::target::Target;
+
+    fn can_be_spawned<T: Send>(_: T) {}
+
+    /// Never called: that it compiles is the test.
+    #[allow(dead_code, clippy::too_many_arguments, reason = "one parameter for each thing that runs")]
+    fn every_run_can_be_spawned(
+        backup: Backup,
+        (restore, planned, target): ([Restore; 3], PlannedRestore, &dyn Target),
+        verify: Verify<'_>,
+        (prune, policy): (&Prune, &Policy),
+        (replicate, replication): (&Replicate, &ReplicatePlan),
+        (tree, copy): (&TreeCopy, TreePlan),
+        (sink, dataset): (std::sync::Arc<dyn Sink>, &Dataset),
+        now: jiff::Timestamp,
+    ) {
+        can_be_spawned(backup.run());
+        let [first, second, third] = restore;
+        can_be_spawned(first.into(target));
+        can_be_spawned(second.plan(target));
+        can_be_spawned(async move { third.stream().await.map(drop) });
+        can_be_spawned(planned.apply());
+        can_be_spawned(verify.run());
+        can_be_spawned(prune.execute());
+        can_be_spawned(prune.held());
+        can_be_spawned(Prune::plan(sink.clone(), "", dataset, policy, now));
+        can_be_spawned(replicate.plan());
+        can_be_spawned(replication.execute());
+        can_be_spawned(tree.plan());
+        can_be_spawned(tree.verify());
+        can_be_spawned(copy.execute());
+        can_be_spawned(catalog::list(&*sink, "", None));
+    }
+}

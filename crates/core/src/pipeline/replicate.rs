@@ -26,7 +26,7 @@ use crate::history::{Figures, Journal, Outcome, Verb};
 use crate::manifest::{MANIFEST_LIMIT, Manifest};
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key, split_key};
 use crate::progress::{Event, Unit};
-use crate::sink::{PutOptions, Sink, see_that_it_is_there};
+use crate::sink::{LeftOut, PutOptions, Sink, see_that_it_is_there};
 use crate::stream;
 
 /// A backup that has written its manifest is done with all its sinks after this time, whatever they do.
@@ -116,6 +116,8 @@ pub struct ReplicatePlan {
     pub artifacts: Vec<PlannedCopy>,
     /// How many are in both sinks, the same.
     pub present: u64,
+    /// What lies among the artifacts of the first sink, is no object, and so cannot be copied.
+    pub left_out: Vec<LeftOut>,
     /// The datasets of all that was looked at.
     datasets: BTreeSet<Dataset>,
 }
@@ -136,6 +138,13 @@ pub struct NotCopied {
 }
 
 impl NotCopied {
+    /// Of what no listing gives.
+    pub(super) fn left_out(left: &LeftOut) -> Self {
+        let error =
+            Error::new(ErrorKind::Unsupported, "copy", &left.path, format!("it is {}, and no object", left.what));
+        Self::new(&left.path, &error.hint("put the file itself there, under a name in UTF-8, or move it elsewhere"))
+    }
+
     pub(super) fn new(key: &str, error: &Error) -> Self {
         Self {
             key: key.to_owned(),
@@ -243,8 +252,13 @@ impl Replicate {
     }
 
     async fn compare(&self) -> Result<ReplicatePlan> {
-        let mut plan =
-            ReplicatePlan { replicate: self.clone(), artifacts: Vec::new(), present: 0, datasets: BTreeSet::new() };
+        let mut plan = ReplicatePlan {
+            replicate: self.clone(),
+            artifacts: Vec::new(),
+            present: 0,
+            left_out: Vec::new(),
+            datasets: BTreeSet::new(),
+        };
         plan.datasets.extend(self.dataset.clone());
         let mut judged = self.pairs().map_ok(|(here, there)| self.judge(here, there)).try_buffered(SIDE_BY_SIDE);
         while let Some((dataset, planned)) = judged.try_next().await? {
@@ -255,6 +269,7 @@ impl Replicate {
             }
         }
         drop(judged);
+        plan.left_out = catalog::left_out(&*self.from, &self.folder, self.dataset.as_ref()).try_collect().await?;
         Ok(plan)
     }
 
@@ -434,32 +449,8 @@ impl ReplicatePlan {
         let (room, away) = (Room::new(), AtomicU32::new(0));
         // Bases first, each level side by side.
         for level in self.levels() {
-            let each = futures::stream::iter(level).map(|planned| {
-                let (room, away) = (&room, &away);
-                async move {
-                    let outcome = match planned.step {
-                        Step::Copy | Step::Complete if away.load(Ordering::Relaxed) >= PATIENCE => {
-                            let why = "it was not tried, because the store did not answer";
-                            Err(Error::new(ErrorKind::Unavailable, "copy", &planned.key, why)
-                                .hint("run it again later"))
-                        }
-                        Step::Copy | Step::Complete => {
-                            let _room = room.for_bytes(planned.bytes).await;
-                            let copied = self.replicate.copy(&planned.artifact).await;
-                            match &copied {
-                                Err(e) if is_about_the_store(e) => drop(away.fetch_add(1, Ordering::Relaxed)),
-                                _ => away.store(0, Ordering::Relaxed),
-                            }
-                            copied
-                        }
-                        Step::Conflict => Err(Error::new(ErrorKind::AlreadyExists, "copy", &planned.key, &planned.why)
-                            .hint("verify both, and delete the unwanted one: nothing is overwritten")),
-                        Step::Unusable => Err(Error::new(ErrorKind::Corrupt, "copy", &planned.key, &planned.why)
-                            .hint(Hint::UseAnotherArtifact)),
-                    };
-                    (&planned.key, outcome)
-                }
-            });
+            // By position: a future that holds a closure over references could not be spawned.
+            let each = futures::stream::iter(0..level.len()).map(|at| self.copy_one(level[at], &room, &away));
             let mut each = each.buffer_unordered(SIDE_BY_SIDE);
             while let Some((key, outcome)) = each.next().await {
                 match outcome {
@@ -468,6 +459,7 @@ impl ReplicatePlan {
                 }
             }
         }
+        done.failed.extend(self.left_out.iter().map(NotCopied::left_out));
         cx.progress.event(Event::End);
         if cx.cancel.is_cancelled() {
             return Err(Error::cancelled("replicate to", self.replicate.to.url()));
@@ -480,6 +472,31 @@ impl ReplicatePlan {
 }
 
 impl ReplicatePlan {
+    /// Copies one artifact, unless the store has not answered for so many before it.
+    async fn copy_one<'a>(&self, planned: &'a PlannedCopy, room: &Room, away: &AtomicU32) -> (&'a String, Result<u64>) {
+        let outcome = match planned.step {
+            Step::Copy | Step::Complete if away.load(Ordering::Relaxed) >= PATIENCE => {
+                let why = "it was not tried, because the store did not answer";
+                Err(Error::new(ErrorKind::Unavailable, "copy", &planned.key, why).hint("run it again later"))
+            }
+            Step::Copy | Step::Complete => {
+                let _room = room.for_bytes(planned.bytes).await;
+                let copied = self.replicate.copy(&planned.artifact).await;
+                match &copied {
+                    Err(e) if is_about_the_store(e) => drop(away.fetch_add(1, Ordering::Relaxed)),
+                    _ => away.store(0, Ordering::Relaxed),
+                }
+                copied
+            }
+            Step::Conflict => Err(Error::new(ErrorKind::AlreadyExists, "copy", &planned.key, &planned.why)
+                .hint("verify both, and delete the unwanted one: nothing is overwritten")),
+            Step::Unusable => {
+                Err(Error::new(ErrorKind::Corrupt, "copy", &planned.key, &planned.why).hint(Hint::UseAnotherArtifact))
+            }
+        };
+        (&planned.key, outcome)
+    }
+
     /// The artifacts in the order of copying: of the first level is what needs nothing that is copied as well, and so on.
     fn levels(&self) -> Vec<Vec<&PlannedCopy>> {
         let mut open: Vec<&PlannedCopy> = self.artifacts.iter().collect();

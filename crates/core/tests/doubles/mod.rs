@@ -303,7 +303,7 @@ pub enum Fate {
     LosesItsAnswer,
     /// It never ends. It has not read anything.
     Hangs,
-    /// It confirms without having read to the end.
+    /// It confirms without having read to the end; a deletion, without having done it.
     ConfirmsEarly,
 }
 
@@ -430,6 +430,7 @@ impl Sink for ScriptedSink {
                 Fate::Hangs => std::future::pending().await,
                 Fate::Fails => deleted.failed.push((key.clone(), "this key may not delete".to_owned())),
                 Fate::LosesItsAnswer => return Err(full(key)),
+                Fate::ConfirmsEarly => deleted.keys.push(key.clone()),
                 _ => deleted.keys.extend(self.memory.delete(std::slice::from_ref(key)).await?.keys),
             }
         }

@@ -14,13 +14,14 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::stream::{BoxStream, StreamExt};
 use jiff::Timestamp;
-use lifeboat_core::sink::{Deleted, PutOptions, Upkeep};
+use lifeboat_core::sink::{Deleted, LeftOut, PutOptions, Upkeep};
 use lifeboat_core::stream::CHUNK;
 use lifeboat_core::{ByteStream, Check, Error, ErrorKind, ObjectInfo, Result, Sink};
 use tokio::sync::mpsc;
 
 use crate::key::{self, Notes};
 use partial::{Over, Partial};
+use walk::Found;
 
 mod inspect;
 mod partial;
@@ -41,6 +42,23 @@ pub struct LocalSink {
 }
 
 impl LocalSink {
+    /// What `wanted` takes of everything below a prefix, in order.
+    fn walk<T: Send + 'static>(
+        &self,
+        prefix: &str,
+        wanted: impl Fn(Found) -> Option<T> + Send + 'static,
+    ) -> BoxStream<'_, Result<T>> {
+        let (root, prefix) = (self.root.clone(), prefix.to_owned());
+        let (sender, mut rest) = mpsc::channel(256);
+        tokio::task::spawn_blocking(move || {
+            let mut found = |item| wanted(item).is_none_or(|item| sender.blocking_send(Ok(item)).is_ok());
+            if let Err(error) = walk::walk(&root, &prefix, &mut found) {
+                let _ = sender.blocking_send(Err(error));
+            }
+        });
+        futures::stream::poll_fn(move |cx| rest.poll_recv(cx)).boxed()
+    }
+
     /// Creates a sink in the folder `root`. The first [`put`](Sink::put) creates the folder if it does not exist; until
     /// then every other call reports it missing.
     pub fn new(root: impl Into<PathBuf>) -> Self {
@@ -269,14 +287,10 @@ impl Sink for LocalSink {
     }
 
     fn list(&self, prefix: &str) -> BoxStream<'_, Result<ObjectInfo>> {
-        let (root, prefix) = (self.root.clone(), prefix.to_owned());
-        let (found, mut rest) = mpsc::channel(256);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = walk::walk(&root, &prefix, &mut |item| found.blocking_send(Ok(item)).is_ok()) {
-                let _ = found.blocking_send(Err(error));
-            }
-        });
-        futures::stream::poll_fn(move |cx| rest.poll_recv(cx)).boxed()
+        self.walk(prefix, |found| match found {
+            Found::Object(object) => Some(object),
+            Found::LeftOut(_) => None,
+        })
     }
 
     async fn delete(&self, keys: &[String]) -> Result<Deleted> {
@@ -315,6 +329,13 @@ impl Upkeep for LocalSink {
             Ok(found) => found,
             Err(error) => vec![Check::from_error("folder", &error)],
         }
+    }
+
+    fn left_out(&self, prefix: &str) -> BoxStream<'_, Result<LeftOut>> {
+        self.walk(prefix, |found| match found {
+            Found::Object(_) => None,
+            Found::LeftOut(left_out) => Some(left_out),
+        })
     }
 
     async fn abort_unfinished(&self, folder: &str, before: Timestamp, dry_run: bool) -> Result<Vec<String>> {

@@ -3,13 +3,21 @@
 use std::io;
 use std::path::Path;
 
+use lifeboat_core::sink::LeftOut;
 use lifeboat_core::{ObjectInfo, Result};
 
 use super::{LocalSink, info, io_error};
 use crate::key;
 
-/// Calls `found` for each object whose key starts with `prefix`, in order, until it returns `false`.
-pub(super) fn walk(root: &Path, prefix: &str, found: &mut dyn FnMut(ObjectInfo) -> bool) -> Result<()> {
+/// What is below a folder.
+pub(super) enum Found {
+    Object(ObjectInfo),
+    /// What has no key, or is neither a file nor a folder. Those of a folder come before its objects.
+    LeftOut(LeftOut),
+}
+
+/// Calls `found` for everything whose key starts with `prefix`, in order, until it returns `false`.
+pub(super) fn walk(root: &Path, prefix: &str, found: &mut dyn FnMut(Found) -> bool) -> Result<()> {
     if !root.is_dir() {
         return Err(LocalSink::missing_root(root, "list"));
     }
@@ -31,7 +39,7 @@ pub(super) fn walk(root: &Path, prefix: &str, found: &mut dyn FnMut(ObjectInfo) 
 }
 
 /// Visits a folder (its key with the slash at its end, or `""`). Returns whether to go on.
-fn visit(root: &Path, folder: &str, prefix: &str, found: &mut dyn FnMut(ObjectInfo) -> bool) -> Result<bool> {
+fn visit(root: &Path, folder: &str, prefix: &str, found: &mut dyn FnMut(Found) -> bool) -> Result<bool> {
     let path = root.join(folder);
     let entries = match std::fs::read_dir(&path) {
         // Removed since its parent was read: it has no objects.
@@ -43,17 +51,25 @@ fn visit(root: &Path, folder: &str, prefix: &str, found: &mut dyn FnMut(ObjectIn
     for entry in entries {
         let entry = entry.map_err(|e| io_error("list", &path, e))?;
         let kind = entry.file_type().map_err(|e| io_error("list", &entry.path(), e))?;
-        let mut name = match entry.file_name().into_string() {
-            Ok(name) => name,
+        let name = entry.file_name().into_string();
+        let left_out = match &name {
+            Ok(_) if kind.is_dir() || kind.is_file() => None,
+            Ok(name) if kind.is_symlink() => Some(LeftOut::new(format!("{folder}{name}"), "a link")),
+            Ok(name) => Some(LeftOut::new(format!("{folder}{name}"), "a device, a pipe or a socket")),
             Err(name) => {
-                tracing::warn!(folder = %path.display(), ?name, "not listed: the name is not UTF-8 text");
-                continue;
+                let name = name.as_encoded_bytes().escape_ascii();
+                Some(LeftOut::new(format!("{folder}{name}"), "a file with a name that is not UTF-8"))
             }
         };
+        if let Some(left_out) = left_out {
+            if left_out.path.starts_with(prefix) && !found(Found::LeftOut(left_out)) {
+                return Ok(false);
+            }
+            continue;
+        }
+        let Ok(mut name) = name else { continue };
         if kind.is_dir() {
             name.push('/');
-        } else if !kind.is_file() {
-            continue;
         }
         let key = format!("{folder}{name}");
         let may_match = key.starts_with(prefix) || (kind.is_dir() && prefix.starts_with(&key));
@@ -73,7 +89,7 @@ fn visit(root: &Path, folder: &str, prefix: &str, found: &mut dyn FnMut(ObjectIn
         }
         let path = root.join(&key);
         match path.symlink_metadata() {
-            Ok(meta) if !found(info(key, &meta)) => return Ok(false),
+            Ok(meta) if !found(Found::Object(info(key, &meta))) => return Ok(false),
             Ok(_) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(io_error("list", &path, e)),

@@ -76,6 +76,11 @@ impl Members {
         })
     }
 
+    /// How many files have begun.
+    pub(crate) fn begun(&self) -> u64 {
+        self.files.len() as u64
+    }
+
     /// The archive has ended: its files, by their names without folders.
     ///
     /// # Errors

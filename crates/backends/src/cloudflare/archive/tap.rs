@@ -41,6 +41,14 @@ impl Tap for ZoneTap {
     fn finish(self: Box<Self>) -> Result<Proof> {
         Ok(self.content()?.proof())
     }
+
+    fn units_done(&self) -> u64 {
+        self.members.begun()
+    }
+
+    fn units(&self) -> &'static str {
+        "files"
+    }
 }
 
 /// Reads a stream to its end.

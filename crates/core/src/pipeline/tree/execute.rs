@@ -113,7 +113,11 @@ impl TreePlan {
         }
         let mut run = Run {
             head: Head::new(&tree.name, tree.source_url(), tree.destination_url(), now),
-            done: TreeCopied { unchanged: self.unchanged, ..TreeCopied::default() },
+            done: TreeCopied {
+                unchanged: self.unchanged,
+                failed: self.left_out.iter().map(NotCopied::left_out).collect(),
+                ..TreeCopied::default()
+            },
             stamp: record::stamp(now),
             plan: self,
             pending: Entries::new(),

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -20,7 +20,7 @@ use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::Hint;
 use crate::name::{Dataset, join_key};
-use crate::sink::Sink;
+use crate::sink::{LeftOut, Sink};
 use record::Known;
 
 mod execute;
@@ -131,6 +131,8 @@ pub struct TreePlan {
     pub extra: Vec<Extra>,
     /// Whether those are deleted; an error when they would be, but are too many.
     pub deletes: Result<bool>,
+    /// What lies at the source, is no object, and so cannot be copied.
+    pub left_out: Vec<LeftOut>,
     /// The record of the last copy that was compared with.
     pub last_record: Option<String>,
     known: Known,
@@ -229,6 +231,11 @@ impl TreeCopy {
         join_key(RECORDS_FOLDER, &self.name)
     }
 
+    /// The folder at the source, with the slash at its end.
+    fn source_folder(&self) -> String {
+        if self.prefix.is_empty() { String::new() } else { format!("{}/", self.prefix) }
+    }
+
     fn source_key(&self, key: &str) -> String {
         join_key(&self.prefix, key)
     }
@@ -279,8 +286,23 @@ impl TreeCopy {
         let unchanged = (here.len() - objects.len()) as u64;
         let extra = extra(&here, &there);
         let deletes = self.deletes(&extra, there.len());
+        let left_out = match self.from.upkeep() {
+            Some(upkeep) => upkeep.left_out(&self.source_folder()).try_collect().await?,
+            None => Vec::new(),
+        };
         let last_record = known.last.as_ref().map(|(key, _)| key.clone());
-        Ok(TreePlan { tree: self.clone(), objects, unchanged, extra, deletes, last_record, known, there, here })
+        Ok(TreePlan {
+            tree: self.clone(),
+            objects,
+            unchanged,
+            extra,
+            left_out,
+            deletes,
+            last_record,
+            known,
+            there,
+            here,
+        })
     }
 
     fn deletes(&self, extra: &[Extra], all: usize) -> Result<bool> {
@@ -298,7 +320,7 @@ impl TreeCopy {
     /// All objects of the source. Markers of folders, which some tools leave, are none; what is named like one and has content
     /// is one, which no sink can write: it is told as not copied.
     async fn list_source(&self) -> Result<Listing> {
-        let folder = if self.prefix.is_empty() { String::new() } else { format!("{}/", self.prefix) };
+        let folder = self.source_folder();
         let mut here = Listing::new();
         let mut listed = self.from.list(&folder);
         while let Some(object) = listed.next().await {

@@ -43,9 +43,11 @@ impl TreeCopy {
         let total: u64 = known.entries.values().map(|e| e.bytes).sum();
         cx.progress.event(Event::Begin { step: format!("read {}", self.name), unit: Unit::Bytes, total: Some(total) });
         let room = Room::new();
-        let mut each = futures::stream::iter(&known.entries)
-            .map(|(key, entry)| {
-                let room = &room;
+        let entries: Vec<(&String, &super::record::Entry)> = known.entries.iter().collect();
+        // By position: a future that holds a closure over references could not be spawned.
+        let mut each = futures::stream::iter(0..entries.len())
+            .map(|at| {
+                let (room, (key, entry)) = (&room, entries[at]);
                 async move {
                     let _room = room.for_bytes(entry.bytes).await;
                     let found = hash_of(&*self.to, &self.destination_key(key), cx).await;
