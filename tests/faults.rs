@@ -1,6 +1,7 @@
 //! Things that go wrong: each ends with an error that names the cause, and with nothing that looks like a backup.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
+mod corpus;
 mod harness;
 mod kills;
 

@@ -2,6 +2,7 @@
 //!
 //! `LIFEBOAT_KILL_POINTS` says how many (48 without it), `LIFEBOAT_KILL_SEED` which. The seed decides what is killed, by what, and
 //! at which part of a run; how far the run has come by then depends on the machine.
+#![allow(unreachable_pub)]
 
 mod bench;
 
