@@ -268,10 +268,14 @@ impl<'m> Bench<'m> {
     /// No session of ours stays, and so no snapshot and no lock.
     fn sessions_end(&self, here: &str) {
         let server = with_database(&self.live.url, "postgres");
+        // Databases are made, renamed and dropped from another one.
         let names =
             [&self.source, &self.large, &self.live].map(|database| format!("datname LIKE '{}%'", database.name));
-        let sql =
-            format!("SELECT pid, datname, application_name, query FROM pg_stat_activity WHERE {}", names.join(" OR "));
+        let sql = format!(
+            "SELECT pid, datname, application_name, query FROM pg_stat_activity WHERE {} OR (application_name = 'lifeboat' AND pid <> pg_backend_pid() AND strpos(query, '{}') > 0)",
+            names.join(" OR "),
+            self.live.name
+        );
         let begun = Instant::now();
         loop {
             let left = psql(&server, &sql);
