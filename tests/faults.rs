@@ -1,12 +1,14 @@
 //! Things that go wrong: each ends with an error that names the cause, and with nothing that looks like a backup.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
+mod corpus;
 mod harness;
+mod kills;
 
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::{Desk, ends_within, wait_for};
+use harness::{Desk, at_work, ends_within, folders, wait_for};
 use lifeboat_testkit::minio::Minio;
 use lifeboat_testkit::postgres::{Database, Server, psql};
 
@@ -157,66 +159,6 @@ fn a_full_disk_is_named_and_leaves_nothing() {
 }
 
 #[test]
-fn kill_9_at_any_moment_leaves_nothing_that_does_not_verify() {
-    let (live, desk) = (Database::fresh(), Desk::new());
-    live.run("CREATE TABLE t AS SELECT i AS id, md5(i::text) AS x FROM generate_series(1, 60000) i");
-    let sink = desk.sink();
-    let begun = Instant::now();
-    desk.backup(&live.url).good();
-    let whole = begun.elapsed();
-    let mut verified: Vec<String> = Vec::new();
-    let seed = u64::from(std::process::id());
-    let mut random = lifeboat_testkit::content::Random::new(seed);
-    let mut killed = 0;
-    // Fifty that were still going on: how long a run takes depends on what else the machine does.
-    for _ in 0..500 {
-        if killed == 50 {
-            break;
-        }
-        let mut backup = start(&desk, &live.url, &sink);
-        std::thread::sleep(Duration::from_micros(random.below(whole.as_micros() as u64 + 1)));
-        let alive = backup.try_wait().unwrap().is_none();
-        backup.kill().unwrap();
-        backup.wait().unwrap();
-        if !alive {
-            continue;
-        }
-        killed += 1;
-        for artifact in desk.list() {
-            let key = artifact["key"].as_str().unwrap().to_owned();
-            assert_eq!(artifact["kind"], "managed", "{artifact}");
-            if !verified.contains(&key) {
-                let arguments = [
-                    "verify",
-                    "--dataset",
-                    "shop",
-                    "--to",
-                    &sink,
-                    "--identity",
-                    &desk.key(),
-                    "--level",
-                    "structure",
-                    "--at",
-                    &key,
-                ];
-                desk.run("lifeboat-postgres", &arguments).good();
-                verified.push(key);
-            }
-        }
-    }
-    assert_eq!(killed, 50, "runs end before they can be killed");
-    desk.run("lifeboat-postgres", &["prune", "--dataset", "shop", "--to", &sink, "--orphans", "--orphan-age", "0s"])
-        .good();
-    for file in desk.stored() {
-        assert!(verified.iter().any(|key| file.starts_with(key)), "{file} was left behind");
-    }
-    // pg_dump of a killed run has nobody to write to, and goes.
-    wait_for("the end of every pg_dump", || {
-        live.run("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'lifeboat%' AND pid <> pg_backend_pid()").trim() == "0"
-    });
-}
-
-#[test]
 fn kill_9_of_a_restore_test_leaves_no_server_and_no_folder() {
     let (live, mut desk) = (Database::fresh(), Desk::new());
     live.run(ROWS);
@@ -249,69 +191,25 @@ fn kill_9_of_a_restore_test_leaves_no_server_and_no_folder() {
 }
 
 #[test]
-fn no_signal_at_any_time_leaves_a_server_or_a_folder() {
+fn what_outlives_its_keeper_goes_with_the_next_run() {
     let (live, desk) = (Database::fresh(), Desk::new());
     live.run("CREATE TABLE t AS SELECT 1 AS id");
     desk.backup(&live.url).good();
-    let verify = || {
-        let mut command = desk.command("lifeboat-postgres");
-        command.args(["verify", "--dataset", "shop", "--to", &desk.sink(), "--identity", &desk.key(), "--no-record"]);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        command
-    };
-    let passes = || {
-        let output = verify().stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-    };
-    let folders = || {
-        let left = std::fs::read_dir(desk.path("tmp")).unwrap().flatten();
-        left.filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()).collect::<Vec<_>>()
-    };
+    let arguments = ["verify", "--dataset", "shop", "--to", &desk.sink(), "--identity", &desk.key(), "--no-record"];
     let tmp = desk.path("tmp");
-    // Everything that works in a scratch folder: initdb, its children, the server.
-    let at_work = || {
-        let processes = std::fs::read_dir("/proc").unwrap().flatten();
-        processes
-            .filter_map(|p| std::fs::read_link(p.path().join("cwd")).ok())
-            .filter(|cwd| cwd.starts_with(&tmp))
-            .count()
-    };
-    let begun = Instant::now();
-    passes();
-    let whole = begun.elapsed();
-    const MOMENTS: u32 = 5;
-    let mut interrupted = 0;
-    for name in ["-INT", "-TERM", "-QUIT", "-HUP", "-KILL"] {
-        for moment in 0..MOMENTS {
-            let mut child = verify().spawn().unwrap();
-            // The first as soon as there is a folder, the others spread over a whole run.
-            match moment {
-                0 => wait_for("the folder", || !folders().is_empty()),
-                _ => std::thread::sleep(whole * moment / MOMENTS),
-            }
-            signal(child.id(), name);
-            interrupted += usize::from(!child.wait().unwrap().success());
-            wait_for(&format!("the end of all processes after {name} at {moment}"), || at_work() == 0);
-            if name != "-KILL" {
-                wait_for(&format!("the end of the folder after {name} at {moment}"), || folders().is_empty());
-            }
-        }
-    }
-    assert!(interrupted > 15, "{interrupted} runs were interrupted: the moments are badly chosen");
-    // What a KILL leaves in the instant between folder and keeper goes with the next run. And so does what stays behind when
-    // the keeper is killed too.
-    let mut child = verify().spawn().unwrap();
-    wait_for("the server", || folders().first().is_some_and(|folder| folder.join("data/postmaster.pid").exists()));
-    let folder = folders().remove(0);
+    let mut child =
+        desk.command("lifeboat-postgres").args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("the server", || folders(&tmp).first().is_some_and(|folder| folder.join("data/postmaster.pid").exists()));
+    let folder = folders(&tmp).remove(0);
     let keepers = descendants(child.id(), "sh");
     child.kill().unwrap();
     for keeper in keepers {
         let _ = std::process::Command::new("kill").args(["-KILL", &keeper.to_string()]).status();
     }
     child.wait().unwrap();
-    passes();
-    wait_for("the folder's end", || !folder.exists() && folders().is_empty());
-    wait_for("the end of all processes", || at_work() == 0);
+    desk.run("lifeboat-postgres", &arguments).good();
+    wait_for("the folder's end", || !folder.exists() && folders(&tmp).is_empty());
+    wait_for("the end of all processes", || at_work(&tmp) == 0);
 }
 
 fn minio_desk(minio: &Minio, bucket: &str) -> (Desk, String) {

@@ -1,24 +1,6 @@
-//! Any bytes under the name of a zone's backup are parsed or refused, however they are cut.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use lifeboat_backends::cloudflare::archive::ZoneTap;
-use lifeboat_core::{Proof, Result, Tap};
+#[path = "../bodies/zone.rs"]
+mod body;
 
-fn prove(chunks: std::slice::Chunks<'_, u8>) -> Result<Proof> {
-    let mut tap = ZoneTap::new();
-    for chunk in chunks {
-        tap.push(chunk)?;
-    }
-    Box::new(tap).finish()
-}
-
-fuzz_target!(|archive: &[u8]| {
-    let cut = prove(archive.chunks(archive.len() % 600 + 1));
-    let whole = prove(archive.chunks(archive.len().max(1)));
-    match (cut, whole) {
-        (Ok(cut), Ok(whole)) => assert_eq!(cut, whole),
-        (Err(cut), Err(whole)) => assert_eq!(cut.kind(), whole.kind()),
-        (cut, whole) => panic!("cut: {cut:?}, whole: {whole:?}"),
-    }
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| body::run(input));

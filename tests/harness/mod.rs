@@ -208,7 +208,12 @@ pub fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(next) = folders.pop() {
-        for entry in std::fs::read_dir(next).unwrap().flatten() {
+        let entries = match std::fs::read_dir(&next) {
+            // A program that is at work may have removed it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && next != folder => continue,
+            entries => entries.unwrap(),
+        };
+        for entry in entries.flatten() {
             if entry.file_type().unwrap().is_dir() {
                 folders.push(entry.path());
             } else {
@@ -218,6 +223,21 @@ pub fn files(folder: &Path) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+/// The folders in a folder.
+pub fn folders(within: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(within).unwrap().flatten();
+    entries.filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()).collect()
+}
+
+/// How many processes work in a folder: of a scratch server's initdb, its children, the server.
+pub fn at_work(folder: &Path) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|p| std::fs::read_link(p.path().join("cwd")).ok())
+        .filter(|cwd| cwd.starts_with(folder))
+        .count()
 }
 
 /// Waits for something that another process does.

@@ -22,6 +22,8 @@ mod rights;
 mod schedules;
 #[path = "velero/server.rs"]
 mod server;
+#[path = "velero/silence.rs"]
+mod silence;
 #[path = "velero/source.rs"]
 mod source;
 #[path = "velero/verifier.rs"]

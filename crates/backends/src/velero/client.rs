@@ -16,8 +16,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-/// The longest that one watch lasts before it is begun anew, in seconds. API servers end them after about five minutes.
-const WATCH_SECONDS: u32 = 240;
+/// The longest that one watch lasts before it is begun anew, in seconds: nothing may happen in it, and a server is left after a
+/// minute of silence.
+const WATCH_SECONDS: u32 = 45;
+
+/// How long a connection to the API server may take, with TLS.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long to wait before an API server that did not answer is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -38,13 +42,20 @@ pub struct ConnectOptions {
     pub context: Option<String>,
     /// Velero's namespace.
     pub namespace: String,
+    /// How long the API server may be silent before it is left, in the middle of an answer too. A minute without it.
+    pub silence: Duration,
 }
 
-lifeboat_core::setters!(ConnectOptions { kubeconfig: Option<PathBuf>, context: Option<String>, namespace: String });
+lifeboat_core::setters!(ConnectOptions {
+    kubeconfig: Option<PathBuf>,
+    context: Option<String>,
+    namespace: String,
+    silence: Duration,
+});
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { kubeconfig: None, context: None, namespace: "velero".to_owned() }
+        Self { kubeconfig: None, context: None, namespace: "velero".to_owned(), silence: Duration::from_secs(60) }
     }
 }
 
@@ -85,7 +96,7 @@ impl Cluster {
                 .hint("set KUBECONFIG or give the path of a kubeconfig; in a Pod its service account is used")
         };
         let choice = KubeConfigOptions { context: options.context.clone(), ..KubeConfigOptions::default() };
-        let config = match &options.kubeconfig {
+        let mut config = match &options.kubeconfig {
             Some(path) => {
                 let file = Kubeconfig::read_from(path).map_err(|error| fail(chain(&error)))?;
                 Config::from_custom_kubeconfig(file, &choice).await.map_err(|error| fail(chain(&error)))?
@@ -96,6 +107,11 @@ impl Cluster {
             None => Config::infer().await.map_err(|error| fail(chain(&error)))?,
         };
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        // Without them a server that accepts and says nothing is waited for without end.
+        config.connect_timeout = Some(CONNECT_LIMIT.min(options.silence));
+        config.read_timeout = Some(options.silence);
+        config.write_timeout = Some(options.silence);
+        config.reset_reader_on_write = true;
         let client = Client::try_from(config).map_err(|error| fail(chain(&error)))?;
         Ok(Self { client, namespace: options.namespace.clone(), server })
     }

@@ -38,6 +38,7 @@ impl VeleroSystem {
             kubeconfig: kubeconfig.as_ref().map(Setting::path).transpose()?,
             context: context.clone(),
             namespace: namespace.unwrap_or_else(|| ConnectOptions::default().namespace),
+            ..ConnectOptions::default()
         })
         .await
     }
