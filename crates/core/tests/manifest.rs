@@ -25,7 +25,7 @@ fn written(encryptor: Option<&Arc<dyn Encryptor>>) -> Vec<u8> {
         let mut run = backup(FakeSource::of(lines()).tapped_by(|| Box::new(LinesTap::default())));
         run = run.compress(Compression::None);
         if let Some(encryptor) = encryptor {
-            run = run.encrypt_with(encryptor.clone());
+            run = run.encrypt(encryptor.clone());
         }
         run.to(Arc::new(sink.clone())).run().await.unwrap();
         sink.bytes(&sink.keys()[1]).unwrap().to_vec()

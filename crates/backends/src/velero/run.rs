@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
-use lifeboat_core::progress::{Event, Unit};
+use lifeboat_core::progress::{Event, Step, Unit};
 use lifeboat_core::report::human_duration;
 use lifeboat_core::{Check, Context, Error, ErrorKind, Result, Sink, Status, stream};
 
@@ -162,7 +162,9 @@ pub(crate) async fn make(
 /// A run of Velero's server that is asked for by an object and told of in its status.
 pub(crate) trait Run {
     /// The word for it.
-    const STEP: &'static str;
+    const WORD: &'static str;
+    /// The step that it is, of the run with this name.
+    const STEP: fn(String) -> Step;
 
     fn phase(&self) -> Option<&str>;
 
@@ -180,7 +182,8 @@ pub(crate) trait Run {
 }
 
 impl Run for Backup {
-    const STEP: &'static str = "backup";
+    const WORD: &'static str = "backup";
+    const STEP: fn(String) -> Step = Step::BackUp;
 
     fn phase(&self) -> Option<&str> {
         self.status.as_ref()?.phase.as_deref()
@@ -193,7 +196,8 @@ impl Run for Backup {
 }
 
 impl Run for Restore {
-    const STEP: &'static str = "restore";
+    const WORD: &'static str = "restore";
+    const STEP: fn(String) -> Step = Step::Restore;
 
     fn phase(&self) -> Option<&str> {
         self.status.as_ref()?.phase.as_deref()
@@ -215,7 +219,7 @@ where
         + std::fmt::Debug,
 {
     let deadline = tokio::time::Instant::now() + limit;
-    let mut shown = Shown::begin(cx, K::STEP);
+    let mut shown = Shown::begin(cx, K::STEP(name.to_owned()));
     let mut ended = |run: &K| {
         shown.show(run.items());
         run.stage() != Stage::Running
@@ -224,7 +228,7 @@ where
     let left = || deadline.saturating_duration_since(tokio::time::Instant::now());
     let waited = match cluster.wait::<K>(name, limit.min(SLOW), cx, begun).await? {
         Waited::TooLong(_) if limit > SLOW => {
-            let note = format!("Velero has not begun the {} {name} yet: does its server run?", K::STEP);
+            let note = format!("Velero has not begun the {} {name} yet: does its server run?", K::WORD);
             cx.progress.event(Event::Note(note));
             cluster.wait::<K>(name, left(), cx, &mut ended).await?
         }
@@ -238,14 +242,14 @@ where
 /// Progress of a run in items, whose total grows.
 struct Shown<'a> {
     cx: &'a Context,
-    step: &'static str,
+    step: Step,
     total: Option<u64>,
     done: u64,
 }
 
 impl<'a> Shown<'a> {
-    fn begin(cx: &'a Context, step: &'static str) -> Self {
-        cx.progress.event(Event::Begin { step: step.to_owned(), unit: Unit::Items, total: None });
+    fn begin(cx: &'a Context, step: Step) -> Self {
+        cx.progress.event(Event::Begin { step: step.clone(), unit: Unit::Items, total: None });
         Self { cx, step, total: None, done: 0 }
     }
 
@@ -253,7 +257,7 @@ impl<'a> Shown<'a> {
         let Some((total, done)) = items else { return };
         if self.total != Some(total) && total > 0 {
             self.total = Some(total);
-            let step = self.step.to_owned();
+            let step = self.step.clone();
             self.cx.progress.event(Event::Begin { step, unit: Unit::Items, total: self.total });
             self.cx.progress.event(Event::Advance(self.done));
         }
