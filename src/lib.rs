@@ -46,6 +46,7 @@ pub use lifeboat_backends::postgres;
 pub use lifeboat_backends::velero;
 
 #[cfg(any(feature = "file", feature = "s3"))]
+#[doc(inline)]
 pub use lifeboat_sinks as sinks;
 
 #[cfg(feature = "cli")]

@@ -109,6 +109,7 @@ fn a_server_that_stops_in_the_middle_leaves_nothing() {
     assert_eq!(ends_within(&mut backup, Duration::from_secs(30)), Some(1));
     let said = stderr(backup);
     assert!(said.contains("PQgetCopyData() failed") || said.contains("terminat"), "{said}");
+    assert!(said.contains("hint: run it again"), "{said}");
     nothing_is_listed(&desk);
     assert_eq!(desk.stored(), Vec::<String>::new());
 }

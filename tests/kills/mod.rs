@@ -128,7 +128,7 @@ fn whatever_is_killed_whenever_nothing_is_lost_and_nothing_is_left() {
     let work = &work;
     let done: Vec<_> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..side_by_side).map(|worker| scope.spawn(move || work(worker))).collect();
-        workers.into_iter().map(|worker| worker.join()).collect()
+        workers.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
     });
     for (killed, tried, figures) in done.into_iter().map(Result::unwrap) {
         println!("{tried} tried, killed: {killed:?}\n  {figures:?}");

@@ -286,7 +286,7 @@ fn in_bytes(statements: &str) -> String {
         bytes.extend_from_slice(parts.next().unwrap().as_bytes());
         for part in parts {
             bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
-            bytes.extend_from_slice(part[2..].as_bytes());
+            bytes.extend_from_slice(&part.as_bytes()[2..]);
         }
         format!("EXECUTE convert_from('\\x{}', 'SQL_ASCII');", hex::encode(bytes))
     };

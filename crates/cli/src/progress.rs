@@ -78,7 +78,7 @@ impl Progress for Reporter {
         match event {
             Event::Begin { step, unit, total } => {
                 // It may hold names of a server, and a bar is written past everything else.
-                let step = visible_line(&step).into_owned();
+                let step = visible_line(&step.to_string()).into_owned();
                 let bar = self.bar(&step, unit, total);
                 self.lock().open.push(Step {
                     name: step,
@@ -177,7 +177,11 @@ mod tests {
     #[test]
     fn steps_lie_within_each_other_and_a_reset_closes_them() {
         let reporter = Reporter::new(Arc::new(Output::new(false, true, true)));
-        let begin = |step: &str| Event::Begin { step: step.to_owned(), unit: Unit::Items, total: None };
+        let begin = |step: &'static str| Event::Begin {
+            step: lifeboat_core::progress::Step::Other(step.into()),
+            unit: Unit::Items,
+            total: None,
+        };
         reporter.event(begin("outer"));
         reporter.event(begin("inner"));
         reporter.event(Event::Advance(3));

@@ -9,9 +9,9 @@ use lifeboat_core::cli::settle;
 use lifeboat_core::{Context, Error, ErrorKind, Result};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::arguments::Global;
 use crate::exit::Exit;
@@ -178,9 +178,7 @@ fn log_to(output: &Arc<Output>, global: &Global) {
         .with_target(global.verbose > 0)
         .with_writer(LogLines(output.clone()));
     // Fails only when there is a subscriber already, which is as good.
-    let _ = tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .try_init();
+    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
 }
 
 /// Log lines go above the progress bars.

@@ -224,12 +224,12 @@ impl Job {
         for store in &self.stores {
             guards::refuse_job(self, store).await?;
         }
-        let mut backup = Backup::boxed(self.system.source().await?).prefix(&self.prefix).compress(self.compression);
+        let mut backup = Backup::new(self.system.source().await?).prefix(&self.prefix).compress(self.compression);
         if let Some(dataset) = &self.dataset {
             backup = backup.dataset(dataset.clone());
         }
         backup = match encryptor {
-            Some(encryptor) => backup.encrypt_with(encryptor),
+            Some(encryptor) => backup.encrypt(encryptor),
             None => backup.unencrypted(),
         };
         if let Some(grace) = self.sink_grace {

@@ -38,6 +38,7 @@ pub mod verifier;
 pub mod words;
 
 pub use async_trait::async_trait;
+// What stands in signatures here: a program that names these types needs no dependency of its own, of the same version.
 pub use compress::Compression;
 pub use context::Context;
 pub use encryptor::Encryptor;
@@ -56,4 +57,8 @@ pub use source::{Description, Reading, Source};
 pub use stream::ByteStream;
 pub use system::{AnySystem, Defaults, NamedTarget, Opening, Place, System};
 pub use target::{Link, RestoreInput, Target};
+#[doc(no_inline)]
+pub use tokio_util::sync::CancellationToken;
 pub use verifier::{Level, Verifier};
+#[doc(no_inline)]
+pub use {bytes, futures, jiff, secrecy};

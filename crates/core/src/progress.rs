@@ -1,16 +1,65 @@
 //! Progress of a run, for bars and log lines.
 
-use crate::hint::Hint;
+use std::borrow::Cow;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::hint::Hint;
+
+/// What a run does at the moment. `Display` gives the words for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// Backs up this dataset.
+    BackUp(String),
+    /// Restores this dataset.
+    Restore(String),
+    /// Carries out the plan for this dataset.
+    Apply(String),
+    /// Verifies this dataset.
+    Verify(String),
+    /// Replicates to the sink of this URL.
+    Replicate(String),
+    /// Copies this tree.
+    Copy(String),
+    /// Reads this tree.
+    Read(String),
+    /// Compares what was restored with the proof.
+    Compare,
+    /// Builds indexes.
+    Index,
+    /// Replays a log, such as an oplog, up to the moment of the backup.
+    Replay,
+    /// Something else, in words of its own: a system from elsewhere has steps that are not listed here.
+    Other(Cow<'static, str>),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BackUp(dataset) => write!(f, "back up {dataset}"),
+            Self::Restore(dataset) => write!(f, "restore {dataset}"),
+            Self::Apply(dataset) => write!(f, "apply {dataset}"),
+            Self::Verify(dataset) => write!(f, "verify {dataset}"),
+            Self::Replicate(sink) => write!(f, "replicate to {sink}"),
+            Self::Copy(tree) => write!(f, "copy {tree}"),
+            Self::Read(tree) => write!(f, "read {tree}"),
+            Self::Compare => f.write_str("compare"),
+            Self::Index => f.write_str("index"),
+            Self::Replay => f.write_str("replay"),
+            Self::Other(words) => f.write_str(words),
+        }
+    }
+}
 
 /// What a run reports while it is in progress.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A step has begun: `dump`, `download`, `restore`, `compare`. `total` is its size where that is known.
+    /// A step has begun. Steps may lie within each other.
     Begin {
         /// What is done.
-        step: String,
+        step: Step,
         /// The unit in which [`Event::Advance`] counts.
         unit: Unit,
         /// How much there is, where that is known.

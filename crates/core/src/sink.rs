@@ -421,3 +421,52 @@ pub(crate) async fn see_that_it_is_there(
         Err(error) => Err(error),
     }
 }
+
+/// A sink behind a pointer is one: what takes a sink takes an `Arc<dyn Sink>` too.
+macro_rules! pointers {
+    ($($pointer:ident),*) => {$(
+        #[async_trait]
+        impl<T: Sink + ?Sized> Sink for $pointer<T> {
+            fn url(&self) -> String {
+                (**self).url()
+            }
+
+            fn read_command(&self, key: &str) -> String {
+                (**self).read_command(key)
+            }
+
+            async fn put(&self, key: &str, body: ByteStream) -> Result<u64> {
+                (**self).put(key, body).await
+            }
+
+            async fn put_with(&self, key: &str, body: ByteStream, options: PutOptions) -> Result<u64> {
+                (**self).put_with(key, body, options).await
+            }
+
+            async fn replace(&self, key: &str, body: ByteStream) -> Result<u64> {
+                (**self).replace(key, body).await
+            }
+
+            async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream> {
+                (**self).get(key, range).await
+            }
+
+            async fn head(&self, key: &str) -> Result<ObjectInfo> {
+                (**self).head(key).await
+            }
+
+            fn list(&self, prefix: &str) -> BoxStream<'_, Result<ObjectInfo>> {
+                (**self).list(prefix)
+            }
+
+            async fn delete(&self, keys: &[String]) -> Result<Deleted> {
+                (**self).delete(keys).await
+            }
+
+            fn upkeep(&self) -> Option<&dyn Upkeep> {
+                (**self).upkeep()
+            }
+        }
+    )*};
+}
+pointers!(Arc, Box);

@@ -1,6 +1,7 @@
 //! The [`Source`] trait: a live dataset, read as a stream in a stock format.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -97,3 +98,24 @@ pub trait Source: Send + Sync {
     /// Safe: a dropped future leaves no child behind.
     async fn open(&self, cx: &Context) -> Result<Reading>;
 }
+
+/// A source behind a pointer is one.
+macro_rules! pointers {
+    ($($pointer:ident),*) => {$(
+        #[async_trait]
+        impl<T: Source + ?Sized> Source for $pointer<T> {
+            async fn describe(&self) -> Result<Description> {
+                (**self).describe().await
+            }
+
+            fn is_confidential(&self) -> bool {
+                (**self).is_confidential()
+            }
+
+            async fn open(&self, cx: &Context) -> Result<Reading> {
+                (**self).open(cx).await
+            }
+        }
+    )*};
+}
+pointers!(Arc, Box);

@@ -1,6 +1,7 @@
 //! The [`Target`] trait: takes a stream back and writes it into a live system.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -155,3 +156,32 @@ pub trait Target: Send + Sync {
         Err(Error::new(ErrorKind::Unsupported, "plan", subject, "this kind of target restores without a plan"))
     }
 }
+
+/// A target behind a pointer is one.
+macro_rules! pointers {
+    ($($pointer:ident),*) => {$(
+        #[async_trait]
+        impl<T: Target + ?Sized> Target for $pointer<T> {
+            async fn restore(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
+                (**self).restore(input, cx).await
+            }
+
+            fn is_confidential(&self) -> bool {
+                (**self).is_confidential()
+            }
+
+            fn restores_series(&self) -> bool {
+                (**self).restores_series()
+            }
+
+            fn plans(&self) -> bool {
+                (**self).plans()
+            }
+
+            async fn plan(&self, input: RestoreInput, cx: &Context) -> Result<Box<dyn Prepared>> {
+                (**self).plan(input, cx).await
+            }
+        }
+    )*};
+}
+pointers!(Arc, Box);

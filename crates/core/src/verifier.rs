@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -116,3 +117,40 @@ pub trait Verifier: Send + Sync {
         self.live(input.proof.as_ref(), cx).await
     }
 }
+
+/// A verifier behind a pointer is one.
+macro_rules! pointers {
+    ($($pointer:ident),*) => {$(
+        #[async_trait]
+        impl<T: Verifier + ?Sized> Verifier for $pointer<T> {
+            fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>> {
+                (**self).tap(name)
+            }
+
+            fn is_confidential(&self) -> bool {
+                (**self).is_confidential()
+            }
+
+            fn restores_series(&self) -> bool {
+                (**self).restores_series()
+            }
+
+            async fn restore_test(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
+                (**self).restore_test(input, cx).await
+            }
+
+            async fn live(&self, expected: Option<&Proof>, cx: &Context) -> Result<Vec<Check>> {
+                (**self).live(expected, cx).await
+            }
+
+            fn live_reads(&self) -> bool {
+                (**self).live_reads()
+            }
+
+            async fn live_content(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
+                (**self).live_content(input, cx).await
+            }
+        }
+    )*};
+}
+pointers!(Arc, Box);

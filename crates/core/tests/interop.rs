@@ -76,7 +76,7 @@ async fn ours(compression: Compression, encryptor: Option<&Arc<dyn Encryptor>>) 
     let sink = MemorySink::new();
     let mut run = backup(FakeSource::of(data())).compress(compression);
     if let Some(encryptor) = encryptor {
-        run = run.encrypt_with(encryptor.clone());
+        run = run.encrypt(encryptor.clone());
     }
     run.to(Arc::new(sink.clone())).run().await.unwrap();
     sink

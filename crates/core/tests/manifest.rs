@@ -25,7 +25,7 @@ fn written(encryptor: Option<&Arc<dyn Encryptor>>) -> Vec<u8> {
         let mut run = backup(FakeSource::of(lines()).tapped_by(|| Box::new(LinesTap::default())));
         run = run.compress(Compression::None);
         if let Some(encryptor) = encryptor {
-            run = run.encrypt_with(encryptor.clone());
+            run = run.encrypt(encryptor.clone());
         }
         run.to(Arc::new(sink.clone())).run().await.unwrap();
         sink.bytes(&sink.keys()[1]).unwrap().to_vec()
@@ -76,7 +76,7 @@ fn what_was_written_reads_back() {
         let manifest = Manifest::parse(&bytes, "m").unwrap();
         assert_eq!(manifest.to_bytes(), bytes);
         assert_eq!(matches!(manifest.private, PrivatePart::Sealed(_)), encryptor.is_some());
-        assert_eq!(manifest.encryption.map(|e| e.recipients), encryptor.map(|e| e.recipients()));
+        assert_eq!(manifest.encryption.map(|e| e.recipients), encryptor.map(Encryptor::recipients));
     }
 }
 

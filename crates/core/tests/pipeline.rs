@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use doubles::*;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use jiff::SignedDuration;
 use lifeboat_core::catalog::{self, Kind};
-use lifeboat_core::context::Context;
+use lifeboat_core::context::{Clock, Context};
 use lifeboat_core::encryptor::Age;
 use lifeboat_core::memory::Confidential;
 use lifeboat_core::progress::{Event, Tally};
@@ -339,6 +340,7 @@ async fn a_name_that_list_would_not_read_back_is_refused_before_anything_starts(
 
 #[tokio::test]
 async fn a_second_run_of_the_same_second_fails_clearly_and_changes_nothing() {
+    tokio::time::pause();
     let sink = MemorySink::new();
     backup(FakeSource::of("first")).to(Arc::new(sink.clone())).run().await.unwrap();
     let before: Vec<_> = sink.keys().into_iter().map(|k| (sink.bytes(&k), k)).collect();
@@ -358,6 +360,7 @@ async fn a_second_run_of_the_same_second_fails_clearly_and_changes_nothing() {
 
 #[tokio::test]
 async fn what_another_tool_has_stored_under_the_name_is_never_overwritten_nor_deleted() {
+    tokio::time::pause();
     for key in [KEY.to_owned(), format!("{KEY}.manifest.json")] {
         let sink = MemorySink::new();
         sink.place(&key, "theirs", at("2026-11-21T03:30:00Z"));
@@ -371,6 +374,7 @@ async fn what_another_tool_has_stored_under_the_name_is_never_overwritten_nor_de
 
 #[tokio::test]
 async fn a_run_that_finishes_while_another_of_its_second_begins_keeps_its_artifact() {
+    tokio::time::pause();
     // The other run's artifact appears, and its note goes, just after this run has seen that the name is free.
     let memory = MemorySink::new();
     let sink = ScriptedSink::over(memory.clone(), move |call, key| {
@@ -387,6 +391,7 @@ async fn a_run_that_finishes_while_another_of_its_second_begins_keeps_its_artifa
 
 #[tokio::test]
 async fn a_run_beside_another_run_of_the_same_second_leaves_that_ones_note() {
+    tokio::time::pause();
     let sink = MemorySink::new();
     sink.place(NOTE, "{}", at("2026-11-21T03:30:00Z"));
     let error = backup(FakeSource::of("abc")).to(Arc::new(sink.clone())).run().await.unwrap_err();
@@ -394,6 +399,37 @@ async fn a_run_beside_another_run_of_the_same_second_leaves_that_ones_note() {
     assert!(error.message().contains("another run"), "{error}");
     assert_eq!(error.typed_hint(), Some(&Hint::RunAgainOrPruneOrphans));
     assert_eq!(sink.keys(), [NOTE]);
+}
+
+#[tokio::test]
+async fn runs_of_the_same_second_wait_for_a_second_of_their_own() {
+    let (first, second) = (MemorySink::new(), MemorySink::new());
+    // All three begin within one second, whenever the test runs.
+    let begun = Instant::now();
+    let clock: Clock =
+        Arc::new(move || at("2026-11-21T03:30:00Z") + SignedDuration::try_from(begun.elapsed()).unwrap());
+    let run = |text: &'static str| {
+        let run = backup(FakeSource::of(text)).to(Arc::new(first.clone())).also_to(Arc::new(second.clone()));
+        run.clock(clock.clone()).run()
+    };
+    let (a, b, c) = tokio::join!(run("a"), run("b"), run("c"));
+    let mut keys = [a, b, c].map(|receipt| receipt.unwrap()).map(|r| (r.is_complete(), r.key)).to_vec();
+    keys.sort();
+    keys.dedup();
+    assert!(keys.len() == 3 && keys.iter().all(|(complete, _)| *complete), "{keys:?}");
+    for sink in [first, second] {
+        let listed = list_all(&sink, FOLDER, None).await.unwrap();
+        assert!(listed.len() == 3 && listed.iter().all(|artifact| artifact.kind == Kind::Managed), "{listed:?}");
+        assert_eq!(sink.keys().len(), 6, "no note is left: {:?}", sink.keys());
+    }
+}
+
+#[tokio::test]
+async fn a_further_sink_that_failed_says_of_what_kind_that_is() {
+    let broken = ScriptedSink::new(|call, _| if call == "put" { Fate::Fails } else { Fate::Done });
+    let receipt =
+        backup(FakeSource::of("abc")).to(Arc::new(MemorySink::new())).also_to(broken.arc()).run().await.unwrap();
+    assert_eq!(receipt.sinks.iter().map(|sink| sink.kind).collect::<Vec<_>>(), [None, Some(ErrorKind::Unavailable)]);
 }
 
 fn ends_with(suffix: &'static str, of: &'static str, fate: Fate) -> impl Fn(&str, &str) -> Fate + Send + Sync {

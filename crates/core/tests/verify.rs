@@ -97,7 +97,7 @@ async fn stored(encryptor: Option<&Arc<dyn Encryptor>>) -> MemorySink {
     let sink = MemorySink::new();
     let mut run = backup(FakeSource::of(lines()).tapped_by(|| Box::new(LinesTap::default())));
     if let Some(encryptor) = encryptor {
-        run = run.encrypt_with(encryptor.clone());
+        run = run.encrypt(encryptor.clone());
     }
     run.to(Arc::new(sink.clone())).run().await.unwrap();
     sink
@@ -216,7 +216,7 @@ async fn an_artifact_whose_last_age_chunk_is_full_is_read_to_its_end() {
     for length in [64 << 10, (64 << 10) - 1, (64 << 10) + 1, 2 << 20] {
         let sink = MemorySink::new();
         let run = backup(FakeSource::of(content::bytes(1, length))).compress(Compression::None);
-        run.encrypt_with(keys.writer.clone()).to(Arc::new(sink.clone())).run().await.unwrap();
+        run.encrypt(keys.writer.clone()).to(Arc::new(sink.clone())).run().await.unwrap();
         let report = verify_with(&sink, Level::Restore, &LinesVerifier::whole(), Some(&keys.reader)).await.unwrap();
         assert_eq!(failures(&report), [], "{length}");
         alter(&sink, &the_artifact(&sink).await.key(), |b| b.push(0));
@@ -713,7 +713,7 @@ async fn the_target_gets_exactly_the_bytes_of_the_source() {
         let sink = MemorySink::new();
         let mut run = backup(FakeSource::of(data.clone())).compress(compression);
         if encrypt {
-            run = run.encrypt_with(keys.writer.clone());
+            run = run.encrypt(keys.writer.clone());
         }
         run.to(Arc::new(sink.clone())).run().await.unwrap();
         // Of several keys the one that fits is taken, whatever the order.

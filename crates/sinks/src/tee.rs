@@ -150,7 +150,7 @@ impl Tee {
 #[async_trait]
 impl Sink for Tee {
     fn url(&self) -> String {
-        self.sinks.iter().map(|sink| sink.url()).collect::<Vec<_>>().join(" + ")
+        self.sinks.iter().map(Sink::url).collect::<Vec<_>>().join(" + ")
     }
 
     fn read_command(&self, key: &str) -> String {

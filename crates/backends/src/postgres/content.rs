@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, pin_mut};
-use lifeboat_core::progress::{Event, Unit};
+use lifeboat_core::progress::{Event, Step, Unit};
 use lifeboat_core::{Check, Context, Error, ErrorKind, Fingerprint, Proof, ProofItem, Result};
 use tokio::sync::Mutex;
 use xxhash_rust::xxh3::Xxh3Default;
@@ -191,7 +191,7 @@ async fn read_tables(
     while sessions.len() < workers {
         sessions.push(comparable_session(connection, expected).await?);
     }
-    cx.progress.event(Event::Begin { step: "compare".to_owned(), unit: Unit::Items, total: Some(total) });
+    cx.progress.event(Event::Begin { step: Step::Compare, unit: Unit::Items, total: Some(total) });
     let work = sessions.into_iter().map(|session| {
         let queue = queue.clone();
         async move {

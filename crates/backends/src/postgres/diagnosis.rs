@@ -78,9 +78,43 @@ const LACKS: [Lack; 4] = [
     },
 ];
 
+/// What client programs say when they have lost their session, or got none: libpq's `fe-misc.c`, `fe-exec.c`, `fe-secure*.c` and
+/// `fe-connect.c`, and what a server says that ends (`ProcessInterrupts` in `postgres.c`) or is not ready (`postmaster.c`).
+const LOST: [&str; 14] = [
+    "server closed the connection unexpectedly",
+    "could not receive data from server",
+    "could not send data to server",
+    "connection to server was lost",
+    "no connection to the server",
+    "ssl syscall error",
+    "ssl connection has been closed unexpectedly",
+    "terminating connection due to",
+    "the database system is shutting down",
+    "the database system is starting up",
+    "the database system is in recovery mode",
+    "connection refused",
+    "timeout expired",
+    // A standby whose primary removes what the dump still reads.
+    "canceling statement due to conflict with recovery",
+];
+
+/// The error of a client program: [`ErrorKind::Unavailable`], which is transient, when it has lost its session.
+pub(super) fn of_program(ended: &Ended, operation: &'static str, connection: &Connection) -> Error {
+    let error = ended.error(operation, connection.redacted());
+    let words = ended.stderr.to_lowercase();
+    if !LOST.iter().any(|said| words.contains(said)) {
+        return error;
+    }
+    Error::new(ErrorKind::Unavailable, operation, connection.redacted(), error.message().to_owned())
+        .hint("run it again; if it keeps happening, look for a restart in the server's log, and for a proxy or pooler in between that ends sessions")
+}
+
 /// The error for a pg_dump that failed: its own words, and what the role lacks when that is the cause.
 pub(crate) async fn explain(connection: &Connection, ended: Ended) -> Error {
-    let error = ended.error("back up", connection.redacted());
+    let error = of_program(&ended, "back up", connection);
+    if error.kind() == ErrorKind::Unavailable {
+        return error;
+    }
     let words = ended.stderr.to_lowercase();
     if words.contains("aborting because of server version mismatch") {
         return error

@@ -710,7 +710,7 @@ pub(super) fn left_out(done: &Done) -> Vec<Check> {
 }
 
 fn explain(ended: &Ended, into: &Connection) -> Error {
-    let error = ended.error("restore into", into.redacted());
+    let error = super::diagnosis::of_program(ended, "restore into", into);
     let words = ended.stderr.as_str();
     if words.contains("must be owner of") || words.contains("permission denied") {
         return error.hint(format!(

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use lifeboat_core::progress::{Event, Unit};
+use lifeboat_core::progress::{self, Event, Unit};
 use lifeboat_core::{Check, Context, Error, ErrorKind, Level, Proof, Report, Result, Sink};
 use tokio::sync::mpsc;
 
@@ -93,7 +93,7 @@ impl BucketVerifier {
                 .hint("the URL must name the bucket and the prefix of the storage location, which holds backups/"));
         }
         cx.progress.event(Event::Begin {
-            step: "verify".to_owned(),
+            step: progress::Step::Verify(self.sink.url()),
             unit: Unit::Items,
             total: Some(folders.len() as u64),
         });

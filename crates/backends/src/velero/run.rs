@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
-use lifeboat_core::progress::{Event, Unit};
+use lifeboat_core::progress::{Event, Step, Unit};
 use lifeboat_core::report::human_duration;
 use lifeboat_core::{Check, Context, Error, ErrorKind, Result, Sink, Status, stream};
 
@@ -173,7 +173,9 @@ fn fits_nothing(spec: &BackupSpec, backup: &Backup) -> bool {
 /// A run of Velero's server that is asked for by an object and told of in its status.
 pub(crate) trait Run {
     /// The word for it.
-    const STEP: &'static str;
+    const WORD: &'static str;
+    /// The step that it is, of the run with this name.
+    const STEP: fn(String) -> Step;
 
     fn phase(&self) -> Option<&str>;
 
@@ -191,7 +193,8 @@ pub(crate) trait Run {
 }
 
 impl Run for Backup {
-    const STEP: &'static str = "backup";
+    const WORD: &'static str = "backup";
+    const STEP: fn(String) -> Step = Step::BackUp;
 
     fn phase(&self) -> Option<&str> {
         self.status.as_ref()?.phase.as_deref()
@@ -204,7 +207,8 @@ impl Run for Backup {
 }
 
 impl Run for Restore {
-    const STEP: &'static str = "restore";
+    const WORD: &'static str = "restore";
+    const STEP: fn(String) -> Step = Step::Restore;
 
     fn phase(&self) -> Option<&str> {
         self.status.as_ref()?.phase.as_deref()
@@ -226,7 +230,7 @@ where
         + std::fmt::Debug,
 {
     let deadline = tokio::time::Instant::now() + limit;
-    let mut shown = Shown::begin(cx, K::STEP);
+    let mut shown = Shown::begin(cx, K::STEP(name.to_owned()));
     let mut ended = |run: &K| {
         shown.show(run.items());
         run.stage() != Stage::Running
@@ -235,7 +239,7 @@ where
     let left = || deadline.saturating_duration_since(tokio::time::Instant::now());
     let waited = match cluster.wait::<K>(name, limit.min(SLOW), cx, begun).await? {
         Waited::TooLong(_) if limit > SLOW => {
-            let note = format!("Velero has not begun the {} {name} yet: is its server running?", K::STEP);
+            let note = format!("Velero has not begun the {} {name} yet: is its server running?", K::WORD);
             cx.progress.event(Event::Note(note));
             cluster.wait::<K>(name, left(), cx, &mut ended).await?
         }
@@ -249,14 +253,14 @@ where
 /// Progress of a run in items, whose total grows.
 struct Shown<'a> {
     cx: &'a Context,
-    step: &'static str,
+    step: Step,
     total: Option<u64>,
     done: u64,
 }
 
 impl<'a> Shown<'a> {
-    fn begin(cx: &'a Context, step: &'static str) -> Self {
-        cx.progress.event(Event::Begin { step: step.to_owned(), unit: Unit::Items, total: None });
+    fn begin(cx: &'a Context, step: Step) -> Self {
+        cx.progress.event(Event::Begin { step: step.clone(), unit: Unit::Items, total: None });
         Self { cx, step, total: None, done: 0 }
     }
 
@@ -264,7 +268,7 @@ impl<'a> Shown<'a> {
         let Some((total, done)) = items else { return };
         if self.total != Some(total) && total > 0 {
             self.total = Some(total);
-            let step = self.step.to_owned();
+            let step = self.step.clone();
             self.cx.progress.event(Event::Begin { step, unit: Unit::Items, total: self.total });
             self.cx.progress.event(Event::Advance(self.done));
         }

@@ -17,8 +17,6 @@
 //! An object without a manifest that is named like an artifact is *foreign*: a shell script wrote it. One for which
 //! there is an intent is the remains of a run that was killed, or a run that goes on: it is not an artifact.
 
-use std::sync::Arc;
-
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
@@ -304,10 +302,10 @@ impl std::str::FromStr for At {
 ///
 /// # Errors
 /// [`ErrorKind::NoArtifact`], saying what there is instead.
-pub async fn find(sink: &Arc<dyn Sink>, folder: &str, dataset: &Dataset, at: &At) -> Result<Artifact> {
+pub async fn find(sink: &dyn Sink, folder: &str, dataset: &Dataset, at: &At) -> Result<Artifact> {
     let mut found: Option<Artifact> = None;
     let (mut total, mut oldest) = (0u64, None);
-    let mut artifacts = list(&**sink, folder, Some(dataset));
+    let mut artifacts = list(sink, folder, Some(dataset));
     while let Some(artifact) = artifacts.next().await {
         let artifact = artifact?;
         total += 1;

@@ -120,3 +120,39 @@ mod openssl;
 pub use self::age::Age;
 #[cfg(feature = "openssl")]
 pub use self::openssl::OpenSsl;
+
+/// An encryptor behind a pointer is one.
+macro_rules! pointers {
+    ($($pointer:ident),*) => {$(
+        impl<T: Encryptor + ?Sized> Encryptor for $pointer<T> {
+            fn scheme(&self) -> &'static str {
+                (**self).scheme()
+            }
+
+            fn suffix(&self) -> &'static str {
+                (**self).suffix()
+            }
+
+            fn recognises(&self, start: &[u8]) -> bool {
+                (**self).recognises(start)
+            }
+
+            fn can_decrypt(&self) -> bool {
+                (**self).can_decrypt()
+            }
+
+            fn recipients(&self) -> Vec<String> {
+                (**self).recipients()
+            }
+
+            fn encrypt(&self, plaintext: ByteStream) -> Result<ByteStream> {
+                (**self).encrypt(plaintext)
+            }
+
+            fn decrypt(&self, ciphertext: ByteStream) -> Result<ByteStream> {
+                (**self).decrypt(ciphertext)
+            }
+        }
+    )*};
+}
+pointers!(Arc, Box);

@@ -22,7 +22,7 @@ use crate::history::{Failure, Figures, Journal, Outcome, Verb};
 use crate::manifest::{EncryptionNote, FORMAT_VERSION, Manifest, Private, StoredObject};
 use crate::memory::Confidential;
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key};
-use crate::progress::{Event, Progress, Unit};
+use crate::progress::{Event, Progress, Step, Unit};
 use crate::sink::{PutOptions, Sink, see_that_it_is_there};
 use crate::source::{Description, Source};
 use crate::stream;
@@ -36,6 +36,8 @@ const CONFIRMING: u32 = 5;
 const SINK_DEPTH: usize = 8;
 /// How long an orderly end may take after a cancellation, before everything is dropped.
 const CANCEL_GRACE: Duration = Duration::from_secs(3);
+/// How long a run tries again because others have taken the name of its second. One of them wins each second.
+const TAKEN_LIMIT: Duration = Duration::from_secs(60);
 
 enum Encryption {
     Undecided,
@@ -65,13 +67,8 @@ pub struct Backup {
 impl Backup {
     /// Creates a backup of `source`, compressed with zstd.
     pub fn new(source: impl Source + 'static) -> Self {
-        Self::boxed(Box::new(source))
-    }
-
-    /// Like [`new`](Backup::new), for a boxed source.
-    pub fn boxed(source: Box<dyn Source>) -> Self {
         Self {
-            source,
+            source: Box::new(source),
             dataset: None,
             prefix: String::new(),
             compression: Compression::default(),
@@ -109,14 +106,8 @@ impl Backup {
 
     /// Encrypts.
     #[must_use]
-    pub fn encrypt(self, encryptor: impl Encryptor + 'static) -> Self {
-        self.encrypt_with(Arc::new(encryptor))
-    }
-
-    /// Like [`encrypt`](Backup::encrypt), with a shared encryptor.
-    #[must_use]
-    pub fn encrypt_with(mut self, encryptor: Arc<dyn Encryptor>) -> Self {
-        self.encryption = Encryption::With(encryptor);
+    pub fn encrypt(mut self, encryptor: impl Encryptor + 'static) -> Self {
+        self.encryption = Encryption::With(Arc::new(encryptor));
         self
     }
 
@@ -138,14 +129,14 @@ impl Backup {
 
     /// Stores in this sink.
     #[must_use]
-    pub fn to(mut self, sink: Arc<dyn Sink>) -> Self {
-        self.sinks.push(sink);
+    pub fn to(mut self, sink: impl Sink + 'static) -> Self {
+        self.sinks.push(Arc::new(sink));
         self
     }
 
     /// Stores in this sink as well: the source is read once. A further sink that fails or stalls does not fail the first.
     #[must_use]
-    pub fn also_to(self, sink: Arc<dyn Sink>) -> Self {
+    pub fn also_to(self, sink: impl Sink + 'static) -> Self {
         self.to(sink)
     }
 
@@ -267,11 +258,9 @@ impl Backup {
             None => Dataset::new(description.dataset.clone())?,
         };
         journal.dataset = Some(dataset.clone());
-        // Names carry whole seconds.
-        let taken_at = Timestamp::from_second(cx.now().as_second()).unwrap_or_default();
         let name = ArtifactName {
             dataset: dataset.clone(),
-            taken_at,
+            taken_at: this_second(cx),
             format: description.format.clone(),
             compression: self.compression.suffix().map(str::to_owned),
             encryption: encryptor.as_ref().map(|e| e.suffix().to_owned()),
@@ -285,9 +274,8 @@ impl Backup {
             encryptor::check_names(&**encryptor)?;
         }
         let needs = needs_of(&name, self.needs.iter().chain(&description.needs))?;
-        let run = Run {
+        let mut run = Run {
             needs,
-            artifact: name.to_string(),
             folder: self.prefix.trim_matches('/').to_owned(),
             name,
             sinks: self.sinks,
@@ -299,16 +287,35 @@ impl Backup {
             description,
             cx: cx.clone(),
         };
-        journal.key = Some(run.key());
         let cancelled = async {
             cx.cancel.cancelled().await;
             tokio::time::sleep(CANCEL_GRACE).await;
         };
         tokio::select! {
-            done = run.execute(&*self.source) => done,
+            done = async {
+                let announced = run.announce().await;
+                journal.key = Some(run.key());
+                run.execute(&*self.source, announced).await
+            } => done,
             () = cancelled => Err(Error::cancelled("back up", dataset.to_string())),
         }
     }
+}
+
+/// Names carry whole seconds.
+fn this_second(cx: &Context) -> Timestamp {
+    Timestamp::from_second(cx.now().as_second()).unwrap_or_default()
+}
+
+/// Waits for the second after this one, and gives it. `None` when the clock stands.
+async fn next_second(cx: &Context, taken: Timestamp) -> Option<Timestamp> {
+    let now = cx.now();
+    let left = Duration::try_from(taken.saturating_add(jiff::SignedDuration::from_secs(1)).ok()?.duration_since(now));
+    // Not at its first moment: who waits for the same second should not come at the same time.
+    let apart = Duration::from_millis(u64::from(std::process::id() % 97));
+    tokio::time::sleep(left.unwrap_or_default().min(Duration::from_secs(1)) + apart).await;
+    let now = this_second(cx);
+    (now > taken).then_some(now)
 }
 
 /// Leaves the record of a run in every sink. In one that does not hold the artifact, the run has failed; in the others, it
@@ -382,7 +389,6 @@ impl Said {
 
 struct Run {
     needs: BTreeSet<ArtifactName>,
-    artifact: String,
     folder: String,
     name: ArtifactName,
     sinks: Vec<Arc<dyn Sink>>,
@@ -396,15 +402,43 @@ struct Run {
 }
 
 impl Run {
-    fn key(&self) -> String {
-        join_key(&self.folder, &self.artifact)
+    fn artifact(&self) -> String {
+        self.name.to_string()
     }
 
-    async fn execute(&self, source: &dyn Source) -> Result<Receipt> {
-        let announced = self.sinks.iter().enumerate().map(|(index, sink)| async move {
-            self.within_grace(index, self.announce(sink)).await.unwrap_or_else(Some)
-        });
-        let mut failed: Vec<Option<Error>> = join_all(announced).await;
+    fn key(&self) -> String {
+        join_key(&self.folder, &self.artifact())
+    }
+
+    /// Announces the artifact in every sink, under the name of the first second that nobody else has taken. Gives what failed.
+    async fn announce(&mut self) -> Vec<Option<Error>> {
+        let begun = Instant::now();
+        loop {
+            let run = &*self;
+            let announced = run.sinks.iter().enumerate().map(|(index, sink)| async move {
+                run.within_grace(index, run.announce_in(sink)).await.unwrap_or_else(Some)
+            });
+            let failed: Vec<Option<Error>> = join_all(announced).await;
+            let taken = failed.iter().flatten().any(|error| error.kind() == ErrorKind::AlreadyExists);
+            if !taken || begun.elapsed() > TAKEN_LIMIT {
+                return failed;
+            }
+            tracing::debug!(artifact = %self.name, "another run has this second's name: waiting for the next");
+            let Some(next) = next_second(&run.cx, run.name.taken_at).await else { return failed };
+            let announced = run.sinks.iter().enumerate().filter(|(index, _)| failed[*index].is_none());
+            let withdrawn = announced.map(|(index, sink)| async move {
+                let mut keys = run.need_keys();
+                keys.push(intent_key(&run.folder, &run.artifact()));
+                run.within_grace(index, run.take_away(sink, keys)).await
+            });
+            for error in join_all(withdrawn).await.into_iter().filter_map(Result::err) {
+                tracing::warn!(%error, "what this run has left there stays; pruning orphans removes it");
+            }
+            self.name.taken_at = next;
+        }
+    }
+
+    async fn execute(&self, source: &dyn Source, mut failed: Vec<Option<Error>>) -> Result<Receipt> {
         let willing: Vec<usize> = (0..self.sinks.len()).filter(|i| failed[*i].is_none()).collect();
         if willing.is_empty() {
             return Err(failed.remove(0).expect("every sink has failed"));
@@ -451,6 +485,7 @@ impl Run {
                 .zip(&failed)
                 .map(|(sink, error)| SinkOutcome {
                     url: sink.url(),
+                    kind: error.as_ref().map(Error::kind),
                     error: error.as_ref().map(ToString::to_string),
                     hint: error.as_ref().map(advice_for_later),
                     failure: error.as_ref().map(|error| Failure::of(error, source.is_confidential())),
@@ -497,7 +532,7 @@ impl Run {
 
     /// Makes sure that the name is free, and notes in the sink that this artifact is being written, before anything of it
     /// is. From then on everything under the name is this run's, so that it may delete it when it fails.
-    async fn announce(&self, sink: &Arc<dyn Sink>) -> Option<Error> {
+    async fn announce_in(&self, sink: &Arc<dyn Sink>) -> Option<Error> {
         // Before the note: a run that is killed must not leave one beside what another has stored.
         if let Err(error) = self.check_free(sink).await {
             return Some(error);
@@ -507,7 +542,7 @@ impl Run {
         }
         // And after it: a run of the same second may have finished, and taken its note away, in between.
         if let Err(error) = self.check_free(sink).await {
-            let note = intent_key(&self.folder, &self.artifact);
+            let note = intent_key(&self.folder, &self.artifact());
             if let Err(error) = sink.delete(&[note]).await {
                 tracing::debug!(sink = sink.url(), %error, "the note of this run stays");
             }
@@ -522,7 +557,7 @@ impl Run {
     /// Says beside the artifact, in names, what it needs, and makes sure that it is there.
     async fn leave_needs(&self, sink: &Arc<dyn Sink>) -> Result<()> {
         for key in self.need_keys() {
-            let body = serde_json::json!({ "artifact": self.artifact });
+            let body = serde_json::json!({ "artifact": self.artifact() });
             sink.put_with(&key, stream::once(format!("{body}\n")), PutOptions::new().lock(true)).await?;
         }
         for needed in &self.needs {
@@ -547,8 +582,8 @@ impl Run {
     }
 
     async fn leave_note(&self, sink: &Arc<dyn Sink>) -> Option<Error> {
-        let note = serde_json::json!({ "artifact": self.artifact, "started_at": self.cx.now(), "process": std::process::id() });
-        sink.put(&intent_key(&self.folder, &self.artifact), stream::once(note.to_string())).await.err().map(|error| {
+        let note = serde_json::json!({ "artifact": self.artifact(), "started_at": self.cx.now(), "process": std::process::id() });
+        sink.put(&intent_key(&self.folder, &self.artifact()), stream::once(note.to_string())).await.err().map(|error| {
             if error.kind() != ErrorKind::AlreadyExists {
                 return error;
             }
@@ -566,7 +601,7 @@ impl Run {
     /// stay keeps what is left from being taken for a backup, until `prune --orphans` removes both.
     async fn settle(&self, sink: &Arc<dyn Sink>, failure: Option<&Error>, sidecar: Option<String>) {
         let withdraw = failure.is_some_and(|e| e.kind() != ErrorKind::AlreadyExists);
-        let note = intent_key(&self.folder, &self.artifact);
+        let note = intent_key(&self.folder, &self.artifact());
         if !withdraw {
             self.take_away(sink, [note]).await;
             return;
@@ -629,7 +664,7 @@ impl Run {
     ) -> Result<(Hashed, flow::Tapped), Option<Error>> {
         let cx = &self.cx;
         cx.progress.event(Event::Begin {
-            step: format!("back up {}", self.name.dataset),
+            step: Step::BackUp(self.name.dataset.to_string()),
             unit: Unit::Bytes,
             total: None,
         });
@@ -767,18 +802,14 @@ impl Run {
             format_version: FORMAT_VERSION,
             written_by: concat!("lifeboat ", env!("CARGO_PKG_VERSION")).to_owned(),
             dataset: self.name.dataset.clone(),
-            artifact: self.artifact.clone(),
+            artifact: self.artifact(),
             taken_at: self.name.taken_at,
             finished_at: self.cx.now(),
             plaintext_bytes: tapped.bytes,
             items: Some(tapped.proof.items.len() as u64),
             rows: Some(tapped.proof.total_count()),
             stored_bytes: hashed.bytes,
-            objects: vec![StoredObject {
-                name: self.artifact.clone(),
-                bytes: hashed.bytes,
-                sha256: hashed.sha256.clone(),
-            }],
+            objects: vec![StoredObject { name: self.artifact(), bytes: hashed.bytes, sha256: hashed.sha256.clone() }],
             compression: self.compression.to_string(),
             encryption: self
                 .encryptor

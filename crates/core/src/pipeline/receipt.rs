@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::error::ErrorKind;
 use crate::hint::Hint;
 use crate::history::Failure;
 use crate::name::Dataset;
@@ -56,6 +57,9 @@ pub struct SinkOutcome {
     /// Why it does not hold the artifact, when it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What kind of failure that is: whether trying again can help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ErrorKind>,
     /// What to try, when it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<Hint>,

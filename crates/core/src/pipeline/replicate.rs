@@ -25,7 +25,7 @@ use crate::hint::Hint;
 use crate::history::{Figures, Journal, Outcome, Verb};
 use crate::manifest::{MANIFEST_LIMIT, Manifest};
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key, split_key};
-use crate::progress::{Event, Unit};
+use crate::progress::{self, Event, Unit};
 use crate::sink::{LeftOut, PutOptions, Sink, see_that_it_is_there};
 use crate::stream;
 
@@ -193,7 +193,8 @@ impl Replicated {
 
 impl Replicate {
     /// Creates a replication from one sink to another.
-    pub fn new(from: Arc<dyn Sink>, to: Arc<dyn Sink>) -> Self {
+    pub fn new(from: impl Sink + 'static, to: impl Sink + 'static) -> Self {
+        let (from, to) = (Arc::new(from), Arc::new(to));
         Self { from, to, folder: String::new(), dataset: None, only: None, history: true, context: Context::default() }
     }
 
@@ -443,7 +444,7 @@ impl ReplicatePlan {
     async fn carry_out(&self) -> Result<Replicated> {
         let begun = Instant::now();
         let cx = &self.replicate.context;
-        let step = format!("replicate to {}", self.replicate.to.url());
+        let step = progress::Step::Replicate(self.replicate.to.url());
         cx.progress.event(Event::Begin { step, unit: Unit::Bytes, total: Some(self.bytes_to_copy()) });
         let mut done = Replicated { copied: Vec::new(), present: self.present, failed: Vec::new(), seconds: 0.0 };
         let (room, away) = (Room::new(), AtomicU32::new(0));

@@ -14,7 +14,7 @@ use crate::hint::Hint;
 use crate::history::{Figures, Journal, Verb};
 use crate::memory::Confidential;
 use crate::plan::{Plan, Prepared};
-use crate::progress::{Event, Unit};
+use crate::progress::{Event, Step, Unit};
 use crate::report::Check;
 use crate::sink::Sink;
 use crate::stream::ByteStream;
@@ -31,22 +31,21 @@ pub struct Restore {
 
 impl Restore {
     /// Creates a restore of `artifact`, as [`catalog::find`](crate::catalog::find) gives it.
-    pub fn new(sink: Arc<dyn Sink>, artifact: Artifact) -> Self {
-        Self { sink, artifact, keys: Vec::new(), history: true, context: Context::default() }
+    pub fn new(sink: impl Sink + 'static, artifact: Artifact) -> Self {
+        Self { sink: Arc::new(sink), artifact, keys: Vec::new(), history: true, context: Context::default() }
     }
 
     /// Adds a key to decrypt with. The one that fits is chosen by the artifact's own magic.
     #[must_use]
-    pub fn key(mut self, encryptor: Arc<dyn Encryptor>) -> Self {
-        self.keys.push(encryptor);
+    pub fn key(mut self, encryptor: impl Encryptor + 'static) -> Self {
+        self.keys.push(Arc::new(encryptor));
         self
     }
 
     /// Adds several keys.
     #[must_use]
-    pub fn keys(mut self, encryptors: impl IntoIterator<Item = Arc<dyn Encryptor>>) -> Self {
-        self.keys.extend(encryptors);
-        self
+    pub fn keys(self, encryptors: impl IntoIterator<Item = impl Encryptor + 'static>) -> Self {
+        encryptors.into_iter().fold(self, Self::key)
     }
 
     /// Whether the run leaves a record in the [history](crate::history) of the sink that is read. It does by
@@ -185,7 +184,7 @@ impl Restore {
             let text = format!("{} is {less}: you may want an older one", self.artifact.key());
             self.context.progress.event(Event::Warning { text, hint: Hint::ListArtifacts });
         }
-        let step = format!("restore {}", self.artifact.name.dataset);
+        let step = Step::Restore(self.artifact.name.dataset.to_string());
         let total = Some(self.artifact.bytes());
         self.context.progress.event(Event::Begin { step, unit: Unit::Bytes, total });
         let input = self.input().await?;
@@ -236,7 +235,7 @@ impl PlannedRestore {
         let started = Instant::now();
         let plan = self.plan().clone();
         let cx = &self.restore.context;
-        let step = format!("apply {}", self.restore.artifact.name.dataset);
+        let step = Step::Apply(self.restore.artifact.name.dataset.to_string());
         let total = Some(plan.counts().to_do() as u64);
         cx.progress.event(Event::Begin { step, unit: Unit::Items, total });
         let restored = match self.prepared.apply(cx).await {

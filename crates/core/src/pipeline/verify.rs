@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::history::{Figures, Journal, Verb};
 use crate::manifest::{Manifest, Private};
 use crate::memory::Confidential;
-use crate::progress::{Event, Unit};
+use crate::progress::{Event, Step, Unit};
 use crate::proof::Tap;
 use crate::report::{Check, Report, Status};
 use crate::sink::Sink;
@@ -55,9 +55,9 @@ pub struct Verify<'a> {
 
 impl<'a> Verify<'a> {
     /// Creates a verification of `artifact`, at the level `restore`.
-    pub fn new(sink: Arc<dyn Sink>, artifact: Artifact, verifier: &'a dyn Verifier) -> Self {
+    pub fn new(sink: impl Sink + 'static, artifact: Artifact, verifier: &'a dyn Verifier) -> Self {
         Self {
-            sink,
+            sink: Arc::new(sink),
             artifact,
             verifier,
             level: Level::default(),
@@ -85,16 +85,15 @@ impl<'a> Verify<'a> {
 
     /// Adds a key to decrypt with.
     #[must_use]
-    pub fn key(mut self, encryptor: Arc<dyn Encryptor>) -> Self {
-        self.keys.push(encryptor);
+    pub fn key(mut self, encryptor: impl Encryptor + 'static) -> Self {
+        self.keys.push(Arc::new(encryptor));
         self
     }
 
     /// Adds several keys.
     #[must_use]
-    pub fn keys(mut self, encryptors: impl IntoIterator<Item = Arc<dyn Encryptor>>) -> Self {
-        self.keys.extend(encryptors);
-        self
+    pub fn keys(self, encryptors: impl IntoIterator<Item = impl Encryptor + 'static>) -> Self {
+        encryptors.into_iter().fold(self, Self::key)
     }
 
     /// Whether the outcome is recorded beside the artifact, for `list` and retention. It is by default.
@@ -150,7 +149,7 @@ impl<'a> Verify<'a> {
         let started = Instant::now();
         let _confidential = self.verifier.is_confidential().then(Confidential::begin);
         let cx = &self.context;
-        let step = format!("verify {}", self.artifact.name.dataset);
+        let step = Step::Verify(self.artifact.name.dataset.to_string());
         cx.progress.event(Event::Begin { step, unit: Unit::Bytes, total: Some(self.artifact.bytes()) });
         let checks = self.checks().await?;
         cx.progress.event(Event::End);

@@ -14,7 +14,7 @@ mod entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bson::Timestamp;
-use lifeboat_core::progress::{Event, Unit};
+use lifeboat_core::progress::{Event, Step, Unit};
 use lifeboat_core::{Context, Error, ErrorKind, Result};
 
 pub(crate) use apply::{Applier, WITHOUT};
@@ -99,7 +99,7 @@ pub(crate) async fn replay(
     work: &mut Work,
 ) -> Result<Replayed> {
     let progress = settings.cx.progress.clone();
-    progress.event(Event::Begin { step: "oplog".to_owned(), unit: Unit::Items, total: None });
+    progress.event(Event::Begin { step: Step::Replay, unit: Unit::Items, total: None });
     let applier = Applier::new(settings.look);
     let known = work
         .data_names(settings.look, settings.plain_buckets)

@@ -15,7 +15,7 @@ use super::order::TreeOrder;
 use super::record::{self, Entries, Entry, Head};
 use super::{PlannedObject, TreeCopy, TreePlan, TreeStep, changed, extra};
 use crate::error::{Error, ErrorKind, Result};
-use crate::progress::{Event, Unit};
+use crate::progress::{self, Event, Unit};
 use crate::sink::{PutOptions, see_that_it_is_there, upkeep};
 use crate::stream::ByteStream;
 
@@ -126,7 +126,7 @@ impl TreePlan {
             failed: HashMap::new(),
         };
         cx.progress.event(Event::Begin {
-            step: format!("copy {}", tree.name),
+            step: progress::Step::Copy(tree.name.clone()),
             unit: Unit::Bytes,
             total: Some(run.plan.bytes_to_copy()),
         });

@@ -156,19 +156,19 @@ impl TreeCopy {
     /// # Errors
     /// [`ErrorKind::Config`] for a name that cannot be one, [`ErrorKind::Unsupported`] for a sink that keeps its notes beside
     /// its objects.
-    pub fn new(name: &str, from: Arc<dyn Sink>, to: Arc<dyn Sink>) -> Result<Self> {
+    pub fn new(name: &str, from: impl Sink + 'static, to: impl Sink + 'static) -> Result<Self> {
         let name = Dataset::new(name)?.to_string();
         let records = join_key(RECORDS_FOLDER, &name);
         let to = match to.upkeep() {
             // It leaves nothing that a note would have to tell of.
-            None => to,
+            None => Arc::new(to),
             Some(upkeep) => upkeep.notes_in(&records).ok_or_else(|| {
                 Error::new(ErrorKind::Unsupported, "copy to", to.url(), "it keeps its notes beside its objects")
             })?,
         };
         let into = name.clone();
         let (deletion, context) = (Deletion::default(), Context::default());
-        Ok(Self { name, from, prefix: String::new(), to, into, layouts: Vec::new(), deletion, context })
+        Ok(Self { name, from: Arc::new(from), prefix: String::new(), to, into, layouts: Vec::new(), deletion, context })
     }
 
     /// The folder at the source; the copy is in a folder of the same name, unless [`into`](Self::into_folder) says

@@ -10,7 +10,7 @@ use super::TreeCopy;
 use super::record::Known;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::Hint;
-use crate::progress::{Event, Unit};
+use crate::progress::{Event, Step, Unit};
 use crate::report::{Check, Report, human_bytes};
 use crate::verifier::Level;
 
@@ -41,7 +41,7 @@ impl TreeCopy {
         }
         let mut checks = vec![self.of_record(&known)];
         let total: u64 = known.entries.values().map(|e| e.bytes).sum();
-        cx.progress.event(Event::Begin { step: format!("read {}", self.name), unit: Unit::Bytes, total: Some(total) });
+        cx.progress.event(Event::Begin { step: Step::Read(self.name.clone()), unit: Unit::Bytes, total: Some(total) });
         let room = Room::new();
         let entries: Vec<(&String, &super::record::Entry)> = known.entries.iter().collect();
         // By position: a future that holds a closure over references could not be spawned.
