@@ -595,7 +595,7 @@ fn each_failure_says_what_it_is_and_leaves_nothing() {
         ("/dns_records", Kind::Answer(Response::html(200, "Sign in to the proxy")), "Sign in to the proxy"),
         ("/export", Kind::Answer(Response::html(200, "Sign in to the proxy")), "not plain text"),
         ("/dns_records", Kind::Cut(0.3), "broke off"),
-        ("/dns_records", Kind::Answer(Response::json(200, &json!({"success": true}))), "not a list"),
+        ("/dns_records", Kind::Answer(Response::json(200, &json!({"success": true}))), "the answer has no list"),
         ("/dns_records", Kind::Answer(Response::json(200, &json!([]))), "not answer with valid JSON"),
         ("/dns_records", Kind::Answer(envelope(7003, "Could not route")), "Could not route (code 7003)"),
     ] {

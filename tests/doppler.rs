@@ -385,7 +385,11 @@ fn each_failure_of_the_api_says_what_it_is_and_leaves_nothing() {
         (Fault::on("/secrets", html(200)).always(), 1, "a proxy, a firewall or a login page"),
         (Fault::on("/secrets", Kind::Cut(0.5)).always(), 1, "broke off in the middle"),
         (Fault::on("/secrets", Kind::Answer(Response::text(500, "oops"))).always(), 1, "Doppler failed (status 500)"),
-        (Fault::on("/secrets", Kind::Answer(Response::json(200, &envelope))), 1, "it has not worked: it did not work"),
+        (
+            Fault::on("/secrets", Kind::Answer(Response::json(200, &envelope))),
+            1,
+            "Doppler reports a failure: it did not work",
+        ),
         (
             Fault::on("/secrets", Kind::Answer(Response::new(200, "application/json", "{\"secrets\":{\"A\""))).always(),
             1,

@@ -14,6 +14,7 @@ mod bench;
 mod checks;
 mod debian;
 mod demo;
+mod lanes;
 mod minio;
 mod mongodb;
 mod pki;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 use crate::arguments::{Options, UsageError};
+use crate::lanes;
 use crate::process::{self, Guard};
 use crate::requirements::{self, STOCK_TOOLS};
 use crate::services::{self, Session};
@@ -72,6 +73,9 @@ pub(crate) fn test(options: &Options) -> Result<ExitCode> {
     }
 
     let session = Session::start(&selected)?;
+    if options.tail.is_empty() {
+        return lanes::run(&session, &test_arguments(&options.tail));
+    }
     let cargo = process::cargo();
     let mut command = process::guarded(cargo.get_program(), Guard::default())?;
     command.current_dir(crate::workspace::root()).args(test_arguments(&options.tail)).args(&options.tail);

@@ -222,7 +222,7 @@ async fn of_two_zones_with_one_name_the_active_one_is_read_and_said() {
     CloudflareZone::new(api.clone(), zone()).open(&context).await.unwrap();
     assert_eq!(server.requests()[1].segments()[3..], [&*cloudflare.zones("example.org")[0], "dns_records"]);
     let said = said.notes().join("; ");
-    assert!(said.contains(&format!("not {left_behind} (moved")), "{said}");
+    assert!(said.contains(&format!("instead of {left_behind} (moved")), "{said}");
 
     let settings = json!({"zone": "*", "token": TOKEN, "api_url": server.url() + "/client/v4"});
     let opening = lifeboat_core::system::Opening::of_table(&lifeboat_core::system::NoSinks);

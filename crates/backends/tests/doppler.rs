@@ -150,7 +150,7 @@ async fn what_a_restore_leaves_different_is_said_at_its_end() {
     let checks = target.restore(input, &Context::default()).await.unwrap();
     let last = checks.last().unwrap();
     assert_eq!((last.name.as_str(), last.status), ("read back", Status::Warn));
-    let says = "the rest of the backup is in Doppler; 1 of the backup could not be restored: R; 1 besides, which are not in the \
+    let says = "the rest of the backup is in Doppler; 1 of the backup could not be restored: R; 1 more, which are not in the \
                 backup: STRAY";
     assert_eq!(last.detail, says);
 }

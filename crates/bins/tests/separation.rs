@@ -19,8 +19,11 @@ const SYSTEMS: &[(&str, &[&str], &[&str])] = &[
     ("velero", &["lifeboat_backends::velero::", "kube_client::", "k8s_openapi::"], &["velero.io", "VELERO_NAMESPACE"]),
 ];
 
+/// The most bytes of a function that only returns a constant.
+const CONSTANT: u64 = 16;
+
 fn symbols(program: &Path) -> String {
-    let output = Command::new("nm").arg("--demangle").arg(program).output().unwrap();
+    let output = Command::new("nm").args(["--demangle", "--print-size"]).arg(program).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -44,12 +47,18 @@ fn is_of(symbol: &str, starts: &[&str]) -> bool {
 
 /// The functions of a program, those of one address together: the compiler folds functions with the same machine code into
 /// one, which keeps the names of all. So it does with the glue that drops values, which is left out: a name of it tells the
-/// first of many types that are dropped alike.
+/// first of many types that are dropped alike. A function of a few bytes, such as one that returns `true`, may keep one name only.
 fn functions(symbols: &str) -> BTreeMap<&str, Vec<&str>> {
     let mut functions = BTreeMap::<_, Vec<_>>::new();
     for line in symbols.lines().filter(|line| !line.contains("core::ptr::drop_in_place<")) {
-        let (address, name) = line.split_once(' ').unwrap_or_default();
-        if !address.is_empty() {
+        let (address, rest) = line.split_once(' ').unwrap_or_default();
+        let (size, name) = rest.split_once(' ').unwrap_or_default();
+        // Without a size, it stands there at once: one letter for the kind.
+        let (size, name) = match u64::from_str_radix(size, 16) {
+            Ok(bytes) if size.len() == 16 => (bytes, name),
+            _ => (u64::MAX, rest),
+        };
+        if !address.is_empty() && size > CONSTANT {
             functions.entry(address).or_default().push(name);
         }
     }

@@ -107,7 +107,7 @@ fn what_is_said_of_a_dataset_that_shrinks_or_stands_still_reaches_the_job() {
     assert_eq!(read_job(own, defaults).unwrap(), (false, "100%".to_owned(), Some(6 * 3600)));
     for wrong in ["max_shrink = \"0%\"", "max_shrink = \"half\""] {
         let error = read_job(wrong, "").unwrap_err().to_string();
-        assert!(error.contains("it is not a share from 1% to 100%; write a share"), "{error}");
+        assert!(error.contains("it is not a share from 1% to 100%; write the share"), "{error}");
     }
 }
 

@@ -28,7 +28,7 @@ pub enum Step {
     Compare,
     /// Builds indexes.
     Index,
-    /// Replays a log, such as an oplog, up to the moment of the backup.
+    /// Replays a log up to the moment of the backup.
     Replay,
     /// Something else, in words of its own: a system from elsewhere has steps that are not listed here.
     Other(Cow<'static, str>),

@@ -429,7 +429,7 @@ async fn a_further_sink_that_failed_says_of_what_kind_that_is() {
     let broken = ScriptedSink::new(|call, _| if call == "put" { Fate::Fails } else { Fate::Done });
     let receipt =
         backup(FakeSource::of("abc")).to(Arc::new(MemorySink::new())).also_to(broken.arc()).run().await.unwrap();
-    assert_eq!(receipt.sinks.iter().map(|sink| sink.kind).collect::<Vec<_>>(), [None, Some(ErrorKind::Unavailable)]);
+    assert_eq!(receipt.sinks.iter().map(|sink| sink.kind).collect::<Vec<_>>(), [None, Some(ErrorKind::Io)]);
 }
 
 fn ends_with(suffix: &'static str, of: &'static str, fate: Fate) -> impl Fn(&str, &str) -> Fate + Send + Sync {
@@ -628,7 +628,7 @@ async fn what_a_failed_run_could_not_take_away_is_told() {
         let tally = Arc::new(Tally::default());
         let run = backup(FakeSource::of(content::bytes(7, 1000))).context(Context::default().progress(tally.clone()));
         run.to(sink.arc()).run().await.unwrap_err();
-        let there: Vec<_> = catalog::list(&sink.memory, "", None).try_collect().await.unwrap();
+        let there: Vec<_> = catalog::list(&sink.memory, FOLDER, None).try_collect().await.unwrap();
         let told = tally.notes().iter().any(|note| note.contains("was not made, and stays in"));
         assert_eq!((there.len(), told), (listed, listed > 0), "{lost} {deleted:?}: {:?}", tally.notes());
     }

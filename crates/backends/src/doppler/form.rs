@@ -330,7 +330,7 @@ mod tests {
         let over = of([("A", 1), ("B", (1 << 20) - 1), ("C", 1)]);
         let error = kubernetes.has_room(&over).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        let says = "its values have 1048577 bytes, and Kubernetes takes 1048576; the largest: B (1048575 bytes), C (1 bytes), \
+        let says = "its values have 1048577 bytes, but Kubernetes takes 1048576; the largest: B (1048575 bytes), C (1 bytes), \
                     A (1 bytes)";
         assert_eq!(error.message(), says);
         for form in [Form::Env, Form::Json] {

@@ -96,8 +96,14 @@ pub(crate) async fn build(
         if ask_to_ignore && said.contains("ignoreUnknownIndexOptions") {
             ask_to_ignore = false;
         } else if !is_unknown_option(&error, &said) {
-            return Err(failure::of_driver("build the indexes of", shown, &error)
-                .hint("the documents are unchanged from the source, and a unique index fails if they hold duplicates; --no-indexes restores without indexes"));
+            let error = failure::of_driver("build the indexes of", shown, &error);
+            // What the server lacks has advice of its own.
+            return Err(if matches!(error.kind(), ErrorKind::Io | ErrorKind::Unavailable) {
+                error
+            } else {
+                error
+                .hint("the documents are unchanged from the source, and a unique index fails if they hold duplicates; --no-indexes restores without indexes")
+            });
         } else if !ask_to_ignore && notes.is_empty() {
             let told = failure::without_values(&said);
             notes.push(format!("{shown}: the server does not know all options of the indexes: {told}"));

@@ -164,10 +164,13 @@ pub(crate) async fn make(
     }
 }
 
-/// Whether a choice was made, and a backup holds nothing of it.
+/// Whether a choice was made, and a backup holds nothing of it. A namespace that is named is an item itself, whatever labels are
+/// asked for (`nsTracker` of Velero's `pkg/backup/item_collector.go`).
 fn fits_nothing(spec: &BackupSpec, backup: &Backup) -> bool {
-    let chosen = spec.label_selector.is_some() || spec.included_namespaces.iter().any(|name| name != "*");
-    chosen && backup.items().is_some_and(|(total, done)| total == 0 && done == 0)
+    let named = spec.included_namespaces.iter().filter(|name| *name != "*").count() as u64;
+    let by_label = spec.label_selector.is_some();
+    let themselves = if by_label { named } else { 0 };
+    (by_label || named > 0) && backup.items().is_some_and(|(total, _)| total <= themselves)
 }
 
 /// A run of Velero's server that is asked for by an object and told of in its status.

@@ -497,7 +497,7 @@ fn policies_are_read_from_a_config() {
     assert_eq!(read("{}").unwrap(), Policy::default());
     for (json, why) in [
         (r#"{"day": 30}"#, "unknown field `day`"),
-        (r#"{"days": 0}"#, "cannot use keep: days = 0 would keep nothing; leave the rule out"),
+        (r#"{"days": 0}"#, "cannot use keep: days = 0 would keep nothing; leave out a rule"),
         (r#"{"days": -1}"#, "invalid value"),
         (r#"{"at_least": 3}"#, "write last = 3; or add a rule"),
         (r#"{"within": "6x"}"#, "\"6x\" is not an age; write a number and a unit"),

@@ -397,7 +397,7 @@ mod tests {
             (403, "InvalidAccessKeyId", ErrorKind::Permission, "does not know the access key"),
             (403, "AccessDenied", ErrorKind::Permission, "denies access"),
             (403, "RequestTimeTooSkewed", ErrorKind::Config, "clocks differ"),
-            (400, "AuthorizationHeaderMalformed", ErrorKind::Config, "another region"),
+            (400, "AuthorizationHeaderMalformed", ErrorKind::Config, "is not in the region"),
             (412, "PreconditionFailed", ErrorKind::AlreadyExists, "already there"),
             (503, "SlowDown", ErrorKind::Unavailable, "503 SlowDown"),
             (507, "XMinioStorageFull", ErrorKind::Io, "no room left"),

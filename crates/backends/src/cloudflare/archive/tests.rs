@@ -85,7 +85,7 @@ fn what_is_no_backup_of_a_zone_is_refused_with_the_file_that_is_wrong() {
         (&[(RECORDS, "[1]")], "record 1 has no type"),
         (&[(RECORDS, r#"{"success":false,"errors":[{"code":10000}],"result":null}"#)], "an API error"),
         (&[(RECORDS, "[]"), (SETTINGS, "3")], "zone_settings.json in the archive"),
-        (&[(RECORDS, "[]"), ("dnssec.json", "{")], "dnssec.json in the archive: it is no JSON"),
+        (&[(RECORDS, "[]"), ("dnssec.json", "{")], "dnssec.json in the archive: it is not JSON"),
         (&[(RECORDS, "[]"), ("x/all_records.json", "[]")], "all_records.json in the archive: it is there twice"),
     ] {
         let error = read_in(&archive(members), 100).unwrap_err();

@@ -144,7 +144,7 @@ fn what_mongorestore_rejects_is_refused_with_place_and_name() {
     no_nul[39] = 1;
     for (parts, what) in [
         (vec![&whole[..], &empty_b, t], "two terminators"),
-        (vec![&whole, &empty_b, &begin, t], "a block of db.a, which has ended before"),
+        (vec![&whole, &empty_b, &begin, t], "a block of db.a, which has already ended"),
         (vec![&unknown, t], "a block of db.c, which is not among its collections"),
         (vec![&whole], "but db.b has not: 1 of 2"),
         (vec![&begin, d, t, &wrong, t, &empty_b], "have the checksum"),
