@@ -41,7 +41,7 @@ pub struct ZoneSettings {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "PLACE"))]
     pub token: Option<Setting>,
-    /// Where the API is, when not at https://api.cloudflare.com/client/v4
+    /// The address of the API, if not https://api.cloudflare.com/client/v4
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "URL", env = "CLOUDFLARE_API_URL", help_heading = CONNECTION))]
     pub api_url: Option<Setting>,
@@ -55,7 +55,7 @@ lifeboat_core::setters!(ZoneSettings { zone: Option<Setting>, token: Option<Sett
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RestoreOptions {
-    /// With --into file:PATH: write in the place of a file that is there
+    /// With --into file:PATH: overwrite an existing file
     #[cfg_attr(feature = "cli", arg(long))]
     pub replace: bool,
     /// Carry the plan out; without it the plan is shown and nothing is changed
@@ -70,7 +70,7 @@ pub struct RestoreOptions {
     /// Restore records without these, which a smaller plan may refuse: tags, comments, settings
     #[cfg_attr(feature = "cli", arg(long, value_name = "WHAT", value_delimiter = ',', hide_possible_values = true))]
     pub without: Vec<Extra>,
-    /// Where a token is that may write: env:NAME or file:PATH; without it, that of the backup
+    /// Where a token with write access is: env:NAME or file:PATH; without it, the backup's own
     #[cfg_attr(feature = "cli", arg(long, value_name = "PLACE"))]
     pub token: Option<Setting>,
 }

@@ -230,7 +230,7 @@ fn check_format(format: &str) -> Result<()> {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RestoreOptions {
-    /// With --into file:PATH: write in the place of a file that is there
+    /// With --into file:PATH: overwrite an existing file
     #[cfg_attr(feature = "cli", arg(long))]
     pub replace: bool,
 }

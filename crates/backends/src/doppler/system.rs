@@ -54,7 +54,7 @@ pub struct DopplerSettings {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(skip))]
     pub config: Option<String>,
-    /// Where Doppler's API is, when not at https://api.doppler.com
+    /// The address of Doppler's API, if not https://api.doppler.com
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "URL", env = "DOPPLER_API_HOST", help_heading = CONNECTION))]
     pub api_url: Option<Setting>,
@@ -74,7 +74,7 @@ lifeboat_core::setters!(DopplerSettings {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RestoreOptions {
-    /// With --into file:PATH: write in the place of a file that is there
+    /// With --into file:PATH: overwrite an existing file
     #[cfg_attr(feature = "cli", arg(long))]
     pub replace: bool,
     /// Carry the plan out; without it the plan is shown and nothing is changed
@@ -92,7 +92,7 @@ pub struct RestoreOptions {
     /// With --format kubernetes: the namespace of the Secret
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAME", help_heading = SECRETS))]
     pub secret_namespace: Option<String>,
-    /// Where a token is that may write: env:NAME or file:PATH; without it, that of the backup
+    /// Where a token with write access is: env:NAME or file:PATH; without it, the backup's own
     #[cfg_attr(feature = "cli", arg(long, value_name = "PLACE", help_heading = SECRETS))]
     pub token: Option<Setting>,
 }

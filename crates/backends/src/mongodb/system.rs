@@ -41,15 +41,15 @@ pub struct MongoSettings {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long = "collection", value_name = "PATTERN", help_heading = CONTENTS))]
     pub collections: Vec<String>,
-    /// All collections but this
+    /// Every collection except this one
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long = "exclude-collection", value_name = "PATTERN", help_heading = CONTENTS))]
     pub exclude_collections: Vec<String>,
-    /// All databases but this
+    /// Every database except this one
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long = "exclude-database", value_name = "PATTERN", help_heading = CONTENTS))]
     pub exclude_databases: Vec<String>,
-    /// Of a collection only the documents that a filter fits, as in 'orders={"status": "open"}'
+    /// Only those documents of a collection that match a filter, as in 'orders={"status": "open"}'
     #[serde(default, deserialize_with = "selection::queries")]
     #[cfg_attr(feature = "cli", arg(long = "query", value_name = "COLLECTION=JSON", help_heading = CONTENTS))]
     pub queries: Vec<Query>,
@@ -57,11 +57,11 @@ pub struct MongoSettings {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "HOW", value_enum, help_heading = CONTENTS))]
     pub consistency: Option<Consistency>,
-    /// Also what is written while it runs, which a restore replays; of a whole replica set only
+    /// Also record what is written during the backup, for a restore to replay; only for a whole replica set
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, help_heading = CONTENTS))]
     pub oplog: bool,
-    /// Whether users and roles go along; where nobody says, with all databases they do, and with one they do not
+    /// Whether to include users and roles; by default yes for all databases, no for a single one
     // Password hashes are in them: such a backup is never stored unencrypted.
     #[serde(default)]
     #[cfg_attr(
@@ -69,7 +69,7 @@ pub struct MongoSettings {
         arg(long, value_name = "yes|no", value_parser = cli::yes_or_no(), help_heading = CONTENTS)
     )]
     pub users_and_roles: Option<bool>,
-    /// How many collections are read at once; 0 is 4
+    /// How many collections are read at once; 0 means 4
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", help_heading = CONTENTS))]
     pub cursors: Option<usize>,
@@ -95,10 +95,10 @@ lifeboat_core::setters!(MongoSettings {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct VerifyOptions {
-    /// Where the scratch server has its data
+    /// The folder for the scratch server's data
     #[cfg_attr(feature = "cli", arg(long, value_name = "FOLDER"))]
     pub scratch_folder: Option<PathBuf>,
-    /// How many connections insert at once; 0 is 4
+    /// How many connections insert at once; 0 means 4
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 0, hide_default_value = true))]
     pub jobs: usize,
     /// A MongoDB server for restore tests, where there is no mongod: only databases of its own are made there, and dropped. A

@@ -33,7 +33,7 @@ pub struct RestoreOptions {
     /// With --replace: keep what was there under another name
     #[cfg_attr(feature = "cli", arg(long, requires = "replace"))]
     pub keep_replaced: bool,
-    /// How many connections insert at once; 0 is 4
+    /// How many connections insert at once; 0 means 4
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 0, hide_default_value = true))]
     pub jobs: usize,
     /// Do not compare the restored content with the proof
@@ -48,14 +48,14 @@ pub struct RestoreOptions {
     /// What they become, as in 'copy.*' or 'copy.$db$'
     #[cfg_attr(feature = "cli", arg(long, value_name = "PATTERN"))]
     pub ns_to: Vec<String>,
-    /// Build no indexes but the one that each collection has
+    /// Build no indexes except the one on _id
     #[cfg_attr(feature = "cli", arg(long))]
     pub no_indexes: bool,
     /// Do not replay what was written during the backup (of one with an oplog): collections are then as they were read, each at
     /// its own time
     #[cfg_attr(feature = "cli", arg(long))]
     pub no_oplog_replay: bool,
-    /// Restore users and roles as well: those that are there already become as they are in the backup, others stay
+    /// Also restore users and roles: existing ones are reset to the backup, others stay
     #[cfg_attr(feature = "cli", arg(long))]
     pub users_and_roles: bool,
 }

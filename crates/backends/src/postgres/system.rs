@@ -22,7 +22,7 @@ pub struct PostgresSettings {
     #[serde(deserialize_with = "setting::required")]
     #[cfg_attr(feature = "cli", arg(long = "from", value_name = "URL", env = "LIFEBOAT_FROM", hide_env_values = true))]
     pub url: Option<Setting>,
-    /// Not the database but the server's roles and tablespaces, as a dataset of its own (pg_dumpall --globals-only)
+    /// The server's roles and tablespaces instead of a database, as a separate dataset (pg_dumpall --globals-only)
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long))]
     pub globals: bool,
@@ -30,7 +30,7 @@ pub struct PostgresSettings {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long = "schema", value_name = "PATTERN", help_heading = CONTENTS))]
     pub schemas: Vec<String>,
-    /// All schemas but this
+    /// Every schema except this one
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long = "exclude-schema", value_name = "PATTERN", help_heading = CONTENTS))]
     pub exclude_schemas: Vec<String>,
@@ -38,11 +38,11 @@ pub struct PostgresSettings {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long = "table", value_name = "PATTERN", help_heading = CONTENTS))]
     pub tables: Vec<String>,
-    /// All tables but this
+    /// Every table except this one
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long = "exclude-table", value_name = "PATTERN", help_heading = CONTENTS))]
     pub exclude_tables: Vec<String>,
-    /// This table without its rows
+    /// The definition of this table without its rows
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "PATTERN", help_heading = CONTENTS))]
     pub exclude_table_data: Vec<String>,
@@ -75,7 +75,7 @@ use lifeboat_core::cli::CONTENTS;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct VerifyOptions {
-    /// Where the scratch server has its data
+    /// The folder for the scratch server's data
     #[cfg_attr(feature = "cli", arg(long, value_name = "FOLDER"))]
     pub scratch_folder: Option<PathBuf>,
     /// How many tables are restored and compared at once; 0 chooses by the machine

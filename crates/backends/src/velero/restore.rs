@@ -46,7 +46,7 @@ pub struct RestoreOptions {
     /// Only this namespace; may be given several times, like the others
     #[cfg_attr(feature = "cli", arg(long = "namespace", value_name = "NAME", help_heading = RESTORED))]
     pub namespaces: Vec<String>,
-    /// All namespaces but this
+    /// Every namespace except this one
     #[cfg_attr(feature = "cli", arg(long = "exclude-namespace", value_name = "NAME", help_heading = RESTORED))]
     pub exclude_namespaces: Vec<String>,
     /// Restore a namespace into another, as in shop=shop-again
@@ -64,7 +64,7 @@ pub struct RestoreOptions {
     /// Only this resource, as in configmaps or deployments.apps
     #[cfg_attr(feature = "cli", arg(long = "resource", value_name = "NAME", help_heading = RESTORED))]
     pub resources: Vec<String>,
-    /// All resources but this
+    /// Every resource except this one
     #[cfg_attr(feature = "cli", arg(long = "exclude-resource", value_name = "NAME", help_heading = RESTORED))]
     pub exclude_resources: Vec<String>,
     /// Only objects with this label

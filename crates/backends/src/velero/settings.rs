@@ -42,7 +42,7 @@ pub struct VeleroSettings {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long = "namespace", value_name = "NAME", help_heading = CONTENTS))]
     pub namespaces: Vec<String>,
-    /// All namespaces but this
+    /// Every namespace except this one
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long = "exclude-namespace", value_name = "NAME", help_heading = CONTENTS))]
     pub exclude_namespaces: Vec<String>,

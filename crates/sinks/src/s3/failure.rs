@@ -398,7 +398,7 @@ mod tests {
             (403, "AccessDenied", ErrorKind::Permission, "denies access"),
             (403, "RequestTimeTooSkewed", ErrorKind::Config, "clocks differ"),
             (400, "AuthorizationHeaderMalformed", ErrorKind::Config, "is not in the region"),
-            (412, "PreconditionFailed", ErrorKind::AlreadyExists, "already there"),
+            (412, "PreconditionFailed", ErrorKind::AlreadyExists, "already exists"),
             (503, "SlowDown", ErrorKind::Unavailable, "503 SlowDown"),
             (507, "XMinioStorageFull", ErrorKind::Io, "no room left"),
             (400, "XAmzContentSHA256Mismatch", ErrorKind::Corrupt, "damaged"),

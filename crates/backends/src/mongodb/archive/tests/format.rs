@@ -146,7 +146,7 @@ fn what_mongorestore_rejects_is_refused_with_place_and_name() {
         (vec![&whole[..], &empty_b, t], "two terminators"),
         (vec![&whole, &empty_b, &begin, t], "a block of db.a, which has already ended"),
         (vec![&unknown, t], "a block of db.c, which is not among its collections"),
-        (vec![&whole], "but db.b has not: 1 of 2"),
+        (vec![&whole], "but db.b does not: 1 of 2"),
         (vec![&begin, d, t, &wrong, t, &empty_b], "have the checksum"),
         (vec![&begin, d, t, &end, d], "follows the end of its namespace"),
         (vec![&begin, &huge], "a document of 16777217 bytes"),
