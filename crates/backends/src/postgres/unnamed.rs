@@ -1,7 +1,7 @@
 //! Tables, sequences and columns whose names are no text. A database in SQL_ASCII has names in no encoding, and a session takes
 //! UTF-8 only: pg_dump carries them by their bytes, but no statement of ours can name them. Their rows are counted by number.
 
-use lifeboat_core::{Check, Proof, ProofItem, Result};
+use lifeboat_core::{Check, Error, ErrorKind, Proof, ProofItem, Result};
 
 use super::session::Session;
 
@@ -29,12 +29,19 @@ fn count_of(oid: &str) -> String {
 pub(super) async fn counted(session: &Session, with: &str, from: &str) -> Result<Vec<(String, u64)>> {
     let name = hex_of("c.oid::pg_catalog.regclass::text");
     let rows = session.rows(&format!("{with} SELECT {name}, {} FROM {from}", count_of("c.oid"))).await?;
-    let counted = rows.into_iter().filter_map(|row| {
-        let [Some(name), Some(count)] = &row[..] else { return None };
-        let name = String::from_utf8_lossy(&hex::decode(name).ok()?).into_owned();
-        Some((name, count.parse().ok()?))
+    let counted = rows.into_iter().map(|row| {
+        let read = |row: &[Option<String>]| {
+            let [Some(name), Some(count)] = row else { return None };
+            let name = String::from_utf8_lossy(&hex::decode(name).ok()?).into_owned();
+            Some((name, count.parse().ok()?))
+        };
+        // A table that is passed over would not be missed.
+        read(&row).ok_or_else(|| {
+            let why = format!("a row that was not expected: {row:?}");
+            Error::new(ErrorKind::Internal, "count the rows of", "tables whose names are not UTF-8", why)
+        })
     });
-    Ok(counted.collect())
+    counted.collect()
 }
 
 /// What to say at a backup of names that are no text, if there are any.
