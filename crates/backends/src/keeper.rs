@@ -10,7 +10,7 @@ use tokio::process::{ChildStdin, Command};
 
 use crate::child::{Ended, Running};
 use crate::confine::Confinement;
-use crate::scratch_folder::{ScratchFolder, remove_all};
+use crate::scratch_folder::{ScratchFolder, remove_until};
 
 /// How long a new server may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -188,15 +188,8 @@ impl Drop for Group {
         // They may have gone.
         let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
         // One that is killed in the middle of a call ends that call first, and on a busy machine it waits for its turn to do so.
-        let begun = Instant::now();
-        while begun.elapsed() < KILL_LIMIT {
-            match remove_all(&self.folder) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                _ => break,
-            }
-        }
+        // What is left then goes with the next run.
+        let _ = remove_until(&self.folder, KILL_LIMIT);
     }
 }
 

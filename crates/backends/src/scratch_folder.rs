@@ -17,6 +17,8 @@ const LOCK: &str = "lock";
 const UNNAMED: &str = ".lifeboat-";
 /// How long a server that is left may take to end before it is killed. An immediate shutdown gives its children five seconds.
 const END_LIMIT: Duration = Duration::from_secs(7);
+/// How long the removal of a folder that is left is tried again. Shells and children of the killed run may still be at work in it.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(5);
 /// From this age on, a folder without a name is one that nobody will give a name.
 const UNNAMED_LIMIT: Duration = Duration::from_secs(3600);
 
@@ -68,7 +70,7 @@ impl ScratchFolder {
             let left = (digits(PREFIX) && is_left(&path)) || (digits(UNNAMED) && is_ours(&path) && old(UNNAMED_LIMIT));
             if left {
                 end_server(&path);
-                match remove_all(&path) {
+                match remove_until(&path, REMOVAL_LIMIT) {
                     Ok(()) => tracing::info!(folder = %path.display(), "removed the leftovers of a killed run"),
                     Err(error) => tracing::debug!(folder = %path.display(), %error, "a killed run's folder stays"),
                 }
@@ -89,10 +91,7 @@ impl ScratchFolder {
     /// Removes it now. It may have gone already.
     pub(crate) fn remove(&mut self) -> std::io::Result<()> {
         self.left = true;
-        match remove_all(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        remove_all(&self.path)
     }
 }
 
@@ -107,19 +106,39 @@ impl Drop for ScratchFolder {
 }
 
 /// Removes a folder with its lock last: if this is cut short, what is left can still be told from somebody else's folder.
-pub(crate) fn remove_all(folder: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
+/// Nothing is an error that somebody else has removed meanwhile.
+fn remove_all(folder: &Path) -> std::io::Result<()> {
+    for entry in gone(std::fs::read_dir(folder))?.into_iter().flatten() {
         let entry = entry?;
         if entry.file_name() == LOCK {
             continue;
         }
-        if entry.file_type()?.is_dir() {
-            std::fs::remove_dir_all(entry.path())?;
-        } else {
-            std::fs::remove_file(entry.path())?;
+        let Some(kind) = gone(entry.file_type())? else { continue };
+        gone(if kind.is_dir() { std::fs::remove_dir_all(entry.path()) } else { std::fs::remove_file(entry.path()) })?;
+    }
+    gone(std::fs::remove_dir_all(folder)).map(drop)
+}
+
+/// `None` for what is not there (any more).
+fn gone<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// Removes a folder in which others may still be at work: again and again until it has gone, for so long at most.
+pub(crate) fn remove_until(folder: &Path, limit: Duration) -> std::io::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match remove_all(folder) {
+            // What may not be removed now may not be removed later.
+            Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied && begun.elapsed() < limit => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            ended => return ended,
         }
     }
-    std::fs::remove_dir_all(folder)
 }
 
 /// Whether this is a folder, and one that we or the server's user have made.
@@ -165,6 +184,30 @@ fn end_server(path: &Path) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_goes_while_another_empties_it_and_a_third_still_writes() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("lifeboat-01234567");
+        for n in 0..3000 {
+            std::fs::create_dir_all(folder.join(format!("data/{n}/base"))).unwrap();
+            std::fs::write(folder.join(format!("data/{n}/base/file")), "").unwrap();
+        }
+        let mut other = std::process::Command::new("rm").arg("-rf").arg(folder.join("data")).spawn().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 0..300 {
+                    // It fails once the folder has gone.
+                    let _ = std::fs::create_dir(folder.join(format!("late{n}")));
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            std::thread::sleep(Duration::from_millis(5));
+            remove_until(&folder, Duration::from_secs(20)).unwrap();
+        });
+        other.wait().unwrap();
+        assert!(!folder.exists());
+    }
 
     #[test]
     fn what_a_killed_run_has_left_goes_and_what_a_living_one_has_stays() {
