@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use harness::{Desk, Run};
+use harness::{Desk, Run, interrupted_at_each_request};
 use lifeboat_testkit::cloudflare::{ALL, Cloudflare, Right};
 use lifeboat_testkit::http_api::{Fault, Kind, Response, Server};
 use serde_json::{Value, json};
@@ -521,6 +521,30 @@ fn an_old_backup_fails_after_eight_days() {
         std::fs::copy(sink.join(&file), sink.join(name)).unwrap();
         place.run(&["verify", "--dataset", &format!("old{days}"), "--to", &to, "--no-record"]).ended(code);
     }
+}
+
+#[test]
+fn an_interrupt_ends_it_at_every_request() {
+    let place = Place::new();
+    let (sink, key, encrypt) = (place.desk.sink(), place.desk.key(), place.desk.encrypt());
+    let stages = |arguments: &[&str]| {
+        interrupted_at_each_request(&place.server, || {
+            let mut command = place.desk.command("lifeboat-cloudflare-dns");
+            command.args(arguments);
+            command
+        })
+    };
+    let backup = ["backup", "--zone", ZONE, "--to", &sink, "--encrypt", &encrypt];
+    assert!(stages(&backup) > 2);
+    let artifacts = place.desk.stored().into_iter().filter(|key| key.ends_with(".manifest.json")).count();
+    assert_eq!(artifacts, 1, "{:?}", place.desk.stored());
+    let live = ["verify", "--zone", ZONE, "--to", &sink, "--identity", &key, "--no-record", "--level", "live"];
+    assert!(stages(&live) > 2);
+    let before = place.cloudflare.content(ZONE);
+    let restore =
+        ["restore", "--dataset", ZONE, "--to", &sink, "--identity", &key, "--into", "cloudflare://example.org"];
+    assert!(stages(&restore) > 2);
+    assert_eq!(place.cloudflare.content(ZONE), before);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use harness::{Desk, Run, wait_for};
+use harness::{Desk, Run, interrupted_at_each_request, wait_for};
 use lifeboat_testkit::doppler::{Access, FakeDoppler};
 use lifeboat_testkit::http_api::{Fault, Kind, Response, Server};
 use serde_json::{Value, json};
@@ -101,6 +101,26 @@ impl Place {
     fn path_of_artifact(&self) -> std::path::PathBuf {
         self.desk.path("sink").join(self.artifact())
     }
+}
+
+#[test]
+fn an_interrupt_ends_it_at_every_request() {
+    let place = Place::new();
+    let (sink, key, encrypt) = (place.desk.sink(), place.desk.key(), place.desk.encrypt());
+    let stages = |arguments: &[&str]| {
+        interrupted_at_each_request(&place.server, || {
+            let mut command = place.desk.command("lifeboat-doppler");
+            command.args(arguments);
+            command
+        })
+    };
+    assert!(stages(&["backup", "--to", &sink, "--encrypt", &encrypt]) > 1);
+    // One run came to its end.
+    place.artifact();
+    let dataset = ["--dataset", "backend.prd", "--to", &sink, "--identity", &key];
+    assert!(stages(&[&["verify", "--no-record", "--level", "live"], &dataset[..]].concat()) > 1);
+    let into = ["--into", "doppler://backend/prd", "--token", "env:WRITE_TOKEN"];
+    assert!(stages(&[&["restore"], &dataset[..], &into].concat()) > 1);
 }
 
 fn openssl(decrypt: bool, input: &[u8]) -> Vec<u8> {

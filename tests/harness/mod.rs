@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lifeboat::Age;
+use lifeboat_testkit::http_api::{Fault, Kind, Server};
 use lifeboat_testkit::postgres::programs;
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -280,4 +281,31 @@ pub fn ends_within(child: &mut Child, limit: Duration) -> Option<i32> {
         assert!(begun.elapsed() < limit, "it has not ended within {limit:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Runs a command again and again while the server falls silent at its first request, its second, and so on, before the head of
+/// the answer or after it, and interrupts it there. Each run ends at once and says why. Returns how many requests there were.
+pub fn interrupted_at_each_request(server: &Server, command: impl Fn() -> Command) -> usize {
+    for silent in 0..200 {
+        server.forget();
+        server.heal();
+        let kind = if silent % 2 == 0 { Kind::Hang } else { Kind::HangInBody };
+        server.fault(Fault::on("/", kind).after(silent).always());
+        let mut child = command().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut ended = None;
+        wait_for("the silence, or the end", || {
+            ended = child.try_wait().unwrap();
+            ended.is_some() || server.requests().len() > silent
+        });
+        if let Some(status) = ended {
+            server.heal();
+            assert!(status.success(), "{:?}", child.wait_with_output().unwrap());
+            return silent;
+        }
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        let code = ends_within(&mut child, Duration::from_secs(5));
+        let said = String::from_utf8_lossy(&child.wait_with_output().unwrap().stderr).into_owned();
+        assert!(code == Some(1) && said.contains("cancelled"), "request {silent}: {code:?}: {said}");
+    }
+    panic!("it asks without end");
 }

@@ -235,6 +235,40 @@ async fn a_database_that_was_left_closed_is_told_with_the_line_that_opens_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_restore_never_named_goes_and_what_another_fills_stays() {
+    let live = with_rows(3);
+    let maintenance = with_database(&live.url, "postgres");
+    let [dead, filled, entered, others] =
+        ["_lifeboat_f123abcd", "_lifeboat_0123abce", "_lifeboat_0123abcf", "x_lifeboat_0123abcd"]
+            .map(|end| format!("{}{end}", live.name));
+    for name in [&dead, &filled, &entered, &others] {
+        psql(&maintenance, &format!("CREATE DATABASE {name} TEMPLATE template0"));
+    }
+    // As a restore that is alive does it, from any database of the server.
+    let (filler, connection) =
+        tokio_postgres::connect(&with_database(&live.url, "template1"), tokio_postgres::NoTls).await.unwrap();
+    let filling = tokio::spawn(connection);
+    filler.batch_execute("SELECT pg_advisory_lock(x'4c424f54'::int, x'0123abce'::int)").await.unwrap();
+    let url = with_database(&live.url, &entered);
+    let (visitor, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    let visiting = tokio::spawn(connection);
+    let dump = stock("pg_dump", &live.url, &[]);
+    let checks = restore(&live.url, &dump, replacing()).await.unwrap();
+    let said = said(&checks);
+    assert!(said.contains(&format!("{dead} an interrupted restore left this database: dropped")), "{said}");
+    for name in [&filled, &entered, &others] {
+        assert!(said.contains(&format!("DROP DATABASE {name} removes it")), "{said}");
+    }
+    drop((filler, visitor));
+    filling.await.unwrap().ok();
+    visiting.await.unwrap().ok();
+    for name in [&filled, &entered, &others] {
+        psql(&maintenance, &format!("DROP DATABASE {name}"));
+    }
+    assert_eq!(psql(&maintenance, &format!("SELECT count(*) FROM pg_database WHERE datname = '{dead}'")).trim(), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_name_of_many_bytes_is_cut_between_its_characters() {
     let server = Server::start();
     // 62 bytes, and a character across every place where it could be cut.

@@ -294,16 +294,52 @@ pub(super) async fn no_prepared_transactions(
     }
 }
 
-/// What restores have left on the server: databases that are closed, and such as never got their name.
-pub(super) async fn leftovers(session: &Session, target: &str) -> Result<Vec<Check>> {
+/// The key of the advisory lock that a restore holds while its temporary database has no name yet: the first half says whose
+/// locks these are, the second is the number in the database's name.
+const RESTORES: i32 = 0x4c42_4f54;
+
+/// Says in the server that the restore that fills this database is alive, until the session ends.
+pub(super) async fn claim(session: &Session, temporary: &str) -> Result<()> {
+    session.execute(&format!("SELECT pg_catalog.pg_advisory_lock({RESTORES}, {})", number_of(temporary))).await
+}
+
+/// The number at the end of a temporary database's name, as the server's `int4`.
+fn number_of(temporary: &str) -> i32 {
+    let digits = temporary.rsplit('_').next().unwrap_or_default();
+    u32::from_str_radix(digits, 16).unwrap_or_default().cast_signed()
+}
+
+/// Drops what killed restores into this database have left on the server, and says what it cannot drop: databases that are
+/// closed, such as belong to other restores, and such as hold what was replaced.
+pub(super) async fn sweep(session: &Session, target: &str) -> Result<Vec<Check>> {
+    // Locks of every database of the server are seen in each (`pg_lock_status` of src/backend/utils/adt/lockfuncs.c).
     let sql = format!(
-        "SELECT datname, datallowconn::text FROM pg_catalog.pg_database WHERE (datname = {} AND NOT datallowconn) OR datname ~ '_lifeboat_[0-9a-f]{{8}}(_replaced)?$' ORDER BY 1",
-        quote_literal(target)
+        "SELECT datname, datallowconn::text,
+           (datname ~ '_lifeboat_[0-9a-f]{{8}}$' AND pg_catalog.left(datname, -18) = {stem} AND datallowconn
+              AND pg_catalog.pg_has_role(datdba, 'USAGE')
+              AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.objsubid = 2
+                  AND l.classid::bigint = {RESTORES}
+                  AND l.objid::bigint = ('x' || pg_catalog.right(datname, 8))::bit(32)::bigint))::text
+         FROM pg_catalog.pg_database
+         WHERE (datname = {name} AND NOT datallowconn) OR datname ~ '_lifeboat_[0-9a-f]{{8}}(_replaced)?$' ORDER BY 1",
+        stem = quote_literal(shortened(target, STEM, true)),
+        name = quote_literal(target),
     );
     let mut checks = Vec::new();
     for row in session.rows(&sql).await? {
-        let [Some(name), Some(open)] = &row[..] else { continue };
+        let [Some(name), Some(open), Some(dead)] = &row[..] else { continue };
         let quoted = quote_ident(name);
+        if dead == "true" {
+            // Not by force: where somebody is in there, it stays.
+            match session.execute(&format!("DROP DATABASE IF EXISTS {quoted}")).await {
+                Ok(()) => {
+                    let detail = "an interrupted restore left this database: dropped";
+                    checks.push(Check::pass("left behind", name.clone(), detail));
+                    continue;
+                }
+                Err(error) => tracing::debug!(database = name, %error, "what a restore has left cannot be dropped"),
+            }
+        }
         checks.push(match &**open {
             "false" => Check::warn(
                 "closed",
@@ -321,6 +357,9 @@ pub(super) async fn leftovers(session: &Session, target: &str) -> Result<Vec<Che
     }
     Ok(checks)
 }
+
+/// How many bytes of a database's name stand in that of a temporary one. `NAMEDATALEN` - 1 is 63; the suffix has 18.
+pub(super) const STEM: usize = 45;
 
 /// At most so many bytes of a name, its beginning or its end, and no part of a character.
 pub(super) fn shortened(name: &str, bytes: usize, beginning: bool) -> &str {

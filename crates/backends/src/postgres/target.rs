@@ -89,7 +89,8 @@ impl RestoreOptions {
 /// - Named tables or schemas go into a database that exists, in one transaction, and tables that are there already are
 ///   refused; one that does not exist is made.
 ///
-/// A restore that fails leaves the server as it was. Only a process that is killed leaves the temporary database behind.
+/// A restore that fails leaves the server as it was. Only a process that is killed leaves the temporary database behind: the
+/// next restore into the same database drops it.
 #[derive(Clone, Debug)]
 pub struct PostgresTarget {
     connection: Connection,
@@ -133,7 +134,7 @@ impl PostgresTarget {
         cx: &Context,
     ) -> Result<Vec<Check>> {
         maintenance.session.not_bent()?;
-        let mut checks = swap::leftovers(&maintenance.session, &self.connection.database).await?;
+        let mut checks = swap::sweep(&maintenance.session, &self.connection.database).await?;
         let place = self.place(&maintenance.session).await?;
         if let Place::Beside { replaced: true } = place {
             let limit = std::time::Duration::from_secs(5);
@@ -150,6 +151,7 @@ impl PostgresTarget {
                 let temporary = self.connection.with_database(self.temporary_name()?);
                 let settings = input.proof.as_ref().map(Settings::load).unwrap_or_default().or(&dump);
                 let name = &self.connection.database;
+                swap::claim(&maintenance.session, &temporary.database).await?;
                 let filled = async {
                     // From here on the temporary database may be there, also when the answer was lost.
                     self.create(
@@ -274,8 +276,7 @@ impl PostgresTarget {
         let mut random = [0; 4];
         getrandom::fill(&mut random)
             .map_err(|e| Error::new(ErrorKind::Io, "make", "a name", format!("no random numbers: {e}")))?;
-        // NAMEDATALEN - 1 is 63 bytes; the suffix has 18.
-        let stem = swap::shortened(&self.connection.database, 45, true);
+        let stem = swap::shortened(&self.connection.database, swap::STEM, true);
         Ok(format!("{stem}_lifeboat_{}", hex::encode(random)))
     }
 
