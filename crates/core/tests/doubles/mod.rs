@@ -91,14 +91,10 @@ pub struct FakeSource {
 
 impl FakeSource {
     pub fn new(stream: impl Fn(&Context) -> ByteStream + Send + Sync + 'static) -> Self {
-        let description = Description {
-            dataset: "shop".to_owned(),
-            system: "fake".to_owned(),
-            format: "dump".to_owned(),
-            server_version: Some("15.18".to_owned()),
-            tool: Some("fake_dump 1".to_owned()),
-            ..Description::default()
-        };
+        let description = Description::new("fake", "dump")
+            .dataset("shop")
+            .server_version("15.18".to_owned())
+            .tool("fake_dump 1".to_owned());
         Self {
             stream: Box::new(stream),
             tap: Box::new(|| Box::new(WholeStream::new(ITEM))),

@@ -1,4 +1,32 @@
 //! What every [`Verifier`] promises.
+//!
+//! ```
+//! use lifeboat_conformance::lines::LinesVerifier;
+//! use lifeboat_conformance::verifier::{self, Fixture};
+//! use lifeboat_core::bytes::Bytes;
+//! use lifeboat_core::{ArtifactName, Verifier};
+//!
+//! struct Backup;
+//!
+//! impl Fixture for Backup {
+//!     fn verifier(&self) -> &dyn Verifier {
+//!         &LinesVerifier
+//!     }
+//!     fn name(&self) -> ArtifactName {
+//!         "shop-20261121-033000.lines".parse().unwrap()
+//!     }
+//!     fn plaintext(&self) -> Bytes {
+//!         "one=1\ntwo=2\nend\n".into()
+//!     }
+//!     fn altered(&self) -> Vec<(String, Bytes)> {
+//!         vec![("another value".to_owned(), "one=1\ntwo=3\nend\n".into())]
+//!     }
+//! }
+//!
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! verifier::all(&Backup).await;
+//! # });
+//! ```
 
 use std::time::Duration;
 
