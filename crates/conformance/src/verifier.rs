@@ -33,8 +33,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use lifeboat_core::{
-    ArtifactName, ByteStream, Check, Context, Error, ErrorKind, Proof, ProofItem, RestoreInput, Result, Status,
-    Verifier, async_trait,
+    ArtifactName, ByteStream, Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Status, Verifier,
+    async_trait,
 };
 
 use crate::content::failure;
@@ -194,7 +194,7 @@ pub async fn another_proof_is_found(fixture: &dyn Fixture) {
     let mut proofs: Vec<(String, Proof)> = altered.collect();
     let mut more = good.clone();
     let like = more.items.iter().find(|item| item.count > 0).expect("checked by proof()");
-    let another = ProofItem { name: format!("{}_of_somebody_else", like.name.trim_matches('"')), ..like.clone() };
+    let another = like.clone().name(format!("{}_of_somebody_else", like.name.trim_matches('"')));
     more.items.push(another);
     proofs.push(("a thing that did not come".to_owned(), more));
     for (what, proof) in proofs {
