@@ -19,13 +19,7 @@ struct Output {
 #[async_trait]
 impl Source for Output {
     async fn describe(&self) -> Result<Description> {
-        Ok(Description {
-            dataset: "output".to_owned(),
-            system: "command".to_owned(),
-            format: "txt".to_owned(),
-            tool: Some(self.program.to_owned()),
-            ..Description::default()
-        })
+        Ok(Description::new("command", "txt").dataset("output").tool(self.program.to_owned()))
     }
 
     async fn open(&self, _: &Context) -> Result<Reading> {

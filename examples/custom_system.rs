@@ -133,7 +133,7 @@ impl Source for Database {
         open(&self.0)?;
         let dataset = self.0.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let (system, format) = (Sqlite::NAME.to_owned(), "db".to_owned());
-        Ok(Description { dataset, system, format, ..Description::default() })
+        Ok(Description::new(system, format).dataset(dataset))
     }
 
     async fn open(&self, _: &Context) -> Result<Reading> {

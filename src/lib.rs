@@ -16,11 +16,37 @@
 //! | `s3` | `s3://`, `minio://` and `b2://` sinks |
 //! | `age` | `lifeboat::Age` |
 //! | `openssl` | `lifeboat::OpenSsl` |
-//!
+//! | `ssh` | SSH keys as age recipients and identities |
 //! | `config` | `lifeboat::config`: the config file as a library |
 //! | `cli` | `lifeboat::cli`: the command line as a library, over any list of systems |
 //!
-//! All but the last two are on by default; with none of them the traits, the pipeline and the catalog remain.
+//! All but the last three are on by default; with none of them the traits, the pipeline and the catalog remain.
+//!
+//! ```no_run
+//! # #[cfg(all(feature = "postgres", feature = "file", feature = "age"))]
+//! # async fn example() -> lifeboat::Result<()> {
+//! use std::sync::Arc;
+//!
+//! use lifeboat::catalog::{self, At};
+//! use lifeboat::postgres::{Postgres, PostgresVerifier};
+//! use lifeboat::{Age, Backup, Compression, Status, Verify, sinks};
+//!
+//! // Keep the secret away from the backups: without it nobody can read them, not even you.
+//! let (secret, public) = Age::generate();
+//! let sink = sinks::open("file:///srv/backups")?;
+//! let receipt = Backup::new(Postgres::connect("postgres:///shop").await?)
+//!     .compress(Compression::zstd(3))
+//!     .encrypt(Age::to([public])?)
+//!     .to(sink.clone())
+//!     .run()
+//!     .await?;
+//!
+//! let artifact = catalog::find(&sink, "", &receipt.dataset, &At::Latest).await?;
+//! let key = Age::default().identities(&secret, "the new key")?;
+//! let report = Verify::new(sink, artifact, &PostgresVerifier::default()).key(Arc::new(key)).run().await?;
+//! assert_eq!(report.status(), Status::Pass);
+//! # Ok(()) }
+//! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use lifeboat_core::*;

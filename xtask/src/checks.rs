@@ -24,6 +24,17 @@ const OWNED: &[(&str, &[&str])] = &[
     ("openssl", &["aes v0.9", "cbc v0.2"]),
 ];
 
+/// Sets of features of the facade, and how many crates each may compile at most, the facade among them. `none` is no feature at
+/// all. How many there are now stands in [`COUNTS`].
+const LIMITS: &[(&str, usize)] =
+    &[("none", 70), ("file", 80), ("age", 150), ("postgres,file,age", 200), ("cli", 210), ("default", 350)];
+
+/// The page whose table says how many crates each set of features compiles.
+const COUNTS: &str = "docs/architecture.md";
+
+/// A package outside of the workspace, which uses only what everyone can.
+const OUTSIDE: &str = "examples/outside/Cargo.toml";
+
 /// How a check ended.
 enum Outcome {
     Passed,
@@ -70,6 +81,15 @@ pub(crate) fn run() -> Result<ExitCode> {
             rows.push(("features leak no dependency".to_owned(), outcome, started.elapsed()));
         }
     }
+    let started = Instant::now();
+    let outcome = match check_counts() {
+        Ok(()) => Outcome::Passed,
+        Err(error) => Outcome::Failed(format!("{error:#}")),
+    };
+    rows.push(("crates by feature".to_owned(), outcome, started.elapsed()));
+    // In the workspace's own folder, so that what is built stays with what is cached.
+    let outside = ["test", "--locked", "--manifest-path", OUTSIDE, "--target-dir", "target/outside"];
+    run_cargo(&mut rows, "a package outside of the workspace", &outside, &[])?;
 
     // What each package would be published with; that it compiles, the other checks say.
     let publish = ["publish", "--dry-run", "--workspace", "--no-verify", "--allow-dirty"];
@@ -192,6 +212,48 @@ fn check_leaks(features: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// As many crates are compiled as the documentation says, and no more than are allowed.
+fn check_counts() -> Result<()> {
+    let page = workspace::root().join(COUNTS);
+    let page = std::fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
+    let said = said_counts(&page);
+    let mut wrong = Vec::new();
+    for (features, limit) in LIMITS {
+        let mut tree = process::cargo();
+        tree.args(["tree", "--locked", "-e", "normal", "-p", FACADE, "--no-default-features", "--prefix", "none"]);
+        if *features != "none" {
+            tree.args(["--features", features]);
+        }
+        let count = count_crates(&process::output(&mut tree)?);
+        if count > *limit {
+            wrong.push(format!("{features} compiles {count} crates, more than {limit}"));
+        }
+        match said.iter().find(|(name, _)| name == features) {
+            Some((_, said)) if *said == count => {}
+            Some((_, said)) => wrong.push(format!("{features} compiles {count} crates, and {COUNTS} says {said}")),
+            None => wrong.push(format!("{features} compiles {count} crates, and {COUNTS} says nothing of it")),
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+    Ok(())
+}
+
+/// Reads the rows "| `postgres,file,age` | 198 |" of a page.
+fn said_counts(page: &str) -> Vec<(String, usize)> {
+    let row = |line: &str| {
+        let (features, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+        Some((features.to_owned(), rest.split(' ').next()?.parse().ok()?))
+    };
+    page.lines().filter_map(row).collect()
+}
+
+/// How many crates a tree names, each once.
+fn count_crates(tree: &str) -> usize {
+    let crates = tree.lines().filter(|line| !line.trim().is_empty());
+    let versions = crates.map(|line| line.split(" (").next().unwrap_or(line).trim());
+    versions.collect::<std::collections::BTreeSet<_>>().len()
+}
+
 /// The `rust-version` is true, where that toolchain is there to try it.
 fn check_oldest_rust(rows: &mut Vec<Row>) -> Result<()> {
     let oldest = env!("CARGO_PKG_RUST_VERSION");
@@ -226,6 +288,18 @@ fn check_dependencies(rows: &mut Vec<Row>) -> Result<()> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_crate_counts_once_however_often_it_is_named() {
+        let tree = "lifeboat v0.1.0 (/x)\nserde v1.0.1\nserde v1.0.1 (*)\nsyn v2.0.1\nserde_derive v1.0.1 (proc-macro)\nsyn v3.0.1\n";
+        assert_eq!(count_crates(tree), 5);
+    }
+
+    #[test]
+    fn counts_are_read_from_the_page() {
+        let page = "| features | crates |\n|---|---|\n| `none` | 62 |\n| `postgres,file,age` | 198 | what for |\n| `x` | many |\n";
+        assert_eq!(said_counts(page), [("none".to_owned(), 62), ("postgres,file,age".to_owned(), 198)]);
+    }
 
     #[test]
     fn packages_and_features_are_read_from_the_tree() {

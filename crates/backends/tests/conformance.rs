@@ -293,8 +293,8 @@ impl system::Fixture for Jobs {
     fn job(&self) -> Option<String> {
         self.job.clone()
     }
-    fn locked(&self) -> String {
-        self.locked.to_owned()
+    fn locked(&self) -> Option<String> {
+        Some(self.locked.to_owned())
     }
     fn mistakes(&self) -> Vec<String> {
         self.mistakes.iter().map(|table| (*table).to_owned()).collect()

@@ -12,6 +12,19 @@ use crate::progress::{Progress, Silent};
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// What a run is given from outside. Cheap to clone.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use lifeboat_core::progress::Tally;
+/// use lifeboat_core::{CancellationToken, Context};
+///
+/// let (cancel, tally) = (CancellationToken::new(), Arc::new(Tally::default()));
+/// let context = Context::default().cancel(cancel.clone()).progress(tally.clone());
+/// // Any number of runs can share it: `Backup::new(…).context(context.clone())`.
+/// cancel.cancel();
+/// assert!(context.cancel.is_cancelled());
+/// ```
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Context {

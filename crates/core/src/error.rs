@@ -90,6 +90,15 @@ impl fmt::Display for ErrorKind {
 ///
 /// `Display` prints one level: `cannot <operation> <subject>: <message>`. The chain is in
 /// [`source`](StdError::source), the advice in [`advice`](Error::advice).
+///
+/// ```
+/// use lifeboat_core::{Error, ErrorKind};
+///
+/// let error = Error::new(ErrorKind::NotFound, "read", "databases/shop.dump", "there is no such object");
+/// let error = error.hint("list what is there");
+/// assert_eq!(error.to_string(), "cannot read databases/shop.dump: there is no such object");
+/// assert_eq!((error.advice(), error.is_transient()), (Some("list what is there"), false));
+/// ```
 pub struct Error(Box<Inner>);
 
 struct Inner {

@@ -46,7 +46,9 @@ pub use error::{Error, ErrorKind, Result};
 pub use hint::Hint;
 pub use manifest::Manifest;
 pub use name::{ArtifactName, Dataset};
-pub use pipeline::{AgeLimit, Backup, PlannedRestore, Prune, Receipt, Replicate, Restore, TreeCopy, Verify};
+pub use pipeline::{
+    AgeLimit, Backup, PlannedPrune, PlannedRestore, Prune, Receipt, Replicate, Restore, TreeCopy, Verify,
+};
 pub use plan::{Action, Change, Plan, Prepared};
 pub use proof::{Fingerprint, Proof, ProofItem, Tap};
 pub use report::{Check, Report, Status};

@@ -305,7 +305,7 @@ mod tests {
             compression: "zstd:3".to_owned(),
             encryption: None,
             needs: Vec::new(),
-            source: Description { system: "shopdb".to_owned(), format: "dump".to_owned(), ..Description::default() },
+            source: Description::new("shopdb", "dump"),
             private: PrivatePart::Open(Box::new(private())),
         }
     }

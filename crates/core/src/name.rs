@@ -21,6 +21,13 @@ pub const MANIFEST_SUFFIX: &str = ".manifest.json";
 ///
 /// Letters, digits, `.`, `_` and `-`, starting with a letter or digit, at most 128 bytes; it contains nothing that
 /// reads like a timestamp (`-20261121-033000.`), or names could not be told apart.
+///
+/// ```
+/// use lifeboat_core::Dataset;
+///
+/// assert_eq!(Dataset::new("shop-eu").unwrap().as_str(), "shop-eu");
+/// assert!(Dataset::new("shop/eu").is_err());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Dataset(String);
@@ -79,6 +86,15 @@ impl fmt::Display for Dataset {
 /// The name of an artifact, without the prefix before it: what its key says about it.
 ///
 /// Names are in order of dataset and time.
+///
+/// ```
+/// use lifeboat_core::ArtifactName;
+///
+/// let name = ArtifactName::parse("shop-20261121-033000.dump.zst.age").unwrap();
+/// assert_eq!((name.dataset.as_str(), name.format.as_str()), ("shop", "dump"));
+/// assert_eq!((name.compression.as_deref(), name.encryption.as_deref()), (Some("zst"), Some("age")));
+/// assert_eq!(ArtifactName::parse("notes.txt"), None);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ArtifactName {
     /// The dataset.

@@ -20,6 +20,8 @@ pub enum Step {
     Verify(String),
     /// Replicates to the sink of this URL.
     Replicate(String),
+    /// Deletes what is no longer kept of this dataset.
+    Prune(String),
     /// Copies this tree.
     Copy(String),
     /// Reads this tree.
@@ -42,6 +44,7 @@ impl fmt::Display for Step {
             Self::Apply(dataset) => write!(f, "apply {dataset}"),
             Self::Verify(dataset) => write!(f, "verify {dataset}"),
             Self::Replicate(sink) => write!(f, "replicate to {sink}"),
+            Self::Prune(dataset) => write!(f, "prune {dataset}"),
             Self::Copy(tree) => write!(f, "copy {tree}"),
             Self::Read(tree) => write!(f, "read {tree}"),
             Self::Compare => f.write_str("compare"),

@@ -62,6 +62,7 @@ impl<'de> Deserialize<'de> for Fingerprint {
 
 /// One thing that a proof speaks of: a table, a sequence, a collection, the large objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ProofItem {
     /// What it is, in the words of its system: `table`, `sequence`, `large objects`, `collection`.
     pub kind: String,
@@ -85,6 +86,11 @@ pub struct ProofItem {
 }
 
 impl ProofItem {
+    /// Creates the item of a thing that holds so many rows, documents or objects.
+    pub fn new(kind: impl Into<String>, name: impl Into<String>, count: u64) -> Self {
+        Self { kind: kind.into(), name: name.into(), count, ..Self::default() }
+    }
+
     /// The name for people, which two items may share: `shop.orders: by_date` of an index.
     pub fn shown(&self) -> Cow<'_, str> {
         match &self.of {
@@ -102,8 +108,27 @@ impl ProofItem {
     }
 }
 
+crate::setters!(ProofItem {
+    kind: String,
+    name: String,
+    of: Option<String>,
+    count: u64,
+    bytes: u64,
+    fingerprint: Option<Fingerprint>,
+    value: Option<String>,
+});
+
 /// What a source saw go past, from the first byte to the last.
+///
+/// ```
+/// use lifeboat_core::{Proof, ProofItem, Status};
+///
+/// let table = |rows| Proof::new([ProofItem::new("table", "public.orders", rows)]);
+/// assert_eq!(table(3).compare(&table(3))[0].status, Status::Pass);
+/// assert_eq!(table(3).compare(&table(2))[0].status, Status::Fail);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Proof {
     /// Everything that was counted, in the order of the stream.
     pub items: Vec<ProofItem>,
@@ -113,7 +138,14 @@ pub struct Proof {
     pub details: BTreeMap<String, serde_json::Value>,
 }
 
+crate::setters!(Proof { items: Vec<ProofItem>, details: BTreeMap<String, serde_json::Value> });
+
 impl Proof {
+    /// Creates a proof of these items, in the order of the stream.
+    pub fn new(items: impl IntoIterator<Item = ProofItem>) -> Self {
+        Self { items: items.into_iter().collect(), details: BTreeMap::new() }
+    }
+
     /// Rows of all items together.
     pub fn total_count(&self) -> u64 {
         self.items.iter().map(|i| i.count).sum()

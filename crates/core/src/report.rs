@@ -34,6 +34,13 @@ impl fmt::Display for Status {
 }
 
 /// One named check with its figure.
+///
+/// ```
+/// use lifeboat_core::{Check, Status};
+///
+/// let check = Check::pass("content", "15 tables", "counts and fingerprints equal the proof");
+/// assert_eq!((check.status, check.name.as_str()), (Status::Pass, "content"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Check {

@@ -22,6 +22,15 @@ pub const NEWTYPE: &str = "$lifeboat::Setting";
 ///
 /// With serde it is read as a string. After a flag of the command line it is a literal, `env:NAME` (the variable that holds
 /// it) or `file:PATH` (for a secret: the file that holds it).
+///
+/// ```
+/// use lifeboat_core::Setting;
+///
+/// let url = Setting::new("postgres:///${DATABASE_THAT_IS_NOT_SET}", "jobs.shop.postgres.url", "/etc/lifeboat");
+/// // It is looked up when it is needed, and the error says where it stands.
+/// let error = url.text().unwrap_err();
+/// assert!(error.to_string().contains("jobs.shop.postgres.url"), "{error}");
+/// ```
 #[derive(Clone)]
 pub struct Setting {
     raw: String,

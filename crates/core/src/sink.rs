@@ -21,6 +21,7 @@ pub const PROBES_FOLDER: &str = "_lifeboat/probe";
 
 /// What a sink knows about a stored object without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ObjectInfo {
     /// The key, relative to the sink.
     pub key: String,
@@ -28,6 +29,13 @@ pub struct ObjectInfo {
     pub bytes: u64,
     /// When it was last written, by the store's clock.
     pub modified: Timestamp,
+}
+
+impl ObjectInfo {
+    /// Says of a key how many bytes it has and when it was last written.
+    pub fn new(key: impl Into<String>, bytes: u64, modified: Timestamp) -> Self {
+        Self { key: key.into(), bytes, modified }
+    }
 }
 
 /// The outcome of deleting several objects.
@@ -198,9 +206,10 @@ impl PutOptions {
 /// - Errors carry the kind: missing object [`NotFound`](crate::ErrorKind::NotFound), missing rights
 ///   [`Permission`](crate::ErrorKind::Permission), existing key
 ///   [`AlreadyExists`](crate::ErrorKind::AlreadyExists), store not reachable
-///   [`Unavailable`](crate::ErrorKind::Unavailable), text that is not a key [`Config`](crate::ErrorKind::Config).
+///   [`Unavailable`](crate::ErrorKind::Unavailable), text that is not a key [`Config`](crate::ErrorKind::Config). An error about
+///   an object names its key.
 ///
-/// `lifeboat_testkit::conformance::sink` checks all of it; every implementation passes it.
+/// `lifeboat_conformance::sink` checks all of it, and its documentation has a whole sink; every implementation passes it.
 #[async_trait]
 pub trait Sink: Send + Sync + fmt::Debug {
     /// The place as a URL without credentials, for messages and reports: `s3://bucket/prefix`.

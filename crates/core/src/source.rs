@@ -14,9 +14,18 @@ use crate::stream::ByteStream;
 
 /// What a source is about to read. It is stored in the public part of the manifest, so it holds no secrets and
 /// no names of the dataset's contents.
+///
+/// ```
+/// use lifeboat_core::Description;
+///
+/// let description = Description::new("sqlite", "db").dataset("shop").tool(format!("sqlite {}", "3.50"));
+/// assert_eq!(description.format, "db");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Description {
-    /// The dataset's name when none is given: the database's name. Not stored; the manifest's `dataset` counts.
+    /// The dataset's name when none is given: the database's name. Empty where there is none; then every backup has to be given
+    /// one. Not stored; the manifest's `dataset` counts.
     #[serde(skip)]
     pub dataset: String,
     /// The system, one word of letters, digits and '-'. A manifest with it is verified and restored by the
@@ -39,7 +48,26 @@ pub struct Description {
     pub facts: BTreeMap<String, String>,
 }
 
+impl Description {
+    /// Describes what a system gives in a format, in words as the fields [`system`](Self#structfield.system) and
+    /// [`format`](Self#structfield.format) want them.
+    pub fn new(system: impl Into<String>, format: impl Into<String>) -> Self {
+        Self { system: system.into(), format: format.into(), ..Self::default() }
+    }
+}
+
+crate::setters!(Description {
+    dataset: String,
+    system: String,
+    format: String,
+    server_version: Option<String>,
+    tool: Option<String>,
+    needs: Vec<ArtifactName>,
+    facts: BTreeMap<String, String>,
+});
+
 /// An opened source: the bytes, and the parser that takes the proof from them.
+#[non_exhaustive]
 pub struct Reading {
     /// The bytes. Ends without an error only when everything has been read *and* the producer has confirmed it: a child
     /// process that closes its output and then exits with non-zero makes the last item an error.
@@ -62,6 +90,27 @@ impl std::fmt::Debug for Reading {
 }
 
 /// Reads a live dataset as a stream of bytes in a stock format.
+///
+/// ```
+/// use lifeboat_core::proof::WholeStream;
+/// use lifeboat_core::{Context, Description, Reading, Result, Source, async_trait, stream};
+///
+/// /// What a program holds in memory.
+/// struct Memory(Vec<u8>);
+///
+/// #[async_trait]
+/// impl Source for Memory {
+///     async fn describe(&self) -> Result<Description> {
+///         Ok(Description::new("memory", "bin").dataset("state"))
+///     }
+///
+///     async fn open(&self, _: &Context) -> Result<Reading> {
+///         Ok(Reading::new(stream::once(self.0.clone()), Box::new(WholeStream::new("state"))))
+///     }
+/// }
+/// ```
+///
+/// `lifeboat_conformance::source` checks what is promised here.
 #[async_trait]
 pub trait Source: Send + Sync {
     /// Says what would be read, and checks what can be checked before anything starts: that the server answers, that
@@ -88,8 +137,10 @@ pub trait Source: Send + Sync {
     /// # Behaviour
     /// - The stream is lazy or bounded: it reads no further ahead than a few chunks when nobody takes them.
     /// - Dropping the stream ends everything that serves it, child processes included.
+    /// - What has not changed is read with the same proof each time.
     /// - When `cx.cancel` is cancelled the stream ends with an error of kind
-    ///   [`Cancelled`](crate::ErrorKind::Cancelled).
+    ///   [`Cancelled`](crate::ErrorKind::Cancelled), or goes on: the pipeline drops it then. It never ends as if it were
+    ///   complete.
     ///
     /// # Errors
     /// What prevented the start. Later failures are items of the stream.

@@ -200,10 +200,11 @@ impl fmt::Debug for NamedTarget {
 ///   what it needs, and only that: a machine that verifies does not have the password of the live system.
 /// - An error about a setting names its [place](Setting::place) as the subject.
 ///
-/// The suite `conformance::system` of `lifeboat-testkit` holds a system to it.
+/// `lifeboat_conformance::system` holds a system to it. `examples/custom_system.rs` and `examples/outside` are whole ones.
 #[async_trait]
 pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
-    /// Its key in `[jobs.NAME]`, the suffix of its binary, and the `system` of its manifests.
+    /// Its key in `[jobs.NAME]`, the suffix of its binary, and the `system` of its manifests: a small letter, then small letters,
+    /// digits and `-`.
     const NAME: &'static str;
     /// What people call it, with its capitals.
     const TITLE: &'static str;
@@ -267,7 +268,7 @@ pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
     /// [`ErrorKind::Config`] for options that cannot be combined.
     async fn verifier(&self, level: Level, choices: Self::Verify) -> Result<Box<dyn Verifier>>;
 
-    /// Whether a backup can be made: server, rights, tools.
+    /// Whether a backup can be made: server, rights, tools. At least one check; one that fails when a backup would.
     async fn check(&self) -> Vec<Check>;
 
     /// Whether only the live system knows its datasets, as with all zones of a token.
@@ -306,7 +307,7 @@ pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
         Vec::new()
     }
 
-    /// The end of the shell line that restores an artifact with stock tools: what its plaintext is piped into.
+    /// The end of the shell line that restores an artifact with stock tools: what its plaintext is piped into. One line.
     fn stock_restore(&self, name: &ArtifactName, manifest: Option<&Manifest>) -> String;
 
     /// What to know before that line is run, where its tool does more with a stranger's bytes than restore them.

@@ -101,13 +101,16 @@ impl fmt::Debug for Link {
     }
 }
 
-/// Writes an artifact into a live system.
+/// Writes an artifact into a live system. `lifeboat_conformance::target` checks what is promised here, and
+/// `lifeboat_conformance::lines` has the smallest target.
 #[async_trait]
 pub trait Target: Send + Sync {
     /// Restores the stream. A target that [plans](Target::plans) makes its plan and carries it out at once.
     ///
     /// # Behaviour
-    /// - A target that already holds data is refused, unless it was built to replace it.
+    /// - A target that already holds data is refused ([`Refused`](ErrorKind::Refused) or
+    ///   [`AlreadyExists`](ErrorKind::AlreadyExists)), unless it was built to replace it.
+    /// - The same artifact makes the same of each empty place.
     /// - Replaced data is removed only after its replacement is known to be good.
     /// - When this returns an error the live system is as it was before. Only a target that plans may have made part of
     ///   the changes: the error says so, and the next plan holds the rest.
@@ -144,6 +147,7 @@ pub trait Target: Send + Sync {
     /// # Behaviour
     /// - It changes nothing.
     /// - The artifact is read to its end and checked before the plan is returned.
+    /// - Once the artifact has been restored, there is nothing to do.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for a target that does not plan; what cannot be read otherwise.

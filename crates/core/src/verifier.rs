@@ -62,7 +62,8 @@ impl FromStr for Level {
 }
 
 /// How a backend judges artifacts of its formats. The generic part (age, size, hash, decryption) is
-/// [`Verify`](crate::Verify)'s.
+/// [`Verify`](crate::Verify)'s. `lifeboat_conformance::verifier` checks what is promised here, and `lifeboat_conformance::lines` has
+/// the smallest verifier.
 #[async_trait]
 pub trait Verifier: Send + Sync {
     /// A parser for the format of this artifact: the `structure` level.
@@ -86,10 +87,12 @@ pub trait Verifier: Send + Sync {
     ///
     /// # Behaviour
     /// - It never touches an existing system.
-    /// - It cleans up whatever happens, a cancelled run included.
+    /// - It cleans up whatever happens, a run that is cancelled or dropped included.
     /// - A restore that fails is a failed check with the tool's words, not an error.
     /// - A problem of this machine that says nothing about the artifact (a full disk, a killed scratch server, an extension
     ///   that is not installed) is a check that could not run: [`Check::untested`].
+    /// - What differs from the proof, or did not come, is a failed check. So is an artifact that ends early or was altered, unless
+    ///   the [tap](Verifier::tap) finds that.
     /// - Without a proof (a foreign artifact) it reports what was restored: tables and rows.
     ///
     /// # Errors

@@ -253,7 +253,7 @@ impl Sink for Endless {
         let seconds = at("2001-01-01T00:00:00Z").as_second()..;
         stream::iter(seconds.map(move |second| {
             let stamp = lifeboat_core::name::format_stamp(Timestamp::from_second(second).unwrap());
-            Ok(lifeboat_core::ObjectInfo { key: format!("db/a-{stamp}.dump"), bytes: 1, modified })
+            Ok(lifeboat_core::ObjectInfo::new(format!("db/a-{stamp}.dump"), 1, modified))
         }))
         .boxed()
     }

@@ -11,8 +11,8 @@ use lifeboat_core::history::{self, Entry, Outcome, Verb};
 use lifeboat_core::progress::Tally;
 use lifeboat_core::proof::WholeStream;
 use lifeboat_core::{
-    ArtifactName, Backup, Check, Context, ErrorKind, Level, Proof, Prune, Replicate, Restore, RestoreInput, Result,
-    Sink, Tap, Target, Verifier, Verify, async_trait, catalog, stream,
+    ArtifactName, Backup, Check, Context, ErrorKind, Level, Proof, Replicate, Restore, RestoreInput, Result, Sink, Tap,
+    Target, Verifier, Verify, async_trait, catalog, stream,
 };
 use lifeboat_testkit::memory::MemorySink;
 
@@ -173,7 +173,8 @@ async fn verifications_restores_prunes_and_copies_leave_theirs() {
         forget(&memory).await;
     }
     let policy = "last=1".parse().unwrap();
-    let plan = Prune::plan(sink.clone(), FOLDER, &dataset("shop"), &policy, at("2026-11-30T00:00:00Z")).await.unwrap();
+    let prune = prune_at(sink.clone(), "2026-11-30T00:00:00Z").folder(FOLDER).keep(policy);
+    let plan = prune.plan().await.unwrap();
     assert_eq!(entries(&memory).await, []);
     plan.execute().await.unwrap();
     let entry = the_entry(&memory).await;

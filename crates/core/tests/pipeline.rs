@@ -18,8 +18,7 @@ use lifeboat_core::memory::Confidential;
 use lifeboat_core::progress::{Event, Tally};
 use lifeboat_core::proof::WholeStream;
 use lifeboat_core::{
-    Backup, Compression, Description, ErrorKind, Hint, Manifest, Proof, Prune, Reading, Receipt, Restore, Sink, Source,
-    Tap,
+    Backup, Compression, Description, ErrorKind, Hint, Manifest, Proof, Reading, Receipt, Restore, Sink, Source, Tap,
 };
 use lifeboat_testkit::chaos::{ChaosSink, Fault};
 use lifeboat_testkit::content;
@@ -171,9 +170,8 @@ async fn a_dataset_that_shrank_or_is_empty_is_said_and_pushes_no_fuller_one_out(
         list_all(&sink, FOLDER, None).await.unwrap().iter().map(lifeboat_core::catalog::Artifact::less_word).collect();
     assert_eq!(words, [None, None, Some("less"), Some("less"), Some("empty")]);
     let policy = "last=1".parse().unwrap();
-    let shop = dataset("shop");
-    let prune = Prune::plan(arc.clone(), FOLDER, &shop, &policy, at("2026-11-15T00:00:00Z"));
-    let pruned = prune.await.unwrap().history(false).execute().await.unwrap();
+    let prune = prune_at(arc.clone(), "2026-11-15T00:00:00Z").folder(FOLDER).keep(policy).history(false);
+    let pruned = prune.plan().await.unwrap().execute().await.unwrap();
     assert_eq!(pruned.deleted.len(), 3, "{pruned:?}");
     let left: Vec<String> = list_all(&sink, FOLDER, None).await.unwrap().iter().map(|a| a.name.stamp()).collect();
     assert_eq!(left, ["20261111-033000", "20261114-033000"]);

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use doubles::*;
 use futures::stream::BoxStream;
 use lifeboat_core::catalog::Kind;
+use lifeboat_core::progress::Tally;
 use lifeboat_core::retention::{Decision, Policy};
 use lifeboat_core::sink::{Deleted, Held, HoldMode, Upkeep};
-use lifeboat_core::{ByteStream, ErrorKind, ObjectInfo, Prune, Result, Sink, async_trait};
+use lifeboat_core::{ByteStream, Context, ErrorKind, ObjectInfo, PlannedPrune, Result, Sink, async_trait};
 use lifeboat_testkit::chaos::{ChaosSink, Fault};
 use lifeboat_testkit::memory::MemorySink;
 
@@ -35,11 +36,12 @@ fn bucket(days: impl IntoIterator<Item = (u32, &'static [&'static str])>) -> Mem
     sink
 }
 
-async fn plan(sink: impl Sink + 'static, policy: &str) -> Prune {
-    Prune::plan(Arc::new(sink), "db", &dataset("shop"), &policy.parse().unwrap(), at(NOW)).await.unwrap().history(false)
+async fn plan(sink: impl Sink + 'static, policy: &str) -> PlannedPrune {
+    let policy = policy.parse().unwrap();
+    prune_at(sink, NOW).keep(policy).history(false).plan().await.unwrap()
 }
 
-fn doomed(prune: &Prune) -> Vec<String> {
+fn doomed(prune: &PlannedPrune) -> Vec<String> {
     prune.decisions().filter(|d| !d.keeps()).map(|d| d.key).collect()
 }
 
@@ -152,9 +154,39 @@ async fn foreign_artifacts_and_volumes_are_pruned_like_any_other() {
 }
 
 #[tokio::test]
+async fn without_a_policy_everything_is_kept() {
+    let sink = bucket([(1, &[][..]), (2, &[])]);
+    let planned = prune_at(sink.clone(), NOW).history(false).plan().await.unwrap();
+    assert_eq!((planned.kept(), planned.to_delete()), (2, 0));
+    assert_eq!(planned.execute().await.unwrap().deleted, [""; 0]);
+    assert_eq!(sink.keys().len(), 4);
+}
+
+#[tokio::test]
+async fn a_prune_says_how_far_it_is_and_can_be_cancelled() {
+    let sink = bucket((1..=20).map(|day| (day, &[][..])));
+    let tally = Arc::new(Tally::default());
+    let cx = Context::default().clock(clock_at(NOW)).progress(tally.clone());
+    let cancel = cx.cancel.clone();
+    let prune = || prune_at(sink.clone(), NOW).keep("last=1".parse().unwrap()).history(false).context(cx.clone());
+    let planned = prune().plan().await.unwrap();
+    assert_eq!(tally.advanced(), 0);
+
+    cancel.cancel();
+    assert_eq!(planned.execute().await.unwrap_err().kind(), ErrorKind::Cancelled);
+    assert_eq!(prune().plan().await.unwrap_err().kind(), ErrorKind::Cancelled);
+    assert_eq!(sink.keys().len(), 40, "what was cancelled before it began has deleted nothing");
+
+    let cx = Context::default().clock(clock_at(NOW)).progress(tally.clone());
+    let prune = prune_at(sink.clone(), NOW).keep("last=1".parse().unwrap()).history(false).context(cx);
+    assert_eq!(prune.plan().await.unwrap().execute().await.unwrap().deleted.len(), 19);
+    assert_eq!(tally.advanced(), 19);
+}
+
+#[tokio::test]
 async fn from_half_a_listing_nothing_is_decided() {
     let chaos = ChaosSink::new(Arc::new(bucket([(1, &[][..]), (25, &[])]))).with(Fault::ListFails { after: 2 });
-    let decided = Prune::plan(Arc::new(chaos), "db", &dataset("shop"), &Policy::days(1), at(NOW)).await;
+    let decided = prune_at(chaos, NOW).keep(Policy::days(1)).plan().await;
     assert_eq!(decided.unwrap_err().kind(), ErrorKind::Unavailable);
 }
 

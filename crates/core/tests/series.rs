@@ -13,8 +13,8 @@ use lifeboat_core::catalog::{self, Artifact, Kind};
 use lifeboat_core::proof::WholeStream;
 use lifeboat_core::retention::{Decision, Policy};
 use lifeboat_core::{
-    ArtifactName, Check, Context, ErrorKind, Level, Proof, Prune, Replicate, Restore, RestoreInput, Result, Sink,
-    Status, Tap, Target, Verifier, Verify, async_trait, stream,
+    ArtifactName, Check, Context, ErrorKind, Level, PlannedPrune, Proof, Prune, Replicate, Restore, RestoreInput,
+    Result, Sink, Status, Tap, Target, Verifier, Verify, async_trait, stream,
 };
 use lifeboat_testkit::memory::MemorySink;
 use proptest::prelude::*;
@@ -263,12 +263,12 @@ async fn a_damaged_base_fails_the_restore_of_what_needs_it() {
 
 const NOW: &str = "2026-11-30T00:00:00Z";
 
-async fn prune(sink: Arc<dyn Sink>, policy: &str) -> Prune {
+async fn prune(sink: Arc<dyn Sink>, policy: &str) -> PlannedPrune {
     let policy: Policy = policy.parse().unwrap();
-    Prune::plan(sink, "db", &dataset("shop"), &policy, at(NOW)).await.unwrap().history(false)
+    prune_at(sink, NOW).keep(policy).history(false).plan().await.unwrap()
 }
 
-fn kept(prune: &Prune) -> Vec<String> {
+fn kept(prune: &PlannedPrune) -> Vec<String> {
     prune.decisions().filter(Decision::keeps).map(|d| d.key.strip_prefix("db/").unwrap().to_owned()).collect()
 }
 
@@ -381,8 +381,8 @@ async fn what_is_not_known_here_stops_every_deletion_of_its_dataset() {
         assert_eq!((pruned.deleted.len(), pruned.notes.len()), (0, 1), "{pruned:?}");
         assert!(pruned.notes[0].contains(&unknown), "{pruned:?}");
         // Another dataset in the same folder has nothing to do with it.
-        let other =
-            Prune::plan(sink.clone(), "db", &dataset("other"), &"last=1".parse().unwrap(), at(NOW)).await.unwrap();
+        let other = Prune::new(sink.clone(), dataset("other")).folder("db").keep("last=1".parse().unwrap());
+        let other = other.context(Context::default().clock(clock_at(NOW))).plan().await.unwrap();
         assert_eq!(other.to_delete(), 1);
         // An old note beside what a newer Lifeboat may have finished.
         memory.place(&format!("db/_lifeboat/uploads/{BASE}.intent.json"), "{}", at("2026-11-01T00:00:00Z"));

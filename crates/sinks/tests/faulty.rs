@@ -49,7 +49,7 @@ impl Data {
 impl Source for Data {
     async fn describe(&self) -> Result<Description> {
         let (dataset, system, format) = ("shop".to_owned(), "fake".to_owned(), "dump".to_owned());
-        Ok(Description { dataset, system, format, ..Description::default() })
+        Ok(Description::new(system, format).dataset(dataset))
     }
 
     async fn open(&self, _: &Context) -> Result<Reading> {

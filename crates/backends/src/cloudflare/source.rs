@@ -240,13 +240,7 @@ fn pretty(value: &Value) -> Vec<u8> {
 impl Source for CloudflareZone {
     async fn describe(&self) -> Result<Description> {
         let zone = self.api.zone(&self.zone, &CancellationToken::new()).await?;
-        Ok(Description {
-            dataset: zone.name,
-            system: super::SYSTEM.to_owned(),
-            format: super::FORMAT.to_owned(),
-            tool: Some("Cloudflare API v4".to_owned()),
-            ..Description::default()
-        })
+        Ok(Description::new(super::SYSTEM, super::FORMAT).dataset(zone.name).tool("Cloudflare API v4".to_owned()))
     }
 
     async fn open(&self, cx: &Context) -> Result<Reading> {

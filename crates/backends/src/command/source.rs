@@ -55,13 +55,8 @@ impl CommandSource {
 impl Source for CommandSource {
     async fn describe(&self) -> Result<Description> {
         Prepared::new(&self.settings, Role::Run)?;
-        Ok(Description {
-            dataset: SYSTEM.to_owned(),
-            system: SYSTEM.to_owned(),
-            format: self.settings.format.clone().unwrap_or_else(|| FORMAT.to_owned()),
-            tool: Some(program_of(&self.settings, Role::Run)),
-            ..Description::default()
-        })
+        let format = self.settings.format.as_deref().unwrap_or(FORMAT);
+        Ok(Description::new(SYSTEM, format).dataset(SYSTEM).tool(program_of(&self.settings, Role::Run)))
     }
 
     async fn open(&self, cx: &Context) -> Result<Reading> {

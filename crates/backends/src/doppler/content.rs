@@ -107,14 +107,8 @@ impl Taken {
         if value.is_none() {
             self.restricted.push(name.clone().into());
         }
-        self.items.push(ProofItem {
-            kind: KIND.to_owned(),
-            count: 1,
-            bytes: 0,
-            fingerprint: Some(salt.of_secret(&name, secret)),
-            name,
-            ..ProofItem::default()
-        });
+        let fingerprint = salt.of_secret(&name, secret);
+        self.items.push(ProofItem::new(KIND, name, 1).fingerprint(fingerprint));
     }
 }
 
@@ -140,7 +134,7 @@ impl Tap for SecretsTap {
                 details.insert(name.to_owned(), value.into());
             }
         }
-        Ok(Proof { items: self.taken.items, details })
+        Ok(Proof::new(self.taken.items).details(details))
     }
 
     fn units_done(&self) -> u64 {

@@ -51,13 +51,7 @@ impl Source for Doppler {
             return Err(Error::new(ErrorKind::NotFound, "back up", scope.name(), "it has no secrets")
                 .hint("check the project and the config: an empty backup is probably not what you want"));
         }
-        Ok(Description {
-            dataset: scope.dataset(),
-            system: SYSTEM.to_owned(),
-            format: FORMAT.to_owned(),
-            tool: Some("Doppler API v3".to_owned()),
-            ..Description::default()
-        })
+        Ok(Description::new(SYSTEM, FORMAT).dataset(scope.dataset()).tool("Doppler API v3".to_owned()))
     }
 
     fn is_confidential(&self) -> bool {

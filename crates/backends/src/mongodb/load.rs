@@ -413,7 +413,7 @@ pub(crate) fn expected(entries: &[Entry], seen: &[Content]) -> Result<Proof> {
     for (entry, content) in entries.iter().zip(seen).filter(|(e, _)| e.into.is_some()) {
         items.extend(items_of(entry, Some(*content), &entry.metadata)?);
     }
-    Ok(Proof { items, ..Proof::default() })
+    Ok(Proof::new(items))
 }
 
 /// A collection's items in a proof, named as in the archive.
@@ -430,15 +430,12 @@ pub(crate) fn items_of(
         Kind::Collection | Kind::Account(_) => "collection",
     };
     let content = content.unwrap_or_default();
-    let mut items = vec![ProofItem {
-        kind: kind.to_owned(),
-        name: name.clone(),
-        count: content.count,
-        bytes: content.bytes,
-        fingerprint: (entry.kind != Kind::View).then_some(content.fingerprint),
-        value: content.order.map(Order::text),
-        ..ProofItem::default()
-    }];
+    let mut items = vec![
+        ProofItem::new(kind.to_owned(), name.clone(), content.count)
+            .bytes(content.bytes)
+            .fingerprint((entry.kind != Kind::View).then_some(content.fingerprint))
+            .value(content.order.map(Order::text)),
+    ];
     items.extend(
         archive::metadata_items(&name, metadata)
             .map_err(|what| Error::new(ErrorKind::Corrupt, "read", format!("the metadata of {name}"), what))?,

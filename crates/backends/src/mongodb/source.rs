@@ -129,15 +129,11 @@ impl Source for Mongo {
         {
             facts.insert("selection".to_owned(), "a part of what is there".to_owned());
         }
-        Ok(Description {
-            dataset: self.connection.database().unwrap_or("all-databases").to_owned(),
-            system: SYSTEM.to_owned(),
-            format: "archive".to_owned(),
-            server_version: Some(look.version),
-            tool: Some(tool()),
-            facts,
-            ..Description::default()
-        })
+        Ok(Description::new(SYSTEM, "archive")
+            .dataset(self.connection.database().unwrap_or("all-databases"))
+            .server_version(look.version)
+            .tool(tool())
+            .facts(facts))
     }
 
     fn is_confidential(&self) -> bool {

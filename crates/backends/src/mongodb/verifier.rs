@@ -280,10 +280,7 @@ impl MongoVerifier {
         checks.extend(notes.into_iter().map(|note| Check::warn("indexes", "other", note)));
         let begun = Instant::now();
         let expected = match proof {
-            Some(proof) => Proof {
-                items: proof.items.iter().filter(|i| is_restored(i, &entries)).cloned().collect(),
-                ..Proof::default()
-            },
+            Some(proof) => Proof::new(proof.items.iter().filter(|i| is_restored(i, &entries)).cloned()),
             None => load::expected(&entries, &loaded.seen)?,
         };
         // Of those that the oplog has changed, made or dropped, only what the archive held of them is compared.
@@ -346,7 +343,7 @@ impl MongoVerifier {
         }
         for ((_, name), extra) in listed {
             let count = content::count(look, &extra.db, &name).await?;
-            items.push(ProofItem { kind: extra.kind, name, count, ..ProofItem::default() });
+            items.push(ProofItem::new(extra.kind, name, count));
         }
         // 1, 1.0 and NumberLong(1) are one value to a server, and it gives back one or the other.
         for item in &mut items {
@@ -359,7 +356,7 @@ impl MongoVerifier {
                 item.value = Some(wanted);
             }
         }
-        Ok(Proof { items, ..Proof::default() })
+        Ok(Proof::new(items))
     }
 }
 

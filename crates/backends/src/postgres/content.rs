@@ -70,12 +70,12 @@ async fn read(connection: &Connection, expected: &Proof, others: bool, jobs: usi
                AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
                AND c.oid NOT IN (SELECT oid FROM counted)";
         let counted = unnamed::counted(&session, &with, from).await?;
-        found.items.extend(counted.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| ProofItem {
-            kind: "table".to_owned(),
-            name,
-            count,
-            ..ProofItem::default()
-        }));
+        found.items.extend(
+            counted
+                .into_iter()
+                .filter(|(_, count)| *count > 0)
+                .map(|(name, count)| ProofItem::new("table", name, count)),
+        );
     }
     // The largest first, so that no session ends up alone with one at the end.
     let sizes: BTreeMap<&str, u64> = expected.of_kind("table").map(|i| (&*i.name, i.bytes)).collect();
@@ -89,12 +89,7 @@ async fn read(connection: &Connection, expected: &Proof, others: bool, jobs: usi
         }
         let sql = format!("SELECT last_value::text || ',' || is_called::text FROM {}", sequence.name);
         let value = session.value(&sql).await?;
-        found.items.push(ProofItem {
-            kind: "sequence".to_owned(),
-            name: sequence.name.clone(),
-            value,
-            ..ProofItem::default()
-        });
+        found.items.push(ProofItem::new("sequence", sequence.name.clone(), 0).value(value));
     }
     let count = session.value("SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata").await?;
     let expects_objects = expected.of_kind("large objects").next().is_some();
@@ -212,7 +207,7 @@ async fn read_tables(
 async fn read_table(session: &Session, plan: Plan, cx: &Context) -> Result<ProofItem> {
     let rows = session.client().copy_out(&plan.sql).await.map_err(|e| session.error(&e))?;
     pin_mut!(rows);
-    let mut item = ProofItem { kind: "table".to_owned(), name: plan.name, ..ProofItem::default() };
+    let mut item = ProofItem::new("table", plan.name, 0);
     let mut sum = Fingerprint::default();
     let mut partial: Vec<u8> = Vec::new();
     loop {
@@ -253,7 +248,7 @@ async fn object_numbers(session: &Session, after: u32) -> Result<VecDeque<u32>> 
 
 /// The large objects of the session's database, counted as the archive's tap counts them.
 async fn large_objects(session: &Session, cx: &Context) -> Result<ProofItem> {
-    let mut item = ProofItem { kind: "large objects".to_owned(), name: "all".to_owned(), ..ProofItem::default() };
+    let mut item = ProofItem::new("large objects", "all", 0);
     let mut sum = Fingerprint::default();
     let client = session.client();
     let piece = client.prepare("SELECT pg_catalog.lo_get($1, $2, $3)").await.map_err(|e| session.error(&e))?;

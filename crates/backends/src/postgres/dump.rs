@@ -170,15 +170,11 @@ impl Source for Postgres {
         if !self.options.is_whole_database() {
             facts.insert("selection".to_owned(), "a part of the database".to_owned());
         }
-        Ok(Description {
-            dataset: self.connection.database.clone(),
-            system: SYSTEM.to_owned(),
-            format: "dump".to_owned(),
-            server_version: Some(look.version),
-            tool: Some(format!("pg_dump {}", tools.version)),
-            facts,
-            ..Description::default()
-        })
+        Ok(Description::new(SYSTEM, "dump")
+            .dataset(self.connection.database.clone())
+            .server_version(look.version)
+            .tool(format!("pg_dump {}", tools.version))
+            .facts(facts))
     }
 
     async fn open(&self, cx: &Context) -> Result<Reading> {
@@ -228,14 +224,10 @@ impl Source for Globals {
     async fn describe(&self) -> Result<Description> {
         let look = Look::at(&self.connection).await?;
         let tools = tools::at_least("pg_dumpall", look.major).await?;
-        Ok(Description {
-            dataset: format!("{}-globals", self.connection.database),
-            system: SYSTEM.to_owned(),
-            format: "globals.sql".to_owned(),
-            server_version: Some(look.version),
-            tool: Some(format!("pg_dumpall {}", tools.version)),
-            ..Description::default()
-        })
+        Ok(Description::new(SYSTEM, "globals.sql")
+            .dataset(format!("{}-globals", self.connection.database))
+            .server_version(look.version)
+            .tool(format!("pg_dumpall {}", tools.version)))
     }
 
     async fn open(&self, cx: &Context) -> Result<Reading> {

@@ -44,11 +44,11 @@ impl Tap for GlobalsTap {
         }
         let item = |kind: &str| {
             let kind = kind.to_owned();
-            move |name| ProofItem { kind: kind.clone(), name, count: 1, ..ProofItem::default() }
+            move |name| ProofItem::new(kind.clone(), name, 1)
         };
         let items =
             self.roles.into_iter().map(item("role")).chain(self.tablespaces.into_iter().map(item("tablespace")));
-        Ok(Proof { items: items.collect(), ..Proof::default() })
+        Ok(Proof::new(items))
     }
 }
 
@@ -88,12 +88,7 @@ impl Seen {
                 let relation = relation.strip_suffix(" FROM stdin").unwrap_or(relation);
                 let name = relation.split(" (").next().unwrap_or_default().trim().to_owned();
                 self.copy.insert(name.clone(), relation.into());
-                self.table = Some(ProofItem {
-                    kind: "table".to_owned(),
-                    name,
-                    fingerprint: Some(Fingerprint::default()),
-                    ..ProofItem::default()
-                });
+                self.table = Some(ProofItem::new("table", name, 0).fingerprint(Fingerprint::default()));
             }
             Event::Rows(rows) => {
                 let mut rest = &rows[..];
@@ -145,7 +140,7 @@ impl Tap for SqlTap {
 
     fn finish(mut self: Box<Self>) -> Result<Proof> {
         self.reader.finish()?;
-        let mut proof = Proof { items: self.seen.tables, ..Proof::default() };
+        let mut proof = Proof::new(self.seen.tables);
         proof.details.insert("copy".to_owned(), self.seen.copy.into());
         if self.seen.has_inserts {
             proof.details.insert("inserts".to_owned(), true.into());

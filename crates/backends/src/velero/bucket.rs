@@ -121,7 +121,7 @@ impl BucketVerifier {
     /// The proof of a backup where it lies, as a copy's.
     pub(crate) async fn proof(&self, name: &str, cx: &Context) -> Result<Proof> {
         let inspection = self.read_all(name, cx).await?;
-        Ok(Proof { items: inspection.items(), ..Proof::default() })
+        Ok(Proof::new(inspection.items()))
     }
 
     /// Resources of which a namespace has objects in a backup.

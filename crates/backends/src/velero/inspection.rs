@@ -113,11 +113,8 @@ impl TakesObjects for Tarball {
         hash.update(path.as_bytes());
         hash.update(&[0]);
         hash.update(&text);
-        let item = self.resources.entry(place.resource.clone()).or_insert_with(|| ProofItem {
-            kind: "objects".to_owned(),
-            name: place.resource.clone(),
-            fingerprint: Some(Fingerprint::default()),
-            ..ProofItem::default()
+        let item = self.resources.entry(place.resource.clone()).or_insert_with(|| {
+            ProofItem::new("objects", place.resource.clone(), 0).fingerprint(Fingerprint::default())
         });
         item.count += 1;
         item.bytes += text.len() as u64;

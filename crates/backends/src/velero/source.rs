@@ -47,15 +47,11 @@ impl Source for Velero {
     async fn describe(&self) -> Result<Description> {
         let bucket = self.check_location().await?;
         let version = self.cluster.version().await?;
-        Ok(Description {
-            dataset: self.settings.dataset(),
-            system: SYSTEM.to_owned(),
-            format: "tar".to_owned(),
-            server_version: Some(format!("Kubernetes {version}")),
-            tool: Some("Velero".to_owned()),
-            facts: BTreeMap::from([("bucket".to_owned(), bucket)]),
-            ..Description::default()
-        })
+        Ok(Description::new(SYSTEM, "tar")
+            .dataset(self.settings.dataset())
+            .server_version(format!("Kubernetes {version}"))
+            .tool("Velero".to_owned())
+            .facts(BTreeMap::from([("bucket".to_owned(), bucket)])))
     }
 
     async fn open(&self, cx: &Context) -> Result<Reading> {

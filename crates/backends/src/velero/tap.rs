@@ -169,7 +169,7 @@ impl Tap for BackupTap {
         if !uncovered.is_empty() {
             details.insert("claims without data".to_owned(), uncovered.into());
         }
-        Ok(Proof { items: inspection.items(), details })
+        Ok(Proof::new(inspection.items()).details(details))
     }
 
     fn units_done(&self) -> u64 {

@@ -8,7 +8,7 @@ use lifeboat_core::pipeline::Pruned;
 use lifeboat_core::report::human_bytes;
 use lifeboat_core::retention::Policy;
 use lifeboat_core::sink::Held;
-use lifeboat_core::{Dataset, Error, ErrorKind, Prune, Result, catalog};
+use lifeboat_core::{Dataset, Error, ErrorKind, PlannedPrune, Prune, Result, catalog};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
@@ -74,7 +74,12 @@ async fn prune(
     let Some(policy) = policy(session, job, asked, options)? else { return Ok(()) };
     let output = &session.output;
     let dataset = job.dataset()?;
-    let prune = Prune::plan(store.sink.clone(), &job.prefix, dataset, &policy, session.context.now()).await?;
+    let prune = Prune::new(store.sink.clone(), dataset.clone())
+        .folder(&job.prefix)
+        .keep(policy)
+        .context(session.context.clone())
+        .plan()
+        .await?;
     if prune.kept() + prune.to_delete() == 0 {
         if asked && options.orphans.is_none() {
             return Err(place::nothing(job).await);
@@ -161,7 +166,7 @@ struct Outcome<'a> {
 }
 
 /// The decisions of a plan, written as they are made.
-struct Decisions<'a>(&'a Prune);
+struct Decisions<'a>(&'a PlannedPrune);
 
 impl Serialize for Decisions<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {

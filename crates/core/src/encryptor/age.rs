@@ -14,21 +14,24 @@ use crate::hint::Hint;
 use crate::pipeline::stage;
 use crate::stream::ByteStream;
 
+#[cfg_attr(not(feature = "ssh"), path = "age/no_ssh.rs")]
+mod ssh;
+
 #[derive(Clone)]
 enum Recipient {
     X25519(age::x25519::Recipient),
-    Ssh(age::ssh::Recipient),
+    Ssh(ssh::Recipient),
 }
 
 #[derive(Clone)]
 enum Identity {
     X25519(age::x25519::Identity),
-    Ssh(age::ssh::Identity),
+    Ssh(ssh::Identity),
 }
 
 /// Encrypts to age recipients, decrypts with age identities.
 ///
-/// Recipients are X25519 (`age1…`) and SSH public keys (`ssh-ed25519 …`, `ssh-rsa …`); identities are
+/// Recipients are X25519 (`age1…`) and, with the feature `ssh`, SSH public keys (`ssh-ed25519 …`, `ssh-rsa …`); identities are
 /// `AGE-SECRET-KEY-1…` and SSH private keys. A passphrase stands alone, on both sides.
 ///
 /// ```
@@ -112,17 +115,8 @@ impl Age {
         let text = text.expose_secret();
         let before = self.identities.len();
         if text.contains("-----BEGIN ") {
-            let key = age::ssh::Identity::from_buffer(text.as_bytes(), Some(name.to_owned()))
-                .map_err(|e| wrong(&format!("the SSH key in it cannot be read ({e})")))?;
-            match &key {
-                age::ssh::Identity::Unsupported(_) => {
-                    return Err(wrong("it holds a kind of SSH key that age does not support"));
-                }
-                age::ssh::Identity::Encrypted(_) if self.key_passphrase.is_none() => {
-                    return Err(wrong("the SSH key in it is encrypted, but no passphrase for it was given"));
-                }
-                _ => self.identities.push(Identity::Ssh(key)),
-            }
+            let key = ssh::Identity::parse(text, name, self.key_passphrase.is_some());
+            self.identities.push(Identity::Ssh(key.map_err(|why| wrong(&why))?));
         } else {
             for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
                 let identity = line.parse::<age::x25519::Identity>().map_err(|_| {
@@ -152,13 +146,7 @@ impl Age {
                 .hint(Hint::WriteRecipient)
         };
         let recipient = if text.starts_with("ssh-") {
-            use age::ssh::ParseRecipientKeyError as E;
-            Recipient::Ssh(text.parse().map_err(|e| match e {
-                E::RsaModulusTooSmall => wrong("the RSA key has less than 2048 bits"),
-                E::RsaModulusTooLarge => wrong("the RSA key is larger than age supports"),
-                E::Unsupported(kind) => wrong(&format!("age does not support SSH keys of type {kind}")),
-                _ => wrong("it is not an SSH public key"),
-            })?)
+            Recipient::Ssh(ssh::Recipient::parse(text).map_err(|why| wrong(&why))?)
         } else if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
             return Err(wrong("that is a secret identity; encrypting takes its public recipient"));
         } else {
@@ -175,7 +163,7 @@ impl Age {
         }
         let recipients = self.recipients.iter().map(|r| match r {
             Recipient::X25519(r) => r as &dyn age::Recipient,
-            Recipient::Ssh(r) => r as &dyn age::Recipient,
+            Recipient::Ssh(r) => r.as_recipient(),
         });
         age::Encryptor::with_recipients(recipients).map_err(|e| {
             Error::new(ErrorKind::Config, "encrypt with", "age", e.to_string()).hint("name at least one recipient")
@@ -259,7 +247,7 @@ impl Encryptor for Age {
             for key in keys {
                 identities.push(match key {
                     Identity::X25519(key) => Box::new(key),
-                    Identity::Ssh(key) => Box::new(key.with_callbacks(KeyPassphrase(key_passphrase.clone()))),
+                    Identity::Ssh(key) => key.into_identity(key_passphrase.clone()),
                 });
             }
             if let Some(passphrase) = passphrase {
@@ -271,26 +259,6 @@ impl Encryptor for Age {
             let mut reader = decryptor.decrypt(identities.iter().map(|i| &**i)).map_err(open_error)?;
             io::copy(&mut reader, output).map(drop).map_err(read_error)
         }))
-    }
-}
-
-/// Answers age's question for the passphrase of an encrypted SSH key; asks nobody.
-#[derive(Clone)]
-struct KeyPassphrase(Option<SecretString>);
-
-impl age::Callbacks for KeyPassphrase {
-    fn display_message(&self, _: &str) {}
-
-    fn confirm(&self, _: &str, _: &str, _: Option<&str>) -> Option<bool> {
-        None
-    }
-
-    fn request_public_string(&self, _: &str) -> Option<String> {
-        None
-    }
-
-    fn request_passphrase(&self, _: &str) -> Option<age::secrecy::SecretString> {
-        self.0.as_ref().map(age_secret)
     }
 }
 
@@ -321,7 +289,6 @@ fn open_error(error: age::DecryptError) -> Error {
         E::InvalidMac => corrupt("its age header was altered"),
         E::UnknownFormat => corrupt("it is not an age file, or has a newer version"),
         E::Io(e) => read_error(e),
-        other => corrupt(&other.to_string()),
     }
 }
 
@@ -445,5 +412,16 @@ mod tests {
             let error = Age::default().identities(&text.to_owned().into(), "key.txt").unwrap_err();
             assert!(error.to_string().contains(part) && error.to_string().contains("key.txt"), "{error}");
         }
+    }
+
+    #[cfg(not(feature = "ssh"))]
+    #[test]
+    fn without_the_feature_an_ssh_key_is_refused_by_its_name() {
+        let error =
+            Age::to(["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHsKLqeplhpW+uObz5dvMgjz1OxfM/XXUB+VHtZ6isGN"]).unwrap_err();
+        assert!(error.message().contains("the feature `ssh`"), "{error}");
+        let key = "-----BEGIN OPENSSH PRIVATE KEY-----\n".to_owned().into();
+        let error = Age::default().identities(&key, "key").unwrap_err();
+        assert!(error.message().contains("the feature `ssh`"), "{error}");
     }
 }

@@ -17,6 +17,8 @@ pub const START: usize = 64;
 /// Both directions run on separate threads and hold a bounded amount of data. An implementation built only
 /// with recipients can encrypt but not decrypt: the machine that backs up then cannot read its own
 /// backups.
+///
+/// `lifeboat_conformance::encryptor` checks what is promised here; `examples/outside` has a whole one.
 pub trait Encryptor: Send + Sync + fmt::Debug {
     /// The scheme's name in the manifest and the configuration: `age`, `openssl`. Other implementations choose another.
     fn scheme(&self) -> &'static str;
@@ -45,6 +47,7 @@ pub trait Encryptor: Send + Sync + fmt::Debug {
     /// # Behaviour
     /// - The ciphertext stream ends without an error only after the plaintext stream has.
     /// - An error of the plaintext stream is passed on as it is.
+    /// - Salts, nonces and keys are fresh: the same plaintext never gives the same ciphertext.
     ///
     /// # Errors
     /// When there is nothing to encrypt to.
@@ -55,6 +58,7 @@ pub trait Encryptor: Send + Sync + fmt::Debug {
     /// # Behaviour
     /// - Plaintext is emitted as soon as it is authentic (`age`), or at once (`openssl`, which authenticates nothing): it
     ///   counts only when the stream has ended well.
+    /// - An error of the ciphertext stream is passed on as it is.
     ///
     /// # Errors
     /// [`Decrypt`](crate::ErrorKind::Decrypt) without an identity. What is wrong with the bytes is an item of the

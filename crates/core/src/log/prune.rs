@@ -58,12 +58,13 @@ pub struct LogPruned {
 /// # Cancel safety
 /// Safe: a later call goes on where this one was dropped.
 pub async fn prune(
-    sink: Arc<dyn Sink>,
+    sink: impl Sink + 'static,
     folder: &str,
     dataset: &Dataset,
     oldest_kept_base: Option<Position>,
     dry_run: bool,
 ) -> Result<LogPruned> {
+    let sink: Arc<dyn Sink> = Arc::new(sink);
     let mut pruned = LogPruned::default();
     if oldest_kept_base.is_none() {
         pruned.notes.push(format!("nothing of the log of {dataset} was deleted: no base is kept"));

@@ -102,12 +102,12 @@ pub struct Piece {
 impl LogReader {
     /// A reader of the log of a dataset below `folder`.
     pub fn new(
-        sink: Arc<dyn Sink>,
+        sink: impl Sink + 'static,
         folder: &str,
         dataset: &Dataset,
         keys: impl IntoIterator<Item = Arc<dyn Encryptor>>,
     ) -> Self {
-        Self { sink, folder: log_folder(folder, dataset), keys: keys.into_iter().collect() }
+        Self { sink: Arc::new(sink), folder: log_folder(folder, dataset), keys: keys.into_iter().collect() }
     }
 
     /// Every object of the log with its key and size: as a segment, or `None` for a name that is not known here. In order of

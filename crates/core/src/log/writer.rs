@@ -46,7 +46,7 @@ impl LogWriter {
     /// # Errors
     /// [`ErrorKind::Config`] when the format is not one word, or the encryptor's names would not be read back.
     pub fn new(
-        sink: Arc<dyn Sink>,
+        sink: impl Sink + 'static,
         folder: &str,
         log: &LogDescription,
         compression: Compression,
@@ -60,7 +60,7 @@ impl LogWriter {
             encryptor::check_names(&**encryptor)?;
         }
         let folder = log_folder(folder, &log.dataset);
-        Ok(Self { sink, folder, format: log.format.clone(), compression, encryptor, end: None })
+        Ok(Self { sink: Arc::new(sink), folder, format: log.format.clone(), compression, encryptor, end: None })
     }
 
     /// Where the last segment ended that was appended here.

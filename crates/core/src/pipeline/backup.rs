@@ -49,6 +49,22 @@ enum Encryption {
 ///
 /// Either the artifact with its manifest is in the sink when [`run`](Backup::run) returns, or nothing is that could be taken
 /// for one.
+///
+/// ```
+/// use lifeboat_core::{Backup, Compression, Context, Encryptor, Result, Sink, Source};
+///
+/// async fn back_up(
+///     source: impl Source + 'static,
+///     key: impl Encryptor + 'static,
+///     (near, far): (impl Sink + 'static, impl Sink + 'static),
+///     context: Context,
+/// ) -> Result<()> {
+///     let backup = Backup::new(source).compress(Compression::zstd(3)).encrypt(key).to(near).also_to(far);
+///     let receipt = backup.context(context).run().await?;
+///     println!("{}: {} rows in {} bytes", receipt.key, receipt.rows, receipt.stored_bytes);
+///     Ok(())
+/// }
+/// ```
 pub struct Backup {
     source: Box<dyn Source>,
     dataset: Option<Dataset>,

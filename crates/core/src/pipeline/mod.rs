@@ -23,7 +23,7 @@ mod tree;
 mod verify;
 
 pub use backup::Backup;
-pub use prune::{Prune, Pruned, Undeleted};
+pub use prune::{PlannedPrune, Prune, Pruned, Undeleted};
 pub use receipt::{Receipt, SinkOutcome};
 pub use replicate::{Copied, NotCopied, PlannedCopy, Replicate, ReplicatePlan, Replicated, Step};
 pub use restore::{PlannedRestore, Restore, Restored};
@@ -36,8 +36,6 @@ pub use verify::{AgeLimit, Verify};
 mod tests {
     use super::*;
     use crate::catalog;
-    use crate::name::Dataset;
-    use crate::retention::Policy;
     use crate::sink::Sink;
     use crate::target::Target;
 
@@ -49,11 +47,10 @@ mod tests {
         backup: Backup,
         (restore, planned, target): ([Restore; 3], PlannedRestore, &dyn Target),
         verify: Verify<'_>,
-        (prune, policy): (&Prune, &Policy),
+        (prune, planned_prune): (Prune, &PlannedPrune),
         (replicate, replication): (&Replicate, &ReplicatePlan),
         (tree, copy): (&TreeCopy, TreePlan),
-        (sink, dataset): (std::sync::Arc<dyn Sink>, &Dataset),
-        now: jiff::Timestamp,
+        sink: std::sync::Arc<dyn Sink>,
     ) {
         can_be_spawned(backup.run());
         let [first, second, third] = restore;
@@ -62,9 +59,9 @@ mod tests {
         can_be_spawned(async move { third.stream().await.map(drop) });
         can_be_spawned(planned.apply());
         can_be_spawned(verify.run());
-        can_be_spawned(prune.execute());
-        can_be_spawned(prune.held());
-        can_be_spawned(Prune::plan(sink.clone(), "", dataset, policy, now));
+        can_be_spawned(planned_prune.execute());
+        can_be_spawned(planned_prune.held());
+        can_be_spawned(prune.plan());
         can_be_spawned(replicate.plan());
         can_be_spawned(replication.execute());
         can_be_spawned(tree.plan());

@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use crate::catalog::{self, Artifact, Kind, Listed};
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::history::{Figures, Journal, Outcome, Verb};
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, format_stamp, join_key, split_key};
+use crate::progress::{Event, Step, Unit};
 use crate::retention::{Decision, Policy, Subject, Ties, Verdicts, Warning, decide};
 use crate::sink::{Deleted, Held, Sink, upkeep};
 use crate::verifier::Level;
@@ -21,12 +22,36 @@ use crate::verifier::Level;
 /// request.
 const BATCH: usize = 250;
 
-/// Prunes one dataset in one folder of a sink: [`plan`](Prune::plan), show it, [`execute`](Prune::execute).
+/// Prunes one dataset in one folder of a sink: deletes what a [`Policy`] no longer keeps.
+///
+/// ```
+/// use lifeboat_core::retention::Policy;
+/// use lifeboat_core::{Dataset, Prune, Result, Sink};
+///
+/// async fn tidy(sink: impl Sink + 'static) -> Result<()> {
+///     let prune = Prune::new(sink, Dataset::new("shop")?).folder("databases").keep(Policy::days(30)).plan().await?;
+///     for decision in prune.decisions().filter(|decision| !decision.keeps()) {
+///         println!("{}: {}", decision.key, decision.why());
+///     }
+///     prune.execute().await.map(drop)
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Prune {
+    sink: Arc<dyn Sink>,
+    folder: String,
+    dataset: Dataset,
+    policy: Policy,
+    history: bool,
+    context: Context,
+}
+
+/// What a [`Prune`] will delete: show it, then [`execute`](PlannedPrune::execute) it.
 ///
 /// Of each artifact some 40 bytes are held: its time and size, and what was decided; as much again of one that needs others.
 /// Its key and the reasons in words are made when they are asked for. Executing holds in full what is deleted.
 #[derive(Debug)]
-pub struct Prune {
+pub struct PlannedPrune {
     sink: Arc<dyn Sink>,
     folder: String,
     dataset: Dataset,
@@ -34,6 +59,7 @@ pub struct Prune {
     verdicts: Verdicts,
     now: Timestamp,
     history: bool,
+    context: Context,
 }
 
 /// What a decision needs to know of an artifact.
@@ -203,25 +229,30 @@ impl Subject for Fact {
 }
 
 impl Prune {
-    /// Reads the catalog and decides. Deletes nothing.
-    ///
-    /// Foreign artifacts count like any other. One that failed a verification is bad until it has passed one as deep: it
-    /// stands in for nothing.
-    ///
-    /// # Errors
-    /// What the sink's listing fails with: from half a listing nothing is decided.
-    pub async fn plan(
-        sink: Arc<dyn Sink>,
-        folder: &str,
-        dataset: &Dataset,
-        policy: &Policy,
-        now: Timestamp,
-    ) -> Result<Self> {
-        let folder = folder.trim_matches('/').to_owned();
-        let (facts, ties) = Facts::read(&*sink, &folder, dataset).await?;
-        let key_of = |i: usize| facts.key(&folder, dataset, facts.all[i].place());
-        let verdicts = decide(policy, &facts.all, now, ties, key_of);
-        Ok(Self { sink, folder, dataset: dataset.clone(), facts, verdicts, now, history: true })
+    /// Prunes this dataset in a sink. Without [`keep`](Self::keep) everything is kept.
+    pub fn new(sink: impl Sink + 'static, dataset: Dataset) -> Self {
+        Self {
+            sink: Arc::new(sink),
+            folder: String::new(),
+            dataset,
+            policy: Policy::default(),
+            history: true,
+            context: Context::default(),
+        }
+    }
+
+    /// The folder of the artifacts in the sink; without it the sink itself.
+    #[must_use]
+    pub fn folder(mut self, folder: &str) -> Self {
+        folder.trim_matches('/').clone_into(&mut self.folder);
+        self
+    }
+
+    /// What is kept.
+    #[must_use]
+    pub fn keep(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
     }
 
     /// Whether executing it leaves a record in the [history](crate::history). It does, unless said otherwise.
@@ -231,6 +262,36 @@ impl Prune {
         self
     }
 
+    /// Sets cancellation, progress and clock.
+    #[must_use]
+    pub fn context(mut self, context: Context) -> Self {
+        self.context = context;
+        self
+    }
+
+    /// Reads the catalog and decides. Deletes nothing.
+    ///
+    /// Foreign artifacts count like any other. One that failed a verification is bad until it has passed one as deep: it
+    /// stands in for nothing.
+    ///
+    /// # Errors
+    /// What the sink's listing fails with: from half a listing nothing is decided.
+    /// [`Cancelled`](crate::ErrorKind::Cancelled).
+    ///
+    /// # Cancel safety
+    /// Safe: nothing was changed.
+    pub async fn plan(self) -> Result<PlannedPrune> {
+        let Self { sink, folder, dataset, policy, history, context } = self;
+        let now = context.now();
+        let read = Facts::read(&*sink, &folder, &dataset);
+        let (facts, ties) = context.unless_cancelled("prune", || dataset.to_string(), read).await?;
+        let key_of = |i: usize| facts.key(&folder, &dataset, facts.all[i].place());
+        let verdicts = decide(&policy, &facts.all, now, ties, key_of);
+        Ok(PlannedPrune { sink, folder, dataset, facts, verdicts, now, history, context })
+    }
+}
+
+impl PlannedPrune {
     /// What will be kept and what deleted, each with the reason, newest first. They are made one by one: memory does not grow
     /// with their number as long as the caller lets them go.
     pub fn decisions(&self) -> impl Iterator<Item = Decision> {
@@ -300,13 +361,18 @@ impl Prune {
     ///
     /// # Errors
     /// What keeps the whole from being done; artifacts that could not be deleted are in the result.
+    /// [`Cancelled`](crate::ErrorKind::Cancelled) between two batches of artifacts.
     ///
     /// # Cancel safety
     /// Safe: a later prune goes on where this one was dropped.
     pub async fn execute(&self) -> Result<Pruned> {
         let mut journal = Journal::begin(Verb::Prune, &self.folder, self.now, false);
         journal.dataset = Some(self.dataset.clone());
+        let total = u64::try_from(self.to_delete()).ok();
+        let step = Step::Prune(self.dataset.to_string());
+        self.context.progress.event(Event::Begin { step, unit: Unit::Items, total });
         let mut result = self.carry_out().await;
+        self.context.progress.event(Event::End);
         let figures = result.as_ref().map(|pruned| Figures {
             outcome: Some(if pruned.failed.is_empty() { Outcome::Good } else { Outcome::Failed }),
             bytes: Some(pruned.bytes),
@@ -315,7 +381,7 @@ impl Prune {
         });
         if let Some(record) = journal.record(&*self.sink, figures.as_ref().map_err(|error| *error))
             && self.history
-            && let Err(note) = journal.write(&self.sink, &record, Journal::patience(&Context::default())).await
+            && let Err(note) = journal.write(&self.sink, &record, Journal::patience(&self.context)).await
         {
             match &mut result {
                 Ok(pruned) => pruned.notes.push(note),
@@ -340,6 +406,10 @@ impl Prune {
             let there = level.into_iter().filter_map(|i| Some((i, artifacts.get(&i)?)));
             let there: Vec<(usize, &Artifact)> = there.filter(|(i, _)| !spared.contains_key(i)).collect();
             for batch in there.chunks(BATCH) {
+                if self.context.cancel.is_cancelled() {
+                    return Err(Error::cancelled("prune", self.dataset.to_string()));
+                }
+                self.context.progress.event(Event::Advance(batch.len() as u64));
                 for (i, artifact) in self.delete(batch.to_vec(), &mut pruned).await? {
                     self.spare(i, &format!("{}, which stays, needs it", artifact.key()), &mut spared);
                 }
@@ -467,7 +537,7 @@ struct Doomed {
 }
 
 impl Pruned {
-    fn note(&mut self, deleted: &Deleted, prune: &Prune) {
+    fn note(&mut self, deleted: &Deleted, prune: &PlannedPrune) {
         let doomed =
             |key: &&str| ArtifactName::parse(split_key(key).1).is_some_and(|name| prune.deletes(&name).is_some());
         self.bytes += deleted.bytes.unwrap_or(0);

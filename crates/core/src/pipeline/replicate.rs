@@ -42,6 +42,17 @@ const LONGEST_NOTE: usize = 64 << 10;
 
 /// Copies what is missing: `Replicate::new(from, to).folder("databases").plan().await`, show it,
 /// [`execute`](ReplicatePlan::execute).
+///
+/// ```
+/// use lifeboat_core::{Replicate, Result, Sink};
+///
+/// async fn replicate(from: impl Sink + 'static, to: impl Sink + 'static) -> Result<bool> {
+///     let replicate = Replicate::new(from, to).folder("databases");
+///     let plan = replicate.plan().await?;
+///     println!("{} bytes are to be copied", plan.bytes_to_copy());
+///     Ok(plan.execute().await?.is_complete())
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Replicate {
     from: Arc<dyn Sink>,

@@ -21,6 +21,20 @@ use crate::stream::ByteStream;
 use crate::target::{RestoreInput, Target};
 
 /// Restores an artifact: `Restore::new(sink, artifact).key(age).into(&target).await`.
+///
+/// ```
+/// use lifeboat_core::catalog::{self, At};
+/// use lifeboat_core::{Dataset, Encryptor, Restore, Result, Sink, Target};
+///
+/// /// Restores the newest backup.
+/// async fn restore(sink: impl Sink + 'static, key: impl Encryptor + 'static, target: &dyn Target) -> Result<()> {
+///     let newest = catalog::find(&sink, "databases", &Dataset::new("shop")?, &At::Latest).await?;
+///     for check in Restore::new(sink, newest).key(key).into(target).await?.checks {
+///         println!("{}: {}", check.name, check.figure);
+///     }
+///     Ok(())
+/// }
+/// ```
 pub struct Restore {
     sink: Arc<dyn Sink>,
     artifact: Artifact,

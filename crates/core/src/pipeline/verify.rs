@@ -41,6 +41,19 @@ pub struct AgeLimit {
 ///
 /// One pass over the stored bytes serves all levels: while they flow into the scratch server they are hashed and
 /// parsed.
+///
+/// ```
+/// use lifeboat_core::catalog::{self, At};
+/// use lifeboat_core::{Dataset, Encryptor, Level, Result, Sink, Status, Verifier, Verify};
+///
+/// /// Whether the newest backup restores.
+/// async fn is_good(sink: impl Sink + 'static, key: impl Encryptor + 'static, judge: &dyn Verifier) -> Result<bool> {
+///     let newest = catalog::find(&sink, "databases", &Dataset::new("shop")?, &At::Latest).await?;
+///     let report = Verify::new(sink, newest, judge).level(Level::Restore).key(key).run().await?;
+///     report.failures().for_each(|check| println!("{}: {}", check.name, check.detail));
+///     Ok(report.status() == Status::Pass)
+/// }
+/// ```
 pub struct Verify<'a> {
     sink: Arc<dyn Sink>,
     artifact: Artifact,

@@ -16,7 +16,7 @@ use lifeboat_core::proof::WholeStream;
 use lifeboat_core::sink::{Deleted, PutOptions};
 use lifeboat_core::{
     Backup, ByteStream, Context, Dataset, Description, Encryptor, Error, ErrorKind, Fingerprint, ObjectInfo, Proof,
-    ProofItem, Reading, Result, Sink, Source, Tap, async_trait,
+    ProofItem, Prune, Reading, Result, Sink, Source, Tap, async_trait,
 };
 use lifeboat_testkit::memory::MemorySink;
 
@@ -91,14 +91,10 @@ pub struct FakeSource {
 
 impl FakeSource {
     pub fn new(stream: impl Fn(&Context) -> ByteStream + Send + Sync + 'static) -> Self {
-        let description = Description {
-            dataset: "shop".to_owned(),
-            system: "fake".to_owned(),
-            format: "dump".to_owned(),
-            server_version: Some("15.18".to_owned()),
-            tool: Some("fake_dump 1".to_owned()),
-            ..Description::default()
-        };
+        let description = Description::new("fake", "dump")
+            .dataset("shop")
+            .server_version("15.18".to_owned())
+            .tool("fake_dump 1".to_owned());
         Self {
             stream: Box::new(stream),
             tap: Box::new(|| Box::new(WholeStream::new(ITEM))),
@@ -215,14 +211,9 @@ impl Tap for LinesTap {
         if !self.pending.is_empty() {
             return Err(Error::new(ErrorKind::Corrupt, "parse", "the lines", "the last line has no end"));
         }
-        let items = self.tables.into_iter().map(|(name, (count, sum))| ProofItem {
-            kind: "table".to_owned(),
-            name,
-            count,
-            fingerprint: Some(sum),
-            ..ProofItem::default()
-        });
-        Ok(Proof { items: items.collect(), ..Proof::default() })
+        let items =
+            self.tables.into_iter().map(|(name, (count, sum))| ProofItem::new("table", name, count).fingerprint(sum));
+        Ok(Proof::new(items))
     }
 }
 
@@ -447,4 +438,9 @@ impl Drop for Guard {
             let _ = sender.send(());
         }
     }
+}
+
+/// A prune of the dataset `shop` in the folder `db`, as of this time.
+pub fn prune_at(sink: impl Sink + 'static, now: &str) -> Prune {
+    Prune::new(sink, dataset("shop")).folder("db").context(Context::default().clock(clock_at(now)))
 }

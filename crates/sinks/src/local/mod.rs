@@ -199,7 +199,7 @@ fn delete_one(root: &Path, key: &str) -> Result<u64> {
 
 fn info(key: String, meta: &Metadata) -> ObjectInfo {
     let modified = meta.modified().ok().and_then(|t| Timestamp::try_from(t).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
-    ObjectInfo { key, bytes: meta.len(), modified }
+    ObjectInfo::new(key, meta.len(), modified)
 }
 
 /// Runs blocking file I/O off the async threads.

@@ -259,7 +259,7 @@ impl Store {
         let Ok(modified) = entry.last_modified.parse::<Timestamp>() else {
             return strange(format!("\"{}\" is not a time", entry.last_modified));
         };
-        Ok(Some(ObjectInfo { key: key.to_owned(), bytes: entry.size, modified }))
+        Ok(Some(ObjectInfo::new(key, entry.size, modified)))
     }
 
     /// A key of the bucket, relative to the sink. `None` when it is not below the sink.

@@ -287,7 +287,7 @@ impl Store {
     async fn head(&self, action: Action, key: &str) -> Result<ObjectInfo> {
         key::check(action.verb(), key)?;
         let seen = self.look_up(action, key, None).await?;
-        Ok(ObjectInfo { key: key.to_owned(), bytes: seen.bytes, modified: seen.modified })
+        Ok(ObjectInfo::new(key, seen.bytes, seen.modified))
     }
 
     /// Fails when the key is taken. A key without the right to look counts as free where the store itself refuses to

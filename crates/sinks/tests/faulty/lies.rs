@@ -193,7 +193,11 @@ impl Scene {
         let listed = |all: Vec<Artifact>| all.iter().map(Artifact::key).collect::<BTreeSet<_>>();
         let (whole, before) = (self.keys(HERE).await, listed(self.truth(HERE).await));
         let pruned = self
-            .lying(async { Prune::plan(self.here.clone(), "", &dataset, &policy, day(20)).await?.execute().await })
+            .lying(async {
+                let context = Context::default().clock(Arc::new(|| day(20)));
+                let prune = Prune::new(self.here.clone(), dataset.clone()).keep(policy).context(context);
+                prune.plan().await?.execute().await
+            })
             .await;
         let after = self.keys(HERE).await;
         let kept: BTreeSet<String> = before.iter().rev().take(2).cloned().collect();

@@ -108,7 +108,7 @@ impl Content {
         let zone = self.zone_name().map(|name| ("zone".to_owned(), Value::from(name)));
         let failed = self.failed_parts();
         let failed = (!failed.is_empty()).then(|| ("parts that could not be read".to_owned(), Value::from(failed)));
-        Proof { items, details: zone.into_iter().chain(failed).collect() }
+        Proof::new(items).details(zone.into_iter().chain(failed).collect::<BTreeMap<_, _>>())
     }
 
     /// Further parts of the zone that could not be read, although the token and the plan have them, with the reason.
@@ -121,12 +121,7 @@ impl Content {
 }
 
 fn item(kind: &str, name: &str) -> ProofItem {
-    ProofItem {
-        kind: kind.to_owned(),
-        name: name.to_owned(),
-        fingerprint: Some(Fingerprint::default()),
-        ..ProofItem::default()
-    }
+    ProofItem::new(kind, name, 0).fingerprint(Fingerprint::default())
 }
 
 fn add(item: &mut ProofItem, row: &[u8]) {

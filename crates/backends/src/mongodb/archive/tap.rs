@@ -122,7 +122,7 @@ impl Handler for Proving {
                 () if entry.is_timeseries() => "time series",
                 () => "collection",
             };
-            self.namespaces.push(ProofItem { kind: kind.to_owned(), name: name.clone(), ..ProofItem::default() });
+            self.namespaces.push(ProofItem::new(kind.to_owned(), name.clone(), 0));
             self.sums.push(Fingerprint::default());
             self.orders.push(None);
             if let Some(metadata) = entry.metadata()? {
@@ -195,14 +195,13 @@ impl Proving {
             .into_iter()
             .zip(self.sums)
             .zip(self.orders)
-            .map(|((item, sum), order)| ProofItem {
-                fingerprint: (item.kind != "view").then_some(sum),
-                value: order.map(Order::text),
-                ..item
+            .map(|((item, sum), order)| {
+                let sum = (item.kind != "view").then_some(sum);
+                item.fingerprint(sum).value(order.map(Order::text))
             })
             .collect();
         items.extend(self.items);
-        Proof { items, details }
+        Proof::new(items).details(details)
     }
 }
 
@@ -213,24 +212,11 @@ impl Proving {
 pub(crate) fn metadata_items(collection: &str, metadata: &Metadata) -> Result<Vec<ProofItem>, String> {
     let mut items = Vec::new();
     if let Some(options) = metadata.options.as_ref().filter(|options| options.as_bytes().len() > super::MIN_DOCUMENT) {
-        items.push(ProofItem {
-            kind: "options".to_owned(),
-            name: collection.to_owned(),
-            count: 1,
-            value: Some(to_extended_json(options.as_bytes())?),
-            ..ProofItem::default()
-        });
+        items.push(ProofItem::new("options", collection.to_owned(), 1).value(to_extended_json(options.as_bytes())?));
     }
     for index in &metadata.indexes {
         let (name, value) = index_item(index.as_bytes())?;
-        items.push(ProofItem {
-            kind: "index".to_owned(),
-            of: Some(collection.to_owned()),
-            name,
-            count: 1,
-            value: Some(value),
-            ..ProofItem::default()
-        });
+        items.push(ProofItem::new("index", name, 1).of(collection.to_owned()).value(value));
     }
     Ok(items)
 }

@@ -157,12 +157,7 @@ impl Walk {
             rows: Rows::new(),
             raw: 0,
             object: Box::default(),
-            objects: ProofItem {
-                kind: "large objects".to_owned(),
-                name: "all".to_owned(),
-                fingerprint: Some(Fingerprint::default()),
-                ..ProofItem::default()
-            },
+            objects: ProofItem::new("large objects", "all", 0).fingerprint(Fingerprint::default()),
         }
     }
 
@@ -222,7 +217,7 @@ impl Walk {
         if toc.entries.iter().any(|e| matches!(e.kind(), "BLOBS" | "BLOB" | "BLOB METADATA")) {
             items.push(self.objects);
         }
-        Proof { items, details }
+        Proof::new(items).details(details)
     }
 }
 
@@ -258,7 +253,7 @@ impl EventHandler for Walk {
                 let item = *by_name.entry(name.clone()).or_insert(self.tables.len());
                 if item == self.tables.len() {
                     let fingerprint = entry.copy_stmt.is_some().then(Fingerprint::default);
-                    self.tables.push(ProofItem { kind: "table".to_owned(), name, fingerprint, ..ProofItem::default() });
+                    self.tables.push(ProofItem::new("table", name, 0).fingerprint(fingerprint));
                 } else if entry.copy_stmt.is_none() {
                     self.tables[item].fingerprint = None;
                 }
@@ -269,7 +264,7 @@ impl EventHandler for Walk {
                     return Err(self.corrupt(entry.offset_position, "its setval cannot be read".to_owned()));
                 };
                 let kind = "sequence".to_owned();
-                self.sequences.push(ProofItem { kind, name, value: Some(value), ..ProofItem::default() });
+                self.sequences.push(ProofItem::new(kind, name, 0).value(value));
             }
         }
         for table in &mut self.tables {

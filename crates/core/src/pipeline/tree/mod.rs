@@ -53,6 +53,17 @@ pub enum Deletion {
 /// [`execute`](TreePlan::execute).
 ///
 /// Memory grows with the number of objects, by some 400 bytes each, and not with their size.
+///
+/// ```
+/// use lifeboat_core::{Result, Sink, TreeCopy};
+///
+/// async fn copy(from: impl Sink + 'static, to: impl Sink + 'static) -> Result<()> {
+///     let tree = TreeCopy::new("velero", from, to)?.into_folder("copies/velero");
+///     let plan = tree.plan().await?;
+///     println!("{} bytes from {} to {}", plan.bytes_to_copy(), tree.source_url(), tree.destination_url());
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct TreeCopy {
     name: String,

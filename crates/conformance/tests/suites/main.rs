@@ -1,15 +1,17 @@
 //! The suites pass what keeps a trait's promises, and find what breaks one.
 #![allow(clippy::unwrap_used)]
 
+mod small;
+
 use bytes::Bytes;
 use futures::StreamExt;
+use lifeboat_conformance::lines::{self, Content, LinesTap, LinesTarget, LinesVerifier, Table};
+use lifeboat_conformance::{system, target, verifier};
 use lifeboat_core::proof::WholeStream;
 use lifeboat_core::{
     ArtifactName, Check, Context, Dataset, Description, Error, ErrorKind, Level, Manifest, NamedTarget, Opening, Proof,
     Reading, RestoreInput, Result, Setting, Source, System, Tap, Target, Verifier, async_trait,
 };
-use lifeboat_testkit::conformance::{system, target, verifier};
-use lifeboat_testkit::lines::{self, Content, LinesTap, LinesTarget, LinesVerifier, Table};
 use serde::{Deserialize, Deserializer};
 
 fn content() -> Content {
@@ -390,7 +392,7 @@ impl<const FLAW: u8> Source for LinesSource<FLAW> {
     async fn describe(&self) -> Result<Description> {
         let system = if FLAW == flaw::OTHER_NAME { "rows" } else { "lines" };
         let (dataset, system, format) = ("shop".to_owned(), system.to_owned(), lines::FORMAT.to_owned());
-        Ok(Description { dataset, system, format, ..Description::default() })
+        Ok(Description::new(system, format).dataset(dataset))
     }
 
     async fn open(&self, _: &Context) -> Result<Reading> {
@@ -409,8 +411,8 @@ impl system::Fixture for LinesJobs {
     fn job(&self) -> Option<String> {
         Some(r#"content = "one=1 two=2""#.to_owned())
     }
-    fn locked(&self) -> String {
-        r#"content = "${LIFEBOAT_SUITE_NOT_SET}""#.to_owned()
+    fn locked(&self) -> Option<String> {
+        Some(r#"content = "${LIFEBOAT_SUITE_NOT_SET}""#.to_owned())
     }
     fn mistakes(&self) -> Vec<String> {
         vec![r#"content = "one""#.to_owned()]

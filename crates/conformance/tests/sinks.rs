@@ -3,21 +3,21 @@
 
 use std::sync::Arc;
 
+use lifeboat_conformance::MemorySink;
+use lifeboat_conformance::chaos::{ChaosSink, Fault};
+use lifeboat_conformance::content::stream_of;
+use lifeboat_conformance::sink;
 use lifeboat_core::stream::collect;
 use lifeboat_core::{ErrorKind, Sink};
-use lifeboat_testkit::chaos::{ChaosSink, Fault};
-use lifeboat_testkit::conformance;
-use lifeboat_testkit::content::stream_of;
-use lifeboat_testkit::memory::MemorySink;
 
 #[tokio::test]
 async fn memory_sink_conforms() {
-    conformance::sink::all(&MemorySink::new()).await;
+    sink::all(&MemorySink::new()).await;
 }
 
 #[tokio::test]
 async fn chaos_sink_without_faults_conforms() {
-    conformance::sink::all(&ChaosSink::new(Arc::new(MemorySink::new()))).await;
+    sink::all(&ChaosSink::new(Arc::new(MemorySink::new()))).await;
 }
 
 #[tokio::test]

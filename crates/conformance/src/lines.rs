@@ -65,16 +65,9 @@ impl Tap for LinesTap {
 pub fn proof(content: &Content) -> Proof {
     let mut fingerprint = Fingerprint::default();
     content.iter().for_each(|(key, value)| fingerprint.add(format!("{key}={value}").as_bytes()));
-    let bytes = content.iter().map(|(key, value)| (key.len() + value.len() + 2) as u64).sum();
-    let item = ProofItem {
-        kind: "table".to_owned(),
-        name: "lines".to_owned(),
-        count: content.len() as u64,
-        bytes,
-        fingerprint: Some(fingerprint),
-        ..ProofItem::default()
-    };
-    Proof { items: vec![item], ..Proof::default() }
+    let bytes: u64 = content.iter().map(|(key, value)| (key.len() + value.len() + 2) as u64).sum();
+    let item = ProofItem::new("table", "lines", content.len() as u64).bytes(bytes).fingerprint(fingerprint);
+    Proof::new([item])
 }
 
 /// A content in the format.

@@ -1,12 +1,40 @@
 //! What every [`Verifier`] promises.
+//!
+//! ```
+//! use lifeboat_conformance::lines::LinesVerifier;
+//! use lifeboat_conformance::verifier::{self, Fixture};
+//! use lifeboat_core::bytes::Bytes;
+//! use lifeboat_core::{ArtifactName, Verifier};
+//!
+//! struct Backup;
+//!
+//! impl Fixture for Backup {
+//!     fn verifier(&self) -> &dyn Verifier {
+//!         &LinesVerifier
+//!     }
+//!     fn name(&self) -> ArtifactName {
+//!         "shop-20261121-033000.lines".parse().unwrap()
+//!     }
+//!     fn plaintext(&self) -> Bytes {
+//!         "one=1\ntwo=2\nend\n".into()
+//!     }
+//!     fn altered(&self) -> Vec<(String, Bytes)> {
+//!         vec![("another value".to_owned(), "one=1\ntwo=3\nend\n".into())]
+//!     }
+//! }
+//!
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! verifier::all(&Backup).await;
+//! # });
+//! ```
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use lifeboat_core::{
-    ArtifactName, ByteStream, Check, Context, Error, ErrorKind, Proof, ProofItem, RestoreInput, Result, Status,
-    Verifier, async_trait,
+    ArtifactName, ByteStream, Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Status, Verifier,
+    async_trait,
 };
 
 use crate::content::failure;
@@ -166,7 +194,7 @@ pub async fn another_proof_is_found(fixture: &dyn Fixture) {
     let mut proofs: Vec<(String, Proof)> = altered.collect();
     let mut more = good.clone();
     let like = more.items.iter().find(|item| item.count > 0).expect("checked by proof()");
-    let another = ProofItem { name: format!("{}_of_somebody_else", like.name.trim_matches('"')), ..like.clone() };
+    let another = like.clone().name(format!("{}_of_somebody_else", like.name.trim_matches('"')));
     more.items.push(another);
     proofs.push(("a thing that did not come".to_owned(), more));
     for (what, proof) in proofs {

@@ -47,7 +47,8 @@ pub fn failure() -> Error {
 pub fn fresh_name(what: &str) -> String {
     let mut random = [0; 6];
     getrandom::fill(&mut random).expect("the system has randomness");
-    format!("{what}-{}", hex::encode(random))
+    let random: String = random.iter().map(|byte: &u8| format!("{byte:02x}")).collect();
+    format!("{what}-{random}")
 }
 
 /// Numbers from a seed (SplitMix64): the same everywhere and for ever, unlike those of a crate.

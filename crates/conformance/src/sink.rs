@@ -1,7 +1,16 @@
 //! What every [`Sink`] promises.
 //!
 //! [`all`] runs the suite; a test of a single promise calls its function. Each function works in a folder of its own
-//! with a random name, so that they can run side by side in one sink, and removes what it has stored.
+//! with a random name, so that they can run side by side in one sink, and removes what it has stored. It stores up to 41 MiB at
+//! once, some 400 MiB in all.
+//!
+//! ```
+//! use lifeboat_conformance::MemorySink;
+//!
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! lifeboat_conformance::sink::all(&MemorySink::new()).await;
+//! # });
+//! ```
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -11,7 +11,7 @@ use lifeboat_core::sink::{Deleted, PutOptions};
 use lifeboat_core::stream::CHUNK;
 use lifeboat_core::{ByteStream, Error, ErrorKind, ObjectInfo, Result, Sink, async_trait};
 
-/// A sink in memory. Clones share their objects. It passes [`conformance::sink`](crate::conformance::sink).
+/// A sink in memory. Clones share their objects. It passes the suite of [`sink`](crate::sink).
 #[derive(Clone, Debug, Default)]
 pub struct MemorySink {
     objects: Arc<Mutex<BTreeMap<String, (Bytes, Timestamp)>>>,
@@ -121,7 +121,7 @@ impl Sink for MemorySink {
 
     async fn head(&self, key: &str) -> Result<ObjectInfo> {
         let (bytes, modified) = self.find("look up", key)?;
-        Ok(ObjectInfo { key: key.to_owned(), bytes: bytes.len() as u64, modified })
+        Ok(ObjectInfo::new(key, bytes.len() as u64, modified))
     }
 
     fn list(&self, prefix: &str) -> BoxStream<'_, Result<ObjectInfo>> {
@@ -135,9 +135,7 @@ impl Sink for MemorySink {
             .range(prefix.to_owned()..)
             .take_while(|(key, _)| key.starts_with(prefix))
             .filter(|(key, _)| !own(key))
-            .map(|(key, (bytes, modified))| {
-                Ok(ObjectInfo { key: key.clone(), bytes: bytes.len() as u64, modified: *modified })
-            })
+            .map(|(key, (bytes, modified))| Ok(ObjectInfo::new(key, bytes.len() as u64, *modified)))
             .collect();
         stream::iter(found).boxed()
     }
