@@ -246,7 +246,8 @@ async fn what_the_history_names_and_nobody_pruned_is_missed() {
 async fn what_a_prune_deleted_is_not_missed_and_its_proof_outlives_it() {
     let sink = MemorySink::new();
     let keys = three_days(&sink).await;
-    let oldest = list_all(&sink, FOLDER, None).await.unwrap().remove(0);
+    let mut all = list_all(&sink, FOLDER, None).await.unwrap();
+    let (newest, oldest) = (all.pop().unwrap(), all.remove(0));
     for (checks, hour) in [(vec![Check::fail("a", "", "")], "04"), (vec![Check::pass("a", "", "")], "05")] {
         let cx = Context::default().clock(clock_at(&format!("2026-11-21T{hour}:00:00Z")));
         Verify::new(sink.clone(), oldest.clone(), &Taker(checks, false))
@@ -256,6 +257,8 @@ async fn what_a_prune_deleted_is_not_missed_and_its_proof_outlives_it() {
             .await
             .unwrap();
     }
+    // The last one that is proven would stay.
+    Verify::new(sink.clone(), newest, &Taker(Vec::new(), false)).context(context()).history(false).run().await.unwrap();
     let (shop, policy) = (dataset("shop"), "30d".parse().unwrap());
     let prune = Prune::plan(Arc::new(sink.clone()), FOLDER, &shop, &policy, at("2027-11-24T00:00:00Z"));
     let mut pruned = prune.await.unwrap().execute().await.unwrap().deleted;

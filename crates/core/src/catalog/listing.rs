@@ -207,7 +207,8 @@ impl<'a> Listing<'a> {
             }
             (None, true) => return,
         };
-        group.verifications.sort_by_key(|v| v.at);
+        // In the same second the one that failed counts as the later one.
+        group.verifications.sort_by_key(|v| (v.at, !v.passed));
         group.needs.sort();
         let strays = self.strays.iter().filter(|stray| is_beside(stray, base));
         group.unknown.extend(strays.map(|stray| join_key(&self.folder, stray)));
