@@ -421,6 +421,7 @@ fn all_zones_of_a_token_are_one_job() {
     lifeboat(&["verify", "dns", "--level", "live"]).good();
     lifeboat(&["prune", "dns", "--dry-run"]).good().says("example.net in local");
     let offsite = place.desk.path("offsite");
+    place.desk.known("offsite");
     lifeboat(&["replicate", "dns", "--to", &format!("file://{}", offsite.display())]).good();
     let copied = harness::stored_in(&offsite);
     assert!(copied.iter().any(|key| key.contains("example.net")), "{copied:?}");

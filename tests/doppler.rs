@@ -169,7 +169,7 @@ fn a_config_comes_back_as_it_was_after_it_was_wiped() {
     );
 
     // Exported again it is the same.
-    std::fs::create_dir(place.desk.path("again")).unwrap();
+    place.desk.known("again");
     let again = format!("file://{}", place.desk.path("again").display());
     place.run(&["backup", "--to", &again, "--encrypt", &place.desk.encrypt()]).good();
     let read = |sink: &str| {

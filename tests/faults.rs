@@ -142,7 +142,7 @@ fn a_full_disk_is_named_and_leaves_nothing() {
     live.run("CREATE TABLE t AS SELECT md5(i::text) || md5((-i)::text) AS x FROM generate_series(1, 100000) i");
     // A file system of one megabyte, in a mount namespace of its own: as root, or as a user that maps itself to root.
     let line = format!(
-        "mount -t tmpfs -o size=1m tmpfs sink && {{ {} backup --dataset shop --to {} --encrypt {}; code=$?; find sink -type f; exit $code; }}",
+        "mount -t tmpfs -o size=1m tmpfs sink && mkdir sink/_lifeboat && touch sink/_lifeboat/sink.json && {{ {} backup --dataset shop --to {} --encrypt {}; code=$?; find sink -type f; exit $code; }}",
         env!("CARGO_BIN_EXE_lifeboat-postgres"),
         desk.sink(),
         desk.encrypt()

@@ -50,6 +50,11 @@ fn restore(desk: &mut Desk, into: &Database, more: &[&str]) -> Run {
     mongodb(desk, &[&["restore", "--dataset", "shop", "--identity", &key, "--into", "env:INTO_URL"], more].concat())
 }
 
+/// The flag that replaces what is in a database.
+fn replace(target: &Database) -> String {
+    format!("--replace={}", target.name)
+}
+
 #[track_caller]
 fn same(a: &Database, b: &Database) {
     assert_eq!(a.collections(), b.collections());
@@ -118,7 +123,11 @@ fn a_database_that_is_not_empty_is_refused_and_replaced_only_when_told() {
     restore(&mut desk, &target, &[]).ended(1).says("not empty").says("--replace");
     assert_eq!(target.collections(), ["other", "people"]);
     assert_eq!(target.documents("people").len(), 1);
-    restore(&mut desk, &target, &["--replace"]).good().says("others").says("1 kept");
+    // It is not what was backed up: it has to be named again.
+    let named = replace(&target);
+    restore(&mut desk, &target, &["--replace"]).ended(2).says(&named);
+    assert_eq!(target.documents("people").len(), 1);
+    restore(&mut desk, &target, &[&named]).good().says("others").says("1 kept");
     assert!(target.documents("people") == live.documents("people"));
     assert_eq!(target.indexes("people"), live.indexes("people"));
     assert_eq!(target.collections(), ["nothing", "odd names", "other", "people"]);
@@ -129,7 +138,7 @@ fn the_replaced_collections_can_be_kept() {
     let (live, target, mut desk) = (shop(), Database::fresh(), desk());
     target.insert("people", [bson::rawdoc! { "_id": 1, "precious": true }.into_bytes()]);
     backup(&mut desk, &live).good();
-    restore(&mut desk, &target, &["--replace", "--keep-replaced"]).good().says("kept as");
+    restore(&mut desk, &target, &[&replace(&target), "--keep-replaced"]).good().says("kept as");
     let kept = target.collections().into_iter().find(|name| name.starts_with("people_lifeboat_replaced_")).unwrap();
     assert_eq!(target.documents(&kept), [bson::rawdoc! { "_id": 1, "precious": true }.into_bytes()]);
     assert!(target.documents("people") == live.documents("people"));
@@ -196,7 +205,7 @@ fn an_archive_that_is_cut_or_a_key_that_does_not_fit_changes_nothing() {
     for cut in [dumped.len() - 1, dumped.len() / 2, 100, 3] {
         std::fs::write(&file, &dumped[..cut]).unwrap();
         mongodb(&desk, &["verify", "--dataset", "shop", "--level", "structure"]).ended(1).says("FAIL");
-        restore(&mut desk, &target, &["--replace"]).ended(1);
+        restore(&mut desk, &target, &[&replace(&target)]).ended(1);
         assert_eq!(target.collections(), ["people"], "cut at {cut}");
         assert_eq!(target.documents("people").len(), 1);
     }
@@ -204,7 +213,7 @@ fn an_archive_that_is_cut_or_a_key_that_does_not_fit_changes_nothing() {
     backup(&mut desk, &live).good();
     let (other, _) = lifeboat::Age::generate();
     std::fs::write(desk.path("key.txt"), secrecy::ExposeSecret::expose_secret(&other)).unwrap();
-    restore(&mut desk, &target, &["--replace"]).ended(1);
+    restore(&mut desk, &target, &[&replace(&target)]).ended(1);
     assert_eq!(target.documents("people").len(), 1);
 }
 
@@ -228,7 +237,7 @@ fn kill_9_of_a_restore_leaves_what_was_there_and_the_next_one_tells_what_is_left
             &key,
             "--into",
             "env:INTO_URL",
-            "--replace",
+            &replace(&target),
         ])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -239,7 +248,7 @@ fn kill_9_of_a_restore_leaves_what_was_there_and_the_next_one_tells_what_is_left
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(target.documents("people"), [bson::rawdoc! { "_id": 1, "precious": true }.into_bytes()]);
-    restore(&mut desk, &target, &["--replace"]).good().says("left over");
+    restore(&mut desk, &target, &[&replace(&target)]).good().says("left over");
     assert_eq!(target.documents("people").len(), 15_000);
 }
 

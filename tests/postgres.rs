@@ -107,7 +107,12 @@ fn a_database_that_is_not_empty_is_refused_and_replaced_only_when_told() {
     let into = ["restore", "--dataset", "shop", "--to", &desk.sink(), "--identity", &desk.key(), "--into", &target.url];
     desk.run("lifeboat-postgres", &into).ended(1).says("not empty").says("precious").says("--replace");
     assert_eq!(target.run("SELECT x FROM precious").trim(), "42");
-    desk.run("lifeboat-postgres", &[&into[..], &["--replace"]].concat()).good();
+    // It is not what was backed up: it has to be named again.
+    let named = format!("--replace={}", target.name);
+    desk.run("lifeboat-postgres", &[&into[..], &["--replace"]].concat()).ended(2).says(&named);
+    desk.run("lifeboat-postgres", &[&into[..], &["--replace=shop"]].concat()).ended(2).says(&named);
+    assert_eq!(target.run("SELECT x FROM precious").trim(), "42");
+    desk.run("lifeboat-postgres", &[&into[..], &[&*named]].concat()).good();
     assert_eq!(target.run("SELECT count(*) FROM t").trim(), "10");
     assert_eq!(target.run("SELECT to_regclass('precious') IS NULL").trim(), "t");
     assert_eq!(target.run("SHOW work_mem").trim(), "7MB");
@@ -125,7 +130,8 @@ fn a_restore_that_fails_costs_nothing() {
     desk.backup(&live.url).good();
     let sink = desk.sink();
     let key = desk.key();
-    let into = ["restore", "--dataset", "shop", "--to", &sink, "--identity", &key, "--into", &target.url, "--replace"];
+    let replace = format!("--replace={}", target.name);
+    let into = ["restore", "--dataset", "shop", "--to", &sink, "--identity", &key, "--into", &target.url, &replace];
     // pg_restore fails; then it says that all is well, and the content is not what it must be.
     for body in
         ["exec $REAL --exit-on-error --nonsense", "$REAL \"$@\" || exit $?\npsql -X -q -c 'DELETE FROM t WHERE n = 3'"]
@@ -364,7 +370,7 @@ fn a_role_without_superuser_rights_backs_up_and_restores() {
     };
     restore(&with_role(&fresh), &[]).good();
     assert_eq!(fresh.schema(), live.schema());
-    restore(&with_role(&fresh), &["--replace"]).good();
+    restore(&with_role(&fresh), &[&*format!("--replace={}", fresh.name)]).good();
     assert_eq!(fresh.schema(), live.schema());
     // One that was made for it beforehand is filled in one transaction: no right to make databases is needed.
     live.run(&format!("CREATE DATABASE {} OWNER {role}", empty.name));

@@ -116,9 +116,12 @@ async fn what_one_run_missed_in_the_second_sink_is_copied_later_and_proves_as_mu
     assert!(run.stderr.contains("run `lifeboat replicate` later to copy what is missing there"), "{}", run.stderr);
 
     std::fs::remove_file(desk.path("offsite")).unwrap();
-    let run = desk.run("lifeboat", &["replicate", "--dry-run"]).good().says("1 artifact would be copied");
+    // A place in which there is nothing may be a disk that is not mounted.
+    desk.run("lifeboat", &["replicate", "shop"]).ended(1).says("is its disk not mounted?").says("--new-sink");
+    let run = desk.run("lifeboat", &["replicate", "--dry-run", "--new-sink"]).good().says("1 artifact would be copied");
     assert!(!desk.path("offsite").exists(), "{}", run.stdout);
-    desk.run("lifeboat", &["replicate", "shop"]).good().says("DONE 1 artifact copied");
+    desk.run("lifeboat", &["replicate", "shop", "--new-sink"]).good().says("DONE 1 artifact copied");
+    desk.run("lifeboat", &["replicate", "shop", "--new-sink"]).ended(2).says("leave it out");
     assert_eq!(stored_in(&desk.path("offsite")).len(), 2, "{:?}", stored_in(&desk.path("offsite")));
     // It was not decrypted on the way, and proves as much as the first.
     desk.run("lifeboat", &["verify", "shop", "--sink", "offsite", "--level", "structure"]).good().says("PASS shop");
@@ -157,6 +160,7 @@ async fn a_copy_of_a_velero_bucket_has_its_keys_and_nothing_of_ours() {
     let (from, to) = (open(&minio, &first), open(&minio, &second));
     fill(&*from, &below("velero", &velero())).await;
     let desk = desk(&minio);
+    desk.known("offsite");
     let other = format!("file://{}", desk.path("offsite").display());
     config(
         &desk,
@@ -309,6 +313,7 @@ async fn three_kills_cost_no_object_that_had_arrived() {
         [("trees", 60, &["--tree", "--prefix", "wal"][..]), ("backups", 60, &["--prefix", "db"])]
     {
         let desk = desk(&minio);
+        desk.known("offsite");
         let to = format!("file://{}", desk.path("offsite").display());
         let mut arguments = vec!["replicate", "--from", &source, "--to", &to];
         arguments.extend(flags);

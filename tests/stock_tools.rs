@@ -34,6 +34,7 @@ fn the_line_that_show_prints_restores_ours() {
     {
         restored.run("DROP TABLE IF EXISTS t; DROP TABLE IF EXISTS \"Ü\"");
         let _ = std::fs::remove_dir_all(desk.path("sink"));
+        desk.known("sink");
         desk.postgres(
             &live.url,
             &["backup", "--dataset", "shop", "--to", &sink, "--encrypt", how, "--compress", compress],

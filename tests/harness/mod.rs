@@ -34,6 +34,9 @@ CREATE STATISTICS more.s ON id, c FROM more.extended;
 COMMENT ON TABLE more.extended IS 'it''s \"quoted\"';
 ";
 
+/// The marker of a sink in a folder.
+pub const MARKER: &str = "_lifeboat/sink.json";
+
 /// A folder of a test's own, with a sink and an age key in it.
 pub struct Desk {
     pub folder: tempfile::TempDir,
@@ -91,7 +94,16 @@ impl Desk {
         for (open, mode) in [(folder.path().to_path_buf(), 0o755), (folder.path().join("tmp"), 0o1777)] {
             std::fs::set_permissions(&open, std::fs::Permissions::from_mode(mode)).unwrap();
         }
-        Self { folder, recipient, environment: Vec::new() }
+        let desk = Self { folder, recipient, environment: Vec::new() };
+        desk.known("sink");
+        desk
+    }
+
+    /// Marks a folder as a sink that is in use, as `--new-sink` does.
+    pub fn known(&self, name: &str) {
+        let marker = self.path(name).join(MARKER);
+        std::fs::create_dir_all(marker.parent().unwrap()).unwrap();
+        std::fs::write(marker, "{}\n").unwrap();
     }
 
     /// Sets a variable for every program that is run from now on.
@@ -195,9 +207,9 @@ impl Desk {
     }
 }
 
-/// Every file in a folder sink, relative to it, but for the records of runs.
+/// Every file in a folder sink, relative to it, but for its marker and the records of runs.
 pub fn stored_in(folder: &Path) -> Vec<String> {
-    files(folder).into_iter().filter(|file| !is_record(file)).collect()
+    files(folder).into_iter().filter(|file| !is_record(file) && file != MARKER).collect()
 }
 
 /// Whether this is the record of a run.

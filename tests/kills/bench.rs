@@ -103,7 +103,8 @@ impl<'m> Bench<'m> {
             }
             Verb::Replace => {
                 command.env("LIFEBOAT_INTO", &self.live.url);
-                command.args(["restore", "--dataset", "shop", "--to", &sink, "--identity", &key, "--replace"]);
+                command.args(["restore", "--dataset", "shop", "--to", &sink, "--identity", &key]);
+                command.arg(format!("--replace={}", self.live.name));
             }
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -377,7 +377,12 @@ impl Bench {
             ),
             Contestant::new("pg_dump -Fc -Z0", "pg_dump -Fc -Z0 bench > files/bench.dump"),
         ];
-        self.compare("Whole backup to a local folder", size, "rm -rf files; mkdir files", &mut both)?;
+        self.compare(
+            "Whole backup to a local folder",
+            size,
+            "rm -rf files; mkdir -p files/_lifeboat; echo {} > files/_lifeboat/sink.json",
+            &mut both,
+        )?;
         println!("\n- lifeboat / pipeline, wall: {}", ratio(&both[0], &both[1], |f| f.wall));
         println!("- lifeboat / pg_dump, both unpacked, wall: {}", ratio(&both[2], &both[3], |f| f.wall));
         Ok(())
@@ -385,8 +390,8 @@ impl Bench {
 
     fn verify(&self, size: u64) -> Result<()> {
         self.quietly(
-            "lifeboat-postgres backup -q --from env:BENCH_URL --to file://$PWD/files/packed --encrypt age:$RECIPIENT\n\
-             lifeboat-postgres backup -q --from env:BENCH_URL --to file://$PWD/files/plain --compress none --encrypt none",
+            "lifeboat-postgres backup -q --from env:BENCH_URL --to file://$PWD/files/packed --encrypt age:$RECIPIENT --new-sink\n\
+             lifeboat-postgres backup -q --from env:BENCH_URL --to file://$PWD/files/plain --compress none --encrypt none --new-sink",
         )?;
         let verify = "lifeboat-postgres verify -q --no-record --dataset bench --level structure";
         let mut all = [
@@ -405,7 +410,7 @@ impl Bench {
 
     fn restore(&self, size: u64) -> Result<()> {
         self.quietly(
-            "lifeboat-postgres backup -q --from env:BENCH_URL --to file://$PWD/files --encrypt age:$RECIPIENT",
+            "lifeboat-postgres backup -q --from env:BENCH_URL --to file://$PWD/files --encrypt age:$RECIPIENT --new-sink",
         )?;
         let mut both = [
             Contestant::new(

@@ -67,8 +67,9 @@ const STEPS: &[Step] = &[
     },
     Step {
         title: "Check before you trust",
-        why: "`check` tries the sink, the database and the key now, and not at half past three at night.",
-        action: Action::Run("lifeboat check", 0),
+        why: "`check` tries the sink, the database and the key now, and not at half past three at night. The folder is \
+              new, which is said once: without a word, an empty folder is taken for a disk that is not mounted.",
+        action: Action::Run("lifeboat check --new-sink", 0),
         needs: &[],
     },
     Step {

@@ -106,6 +106,8 @@ fn a_signal_ends_a_run_within_five_seconds() {
 
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("_lifeboat")).unwrap();
+    fs::write(folder.path().join("_lifeboat/sink.json"), "{}").unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_lifeboat-postgres"))
         .args(["backup", "--encrypt", "none", "--to", &format!("file://{}", folder.path().display())])
         .env(
@@ -127,6 +129,143 @@ fn a_signal_ends_a_run_within_five_seconds() {
     child.stderr.unwrap().read_to_string(&mut text).unwrap();
     assert!(text.contains("cancelled"), "{text}");
     drop(connection);
+}
+
+/// Two folders as sinks, and a job that stores in both.
+struct Platform(tempfile::TempDir);
+
+impl Platform {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().display();
+        let config = format!(
+            "[sinks.a]\nurl = \"file://{place}/a\"\n[sinks.b]\nurl = \"file://{place}/b\"\n\
+             [defaults]\nsinks = [\"a\", \"b\"]\nencrypt = \"none\"\nkeep = \"last=9\"\n\
+             [jobs.note]\ncommand = {{ run = [\"/bin/echo\", \"remember\"] }}\nverify = {{ level = \"structure\" }}\n\
+             [jobs.old]\ncommand = {{ run = [\"/bin/echo\"] }}\nsinks = [\"a\"]\nverify = {{ level = \"structure\", max_age = \"2d\" }}\n"
+        );
+        fs::write(folder.path().join("lifeboat.toml"), config).unwrap();
+        Self(folder)
+    }
+
+    /// What a run says on both outputs. It must end with this status.
+    #[track_caller]
+    fn run(&self, code: i32, arguments: &[&str]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_lifeboat"))
+            .args(arguments)
+            .current_dir(self.0.path())
+            .env("NO_COLOR", "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        said
+    }
+
+    #[track_caller]
+    fn says(&self, code: i32, arguments: &[&str], parts: &[&str]) {
+        let said = self.run(code, arguments);
+        assert!(parts.iter().all(|part| said.contains(part)), "{arguments:?}, {parts:?}: {said}");
+    }
+
+    /// The names of the artifacts of the job `note` in a sink, oldest first.
+    fn artifacts(&self, sink: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.0.path().join(sink)).unwrap().map(|entry| entry.unwrap().file_name());
+        let names = entries.map(|name| name.into_string().unwrap());
+        let mut names: Vec<_> = names.filter(|name| name.starts_with("note-") && name.ends_with(".zst")).collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn what_each_sink_holds_is_told_of_each_and_a_bad_copy_is_mended() {
+    let platform = Platform::new();
+    platform.run(0, &["backup", "note", "--new-sink"]);
+    platform.says(0, &["verify", "note", "--sink", "all"], &["PASS note in a", "PASS note in b"]);
+    let name = platform.artifacts("b").pop().unwrap();
+    let copy = platform.0.path().join("b").join(&name);
+    let mut bytes = fs::read(&copy).unwrap();
+    bytes[9] ^= 1;
+    fs::write(&copy, &bytes).unwrap();
+    platform.says(1, &["verify", "note", "--sink", "all", "--level", "stored"], &["PASS note in a", "FAIL note in b"]);
+    let listed = platform.run(0, &["list", "note"]);
+    let rows: Vec<&str> = listed.lines().filter(|line| line.contains(&name)).collect();
+    assert!(rows.len() == 2 && rows[0].contains("structure") && !rows[0].contains("FAILED"), "{listed}");
+    assert!(rows[1].contains("FAILED stored") && rows[1].contains("  b  "), "{listed}");
+    let listed: serde_json::Value = serde_json::from_str(&platform.run(0, &["list", "note", "--json"])).unwrap();
+    assert_eq!(listed[0]["sinks"], serde_json::json!(["a", "b"]));
+    assert_eq!(
+        (&listed[0]["copies"][0]["failed_level"], &listed[0]["copies"][1]["failed_level"]),
+        (&serde_json::Value::Null, &"stored".into())
+    );
+    platform.says(0, &["show", "note"], &["also in", "b: managed, verified: FAILED stored"]);
+
+    platform.says(0, &["replicate", "note"], &["mended", "1 mended"]);
+    platform.says(0, &["verify", "note", "--sink", "b"], &["PASS note"]);
+    assert!(!platform.run(0, &["list", "note"]).contains("FAILED"));
+    // What nobody has noticed yet is found by reading.
+    fs::write(&copy, &bytes).unwrap();
+    platform.says(0, &["replicate", "note"], &["1 there already"]);
+    platform.says(0, &["replicate", "note", "--reread"], &["1 mended"]);
+    platform.says(0, &["replicate", "note", "--reread"], &["1 there already, 1 of them read again"]);
+}
+
+#[test]
+fn a_newest_backup_that_is_missing_is_told_and_the_older_one_taken_when_it_is_named() {
+    let platform = Platform::new();
+    platform.run(0, &["backup", "note", "--new-sink"]);
+    platform.run(0, &["backup", "note"]);
+    let names = platform.artifacts("a");
+    let (older, newest) = (&*names[0], &*names[1]);
+    for entry in fs::read_dir(platform.0.path().join("a")).unwrap().flatten() {
+        if entry.file_name().to_str().unwrap().starts_with(newest) {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let told = [newest, "is missing from file://", older, "--at "];
+    platform.says(1, &["verify", "note"], &told);
+    platform.says(0, &["list", "note"], &told[..3]);
+    platform.says(1, &["show", "note"], &told);
+    platform.says(1, &["restore", "note", "--into", "file:out"], &told);
+    platform.says(0, &["verify", "note", "--sink", "b"], &["PASS"]);
+    platform.says(0, &["verify", "note", "--at", older], &["PASS"]);
+    platform.says(0, &["restore", "note", "--at", older, "--into", "file:out"], &["DONE"]);
+    platform.says(3, &["show", newest, "--sink", "a"], &["Its history", "backup", "good"]);
+    platform.run(0, &["replicate", "note", "--from", "b", "--to", "a"]);
+    platform.says(0, &["verify", "note"], &[newest, "PASS"]);
+    // An age limit is for the newest.
+    fs::write(platform.0.path().join("a/old-20200101-000000.bin"), "x").unwrap();
+    platform.says(1, &["verify", "old"], &["older than 2d"]);
+    for at in ["2020-01-02", "yesterday", "3d", "old-20200101-000000.bin"] {
+        platform.says(0, &["verify", "old", "--at", at], &["PASS"]);
+    }
+    platform.says(1, &["verify", "old", "--at", "yesterday", "--max-age", "1w"], &["older than 7d"]);
+}
+
+#[test]
+fn a_disk_that_is_not_mounted_is_not_written_to() {
+    let platform = Platform::new();
+    let (a, away) = (platform.0.path().join("a"), platform.0.path().join("away"));
+    let unmounted = "is its disk not mounted?";
+    platform.says(1, &["backup", "note"], &[unmounted, "--new-sink"]);
+    platform.says(1, &["check", "note"], &[unmounted]);
+    assert!(!a.exists());
+    platform.says(0, &["check", "note", "--new-sink"], &["is marked as a sink"]);
+    platform.says(2, &["backup", "note", "--new-sink"], &["leave it out"]);
+    platform.run(0, &["backup", "note"]);
+    fs::rename(&a, &away).unwrap();
+    fs::create_dir(&a).unwrap();
+    // The other sink has it, and the way back is named.
+    platform.says(1, &["backup", "note"], &[unmounted, "lifeboat replicate note --from b --to a"]);
+    platform.says(1, &["prune", "note"], &[unmounted]);
+    platform.says(1, &["replicate", "note"], &[unmounted]);
+    platform.says(0, &["list", "note"], &[unmounted]);
+    assert_eq!(fs::read_dir(&a).unwrap().count(), 0);
+    fs::remove_dir(&a).unwrap();
+    fs::rename(&away, &a).unwrap();
+    platform.says(0, &["replicate", "note", "--from", "b", "--to", "a"], &["1 artifact copied"]);
+    assert_eq!(platform.artifacts("a"), platform.artifacts("b"));
 }
 
 /// `lifeboat list | head -1` is no failure.

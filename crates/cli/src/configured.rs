@@ -14,7 +14,7 @@ use lifeboat_core::system::Choices;
 use lifeboat_core::{Error, ErrorKind, Result};
 
 use crate::arguments::replicate::ReplicateArgs;
-use crate::arguments::{About, BackupArgs, EXIT_STATUS, Global, PruneArgs, RestoreArgs, VerifyArgs};
+use crate::arguments::{About, BackupArgs, EXIT_STATUS, Global, NewSink, PruneArgs, RestoreArgs, VerifyArgs};
 use crate::commands;
 use crate::exit::Exit;
 use crate::jobs::{self, Jobs};
@@ -48,10 +48,13 @@ struct ConfigArgs {
     config: Option<PathBuf>,
 }
 
+/// The word that stands for every sink.
+const EVERY: &str = "all";
+
 /// A choice among the sinks of a job.
 #[derive(Args, Debug)]
 struct SinkArg {
-    /// Look in this sink of the config; without it, in the job's first (list: in all)
+    /// Look in this sink of the config; without it, in the job's first (list: in all). verify: all is every one of them
     #[arg(long, value_name = "NAME")]
     sink: Option<String>,
 }
@@ -104,7 +107,7 @@ Examples:
         /// Which dataset of a job that has many
         #[arg(long, value_name = "NAME")]
         dataset: Option<String>,
-        /// Which backup of the job: latest, a time or day (the newest backup taken at or before it), or a key
+        /// Which backup of the job: latest, an age like 2d, a time or day in UTC (the newest backup taken at or before this time), or a key
         #[arg(long, value_name = "latest|TIME|KEY", default_value = "latest", hide_default_value = true)]
         at: String,
         /// Also list the contents (tables with their rows); needs the key if it is encrypted
@@ -126,7 +129,8 @@ With one job, its system's own options too: `lifeboat verify JOB --help` shows t
 Examples:
   lifeboat verify
   lifeboat verify shop --level structure --max-age 2d
-  lifeboat verify shop --at 2026-11-20 --sink offsite")]
+  lifeboat verify shop --at 2026-11-20 --sink offsite
+  lifeboat verify --sink all --level stored        every sink's copy of the newest backup")]
     Verify {
         /// Names of jobs
         // Systems have an option of the name `jobs`.
@@ -188,6 +192,8 @@ Examples:
         /// Names of jobs; all when none is named
         #[arg(value_name = "JOB")]
         jobs: Vec<String>,
+        #[command(flatten)]
+        new: NewSink,
     },
     #[command(flatten)]
     About(About),
@@ -345,8 +351,12 @@ async fn dispatch(
             commands::show::run(session, &job, &at, items).await
         }
         Verb::Verify { names, verify, sink } => {
-            let options = verify.options(choices)?;
-            Ok(commands::verify::run(session, select(&names, &sink)?, &options).await)
+            let mut options = verify.options(choices)?;
+            let config = Config::load(path, systems.config())?;
+            options.each_sink = sink.sink.as_deref() == Some(EVERY) && !config.sinks.contains_key(EVERY);
+            let jobs = config.select(&names, sink.sink.as_deref().filter(|_| !options.each_sink))?;
+            let jobs = if options.each_sink { jobs::in_each_sink(jobs) } else { jobs };
+            Ok(commands::verify::run(session, jobs, &options).await)
         }
         Verb::Restore { job, dataset, restore, sink } => {
             let job = only(select(&[job], &sink)?)?;
@@ -359,10 +369,10 @@ async fn dispatch(
             Ok(commands::prune::run(session, select(&jobs, &every_sink)?, !jobs.is_empty(), &options).await)
         }
         Verb::Replicate(args) => commands::replicate::run(session, args.options()?, path, systems.config()).await,
-        Verb::Check { jobs } => {
+        Verb::Check { jobs, new } => {
             let config = Config::load(path, systems.config())?;
             let selected = config.select(&jobs, None)?;
-            Ok(commands::check::run(session, Some(&config), selected, !jobs.is_empty()).await)
+            Ok(commands::check::run(session, Some(&config), selected, !jobs.is_empty(), new.new_sink).await)
         }
         Verb::About(about) => {
             let program = OF_SYSTEMS

@@ -65,7 +65,7 @@ impl Console for Terminal<'_> {
                     output.line(format!("  {line}"));
                 }
             }
-            Part::Report(report) => verify::print(self.session, &report),
+            Part::Report(report) => verify::print(self.session, &report, None),
             Part::Plan(plan) => restore::print_plan(self.session, &plan),
             Part::Warning(text) => output.warn(&text),
             Part::Failure(error) => output.error(&error),

@@ -1,6 +1,6 @@
 //! The jobs of a run, and how one with many datasets becomes one for each of them.
 
-use lifeboat_config::Job;
+use lifeboat_config::{Job, Store};
 use lifeboat_core::catalog::At;
 use lifeboat_core::name::split_key;
 use lifeboat_core::{ArtifactName, Dataset, Error, ErrorKind, Result};
@@ -15,6 +15,22 @@ pub(crate) type Jobs = Vec<(String, Result<Job>)>;
 /// The only job of a run.
 pub(crate) fn only(job: Job) -> Jobs {
     vec![(job.name.clone(), Ok(job))]
+}
+
+/// Each job once for each of its sinks.
+pub(crate) fn in_each_sink(jobs: Jobs) -> Jobs {
+    let each = |(name, job): (String, Result<Job>)| match job {
+        Ok(job) => {
+            let in_one = |store: &Store| {
+                let mut one = job.clone();
+                one.stores = vec![store.clone()];
+                (name.clone(), Ok(one))
+            };
+            job.stores.iter().map(in_one).collect()
+        }
+        Err(error) => vec![(name, Err(error))],
+    };
+    jobs.into_iter().flat_map(each).collect()
 }
 
 /// Where to look for the datasets of a job with many.

@@ -16,7 +16,7 @@ use lifeboat_core::system::Choices;
 use lifeboat_core::{AnySystem, Error, ErrorKind, Opening, Result};
 
 use crate::arguments::place::{Keys, Packing, Place};
-use crate::arguments::{About, BackupArgs, EXIT_STATUS, Global, PruneArgs, RestoreArgs, VerifyArgs};
+use crate::arguments::{About, BackupArgs, EXIT_STATUS, Global, NewSink, PruneArgs, RestoreArgs, VerifyArgs};
 use crate::console::Terminal;
 use crate::exit::Exit;
 use crate::session::{self, Session};
@@ -48,7 +48,7 @@ fn run<S: Commands>(arguments: Vec<OsString>) -> ExitCode {
 /// The options of `show`.
 #[derive(Args, Debug)]
 struct Show {
-    /// Which backup: latest, a time or day (the newest backup taken at or before it), or a key
+    /// Which backup: latest, an age like 2d, a time or day in UTC (the newest backup taken at or before this time), or a key
     #[arg(long, value_name = "latest|TIME|KEY", default_value = "latest", hide_default_value = true)]
     at: String,
     /// Also list the contents (tables with their rows); needs the key if it is encrypted
@@ -72,6 +72,11 @@ struct Replicate {
     /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
+    /// Read what is there already again, and compare it: a backup that is not what its manifest says is replaced
+    #[arg(long)]
+    reread: bool,
+    #[command(flatten)]
+    new: NewSink,
 }
 
 /// The options of `replicate` for systems whose tool's bucket can be copied as it is.
@@ -80,9 +85,6 @@ struct Tree {
     /// Copy everything in the other tool's place, object by object, into this folder of the sink
     #[arg(long, value_name = "FOLDER")]
     into: Option<String>,
-    /// With --into: read the copy back and compare it with its record
-    #[arg(long, requires = "into", conflicts_with = "dry_run")]
-    reread: bool,
 }
 
 /// The general commands and their descriptions.
@@ -175,7 +177,7 @@ fn general<S: Commands>(command: Command) -> Command {
         }
         "check" => {
             let command = of_settings(command, &[CONNECTION, CONTENTS, CHECKS], true);
-            compressed(Keys::augment_args(Packing::augment_args(Place::augment_args(command))))
+            compressed(NewSink::augment_args(Keys::augment_args(Packing::augment_args(Place::augment_args(command)))))
         }
         _ => command,
     }
@@ -239,7 +241,7 @@ enum Task<S: Commands> {
     Prune(Place, Prune),
     Replicate(Place, Replicate),
     Tree { system: S::Settings, place: Place, replicate: Replicate, tree: Tree },
-    Check { system: S::Settings, place: Place, packing: Packing, keys: Keys },
+    Check { system: S::Settings, place: Place, packing: Packing, keys: Keys, new: NewSink },
     Own(S::Verbs),
     About(About),
 }
@@ -291,6 +293,7 @@ impl<S: Commands> Task<S> {
                 place: place(command)?,
                 packing: Packing::from_arg_matches(command)?,
                 keys: keys(command)?,
+                new: NewSink::from_arg_matches(command)?,
             },
             _ => Self::About(About::from_arg_matches(whole)?),
         })
@@ -309,9 +312,10 @@ impl<S: Commands> Task<S> {
                 commands::show::run(session, &job, &show.at.parse()?, show.items).await
             }
             Self::Verify { system, place, keys, verify, choices } => {
-                let options = verify.options(choices)?;
+                let mut options = verify.options(choices)?;
                 let job = place.named(open::<S>(system)?, None, Some(keys))?;
-                Ok(commands::verify::run(session, jobs::only(job), &options).await)
+                options.each_sink = job.stores.len() > 1;
+                Ok(commands::verify::run(session, jobs::in_each_sink(jobs::only(job)), &options).await)
             }
             Self::Restore { system, place, keys, restore, choices } => {
                 let options = restore.options(choices)?;
@@ -326,7 +330,13 @@ impl<S: Commands> Task<S> {
             }
             Self::Replicate(place, replicate) => {
                 let job = place.job(nowhere::<S>()?, None, None)?;
-                Ok(commands::replicate::one(session, job, replicate.dry_run).await)
+                let options = commands::replicate::Options {
+                    dry_run: replicate.dry_run,
+                    reread: replicate.reread,
+                    new_sink: replicate.new.new_sink,
+                    ..commands::replicate::Options::default()
+                };
+                Ok(commands::replicate::one(session, job, &options).await)
             }
             Self::Tree { system, place, replicate, tree } => {
                 let system = open::<S>(system)?;
@@ -345,17 +355,18 @@ impl<S: Commands> Task<S> {
                     to: Some(to),
                     into: Some(join_key(&place.prefix, into.trim_matches('/'))),
                     tree: true,
-                    verify: tree.reread,
+                    verify: replicate.reread,
                     dry_run: replicate.dry_run,
+                    new_sink: replicate.new.new_sink,
                     ..commands::replicate::Options::default()
                 };
                 let mut systems = lifeboat_config::Systems::new();
                 systems.add::<S>();
                 commands::replicate::run(session, options, None, &systems).await
             }
-            Self::Check { system, place, packing, keys } => {
+            Self::Check { system, place, packing, keys, new } => {
                 let job = place.named(open::<S>(system)?, Some(packing), Some(keys))?;
-                Ok(commands::check::run(session, None, jobs::only(job), true).await)
+                Ok(commands::check::run(session, None, jobs::only(job), true, new.new_sink).await)
             }
             Self::Own(verb) => {
                 let mut systems = Systems::new();

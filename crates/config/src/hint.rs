@@ -37,7 +37,16 @@ pub fn render(hint: &Hint) -> String {
         }
         Hint::ListArtifacts => "`lifeboat list` shows what there is",
         Hint::NameArtifact => {
-            "write latest, a UTC time like 2026-11-21T03:30:00Z, a day like 2026-11-21, or a key as `lifeboat list` prints it"
+            "write latest, an age like 2d or 36h, yesterday, a UTC time like 2026-11-21T03:30:00Z, a day like 2026-11-21, or a \
+             key as `lifeboat list` prints it"
+        }
+        Hint::FindMissingArtifact { older } => {
+            let elsewhere = "`lifeboat list` shows what other sinks hold (read one with --sink NAME), and a bucket may keep it as \
+                 an older version";
+            return match older {
+                Some(older) => format!("{elsewhere}; to use the older one, name it: --at {older}"),
+                None => elsewhere.to_owned(),
+            };
         }
         Hint::UseAnotherArtifact => "use another artifact; `lifeboat verify` says what is wrong with this one",
         Hint::ReplicateLater => "run `lifeboat replicate` later to copy what is missing there",
@@ -87,6 +96,10 @@ mod tests {
             (Hint::CheckPassphrase, "`lifeboat verify --level stored`"),
             (Hint::ListArtifacts, "`lifeboat list`"),
             (Hint::NameArtifact, "`lifeboat list`"),
+            (
+                Hint::FindMissingArtifact { older: Some("x-20261121-033000.dump".to_owned()) },
+                "--at x-20261121-033000.dump",
+            ),
             (Hint::UseAnotherArtifact, "`lifeboat verify`"),
             (Hint::ReplicateLater, "`lifeboat replicate`"),
             (Hint::CopyTree, "`lifeboat replicate`"),

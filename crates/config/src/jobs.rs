@@ -13,7 +13,7 @@ use lifeboat_core::{
 };
 
 use crate::encryption::{Encryption, demanded, keys, undecided};
-use crate::guards;
+use crate::{guards, marker};
 
 /// One dataset and all that is known about how it is stored.
 #[derive(Clone, Debug)]
@@ -62,9 +62,9 @@ pub struct Store {
 }
 
 impl Store {
-    /// A sink with a name.
+    /// A sink with a name. It is not written to where it may be the [wrong place](marker).
     pub fn new(name: impl Into<String>, sink: Arc<dyn Sink>) -> Self {
-        Self { name: name.into(), sink }
+        Self { name: name.into(), sink: marker::guarded(sink) }
     }
 
     /// The sink at a URL, with credentials from the environment.
@@ -72,7 +72,7 @@ impl Store {
     /// # Errors
     /// [`ErrorKind::Config`] for a wrong URL.
     pub fn at(url: &str) -> Result<Self> {
-        lifeboat_sinks::open(url).map(|sink| Self { name: sink.url(), sink })
+        lifeboat_sinks::open(url).map(|sink| Self::new(sink.url(), sink))
     }
 }
 
@@ -213,10 +213,24 @@ impl Job {
         }
     }
 
+    /// Refuses to work where none of the sinks is [known](marker). A single one fails when it is written to.
+    async fn refuse_unknown(&self) -> Result<()> {
+        let mut first = None;
+        for store in &self.stores {
+            match marker::refuse_unknown(&*store.sink).await {
+                Err(error) if error.kind() == ErrorKind::Refused => drop(first.get_or_insert(error)),
+                // What is wrong with it otherwise is said when it is written to.
+                _ => return Ok(()),
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+
     /// The backup of its dataset, ready to [run](Backup::run).
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for missing or invalid settings, and for a sink in which [another tool](guards) keeps its data.
+    /// [`ErrorKind::Config`] for missing or invalid settings, and for a sink in which [another tool](guards) keeps its data;
+    /// [`ErrorKind::Refused`] when no sink is known to be the [right place](marker).
     pub async fn backup(&self) -> Result<Backup> {
         // Before the live system is asked: it is forgotten most often.
         let encryptor = self.encryptor()?;
@@ -224,7 +238,9 @@ impl Job {
         for store in &self.stores {
             guards::refuse_job(self, store).await?;
         }
-        let mut backup = Backup::new(self.system.source().await?).prefix(&self.prefix).compress(self.compression);
+        let source = self.system.source().await?;
+        self.refuse_unknown().await?;
+        let mut backup = Backup::new(source).prefix(&self.prefix).compress(self.compression);
         if let Some(dataset) = &self.dataset {
             backup = backup.dataset(dataset.clone());
         }

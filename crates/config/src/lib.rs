@@ -24,6 +24,7 @@ mod encryption;
 pub mod guards;
 pub mod hint;
 mod jobs;
+pub mod marker;
 mod mistake;
 mod node;
 mod reader;

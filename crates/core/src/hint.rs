@@ -54,6 +54,11 @@ pub enum Hint {
     ListArtifacts,
     /// Name an artifact by its time or its key.
     NameArtifact,
+    /// An artifact is missing that must be there: look for it elsewhere, or name explicitly the one to use.
+    FindMissingArtifact {
+        /// The newest that is there.
+        older: Option<String>,
+    },
     /// Use another artifact; a verification says what is wrong with this one.
     UseAnotherArtifact,
     /// Copy later what is missing in a sink, from one that holds it.
@@ -129,7 +134,18 @@ impl fmt::Display for Hint {
             }
             Self::ListArtifacts => "list the artifacts to see what there is",
             Self::NameArtifact => {
-                "write latest, a UTC time like 2026-11-21T03:30:00Z, a day like 2026-11-21, or the key of an artifact"
+                "write latest, an age like 2d or 36h, yesterday, a UTC time like 2026-11-21T03:30:00Z, a day like 2026-11-21, or \
+                 the key of an artifact"
+            }
+            Self::FindMissingArtifact { older: None } => {
+                "look for it in the job's other sinks, and among the bucket's older versions"
+            }
+            Self::FindMissingArtifact { older: Some(older) } => {
+                return write!(
+                    f,
+                    "look for it in the job's other sinks, and among the bucket's older versions; to use the older one, name \
+                     it: {older}"
+                );
             }
             Self::UseAnotherArtifact => "use another artifact; verify this one to see what is wrong with it",
             Self::ReplicateLater => "replicate later to copy what is missing there",

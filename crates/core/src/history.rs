@@ -11,17 +11,19 @@
 //!
 //! Records are kept for [`KEEP`] and then removed by [`prune`], by nothing else.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::{Artifact, Verification};
 use crate::error::{Error, ErrorKind, Result};
-use crate::name::{Dataset, format_stamp, join_key, parse_stamp};
+use crate::name::{ArtifactName, Dataset, format_stamp, join_key, parse_stamp, split_key};
 use crate::sink::{Held, Sink};
 use crate::stream;
 use crate::verifier::Level;
@@ -41,6 +43,12 @@ pub const FORMAT_VERSION: u32 = 1;
 
 /// No record is larger, in bytes.
 const RECORD_LIMIT: usize = 64 << 10;
+
+/// What names deleted artifacts takes at most so many bytes of a record.
+const DELETED_LIMIT: usize = 48 << 10;
+
+/// Records that are read side by side.
+pub(crate) const SIDE_BY_SIDE: usize = 16;
 
 /// Records that are deleted together.
 const BATCH: usize = 500;
@@ -160,7 +168,7 @@ pub struct Record {
     /// The sink's URL, without credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sink: Option<String>,
-    /// The key of the artifact, where there was one.
+    /// The key of the artifact, where there was one; of a copy, that of the newest one that is there now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// Of a verification, its level.
@@ -175,9 +183,34 @@ pub struct Record {
     /// Of a backup, the rows in its proof.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
+    /// Of a prune, what it deleted, newest first: without this, an artifact that is missing could be one that somebody took
+    /// away. Where there are more than fit into a record, the oldest are left out, and [`items`](Self::items) counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<Vec<DeletedArtifact>>,
     /// Why it failed, where there was an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
+}
+
+/// An artifact that a prune deleted, and what was known of it: the records beside it went with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DeletedArtifact {
+    /// Its name.
+    pub artifact: String,
+    /// Of its verifications the one that proved most, and the last one where that failed, each as its name said it:
+    /// `20261122-040000-restore-pass`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verified: Vec<String>,
+}
+
+impl DeletedArtifact {
+    /// What is worth remembering of an artifact.
+    pub(crate) fn of(artifact: &Artifact) -> Self {
+        let last_failed = artifact.verifications.last().filter(|v| !v.passed);
+        let told = artifact.last_passed().into_iter().chain(last_failed);
+        Self { artifact: artifact.name.to_string(), verified: told.map(Verification::in_name).collect() }
+    }
 }
 
 impl Record {
@@ -198,8 +231,35 @@ impl Record {
             bytes: None,
             items: None,
             rows: None,
+            deleted: None,
             error: None,
         }
+    }
+
+    /// Remembers what a prune deleted, newest first, as much of it as fits.
+    pub(crate) fn remember(&mut self, mut deleted: Vec<DeletedArtifact>) {
+        let newest_first = |d: &DeletedArtifact| Reverse(ArtifactName::parse(&d.artifact).map(|name| name.taken_at));
+        deleted.sort_by_cached_key(|d| (newest_first(d), d.artifact.clone()));
+        let mut room = DELETED_LIMIT;
+        let fits = |d: &DeletedArtifact| {
+            // With the quotes, commas and indents of its JSON.
+            let size = d.artifact.len() + 64 + d.verified.iter().map(|v| v.len() + 24).sum::<usize>();
+            room = room.saturating_sub(size);
+            room > 0
+        };
+        self.deleted = Some(deleted.into_iter().take_while(fits).collect());
+    }
+
+    /// Whether it says that a prune deleted this artifact. A record of the time before records named what was deleted may mean
+    /// any; of one that left some out, any that is older than those it names.
+    pub(crate) fn may_have_deleted(&self, name: &ArtifactName) -> bool {
+        let items = self.items.unwrap_or(0);
+        let Some(deleted) = &self.deleted else { return items > 0 };
+        let text = name.to_string();
+        let is_older =
+            |d: &DeletedArtifact| ArtifactName::parse(&d.artifact).is_some_and(|last| name.taken_at <= last.taken_at);
+        deleted.iter().any(|d| d.artifact == text)
+            || (items > deleted.len() as u64 && deleted.last().is_none_or(is_older))
     }
 }
 
@@ -301,6 +361,34 @@ pub async fn read(sink: &dyn Sink, key: &str) -> Result<Record> {
         return Err(Error::new(ErrorKind::Unsupported, "read", key, why).hint("use a newer Lifeboat"));
     }
     serde_json::from_slice(&bytes).map_err(corrupt)
+}
+
+/// The records of runs that had to do with one artifact, oldest first: the evidence that outlives it. They are read one by one,
+/// so this takes a while where the history is long.
+///
+/// # Errors
+/// What the sink fails with. A record that is none, or of a newer form, is passed over.
+pub async fn of_artifact(sink: &dyn Sink, folder: &str, artifact: &ArtifactName) -> Result<Vec<Record>> {
+    let text = artifact.to_string();
+    let is_about = |record: &Record| {
+        record.key.as_deref().is_some_and(|key| split_key(key).1 == text)
+            || record.deleted.iter().flatten().any(|deleted| deleted.artifact == text)
+    };
+    let entries = list(sink, folder, Some(&artifact.dataset), Some(artifact.taken_at));
+    let records = entries.map_ok(|entry| async move { read_if_known(sink, &entry.key).await });
+    records.try_buffered(SIDE_BY_SIDE).try_filter_map(async |record| Ok(record.filter(&is_about))).try_collect().await
+}
+
+/// Reads a record; `None` for one that has gone, is none, or is of a newer form.
+pub(crate) async fn read_if_known(sink: &dyn Sink, key: &str) -> Result<Option<Record>> {
+    match read(sink, key).await {
+        Ok(record) => Ok(Some(record)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::Unsupported) => {
+            tracing::warn!(%error, "a record of the history is passed over");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// What [`prune`] has done.

@@ -23,6 +23,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod progress;
 pub mod proof;
+mod replace;
 pub mod report;
 pub mod repository;
 pub mod retention;
@@ -51,6 +52,7 @@ pub use pipeline::{
 };
 pub use plan::{Action, Change, Plan, Prepared};
 pub use proof::{Fingerprint, Proof, ProofItem, Tap};
+pub use replace::Replace;
 pub use report::{Check, Report, Status};
 pub use repository::{Repository, Snapshot};
 pub use setting::Setting;

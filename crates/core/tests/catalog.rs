@@ -534,9 +534,33 @@ fn at_reads_what_people_write() {
     ] {
         assert_eq!(text.parse::<At>().unwrap(), meant, "{text}");
     }
-    for text in
-        ["", "Latest", "yesterday", "2026-13-01", "2026-11-31", "03:30", "shop", "db/shop-20261121.dump", "2026"]
-    {
+    // Days and ages are counted in UTC.
+    for (text, meant) in [
+        ("today", "2026-11-21T23:59:59Z"),
+        ("yesterday", "2026-11-20T23:59:59Z"),
+        ("2d", "2026-11-19T00:30:00Z"),
+        ("1w2d12h", "2026-11-11T12:30:00Z"),
+        ("90min", "2026-11-20T23:00:00Z"),
+        ("36h ago", "2026-11-19T12:30:00Z"),
+    ] {
+        let now = at("2026-11-21T01:30:00+01:00");
+        assert_eq!(At::parse(text, now).unwrap(), time(meant), "{text}");
+    }
+    for text in [
+        "",
+        "Latest",
+        "tomorrow",
+        "2026-13-01",
+        "2026-11-31",
+        "03:30",
+        "shop",
+        "db/shop-20261121.dump",
+        "2026",
+        "2",
+        "2m",
+        "-2d",
+        "99999999999999999d",
+    ] {
         let error = text.parse::<At>().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{text}");
         assert!(error.advice().unwrap().contains("latest"), "{text}");
@@ -560,14 +584,46 @@ async fn find(sink: &Arc<dyn Sink>, text: &str) -> lifeboat_core::Result<String>
 #[tokio::test]
 async fn find_gives_the_one_that_is_meant() {
     let sink = three();
-    // The newest that is there: of the one of the 22nd only the manifest is left.
-    assert_eq!(find(&sink, "latest").await.unwrap(), "20261121-033000");
+    assert_eq!(find(&sink, "2026-11-21").await.unwrap(), "20261121-033000");
     assert_eq!(find(&sink, "2026-11-20").await.unwrap(), "20261120-033000");
     assert_eq!(find(&sink, "2026-11-20T03:30:00Z").await.unwrap(), "20261120-033000");
     assert_eq!(find(&sink, "2026-11-20T03:29:59Z").await.unwrap(), "20261119-033000");
-    assert_eq!(find(&sink, "2030-01-01").await.unwrap(), "20261121-033000");
     assert_eq!(find(&sink, "shop-20261119-033000.dump").await.unwrap(), "20261119-033000");
     assert_eq!(find(&sink, "db/shop-20261119-033000.dump").await.unwrap(), "20261119-033000");
+}
+
+/// A bucket in which the newest artifact is missing, and something tells of it.
+#[tokio::test]
+async fn a_newest_artifact_that_is_missing_is_named_and_no_older_one_given_for_it() {
+    const GONE: &str = "shop-20261122-033000.dump";
+    for (left, told) in [
+        (format!("db/{GONE}.manifest.json"), "only the manifest is left in memory:/db; its object is missing"),
+        (format!("db/{GONE}.manifest.v2.json"), "is of a form that is not known here"),
+        (format!("db/{GONE}.verified-20261122-040000-restore-pass.json"), "where notes about it are left"),
+        (format!("db/{GONE}.holds-0-0-9-less.json"), "where notes about it are left"),
+    ] {
+        let sink: Arc<dyn Sink> =
+            Arc::new(bucket(["db/shop-20261120-033000.dump", "db/shop-20261121-033000.dump", &left]));
+        for text in ["latest", "2026-11-22", "2026-11-23T00:00:00Z"] {
+            let error = find(&sink, text).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{left}");
+            assert!(error.message().contains(told) && error.message().contains(GONE), "{error}");
+            assert!(error.message().ends_with("; the newest before it is shop-20261121-033000.dump"), "{error}");
+        }
+        // Whoever asks for an older one gets it.
+        assert_eq!(find(&sink, "2026-11-21").await.unwrap(), "20261121-033000");
+        assert_eq!(find(&sink, "shop-20261121-033000.dump").await.unwrap(), "20261121-033000");
+        // A newer one closes the gap, and what a run is still writing is none.
+        for more in ["db/shop-20261123-033000.dump".to_owned(), format!("db/_lifeboat/uploads/{GONE}.intent.json")] {
+            let is_running = more.contains("intent");
+            let sink: Arc<dyn Sink> = Arc::new(bucket(["db/shop-20261121-033000.dump", &left, &more]));
+            if !is_running {
+                assert_eq!(find(&sink, "latest").await.unwrap(), "20261123-033000");
+            } else if !left.contains("manifest") {
+                assert_eq!(find(&sink, "latest").await.unwrap(), "20261121-033000");
+            }
+        }
+    }
 }
 
 #[tokio::test]

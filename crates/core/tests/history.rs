@@ -193,6 +193,137 @@ async fn verifications_restores_prunes_and_copies_leave_theirs() {
     assert_eq!(entries(&memory).await.len(), 1);
 }
 
+/// Backups of three days, with their records. Returns the keys of their artifacts.
+async fn three_days(sink: &MemorySink) -> Vec<String> {
+    let mut keys = Vec::new();
+    for day in ["21", "22", "23"] {
+        let cx = Context::default().clock(clock_at(&format!("2026-11-{day}T03:30:00Z")));
+        let run = recorded(FakeSource::of(day)).context(cx).to(Arc::new(sink.clone()));
+        keys.push(run.run().await.unwrap().key);
+    }
+    keys
+}
+
+async fn find(sink: &dyn Sink, text: &str) -> Result<String> {
+    catalog::find(sink, FOLDER, &dataset("shop"), &text.parse().unwrap()).await.map(|a| a.name.stamp())
+}
+
+async fn lose(sink: &MemorySink, key: &str) {
+    let keys = sink.keys().into_iter().filter(|k| k.starts_with(key)).collect::<Vec<_>>();
+    assert!(!keys.is_empty(), "{key}");
+    sink.delete(&keys).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_history_names_and_nobody_pruned_is_missed() {
+    let sink = MemorySink::new();
+    let keys = three_days(&sink).await;
+    lose(&sink, &keys[2]).await;
+    for text in ["latest", "2026-11-23"] {
+        let error = find(&sink, text).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(
+            error.message(),
+            "shop-20261123-033000.dump.zst is missing from memory:/db: by the history it was backed up at 2026-11-23T03:30:00Z, \
+             and no prune has deleted it; the newest before it is shop-20261122-033000.dump.zst"
+        );
+        assert!(error.advice().unwrap().contains("shop-20261122-033000.dump.zst"), "{error}");
+    }
+    assert_eq!(find(&sink, "2026-11-22").await.unwrap(), "20261122-033000");
+    // All of them: that there is none is no answer either.
+    for key in &keys[..2] {
+        lose(&sink, key).await;
+    }
+    let error = find(&sink, "latest").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.message().contains("20261123-033000") && error.message().contains("no older one"), "{error}");
+    // A backup that failed has left nothing to be missed.
+    forget(&sink).await;
+    recorded(FakeSource::dying_after("half")).to(Arc::new(sink.clone())).run().await.unwrap_err();
+    assert_eq!(find(&sink, "latest").await.unwrap_err().kind(), ErrorKind::NoArtifact);
+}
+
+#[tokio::test]
+async fn what_a_prune_deleted_is_not_missed_and_its_proof_outlives_it() {
+    let sink = MemorySink::new();
+    let keys = three_days(&sink).await;
+    let mut all = list_all(&sink, FOLDER, None).await.unwrap();
+    let (newest, oldest) = (all.pop().unwrap(), all.remove(0));
+    for (checks, hour) in [(vec![Check::fail("a", "", "")], "04"), (vec![Check::pass("a", "", "")], "05")] {
+        let cx = Context::default().clock(clock_at(&format!("2026-11-21T{hour}:00:00Z")));
+        Verify::new(sink.clone(), oldest.clone(), &Taker(checks, false))
+            .context(cx)
+            .history(false)
+            .run()
+            .await
+            .unwrap();
+    }
+    // The last one that is proven would stay.
+    Verify::new(sink.clone(), newest, &Taker(Vec::new(), false)).context(context()).history(false).run().await.unwrap();
+    let prune = prune(Arc::new(sink.clone()), "2027-11-24T00:00:00Z").keep("30d".parse().unwrap());
+    let mut pruned = prune.plan().await.unwrap().execute().await.unwrap().deleted;
+    pruned.sort();
+    assert_eq!(pruned, keys[..2]);
+    let told = history::of_artifact(&sink, FOLDER, &oldest.name).await.unwrap();
+    assert_eq!(told.iter().map(|record| record.verb).collect::<Vec<_>>(), [Verb::Backup, Verb::Prune]);
+    let deleted = told[1].deleted.clone().unwrap();
+    assert_eq!((deleted.len(), &deleted[1].artifact), (2, &oldest.name.to_string()));
+    assert_eq!(
+        (&deleted[0].verified[..], &deleted[1].verified[..]),
+        (&[][..], &["20261121-050000-restore-pass".to_owned()][..])
+    );
+
+    // What is not named is missed.
+    lose(&sink, &keys[2]).await;
+    assert!(find(&sink, "latest").await.unwrap_err().message().contains("20261123-033000"));
+    // A record of the time before records named what was deleted may mean any of it, and one that names it does.
+    let entry = entries(&sink).await.into_iter().find(|entry| entry.verb == Verb::Prune).unwrap();
+    let record = serde_json::to_value(history::read(&sink, &entry.key).await.unwrap()).unwrap();
+    let mut old = record.clone();
+    old.as_object_mut().unwrap().remove("deleted");
+    let mut naming = record;
+    naming["deleted"] = keys.iter().map(|key| serde_json::json!({ "artifact": &key["db/".len()..] })).collect();
+    for record in [old, naming] {
+        sink.place(&entry.key, record.to_string(), entry.at);
+        assert_eq!(find(&sink, "latest").await.unwrap_err().kind(), ErrorKind::NoArtifact);
+    }
+}
+
+#[tokio::test]
+async fn what_a_copy_has_brought_is_missed_in_the_second_sink() {
+    let (sink, second) = (MemorySink::new(), ScriptedSink::new(|_, _| Fate::Done));
+    let to = second.memory.clone();
+    let keys = three_days(&sink).await;
+    for _ in 0..2 {
+        let cx = Context::default().clock(clock_at("2026-11-24T00:00:00Z"));
+        let copy = Replicate::new(sink.clone(), second.arc()).folder(FOLDER).context(cx);
+        copy.plan().await.unwrap().execute().await.unwrap();
+    }
+    lose(&to, &keys[2]).await;
+    let error = find(&to, "latest").await.unwrap_err();
+    assert!(error.message().contains("20261123-033000.dump.zst is missing"), "{error}");
+    assert_eq!(find(&sink, "latest").await.unwrap(), "20261123-033000");
+}
+
+#[tokio::test]
+async fn a_prune_of_very_many_names_the_newest_in_its_record() {
+    let sink = MemorySink::new();
+    let begin = at("2020-01-01T00:00:00Z").as_second();
+    for hour in 0..2_000 {
+        let time = jiff::Timestamp::from_second(begin + hour * 3600).unwrap();
+        let stamp = lifeboat_core::name::format_stamp(time);
+        sink.place(&format!("db/shop-{stamp}.dump"), "x", time);
+    }
+    let prune = prune(Arc::new(sink.clone()), "2026-11-30T00:00:00Z").keep("last=1".parse().unwrap());
+    prune.plan().await.unwrap().execute().await.unwrap();
+    let entry = the_entry(&sink).await;
+    let record = history::read(&sink, &entry.key).await.unwrap();
+    let deleted = record.deleted.unwrap();
+    assert_eq!(record.items, Some(1_999));
+    assert!((100..1_999).contains(&deleted.len()), "{}", deleted.len());
+    assert!(deleted.is_sorted_by(|a, b| a.artifact > b.artifact));
+}
+
 #[tokio::test]
 async fn a_verification_that_shall_leave_nothing_leaves_nothing() {
     let memory = MemorySink::new();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use doubles::*;
 use lifeboat_core::catalog::Kind;
 use lifeboat_core::pipeline::{ReplicatePlan, Replicated, Step};
-use lifeboat_core::{Context, ErrorKind, Manifest, Replicate, Sink};
+use lifeboat_core::{Context, ErrorKind, Level, Manifest, Replicate, Sink};
 use lifeboat_testkit::chaos::{ChaosSink, Fault};
 use lifeboat_testkit::memory::MemorySink;
 
@@ -273,6 +273,114 @@ async fn what_a_script_wrote_is_copied_and_read_back() {
     // Of another size, it is a conflict.
     from.place("db/shop-20261101-030000.sql.gz", "another dump", at("2026-11-01T03:00:00Z"));
     assert_eq!(steps(&plan(&from, &to).await)[0].1, Step::Conflict);
+}
+
+/// A copy that was whole, and is `bytes` now.
+async fn spoiled(bytes: impl FnOnce(Vec<u8>) -> Vec<u8>) -> (MemorySink, ScriptedSink) {
+    let from = source(1).await;
+    let to = ScriptedSink::new(done);
+    run(&from, &to).await;
+    let spoiled = bytes(to.memory.bytes(&key(0)).unwrap().to_vec());
+    to.memory.place(&key(0), spoiled, at(LATER));
+    (from, to)
+}
+
+fn flipped(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes[1000] ^= 1;
+    bytes
+}
+
+fn record(what: &str) -> String {
+    format!("{}.verified-{what}.json", key(0))
+}
+
+#[tokio::test]
+async fn a_copy_that_is_cut_is_mended() {
+    let (from, to) = spoiled(|bytes| bytes[..1000].to_vec()).await;
+    assert_eq!(steps(&plan(&from, &to).await), [(key(0), Step::Mend)]);
+    let mended = run(&from, &to).await;
+    assert!(mended.is_complete(), "{mended:?}");
+    assert_eq!((mended.mended.len(), mended.copied.len(), mended.present), (1, 0, 0));
+    assert_eq!(mended.bytes(), from.bytes(&key(0)).unwrap().len() as u64);
+    assert_same(&from, &to.memory, &[key(0), manifest(&key(0))]);
+}
+
+#[tokio::test]
+async fn a_copy_of_which_a_verification_failed_is_read_again_and_mended() {
+    let (from, to) = spoiled(flipped).await;
+    // Nothing tells of it yet.
+    assert_eq!(steps(&plan(&from, &to).await), []);
+    to.memory.place(&record("20261121-120000-restore-fail"), "{}", at(LATER));
+    assert_eq!(steps(&plan(&from, &to).await), [(key(0), Step::Reread)]);
+    assert_eq!(run(&from, &to).await.mended.len(), 1);
+    assert_same(&from, &to.memory, &[key(0)]);
+    let artifact = the_artifact(&to.memory).await;
+    assert!(!artifact.is_known_bad());
+    assert_eq!(artifact.verifications.iter().map(|v| (v.level, v.passed)).collect::<Vec<_>>(), [(Level::Stored, true)]);
+    assert_eq!(run(&from, &to).await.present, 1);
+}
+
+#[tokio::test]
+async fn copies_are_read_again_when_that_is_asked_for() {
+    let (from, to) = spoiled(flipped).await;
+    let again = || async { of(from.clone(), to.arc()).reread(true).plan().await.unwrap() };
+    assert_eq!(steps(&again().await), [(key(0), Step::Reread)]);
+    let mended = again().await.execute().await.unwrap();
+    assert_eq!((mended.mended.len(), mended.present, mended.reread), (1, 0, 0));
+    assert_same(&from, &to.memory, &[key(0)]);
+    let same = again().await.execute().await.unwrap();
+    assert_eq!((same.mended.len(), same.present, same.reread, same.notes.len()), (0, 1, 1, 0));
+}
+
+#[tokio::test]
+async fn a_bad_copy_is_never_replaced_by_something_worse() {
+    // The source is bad as well.
+    let (from, to) = spoiled(flipped).await;
+    let (bad, theirs) = (flipped(flipped(from.bytes(&key(0)).unwrap().to_vec())), to.memory.bytes(&key(0)).unwrap());
+    from.place(&key(0), bad[..bad.len() - 1].to_vec(), at(LATER));
+    let run = of(from.clone(), to.arc()).reread(true).plan().await.unwrap().execute().await.unwrap();
+    assert_eq!((run.mended.len(), run.failed[0].kind), (0, "corrupt"), "{run:?}");
+    let mut same_size = from.bytes(&key(0)).unwrap().to_vec();
+    same_size.push(0);
+    from.place(&key(0), same_size, at(LATER));
+    let run = of(from.clone(), to.arc()).reread(true).plan().await.unwrap().execute().await.unwrap();
+    assert_eq!((run.mended.len(), run.failed[0].kind), (0, "corrupt"), "{run:?}");
+    assert_eq!(to.memory.bytes(&key(0)).unwrap(), theirs);
+    // The source breaks in the middle.
+    let (from, to) = spoiled(flipped).await;
+    let theirs = to.memory.bytes(&key(0)).unwrap();
+    let breaks = ChaosSink::new(Arc::new(from.clone())).with(Fault::GetTruncates { after: 5000 });
+    let run = of(breaks, to.arc()).reread(true).plan().await.unwrap().execute().await.unwrap();
+    assert_eq!((run.mended.len(), run.failed.len()), (0, 1), "{run:?}");
+    assert_eq!(to.memory.bytes(&key(0)).unwrap(), theirs);
+}
+
+#[tokio::test]
+async fn a_copy_that_is_as_good_as_its_source_is_not_sent_again_for_a_failed_restore_test() {
+    let from = source(1).await;
+    let to = ScriptedSink::new(done);
+    run(&from, &to).await;
+    to.memory.place(&record("20261121-120000-restore-fail"), "{}", at(LATER));
+    let again = run(&from, &to).await;
+    assert_eq!((again.mended.len(), again.present, again.reread), (0, 1, 1));
+    assert!(again.notes[0].contains("the backup itself is bad"), "{again:?}");
+    assert!(the_artifact(&to.memory).await.is_known_bad());
+}
+
+#[tokio::test]
+async fn which_of_two_foreign_copies_is_right_only_their_verifications_tell() {
+    const KEY: &str = "db/shop-20261101-030000.sql.gz";
+    let from = MemorySink::new();
+    let to = ScriptedSink::new(done);
+    from.place(KEY, "an old dump", at(LATER));
+    to.memory.place(KEY, "an odd dump", at(LATER));
+    let run = || async { of(from.clone(), to.arc()).reread(true).plan().await.unwrap().execute().await.unwrap() };
+    assert_eq!(run().await.failed[0].kind, "already-exists");
+    to.memory.place(&format!("{KEY}.verified-20261121-120000-structure-fail.json"), "{}", at(LATER));
+    assert_eq!(run().await.failed[0].kind, "already-exists");
+    from.place(&format!("{KEY}.verified-20261121-120000-structure-pass.json"), "{}", at(LATER));
+    assert_eq!(run().await.mended.len(), 1);
+    assert_same(&from, &to.memory, &[KEY.to_owned()]);
 }
 
 #[tokio::test]

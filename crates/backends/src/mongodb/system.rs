@@ -173,9 +173,18 @@ impl System for MongoSystem {
         Ok(Box::new(self.deployment()?))
     }
 
-    async fn target(&self, into: &Setting, choices: RestoreOptions, _: &Dataset) -> Result<NamedTarget> {
+    async fn target(&self, into: &Setting, choices: RestoreOptions, dataset: &Dataset) -> Result<NamedTarget> {
         let connection = into.read(Connection::parse)?;
-        let (name, replaces) = (connection.redacted(), choices.replace);
+        // Where the live system is lost, its URL may be too: then the dataset's name is all there is.
+        let live = self.connection().ok();
+        let live = live.as_ref().and_then(Connection::database);
+        let own: Vec<&str> = [dataset.as_str()].into_iter().chain(live).collect();
+        // Without a name in the URL, everything goes into the databases that it came from.
+        let replaces = match connection.database() {
+            Some(database) => choices.replace.allows(database, &own)?,
+            None => choices.replace.is_given(),
+        };
+        let name = connection.redacted();
         Ok(NamedTarget::new(MongoTarget::new(connection, choices)?, name).replaces(replaces))
     }
 

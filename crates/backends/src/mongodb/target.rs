@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use lifeboat_core::progress::Event;
-use lifeboat_core::{Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Target};
+use lifeboat_core::{Check, Context, Error, ErrorKind, Proof, Replace, RestoreInput, Result, Target};
 use serde::Deserialize;
 
 use super::accounts;
@@ -27,9 +27,21 @@ const TEMPORARY: &str = "lifeboat_restore_";
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RestoreOptions {
-    /// Replace what is there; it goes only after the restored data is known to be good
-    #[cfg_attr(feature = "cli", arg(long))]
-    pub replace: bool,
+    /// Replace what is there; it goes only after the restored data is known to be good. In a database that is not the job's own
+    /// it is named again: --replace=NAME
+    #[cfg_attr(
+        feature = "cli",
+        arg(
+            long,
+            value_name = "NAME",
+            num_args = 0..=1,
+            require_equals = true,
+            default_missing_value = Replace::OWN,
+            default_value = "",
+            hide_default_value = true
+        )
+    )]
+    pub replace: Replace,
     /// With --replace: keep what was there under another name
     #[cfg_attr(feature = "cli", arg(long, requires = "replace"))]
     pub keep_replaced: bool,
@@ -61,7 +73,7 @@ pub struct RestoreOptions {
 }
 
 lifeboat_core::setters!(RestoreOptions {
-    replace: bool,
+    replace: Replace,
     keep_replaced: bool,
     jobs: usize,
     skip_proof: bool,
@@ -209,7 +221,7 @@ impl MongoTarget {
     }
 
     fn check_free(&self, existing: &[Listed], entries: &[Entry]) -> Result<()> {
-        if self.options.replace {
+        if self.options.replace.is_given() {
             return Ok(());
         }
         let is_whole = self.options.collections.is_empty() && self.renames.is_empty();

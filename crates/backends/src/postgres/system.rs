@@ -143,9 +143,13 @@ impl System for PostgresSystem {
         Ok(Box::new(Postgres::new(connection).options(self.settings.clone())?))
     }
 
-    async fn target(&self, into: &Setting, choices: RestoreOptions, _: &Dataset) -> Result<NamedTarget> {
+    async fn target(&self, into: &Setting, choices: RestoreOptions, dataset: &Dataset) -> Result<NamedTarget> {
         let connection = into.read(Connection::parse)?;
-        let (name, replaces) = (connection.redacted(), choices.replace);
+        // Where the live system is lost, its URL may be too: then the dataset's name is all there is.
+        let live = self.connection().ok();
+        let own: Vec<&str> = [dataset.as_str()].into_iter().chain(live.as_ref().map(Connection::database)).collect();
+        let replaces = choices.replace.allows(connection.database(), &own)?;
+        let name = connection.redacted();
         Ok(NamedTarget::new(PostgresTarget::new(connection, choices), name).replaces(replaces))
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use lifeboat_core::progress::Event;
-use lifeboat_core::{Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Target};
+use lifeboat_core::{Check, Context, Error, ErrorKind, Proof, Replace, RestoreInput, Result, Target};
 use serde::Deserialize;
 
 use super::archive::{Toc, TocEntry, Wanted, granted_roles, quote_ident, select};
@@ -36,9 +36,21 @@ use crate::child::Ended;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RestoreOptions {
-    /// Replace the database that is there; it goes only after the restored data is known to be good
-    #[cfg_attr(feature = "cli", arg(long))]
-    pub replace: bool,
+    /// Replace the database that is there; it goes only after the restored data is known to be good. One that is not the job's
+    /// own is named again: --replace=NAME
+    #[cfg_attr(
+        feature = "cli",
+        arg(
+            long,
+            value_name = "NAME",
+            num_args = 0..=1,
+            require_equals = true,
+            default_missing_value = Replace::OWN,
+            default_value = "",
+            hide_default_value = true
+        )
+    )]
+    pub replace: Replace,
     /// With --replace: keep what was there under another name
     #[cfg_attr(feature = "cli", arg(long, requires = "replace"))]
     pub keep_replaced: bool,
@@ -63,7 +75,7 @@ pub struct RestoreOptions {
 }
 
 lifeboat_core::setters!(RestoreOptions {
-    replace: bool,
+    replace: Replace,
     keep_replaced: bool,
     jobs: usize,
     tables: Vec<String>,
@@ -249,7 +261,9 @@ impl PostgresTarget {
         }
         let found = match first_object(&inside).await {
             // It holds something, and that is all that matters.
-            Err(error) if error.kind() == ErrorKind::Unsupported && self.options.replace => Some(String::new()),
+            Err(error) if error.kind() == ErrorKind::Unsupported && self.options.replace.is_given() => {
+                Some(String::new())
+            }
             found => found?,
         };
         let Some(found) = found else {
@@ -265,7 +279,7 @@ impl PostgresTarget {
             let beside = maintenance.value(&sql).await?.is_some();
             return Ok(if beside { Place::Beside { replaced: true } } else { Place::Inside });
         };
-        if self.options.replace {
+        if self.options.replace.is_given() {
             return Ok(Place::Beside { replaced: true });
         }
         Err(Error::new(ErrorKind::Refused, "restore into", self.connection.redacted(), format!("the database is not empty: it holds {found}"))

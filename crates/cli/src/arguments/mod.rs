@@ -52,6 +52,17 @@ pub(crate) struct BackupArgs {
     /// Give up when nothing moves for this long, as in 30min (2h)
     #[arg(long, value_name = "TIME")]
     stall_limit: Option<String>,
+    #[command(flatten)]
+    pub(crate) new: NewSink,
+}
+
+/// Whether a place may be new.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct NewSink {
+    /// Take a file:// sink in which nothing of Lifeboat's is yet for a new one, and mark it; without this, it is refused,
+    /// because its disk may not be mounted
+    #[arg(long)]
+    pub(crate) new_sink: bool,
 }
 
 impl BackupArgs {
@@ -60,6 +71,7 @@ impl BackupArgs {
             allow_empty: self.allow_empty,
             max_shrink: self.max_shrink.as_ref().map(|text| text.parse()).transpose()?,
             stall_limit: self.stall_limit.as_ref().map(|text| duration::parse(text, "--stall-limit")).transpose()?,
+            new_sink: self.new.new_sink,
         })
     }
 }
@@ -70,7 +82,7 @@ pub(crate) struct VerifyArgs {
     /// How much to prove
     #[arg(long, value_name = "LEVEL", value_parser = level())]
     level: Option<Level>,
-    /// Which backup: latest, a time or day (the newest backup taken at or before it), or a key
+    /// Which backup: latest, an age like 2d, a time or day in UTC (the newest backup taken at or before this time), or a key
     #[arg(long, value_name = "latest|TIME|KEY", default_value = "latest", hide_default_value = true)]
     at: String,
     /// Fail when the backup is older, as in 2d or 36h
@@ -89,6 +101,7 @@ impl VerifyArgs {
             at: self.at.parse()?,
             max_age: self.max_age.map(|text| duration::parse(&text, "--max-age")).transpose()?,
             record: !self.no_record,
+            each_sink: false,
             choices,
         })
     }
@@ -101,7 +114,7 @@ fn level() -> impl TypedValueParser<Value = Level> {
 /// The options of `restore` for every system.
 #[derive(Args, Debug)]
 pub(crate) struct RestoreArgs {
-    /// Which backup: latest, a time or day (the newest backup taken at or before it), or a key
+    /// Which backup: latest, an age like 2d, a time or day in UTC (the newest backup taken at or before this time), or a key
     #[arg(long, value_name = "latest|TIME|KEY", default_value = "latest", hide_default_value = true)]
     at: String,
     /// Where to: a URL, env:NAME (a variable that holds it) or file:PATH

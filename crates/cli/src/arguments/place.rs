@@ -14,8 +14,8 @@ pub(crate) struct Place {
     /// The dataset
     #[arg(long, value_name = "NAME")]
     dataset: Option<String>,
-    /// The sink: file:///dir, s3://bucket/prefix, minio://host:port/bucket/prefix or b2://bucket/prefix; backup and list take
-    /// several
+    /// The sink: file:///dir, s3://bucket/prefix, minio://host:port/bucket/prefix or b2://bucket/prefix; backup, list and
+    /// verify take several
     #[arg(long, visible_alias = "sink", value_name = "SINK-URL", env = "LIFEBOAT_TO", required = true)]
     pub(crate) to: Vec<String>,
     /// The folder in the sink

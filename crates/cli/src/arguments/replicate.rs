@@ -5,6 +5,7 @@ use clap::builder::PossibleValuesParser;
 use lifeboat_core::pipeline::Deletion;
 use lifeboat_core::{Error, ErrorKind, Result};
 
+use super::NewSink;
 use crate::commands::replicate::Options;
 
 #[derive(Args, Debug)]
@@ -21,6 +22,12 @@ pub(crate) struct ReplicateArgs {
     /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    new: NewSink,
+    /// Read the backups that are there already again, and replace those that are not what their manifests say; without it, only
+    /// those whose verification failed or whose size is wrong
+    #[arg(long, conflicts_with_all = ["verify", "tree"])]
+    reread: bool,
     /// Read copies of trees back and compare them with their records
     #[arg(long, conflicts_with_all = ["dry_run", "delete_extra"])]
     verify: bool,
@@ -57,6 +64,8 @@ impl ReplicateArgs {
             from: self.from,
             to: self.to,
             dry_run: self.dry_run,
+            new_sink: self.new.new_sink,
+            reread: self.reread,
             verify: self.verify,
             tree: self.tree,
             prefix: self.prefix,

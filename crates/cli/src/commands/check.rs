@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-use lifeboat_config::{Config, Encryption, Job, Store, demanded, guards, undecided};
+use lifeboat_config::{Config, Encryption, Job, Store, demanded, guards, marker, undecided};
 use lifeboat_core::{Check, Context, Encryptor, Error, ErrorKind, Result, Setting, Status, check, stream};
 use serde_json::{Value, json};
 
+use super::place;
 use crate::exit::Exit;
 use crate::jobs::Jobs;
 use crate::output::report::{checks, count};
@@ -19,7 +20,14 @@ const PROBE: &[u8] = b"lifeboat check\n";
 
 /// Checks the config, then each place in a sink, then each job.
 /// Without names of jobs, the copies too.
-pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs, named: bool) -> Exit {
+pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs, named: bool, new_sink: bool) -> Exit {
+    if new_sink {
+        let stores = jobs.iter().filter_map(|(_, job)| job.as_ref().ok()).flat_map(|job| &job.stores);
+        if let Err(error) = place::take_as_new(session, stores.map(|store| &*store.sink)).await {
+            session.output.fatal(&error);
+            return Exit::from(&error);
+        }
+    }
     let mut run = Run { session, failed: false, warned: false, results: Vec::new() };
     if let Some(config) = config {
         run.tell("config", vec![of_config(config)]);
@@ -117,6 +125,11 @@ fn of_config(config: &Config) -> Check {
 }
 
 async fn of_sink(session: &Session, store: &Store, prefix: &str) -> Vec<Check> {
+    if let Err(error) = marker::refuse_unknown(&*store.sink).await
+        && error.kind() == ErrorKind::Refused
+    {
+        return vec![Check::from_error("marker", &error)];
+    }
     // A local folder would keep the empty folders of a prefix with a typo.
     let beside = if store.sink.url().starts_with("file://") { "" } else { prefix };
     check::sink(&*store.sink, prefix, beside, session.context.now()).await

@@ -3,9 +3,9 @@
 use futures::future::ready;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use lifeboat_config::Job;
-use lifeboat_core::catalog::{self, Artifact, Kind, Verification};
-use lifeboat_core::{Dataset, Level, Result};
+use lifeboat_config::{Job, marker};
+use lifeboat_core::catalog::{self, Artifact, At, Kind};
+use lifeboat_core::{Dataset, ErrorKind, Level, Result};
 use serde::Serialize;
 
 use super::place;
@@ -15,7 +15,8 @@ use crate::output::report::{age, count, size, time};
 use crate::output::table::Table;
 use crate::session::Session;
 
-/// One artifact, wherever it is stored. The field names are a stable interface.
+/// One artifact, wherever it is stored. What it says itself is true of each of its copies: `verified_at` is the oldest of
+/// their proofs, and missing where one of them has none. The field names are a stable interface.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) dataset: Dataset,
@@ -30,45 +31,45 @@ pub(crate) struct Row {
     /// `empty` or `less`, when it holds nothing, or much less than earlier ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) holds: Option<&'static str>,
-    /// The newest verification, where it failed.
-    #[serde(skip)]
-    failed: Option<(Timestamp, Level)>,
+    /// What each sink holds under this key.
+    pub(crate) copies: Vec<Held>,
 }
 
-impl Row {
-    pub(crate) fn of(artifact: &Artifact, sink: &str) -> Self {
+/// What one sink holds of an artifact, and what is known of that.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Held {
+    pub(crate) sink: String,
+    bytes: u64,
+    kind: Kind,
+    verified_at: Option<Timestamp>,
+    verified_level: Option<Level>,
+    /// The verification that failed and that no later one outweighs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed_level: Option<Level>,
+    #[serde(skip)]
+    holds: Option<&'static str>,
+}
+
+impl Held {
+    fn of(artifact: &Artifact, sink: &str) -> Self {
         let passed = artifact.last_passed();
+        let failed = artifact.standing_failure().or(artifact.verifications.last().filter(|v| !v.passed));
         Self {
-            dataset: artifact.name.dataset.clone(),
-            key: artifact.key(),
-            taken_at: artifact.name.taken_at,
+            sink: sink.to_owned(),
             bytes: artifact.bytes(),
             kind: artifact.kind,
-            format: artifact.name.format.clone(),
-            sinks: vec![sink.to_owned()],
             verified_at: passed.map(|v| v.at),
             verified_level: passed.map(|v| v.level),
+            failed_at: failed.map(|v| v.at),
+            failed_level: failed.map(|v| v.level),
             holds: artifact.less_word(),
-            failed: failure(artifact.verifications.last()),
         }
-    }
-
-    /// Adds what another sink holds under the same key.
-    fn merge(&mut self, other: Self) {
-        self.sinks.extend(other.sinks);
-        // A copy that is whole stands for one that is not.
-        if self.kind != Kind::Managed && other.kind != Kind::Damaged {
-            (self.kind, self.bytes) = (other.kind, other.bytes);
-        }
-        if other.verified_at > self.verified_at {
-            (self.verified_at, self.verified_level) = (other.verified_at, other.verified_level);
-        }
-        self.failed = self.failed.max(other.failed);
-        self.holds = self.holds.or(other.holds);
     }
 
     /// Its kind, with anything that a person must not overlook.
-    fn kind(&self) -> String {
+    pub(crate) fn kind(&self) -> String {
         match self.holds {
             Some(word) => format!("{}, {}", self.kind.as_str(), word.to_uppercase()),
             None => self.kind.as_str().to_owned(),
@@ -76,18 +77,69 @@ impl Row {
     }
 
     pub(crate) fn verified(&self, now: Timestamp) -> String {
-        match (self.failed, self.verified_at.zip(self.verified_level)) {
-            (Some((at, level)), passed) if passed.is_none_or(|(p, _)| at > p) => {
-                format!("FAILED {level} {} ago", age(at, now))
-            }
-            (_, Some((at, level))) => format!("{level} {} ago", age(at, now)),
-            _ => "never".to_owned(),
+        match (self.failed_at.zip(self.failed_level), self.verified_at.zip(self.verified_level)) {
+            (Some((at, level)), _) => format!("FAILED {level} {} ago", age(at, now)),
+            (None, Some((at, level))) => format!("{level} {} ago", age(at, now)),
+            (None, None) => "never".to_owned(),
         }
+    }
+
+    /// Whether it has less to show than this one.
+    fn is_worse_than(&self, row: &Row) -> bool {
+        let rank = |kind| match kind {
+            Kind::Managed => 0,
+            Kind::Foreign => 1,
+            Kind::Damaged => 2,
+        };
+        rank(self.kind) > rank(row.kind)
     }
 }
 
-fn failure(last: Option<&Verification>) -> Option<(Timestamp, Level)> {
-    last.filter(|v| !v.passed).map(|v| (v.at, v.level))
+impl Row {
+    pub(crate) fn of(artifact: &Artifact, sink: &str) -> Self {
+        let held = Held::of(artifact, sink);
+        Self {
+            dataset: artifact.name.dataset.clone(),
+            key: artifact.key(),
+            taken_at: artifact.name.taken_at,
+            bytes: held.bytes,
+            kind: held.kind,
+            format: artifact.name.format.clone(),
+            sinks: vec![sink.to_owned()],
+            verified_at: held.verified_at,
+            verified_level: held.verified_level,
+            holds: held.holds,
+            copies: vec![held],
+        }
+    }
+
+    /// Adds what another sink holds under the same key.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.sinks.extend(other.sinks);
+        for held in other.copies {
+            if held.is_worse_than(self) {
+                (self.kind, self.bytes) = (held.kind, held.bytes);
+            }
+            if held.verified_at < self.verified_at {
+                (self.verified_at, self.verified_level) = (held.verified_at, held.verified_level);
+            }
+            self.holds = self.holds.or(held.holds);
+            self.copies.push(held);
+        }
+    }
+
+    /// Its copies by what is to be said of them, in words: kind, size and proof, and the sinks of which it is true.
+    fn states(&self, now: Timestamp) -> Vec<([String; 3], Vec<&str>)> {
+        let mut states: Vec<([String; 3], Vec<&str>)> = Vec::new();
+        for held in &self.copies {
+            let words = [size(held.bytes), held.kind(), held.verified(now)];
+            match states.iter_mut().find(|(known, _)| *known == words) {
+                Some((_, sinks)) => sinks.push(&held.sink),
+                None => states.push((words, vec![&held.sink])),
+            }
+        }
+        states
+    }
 }
 
 /// Lists the artifacts of each job, from all its sinks, as they come: by dataset, the oldest first. Memory does not grow with
@@ -172,6 +224,17 @@ async fn list(session: &Session, job: &Job, listing: &mut Listing<'_>, exit: &mu
             if let Some(words) = catalog::left_out_in_words(&*store.sink, &job.prefix, job.dataset.as_ref()).await? {
                 session.output.warn(&words);
             }
+            if let Some(dataset) = &job.dataset
+                && let Err(missing) = catalog::find(&*store.sink, &job.prefix, dataset, &At::Latest).await
+                && missing.kind() == ErrorKind::NotFound
+            {
+                session.output.warn(missing.message());
+            }
+            if let Err(unknown) = marker::refuse_unknown(&*store.sink).await
+                && unknown.kind() == ErrorKind::Refused
+            {
+                session.output.warn(&format!("{}: {}", unknown.subject(), unknown.message()));
+            }
         }
     }
     if failed.len() == job.stores.len()
@@ -214,15 +277,10 @@ impl<'a> Listing<'a> {
             self.session.output.item(row);
             return;
         }
-        self.table.row([
-            time(row.taken_at),
-            age(row.taken_at, self.now),
-            size(row.bytes),
-            row.kind(),
-            row.verified(self.now),
-            row.sinks.join(","),
-            row.key.clone(),
-        ]);
+        for ([size, kind, verified], sinks) in row.states(self.now) {
+            let (taken, age) = (time(row.taken_at), age(row.taken_at, self.now));
+            self.table.row([taken, age, size, kind, verified, sinks.join(","), row.key.clone()]);
+        }
         if self.rows.is_multiple_of(TOGETHER) {
             self.flush();
         }

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt;
-use lifeboat_config::{Job, Store};
+use lifeboat_config::{Job, Store, marker};
 use lifeboat_core::name::{join_key, split_key};
 use lifeboat_core::words::near;
-use lifeboat_core::{ArtifactName, Dataset, Error, ErrorKind, Sink};
+use lifeboat_core::{ArtifactName, Dataset, Error, ErrorKind, Result, Sink};
 
 use crate::exit::no_artifact;
+use crate::session::Session;
 
 /// How many objects to look at before giving up: the user is waiting.
 const LOOK_AT: usize = 50_000;
@@ -27,11 +28,41 @@ pub(crate) async fn nothing(job: &Job) -> Error {
     }
 }
 
+/// Marks those of these sinks that are not known yet: somebody says that they are new.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when all of them are known: what is said only once must not become a habit.
+pub(crate) async fn take_as_new<'a>(session: &Session, sinks: impl IntoIterator<Item = &'a dyn Sink>) -> Result<()> {
+    let mut known = Vec::new();
+    let mut taken = 0;
+    for sink in sinks {
+        if marker::take_as_new(sink).await? {
+            taken += 1;
+            session.output.note(&format!("{} is marked as a sink", sink.url()));
+        } else {
+            known.push(sink.url());
+        }
+    }
+    if taken > 0 {
+        return Ok(());
+    }
+    let why = format!("there is nothing new in it: {}", known.join(", "));
+    Err(Error::new(ErrorKind::Config, "use", "--new-sink", why)
+        .hint("leave it out: it is given once for each place, and never by a schedule"))
+}
+
 /// Adds a hint to the error for a missing artifact: what the sink holds elsewhere. Other errors are unchanged.
 pub(crate) async fn explain(error: Error, job: &Job, store: &Store) -> Error {
     // Something is there, but not what was asked for: the error says what.
     if error.kind() != ErrorKind::NoArtifact || !error.message().starts_with("there is none") {
         return error;
+    }
+    // Of a folder that is not there, the error itself asks whether it is mounted.
+    if let Err(unknown) = marker::refuse_unknown(&*store.sink).await
+        && unknown.kind() == ErrorKind::Refused
+    {
+        return error
+            .hint("the sink holds nothing of Lifeboat's: is its disk not mounted, or has a backup never been made?");
     }
     let Some(folders) = folders(&*store.sink).await else { return error };
     let hint = advice(&folders, &job.prefix, job.dataset.as_ref());

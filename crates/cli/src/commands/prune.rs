@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use lifeboat_config::{Job, Store};
+use lifeboat_config::{Job, Store, marker};
 use lifeboat_core::pipeline::Pruned;
 use lifeboat_core::report::human_bytes;
 use lifeboat_core::retention::Policy;
@@ -74,6 +74,8 @@ async fn prune(
     let Some(policy) = policy(session, job, asked, options)? else { return Ok(()) };
     let output = &session.output;
     let dataset = job.dataset()?;
+    // On a disk that is not mounted there would be nothing to delete, and all would seem well.
+    marker::refuse_unknown(&*store.sink).await?;
     let prune = Prune::new(store.sink.clone(), dataset.clone())
         .folder(&job.prefix)
         .keep(policy)

@@ -3,16 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use lifeboat_config::{Config, Job, Store, Systems, guards, hint};
+use lifeboat_config::{Config, Job, Store, Systems, guards, hint, marker};
 use lifeboat_core::name::join_key;
 use lifeboat_core::pipeline::{Deletion, NotCopied, ReplicatePlan, Replicated, Step, TreeCopied, TreePlan};
 use lifeboat_core::report::human_bytes;
 use lifeboat_core::sink::LeftOut;
 use lifeboat_core::words::suggest;
-use lifeboat_core::{Error, ErrorKind, Replicate, Result, TreeCopy};
+use lifeboat_core::{Error, ErrorKind, Replicate, Result, Sink, TreeCopy};
 use serde_json::{Value, json};
 
-use super::verify;
+use super::{place, verify};
 use crate::exit::{Exit, no_artifact};
 use crate::output::report::{count, seconds, size, time};
 use crate::output::table::Table;
@@ -29,6 +29,10 @@ pub(crate) struct Options {
     pub(crate) from: Option<String>,
     pub(crate) to: Option<String>,
     pub(crate) dry_run: bool,
+    /// Whether a destination may be new.
+    pub(crate) new_sink: bool,
+    /// Whether backups that are there already are read again.
+    pub(crate) reread: bool,
     pub(crate) verify: bool,
     pub(crate) tree: bool,
     pub(crate) prefix: Option<String>,
@@ -66,10 +70,9 @@ pub(crate) async fn run(session: &Session, options: Options, config: Option<&Pat
 }
 
 /// Copies the backups of one job from its first sink to its others.
-pub(crate) async fn one(session: &Session, job: Job, dry_run: bool) -> Exit {
-    let options = Options { dry_run, ..Options::default() };
+pub(crate) async fn one(session: &Session, job: Job, options: &Options) -> Exit {
     let name = job.name.clone();
-    work(session, vec![(name, of_job(None, job, &options))], true, &options).await
+    work(session, vec![(name, of_job(None, job, options))], true, options).await
 }
 
 /// Does each task; one that fails does not stop the others.
@@ -256,8 +259,12 @@ async fn backups(
     let whose = dataset.as_ref().map_or_else(|| "all datasets".to_owned(), ToString::to_string);
     let place = join_key(&from.sink.url(), &folder);
     guards::refuse_folder(&*to.sink, &folder).await?;
+    // From a disk that is not mounted there would be nothing to copy, and all would seem well.
+    marker::refuse_unknown(&*from.sink).await?;
+    admit(session, &*to.sink, options).await?;
     let mut replicate =
         Replicate::new(from.sink, to.sink).folder(&folder).dataset(dataset).context(session.context.clone());
+    replicate = replicate.reread(options.reread);
     if let Some(job) = job {
         replicate = replicate.only(move |name| job.claims(name));
     }
@@ -273,7 +280,7 @@ async fn backups(
     let mut value = json!({
         "name": name, "kind": "backups", "from": from.name, "to": to.name, "dry_run": options.dry_run,
         "plan": plan.artifacts, "bytes_to_copy": plan.bytes_to_copy(), "present": plan.present,
-        "copied": [], "failed": [], "bytes": 0, "seconds": 0.0,
+        "copied": [], "mended": [], "reread": 0, "failed": [], "bytes": 0, "seconds": 0.0,
     });
     let passed = if options.dry_run {
         show_backups(session, &plan);
@@ -283,6 +290,8 @@ async fn backups(
         let done = plan.execute().await?;
         tell_backups(session, &done);
         value["copied"] = json!(done.copied);
+        value["mended"] = json!(done.mended);
+        (value["present"], value["reread"]) = (done.present.into(), done.reread.into());
         value["failed"] = json!(done.failed);
         value["bytes"] = done.bytes().into();
         value["seconds"] = done.seconds.into();
@@ -290,6 +299,15 @@ async fn backups(
     };
     value["passed"] = passed.into();
     Ok((passed, value))
+}
+
+/// Looks whether a destination is the place that it is taken for, and marks one that is said to be new.
+async fn admit(session: &Session, to: &dyn Sink, options: &Options) -> Result<()> {
+    match (options.new_sink, options.dry_run) {
+        (true, true) => Ok(()),
+        (true, false) => place::take_as_new(session, [to]).await,
+        (false, _) => marker::refuse_unknown(to).await,
+    }
 }
 
 fn show_backups(session: &Session, plan: &ReplicatePlan) {
@@ -307,10 +325,14 @@ fn show_backups(session: &Session, plan: &ReplicatePlan) {
             output.line(format!("  {line}"));
         }
     }
-    let todo = plan.artifacts.iter().filter(|a| matches!(a.step, Step::Copy | Step::Complete)).count();
+    let of = |steps: [Step; 2]| plan.artifacts.iter().filter(|a| steps.contains(&a.step)).count();
+    let doubtful = match of([Step::Reread, Step::Mend]) {
+        0 => String::new(),
+        n => format!("; {n} read again, and replaced where bad"),
+    };
     output.line(format!(
-        "  {} would be copied, {} sent; {} there already",
-        count(todo, "artifact"),
+        "  {} would be copied, {} sent{doubtful}; {} there already",
+        count(of([Step::Copy, Step::Complete]), "artifact"),
         human_bytes(plan.bytes_to_copy()),
         plan.present
     ));
@@ -326,9 +348,21 @@ fn tell_backups(session: &Session, done: &Replicated) {
     for copied in &done.copied {
         session.output.line(format!("  copied {} ({})", copied.key, size(copied.bytes)));
     }
+    for mended in &done.mended {
+        session.output.line(format!(
+            "  mended {} ({}): what was there was not what its manifest says",
+            mended.key,
+            size(mended.bytes)
+        ));
+    }
+    for note in &done.notes {
+        session.output.warn(note);
+    }
     tell_failed(session, &done.failed);
+    let mended = if done.mended.is_empty() { String::new() } else { format!(", {} mended", done.mended.len()) };
+    let reread = if done.reread == 0 { String::new() } else { format!(", {} of them read again", done.reread) };
     session.output.line(format!(
-        "  {} {} copied, {} sent in {}; {} there already{}",
+        "  {} {} copied{mended}, {} sent in {}; {} there already{reread}{}",
         verdict(session, done.is_complete()),
         count(done.copied.len(), "artifact"),
         human_bytes(done.bytes()),
@@ -361,6 +395,7 @@ async fn copy(session: &Session, name: &str, to: &str, tree: &TreeCopy, options:
     let (sink, into) = tree.destination();
     // The copy may well be such a location; what lies around it may not.
     guards::refuse_folder(sink, into.rsplit_once('/').map_or("", |(around, _)| around)).await?;
+    admit(session, sink, options).await?;
     let plan = tree.plan().await?;
     output.line(format!("{name}, {} to {}:", tree.source_url(), tree.destination_url()));
     let mut value = json!({
@@ -445,7 +480,7 @@ fn tell_tree(session: &Session, done: &TreeCopied) {
 
 async fn prove(session: &Session, name: &str, to: &str, tree: &TreeCopy) -> Result<(bool, Value)> {
     let report = tree.verify().await?;
-    verify::print(session, &report);
+    verify::print(session, &report, None);
     let mut value = json!(report);
     value["name"] = name.into();
     value["sink"] = to.into();

@@ -5,7 +5,7 @@ use lifeboat_core::catalog::{self, Amount, Artifact, At};
 use lifeboat_core::manifest::{Manifest, Private, PrivatePart};
 use lifeboat_core::name::split_key;
 use lifeboat_core::report::human_bytes;
-use lifeboat_core::{ArtifactName, Error, ErrorKind, Result, Sink};
+use lifeboat_core::{ArtifactName, Error, ErrorKind, Result, Sink, history};
 use serde_json::json;
 
 use super::list::Row;
@@ -52,7 +52,12 @@ pub(crate) async fn run(session: &Session, job: &Job, at: &At, items: bool) -> R
     let store = job.store()?;
     let artifact = match catalog::find(&store.sink, &job.prefix, job.dataset()?, at).await {
         Ok(artifact) => artifact,
-        Err(error) => return Err(place::explain(error, job, store).await),
+        Err(error) => {
+            if let (ErrorKind::NoArtifact, At::Key(key)) = (error.kind(), at) {
+                tell_of_what_is_gone(session, job, &*store.sink, key).await?;
+            }
+            return Err(place::explain(error, job, store).await);
+        }
     };
     let manifest = artifact.read_manifest(&*store.sink).await?;
     let private = match &manifest {
@@ -70,7 +75,15 @@ pub(crate) async fn run(session: &Session, job: &Job, at: &At, items: bool) -> R
     };
     let line = restore_line(job, &*store.sink, &artifact, manifest.as_ref());
     let caution = job.system.stock_caution(&artifact.name, manifest.as_ref());
-    let row = Row::of(&artifact, &store.name);
+    let mut row = Row::of(&artifact, &store.name);
+    let mut unread = Vec::new();
+    for other in job.stores.iter().skip(1) {
+        match catalog::find(&other.sink, &job.prefix, job.dataset()?, &At::Key(artifact.key())).await {
+            Ok(copy) => row.merge(Row::of(&copy, &other.name)),
+            Err(error) if error.kind() == ErrorKind::NoArtifact => unread.push((&other.name, "not there".to_owned())),
+            Err(error) => unread.push((&other.name, error.to_string())),
+        }
+    }
     if session.output.is_json() {
         let mut value = json!(row);
         value["manifest"] = json!(manifest);
@@ -90,6 +103,9 @@ pub(crate) async fn run(session: &Session, job: &Job, at: &At, items: bool) -> R
         return Ok(Exit::Good);
     }
     print(session, &artifact, &row, manifest.as_ref(), private.as_ref());
+    for (sink, why) in unread {
+        session.output.line(format!("{:<12} {sink}: {why}", "also in"));
+    }
     if let (true, Some(private)) = (items, &private) {
         print_items(session, private);
     }
@@ -99,6 +115,33 @@ pub(crate) async fn run(session: &Session, job: &Job, at: &At, items: bool) -> R
         session.output.line(format!("\n{caution}"));
     }
     Ok(Exit::Good)
+}
+
+/// What the history knows of an artifact that is not there: who made, verified and deleted it.
+async fn tell_of_what_is_gone(session: &Session, job: &Job, sink: &dyn Sink, key: &str) -> Result<()> {
+    let Some(name) = ArtifactName::parse(split_key(key).1) else { return Ok(()) };
+    let runs = history::of_artifact(sink, &job.prefix, &name).await?;
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let output = &session.output;
+    output.line(format!("{key} is not there. Its history:\n"));
+    let mut table = Table::new(["AT", "RUN", "OUTCOME", "WHAT"]);
+    for run in &runs {
+        let deleted = run.deleted.iter().flatten().find(|deleted| deleted.artifact == name.to_string());
+        let what = match (deleted, run.level) {
+            (Some(deleted), _) if deleted.verified.is_empty() => "deleted it; it was never verified".to_owned(),
+            (Some(deleted), _) => format!("deleted it; verified: {}", deleted.verified.join(", ")),
+            (None, Some(level)) => format!("level {level}"),
+            (None, None) => run.error.as_ref().map(|error| error.message.clone()).unwrap_or_default(),
+        };
+        table.row([time(run.finished_at), run.verb.to_string(), run.outcome.to_string(), what]);
+    }
+    for line in table.lines() {
+        output.line(format!("  {line}"));
+    }
+    output.result(&json!({ "key": key, "gone": true, "history": runs }));
+    Ok(())
 }
 
 /// The private part, if there is a key here. A missing key is an error when the items were asked for.
@@ -129,9 +172,15 @@ fn print(session: &Session, artifact: &Artifact, row: &Row, manifest: Option<&Ma
     line("key", row.key.clone());
     line("dataset", row.dataset.to_string());
     line("taken at", format!("{} ({})", time(row.taken_at), old(row.taken_at, now)));
-    line("stored", size(row.bytes));
-    line("sink", row.sinks.join(", "));
-    line("verified", row.verified(now));
+    for (at, held) in row.copies.iter().enumerate() {
+        if at == 0 {
+            line("stored", size(artifact.bytes()));
+            line("sink", held.sink.clone());
+            line("verified", held.verified(now));
+        } else {
+            line("also in", format!("{}: {}, verified: {}", held.sink, held.kind(), held.verified(now)));
+        }
+    }
     if let Some(amount) = artifact.less() {
         line("holds", format!("{amount}: {}", less_in_words(amount)));
     }

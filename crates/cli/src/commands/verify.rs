@@ -21,6 +21,8 @@ pub(crate) struct Options {
     pub(crate) at: At,
     pub(crate) max_age: Option<Duration>,
     pub(crate) record: bool,
+    /// Whether the copies in several sinks are verified, so that each report says which it is of.
+    pub(crate) each_sink: bool,
     pub(crate) choices: Choices,
 }
 
@@ -32,6 +34,7 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exi
         let begun = Instant::now();
         let dataset =
             job.as_ref().ok().and_then(|j| j.dataset.as_ref()).map_or_else(|| name.clone(), ToString::to_string);
+        let sink = job.as_ref().ok().and_then(|j| j.stores.first()).map(|store| store.name.clone());
         let level = options.level.or_else(|| job.as_ref().ok().map(|j| j.limits.level)).unwrap_or_default();
         if index > 0 {
             session.output.line("");
@@ -40,16 +43,21 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exi
         match session.settle("verify", &name, outcome) {
             Ok(report) => {
                 exit.and(if report.passed { Exit::Good } else { Exit::Failed });
-                print(session, &report);
-                results.push(json!(report));
+                print(session, &report, sink.as_deref().filter(|_| options.each_sink));
+                let mut value = json!(report);
+                value["sink"] = sink.into();
+                results.push(value);
             }
             Err(error) => {
                 session.output.error(&error);
                 let failed = session.output.paint("FAIL", RED);
-                session.output.line(format!("{failed} {name} ({level}): {error}"));
+                let place = in_words(sink.as_deref().filter(|_| options.each_sink));
+                session.output.line(format!("{failed} {name}{place} ({level}): {error}"));
                 exit.and(Exit::from(&error));
                 let took = begun.elapsed();
-                results.push(failure(&dataset, level, &error, took));
+                let mut value = failure(&dataset, level, &error, took);
+                value["sink"] = sink.into();
+                results.push(value);
             }
         }
     }
@@ -75,8 +83,12 @@ async fn one(session: &Session, name: &str, job: Result<Job>, level: Level, opti
         job.keys()?
     };
     let mut limits = job.limits;
-    limits.max_age = options.max_age.or(limits.max_age);
+    // The job's limit is for the newest: it tells whether backups have stopped. One that was chosen may be as old as it is.
+    if options.at != At::Latest {
+        limits.max_age = None;
+    }
     if options.max_age.is_some() {
+        limits.max_age = options.max_age;
         limits.age_status = Status::Fail;
     }
     Verify::new(store.sink.clone(), artifact, &*verifier)
@@ -89,8 +101,12 @@ async fn one(session: &Session, name: &str, job: Result<Job>, level: Level, opti
         .await
 }
 
-/// Prints a report with its verdict.
-pub(crate) fn print(session: &Session, report: &Report) {
+fn in_words(sink: Option<&str>) -> String {
+    sink.map(|sink| format!(" in {sink}")).unwrap_or_default()
+}
+
+/// Prints a report with its verdict, and where one of several copies is meant, with its sink.
+pub(crate) fn print(session: &Session, report: &Report, sink: Option<&str>) {
     let output = &session.output;
     output.line(&report.key);
     for line in checks(output, &report.checks) {
@@ -109,9 +125,10 @@ pub(crate) fn print(session: &Session, report: &Report) {
         }
     }
     output.line(format!(
-        "{} {} ({}): {} in {}",
+        "{} {}{} ({}): {} in {}",
         output.paint(word, color),
         report.dataset,
+        in_words(sink),
         report.level,
         figures.join(", "),
         seconds(report.seconds)

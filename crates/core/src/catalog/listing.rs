@@ -21,8 +21,18 @@ const CLOCK_SKEW: SignedDuration = SignedDuration::from_hours(1);
 #[derive(Debug)]
 pub(crate) struct Listed {
     pub(crate) artifact: Artifact,
+    pub(crate) state: State,
+}
+
+/// How much of an artifact there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// An artifact.
+    Whole,
     /// A run is still writing it, or was killed while it did: it is no artifact, but what it needs must stay.
-    pub(crate) unfinished: bool,
+    Unfinished,
+    /// Only notes about it are left: somebody deleted it, or a prune was killed at its very end.
+    Gone,
 }
 
 /// As [`list`], and with it what is being written.
@@ -59,29 +69,32 @@ pub(crate) fn list_all<'a>(
 
 /// Tells what a run is still writing, or has left behind when it was killed, from what is whole.
 async fn keep(sink: &dyn Sink, artifact: Artifact, intents: &Announced, started: Timestamp) -> Result<Option<Listed>> {
-    let whole = |artifact| Ok(Some(Listed { artifact, unfinished: false }));
+    let listed = |artifact, state| Ok(Some(Listed { artifact, state }));
+    let whole = |artifact| listed(artifact, State::Whole);
     if artifact.kind != Kind::Foreign || artifact.other_manifest().is_some() {
         return whole(artifact);
     }
     let name = artifact.name.to_string();
     if intents.has(&name) {
-        return Ok(Some(Listed { artifact, unfinished: true }));
+        return listed(artifact, State::Unfinished);
     }
     // The intents were listed before the objects. An object that came after that belongs to a run whose intent was not
     // there yet: ask for that one. Older objects cannot be in that state.
     let nothing_yet = artifact.objects.is_empty();
     if nothing_yet || artifact.objects.iter().any(|o| o.modified > started - CLOCK_SKEW) {
         if exists(sink, &intent_key(&artifact.folder, &name)).await? {
-            return Ok(Some(Listed { artifact, unfinished: true }));
+            return listed(artifact, State::Unfinished);
         }
         // Neither intent nor manifest was seen: it may have been committed in between.
         let manifest = format!("{}{MANIFEST_SUFFIX}", artifact.key());
         if exists(sink, &manifest).await? {
+            if nothing_yet && artifact.needs.is_empty() {
+                return Ok(None);
+            }
             return whole(Artifact { kind: Kind::Managed, manifest: Some(manifest), ..artifact });
         }
     }
-    // A sidecar alone: the artifact is gone.
-    if nothing_yet { Ok(None) } else { whole(artifact) }
+    listed(artifact, if nothing_yet { State::Gone } else { State::Whole })
 }
 
 #[derive(Default)]
@@ -188,12 +201,14 @@ impl<'a> Listing<'a> {
             (None, false) => Kind::Foreign,
             // A manifest of another form, whose data may lie anywhere.
             (None, true) if !group.unknown.is_empty() => Kind::Damaged,
-            // What a run that has just begun needs.
-            (None, true) if !group.needs.is_empty() => Kind::Foreign,
-            // A record or a figure alone: the artifact is gone.
+            // What a run that has just begun needs; or the artifact is gone, and a record or a figure is left.
+            (None, true) if !group.needs.is_empty() || !group.verifications.is_empty() || !group.holds.is_empty() => {
+                Kind::Foreign
+            }
             (None, true) => return,
         };
-        group.verifications.sort_by_key(|v| v.at);
+        // In the same second the one that failed counts as the later one.
+        group.verifications.sort_by_key(|v| (v.at, !v.passed));
         group.needs.sort();
         let strays = self.strays.iter().filter(|stray| is_beside(stray, base));
         group.unknown.extend(strays.map(|stray| join_key(&self.folder, stray)));

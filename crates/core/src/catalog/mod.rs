@@ -23,15 +23,16 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::hint::Hint;
 use crate::manifest::{MANIFEST_LIMIT, Manifest};
-use crate::name::{ArtifactName, Dataset, format_stamp, join_key, parse_stamp, split_key};
+use crate::name::{ArtifactName, Dataset, format_stamp, join_key, split_key};
 use crate::sink::{ObjectInfo, Sink, UPLOADS_FOLDER};
 use crate::stream;
 use crate::verifier::Level;
 
 mod amount;
 mod chain;
+mod find;
+mod gap;
 mod left_out;
 mod listing;
 mod orphans;
@@ -41,8 +42,9 @@ pub(crate) use amount::fuller_before;
 pub use amount::{Amount, Holds, Judged, Less, MaxShrink};
 pub use chain::chain;
 pub(crate) use chain::lookup;
+pub use find::{At, find};
 pub use left_out::{left_out, left_out_in_words};
-pub(crate) use listing::{Listed, list_all};
+pub(crate) use listing::{Listed, State, list_all};
 pub use orphans::{Cleaned, remove_orphans};
 
 pub(crate) use role::{Role, holds_name, need_name, role};
@@ -87,6 +89,13 @@ pub struct Verification {
     pub level: Level,
     /// Whether it passed.
     pub passed: bool,
+}
+
+impl Verification {
+    /// As it stands in the name of its record: `20261122-040000-restore-pass`.
+    pub(crate) fn in_name(&self) -> String {
+        in_name(self.at, self.level, self.passed)
+    }
 }
 
 /// One artifact in a sink.
@@ -155,16 +164,21 @@ impl Artifact {
         self.verifications.iter().filter(|v| v.passed).max_by_key(|v| (depth(v.level), v.at))
     }
 
-    /// Whether it is known to be bad: a verification failed, and no later one at that level or a deeper one passed. One of
-    /// the live system says nothing about the artifact.
-    pub fn is_known_bad(&self) -> bool {
+    /// The newest verification that failed, where no later one passed at that level or a deeper one. One of the live system
+    /// says nothing about the artifact.
+    pub fn standing_failure(&self) -> Option<&Verification> {
         let mut proven = None;
-        self.verifications.iter().rev().filter(|v| v.level != Level::Live).any(|v| {
+        self.verifications.iter().rev().filter(|v| v.level != Level::Live).find(|v| {
             if v.passed {
                 proven = proven.max(Some(v.level));
             }
             !v.passed && proven < Some(v.level)
         })
+    }
+
+    /// Whether it is known to be bad: there is a [standing failure](Self::standing_failure).
+    pub fn is_known_bad(&self) -> bool {
+        self.standing_failure().is_some()
     }
 
     /// Every key that belongs to it but for the manifest, which goes first, and the [sidecars](Self::sidecar_keys), which go last.
@@ -221,8 +235,12 @@ pub(crate) fn intent_key(folder: &str, artifact: &str) -> String {
 
 /// Key of the record of a verification.
 pub(crate) fn verification_key(artifact_key: &str, at: Timestamp, level: Level, passed: bool) -> String {
+    format!("{artifact_key}{VERIFIED_INFIX}{}.json", in_name(at, level, passed))
+}
+
+fn in_name(at: Timestamp, level: Level, passed: bool) -> String {
     let outcome = if passed { "pass" } else { "fail" };
-    format!("{artifact_key}{VERIFIED_INFIX}{}-{level}-{outcome}.json", format_stamp(at))
+    format!("{}-{level}-{outcome}", format_stamp(at))
 }
 
 /// The artifacts in one folder of a sink, in ascending order of their keys (a damaged one stands where its manifest
@@ -235,7 +253,7 @@ pub(crate) fn verification_key(artifact_key: &str, at: Timestamp, level: Level, 
 pub fn list<'a>(sink: &'a dyn Sink, folder: &str, dataset: Option<&Dataset>) -> BoxStream<'a, Result<Artifact>> {
     let finished = |item: Result<Listed>| async move {
         match item {
-            Ok(Listed { unfinished: true, .. }) => None,
+            Ok(Listed { state: State::Unfinished | State::Gone, .. }) => None,
             item => Some(item.map(|listed| listed.artifact)),
         }
     };
@@ -254,92 +272,6 @@ pub(crate) async fn exists(sink: &dyn Sink, key: &str) -> Result<bool> {
         }
         Err(error) => Err(error),
     }
-}
-
-/// Which of a dataset's artifacts is meant.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum At {
-    /// The newest.
-    #[default]
-    Latest,
-    /// The newest that is not younger than this.
-    Time(Timestamp),
-    /// The one with this key or name.
-    Key(String),
-}
-
-impl std::str::FromStr for At {
-    type Err = Error;
-
-    /// `latest`, a time (`2026-11-21T03:30:00Z`, `2026-11-21 03:30`, `2026-11-21`, `20261121-033000`; UTC), or a key.
-    fn from_str(text: &str) -> Result<Self> {
-        use jiff::civil;
-        if text == "latest" {
-            return Ok(Self::Latest);
-        }
-        if let Some(time) = parse_stamp(text).or_else(|| text.parse().ok()) {
-            return Ok(Self::Time(time));
-        }
-        let utc = |at: civil::DateTime| at.to_zoned(jiff::tz::TimeZone::UTC).map(|z| z.timestamp()).ok();
-        if let Some(time) = text.parse::<civil::Date>().ok().filter(|_| matches!(text.len(), 8 | 10)).and_then(|d| {
-            // A day means all of it.
-            utc(d.at(23, 59, 59, 0))
-        }) {
-            return Ok(Self::Time(time));
-        }
-        if let Some(time) = text.parse::<civil::DateTime>().ok().and_then(utc) {
-            return Ok(Self::Time(time));
-        }
-        if ArtifactName::parse(split_key(text).1).is_some() {
-            return Ok(Self::Key(text.to_owned()));
-        }
-        Err(Error::new(ErrorKind::Config, "use", format!("\"{text}\""), "neither a time nor the key of an artifact")
-            .hint(Hint::NameArtifact))
-    }
-}
-
-/// The artifact of a dataset that is meant.
-///
-/// # Errors
-/// [`ErrorKind::NoArtifact`], saying what there is instead.
-pub async fn find(sink: &dyn Sink, folder: &str, dataset: &Dataset, at: &At) -> Result<Artifact> {
-    let mut found: Option<Artifact> = None;
-    let (mut total, mut oldest) = (0u64, None);
-    let mut artifacts = list(sink, folder, Some(dataset));
-    while let Some(artifact) = artifacts.next().await {
-        let artifact = artifact?;
-        total += 1;
-        oldest = oldest.min(Some(artifact.name.taken_at)).or(Some(artifact.name.taken_at));
-        let fits = match at {
-            At::Latest => artifact.kind != Kind::Damaged,
-            At::Time(time) => artifact.kind != Kind::Damaged && artifact.name.taken_at <= *time,
-            At::Key(key) => artifact.key() == *key || artifact.name.to_string() == *key,
-        };
-        // Of two of the same second the managed one comes later or wins: it has a proof.
-        if fits && found.as_ref().is_none_or(|f| rank(&artifact) >= rank(f)) {
-            found = Some(artifact);
-        }
-    }
-    found.ok_or_else(|| {
-        let place = join_key(&sink.url(), folder);
-        let place = place.trim_end_matches('/');
-        let subject = format!("an artifact of {dataset}");
-        let message = match (total, oldest) {
-            (0, _) | (_, None) => format!("there is none in {place}"),
-            (_, Some(oldest)) => match at {
-                At::Time(time) => {
-                    format!("none of the {total} in {place} is as old as {time}; the oldest is from {oldest}")
-                }
-                At::Key(key) => format!("none of the {total} in {place} is named {key}"),
-                At::Latest => format!("all {total} in {place} are damaged"),
-            },
-        };
-        Error::new(ErrorKind::NoArtifact, "find", subject, message).hint(Hint::ListArtifacts)
-    })
-}
-
-fn rank(artifact: &Artifact) -> (Timestamp, bool) {
-    (artifact.name.taken_at, artifact.kind == Kind::Managed)
 }
 
 /// A note that a run has begun to write an artifact.

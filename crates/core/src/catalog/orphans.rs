@@ -7,7 +7,7 @@ use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{Intent, Role, exists, intent_key, intent_of, intents, list_all, role};
+use super::{Intent, Role, State, exists, intent_key, intent_of, intents, list_all, role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{ArtifactName, Dataset, join_key, split_key};
 use crate::sink::{Held, Hidden, PROBES_FOLDER, Sink, UPLOADS_FOLDER, upkeep};
@@ -135,7 +135,11 @@ impl Sweep<'_> {
         {
             let mut listed = list_all(self.sink, self.folder, Some(dataset));
             while let Some(listed) = listed.next().await {
-                unknown = listed?.artifact.unknown.into_iter().next();
+                let listed = listed?;
+                if listed.state == State::Gone {
+                    continue;
+                }
+                unknown = listed.artifact.unknown.into_iter().next();
                 if unknown.is_some() {
                     break;
                 }

@@ -8,10 +8,10 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::catalog::{self, Artifact, Kind, Listed};
+use crate::catalog::{self, Artifact, Kind, Listed, State};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::history::{Figures, Journal, Outcome, Verb};
+use crate::history::{DeletedArtifact, Figures, Journal, Outcome, Verb};
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, format_stamp, join_key, split_key};
 use crate::progress::{Event, Step, Unit};
 use crate::retention::{Decision, Policy, Subject, Ties, Verdicts, Warning, decide};
@@ -107,9 +107,12 @@ impl Facts {
         let mut awaited: Vec<(ArtifactName, String)> = Vec::new();
         let mut listed = catalog::list_all(sink, folder, Some(dataset));
         while let Some(next) = listed.next().await {
-            let Listed { mut artifact, unfinished } = next?;
+            let Listed { mut artifact, state } = next?;
+            if state == State::Gone {
+                continue;
+            }
             ties.unknown.append(&mut artifact.unknown);
-            if unfinished {
+            if state == State::Unfinished {
                 let key = artifact.key();
                 awaited.extend(artifact.needs.into_iter().map(|needed| (needed, key.clone())));
                 continue;
@@ -368,36 +371,41 @@ impl PlannedPrune {
     pub async fn execute(&self) -> Result<Pruned> {
         let mut journal = Journal::begin(Verb::Prune, &self.folder, self.now, false);
         journal.dataset = Some(self.dataset.clone());
+        let (mut pruned, mut gone) = (Pruned::default(), Vec::new());
         let total = u64::try_from(self.to_delete()).ok();
         let step = Step::Prune(self.dataset.to_string());
         self.context.progress.event(Event::Begin { step, unit: Unit::Items, total });
-        let mut result = self.carry_out().await;
+        let result = self.carry_out(&mut pruned, &mut gone).await;
         self.context.progress.event(Event::End);
-        let figures = result.as_ref().map(|pruned| Figures {
+        let figures = result.as_ref().map(|()| Figures {
             outcome: Some(if pruned.failed.is_empty() { Outcome::Good } else { Outcome::Failed }),
             bytes: Some(pruned.bytes),
-            items: Some(pruned.deleted.len() as u64),
             ..Figures::default()
         });
-        if let Some(record) = journal.record(&*self.sink, figures.as_ref().map_err(|error| *error))
-            && self.history
+        let record = journal.record(&*self.sink, figures.as_ref().map_err(|error| *error)).map(|mut record| {
+            // What is gone is said of a prune that failed halfway too.
+            record.items = Some(gone.len() as u64);
+            record.remember(gone);
+            record
+        });
+        if self.history
+            && let Some(record) = record
             && let Err(note) = journal.write(&self.sink, &record, Journal::patience(&self.context)).await
         {
-            match &mut result {
-                Ok(pruned) => pruned.notes.push(note),
+            match &result {
+                Ok(()) => pruned.notes.push(note),
                 Err(_) => tracing::warn!("{note}"),
             }
         }
-        result
+        result.map(|()| pruned)
     }
 
-    async fn carry_out(&self) -> Result<Pruned> {
-        let mut pruned = Pruned::default();
+    async fn carry_out(&self, pruned: &mut Pruned, gone: &mut Vec<DeletedArtifact>) -> Result<()> {
         let Doomed { artifacts, mut spared } = match self.doomed().await? {
             Ok(doomed) => doomed,
             Err(unknown) => {
                 pruned.notes.push(format!("nothing was deleted: {unknown} has appeared since, and is not known here"));
-                return Ok(pruned);
+                return Ok(());
             }
         };
         for level in self.verdicts.deletions() {
@@ -410,14 +418,14 @@ impl PlannedPrune {
                     return Err(Error::cancelled("prune", self.dataset.to_string()));
                 }
                 self.context.progress.event(Event::Advance(batch.len() as u64));
-                for (i, artifact) in self.delete(batch.to_vec(), &mut pruned).await? {
+                for (i, artifact) in self.delete(batch.to_vec(), pruned, gone).await? {
                     self.spare(i, &format!("{}, which stays, needs it", artifact.key()), &mut spared);
                 }
             }
         }
         let notes = spared.into_iter().map(|(i, why)| format!("{} stays: {why}", self.key(i)));
         pruned.notes.extend(notes);
-        Ok(pruned)
+        Ok(())
     }
 
     /// Deletes these, none of which needs another of them, and returns those that stay.
@@ -425,6 +433,7 @@ impl PlannedPrune {
         &self,
         mut batch: Vec<(usize, &'a Artifact)>,
         pruned: &mut Pruned,
+        gone: &mut Vec<DeletedArtifact>,
     ) -> Result<Vec<(usize, &'a Artifact)>> {
         let all = batch.clone();
         let held = self.held_of(&batch.iter().map(|(_, artifact)| *artifact).collect::<Vec<_>>()).await?;
@@ -444,6 +453,7 @@ impl PlannedPrune {
         batch.retain(|(_, a)| a.keys_without_manifest().iter().all(|key| !failed.contains(key.as_str())));
         for (_, artifact) in &batch {
             pruned.deleted.push(artifact.key());
+            gone.push(DeletedArtifact::of(artifact));
             if second.bytes.is_none() {
                 pruned.bytes += artifact.bytes();
             }
@@ -456,8 +466,8 @@ impl PlannedPrune {
             let third = self.sink.delete(&sidecars).await?;
             pruned.note(&third, self);
         }
-        let gone: HashSet<usize> = batch.iter().map(|(i, _)| *i).collect();
-        Ok(all.into_iter().filter(|(i, _)| !gone.contains(i)).collect())
+        let away: HashSet<usize> = batch.iter().map(|(i, _)| *i).collect();
+        Ok(all.into_iter().filter(|(i, _)| !away.contains(i)).collect())
     }
 
     /// Leaves what this one needs, directly or not.
@@ -479,12 +489,15 @@ impl PlannedPrune {
         let mut needed = BTreeSet::new();
         let mut listed = catalog::list_all(&*self.sink, &self.folder, Some(&self.dataset));
         while let Some(listed) = listed.next().await {
-            let Listed { mut artifact, unfinished } = listed?;
+            let Listed { mut artifact, state } = listed?;
+            if state == State::Gone {
+                continue;
+            }
             if let Some(unknown) = artifact.unknown.pop() {
                 return Ok(Err(unknown));
             }
             match self.deletes(&artifact.name) {
-                Some(i) if !unfinished => drop(doomed.artifacts.insert(i, artifact)),
+                Some(i) if state == State::Whole => drop(doomed.artifacts.insert(i, artifact)),
                 _ => needed.extend(artifact.needs.iter().filter_map(|n| Some((self.deletes(n)?, artifact.key())))),
             }
         }

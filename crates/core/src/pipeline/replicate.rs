@@ -3,7 +3,7 @@
 //! Nothing is decrypted. What arrives is compared with the manifest while it passes; the manifest is copied last, byte for
 //! byte, and is the commit point as in a backup. What an interrupted run has finished is there and is not copied again.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::future::ready;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use tokio::sync::oneshot;
 
 use super::flow::{self, Hashed};
 use super::room::Room;
@@ -27,7 +28,9 @@ use crate::manifest::{MANIFEST_LIMIT, Manifest};
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key, split_key};
 use crate::progress::{self, Event, Unit};
 use crate::sink::{LeftOut, PutOptions, Sink, see_that_it_is_there};
-use crate::stream;
+use crate::stream::{self, ByteStream};
+
+mod mend;
 
 /// A backup that has written its manifest is done with all its sinks after this time, whatever they do.
 const SETTLING: SignedDuration = SignedDuration::from_mins(10);
@@ -60,6 +63,7 @@ pub struct Replicate {
     folder: String,
     dataset: Option<Dataset>,
     only: Option<Only>,
+    reread: bool,
     history: bool,
     context: Context,
 }
@@ -82,6 +86,10 @@ pub enum Step {
     Copy,
     /// A part of it is already there: that part is compared, the rest is copied.
     Complete,
+    /// It is there, and is read again: if it is not what its manifest says, it is [mended](Step::Mend).
+    Reread,
+    /// What is there is not what its manifest says: it is replaced by what the first sink holds, if that is.
+    Mend,
     /// Different content has its name there. It stays unchanged.
     Conflict,
     /// The first sink does not hold all of it, or its manifest cannot be read.
@@ -94,6 +102,8 @@ impl Step {
         match self {
             Self::Copy => "copy",
             Self::Complete => "complete",
+            Self::Reread => "reread",
+            Self::Mend => "mend",
             Self::Conflict => "conflict",
             Self::Unusable => "unusable",
         }
@@ -116,6 +126,9 @@ pub struct PlannedCopy {
     pub why: String,
     #[serde(skip)]
     artifact: Artifact,
+    /// What the second sink holds of it.
+    #[serde(skip)]
+    there: Option<Artifact>,
 }
 
 /// What to copy. Printing and dropping it is a dry run.
@@ -129,8 +142,8 @@ pub struct ReplicatePlan {
     pub present: u64,
     /// What lies among the artifacts of the first sink, is no object, and so cannot be copied.
     pub left_out: Vec<LeftOut>,
-    /// The datasets of all that was looked at.
-    datasets: BTreeSet<Dataset>,
+    /// The datasets of all that was looked at, each with the newest artifact that is in both sinks, the same.
+    datasets: BTreeMap<Dataset, Option<ArtifactName>>,
 }
 
 /// An artifact that was not copied.
@@ -182,8 +195,14 @@ pub struct Copied {
 pub struct Replicated {
     /// What was copied, in ascending order of keys.
     pub copied: Vec<Copied>,
-    /// How many were in both sinks before.
+    /// Copies that were not what their manifests say and were replaced, in ascending order of keys.
+    pub mended: Vec<Copied>,
+    /// How many were in both sinks before, the same as far as that is known.
     pub present: u64,
+    /// How many of those were read again in this run.
+    pub reread: u64,
+    /// What a person should know.
+    pub notes: Vec<String>,
     /// What was not copied, in ascending order of keys: conflicts too.
     pub failed: Vec<NotCopied>,
     /// How long it took, in seconds.
@@ -198,7 +217,7 @@ impl Replicated {
 
     /// Bytes that were sent.
     pub fn bytes(&self) -> u64 {
-        self.copied.iter().map(|c| c.bytes).sum()
+        self.copied.iter().chain(&self.mended).map(|c| c.bytes).sum()
     }
 }
 
@@ -206,7 +225,16 @@ impl Replicate {
     /// Creates a replication from one sink to another.
     pub fn new(from: impl Sink + 'static, to: impl Sink + 'static) -> Self {
         let (from, to) = (Arc::new(from), Arc::new(to));
-        Self { from, to, folder: String::new(), dataset: None, only: None, history: true, context: Context::default() }
+        Self {
+            from,
+            to,
+            folder: String::new(),
+            dataset: None,
+            only: None,
+            reread: false,
+            history: true,
+            context: Context::default(),
+        }
     }
 
     /// The folder in both sinks.
@@ -227,6 +255,14 @@ impl Replicate {
     #[must_use]
     pub fn only(mut self, claims: impl Fn(&ArtifactName) -> bool + Send + Sync + 'static) -> Self {
         self.only = Some(Only(Arc::new(claims)));
+        self
+    }
+
+    /// Whether the copies that are there already are read again, compared with their manifests, and mended. Without it, that is
+    /// done with those of which it is known that they are bad.
+    #[must_use]
+    pub fn reread(mut self, reread: bool) -> Self {
+        self.reread = reread;
         self
     }
 
@@ -269,12 +305,15 @@ impl Replicate {
             artifacts: Vec::new(),
             present: 0,
             left_out: Vec::new(),
-            datasets: BTreeSet::new(),
+            datasets: BTreeMap::new(),
         };
-        plan.datasets.extend(self.dataset.clone());
+        plan.datasets.extend(self.dataset.clone().map(|dataset| (dataset, None)));
         let mut judged = self.pairs().map_ok(|(here, there)| self.judge(here, there)).try_buffered(SIDE_BY_SIDE);
-        while let Some((dataset, planned)) = judged.try_next().await? {
-            plan.datasets.insert(dataset);
+        while let Some((name, planned)) = judged.try_next().await? {
+            let newest = plan.datasets.entry(name.dataset.clone()).or_default();
+            if planned.as_ref().is_none_or(|p| matches!(p.step, Step::Reread | Step::Mend)) {
+                *newest = newest.take().max(Some(name));
+            }
             match planned {
                 Some(planned) => plan.artifacts.push(planned),
                 None => plan.present += 1,
@@ -316,11 +355,11 @@ impl Replicate {
     }
 
     /// What to do with an artifact; `None` when it is there, the same.
-    async fn judge(&self, here: Artifact, there: Option<Artifact>) -> Result<(Dataset, Option<PlannedCopy>)> {
-        let dataset = here.name.dataset.clone();
+    async fn judge(&self, here: Artifact, there: Option<Artifact>) -> Result<(ArtifactName, Option<PlannedCopy>)> {
+        let name = here.name.clone();
         let (step, why) = match self.compare_one(&here, there.as_ref()).await? {
             Some(verdict) => verdict,
-            None => return Ok((dataset, None)),
+            None => return Ok((name, None)),
         };
         let planned = PlannedCopy {
             key: here.key(),
@@ -329,8 +368,9 @@ impl Replicate {
             step,
             why,
             artifact: here,
+            there,
         };
-        Ok((dataset, Some(planned)))
+        Ok((name, Some(planned)))
     }
 
     async fn compare_one(&self, here: &Artifact, there: Option<&Artifact>) -> Result<Option<(Step, String)>> {
@@ -349,14 +389,15 @@ impl Replicate {
             return Ok(Some((Step::Unusable, why)));
         }
         let Some(there) = there else { return told(Step::Copy, "it is not there") };
-        if !there.objects.is_empty() && sizes(here) != sizes(there) {
+        let differ = !there.objects.is_empty() && sizes(here) != sizes(there);
+        if differ && (here.kind, there.kind) != (Kind::Managed, Kind::Managed) {
             let why = format!("the object of that name there has {} bytes, not {}", there.bytes(), here.bytes());
             return Ok(Some((Step::Conflict, why)));
         }
         match (here.kind, there.kind) {
             (Kind::Foreign, Kind::Damaged) => told(Step::Conflict, "a manifest without its object is there"),
-            // Without a manifest there is nothing to compare but the size.
-            (Kind::Foreign, _) => Ok(None),
+            // Without a manifest there is nothing to compare but the size, or the bytes.
+            (Kind::Foreign, _) => Ok(self.doubt(there)),
             (_, Kind::Foreign) => told(Step::Complete, "its object is there, but its manifest is not"),
             (_, kind) => {
                 let manifests =
@@ -369,14 +410,35 @@ impl Replicate {
                     (Ok((_, ours)), Ok((_, theirs))) if ours.objects != theirs.objects => {
                         told(Step::Conflict, "the manifest there describes other content")
                     }
+                    (Ok((_, ours)), Ok(_)) if differ => {
+                        let told_of = |a: &Artifact| ours.objects.iter().map(|o| o.bytes).sum::<u64>() == a.bytes();
+                        let (at_source, size) = (!told_of(here), ours.objects.iter().map(|o| o.bytes).sum::<u64>());
+                        let of = |a: &Artifact| format!("has {} of the {size} bytes of its manifest", a.bytes());
+                        Ok(Some(match at_source {
+                            true => (Step::Unusable, format!("the object at the source {}", of(here))),
+                            false => (Step::Mend, format!("the object there {}", of(there))),
+                        }))
+                    }
                     _ if here.needs.iter().any(|needed| !there.needs.contains(needed)) => {
                         told(Step::Complete, "it is there, but the note of what it needs is not")
                     }
                     _ if kind == Kind::Damaged => told(Step::Complete, "its manifest is there, but its object is gone"),
-                    _ => Ok(None),
+                    _ => Ok(self.doubt(there)),
                 }
             }
         }
+    }
+}
+
+impl Replicate {
+    /// Whether a copy that looks right is to be read again, and why.
+    fn doubt(&self, there: &Artifact) -> Option<(Step, String)> {
+        let failed = there.standing_failure().map(|failed| {
+            let at = Timestamp::from_second(failed.at.as_second()).unwrap_or(failed.at);
+            format!("its verification there at level {} failed on {at}", failed.level)
+        });
+        let asked = self.reread.then(|| "it is there, and is read again".to_owned());
+        Some((Step::Reread, failed.or(asked)?))
     }
 }
 
@@ -415,6 +477,10 @@ impl ReplicatePlan {
     /// without a manifest is read back and compared. Records of verifications are not copied: they describe the bytes in
     /// one place.
     ///
+    /// A copy is replaced only when it has been read in this run and is not what the manifest says, and by nothing that is not:
+    /// what is sent is hashed on its way, and a sink replaces an object at once or not at all. What is there then is read
+    /// again. The records of verifications that failed go with the bytes that they spoke of; the history keeps them.
+    ///
     /// # Errors
     /// [`ErrorKind::Cancelled`]. What was not copied is in the result.
     ///
@@ -426,9 +492,14 @@ impl ReplicatePlan {
         let journal = Journal::begin(Verb::Replicate, &self.replicate.folder, started_at, false);
         let result = self.carry_out().await;
         if self.replicate.history {
-            for dataset in &self.datasets {
+            for (dataset, newest) in &self.datasets {
                 let mut journal = journal.clone();
                 journal.dataset = Some(dataset.clone());
+                // Where nothing else has written a record, this one tells what must be there.
+                let copied = result.iter().flat_map(|done| &done.copied);
+                let copied = copied.filter_map(|copied| ArtifactName::parse(split_key(&copied.key).1));
+                let newest = copied.filter(|name| name.dataset == *dataset).chain(newest.clone()).max();
+                journal.key = newest.map(|name| join_key(&self.replicate.folder, &name.to_string()));
                 self.note(journal, dataset, result.as_ref()).await;
             }
         }
@@ -457,7 +528,15 @@ impl ReplicatePlan {
         let cx = &self.replicate.context;
         let step = progress::Step::Replicate(self.replicate.to.url());
         cx.progress.event(Event::Begin { step, unit: Unit::Bytes, total: Some(self.bytes_to_copy()) });
-        let mut done = Replicated { copied: Vec::new(), present: self.present, failed: Vec::new(), seconds: 0.0 };
+        let mut done = Replicated {
+            copied: Vec::new(),
+            mended: Vec::new(),
+            present: self.present,
+            reread: 0,
+            notes: Vec::new(),
+            failed: Vec::new(),
+            seconds: 0.0,
+        };
         let (room, away) = (Room::new(), AtomicU32::new(0));
         // Bases first, each level side by side.
         for level in self.levels() {
@@ -466,7 +545,13 @@ impl ReplicatePlan {
             let mut each = each.buffer_unordered(SIDE_BY_SIDE);
             while let Some((key, outcome)) = each.next().await {
                 match outcome {
-                    Ok(bytes) => done.copied.push(Copied { key: key.clone(), bytes }),
+                    Ok(Done::Copied(bytes)) => done.copied.push(Copied { key: key.clone(), bytes }),
+                    Ok(Done::Mended(bytes)) => done.mended.push(Copied { key: key.clone(), bytes }),
+                    Ok(Done::Same(note)) => {
+                        done.present += 1;
+                        done.reread += 1;
+                        done.notes.extend(note);
+                    }
                     Err(error) => done.failed.push(NotCopied::new(key, &error)),
                 }
             }
@@ -477,6 +562,7 @@ impl ReplicatePlan {
             return Err(Error::cancelled("replicate to", self.replicate.to.url()));
         }
         done.copied.sort_by(|a, b| a.key.cmp(&b.key));
+        done.mended.sort_by(|a, b| a.key.cmp(&b.key));
         done.failed.sort_by(|a, b| a.key.cmp(&b.key));
         done.seconds = begun.elapsed().as_secs_f64();
         Ok(done)
@@ -485,15 +571,23 @@ impl ReplicatePlan {
 
 impl ReplicatePlan {
     /// Copies one artifact, unless the store has not answered for so many before it.
-    async fn copy_one<'a>(&self, planned: &'a PlannedCopy, room: &Room, away: &AtomicU32) -> (&'a String, Result<u64>) {
+    async fn copy_one<'a>(
+        &self,
+        planned: &'a PlannedCopy,
+        room: &Room,
+        away: &AtomicU32,
+    ) -> (&'a String, Result<Done>) {
         let outcome = match planned.step {
-            Step::Copy | Step::Complete if away.load(Ordering::Relaxed) >= PATIENCE => {
+            Step::Copy | Step::Complete | Step::Reread | Step::Mend if away.load(Ordering::Relaxed) >= PATIENCE => {
                 let why = "it was not tried, because the store did not answer";
                 Err(Error::new(ErrorKind::Unavailable, "copy", &planned.key, why).hint("run it again later"))
             }
-            Step::Copy | Step::Complete => {
+            Step::Copy | Step::Complete | Step::Reread | Step::Mend => {
                 let _room = room.for_bytes(planned.bytes).await;
-                let copied = self.replicate.copy(&planned.artifact).await;
+                let copied = match (planned.step, &planned.there) {
+                    (Step::Reread | Step::Mend, Some(there)) => self.replicate.mend(&planned.artifact, there).await,
+                    _ => self.replicate.copy(&planned.artifact).await.map(Done::Copied),
+                };
                 match &copied {
                     Err(e) if is_about_the_store(e) => drop(away.fetch_add(1, Ordering::Relaxed)),
                     _ => away.store(0, Ordering::Relaxed),
@@ -529,12 +623,36 @@ impl ReplicatePlan {
     }
 }
 
+/// What was done with one artifact.
+pub(super) enum Done {
+    /// Copied: so many bytes were sent.
+    Copied(u64),
+    /// Its copy was bad and was replaced: so many bytes were sent.
+    Mended(u64),
+    /// Its copy was read, and is what it must be. Perhaps there is something to say of it.
+    Same(Option<String>),
+}
+
 /// An object that is to be in the second sink.
 struct Wanted {
     key: String,
     bytes: u64,
     /// What the manifest says. `None` for a foreign one.
     expected: Option<Hashed>,
+}
+
+/// The objects of an artifact, with what its manifest says of them.
+fn wanted(artifact: &Artifact, manifest: Option<&Manifest>) -> Vec<Wanted> {
+    let Some(manifest) = manifest else {
+        let of = |o: &crate::ObjectInfo| Wanted { key: o.key.clone(), bytes: o.bytes, expected: None };
+        return artifact.objects.iter().map(of).collect();
+    };
+    let of = |o: &crate::manifest::StoredObject| Wanted {
+        key: join_key(&artifact.folder, &o.name),
+        bytes: o.bytes,
+        expected: Some(Hashed { bytes: o.bytes, sha256: o.sha256.clone() }),
+    };
+    manifest.objects.iter().map(of).collect()
 }
 
 impl Replicate {
@@ -548,21 +666,7 @@ impl Replicate {
             Kind::Foreign => None,
             _ => Some(read_manifest(&*self.from, artifact).await?),
         };
-        let wanted: Vec<Wanted> = match &manifest {
-            Some((_, manifest)) => manifest
-                .objects
-                .iter()
-                .map(|o| Wanted {
-                    key: join_key(&artifact.folder, &o.name),
-                    bytes: o.bytes,
-                    expected: Some(Hashed { bytes: o.bytes, sha256: o.sha256.clone() }),
-                })
-                .collect(),
-            None => {
-                let of = |o: &crate::ObjectInfo| Wanted { key: o.key.clone(), bytes: o.bytes, expected: None };
-                artifact.objects.iter().map(of).collect()
-            }
-        };
+        let wanted = wanted(artifact, manifest.as_ref().map(|(_, manifest)| manifest));
         let intent = intent_key(&artifact.folder, &artifact.name.to_string());
         let finished_at = manifest.as_ref().map(|(_, m)| m.finished_at);
         let noted = self.is_noted(&intent, artifact, finished_at).await?;
@@ -646,10 +750,7 @@ impl Replicate {
     /// Sends one object, compared with the manifest while it passes: one that differs is never finished there.
     async fn send(&self, object: &Wanted) -> Result<u64> {
         let cx = &self.context;
-        let body = self.from.get(&object.key, None).await?;
-        let body = flow::until_cancelled(body, cx.cancel.clone(), "copy", object.key.clone());
-        let body = flow::exactly(body, object.bytes, object.key.clone());
-        let (body, hashed) = flow::hash(body, object.expected.clone(), object.key.clone());
+        let (body, hashed) = self.body(object).await?;
         let body = flow::count(body, cx.progress.clone());
         match self.to.put_with(&object.key, body, PutOptions::new().lock(true)).await {
             // Another copy was faster.
@@ -669,6 +770,14 @@ impl Replicate {
                 Ok(bytes)
             }
         }
+    }
+
+    /// What the first sink holds of an object: it ends with an error unless it is what is wanted.
+    async fn body(&self, object: &Wanted) -> Result<(ByteStream, oneshot::Receiver<Hashed>)> {
+        let body = self.from.get(&object.key, None).await?;
+        let body = flow::until_cancelled(body, self.context.cancel.clone(), "copy", object.key.clone());
+        let body = flow::exactly(body, object.bytes, object.key.clone());
+        Ok(flow::hash(body, object.expected.clone(), object.key.clone()))
     }
 
     async fn read_back(&self, key: &str, expected: Hashed) -> Result<()> {

@@ -425,30 +425,50 @@ impl<'a> Verify<'a> {
 
     /// Records the outcome, without names of what is inside. A verifier whose key may not write verifies all the same.
     async fn write_record(&self, report: &Report) {
-        let now = self.context.now();
         // Its age is no fault of the artifact: a good one must not count as bad because newer ones are missing.
         let worst = report.checks.iter().filter(|c| c.name != AGE_CHECK).map(|c| c.status).max();
         // What could not be tested says nothing about it, and must not make retention give it up.
         if worst == Some(Status::Untested) {
             return;
         }
-        let passed = worst != Some(Status::Fail);
         let count = |status| report.checks.iter().filter(|c| c.status == status).count();
-        let record = serde_json::json!({
-            "dataset": report.dataset,
-            "artifact": self.artifact.name.to_string(),
-            "level": report.level,
-            "passed": passed,
-            "verified_at": now,
-            "verified_by": concat!("lifeboat ", env!("CARGO_PKG_VERSION")),
-            "checks": { "pass": count(Status::Pass), "warn": count(Status::Warn), "fail": count(Status::Fail) },
-            "seconds": report.seconds,
-        });
-        let key = verification_key(&self.artifact.key(), now, report.level, passed);
-        if let Err(error) = self.sink.put(&key, stream::once(format!("{record:#}\n"))).await {
-            let note = format!("the outcome of this verification could not be recorded: {error}");
-            self.context.progress.event(Event::Note(note));
-        }
+        let verdict = Verdict {
+            level: report.level,
+            passed: worst != Some(Status::Fail),
+            counts: [Status::Pass, Status::Warn, Status::Fail].map(count),
+            took: Duration::try_from_secs_f64(report.seconds).unwrap_or_default(),
+        };
+        put_verdict(&*self.sink, &self.artifact, &verdict, &self.context).await;
+    }
+}
+
+/// The outcome of a verification.
+pub(super) struct Verdict {
+    pub(super) level: Level,
+    pub(super) passed: bool,
+    /// How many checks passed, passed with a warning, and failed.
+    pub(super) counts: [usize; 3],
+    pub(super) took: Duration,
+}
+
+/// Records the outcome of a verification beside its artifact. What goes wrong is a note.
+pub(super) async fn put_verdict(sink: &dyn Sink, artifact: &Artifact, verdict: &Verdict, cx: &Context) {
+    let now = cx.now();
+    let [pass, warn, fail] = verdict.counts;
+    let record = serde_json::json!({
+        "dataset": artifact.name.dataset,
+        "artifact": artifact.name.to_string(),
+        "level": verdict.level,
+        "passed": verdict.passed,
+        "verified_at": now,
+        "verified_by": concat!("lifeboat ", env!("CARGO_PKG_VERSION")),
+        "checks": { "pass": pass, "warn": warn, "fail": fail },
+        "seconds": verdict.took.as_secs_f64(),
+    });
+    let key = verification_key(&artifact.key(), now, verdict.level, verdict.passed);
+    if let Err(error) = sink.put(&key, stream::once(format!("{record:#}\n"))).await {
+        let note = format!("the outcome of this verification could not be recorded: {error}");
+        cx.progress.event(Event::Note(note));
     }
 }
 

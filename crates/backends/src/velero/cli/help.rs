@@ -34,7 +34,7 @@ Examples:
             of_copy(command, &["dataset", "to", "prefix", "identity", "no_record"])
         }
         "restore" if is_own => {
-            let at = "Which copy: latest, a time or day (the newest backup taken at or before it), or a key";
+            let at = "Which copy: latest, an age like 2d, a time or day in UTC (the newest backup taken at or before this time), or a key";
             let mut command = with(command, "at", |arg| arg.help(at));
             // There is but one place.
             command = with(command, "into", |arg| arg.required(false).env(None::<&str>).default_value(INTO).hide(true));

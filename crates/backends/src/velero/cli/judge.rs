@@ -51,12 +51,15 @@ pub(super) async fn test(verify: Verify, console: &dyn Console) -> Result<Outcom
         let why = "give a backup or a schedule, not both";
         return Err(wrong("--backup", why, "leave out --from-schedule or --backup"));
     }
-    let max_age = max_age.map_or(Ok(MAX_AGE), |text| duration::parse(&text, "--max-age"))?;
+    // The limit tells whether backups have stopped; one that was named may be as old as it is.
+    let newest = test.backup.is_none();
+    let asked = max_age.map(|text| duration::parse(&text, "--max-age")).transpose()?;
+    let max_age = asked.or(newest.then_some(MAX_AGE));
     let Some(namespace) = test.namespace.clone() else {
         let hint = "name it with --namespace; it is restored into a scratch namespace and itself left alone";
         return Err(wrong("the restore test", "no namespace was named", hint));
     };
-    let options = RestoreTestOptions { schedule, max_age: Some(max_age), ..test };
+    let options = RestoreTestOptions { schedule, max_age, ..test };
     begin(console, "verify", &namespace)?;
     let system = open(*reach.settings, console)?;
     let location = system.location()?;

@@ -130,7 +130,7 @@ pub struct Verify {
     /// How much to prove, of a copy
     #[arg(long, value_name = "LEVEL", value_parser = level())]
     pub level: Option<Level>,
-    /// Which copy: latest, a time or day (the newest backup taken at or before it), or a key
+    /// Which copy: latest, an age like 2d, a time or day in UTC (the newest backup taken at or before this time), or a key
     #[arg(long, value_name = "latest|TIME|KEY", default_value = "latest", hide_default_value = true)]
     pub at: String,
     /// Fail when the backup is older, as in 2d or 36h
