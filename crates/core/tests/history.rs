@@ -260,7 +260,7 @@ async fn what_a_prune_deleted_is_not_missed_and_its_proof_outlives_it() {
     }
     // The last one that is proven would stay.
     Verify::new(sink.clone(), newest, &Taker(Vec::new(), false)).context(context()).history(false).run().await.unwrap();
-    let prune = prune(Arc::new(sink.clone()), "2027-11-24T00:00:00Z").keep("30d".parse().unwrap());
+    let prune = prune_at(sink.clone(), "2027-11-24T00:00:00Z").keep("30d".parse().unwrap());
     let mut pruned = prune.plan().await.unwrap().execute().await.unwrap().deleted;
     pruned.sort();
     assert_eq!(pruned, keys[..2]);
@@ -314,7 +314,7 @@ async fn a_prune_of_very_many_names_the_newest_in_its_record() {
         let stamp = lifeboat_core::name::format_stamp(time);
         sink.place(&format!("db/shop-{stamp}.dump"), "x", time);
     }
-    let prune = prune(Arc::new(sink.clone()), "2026-11-30T00:00:00Z").keep("last=1".parse().unwrap());
+    let prune = prune_at(sink.clone(), "2026-11-30T00:00:00Z").keep("last=1".parse().unwrap());
     prune.plan().await.unwrap().execute().await.unwrap();
     let entry = the_entry(&sink).await;
     let record = history::read(&sink, &entry.key).await.unwrap();
