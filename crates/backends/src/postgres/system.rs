@@ -146,13 +146,19 @@ impl System for PostgresSystem {
     async fn target(&self, into: &Setting, choices: RestoreOptions, _: &Dataset) -> Result<NamedTarget> {
         let connection = into.read(Connection::parse)?;
         let (name, replaces) = (connection.redacted(), choices.replace);
-        Ok(NamedTarget::new(PostgresTarget::new(connection, choices), name).replaces(replaces))
+        let target = PostgresTarget::new(connection, choices).globals(self.settings.globals);
+        Ok(NamedTarget::new(target, name).replaces(replaces))
     }
 
     async fn verifier(&self, level: Level, choices: VerifyOptions) -> Result<Box<dyn Verifier>> {
         let live = if level == Level::Live { Some(self.connection()?) } else { None };
         let VerifyOptions { scratch_folder, jobs } = choices;
-        Ok(Box::new(PostgresVerifier::new(VerifierOptions { scratch_folder, live, jobs })))
+        Ok(Box::new(PostgresVerifier::new(VerifierOptions {
+            scratch_folder,
+            live,
+            jobs,
+            globals: self.settings.globals,
+        })))
     }
 
     async fn check(&self) -> Vec<Check> {
