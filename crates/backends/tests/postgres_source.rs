@@ -465,3 +465,23 @@ async fn an_application_works_after_its_database_was_restored() {
         assert_eq!(psql(&url, owner).trim(), "postgres|");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_inherits_nothing_is_told_what_helps() {
+    let live = Database::fresh();
+    let role = format!("{}_n", live.name);
+    live.run(&format!(
+        "CREATE ROLE {role} LOGIN NOINHERIT PASSWORD 'pw'; CREATE TABLE public.t AS SELECT 1 AS id; GRANT pg_read_all_data TO {role}"
+    ));
+    let url = as_role(&role, &live.url, &live.name);
+    let error = backup_with(&url, PostgresSettings::default(), &Context::default()).await.unwrap_err();
+    // Another grant would change nothing.
+    let remedy = format!("ALTER ROLE {role} INHERIT");
+    let advice = error.advice().unwrap();
+    assert!(advice.contains(&remedy) && advice.contains("member of pg_read_all_data"), "{error:?}");
+    let checks = lifeboat_backends::postgres::check(&connection(&url), &PostgresSettings::default()).await;
+    assert!(said(&checks).contains(&remedy), "{}", said(&checks));
+    live.run(&remedy);
+    backup_with(&url, PostgresSettings::default(), &Context::default()).await.unwrap();
+    live.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}

@@ -13,6 +13,7 @@ use lifeboat_config::{Config, Job};
 use lifeboat_core::system::Choices;
 use lifeboat_core::{Error, ErrorKind, Result};
 
+use crate::arguments::place::Keys;
 use crate::arguments::replicate::ReplicateArgs;
 use crate::arguments::{About, BackupArgs, EXIT_STATUS, Global, PruneArgs, RestoreArgs, VerifyArgs};
 use crate::commands;
@@ -112,6 +113,8 @@ Examples:
         items: bool,
         #[command(flatten)]
         sink: SinkArg,
+        #[command(flatten)]
+        keys: Keys,
     },
     /// Prove that a backup is good; all jobs when none is named
     #[command(after_help = "\
@@ -136,6 +139,8 @@ Examples:
         verify: VerifyArgs,
         #[command(flatten)]
         sink: SinkArg,
+        #[command(flatten)]
+        keys: Keys,
     },
     /// Restore a backup
     #[command(after_help = "\
@@ -156,6 +161,8 @@ Examples:
         restore: RestoreArgs,
         #[command(flatten)]
         sink: SinkArg,
+        #[command(flatten)]
+        keys: Keys,
     },
     /// Delete the backups that the jobs' `keep` no longer keeps
     #[command(after_help = "\
@@ -188,6 +195,8 @@ Examples:
         /// Names of jobs; all when none is named
         #[arg(value_name = "JOB")]
         jobs: Vec<String>,
+        #[command(flatten)]
+        keys: Keys,
     },
     #[command(flatten)]
     About(About),
@@ -337,19 +346,19 @@ async fn dispatch(
             Ok(commands::backup::run(session, select(&jobs, &every_sink)?, &options).await)
         }
         Verb::List { jobs, sink } => Ok(commands::list::run(session, select(&jobs, &sink)?, !jobs.is_empty()).await),
-        Verb::Show { what, dataset, at, items, sink } => {
+        Verb::Show { what, dataset, at, items, sink, keys } => {
             let is_key = commands::show::is_key(&what);
-            let jobs = select(if is_key { &[] } else { std::slice::from_ref(&what) }, &sink)?;
+            let jobs = keys.replace(select(if is_key { &[] } else { std::slice::from_ref(&what) }, &sink)?);
             let (job, at) = if is_key { commands::show::job_of_key(jobs, &what)? } else { (only(jobs)?, at.parse()?) };
             let job = jobs::one(job, dataset.as_deref(), &at).await?;
             commands::show::run(session, &job, &at, items).await
         }
-        Verb::Verify { names, verify, sink } => {
+        Verb::Verify { names, verify, sink, keys } => {
             let options = verify.options(choices)?;
-            Ok(commands::verify::run(session, select(&names, &sink)?, &options).await)
+            Ok(commands::verify::run(session, keys.replace(select(&names, &sink)?), &options).await)
         }
-        Verb::Restore { job, dataset, restore, sink } => {
-            let job = only(select(&[job], &sink)?)?;
+        Verb::Restore { job, dataset, restore, sink, keys } => {
+            let job = only(keys.replace(select(&[job], &sink)?))?;
             let options = restore.options(choices)?;
             let job = jobs::one(job, dataset.as_deref(), &options.at).await?;
             commands::restore::run(session, &job, options).await
@@ -359,9 +368,9 @@ async fn dispatch(
             Ok(commands::prune::run(session, select(&jobs, &every_sink)?, !jobs.is_empty(), &options).await)
         }
         Verb::Replicate(args) => commands::replicate::run(session, args.options()?, path, systems.config()).await,
-        Verb::Check { jobs } => {
+        Verb::Check { jobs, keys } => {
             let config = Config::load(path, systems.config())?;
-            let selected = config.select(&jobs, None)?;
+            let selected = keys.replace(config.select(&jobs, None)?);
             Ok(commands::check::run(session, Some(&config), selected, !jobs.is_empty()).await)
         }
         Verb::About(about) => {
