@@ -279,7 +279,13 @@ fn the_openssl_command_reads_ours_and_ours_reads_what_it_wrote() {
     let flat = json!({ "API_KEY": API_KEY, "DB_PASSWORD": PASSWORD, "TLS_KEY": PEM }).to_string();
     let theirs = openssl(false, flat.as_bytes());
     let folder = place.desk.path("sink");
-    std::fs::write(folder.join("doppler-20261120-033000.json.enc"), theirs).unwrap();
+    std::fs::write(folder.join("doppler-20261120-033000.json.enc"), &theirs).unwrap();
+    // Older scripts left the format out.
+    std::fs::write(folder.join("doppler-secrets-20261119-033000.enc"), &theirs).unwrap();
+    let old = ["--dataset", "doppler-secrets", "--to", &sink, "--identity", "openssl:env:PASSPHRASE"];
+    place.run(&[&["verify", "--no-record"], &old[..]].concat()).good().says("restore: env");
+    let restored = place.run(&[&["restore"], &old[..], &["--into", "-", "--format", "json"]].concat()).good().json();
+    assert_eq!(restored, serde_json::from_str::<Value>(&flat).unwrap());
     let run = |arguments: &[&str]| {
         let base = ["--dataset", "doppler", "--to", &sink, "--identity", "openssl:env:PASSPHRASE"];
         place.run(&[&arguments[..1], &base[..], &arguments[1..]].concat())

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lifeboat_backends::postgres::{
-    Globals, Postgres, PostgresSettings, PostgresVerifier, RestoreOptions, VerifierOptions,
+    Globals, Postgres, PostgresSettings, PostgresTarget, PostgresVerifier, RestoreOptions, VerifierOptions,
 };
-use lifeboat_core::{Context, Status, Verifier};
+use lifeboat_core::{Context, RestoreInput, Status, Target, Verifier};
 use lifeboat_testkit::conformance::source;
-use lifeboat_testkit::postgres::{Database, Server, psql, with_database};
-use postgres::{backup_with, connection, input, passed, prove, replacing, restore_as, said, stock, test, worst};
+use lifeboat_testkit::postgres::{Database, Server, psql, try_psql, with_database};
+use postgres::{
+    Notes, backup_with, connection, input, passed, prove, proven, replacing, restore_as, said, stock, test, worst,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database() {
@@ -235,8 +237,7 @@ async fn a_schema_that_every_database_has_is_restored_into() {
         }
         assert_eq!(psql(&url(&name), "SELECT has_schema_privilege('other', 'public', 'USAGE')").trim(), "t");
     }
-    let kept = RestoreOptions::default().keep_owners(true);
-    restore_as("dump", &with_database(&server.url, "kept"), &dump, kept).await.unwrap();
+    restore_as("dump", &with_database(&server.url, "kept"), &dump, RestoreOptions::default()).await.unwrap();
     let owner = "SELECT nspowner::regrole FROM pg_namespace WHERE nspname = 'public'";
     assert_eq!(psql(&with_database(&server.url, "kept"), owner).trim(), "app");
 }
@@ -341,4 +342,146 @@ async fn a_backup_that_waits_for_a_lock_says_for_whom() {
     assert!(error.advice().unwrap().contains("holds a lock"), "{error:?}");
     live.run(&end);
     assert!(holder.join().unwrap().is_err());
+}
+
+/// A database of an application: its owner, one who may only read, and what is set for the database as a whole.
+const APPLICATION: [&str; 2] = [
+    "CREATE ROLE app LOGIN PASSWORD 'pw'; CREATE ROLE reader LOGIN PASSWORD 'pw'; CREATE ROLE \"Gone Away\";
+     CREATE ROLE helper LOGIN CREATEDB PASSWORD 'pw'; GRANT app TO helper;
+     CREATE DATABASE shop OWNER app CONNECTION LIMIT 50; REVOKE CONNECT, TEMPORARY ON DATABASE shop FROM PUBLIC;
+     GRANT CONNECT ON DATABASE shop TO reader; GRANT CONNECT ON DATABASE shop TO helper WITH GRANT OPTION;
+     ALTER DATABASE shop SET search_path = sales, public; ALTER ROLE reader IN DATABASE shop SET work_mem = '7MB';
+     COMMENT ON DATABASE shop IS 'ours';",
+    "SET ROLE app; CREATE SCHEMA sales; GRANT USAGE ON SCHEMA sales TO reader, \"Gone Away\";
+     CREATE TABLE sales.orders (id serial PRIMARY KEY, what text); INSERT INTO sales.orders (what) VALUES ('x'), ('y');
+     GRANT SELECT ON sales.orders TO \"Gone Away\"; GRANT SELECT (id, what) ON sales.orders TO reader;
+     CREATE TABLE public.plain AS SELECT 1 AS id; GRANT SELECT ON public.plain TO \"Gone Away\", reader;
+     ALTER DEFAULT PRIVILEGES IN SCHEMA sales GRANT SELECT ON TABLES TO reader, \"Gone Away\";",
+];
+
+/// What of a database as a whole must come back.
+const AS_A_WHOLE: &str = "SELECT datdba::regrole, datacl, datconnlimit, shobj_description(oid, 'pg_database'),
+    (SELECT array_agg(coalesce(setrole::regrole::text, '') || setconfig::text ORDER BY 1) FROM pg_db_role_setting WHERE setdatabase = d.oid)
+    FROM pg_database d WHERE datname = ";
+
+fn as_role(role: &str, server: &str, database: &str) -> String {
+    with_database(&format!("postgres://{role}:pw@{}", server.rsplit_once('@').unwrap().1), database)
+}
+
+/// The application works: its role reads, writes and alters, the other one reads and no more.
+fn works(server: &str, database: &str) {
+    let (app, reader) = (as_role("app", server, database), as_role("reader", server, database));
+    psql(
+        &app,
+        "INSERT INTO sales.orders (what) VALUES ('new'); ALTER TABLE sales.orders ADD COLUMN extra int; DROP TABLE public.plain",
+    );
+    assert_eq!(psql(&app, "SELECT count(*) FROM sales.orders").trim(), "3", "{database}");
+    assert_eq!(psql(&reader, "SELECT count(what) FROM sales.orders").trim(), "3", "{database}");
+    assert!(try_psql(&reader, "DELETE FROM sales.orders").is_err(), "{database}");
+    // What is made later is readable too.
+    psql(&app, "CREATE TABLE sales.later AS SELECT 1 AS id");
+    assert_eq!(psql(&reader, "SELECT count(*) FROM sales.later").trim(), "1", "{database}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_works_after_its_database_was_restored() {
+    let (old, new) = (Server::start(), Server::start());
+    for statement in APPLICATION[0].split_inclusive(';') {
+        psql(&old.url, statement);
+    }
+    let shop = with_database(&old.url, "shop");
+    // Before 15 everybody may create there.
+    psql(&shop, "GRANT CREATE ON SCHEMA public TO app");
+    psql(&shop, APPLICATION[1]);
+    let globals = stock("pg_dumpall", &with_database(&old.url, "postgres"), &["--globals-only"]);
+    let (dump, proof) = backup_with(&shop, PostgresSettings::default(), &Context::default()).await.unwrap();
+    let plain = stock("pg_dump", &shop, &[]);
+    let as_a_whole = |server: &Server, name: &str| psql(&server.url, &format!("{AS_A_WHOLE}'{name}'"));
+    let before = as_a_whole(&old, "shop");
+
+    // A new server without the roles: said before anything is loaded, and again in the end. One role is there, and keeps what
+    // it had beside one that is not.
+    psql(&new.url, "CREATE ROLE reader LOGIN PASSWORD 'pw'");
+    for (format, dump) in [("dump", &dump), ("sql", &plain)] {
+        let notes = Arc::new(Notes::default());
+        let cx = Context::default().progress(notes.clone());
+        let name = format!("bare_{format}");
+        let target = PostgresTarget::new(connection(&with_database(&new.url, &name)), RestoreOptions::default());
+        let checks = target.restore(input(format, dump), &cx).await.unwrap();
+        assert!(said(&checks).contains("roles Warn"), "{}", said(&checks));
+        for role in ["app", "Gone Away"] {
+            assert!(
+                said(&checks).lines().any(|l| l.starts_with("roles Warn") && l.contains(role)),
+                "{}",
+                said(&checks)
+            );
+        }
+        if format == "dump" {
+            let said = notes.0.lock().unwrap().concat();
+            assert!(said.contains("Gone Away, app") && said.contains("globals"), "{said}");
+        }
+        let reader = as_role("reader", &new.url, &name);
+        psql(&with_database(&new.url, &name), &format!("GRANT CONNECT ON DATABASE {name} TO reader"));
+        assert_eq!(psql(&reader, "SELECT count(id) FROM sales.orders").trim(), "2");
+        assert_eq!(psql(&reader, "SELECT count(*) FROM public.plain").trim(), "1");
+    }
+
+    // The same server after its roles were restored.
+    // As a script stored them, under a name that does not say what they are: the job does.
+    let roles = PostgresTarget::new(connection(&new.url), RestoreOptions::default()).globals(true);
+    let RestoreInput { stream, .. } = input("globals.sql", &globals);
+    let unnamed = RestoreInput::new(stream, "roles-20261121-033000.gz".parse().unwrap(), None);
+    roles.restore(unnamed, &Context::default()).await.unwrap();
+    let target = PostgresTarget::new(connection(&with_database(&new.url, "shop")), RestoreOptions::default());
+    let checks = target.restore(proven(&dump, &proof), &Context::default()).await.unwrap();
+    assert_eq!(worst(&checks), Some(Status::Pass), "{}", said(&checks));
+    assert_eq!(as_a_whole(&new, "shop"), before);
+    works(&new.url, "shop");
+
+    // In place.
+    psql(&shop, "DROP TABLE sales.orders");
+    let target = PostgresTarget::new(connection(&shop), replacing());
+    let checks = target.restore(proven(&dump, &proof), &Context::default()).await.unwrap();
+    assert_eq!(worst(&checks), Some(Status::Pass), "{}", said(&checks));
+    assert_eq!(as_a_whole(&old, "shop"), before);
+    works(&old.url, "shop");
+
+    // By a role that is no superuser, but the application's: what it may not give away is named.
+    let helper = as_role("helper", &old.url, "helped");
+    restore_as("dump", &helper, &dump, RestoreOptions::default()).await.unwrap();
+    works(&old.url, "helped");
+    psql(&shop, "CREATE TABLE public.of_postgres (id int)");
+    let (dump, _) = backup_with(&shop, PostgresSettings::default(), &Context::default()).await.unwrap();
+    let helper = as_role("helper", &old.url, "helped_too");
+    let checks = restore_as("dump", &helper, &dump, RestoreOptions::default()).await.unwrap();
+    assert!(said(&checks).contains("owners Warn 1 not kept: role helper may not give postgres"), "{}", said(&checks));
+
+    // As asked: nobody's but the connecting role's, and no grants.
+    for (format, dump) in [("dump", &dump), ("sql", &plain)] {
+        let url = with_database(&old.url, &format!("mine_{format}"));
+        let bare = RestoreOptions::default().no_owners(true).no_privileges(true);
+        restore_as(format, &url, dump, bare).await.unwrap();
+        let owner = "SELECT relowner::regrole, relacl FROM pg_class WHERE oid = 'sales.orders'::regclass";
+        assert_eq!(psql(&url, owner).trim(), "postgres|");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_inherits_nothing_is_told_what_helps() {
+    let live = Database::fresh();
+    let role = format!("{}_n", live.name);
+    live.run(&format!(
+        "CREATE ROLE {role} LOGIN NOINHERIT PASSWORD 'pw'; CREATE TABLE public.t AS SELECT 1 AS id; GRANT pg_read_all_data TO {role}"
+    ));
+    let url = as_role(&role, &live.url, &live.name);
+    let error = backup_with(&url, PostgresSettings::default(), &Context::default()).await.unwrap_err();
+    // Another grant would change nothing.
+    let remedy = format!("ALTER ROLE {role} INHERIT");
+    let advice = error.advice().unwrap();
+    assert!(advice.contains(&remedy) && advice.contains("member of pg_read_all_data"), "{error:?}");
+    let checks = lifeboat_backends::postgres::check(&connection(&url), &PostgresSettings::default()).await;
+    assert!(said(&checks).contains(&remedy), "{}", said(&checks));
+    live.run(&remedy);
+    backup_with(&url, PostgresSettings::default(), &Context::default()).await.unwrap();
+    live.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }

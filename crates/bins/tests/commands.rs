@@ -399,3 +399,50 @@ fn links_between_pages_lead_to_files_and_headings() {
     assert!(seen > 100, "only {seen} links were found");
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// Flags of other programs, which hints name as such.
+const OF_OTHERS: [&str; 3] = ["--lock-wait-timeout", "--encoding", "--create"];
+
+#[test]
+fn a_hint_names_no_flag_that_does_not_exist() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let flags = |text: &str| -> Vec<String> {
+        let starts = text.match_indices("--").map(|(at, _)| &text[at..]);
+        let words = starts.map(|rest| {
+            let end = rest[2..].find(|c: char| !c.is_ascii_lowercase() && c != '-').map_or(rest.len(), |end| end + 2);
+            rest[..end].trim_end_matches('-').to_owned()
+        });
+        words.filter(|word| word.len() > 3).collect()
+    };
+    let mut known: std::collections::BTreeSet<String> = OF_OTHERS.map(str::to_owned).into();
+    let answers = fs::read_dir(crates.join("bins/tests/cmd")).unwrap();
+    for file in answers.map(|file| file.unwrap().path()) {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        // The helps, and what is run elsewhere; but no answers, in which hints stand.
+        match file.file_name().unwrap().to_string_lossy() {
+            name if name.starts_with("help") => known.extend(flags(&text)),
+            name if name == "replicate.trycmd" => {
+                text.lines().filter(|line| line.starts_with("$ ")).for_each(|line| known.extend(flags(line)));
+            }
+            _ => {}
+        }
+    }
+    let mut open = ["backends", "cli", "config", "core", "sinks"].map(|name| crates.join(name).join("src")).to_vec();
+    let (mut hints, mut wrong) = (0, Vec::new());
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        // What the tests of a module say is not said to anybody.
+        let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        for (at, _) in text.match_indices("hint(") {
+            hints += 1;
+            let said = text[at..].split(";\n").next().unwrap();
+            wrong.extend(flags(said).into_iter().filter(|flag| !known.contains(flag)).map(|flag| (flag, path.clone())));
+        }
+    }
+    assert!(hints > 300, "{hints} hints were found");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

@@ -13,6 +13,7 @@ use lifeboat_config::{Config, Job};
 use lifeboat_core::system::Choices;
 use lifeboat_core::{Error, ErrorKind, Result};
 
+use crate::arguments::place::Keys;
 use crate::arguments::replicate::ReplicateArgs;
 use crate::arguments::{About, BackupArgs, EXIT_STATUS, Global, NewSink, PruneArgs, RestoreArgs, VerifyArgs};
 use crate::commands;
@@ -115,6 +116,8 @@ Examples:
         items: bool,
         #[command(flatten)]
         sink: SinkArg,
+        #[command(flatten)]
+        keys: Keys,
     },
     /// Prove that a backup is good; all jobs when none is named
     #[command(after_help = "\
@@ -140,6 +143,8 @@ Examples:
         verify: VerifyArgs,
         #[command(flatten)]
         sink: SinkArg,
+        #[command(flatten)]
+        keys: Keys,
     },
     /// Restore a backup
     #[command(after_help = "\
@@ -160,6 +165,8 @@ Examples:
         restore: RestoreArgs,
         #[command(flatten)]
         sink: SinkArg,
+        #[command(flatten)]
+        keys: Keys,
     },
     /// Delete the backups that the jobs' `keep` no longer keeps
     #[command(after_help = "\
@@ -194,6 +201,8 @@ Examples:
         jobs: Vec<String>,
         #[command(flatten)]
         new: NewSink,
+        #[command(flatten)]
+        keys: Keys,
     },
     #[command(flatten)]
     About(About),
@@ -343,23 +352,23 @@ async fn dispatch(
             Ok(commands::backup::run(session, select(&jobs, &every_sink)?, &options).await)
         }
         Verb::List { jobs, sink } => Ok(commands::list::run(session, select(&jobs, &sink)?, !jobs.is_empty()).await),
-        Verb::Show { what, dataset, at, items, sink } => {
+        Verb::Show { what, dataset, at, items, sink, keys } => {
             let is_key = commands::show::is_key(&what);
-            let jobs = select(if is_key { &[] } else { std::slice::from_ref(&what) }, &sink)?;
+            let jobs = keys.replace(select(if is_key { &[] } else { std::slice::from_ref(&what) }, &sink)?);
             let (job, at) = if is_key { commands::show::job_of_key(jobs, &what)? } else { (only(jobs)?, at.parse()?) };
             let job = jobs::one(job, dataset.as_deref(), &at).await?;
             commands::show::run(session, &job, &at, items).await
         }
-        Verb::Verify { names, verify, sink } => {
+        Verb::Verify { names, verify, sink, keys } => {
             let mut options = verify.options(choices)?;
             let config = Config::load(path, systems.config())?;
             options.each_sink = sink.sink.as_deref() == Some(EVERY) && !config.sinks.contains_key(EVERY);
-            let jobs = config.select(&names, sink.sink.as_deref().filter(|_| !options.each_sink))?;
+            let jobs = keys.replace(config.select(&names, sink.sink.as_deref().filter(|_| !options.each_sink))?);
             let jobs = if options.each_sink { jobs::in_each_sink(jobs) } else { jobs };
             Ok(commands::verify::run(session, jobs, &options).await)
         }
-        Verb::Restore { job, dataset, restore, sink } => {
-            let job = only(select(&[job], &sink)?)?;
+        Verb::Restore { job, dataset, restore, sink, keys } => {
+            let job = only(keys.replace(select(&[job], &sink)?))?;
             let options = restore.options(choices)?;
             let job = jobs::one(job, dataset.as_deref(), &options.at).await?;
             commands::restore::run(session, &job, options).await
@@ -369,9 +378,9 @@ async fn dispatch(
             Ok(commands::prune::run(session, select(&jobs, &every_sink)?, !jobs.is_empty(), &options).await)
         }
         Verb::Replicate(args) => commands::replicate::run(session, args.options()?, path, systems.config()).await,
-        Verb::Check { jobs, new } => {
+        Verb::Check { jobs, new, keys } => {
             let config = Config::load(path, systems.config())?;
-            let selected = config.select(&jobs, None)?;
+            let selected = keys.replace(config.select(&jobs, None)?);
             Ok(commands::check::run(session, Some(&config), selected, !jobs.is_empty(), new.new_sink).await)
         }
         Verb::About(about) => {

@@ -33,6 +33,7 @@ mod systems;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unknown;
 
 pub use copies::CopyConfig;
 pub use encryption::{Encryption, demanded, keys, undecided};

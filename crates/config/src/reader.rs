@@ -25,6 +25,7 @@ use crate::node::{Node, Source};
 use crate::sinks::{Named as NamedSinks, SinkConfig};
 use crate::systems::{Entry, Systems, Unopened};
 use crate::table;
+use crate::unknown::{self, Fault};
 
 /// The file's name where none is given.
 pub const NAME: &str = "lifeboat.toml";
@@ -257,7 +258,8 @@ type Tables<T> = Vec<(String, Range<usize>, T)>;
 
 /// The two tables of a job: its own and its system's.
 struct JobTables<'a> {
-    own: table::Job,
+    /// `None` where it has mistakes, which are told.
+    own: Option<table::Job>,
     systems: Vec<(Entry, Range<usize>, Spanned<DeValue<'a>>)>,
 }
 
@@ -362,7 +364,7 @@ impl Reader<'_> {
                 other => other,
             };
             let names: Vec<&str> = reader.systems.names().collect();
-            let own = reader.table(table, Spanned::new(span, own), &names)?;
+            let own = reader.table(table, Spanned::new(span, own), &names);
             Some(JobTables { own, systems })
         })
     }
@@ -374,10 +376,13 @@ impl Reader<'_> {
         more: &[&str],
     ) -> Option<T> {
         let span = value.span();
-        match T::deserialize(ValueDeserializer::from(value)) {
+        let fault = |error: &toml::de::Error| {
+            Some(Fault { message: error.message().to_owned(), at: error.span().map(|span| span.start) })
+        };
+        match unknown::read(value, |value| T::deserialize(ValueDeserializer::from(value)), fault) {
             Ok(table) => Some(table),
-            Err(error) => {
-                self.mistakes.push(Mistake::of_toml(&error, name, &span, more));
+            Err(errors) => {
+                self.mistakes.extend(errors.iter().map(|error| Mistake::of_toml(error, name, &span, more)));
                 None
             }
         }
@@ -462,8 +467,15 @@ impl Reader<'_> {
         tables: JobTables<'_>,
         defaults: &Defaults,
     ) -> Option<JobConfig> {
-        let JobTables { own: job, systems } = tables;
+        let JobTables { own, systems } = tables;
         let table = format!("[jobs.{name}]");
+        let Some(job) = own else {
+            // Only for its mistakes. What is missing may be what is misspelt.
+            if !systems.is_empty() {
+                self.system(systems, span, &table);
+            }
+            return None;
+        };
         for (key, schedule) in [("schedule", &job.schedule), ("verify_schedule", &job.verify_schedule)] {
             let Some(schedule) = schedule else { continue };
             if let Err(why) = schedule::check(schedule.get_ref()) {
@@ -554,27 +566,35 @@ impl Reader<'_> {
             return None;
         };
         let at = value.span();
-        let node = Node::new(value, entry.name, table, self.source);
-        match (entry.open)(node, &Opening::of_table(&self.named)) {
-            Ok(system) => Some((system, key.start)),
-            Err(Unopened::Shape(error)) => {
-                self.mistakes.push(Mistake::of_node(&error, table, &at));
-                None
-            }
-            Err(Unopened::Settings(error)) => {
+        let open = |value| {
+            let node = Node::new(value, entry.name, table, self.source);
+            (entry.open)(node, &Opening::of_table(&self.named))
+        };
+        let fault = |error: &Unopened| match error {
+            Unopened::Shape(error) => Some(Fault { message: error.message.clone(), at: error.at }),
+            Unopened::Settings(_) => None,
+        };
+        let errors = match unknown::read(value, open, fault) {
+            Ok(system) => return Some((system, key.start)),
+            Err(errors) => errors,
+        };
+        let mistakes: Vec<Mistake> = errors
+            .iter()
+            .map(|error| match error {
+                Unopened::Shape(error) => Mistake::of_node(error, table, &at),
                 // The setting that is wrong, where the error is about one.
-                let mistake = match self.source.find(error.subject()) {
+                Unopened::Settings(error) => match self.source.find(error.subject()) {
                     Some(at) => {
                         let place = error.subject().rsplit_once(" (").map_or(error.subject(), |(place, _)| place);
                         let mistake = Mistake::new(at, format!("{place}: {}", error.message()));
-                        crate::hint::advice(&error).into_iter().fold(mistake, Mistake::hint)
+                        crate::hint::advice(error).into_iter().fold(mistake, Mistake::hint)
                     }
-                    None => of_error(&error, at.start, entry.name, table),
-                };
-                self.mistakes.push(mistake);
-                None
-            }
-        }
+                    None => of_error(error, at.start, entry.name, table),
+                },
+            })
+            .collect();
+        self.mistakes.extend(mistakes);
+        None
     }
 
     /// The names of a job's sinks; without any, the only sink there is.

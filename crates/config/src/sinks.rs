@@ -43,7 +43,8 @@ impl SinkConfig {
         let credentials = match (&self.access_key, &self.secret_key) {
             (Some(access), Some(secret)) => {
                 use secrecy::ExposeSecret;
-                let mut credentials = Credentials::new(access.secret()?.expose_secret(), secret.secret()?);
+                let mut credentials = Credentials::new(access.secret()?.expose_secret(), secret.secret()?)
+                    .from_places(access.place(), secret.place());
                 credentials.session_token = self.session_token.as_ref().map(Setting::secret).transpose()?;
                 Some(credentials)
             }

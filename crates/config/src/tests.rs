@@ -150,6 +150,40 @@ fn encryption_is_read_in_all_its_forms() {
 }
 
 #[test]
+fn all_unknown_keys_are_named_at_once() {
+    let lines = "pefix = \"x\"\nverify = { levle = \"stored\", max_agee = \"2d\" }\nkeep = { dyas = 3, lst = 2 }";
+    let text = with_job(lines)
+        .replace("url = \"$", "ulr = \"$")
+        .replace(" }\npefix", ", talbes = [], schemsa = [] }\npefix")
+        .replace("/backups\"", "/backups\"\nregoin = \"x\"\nendpiont = \"y\"");
+    let error = read(&text).unwrap_err();
+    let message = error.message();
+    for (key, near) in [
+        ("regoin", "region"),
+        ("endpiont", "endpoint"),
+        ("pefix", "prefix"),
+        ("levle", "level"),
+        ("max_agee", "max_age"),
+        ("dyas", "days"),
+        ("lst", "last"),
+        ("ulr", "url"),
+        ("talbes", "tables"),
+        ("schemsa", "schemas"),
+    ] {
+        let line = text.lines().position(|line| line.contains(key)).unwrap() + 1;
+        let told = message
+            .lines()
+            .find(|told| told.contains(&format!("unknown key \"{key}\"")))
+            .unwrap_or_else(|| panic!("{key}: {message}"));
+        assert!(
+            told.contains(&format!("line {line}, ")) && told.contains(&format!("did you mean \"{near}\"?")),
+            "{told}"
+        );
+    }
+    assert!(message.starts_with("10 mistakes"), "what follows from them is not told: {message}");
+}
+
+#[test]
 fn an_unknown_key_is_named_with_its_line_and_a_near_name() {
     for (text, message, hint) in [
         (

@@ -1,5 +1,7 @@
 //! Names in the bucket: `<prefix>/<dataset>-<YYYYMMDD-HHMMSS>.<format>[.zst|.gz][.age|.enc]`.
 //!
+//! Scripts leave the format out: `doppler-secrets-20261121-033000.enc`. Then it is the job's system that knows it.
+//!
 //! The suffixes are the recipe in reverse, so that reading back needs no flags. Times are UTC. What another program's
 //! [`Encryptor`](crate::Encryptor) has written ends in `.enc-<word>`, as in `.enc-gpg`: encrypted, in a way that is not
 //! known here.
@@ -101,7 +103,8 @@ pub struct ArtifactName {
     pub dataset: Dataset,
     /// When it was taken, to the second, UTC.
     pub taken_at: Timestamp,
-    /// Extension of the plaintext's format: `dump`, `sql`, `tar`, `globals.sql`.
+    /// Extension of the plaintext's format: `dump`, `sql`, `tar`, `globals.sql`. Empty where the name does not say it, as
+    /// scripts write names; ours always do.
     pub format: String,
     /// `zst` or `gz`, when compressed.
     pub compression: Option<String>,
@@ -123,9 +126,15 @@ impl ArtifactName {
         }
         let mut take = |suffixes: &[&str]| {
             let found =
-                suffixes.iter().find(|s| rest.strip_suffix(**s).is_some_and(|r| r.ends_with('.') && r.len() > 1))?;
-            rest = &rest[..rest.len() - found.len() - 1];
-            Some((*found).to_owned())
+                suffixes.iter().find(|s| rest.strip_suffix(**s).is_some_and(|r| r.ends_with('.') && r.len() > 1));
+            if let Some(found) = found {
+                rest = &rest[..rest.len() - found.len() - 1];
+                return Some((*found).to_owned());
+            }
+            // Nothing before it: the name does not say the format. What core does not know may be one.
+            let alone = suffixes.iter().find(|s| **s == rest && !is_foreign_encryption(s))?;
+            rest = "";
+            Some((*alone).to_owned())
         };
         let foreign = name.rsplit_once('.').map(|(_, last)| last).filter(|last| is_foreign_encryption(last));
         let encryption = match foreign {
@@ -133,9 +142,10 @@ impl ArtifactName {
             None => take(&["age", "enc"]),
         };
         let compression = take(&["zst", "gz"]);
-        let plain = rest
-            .split('.')
-            .all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')));
+        let plain = rest.is_empty()
+            || rest
+                .split('.')
+                .all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')));
         // A verification's record and other notes beside an artifact have a longer tail than any format.
         if !plain || rest.split('.').count() > 2 {
             return None;
@@ -145,8 +155,14 @@ impl ArtifactName {
 
     /// What follows the time and a dot: `dump.zst.age`.
     pub(crate) fn extensions(&self) -> String {
-        let rest = [&self.compression, &self.encryption].into_iter().flatten();
-        rest.fold(self.format.clone(), |all, extension| all + "." + extension)
+        let format = Some(&self.format).filter(|format| !format.is_empty());
+        let all = [format, self.compression.as_ref(), self.encryption.as_ref()].into_iter().flatten();
+        all.map(String::as_str).collect::<Vec<_>>().join(".")
+    }
+
+    /// The format, or that of a system where the name does not say it.
+    pub fn format_or<'a>(&'a self, of_system: &'a str) -> &'a str {
+        if self.format.is_empty() { of_system } else { &self.format }
     }
 
     /// The name's time as it stands in the name: `20261121-033000`.
@@ -269,6 +285,27 @@ mod tests {
             assert_eq!(n.format, format);
             assert_eq!(n.to_string(), name);
         }
+    }
+
+    #[test]
+    fn names_without_a_format_are_read() {
+        for (name, compression, encryption) in [
+            ("doppler-secrets-20261121-033000.enc", None, Some("enc")),
+            ("shop-20261121-033000.gz", Some("gz"), None),
+            ("shop-20261121-033000.gz.enc", Some("gz"), Some("enc")),
+            ("shop-20261121-033000.age", None, Some("age")),
+            ("shop-20261121-033000.zst.age", Some("zst"), Some("age")),
+        ] {
+            let n = ArtifactName::parse(name).unwrap_or_else(|| panic!("{name}"));
+            assert_eq!((n.compression.as_deref(), n.encryption.as_deref()), (compression, encryption), "{name}");
+            assert_eq!((n.format.as_str(), n.format_or("json")), ("", "json"));
+            assert_eq!(n.to_string(), name);
+        }
+        let n = ArtifactName::parse("shop-20261121-033000.dump.gz.enc").unwrap();
+        assert_eq!(
+            (n.format_or("json"), n.compression.as_deref(), n.encryption.as_deref()),
+            ("dump", Some("gz"), Some("enc"))
+        );
     }
 
     #[test]

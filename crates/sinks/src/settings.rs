@@ -137,12 +137,20 @@ pub struct Credentials {
     pub secret_key: SecretString,
     /// The session token, for temporary credentials.
     pub session_token: Option<SecretString>,
+    /// Where the access key and the secret key came from, for hints: `secret_key of [sinks.offsite]`.
+    pub places: Option<(String, String)>,
 }
 
 impl Credentials {
     /// Creates credentials without a session token.
     pub fn new(access_key: impl Into<String>, secret_key: impl Into<SecretString>) -> Self {
-        Self { access_key: access_key.into(), secret_key: secret_key.into(), session_token: None }
+        Self { access_key: access_key.into(), secret_key: secret_key.into(), session_token: None, places: None }
+    }
+
+    /// With the places that the access key and the secret key came from, for hints.
+    #[must_use]
+    pub fn from_places(self, access_key: impl Into<String>, secret_key: impl Into<String>) -> Self {
+        Self { places: Some((access_key.into(), secret_key.into())), ..self }
     }
 
     /// With the session token of temporary credentials.

@@ -223,7 +223,22 @@ async fn a_wrong_secret_is_said_to_be_wrong() {
     let error = first_error(&*with(Credentials::new(minio.user(), "hunter2-hunter2"))).await;
     assert_eq!(error.kind(), ErrorKind::Permission);
     assert!(error.message().contains("the secret key is wrong"), "{error}");
-    assert!(error.advice().unwrap().contains("MINIO_SECRET_KEY"), "{error:?}");
+    assert!(error.advice().unwrap().contains("the secret key that was given"), "{error:?}");
+    // The hint names the place that it came from, and no other.
+    let placed = Credentials::new(minio.user(), "hunter2-hunter2").from_places("KEY_HERE", "secret_key of [sinks.s]");
+    assert_eq!(first_error(&*with(placed)).await.advice(), Some("check secret_key of [sinks.s]"));
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "hunter2-hunter2").unwrap();
+    let file = secret.path().display().to_string();
+    for (name, value, place) in [
+        ("MINIO_ROOT_PASSWORD", "hunter2-hunter2", "MINIO_ROOT_PASSWORD"),
+        ("MINIO_ROOT_PASSWORD_FILE", &file, "the file that MINIO_ROOT_PASSWORD_FILE names"),
+    ] {
+        let variables = [("MINIO_ROOT_USER", minio.user()), (name, value)];
+        let settings = Settings { environment: Environment::fixed(variables), credentials: None, ..settings(&minio) };
+        let error = first_error(&*open(&minio.sink_url(&bucket), &settings)).await;
+        assert_eq!(error.advice(), Some(&*format!("check {place}")));
+    }
     assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
 
     let nobody = with(Credentials::new("nobody", "hunter2-hunter2"));

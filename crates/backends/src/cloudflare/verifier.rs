@@ -47,7 +47,7 @@ impl CloudflareVerifier {
 #[async_trait]
 impl Verifier for CloudflareVerifier {
     fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>> {
-        if name.format != super::FORMAT {
+        if name.format_or(super::FORMAT) != super::FORMAT {
             let message = format!("a zone's backup has the format tar, but this is {}", name.format);
             return Err(Error::new(ErrorKind::Unsupported, "read", name.to_string(), message));
         }

@@ -348,7 +348,7 @@ impl System for CommandSystem {
 
     fn stock_restore(&self, name: &ArtifactName, _: Option<&Manifest>) -> String {
         let Some((first, rest)) = self.settings.restore.split_first() else {
-            let format = if name.format.is_empty() { FORMAT } else { &name.format };
+            let format = name.format_or(self.settings.format.as_deref().unwrap_or(FORMAT));
             return format!("(umask 077; cat > {}.{format})", name.dataset);
         };
         let line = if self.settings.shell { format!("/bin/sh -c {}", quoted(first)) } else { quoted(first) };

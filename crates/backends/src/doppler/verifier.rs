@@ -50,7 +50,7 @@ impl Verifier for DopplerVerifier {
         if !is_known(name) {
             let why = format!("format \"{}\" is not a format of secrets", name.format);
             return Err(Error::new(ErrorKind::Unsupported, "verify", name.to_string(), why)
-                .hint("secrets are stored as .json, or by scripts as <name>-<time>.json.enc"));
+                .hint("secrets are stored as .json, or by scripts as <name>-<time>.json.enc or <name>-<time>.enc"));
         }
         Ok(Box::new(SecretsTap::new(is_unauthenticated(name))?))
     }
@@ -111,7 +111,8 @@ impl Verifier for DopplerVerifier {
 }
 
 fn is_known(name: &ArtifactName) -> bool {
-    name.format == FORMAT || name.format.ends_with(&format!(".{FORMAT}"))
+    let format = name.format_or(FORMAT);
+    format == FORMAT || format.ends_with(&format!(".{FORMAT}"))
 }
 
 /// How many there are, with a sample of names; and a warning for those without a value.

@@ -67,7 +67,9 @@ fn about_token(settings: &Settings, refusal: Refusal) -> String {
     let (place, rights) = (&settings.token_place, settings.rights);
     match refusal {
         Refusal::Unknown => format!("the token of {place} has expired, was revoked or is mistyped: make a new one"),
-        Refusal::LacksRight => format!("the token of {place} is valid, but it lacks a right: it needs {rights}"),
+        Refusal::LacksRight => {
+            format!("the token of {place} lacks a right, or is another one than it should be: it needs {rights}")
+        }
         Refusal::Either => format!("the token of {place} is not known, or it lacks a right: it needs {rights}"),
     }
 }

@@ -2,6 +2,7 @@
 
 use lifeboat_core::{Check, Error, ErrorKind};
 
+use super::archive::quote_ident;
 use super::connection::Connection;
 use super::session::Session;
 use crate::child::Ended;
@@ -41,6 +42,8 @@ struct Lack {
     sql: &'static str,
     what: &'static str,
     remedy: fn(&str) -> String,
+    /// Whether a membership would give it.
+    by_membership: bool,
 }
 
 const LACKS: [Lack; 4] = [
@@ -51,6 +54,7 @@ const LACKS: [Lack; 4] = [
         remedy: |user| {
             format!("GRANT pg_read_all_data TO {user} (PostgreSQL 14 and later), or GRANT USAGE ON SCHEMA … TO {user}")
         },
+        by_membership: true,
     },
     Lack {
         name: "tables",
@@ -59,12 +63,14 @@ const LACKS: [Lack; 4] = [
         remedy: |user| {
             format!("GRANT pg_read_all_data TO {user} (PostgreSQL 14 and later), or GRANT SELECT ON … TO {user}")
         },
+        by_membership: true,
     },
     Lack {
         name: "row security",
         sql: ROW_SECURITY,
         what: "row security hides rows of",
         remedy: |user| format!("ALTER ROLE {user} BYPASSRLS (as a superuser), or back up as the tables' owner"),
+        by_membership: false,
     },
     Lack {
         name: "large objects",
@@ -75,6 +81,7 @@ const LACKS: [Lack; 4] = [
                 "back up as their owner or a superuser, or leave them out with extra_args = [\"--no-blobs\"]; pg_read_all_data does not cover them (role {user})"
             )
         },
+        by_membership: false,
     },
 ];
 
@@ -138,7 +145,7 @@ pub(crate) async fn explain(connection: &Connection, ended: Ended) -> Error {
         if let Some(names) = names(&session, lack).await {
             let message = format!("role {} cannot read everything: {} {names}", connection.user, lack.what);
             return Error::new(ErrorKind::Permission, "back up", connection.redacted(), message)
-                .hint((lack.remedy)(&connection.user))
+                .hint(remedy(lack, &session, &connection.user).await)
                 .with_source(error);
         }
     }
@@ -175,7 +182,7 @@ pub(crate) async fn rights(connection: &Connection, session: &Session) -> Vec<Ch
     let mut checks = Vec::new();
     for lack in &LACKS {
         if let Some(names) = names(session, lack).await {
-            let detail = format!("{} {names}: {}", lack.what, (lack.remedy)(&connection.user));
+            let detail = format!("{} {names}: {}", lack.what, remedy(lack, session, &connection.user).await);
             checks.push(Check::fail(format!("rights: {}", lack.name), "missing", detail));
         }
     }
@@ -187,6 +194,36 @@ pub(crate) async fn rights(connection: &Connection, session: &Session) -> Vec<Ch
         ));
     }
     checks
+}
+
+/// What to do about a lack. What a role is a member of counts only if it inherits: another grant would change nothing.
+async fn remedy(lack: &Lack, session: &Session, user: &str) -> String {
+    let plain = (lack.remedy)(user);
+    if !lack.by_membership {
+        return plain;
+    }
+    let sql = "SELECT rolinherit::text,
+               (SELECT r.rolname FROM pg_catalog.pg_roles r
+                WHERE pg_catalog.pg_has_role(r.oid, 'MEMBER') AND NOT pg_catalog.pg_has_role(r.oid, 'USAGE')
+                ORDER BY r.rolname <> 'pg_read_all_data', r.rolname LIMIT 1)
+        FROM pg_catalog.pg_roles WHERE rolname = current_user";
+    let row = session.rows(sql).await.ok().and_then(|rows| rows.into_iter().next()).unwrap_or_default();
+    let [Some(inherits), member_of] = &row[..] else { return plain };
+    let role = quote_ident(user);
+    match member_of {
+        // Since 16 each grant says whether it is inherited; ALTER ROLE only changes those to come.
+        Some(of) if session.major() >= 16 => format!(
+            "{user} is a member of {of} without inheriting its rights: GRANT {} TO {role} WITH INHERIT TRUE; if that is not enough, {plain}",
+            quote_ident(of)
+        ),
+        Some(of) => format!(
+            "{user} is a member of {of}, but NOINHERIT: its rights do not count. ALTER ROLE {role} INHERIT; if that is not enough, {plain}"
+        ),
+        None if inherits == "false" && session.major() < 16 => {
+            format!("{user} is NOINHERIT: ALTER ROLE {role} INHERIT, and then {plain}")
+        }
+        None => plain,
+    }
 }
 
 async fn names(session: &Session, lack: &Lack) -> Option<String> {

@@ -1,10 +1,8 @@
 //! What a server or a database has, and what it lacks of what an archive names: looked at before anything is restored.
 
-use std::collections::BTreeSet;
-
 use lifeboat_core::{Check, Error, ErrorKind, Result};
 
-use super::archive::{Toc, TocEntry, granted_roles, quote_ident, quote_qualified, roles};
+use super::archive::{Toc, TocEntry, quote_ident, quote_qualified};
 use super::needs;
 use super::session::{Session, quote_literal};
 
@@ -78,19 +76,4 @@ pub(super) async fn missing_tablespaces(toc: &Toc, session: &Session) -> Result<
         missing.join(", ")
     );
     Ok(Some(Check::warn("tablespaces", format!("{} missing", missing.len()), detail)))
-}
-
-/// Roles that the archive names and the server lacks.
-pub(super) async fn missing_roles(toc: &Toc, session: &Session, owners: bool) -> Result<BTreeSet<String>> {
-    let there: BTreeSet<String> = session
-        .rows("SELECT rolname FROM pg_catalog.pg_roles")
-        .await?
-        .into_iter()
-        .filter_map(|row| row.into_iter().next().flatten())
-        .collect();
-    let named: BTreeSet<String> = match owners {
-        true => roles(toc),
-        false => toc.entries.iter().flat_map(granted_roles).collect(),
-    };
-    Ok(named.difference(&there).cloned().collect())
 }

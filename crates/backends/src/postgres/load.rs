@@ -53,6 +53,14 @@ impl Dump {
         }
     }
 
+    /// The table of contents of an archive.
+    pub(crate) fn toc(&self) -> Option<Arc<Toc>> {
+        match self {
+            Self::Archive { toc, .. } => Some(Arc::clone(toc)),
+            Self::Sql { .. } => None,
+        }
+    }
+
     /// Looks at the beginning of a stream: at a custom archive's whole table of contents.
     ///
     /// # Errors

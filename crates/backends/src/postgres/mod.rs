@@ -17,6 +17,7 @@ mod layout;
 mod load;
 mod needs;
 mod own;
+mod ownership;
 mod parameters;
 mod passfile;
 mod redact;
@@ -87,6 +88,11 @@ pub async fn check(connection: &Connection, settings: &PostgresSettings) -> Vec<
         ));
     }
     checks
+}
+
+/// The format of an artifact; where its name does not say it, the job's.
+pub(crate) fn format_of(name: &ArtifactName, globals: bool) -> &str {
+    name.format_or(if globals { "globals.sql" } else { "dump" })
 }
 
 /// The end of the shell line that restores an artifact with stock tools.

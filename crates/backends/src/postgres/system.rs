@@ -150,13 +150,19 @@ impl System for PostgresSystem {
         let own: Vec<&str> = [dataset.as_str()].into_iter().chain(live.as_ref().map(Connection::database)).collect();
         let replaces = choices.replace.allows(connection.database(), &own)?;
         let name = connection.redacted();
-        Ok(NamedTarget::new(PostgresTarget::new(connection, choices), name).replaces(replaces))
+        let target = PostgresTarget::new(connection, choices).globals(self.settings.globals);
+        Ok(NamedTarget::new(target, name).replaces(replaces))
     }
 
     async fn verifier(&self, level: Level, choices: VerifyOptions) -> Result<Box<dyn Verifier>> {
         let live = if level == Level::Live { Some(self.connection()?) } else { None };
         let VerifyOptions { scratch_folder, jobs } = choices;
-        Ok(Box::new(PostgresVerifier::new(VerifierOptions { scratch_folder, live, jobs })))
+        Ok(Box::new(PostgresVerifier::new(VerifierOptions {
+            scratch_folder,
+            live,
+            jobs,
+            globals: self.settings.globals,
+        })))
     }
 
     async fn check(&self) -> Vec<Check> {

@@ -5,23 +5,23 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use lifeboat_core::progress::Event;
 use lifeboat_core::{Check, Context, Error, ErrorKind, Proof, Replace, RestoreInput, Result, Target};
 use serde::Deserialize;
 
-use super::archive::{Toc, TocEntry, Wanted, granted_roles, quote_ident, select};
+use super::archive::{Toc, TocEntry, Wanted, quote_ident, select};
 use super::collation;
 use super::connection::Connection;
 use super::content;
 use super::create::{Locale, create};
 use super::dump::Look;
 use super::globals;
-use super::inventory::{
-    first_object, is_there, missing_extensions, missing_roles, missing_tablespaces, relation_is_there,
-};
+use super::inventory::{first_object, is_there, missing_extensions, missing_tablespaces, relation_is_there};
 use super::load::{Dump, Load};
 use super::needs;
 use super::own::{self, Purpose};
+use super::ownership::{self, Kept, Roles};
 use super::script;
 use super::script::run::{Done, Rules};
 use super::session::{Session, quote_literal};
@@ -63,8 +63,14 @@ pub struct RestoreOptions {
     /// Only this schema; may be given several times
     #[cfg_attr(feature = "cli", arg(long = "schema", value_name = "SCHEMA"))]
     pub schemas: Vec<String>,
-    /// Give everything the owners that it had, instead of the connecting role
+    /// Everything belongs to the connecting role; without it, owners are kept where the server has the roles
+    #[cfg_attr(feature = "cli", arg(long, visible_alias = "no-owner"))]
+    pub no_owners: bool,
+    /// Leave out grants; without it, they are kept where the server has the roles
     #[cfg_attr(feature = "cli", arg(long))]
+    pub no_privileges: bool,
+    /// Owners are kept without it: accepted so that scripts keep working
+    #[cfg_attr(feature = "cli", arg(long, hide = true, conflicts_with = "no_owners"))]
     pub keep_owners: bool,
     /// Do not compare the restored content with the proof
     #[cfg_attr(feature = "cli", arg(long))]
@@ -80,6 +86,8 @@ lifeboat_core::setters!(RestoreOptions {
     jobs: usize,
     tables: Vec<String>,
     schemas: Vec<String>,
+    no_owners: bool,
+    no_privileges: bool,
     keep_owners: bool,
     skip_proof: bool,
     spool_folder: Option<PathBuf>,
@@ -101,18 +109,28 @@ impl RestoreOptions {
 /// - Named tables or schemas go into a database that exists, in one transaction, and tables that are there already are
 ///   refused; one that does not exist is made.
 ///
+/// Owners and privileges are kept as far as the server has the roles; what is not kept is a check. A new database has the owner,
+/// the privileges and the settings that the source's had, and one that replaces another those of the one it replaces.
+///
 /// A restore that fails leaves the server as it was. Only a process that is killed leaves the temporary database behind: the
 /// next restore into the same database drops it.
 #[derive(Clone, Debug)]
 pub struct PostgresTarget {
     connection: Connection,
     options: RestoreOptions,
+    globals: bool,
 }
 
 impl PostgresTarget {
     /// Creates a target that restores into the database that the connection names.
     pub fn new(connection: Connection, options: RestoreOptions) -> Self {
-        Self { connection, options }
+        Self { connection, options, globals: false }
+    }
+
+    /// Whether artifacts whose names do not say their format are of a server's roles, and not of a database.
+    #[must_use]
+    pub fn globals(self, globals: bool) -> Self {
+        Self { globals, ..self }
     }
 }
 
@@ -124,16 +142,30 @@ enum Place {
     Beside { replaced: bool },
 }
 
+/// What a new database is made like, where it replaces none.
+struct Like<'a> {
+    encoding: Option<String>,
+    settings: &'a Settings,
+    owner: Option<String>,
+}
+
+/// What is known of the server when a database is filled.
+struct Way<'a> {
+    maintenance: &'a Look,
+    roles: &'a Roles,
+    place: &'a Place,
+}
+
 #[async_trait]
 impl Target for PostgresTarget {
     async fn restore(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
-        if input.name.format == "globals.sql" {
+        if super::format_of(&input.name, self.globals) == "globals.sql" {
             return globals::restore(&self.connection, input, cx).await;
         }
         let (maintenance, server) = self.maintenance().await?;
         // From here on all sessions are with the server that answered.
         let connection = server.with_database(&self.connection.database);
-        Self { connection, options: self.options.clone() }.restore_at(maintenance, server, input, cx).await
+        Self { connection, ..self.clone() }.restore_at(maintenance, server, input, cx).await
     }
 }
 
@@ -154,9 +186,11 @@ impl PostgresTarget {
         }
         let begun = Instant::now();
         let dump = Dump::open(input.stream).await?;
+        let roles = Roles::ask(&maintenance.session, !self.options.no_owners, !self.options.no_privileges).await?;
+        let way = Way { maintenance: &maintenance, roles: &roles, place: &place };
         match place {
             Place::Inside => {
-                self.fill(&self.connection, dump, true, &mut checks, &maintenance, cx).await?;
+                self.fill(&self.connection, dump, &way, &mut checks, cx).await?;
                 self.prove(&self.connection, true, input.proof.as_ref(), &mut checks, cx).await?;
             }
             Place::Beside { replaced } => {
@@ -164,24 +198,23 @@ impl PostgresTarget {
                 let settings = input.proof.as_ref().map(Settings::load).unwrap_or_default().or(&dump);
                 let name = &self.connection.database;
                 swap::claim(&maintenance.session, &temporary.database).await?;
+                let toc = dump.toc();
                 let filled = async {
                     // From here on the temporary database may be there, also when the answer was lost.
-                    self.create(
-                        &maintenance,
-                        &temporary.database,
-                        replaced,
-                        encoding_of(&dump),
-                        &settings,
-                        &mut checks,
-                    )
-                    .await?;
+                    let owner = toc.as_deref().and_then(|toc| roles.database_owner(toc));
+                    let like = Like { encoding: encoding_of(&dump), settings: &settings, owner };
+                    self.create(&maintenance, &temporary.database, replaced, &like, &mut checks).await?;
                     if replaced {
                         // Before the restore: what may not be set is better known now than after an hour.
                         copy_database_settings(&maintenance.session, name, &temporary.database).await?;
                     }
-                    self.fill(&temporary, dump, false, &mut checks, &maintenance, cx).await?;
+                    self.fill(&temporary, dump, &way, &mut checks, cx).await?;
                     self.prove(&temporary, false, input.proof.as_ref(), &mut checks, cx).await?;
                     if !replaced {
+                        // Before the name: nobody gets in who was not allowed to.
+                        if let Some(toc) = &toc {
+                            checks.extend(ownership::dress(toc, &roles, &server, &temporary.database).await?);
+                        }
                         return swap::name_new(&server, &temporary.database, name).await;
                     }
                     let keep_replaced = self.options.keep_replaced;
@@ -300,8 +333,7 @@ impl PostgresTarget {
         maintenance: &Look,
         temporary: &str,
         replaced: bool,
-        encoding: Option<String>,
-        settings: &Settings,
+        source: &Like<'_>,
         checks: &mut Vec<Check>,
     ) -> Result<()> {
         let session = &maintenance.session;
@@ -330,10 +362,11 @@ impl PostgresTarget {
             let options = Locale::of(locale).options(major) + &rest;
             return session.execute(&create(temporary, Some(encoding), &options)).await;
         }
-        let encoding = encoding.as_deref();
-        let locale = &settings.locale;
+        let encoding = source.encoding.as_deref();
+        let locale = &source.settings.locale;
+        let owner = source.owner.as_ref().map(|owner| format!(" OWNER {}", quote_ident(owner))).unwrap_or_default();
         if locale.collate.is_some() {
-            match session.execute(&create(temporary, encoding, &locale.options(major))).await {
+            match session.execute(&create(temporary, encoding, &(locale.options(major) + &owner))).await {
                 Ok(()) if locale.is_known_to(major) => return Ok(()),
                 Ok(()) => {
                     let why = format!("PostgreSQL {major} does not know it: text may sort differently");
@@ -347,11 +380,14 @@ impl PostgresTarget {
                 }
             }
         }
-        match session.execute(&create(temporary, encoding, "")).await {
+        match session.execute(&create(temporary, encoding, &owner)).await {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::Permission => Err(may_not_create(error)),
             // The server's default locale may not go with the encoding; C goes with all.
-            Err(_) => session.execute(&create(temporary, encoding, " LC_COLLATE 'C' LC_CTYPE 'C'")).await,
+            Err(_) => {
+                let options = format!(" LC_COLLATE 'C' LC_CTYPE 'C'{owner}");
+                session.execute(&create(temporary, encoding, &options)).await
+            }
         }
     }
 
@@ -359,21 +395,24 @@ impl PostgresTarget {
         &self,
         into: &Connection,
         dump: Dump,
-        one_transaction: bool,
+        way: &Way<'_>,
         checks: &mut Vec<Check>,
-        maintenance: &Look,
         cx: &Context,
     ) -> Result<()> {
+        let one_transaction = matches!(way.place, Place::Inside);
         let ended = match dump {
             Dump::Archive { toc, head, rest } => {
                 let inside = Session::open(into).await?;
-                let list = self.choose(&toc, &inside, one_transaction, checks).await?;
+                let (list, head) = self.choose(&toc, head, &inside, way, checks, cx).await?;
                 let elsewhere = missing_tablespaces(&toc, &inside).await?;
-                let major = maintenance.major.max(oldest_reader(toc.header.version.1));
+                let major = way.maintenance.major.max(oldest_reader(toc.header.version.1));
                 let tools = tools::at_least("pg_restore", major).await?;
                 let mut arguments = vec!["--exit-on-error"];
-                if !self.options.keep_owners {
+                if self.options.no_owners {
                     arguments.push("--no-owner");
+                }
+                if self.options.no_privileges {
+                    arguments.push("--no-privileges");
                 }
                 let jobs = if one_transaction { 1 } else { self.options.jobs };
                 if one_transaction {
@@ -408,7 +447,11 @@ impl PostgresTarget {
                     )
                     .hint("restore it whole into a separate database, and copy from there"));
                 }
-                let rules = Rules { one_transaction, without_roles: false };
+                let rules = Rules {
+                    one_transaction,
+                    without_owners: self.options.no_owners,
+                    without_privileges: self.options.no_privileges,
+                };
                 let done = script::run::run(stream, into, rules, cx).await.map_err(|e| self.explain_script(e))?;
                 checks.extend(left_out(&done));
                 return Ok(());
@@ -425,26 +468,26 @@ impl PostgresTarget {
         if error.advice().is_some() {
             return error;
         }
-        if error.message().contains("role \"") {
-            return error.hint("create the role first, or restore the server's globals; nothing was replaced");
-        }
         match error.kind() {
             ErrorKind::Permission => error.hint(format!(
-                "role {} is not allowed to create some of the objects: restore as their owner or a superuser",
+                "role {} is not allowed to create some of the objects, or to give them to their owners: restore as a superuser, or with --no-owners",
                 self.connection.user
             )),
             _ => error.hint("nothing was replaced"),
         }
     }
 
-    /// Which entries are restored, as a list for pg_restore, and what cannot be.
+    /// Which entries are restored, as a list for pg_restore, what cannot be, and the archive's head with the owners and grants
+    /// that are kept.
     async fn choose(
         &self,
         toc: &Toc,
+        head: Bytes,
         inside: &Session,
-        one_transaction: bool,
+        way: &Way<'_>,
         checks: &mut Vec<Check>,
-    ) -> Result<Option<String>> {
+        cx: &Context,
+    ) -> Result<(Option<String>, Bytes)> {
         missing_extensions(toc, inside).await?;
         let selection = if self.options.is_whole() {
             None
@@ -527,48 +570,41 @@ impl PostgresTarget {
             }
             Some(selection)
         };
-        let missing = missing_roles(toc, inside, self.options.keep_owners).await?;
-        if !missing.is_empty() {
-            let what =
-                if self.options.keep_owners { "owners and grants" } else { "their grants, policies and user mappings" };
-            let detail = format!(
-                "{}: not on this server, so {what} were left out; create them first, or restore the server's globals, to have them",
-                missing.iter().cloned().collect::<Vec<_>>().join(", ")
-            );
-            checks.push(Check::warn("roles", format!("{} missing", missing.len()), detail));
+        let whole = matches!(way.place, Place::Beside { replaced: false });
+        let restored = |id: i32| selection.as_ref().is_none_or(|selection| selection.ids.contains(&id));
+        let kept = Kept::decide(toc, &head, way.roles, inside, whole, restored).await?;
+        for check in kept.checks(way.roles) {
+            // Known before anything is loaded or replaced: better said now than after an hour.
+            cx.progress.event(Event::Note(format!("{}: {}: {}", check.name, check.figure, check.detail)));
+            checks.push(check);
         }
-        let skip =
-            |id: i32| toc.entry(id).is_some_and(|entry| granted_roles(entry).iter().any(|r| missing.contains(r)));
+        let head = kept.apply(toc, head)?;
+        let skip = |id: i32| kept.left_out.contains(&id);
         match selection {
             Some(mut selection) => {
                 selection.ids.retain(|id| !skip(*id));
-                Ok(Some(selection.list(toc)))
+                Ok((Some(selection.list(toc)), head))
             }
             None => {
                 let public = match toc.entries.iter().find(|entry| needs::makes_schema(entry, "public")) {
                     Some(entry) if is_there(inside, "public").await? => {
-                        self.own_public(entry, inside, one_transaction, &missing).await?;
+                        self.own_public(entry, inside, way, &kept).await?;
                         Some(entry.dump_id)
                     }
                     _ => None,
                 };
-                let kept = |entry: &TocEntry| !skip(entry.dump_id) && Some(entry.dump_id) != public;
-                Ok((!toc.entries.iter().all(kept)).then(|| needs::list(toc, kept)))
+                let restored = |entry: &TocEntry| !skip(entry.dump_id) && Some(entry.dump_id) != public;
+                Ok(((!toc.entries.iter().all(restored)).then(|| needs::list(toc, restored)), head))
             }
         }
     }
 
     /// Gives the schema `public` that is there already the owner that it had, where owners are kept. One that is filled in one
     /// transaction keeps its own: a restore that fails must have changed nothing.
-    async fn own_public(
-        &self,
-        entry: &TocEntry,
-        inside: &Session,
-        one_transaction: bool,
-        missing: &BTreeSet<String>,
-    ) -> Result<()> {
+    async fn own_public(&self, entry: &TocEntry, inside: &Session, way: &Way<'_>, kept: &Kept) -> Result<()> {
         let owner = String::from_utf8_lossy(entry.owner.as_deref().unwrap_or_default());
-        if !self.options.keep_owners || one_transaction || owner.is_empty() || missing.contains(&*owner) {
+        let one_transaction = matches!(way.place, Place::Inside);
+        if self.options.no_owners || one_transaction || owner.is_empty() || !kept.keeps_owner(entry) {
             return Ok(());
         }
         inside.execute(&format!("ALTER SCHEMA public OWNER TO {}", quote_ident(&owner))).await
@@ -676,6 +712,13 @@ async fn copy_database_settings(session: &Session, from: &str, to: &str) -> Resu
         let value = if LIST_SETTINGS.contains(&&**name) { value.clone() } else { quote_literal(value) };
         session.execute(&format!("ALTER {whose} SET {} = {value}", quote_ident(name))).await?;
     }
+    let comment = format!(
+        "SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database WHERE datname = {}",
+        quote_literal(from)
+    );
+    if let Some(comment) = session.value(&comment).await? {
+        session.execute(&format!("COMMENT ON DATABASE {} IS {}", quote_ident(to), quote_literal(&comment))).await?;
+    }
     let acl = format!(
         "SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END, a.privilege_type, a.is_grantable
          FROM pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) a WHERE d.datname = {}",
@@ -715,6 +758,14 @@ pub(super) fn left_out(done: &Done) -> Vec<Check> {
         );
         checks.push(Check::warn("left out", kinds.len().to_string(), detail));
     }
+    if !done.missing_roles.is_empty() {
+        let names: Vec<&str> = done.missing_roles.iter().map(String::as_str).collect();
+        let detail = format!(
+            "{}: not on this server, so their ownerships, grants, policies and user mappings are left out; to have them, restore the server's globals (or create the roles), and restore again",
+            names.join(", ")
+        );
+        checks.push(Check::warn("roles", format!("{} missing", names.len()), detail));
+    }
     let spaces: Vec<&str> = done.missing_tablespaces.iter().map(String::as_str).collect();
     if !spaces.is_empty() {
         let detail =
@@ -729,7 +780,7 @@ fn explain(ended: &Ended, into: &Connection) -> Error {
     let words = ended.stderr.as_str();
     if words.contains("must be owner of") || words.contains("permission denied") {
         return error.hint(format!(
-            "role {} is not allowed to create some of the objects: restore as their owner or a superuser",
+            "role {} is not allowed to create some of the objects, or to give them to their owners: restore as a superuser, or with --no-owners",
             into.user
         ));
     }

@@ -38,9 +38,16 @@ pub struct VerifierOptions {
     pub live: Option<Connection>,
     /// Sessions that compare side by side; 0 is one for each core, at most 4.
     pub jobs: usize,
+    /// Whether artifacts whose names do not say their format are of a server's roles, and not of a database.
+    pub globals: bool,
 }
 
-lifeboat_core::setters!(VerifierOptions { scratch_folder: Option<PathBuf>, live: Option<Connection>, jobs: usize });
+lifeboat_core::setters!(VerifierOptions {
+    scratch_folder: Option<PathBuf>,
+    live: Option<Connection>,
+    jobs: usize,
+    globals: bool,
+});
 
 /// Judges PostgreSQL artifacts: custom archives, plain SQL and globals.
 #[derive(Clone, Debug, Default)]
@@ -120,14 +127,14 @@ fn known(start: &[u8]) -> Result<Box<dyn Tap>> {
 #[async_trait]
 impl Verifier for PostgresVerifier {
     fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>> {
-        match name.format.as_str() {
+        match super::format_of(name, self.options.globals) {
             "globals.sql" => Ok(Box::new(GlobalsTap::new())),
             _ => Ok(Box::new(AnyTap::Unknown(Vec::new()))),
         }
     }
 
     async fn restore_test(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
-        if input.name.format == "globals.sql" {
+        if super::format_of(&input.name, self.options.globals) == "globals.sql" {
             return self.test_globals(input, cx).await;
         }
         let dump = match Dump::open(input.stream).await {
@@ -267,13 +274,9 @@ impl PostgresVerifier {
                 })
             }
             Dump::Sql { stream, .. } => {
-                let rules = Rules { one_transaction: false, without_roles: true };
+                let rules = Rules::default();
                 script::run::run(stream, &database, rules, cx).await.map(|done| {
                     checks.extend(left_out(&done));
-                    if !done.missing_roles.is_empty() {
-                        let missing: Vec<&str> = done.missing_roles.iter().map(String::as_str).collect();
-                        checks.push(Check::warn("roles", format!("{} missing", missing.len()), missing.join("; ")));
-                    }
                     None
                 })
             }

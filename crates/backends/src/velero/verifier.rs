@@ -79,7 +79,7 @@ impl VeleroVerifier {
 #[async_trait]
 impl Verifier for VeleroVerifier {
     fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>> {
-        if name.format != FORMAT {
+        if name.format_or(FORMAT) != FORMAT {
             let message = format!("the copy of a Velero backup has the format {FORMAT}, but this is {}", name.format);
             return Err(Error::new(ErrorKind::Unsupported, "read", name.to_string(), message));
         }

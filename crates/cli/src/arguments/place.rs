@@ -43,6 +43,25 @@ pub(crate) struct Keys {
     identity: Vec<String>,
 }
 
+impl Keys {
+    /// The jobs with these keys in place of those of the config, where any are given.
+    pub(crate) fn replace(self, jobs: Jobs) -> Jobs {
+        if self.identity.is_empty() {
+            return jobs;
+        }
+        let given = self.settings();
+        let with = |mut job: Job| {
+            job.identities.clone_from(&given);
+            job
+        };
+        jobs.into_iter().map(|(name, job)| (name, job.map(with))).collect()
+    }
+
+    fn settings(self) -> Vec<Setting> {
+        self.identity.into_iter().map(|text| Setting::argument(text, "--identity")).collect()
+    }
+}
+
 impl Place {
     /// The job that these flags describe. Without a live system, artifacts have no age limit.
     pub(crate) fn job(self, system: Arc<dyn AnySystem>, packing: Option<Packing>, keys: Option<Keys>) -> Result<Job> {
@@ -56,8 +75,7 @@ impl Place {
             job.compression = packing.compress.parse()?;
             job.encrypt = if texts.is_empty() { None } else { Some(Encryption::parse(&texts)?) };
         }
-        let identities = keys.unwrap_or_default().identity;
-        job.identities = identities.into_iter().map(|text| Setting::argument(text, "--identity")).collect();
+        job.identities = keys.unwrap_or_default().settings();
         job.prefix = self.prefix.trim_matches('/').to_owned();
         Ok(job)
     }

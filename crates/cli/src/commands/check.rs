@@ -1,5 +1,7 @@
 //! `check`: whether everything that a backup and its restore need is there.
 
+mod readable;
+
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
@@ -57,6 +59,7 @@ pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs, 
         }
         let mut found = job.system.check().await;
         found.extend(of_encryption(&job).await);
+        found.extend(readable::check(&job, session.context.now()).await);
         found.push(match job.keep {
             Some(keep) => Check::pass("retention", keep.to_string(), "what `prune` keeps"),
             None => Check::pass("retention", "all", "no keep is set: nothing is ever deleted"),

@@ -186,7 +186,7 @@ fn print(session: &Session, artifact: &Artifact, row: &Row, manifest: Option<&Ma
     }
     let Some(manifest) = manifest else {
         line("kind", "foreign: it has no manifest; Lifeboat did not write it".to_owned());
-        line("format", artifact.name.format.clone());
+        line("format", artifact.name.format_or("the job's: its name does not say it").to_owned());
         line("compression", artifact.name.compression.clone().unwrap_or_else(|| "none by its name".to_owned()));
         line("encryption", artifact.name.encryption.clone().unwrap_or_else(|| "none by its name".to_owned()));
         return;

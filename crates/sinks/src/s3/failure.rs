@@ -135,6 +135,8 @@ pub(super) struct Place {
     pub(super) region: String,
     /// Of every key, without slashes at its ends.
     pub(super) prefix: String,
+    /// Where the access key and the secret key came from.
+    pub(super) keys: (String, String),
 }
 
 impl Place {
@@ -176,7 +178,7 @@ impl Place {
 
     fn answer_error(&self, action: Action, subject: &str, answer: &Answer, name: &str) -> Error {
         let make = |kind, message: String| Error::new(kind, action.verb(), subject, message);
-        let (key_variable, secret_variable) = self.profile.variables[0];
+        let (key, secret) = &self.keys;
         match (answer.status, answer.code.as_str()) {
             (_, "NoSuchBucket") => {
                 make(ErrorKind::NotFound, format!("the bucket \"{}\" does not exist at {}", self.bucket, self.endpoint))
@@ -184,9 +186,8 @@ impl Place {
             }
             // B2 says so of its master key, and of the account's id.
             (_, _) if answer.message.contains("Malformed Access Key Id") => {
-                make(ErrorKind::Permission, format!("{name} does not accept this key for its S3 interface")).hint(
-                    format!("make an application key (not the master key), and put its keyID into {key_variable}"),
-                )
+                make(ErrorKind::Permission, format!("{name} does not accept this key for its S3 interface"))
+                    .hint(format!("make an application key (not the master key), and put its keyID into {key}"))
             }
             (_, "SignatureDoesNotMatch") => {
                 let error =
@@ -196,10 +197,11 @@ impl Place {
                     None => format!(", and that ?region= or {} is the bucket's", self.profile.region_variable),
                     Some(_) => String::new(),
                 };
-                error.hint(format!("check {secret_variable} (or the file that {secret_variable}_FILE names){region}"))
+                error.hint(format!("check {secret}{region}"))
             }
-            (_, "InvalidAccessKeyId") => make(ErrorKind::Permission, format!("{name} does not know the access key"))
-                .hint(format!("check {key_variable} (or the file that {key_variable}_FILE names)")),
+            (_, "InvalidAccessKeyId") => {
+                make(ErrorKind::Permission, format!("{name} does not know the access key")).hint(format!("check {key}"))
+            }
             (_, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") => {
                 make(ErrorKind::Permission, format!("the session token is no longer valid: {}", answer.message))
             }
@@ -380,6 +382,7 @@ mod tests {
             bucket: "backups".into(),
             region: "us-east-1".into(),
             prefix: "pg".into(),
+            keys: ("access_key of [sinks.s]".into(), "secret_key of [sinks.s]".into()),
         }
     }
 
@@ -413,6 +416,12 @@ mod tests {
             assert_eq!(e.is_transient(), retried, "{code}");
         }
         assert!(answered(403, "AccessDenied").advice().unwrap().contains("s3:PutObject"));
+        for (code, advice) in [
+            ("SignatureDoesNotMatch", "check secret_key of [sinks.s]"),
+            ("InvalidAccessKeyId", "check access_key of [sinks.s]"),
+        ] {
+            assert_eq!(answered(403, code).advice(), Some(advice));
+        }
     }
 
     #[test]

@@ -173,6 +173,14 @@ impl S3Sink {
             Some(credentials) => Some(credentials.clone()),
             None => credentials_of(settings, &profile)?,
         };
+        let keys = credentials.as_ref().map_or_else(
+            || ("the access key".to_owned(), "the secret key".to_owned()),
+            |credentials| {
+                credentials.places.clone().unwrap_or_else(|| {
+                    ("the access key that was given".to_owned(), "the secret key that was given".to_owned())
+                })
+            },
+        );
         match credentials {
             Some(credentials) => {
                 builder = builder
@@ -211,6 +219,7 @@ impl S3Sink {
                 bucket: address.bucket.clone(),
                 region: region.clone(),
                 prefix: address.prefix.clone(),
+                keys,
             },
             pacing,
             url,
@@ -237,7 +246,11 @@ fn credentials_of(settings: &Settings, profile: &Profile) -> Result<Option<Crede
     for (key_name, secret_name) in profile.variables {
         match (environment.get_or_file(key_name)?, environment.get_or_file(secret_name)?) {
             (Some(key), Some(secret)) => {
-                let mut credentials = Credentials::new(key, secret);
+                let place = |name: &str| match environment.get(name) {
+                    Some(_) => name.to_owned(),
+                    None => format!("the file that {name}_FILE names"),
+                };
+                let mut credentials = Credentials::new(key, secret).from_places(place(key_name), place(secret_name));
                 if let Some(name) = profile.token_variable {
                     credentials.session_token = environment.get_or_file(name)?.map(Into::into);
                 }

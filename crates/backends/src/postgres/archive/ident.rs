@@ -218,7 +218,7 @@ pub(super) fn qualified_len(sql: &[u8]) -> Option<(usize, usize)> {
 }
 
 /// The plain name of an identifier as SQL has it: without its quotes, or in lower case when it has none.
-pub(super) fn unquote(ident: &str) -> String {
+pub(crate) fn unquote(ident: &str) -> String {
     match ident.strip_prefix('"').and_then(|i| i.strip_suffix('"')) {
         Some(quoted) => quoted.replace("\"\"", "\""),
         None => ident.to_ascii_lowercase(),

@@ -16,6 +16,7 @@ mod lz4;
 mod parser;
 mod patch;
 mod read;
+mod rewrite;
 mod roles;
 mod select;
 mod statement;
@@ -26,12 +27,14 @@ mod toc;
 #[cfg(test)]
 mod writer;
 
-pub(crate) use ident::ident_len;
+pub(crate) use ident::{ident_len, unquote};
 pub use ident::{quote_ident, quote_qualified};
 pub use parser::{BlockEnd, BlockKind, BlockStart, EventHandler, Parser};
 pub use patch::{BlockIndex, BlockPosition, block_positions, fill_offsets, fill_offsets_in_place};
+pub use rewrite::{Change, rewrite};
 pub use roles::{granted_roles, roles};
 pub use select::{Selection, Wanted, select};
+pub(crate) use statement::acl_roles;
 pub use statement::copy_to_stdout;
 pub use tap::ArchiveTap;
 pub use toc::{BlockCompression, DataOffset, Header, MAX_TOC_BYTES, Toc, TocEntry, TocProgress, TocReader};

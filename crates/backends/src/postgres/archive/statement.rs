@@ -96,7 +96,7 @@ pub(super) fn sequence_state(entry: &TocEntry) -> Option<(String, String)> {
 }
 
 /// The names of the roles that a `GRANT`, `REVOKE`, `ALTER DEFAULT PRIVILEGES` or `CREATE POLICY` speaks of.
-pub(super) fn acl_roles(sql: &[u8]) -> Vec<String> {
+pub(crate) fn acl_roles(sql: &[u8]) -> Vec<String> {
     let mut roles = Vec::new();
     let (mut before, mut last) = (String::new(), String::new());
     let mut depth = 0u32;

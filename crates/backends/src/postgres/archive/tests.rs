@@ -562,3 +562,49 @@ proptest! {
         prop_assert_eq!(proof.items[3].fingerprint, sum(&stored.iter().map(|o| &o[..]).collect::<Vec<_>>()));
     }
 }
+
+#[test]
+fn a_table_of_contents_that_says_less_is_read_as_that() {
+    use std::collections::BTreeMap;
+    for (minor, compression) in ALL {
+        let w = ArchiveWriter::sample(minor, compression);
+        let mut archive = w.build();
+        let mut index = BlockIndex::default();
+        let mut parser = Parser::new();
+        parser.push(&archive, &mut index).unwrap();
+        let toc = parser.finish().unwrap();
+        let changes = BTreeMap::from([
+            (
+                2,
+                Change {
+                    without_owner: true,
+                    defn: Some(b"CREATE TABLE public.a (id int, and much more text);".to_vec()),
+                },
+            ),
+            (6, Change { without_owner: false, defn: Some(Vec::new()) }),
+            (8, Change { without_owner: true, defn: None }),
+        ]);
+        // Piped, and as pg_dump writes a file, with its offsets.
+        for filled in [false, true] {
+            let start = toc.byte_len as usize;
+            if filled {
+                index.fill_in_place(&mut std::io::Cursor::new(&mut archive)).unwrap();
+            }
+            let mut parser = Parser::new();
+            parser.push(&archive, &mut ()).unwrap();
+            let before = parser.finish().unwrap();
+            let mut changed = rewrite(&before, &archive[..start], &changes).unwrap();
+            changed.extend_from_slice(&archive[start..]);
+            // The parser compares each offset with where the block is.
+            let mut parser = Parser::new();
+            parser.push(&changed, &mut ()).unwrap();
+            let after = parser.finish().unwrap();
+            let owner = |id: i32| after.entry(id).unwrap().owner.clone().unwrap();
+            assert_eq!([owner(2), owner(3), owner(8)], [&b""[..], b"postgres", b""]);
+            assert_eq!(after.entry(2).unwrap().defn, changes[&2].defn);
+            assert_eq!(after.entry(6).unwrap().defn.as_deref(), Some(&b""[..]));
+            assert_eq!(after.entry(5).unwrap().copy_stmt, before.entry(5).unwrap().copy_stmt);
+            assert!(rewrite(&before, &archive[..start - 1], &changes).is_err());
+        }
+    }
+}

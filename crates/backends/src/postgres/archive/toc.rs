@@ -10,6 +10,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 
 use lifeboat_core::{Error, ErrorKind, Result};
 
@@ -99,6 +100,8 @@ pub struct TocEntry {
     pub section: i32,
     /// The SQL that makes it.
     pub defn: Option<Vec<u8>>,
+    /// Where the field [`defn`](Self::defn) stands in the archive, with its length before it.
+    pub defn_at: Range<u64>,
     /// The SQL that drops it.
     pub drop_stmt: Option<Vec<u8>>,
     /// The `COPY … FROM stdin` that loads its data.
@@ -113,6 +116,8 @@ pub struct TocEntry {
     pub rel_kind: Option<i32>,
     /// The owner.
     pub owner: Option<Vec<u8>>,
+    /// Where the field [`owner`](Self::owner) stands in the archive, with its length before it.
+    pub owner_at: Range<u64>,
     /// `true` for tables `WITH OIDS` of old servers.
     pub with_oids: Option<Vec<u8>>,
     /// Numbers of entries that must be restored before. Some may name entries that the dump left out.
@@ -134,6 +139,7 @@ impl TocEntry {
             desc: None,
             section: 0,
             defn: None,
+            defn_at: 0..0,
             drop_stmt: None,
             copy_stmt: None,
             namespace: None,
@@ -141,6 +147,7 @@ impl TocEntry {
             table_am: None,
             rel_kind: None,
             owner: None,
+            owner_at: 0..0,
             with_oids: None,
             dependencies: Vec::new(),
             offset: DataOffset::NotSet,
@@ -499,6 +506,7 @@ impl TocReader {
             }
             Field::Defn => {
                 entry.defn = string(&mut cursor)?;
+                entry.defn_at = self.at as u64..cursor.position() as u64;
                 Field::DropStmt
             }
             Field::DropStmt => {
@@ -527,6 +535,7 @@ impl TocReader {
             }
             Field::Owner => {
                 entry.owner = string(&mut cursor)?;
+                entry.owner_at = self.at as u64..cursor.position() as u64;
                 Field::WithOids
             }
             Field::WithOids => {

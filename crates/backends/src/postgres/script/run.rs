@@ -10,9 +10,9 @@ use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use lifeboat_core::{ByteStream, Context, Error, ErrorKind, Result, progress};
 use tokio_postgres::CopyInSink;
-use tokio_postgres::error::SqlState;
 
 use super::{Event, Keep, Reader, Statement, Whole};
+use crate::postgres::archive::{acl_roles, ident_len, unquote};
 use crate::postgres::connection::Connection;
 use crate::postgres::redact;
 use crate::postgres::session::{Session, quote_literal};
@@ -30,13 +30,15 @@ const OURS: [&[u8]; 6] = [
     b"transaction_timeout",
 ];
 
-/// How a dump is run.
-#[derive(Clone, Copy, Debug)]
+/// How a dump is run. What names a role that is not here is left out, and told.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rules {
     /// All of it in one transaction: into a database that is not thrown away when it fails.
     pub(crate) one_transaction: bool,
-    /// What fails because a role of the source is not here is left out, and told.
-    pub(crate) without_roles: bool,
+    /// Everything belongs to who restores it.
+    pub(crate) without_owners: bool,
+    /// Without grants.
+    pub(crate) without_privileges: bool,
 }
 
 /// What a dump that was run to its end was.
@@ -48,7 +50,7 @@ pub(crate) struct Done {
     pub(crate) database: Option<String>,
     /// Tablespaces that are not here: what was to be in them is where the database is.
     pub(crate) missing_tablespaces: BTreeSet<String>,
-    /// Roles that are not here, and what the server said of each.
+    /// Roles that are not here: what names them is left out.
     pub(crate) missing_roles: BTreeSet<String>,
 }
 
@@ -82,13 +84,17 @@ struct Runner<'a> {
     tables: u64,
     /// A transaction of the dump's own is open.
     block: bool,
+    /// The server's roles.
+    roles: BTreeSet<String>,
 }
 
 impl<'a> Runner<'a> {
     async fn run(stream: &mut ByteStream, into: &Connection, rules: Rules, cx: &'a Context) -> Result<Done> {
         let session = Session::open(into).await?;
-        let mut runner =
-            Self { session, rules, cx, done: Done::default(), encoding: None, copy: None, tables: 0, block: false };
+        let names = session.rows("SELECT rolname FROM pg_catalog.pg_roles").await?;
+        let roles = names.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
+        let done = Done::default();
+        let mut runner = Self { session, rules, cx, done, encoding: None, copy: None, tables: 0, block: false, roles };
         if rules.one_transaction {
             runner.session.execute("BEGIN").await?;
         }
@@ -191,6 +197,9 @@ impl<'a> Runner<'a> {
             _ => {}
         }
         let text = self.text(sql, line, false).await?;
+        if self.leaves_out(&text) {
+            return Ok(());
+        }
         let sent = async {
             match sql.contains(&b';') {
                 true => self.session.client().execute(&*text, &[]).await.map(drop),
@@ -199,7 +208,7 @@ impl<'a> Runner<'a> {
         };
         match self.until_cancelled(sent).await? {
             Ok(()) => Ok(()),
-            Err(error) => self.failed(&error, sql, line),
+            Err(error) => Err(self.told(&error, sql, line)),
         }
     }
 
@@ -275,17 +284,18 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    fn failed(&mut self, error: &tokio_postgres::Error, sql: &[u8], line: u64) -> Result<()> {
-        if let Some(db) = error.as_db_error()
-            && self.rules.without_roles
-            && !self.block
-            && *db.code() == SqlState::UNDEFINED_OBJECT
-            && db.message().starts_with("role \"")
-        {
-            self.done.missing_roles.insert(db.message().to_owned());
-            return Ok(());
+    /// Whether a statement is left out: for a role that is not here, or because it was asked for.
+    fn leaves_out(&mut self, sql: &str) -> bool {
+        let Some((speaks, named)) = Speaks::of(sql) else { return false };
+        match speaks {
+            Speaks::Owner if self.rules.without_owners => return true,
+            Speaks::Privileges if self.rules.without_privileges => return true,
+            _ => {}
         }
-        Err(self.told(error, sql, line))
+        let missing: Vec<String> = named.into_iter().filter(|role| !self.roles.contains(role)).collect();
+        let any = !missing.is_empty();
+        self.done.missing_roles.extend(missing);
+        any
     }
 
     /// An error with the statement's line and kind, without its values.
@@ -305,8 +315,66 @@ impl<'a> Runner<'a> {
     }
 }
 
+/// What a statement says of roles.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    Owner,
+    Privileges,
+    Other,
+}
+
+impl Speaks {
+    /// What a statement says, and of which roles.
+    fn of(sql: &str) -> Option<(Self, Vec<String>)> {
+        let starts = |words: &[&str]| words.iter().any(|word| sql.starts_with(word));
+        if starts(&["GRANT ", "REVOKE ", "ALTER DEFAULT PRIVILEGES "]) {
+            return Some((Self::Privileges, acl_roles(sql.as_bytes())));
+        }
+        if sql.starts_with("ALTER ") {
+            let role = sql.rsplit_once(" OWNER TO ")?.1.trim_end();
+            // A name and nothing else: it could stand in a literal.
+            let is_name = ident_len(role.as_bytes()) == Some(role.len());
+            return is_name.then(|| (Self::Owner, vec![unquote(role)]));
+        }
+        if let Some(rest) = sql.strip_prefix("CREATE USER MAPPING FOR ") {
+            let role = unquote(rest.get(..ident_len(rest.as_bytes())?)?);
+            return (role != "public").then(|| (Self::Other, vec![role]));
+        }
+        // Conditions of a policy are in parentheses.
+        let start = sql.split('(').next()?;
+        starts(&["SET SESSION AUTHORIZATION ", "CREATE POLICY "]).then(|| (Self::Other, acl_roles(start.as_bytes())))
+    }
+}
+
 fn several() -> Error {
     let why = "it is pg_dumpall's dump of a whole server, not of one database";
     Error::new(ErrorKind::Unsupported, "restore", "the SQL dump", why)
         .hint("dump each database separately, and the roles with `pg_dumpall --globals-only`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Speaks;
+
+    #[test]
+    fn the_roles_of_a_statement_are_found() {
+        for (sql, expected) in [
+            ("ALTER TABLE public.t OWNER TO app", &["app"][..]),
+            ("ALTER FUNCTION public.f(a text) OWNER TO \"My \"\"App\"", &["My \"App"]),
+            ("GRANT SELECT(id),INSERT(id) ON TABLE public.t TO app", &["app"]),
+            ("CREATE POLICY p ON public.t TO a, b USING ((x TO z))", &["a", "b"]),
+            ("CREATE USER MAPPING FOR app SERVER s", &["app"]),
+            ("SET SESSION AUTHORIZATION app", &["app"]),
+        ] {
+            assert_eq!(Speaks::of(sql).unwrap().1, expected, "{sql}");
+        }
+        for sql in [
+            "ALTER TABLE t ALTER COLUMN c SET DEFAULT ' OWNER TO x'",
+            "ALTER TABLE t RENAME TO x",
+            "CREATE USER MAPPING FOR PUBLIC SERVER s",
+            "CREATE TABLE x (a text)",
+        ] {
+            assert!(Speaks::of(sql).is_none(), "{sql}");
+        }
+    }
 }
