@@ -114,13 +114,13 @@ fn an_interrupt_ends_it_at_every_request() {
             command
         })
     };
-    assert!(stages(&["backup", "--to", &sink, "--encrypt", &encrypt]) > 1);
+    assert!(stages(&["backup", "--to", &sink, "--encrypt", &encrypt]) > 0);
     // One run came to its end.
     place.artifact();
     let dataset = ["--dataset", "backend.prd", "--to", &sink, "--identity", &key];
-    assert!(stages(&[&["verify", "--no-record", "--level", "live"], &dataset[..]].concat()) > 1);
+    assert!(stages(&[&["verify", "--no-record", "--level", "live"], &dataset[..]].concat()) > 0);
     let into = ["--into", "doppler://backend/prd", "--token", "env:WRITE_TOKEN"];
-    assert!(stages(&[&["restore"], &dataset[..], &into].concat()) > 1);
+    assert!(stages(&[&["restore"], &dataset[..], &into].concat()) > 0);
 }
 
 fn openssl(decrypt: bool, input: &[u8]) -> Vec<u8> {

@@ -255,7 +255,7 @@ async fn what_a_killed_restore_never_named_goes_and_what_another_fills_stays() {
     let dump = stock("pg_dump", &live.url, &[]);
     let checks = restore(&live.url, &dump, replacing()).await.unwrap();
     let said = said(&checks);
-    assert!(said.contains(&format!("{dead} an interrupted restore left this database: dropped")), "{said}");
+    assert!(said.contains(&format!("{dead}: an interrupted restore left this database: dropped")), "{said}");
     for name in [&filled, &entered, &others] {
         assert!(said.contains(&format!("DROP DATABASE {name} removes it")), "{said}");
     }
