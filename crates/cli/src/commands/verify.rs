@@ -27,6 +27,7 @@ pub(crate) struct Options {
 /// Verifies each job; one that fails does not stop the others.
 pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exit {
     let mut exit = Exit::Good;
+    session.output.only_failures();
     let mut results = Vec::new();
     for (index, (name, job)) in jobs::expand(jobs, session, LookIn::Sink).await.into_iter().enumerate() {
         let begun = Instant::now();
@@ -44,7 +45,7 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exi
                 results.push(json!(report));
             }
             Err(error) => {
-                session.output.error(&error);
+                session.output.error_of(&name, &error);
                 let failed = session.output.paint("FAIL", RED);
                 session.output.line(format!("{failed} {name} ({level}): {error}"));
                 exit.and(Exit::from(&error));
@@ -116,6 +117,11 @@ pub(crate) fn print(session: &Session, report: &Report) {
         figures.join(", "),
         seconds(report.seconds)
     ));
+    let wrong = report.checks.iter().filter(|c| matches!(c.status, Status::Fail | Status::Untested));
+    let wrong: Vec<String> = wrong.map(|c| format!("{} {} ({})", c.name, c.status, c.detail)).collect();
+    if !wrong.is_empty() {
+        output.failure(&format!("{word} {} ({}): {}", report.key, report.level, wrong.join("; ")));
+    }
 }
 
 /// A job that could not be verified, as a report that did not pass.
