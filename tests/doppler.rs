@@ -9,8 +9,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use harness::{Desk, Run, interrupted_at_each_request, wait_for};
+use lifeboat::Age;
 use lifeboat_testkit::doppler::{Access, FakeDoppler};
 use lifeboat_testkit::http_api::{Fault, Kind, Response, Server};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 const READ: &str = "dp.st.prd.read0000000000000000000000000000000000";
@@ -61,6 +63,7 @@ impl Place {
         desk.set("DOPPLER_TOKEN", READ)
             .set("WRITE_TOKEN", WRITE)
             .set("PERSONAL_TOKEN", PERSONAL)
+            .set("EXPIRED_TOKEN", EXPIRED)
             .set("DOPPLER_API_HOST", server.url())
             .set("PASSPHRASE", PASSPHRASE);
         Self { desk, doppler, server }
@@ -283,7 +286,7 @@ fn the_openssl_command_reads_ours_and_ours_reads_what_it_wrote() {
     // Older scripts left the format out.
     std::fs::write(folder.join("doppler-secrets-20261119-033000.enc"), &theirs).unwrap();
     let old = ["--dataset", "doppler-secrets", "--to", &sink, "--identity", "openssl:env:PASSPHRASE"];
-    place.run(&[&["verify", "--no-record"], &old[..]].concat()).good().says("restore: env");
+    place.run(&[&["verify", "--no-record", "--max-age", "5200w"], &old[..]].concat()).good().says("restore: env");
     let restored = place.run(&[&["restore"], &old[..], &["--into", "-", "--format", "json"]].concat()).good().json();
     assert_eq!(restored, serde_json::from_str::<Value>(&flat).unwrap());
     let run = |arguments: &[&str]| {
@@ -658,4 +661,58 @@ fn while_secrets_are_in_memory_core_dumps_are_off_and_the_arguments_hold_none() 
     assert!(cmdline.contains("lifeboat-doppler") && !cmdline.contains(READ));
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[test]
+fn a_key_that_opens_no_older_backup_is_told_and_the_old_one_can_be_given() {
+    let place = Place::new();
+    let job = |name: &str, token: &str| {
+        format!(
+            "[jobs.{name}]\ndoppler = {{ token = \"${{{token}}}\", project = \"backend\", config = \"prd\", api_url = \"${{DOPPLER_API_HOST}}\" }}\n"
+        )
+    };
+    let write = |encrypt: &str, identity: &str, jobs: &str| {
+        let head = format!("[sinks.s]\nurl = \"{}\"\n[defaults]\n", place.desk.sink());
+        let config = format!("{head}encrypt = \"{encrypt}\"\nidentity = {identity}\n{jobs}");
+        std::fs::write(place.desk.path("lifeboat.toml"), config).unwrap();
+    };
+    let lifeboat = |arguments: &[&str]| place.desk.run("lifeboat", arguments);
+    let one = job("one", "DOPPLER_TOKEN");
+    write(&place.desk.encrypt(), "\"key.txt\"", &one);
+    let quiet = lifeboat(&["-q", "backup"]).good();
+    assert_eq!((&*quiet.stdout, &*quiet.stderr), ("", ""));
+    lifeboat(&["check"]).good();
+
+    let (secret, recipient) = Age::generate();
+    std::fs::write(place.desk.path("new.txt"), secret.expose_secret()).unwrap();
+    std::fs::set_permissions(place.desk.path("new.txt"), PermissionsExt::from_mode(0o600)).unwrap();
+    let encrypt = format!("age:{recipient}");
+    write(&encrypt, "\"new.txt\"", &one);
+    let old = place.desk.encrypt();
+    let old = old.strip_prefix("age:").unwrap();
+    lifeboat(&["check"]).ended(1).says("old backups").says("0 of 1 open").says(old);
+    let quiet = lifeboat(&["-q", "check"]).ended(1);
+    assert_eq!((&*quiet.stdout, quiet.stderr.lines().count()), ("", 1), "{}", quiet.stderr);
+
+    // The hint's own flag is there.
+    let verify = ["verify", "one", "--level", "structure", "--no-record"];
+    lifeboat(&verify).ended(1).says("--identity PATH");
+    let quiet = lifeboat(&[&["-q"], &verify[..]].concat()).ended(1);
+    assert_eq!((&*quiet.stdout, quiet.stderr.lines().count()), ("", 1), "{}", quiet.stderr);
+    lifeboat(&[&verify[..], &["--identity", "key.txt"]].concat()).good();
+    let restored = lifeboat(&["restore", "one", "--into", "-", "--format", "json", "--identity", "key.txt"]).good();
+    assert_eq!(restored.json()["API_KEY"], API_KEY);
+    lifeboat(&["show", "one", "--items", "--identity", "key.txt"]).good().says("API_KEY");
+    write(&encrypt, "[\"new.txt\", \"key.txt\"]", &one);
+    lifeboat(&["check"]).good();
+
+    // One line a job, and one at the end.
+    write(&encrypt, "\"new.txt\"", &format!("{one}{}", job("two", "EXPIRED_TOKEN")));
+    let run = lifeboat(&["backup"]).ended(1);
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    assert!(lines.len() == 2 && lines[0].starts_with("DONE one: one-"), "{lines:?}");
+    assert_eq!(lines[1], "1 of 2 jobs backed up; failed: two (permission denied)");
+    let quiet = lifeboat(&["-q", "backup"]).ended(1);
+    assert_eq!((&*quiet.stdout, quiet.stderr.lines().count()), ("", 1), "{}", quiet.stderr);
+    assert!(quiet.stderr.starts_with("error: ") && quiet.stderr.contains("two"), "{}", quiet.stderr);
 }

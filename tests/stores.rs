@@ -68,7 +68,7 @@ async fn fifty_thousand_artifacts_are_listed_in_the_memory_of_five_thousand_and_
     for command in [
         &["list"][..],
         &["list", "--json"],
-        &["prune", "--dataset", "shop", "--keep", "last=3", "--dry-run"],
+        &["prune", "--dataset", "shop", "--keep", "last=3", "--dry-run", "-v"],
         &["prune", "--dataset", "shop", "--keep", "last=3", "--dry-run", "--json"],
     ] {
         let take = || {

@@ -32,7 +32,7 @@ pub(crate) struct Session {
 
 impl Session {
     fn new(global: &Global) -> Self {
-        let output = Arc::new(Output::new(global.json, global.quiet, global.no_color));
+        let output = Arc::new(Output::new(global.json, global.quiet, global.no_color).verbose(global.verbose > 0));
         let reporter = Arc::new(Reporter::new(output.clone()));
         let context = Context::default().progress(reporter.clone());
         Self { output, context, reporter }

@@ -28,7 +28,7 @@ pub fn render(hint: &Hint) -> String {
              config"
         }
         Hint::GiveFittingIdentity => {
-            "the manifest names the recipients: `lifeboat show` prints them; give the identity of one of them"
+            "the manifest names the recipients: `lifeboat show` prints them; give the identity of one of them with --identity PATH"
         }
         Hint::GivePassphrase => "name the environment variable that holds it: openssl:env:NAME",
         Hint::CheckPassphrase => {

@@ -32,7 +32,7 @@ pub(crate) struct Global {
     /// Say more on standard error; twice for everything (RUST_LOG overrides it)
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Output")]
     pub(crate) verbose: u8,
-    /// No progress and no notes: results, warnings and errors only
+    /// No progress and no notes; backup, verify, prune and check say only what is wrong
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Output")]
     pub(crate) quiet: bool,
     /// No colours, as with NO_COLOR

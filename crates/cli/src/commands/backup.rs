@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use lifeboat_config::{Job, hint};
 use lifeboat_core::catalog::MaxShrink;
-use lifeboat_core::{Hint, Receipt, Result};
+use lifeboat_core::report::human_bytes;
+use lifeboat_core::{ErrorKind, Hint, Receipt, Result};
 use serde_json::{Value, json};
 
 use super::place;
@@ -26,6 +27,7 @@ pub(crate) struct Options {
 
 /// Backs up each job; one that fails does not stop the others.
 pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exit {
+    session.output.only_failures();
     let mut exit = Exit::Good;
     let mut results = Vec::new();
     if options.new_sink {
@@ -35,24 +37,43 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exi
             return Exit::from(&error);
         }
     }
-    for (name, job) in jobs::expand(jobs, session, LookIn::Live).await {
+    let jobs = jobs::expand(jobs, session, LookIn::Live).await;
+    let (all, mut failed) = (jobs.len(), Vec::new());
+    for (name, job) in jobs {
         let stores = job.as_ref().map(names).unwrap_or_default();
         let outcome = one(session, &name, job, options).await;
         match session.settle("back up", &name, outcome) {
             Ok(receipt) => {
                 exit.and(if receipt.is_complete() { Exit::Good } else { Exit::Failed });
-                print(session, &receipt, &stores);
+                if !receipt.is_complete() {
+                    failed.push(format!("{name} (not in every sink)"));
+                }
+                print(session, &receipt, &stores, all > 1 && !session.output.is_verbose());
                 results.push(value(&name, &receipt));
             }
             Err(error) => {
-                session.output.error(&error);
+                session.output.error_of(&name, &error);
+                failed.push(format!("{name} ({})", in_a_word(error.kind())));
                 exit.and(Exit::from(&error));
                 results.push(json!({ "job": name, "passed": false, "error": output::error_value(&error) }));
             }
         }
     }
+    if all > 1 {
+        let done = format!("{} of {} backed up", all - failed.len(), count(all, "job"));
+        let but = if failed.is_empty() { String::new() } else { format!("; failed: {}", failed.join(", ")) };
+        session.output.line(format!("{done}{but}"));
+    }
     session.output.result(&results);
     exit
+}
+
+/// Why a job failed, where there is room for no more. The error itself has been told.
+fn in_a_word(kind: ErrorKind) -> String {
+    match kind {
+        ErrorKind::Permission => "permission denied".to_owned(),
+        kind => kind.as_str().replace('_', " "),
+    }
 }
 
 async fn one(session: &Session, name: &str, job: Result<Job>, options: &Options) -> Result<Receipt> {
@@ -101,10 +122,16 @@ impl Names {
     }
 }
 
-fn print(session: &Session, receipt: &Receipt, names: &Names) {
+/// What a backup did: in one line where it is one of several, and nothing is wrong.
+fn print(session: &Session, receipt: &Receipt, names: &Names, short: bool) {
     let output = &session.output;
     let good = receipt.is_complete();
     let verdict = output.paint(if good { "DONE" } else { "PART" }, if good { GREEN } else { YELLOW });
+    if short && good {
+        let (stored, took) = (human_bytes(receipt.stored_bytes), seconds(receipt.seconds));
+        output.line(format!("{verdict} {}: {}, {stored} in {took}", receipt.dataset, receipt.key));
+        return;
+    }
     output.line(format!("{verdict} {}: {}", receipt.dataset, receipt.key));
     output.line(format!(
         "     {} read, {} stored in {}; {} and {} in the proof",
@@ -120,7 +147,7 @@ fn print(session: &Session, receipt: &Receipt, names: &Names) {
             Some(error) => {
                 output.line(format!("     NOT in {}: {error}", sink.url));
                 output.warn(&format!("{} is not in {}: {error}", receipt.key, sink.url));
-                if let Some(hint) = &sink.hint {
+                if let Some(hint) = sink.hint.as_ref().filter(|_| !output.is_silent()) {
                     output.write_err(&format!("  hint: {}", hint::render(&names.direct(hint, at, receipt))));
                 }
             }

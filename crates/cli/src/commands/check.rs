@@ -23,6 +23,7 @@ const PROBE: &[u8] = b"lifeboat check\n";
 /// Checks the config, then each place in a sink, then each job.
 /// Without names of jobs, the copies too.
 pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs, named: bool, new_sink: bool) -> Exit {
+    session.output.only_failures();
     if new_sink {
         let stores = jobs.iter().filter_map(|(_, job)| job.as_ref().ok()).flat_map(|job| &job.stores);
         if let Err(error) = place::take_as_new(session, stores.map(|store| &*store.sink)).await {
@@ -89,6 +90,9 @@ impl Run<'_> {
         self.session.output.line(subject);
         for line in checks(&self.session.output, &found).into_iter().skip(1) {
             self.session.output.line(format!("  {line}"));
+        }
+        for check in found.iter().filter(|check| check.status == Status::Fail) {
+            self.session.output.failure(&format!("{subject}: {} {}: {}", check.name, check.figure, check.detail));
         }
         self.results.push(json!({ "subject": subject, "passed": worst != Status::Fail, "checks": found }));
     }

@@ -33,6 +33,7 @@ pub(crate) struct Options {
 /// Prunes each job in each of its sinks. `asked`: the jobs were named, so each must have something to decide about.
 pub(crate) async fn run(session: &Session, jobs: Jobs, asked: bool, options: &Options) -> Exit {
     let output = &session.output;
+    output.only_failures();
     let mut exit = Exit::Good;
     let mut cleaned = BTreeSet::new();
     for (name, job) in jobs::expand(jobs, session, LookIn::Sink).await {
@@ -54,7 +55,7 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, asked: bool, options: &Op
             Ok::<_, Error>(())
         };
         if let Err(error) = session.settle("prune", &name, outcome.await) {
-            output.error(&error);
+            output.error_of(&name, &error);
             exit.and(Exit::from(&error));
             output.item(&json!({ "job": name, "error": output::error_value(&error) }));
         }
@@ -91,7 +92,8 @@ async fn prune(
     }
     output.line(format!("{dataset} in {}, keep {policy}:", store.name));
     let mut table = Table::new(["ACTION", "TAKEN AT", "KEY", "WHY"]);
-    let mut decisions = prune.decisions().peekable();
+    // What stays is a number, unless everything is asked for: it is the same list each night.
+    let mut decisions = prune.decisions().filter(|decision| output.is_verbose() || !decision.keeps()).peekable();
     while !output.is_json() && decisions.peek().is_some() {
         for decision in decisions.by_ref().take(TOGETHER) {
             table.row([

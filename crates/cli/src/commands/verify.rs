@@ -29,6 +29,7 @@ pub(crate) struct Options {
 /// Verifies each job; one that fails does not stop the others.
 pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exit {
     let mut exit = Exit::Good;
+    session.output.only_failures();
     let mut results = Vec::new();
     for (index, (name, job)) in jobs::expand(jobs, session, LookIn::Sink).await.into_iter().enumerate() {
         let begun = Instant::now();
@@ -49,7 +50,7 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exi
                 results.push(value);
             }
             Err(error) => {
-                session.output.error(&error);
+                session.output.error_of(&name, &error);
                 let failed = session.output.paint("FAIL", RED);
                 let place = in_words(sink.as_deref().filter(|_| options.each_sink));
                 session.output.line(format!("{failed} {name}{place} ({level}): {error}"));
@@ -133,6 +134,11 @@ pub(crate) fn print(session: &Session, report: &Report, sink: Option<&str>) {
         figures.join(", "),
         seconds(report.seconds)
     ));
+    let wrong = report.checks.iter().filter(|c| matches!(c.status, Status::Fail | Status::Untested));
+    let wrong: Vec<String> = wrong.map(|c| format!("{} {} ({})", c.name, c.status, c.detail)).collect();
+    if !wrong.is_empty() {
+        output.failure(&format!("{word} {} ({}): {}", report.key, report.level, wrong.join("; ")));
+    }
 }
 
 /// A job that could not be verified, as a report that did not pass.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::error::Error as _;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
@@ -23,6 +24,10 @@ pub(crate) struct Output {
     color_out: bool,
     color_err: bool,
     bars: Option<MultiProgress>,
+    /// Whether everything is shown, and not only what is new or wrong.
+    verbose: bool,
+    /// Only what failed is told, each in one line.
+    silent: AtomicBool,
     printed: Mutex<Printed>,
 }
 
@@ -49,7 +54,37 @@ impl Output {
             color_out: !no_color && !dumb && io::stdout().is_terminal(),
             color_err: !no_color && terminal,
             bars: (terminal && !quiet).then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr())),
+            verbose: false,
+            silent: AtomicBool::new(false),
             printed: Mutex::default(),
+        }
+    }
+
+    /// With all that there is to show.
+    pub(crate) fn verbose(self, verbose: bool) -> Self {
+        Self { verbose, ..self }
+    }
+
+    /// Whether everything is to be shown.
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbose
+    }
+
+    /// From now on a quiet run says only what failed, each in one line: for commands that are run for what they do. Results
+    /// that were asked for (`list`, `show`, a restore) are told all the same.
+    pub(crate) fn only_failures(&self) {
+        self.silent.store(self.quiet, Ordering::Relaxed);
+    }
+
+    /// Whether nothing is said but what failed.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
+    }
+
+    /// One line about something that failed and is no error of its own: only in a run that says nothing else.
+    pub(crate) fn failure(&self, text: &str) {
+        if self.is_silent() && !self.json {
+            self.write_err(&format!("{}: {}", self.paint_err("error", RED), visible_line(text)));
         }
     }
 
@@ -69,7 +104,7 @@ impl Output {
 
     /// A line of a human result. Nothing with `--json`.
     pub(crate) fn line(&self, text: impl AsRef<str>) {
-        if !self.json {
+        if !self.json && !self.is_silent() {
             self.write_out(text.as_ref());
         }
     }
@@ -144,6 +179,8 @@ impl Output {
     pub(crate) fn error(&self, error: &Error) {
         if self.json {
             self.write_err(&seen::json(&json!({ "error": error_value(error) }).to_string()));
+        } else if self.is_silent() {
+            self.failure(&error.to_string());
         } else {
             self.write_err(&format!("{}: {error}", self.paint_err("error", RED)));
             for cause in chain(error) {
@@ -152,6 +189,15 @@ impl Output {
             if let Some(hint) = hint::advice(error) {
                 self.write_err(&format!("  hint: {hint}"));
             }
+        }
+    }
+
+    /// The error of one of several things that are done. In one line it would not say which.
+    pub(crate) fn error_of(&self, what: &str, error: &Error) {
+        if self.is_silent() && !self.json {
+            self.failure(&format!("{what}: {error}"));
+        } else {
+            self.error(error);
         }
     }
 
