@@ -23,7 +23,7 @@ const AT_ONCE: usize = 8;
 /// none, and where nothing can be decrypted in any case: a machine that only backs up.
 pub(super) async fn check(job: &Job, now: Timestamp) -> Option<Check> {
     let keys = job.keys().ok()?;
-    if !keys.iter().any(|key| key.can_decrypt()) {
+    if !keys.iter().any(Encryptor::can_decrypt) {
         return None;
     }
     // What a sink does not list or give is told of the sink, and by a verification.
