@@ -251,6 +251,10 @@ async fn three_keys_with_the_documented_policies_do_their_own_work_and_no_other(
     assert!(left.iter().all(|v| !v.key.ends_with(SHOP)), "{left:?}");
     // What the writer could not take away: the notes of its run.
     assert!(left.iter().any(|v| v.key.contains("_lifeboat/")));
+    // Each could leave its record: what a prune deleted without one would be missed.
+    for run in ["-backup-good-", "-verify-good-", "-prune-good-"] {
+        assert!(left.iter().any(|v| harness::is_record(&v.key) && v.key.contains(run)), "{run}: {left:?}");
+    }
     pruner.run("lifeboat-postgres", &with(&["prune", "--orphans", "--orphan-age", "0s"])).good();
     let left = versions::of(&minio, &bucket).await;
     assert!(left.iter().all(|v| !is_note(&v.key)), "{left:?}");

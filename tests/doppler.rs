@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use harness::{Desk, Run, interrupted_at_each_request, wait_for};
+use harness::{Desk, Run, interrupted_at_each_request, wait_for, yesterday};
 use lifeboat::Age;
 use lifeboat_testkit::doppler::{Access, FakeDoppler};
 use lifeboat_testkit::http_api::{Fault, Kind, Response, Server};
@@ -282,7 +282,7 @@ fn the_openssl_command_reads_ours_and_ours_reads_what_it_wrote() {
     let flat = json!({ "API_KEY": API_KEY, "DB_PASSWORD": PASSWORD, "TLS_KEY": PEM }).to_string();
     let theirs = openssl(false, flat.as_bytes());
     let folder = place.desk.path("sink");
-    std::fs::write(folder.join("doppler-20261120-033000.json.enc"), &theirs).unwrap();
+    std::fs::write(folder.join(format!("doppler-{}.json.enc", yesterday())), &theirs).unwrap();
     // Older scripts left the format out.
     std::fs::write(folder.join("doppler-secrets-20261119-033000.enc"), &theirs).unwrap();
     let old = ["--dataset", "doppler-secrets", "--to", &sink, "--identity", "openssl:env:PASSPHRASE"];
@@ -322,7 +322,7 @@ fn a_wrong_passphrase_a_cut_and_a_flip_each_say_what_is_wrong() {
     place.run(&["backup", "--to", &sink, "--encrypt", "openssl:env:PASSPHRASE"]).good();
     let managed = place.path_of_artifact();
     let whole = std::fs::read(&managed).unwrap();
-    let foreign = place.desk.path("sink").join("doppler-20261120-033000.json.enc");
+    let foreign = place.desk.path("sink").join(format!("doppler-{}.json.enc", yesterday()));
     std::fs::write(&foreign, &whole).unwrap();
     place.desk.set("WRONG", "another-passphrase");
     let verify = |dataset: &str, key: &str| {

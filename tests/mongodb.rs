@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use bson::doc;
-use harness::{Desk, Run, wait_for};
+use harness::{Desk, Run, wait_for, yesterday};
 use lifeboat_testkit::documents;
 use lifeboat_testkit::mongo::{Database, Server, ferretdb, mongodump, mongorestore, shared_url};
 
@@ -79,11 +79,11 @@ fn a_database_comes_back_byte_by_byte_and_is_proven() {
 
 #[test]
 fn what_mongodump_has_written_is_verified_and_restored() {
-    for (gzip, name) in [(false, "shop-20261120-030000.archive"), (true, "shop-20261120-030000.archive.gz")] {
+    for (gzip, format) in [(false, "archive"), (true, "archive.gz")] {
         let (live, restored, mut desk) = (shop(), Database::fresh(), desk());
         let uri = format!("--uri={}", live.url);
         let dumped = mongodump(&[&[&*uri, "--archive"][..], if gzip { &["--gzip"] } else { &[] }].concat());
-        std::fs::write(desk.path("sink").join(name), dumped).unwrap();
+        std::fs::write(desk.path("sink").join(format!("shop-{}.{format}", yesterday())), dumped).unwrap();
         mongodb(&desk, &["verify", "--dataset", "shop"]).good().says("foreign").says("520 documents");
         restore(&mut desk, &restored, &[]).good();
         same(&live, &restored);
@@ -201,7 +201,7 @@ fn an_archive_that_is_cut_or_a_key_that_does_not_fit_changes_nothing() {
     let (live, target, mut desk) = (shop(), Database::fresh(), desk());
     let dumped = mongodump(&[&format!("--uri={}", live.url), "--archive"]);
     target.insert("people", [bson::rawdoc! { "_id": 1, "precious": true }.into_bytes()]);
-    let file = desk.path("sink").join("shop-20261120-030000.archive");
+    let file = desk.path("sink").join(format!("shop-{}.archive", yesterday()));
     for cut in [dumped.len() - 1, dumped.len() / 2, 100, 3] {
         std::fs::write(&file, &dumped[..cut]).unwrap();
         mongodb(&desk, &["verify", "--dataset", "shop", "--level", "structure"]).ended(1).says("FAIL");
@@ -299,7 +299,7 @@ fn datasets_are_told_apart_by_whole_names() {
     other.insert("b", people(5));
     for (name, live) in [("educationelly", &one), ("educationelly-graphql", &other)] {
         let dumped = mongodump(&[&format!("--uri={}", live.url), "--archive", "--gzip"]);
-        std::fs::write(desk.path("sink").join(format!("{name}-20261120-030000.archive.gz")), dumped).unwrap();
+        std::fs::write(desk.path("sink").join(format!("{name}-{}.archive.gz", yesterday())), dumped).unwrap();
     }
     let listed = mongodb(&desk, &["list", "--dataset", "educationelly", "--json"]).good().json();
     assert_eq!(listed.as_array().unwrap().len(), 1);
@@ -419,7 +419,7 @@ fn an_altered_archive_fails_and_leaves_no_server_of_its_own() {
     let mut dumped = mongodump(&[&format!("--uri={}", live.url), "--archive"]);
     let at = dumped.windows(5).position(|w| w == b"n499\0").unwrap();
     dumped[at + 3] = b'8';
-    std::fs::write(desk.path("sink/shop-20261120-030000.archive"), dumped).unwrap();
+    std::fs::write(desk.path("sink").join(format!("shop-{}.archive", yesterday())), dumped).unwrap();
     mongodb(&desk, &["verify", "--dataset", "shop", "--level", "restore"]).ended(1).says("FAIL");
     // What is wrong may be seen before a server is needed.
     let servers = started(&desk);

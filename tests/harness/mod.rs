@@ -253,6 +253,11 @@ pub fn at_work(folder: &Path) -> usize {
         .count()
 }
 
+/// The stamp in the name of an artifact that was taken a day ago: one that is older than eight days fails its verification.
+pub fn yesterday() -> String {
+    lifeboat::name::format_stamp(jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24))
+}
+
 /// Waits for something that another process does.
 #[track_caller]
 pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
