@@ -213,6 +213,21 @@ fn what_outlives_its_keeper_goes_with_the_next_run() {
     wait_for("the end of all processes", || at_work(&tmp) == 0);
 }
 
+#[test]
+fn a_restore_test_runs_as_a_user_that_no_table_names() {
+    let (live, desk) = (Database::fresh(), Desk::new());
+    live.run("CREATE TABLE t AS SELECT 1 AS id");
+    desk.backup(&live.url).good();
+    let (sink, key) = (desk.sink(), desk.key());
+    // As a container runs it: a number and no name.
+    let unshare = ["--user", "--map-user=54321", "--map-group=54321", "--", env!("CARGO_BIN_EXE_lifeboat-postgres")];
+    let verify = ["verify", "--dataset", "shop", "--to", &sink, "--identity", &key];
+    desk.run("unshare", &[&unshare[..], &verify].concat()).good().says("PASS");
+    assert_eq!(folders(&desk.path("tmp")), Vec::<std::path::PathBuf>::new());
+    let named = ["--user", "--map-user=54321", "--map-group=54321", "--", "id", "-un"];
+    assert_ne!(desk.run("unshare", &named).code, Some(0), "somebody has that number");
+}
+
 fn minio_desk(minio: &Minio, bucket: &str) -> (Desk, String) {
     let mut desk = Desk::new();
     desk.set("MINIO_ACCESS_KEY", minio.user()).set("MINIO_SECRET_KEY", minio.password());

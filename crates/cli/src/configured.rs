@@ -55,7 +55,7 @@ const EVERY: &str = "all";
 /// A choice among the sinks of a job.
 #[derive(Args, Debug)]
 struct SinkArg {
-    /// Look in this sink of the config; without it, in the job's first (list: in all). verify: all is every one of them
+    /// Look in this sink of the config; without it, in the job's first
     #[arg(long, value_name = "NAME")]
     sink: Option<String>,
 }
@@ -88,6 +88,7 @@ Examples:
   lifeboat list
   lifeboat list shop --sink offsite
   lifeboat list --json | jq -r '.[] | select(.verified_at == null) | .key'")]
+    #[command(mut_arg("sink", |sink| sink.help("Look in this sink of the config; without it, in all")))]
     List {
         /// Names of jobs; all when none is named
         #[arg(value_name = "JOB")]
@@ -134,6 +135,9 @@ Examples:
   lifeboat verify shop --level structure --max-age 2d
   lifeboat verify shop --at 2026-11-20 --sink offsite
   lifeboat verify --sink all --level stored        every sink's copy of the newest backup")]
+    #[command(mut_arg("sink", |sink| {
+        sink.help("Verify what is in this sink of the config, or with all in each of the job's; without it, in the first")
+    }))]
     Verify {
         /// Names of jobs
         // Systems have an option of the name `jobs`.

@@ -185,7 +185,7 @@ fn the_whole_grammar_runs_over_a_system_from_outside() {
     std::fs::write(at.join("lifeboat.toml"), config.replace("RECIPIENT", recipient)).unwrap();
 
     expect(&["--help"], 0, &["backup", "restore", "verify"]);
-    expect(&["check"], 0, &["notes"]);
+    expect(&["check", "--new-sink"], 0, &["marked as a sink", "notes"]);
     expect(&["backup", "shop"], 0, &["shop"]);
     expect(&["list"], 0, &["shop"]);
     expect(&["show", "shop", "--items"], 0, &["notebook", "300"]);
@@ -198,7 +198,8 @@ fn the_whole_grammar_runs_over_a_system_from_outside() {
     assert_eq!(std::fs::read_to_string(at.join("again.txt")).unwrap(), notes(300));
     expect(&["restore", "shop", "--into", &path("again.txt")], 1, &["--replace"]);
     expect(&["restore", "shop", "--into", &path("again.txt"), "--replace"], 0, &["300 notes"]);
-    expect(&["replicate", "--from", "near", "--to", "far"], 0, &["far"]);
+    expect(&["replicate", "--from", "near", "--to", "far"], 1, &["--new-sink"]);
+    expect(&["replicate", "--from", "near", "--to", "far", "--new-sink"], 0, &["far"]);
     expect(&["backup", "shop"], 0, &["shop"]);
     // The newest that has been verified stays.
     expect(&["prune", "shop", "--dry-run"], 0, &["nothing would be deleted"]);
