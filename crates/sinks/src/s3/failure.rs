@@ -187,7 +187,7 @@ impl Place {
             // B2 says so of its master key, and of the account's id.
             (_, _) if answer.message.contains("Malformed Access Key Id") => {
                 make(ErrorKind::Permission, format!("{name} does not accept this key for its S3 interface"))
-                    .hint(format!("make an application key (not the master key), and put its keyID into {key}"))
+                    .hint(format!("make an application key (not the master key), and check that {key} is its keyID"))
             }
             (_, "SignatureDoesNotMatch") => {
                 let error =
