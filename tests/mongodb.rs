@@ -514,7 +514,7 @@ fn a_database_that_was_dropped_pushes_no_fuller_backup_out() {
     let key = desk.key();
     let verify = ["verify", "--dataset", "shop", "--identity", &key, "--level", "structure"];
     mongodb(&desk, &verify).good().says("amount");
-    let pruned = mongodb(&desk, &["prune", "--dataset", "shop", "--keep", "last=1"]).good();
+    let pruned = mongodb(&desk, &["prune", "--dataset", "shop", "--keep", "last=1", "-v"]).good();
     pruned.says("newer ones hold less").says("which stays");
     let listed = mongodb(&desk, &["list", "--json"]).good().json();
     let holds: Vec<_> = listed.as_array().unwrap().iter().map(|row| row["holds"].as_str()).collect();

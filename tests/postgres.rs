@@ -482,7 +482,7 @@ fn a_database_that_was_emptied_pushes_no_fuller_backup_out() {
     desk.run("lifeboat-postgres", &["show", "--dataset", "shop", "--to", &desk.sink()]).good().says("0 rows");
     // It is good, and says what it is.
     desk.verify("structure").good().says("amount").says("PASS");
-    let prune = ["prune", "--dataset", "shop", "--to", &desk.sink(), "--keep", "last=1"];
+    let prune = ["prune", "--dataset", "shop", "--to", &desk.sink(), "--keep", "last=1", "-v"];
     let pruned = desk.run("lifeboat-postgres", &prune).good();
     pruned.says("newer ones hold less").says("which stays: was anything lost at the source?");
     assert_eq!(holds(&desk), [None, empty]);

@@ -252,7 +252,7 @@ async fn what_a_server_says_of_a_dump_holds_no_value_of_it() {
         ("CREATE TABLE public.t (a int);\nCOPY public.t (a) FROM stdin;\n1\nhunter2\n\\.\n", "line 2, COPY"),
         ("CREATE TABLE public.t (a int);\nINSERT INTO public.t VALUES ('hunter2');\n", "line 2, INSERT INTO"),
         ("CREATE TABLE public.t (a text UNIQUE);\nCOPY public.t (a) FROM stdin;\nhunter2\nhunter2\n\\.\n", "t_a_key"),
-        ("CREATE USER MAPPING FOR nobody_here SERVER s OPTIONS (password 'hunter2');\n", "CREATE USER MAPPING"),
+        ("CREATE USER MAPPING FOR postgres SERVER s OPTIONS (password 'hunter2');\n", "CREATE USER MAPPING"),
         ("DO $$ BEGIN RAISE 'hunter2'; END $$;\n", "P0001"),
     ] {
         let dump = format!("{dump}{END}");

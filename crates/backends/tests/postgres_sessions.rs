@@ -458,7 +458,7 @@ async fn what_programs_say_of_an_archive_holds_no_value_of_it() {
                 "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w; CREATE USER MAPPING FOR {role} SERVER s OPTIONS (password 'hunter2')"
             ),
             &*format!("DROP USER MAPPING FOR {role} SERVER s; DROP ROLE {role}"),
-            "user mappings were left out",
+            "user mappings are left out",
         ),
     ] {
         live.run(statement);

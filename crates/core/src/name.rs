@@ -1,6 +1,6 @@
 //! Names in the bucket: `<prefix>/<dataset>-<YYYYMMDD-HHMMSS>.<format>[.zst|.gz][.age|.enc]`.
 //!
-//! Scripts leave the format out: `doppler-secrets-20261121-033000.enc`. Then it is the job's system that knows it.
+//! Scripts leave the format out: `shop-secrets-20261121-033000.enc`. Then it is the job's system that knows it.
 //!
 //! The suffixes are the recipe in reverse, so that reading back needs no flags. Times are UTC. What another program's
 //! [`Encryptor`](crate::Encryptor) has written ends in `.enc-<word>`, as in `.enc-gpg`: encrypted, in a way that is not
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn names_without_a_format_are_read() {
         for (name, compression, encryption) in [
-            ("doppler-secrets-20261121-033000.enc", None, Some("enc")),
+            ("shop-secrets-20261121-033000.enc", None, Some("enc")),
             ("shop-20261121-033000.gz", Some("gz"), None),
             ("shop-20261121-033000.gz.enc", Some("gz"), Some("enc")),
             ("shop-20261121-033000.age", None, Some("age")),

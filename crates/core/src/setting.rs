@@ -26,10 +26,10 @@ pub const NEWTYPE: &str = "$lifeboat::Setting";
 /// ```
 /// use lifeboat_core::Setting;
 ///
-/// let url = Setting::new("postgres:///${DATABASE_THAT_IS_NOT_SET}", "jobs.shop.postgres.url", "/etc/lifeboat");
+/// let url = Setting::new("https://${HOST_THAT_IS_NOT_SET}/", "jobs.shop.url", "/etc/lifeboat");
 /// // It is looked up when it is needed, and the error says where it stands.
 /// let error = url.text().unwrap_err();
-/// assert!(error.to_string().contains("jobs.shop.postgres.url"), "{error}");
+/// assert!(error.to_string().contains("jobs.shop.url"), "{error}");
 /// ```
 #[derive(Clone)]
 pub struct Setting {

@@ -18,7 +18,7 @@ use crate::stream::ByteStream;
 /// ```
 /// use lifeboat_core::Description;
 ///
-/// let description = Description::new("sqlite", "db").dataset("shop").tool(format!("sqlite {}", "3.50"));
+/// let description = Description::new("ledger", "db").dataset("shop").tool(format!("ledger {}", "3.50"));
 /// assert_eq!(description.format, "db");
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -58,7 +58,7 @@ pub enum Deletion {
 /// use lifeboat_core::{Result, Sink, TreeCopy};
 ///
 /// async fn copy(from: impl Sink + 'static, to: impl Sink + 'static) -> Result<()> {
-///     let tree = TreeCopy::new("velero", from, to)?.into_folder("copies/velero");
+///     let tree = TreeCopy::new("volumes", from, to)?.into_folder("copies/volumes");
 ///     let plan = tree.plan().await?;
 ///     println!("{} bytes from {} to {}", plan.bytes_to_copy(), tree.source_url(), tree.destination_url());
 ///     Ok(())
