@@ -162,7 +162,10 @@ fn is_left(path: &Path) -> bool {
 fn end_server(path: &Path) {
     let data = path.join("data");
     let first = std::fs::read_to_string(data.join("postmaster.pid")).ok();
-    let number = first.and_then(|text| text.lines().next()?.parse().ok()).and_then(Pid::from_raw);
+    // Without a sign in front of it, which marks a server that takes no connections: initdb runs one
+    // (`CreateLockFile` of PostgreSQL's `src/backend/utils/init/miscinit.c`).
+    let number =
+        first.and_then(|text| text.lines().next()?.trim_start_matches('-').parse().ok()).and_then(Pid::from_raw);
     let Some(number) = number else { return };
     // The number may be another process's by now.
     let lives =
@@ -184,6 +187,25 @@ fn end_server(path: &Path) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_only_initdb_runs_is_ended_too() {
+        let parent = tempfile::tempdir().unwrap();
+        let data = parent.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        let mut server = std::process::Command::new("sleep").arg("600").current_dir(&data).spawn().unwrap();
+        for first in ["", "x", "-", "-0", "99999999999", "1"] {
+            std::fs::write(data.join("postmaster.pid"), first).unwrap();
+            end_server(parent.path());
+            assert!(server.try_wait().unwrap().is_none(), "{first:?}");
+        }
+        std::fs::write(data.join("postmaster.pid"), format!("-{}\n/data\n", server.id())).unwrap();
+        // Nobody waits for it otherwise, and its number stays.
+        std::thread::scope(|scope| {
+            scope.spawn(|| end_server(parent.path()));
+            assert!(!server.wait().unwrap().success());
+        });
+    }
 
     #[test]
     fn a_folder_goes_while_another_empties_it_and_a_third_still_writes() {

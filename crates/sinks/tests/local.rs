@@ -124,7 +124,11 @@ async fn cleaning_up_leaves_a_running_upload_alone() {
     let writer = sink.clone();
     let put = tokio::spawn(async move { writer.put("pg/a", Box::pin(body)).await });
     send.send(Ok("first".into())).await.unwrap();
-    while files_below(folder.path()).len() < 4 {
+    // It is being written from the moment at which it is locked.
+    let is_locked = |path: &String| {
+        path.ends_with(".partial") && std::fs::File::open(path).is_ok_and(|file| file.try_lock().is_err())
+    };
+    while !files_below(folder.path()).iter().any(is_locked) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let later = jiff::Timestamp::now() + Duration::from_secs(60);
