@@ -189,7 +189,7 @@ impl Drop for Group {
         let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
         // One that is killed in the middle of a call ends that call first, and on a busy machine it waits for its turn to do so.
         // What is left then goes with the next run.
-        let _ = remove_until(&self.folder, KILL_LIMIT);
+        let _ = remove_until(&self.folder, Instant::now() + KILL_LIMIT);
     }
 }
 

@@ -15,10 +15,11 @@ const PREFIX: &str = "lifeboat-";
 const LOCK: &str = "lock";
 /// Where a folder is made: it gets its name when it is locked.
 const UNNAMED: &str = ".lifeboat-";
-/// How long a server that is left may take to end before it is killed. An immediate shutdown gives its children five seconds.
-const END_LIMIT: Duration = Duration::from_secs(7);
-/// How long the removal of a folder that is left is tried again. Shells and children of the killed run may still be at work in it.
-const REMOVAL_LIMIT: Duration = Duration::from_secs(5);
+/// How long a server that is left may take to end before it is killed.
+const END_LIMIT: Duration = Duration::from_secs(1);
+/// How long all that is left is waited for: servers to end, and folders to go in which shells and children of the killed run are
+/// still at work. A run that is told to end meanwhile must do so within five seconds; what stays goes with the next one.
+const SWEEP_LIMIT: Duration = Duration::from_secs(4);
 /// From this age on, a folder without a name is one that nobody will give a name.
 const UNNAMED_LIMIT: Duration = Duration::from_secs(3600);
 
@@ -55,6 +56,7 @@ impl ScratchFolder {
 
     /// Removes what killed runs have left below `parent`. What cannot be removed stays: it is not ours, or for the next run.
     pub(crate) fn sweep(parent: &Path) {
+        let deadline = Instant::now() + SWEEP_LIMIT;
         for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
@@ -69,8 +71,8 @@ impl ScratchFolder {
             };
             let left = (digits(PREFIX) && is_left(&path)) || (digits(UNNAMED) && is_ours(&path) && old(UNNAMED_LIMIT));
             if left {
-                end_server(&path);
-                match remove_until(&path, REMOVAL_LIMIT) {
+                end_server(&path, deadline);
+                match remove_until(&path, deadline) {
                     Ok(()) => tracing::info!(folder = %path.display(), "removed the leftovers of a killed run"),
                     Err(error) => tracing::debug!(folder = %path.display(), %error, "a killed run's folder stays"),
                 }
@@ -127,13 +129,12 @@ fn gone<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>> {
     }
 }
 
-/// Removes a folder in which others may still be at work: again and again until it has gone, for so long at most.
-pub(crate) fn remove_until(folder: &Path, limit: Duration) -> std::io::Result<()> {
-    let begun = Instant::now();
+/// Removes a folder in which others may still be at work: again and again until it has gone, or until then.
+pub(crate) fn remove_until(folder: &Path, deadline: Instant) -> std::io::Result<()> {
     loop {
         match remove_all(folder) {
             // What may not be removed now may not be removed later.
-            Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied && begun.elapsed() < limit => {
+            Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(5));
             }
             ended => return ended,
@@ -159,7 +160,7 @@ fn is_left(path: &Path) -> bool {
 /// Ends a server that lives on in a folder that is left (its keeper was killed as well), and waits until it has gone: what still
 /// writes would keep the folder, and a new cluster whose folder got the same inode would be taken for the old one's
 /// (`PGSharedMemoryCreate` of PostgreSQL's `src/backend/port/sysv_shmem.c`).
-fn end_server(path: &Path) {
+fn end_server(path: &Path, deadline: Instant) {
     let data = path.join("data");
     let first = std::fs::read_to_string(data.join("postmaster.pid")).ok();
     // Without a sign in front of it, which marks a server that takes no connections: initdb runs one
@@ -175,7 +176,7 @@ fn end_server(path: &Path) {
         // Again and again: one that has only just been started does not listen yet. It may have gone.
         let signal = if begun.elapsed() < END_LIMIT { Signal::QUIT } else { Signal::KILL };
         let _ = rustix::process::kill_process(number, signal);
-        if begun.elapsed() > 2 * END_LIMIT {
+        if Instant::now() > deadline {
             tracing::warn!(folder = %path.display(), pid = %number.as_raw_nonzero(), "a killed run's scratch server does not end");
             break;
         }
@@ -196,13 +197,13 @@ mod tests {
         let mut server = std::process::Command::new("sleep").arg("600").current_dir(&data).spawn().unwrap();
         for first in ["", "x", "-", "-0", "99999999999", "1"] {
             std::fs::write(data.join("postmaster.pid"), first).unwrap();
-            end_server(parent.path());
+            end_server(parent.path(), Instant::now() + SWEEP_LIMIT);
             assert!(server.try_wait().unwrap().is_none(), "{first:?}");
         }
         std::fs::write(data.join("postmaster.pid"), format!("-{}\n/data\n", server.id())).unwrap();
         // Nobody waits for it otherwise, and its number stays.
         std::thread::scope(|scope| {
-            scope.spawn(|| end_server(parent.path()));
+            scope.spawn(|| end_server(parent.path(), Instant::now() + SWEEP_LIMIT));
             assert!(!server.wait().unwrap().success());
         });
     }
@@ -225,7 +226,7 @@ mod tests {
                 }
             });
             std::thread::sleep(Duration::from_millis(5));
-            remove_until(&folder, Duration::from_secs(20)).unwrap();
+            remove_until(&folder, Instant::now() + Duration::from_secs(20)).unwrap();
         });
         other.wait().unwrap();
         assert!(!folder.exists());
