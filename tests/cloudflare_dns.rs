@@ -529,11 +529,7 @@ fn an_interrupt_ends_it_at_every_request() {
     let place = Place::new();
     let (sink, key, encrypt) = (place.desk.sink(), place.desk.key(), place.desk.encrypt());
     let stages = |arguments: &[&str]| {
-        interrupted_at_each_request(&place.server, || {
-            let mut command = place.desk.command("lifeboat-cloudflare-dns");
-            command.args(arguments);
-            command
-        })
+        interrupted_at_each_request(&place.server, &place.desk, "lifeboat-cloudflare-dns", arguments)
     };
     let backup = ["backup", "--zone", ZONE, "--to", &sink, "--encrypt", &encrypt];
     assert!(stages(&backup) > 0);

@@ -110,13 +110,8 @@ impl Place {
 fn an_interrupt_ends_it_at_every_request() {
     let place = Place::new();
     let (sink, key, encrypt) = (place.desk.sink(), place.desk.key(), place.desk.encrypt());
-    let stages = |arguments: &[&str]| {
-        interrupted_at_each_request(&place.server, || {
-            let mut command = place.desk.command("lifeboat-doppler");
-            command.args(arguments);
-            command
-        })
-    };
+    let stages =
+        |arguments: &[&str]| interrupted_at_each_request(&place.server, &place.desk, "lifeboat-doppler", arguments);
     assert!(stages(&["backup", "--to", &sink, "--encrypt", &encrypt]) > 0);
     // One run came to its end.
     place.artifact();

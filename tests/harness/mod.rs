@@ -302,13 +302,15 @@ pub fn ends_within(child: &mut Child, limit: Duration) -> Option<i32> {
 
 /// Runs a command again and again while the server falls silent at its first request, its second, and so on, before the head of
 /// the answer or after it, and interrupts it there. Each run ends at once and says why. Returns how many requests there were.
-pub fn interrupted_at_each_request(server: &Server, command: impl Fn() -> Command) -> usize {
+pub fn interrupted_at_each_request(server: &Server, desk: &Desk, program: &str, arguments: &[&str]) -> usize {
     for silent in 0..200 {
         server.forget();
         server.heal();
         let kind = if silent % 2 == 0 { Kind::Hang } else { Kind::HangInBody };
         server.fault(Fault::on("/", kind).after(silent).always());
-        let mut child = command().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut command = desk.command(program);
+        let mut child =
+            command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut ended = None;
         wait_for("the silence, or the end", || {
             ended = child.try_wait().unwrap();

@@ -30,12 +30,11 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exi
     session.output.only_failures();
     let mut exit = Exit::Good;
     let mut results = Vec::new();
-    if options.new_sink {
-        let stores = jobs.iter().filter_map(|(_, job)| job.as_ref().ok()).flat_map(|job| &job.stores);
-        if let Err(error) = place::take_as_new(session, stores.map(|store| &*store.sink)).await {
-            session.output.fatal(&error);
-            return Exit::from(&error);
-        }
+    if options.new_sink
+        && let Err(error) = place::take_sinks_as_new(session, &jobs).await
+    {
+        session.output.fatal(&error);
+        return Exit::from(&error);
     }
     let jobs = jobs::expand(jobs, session, LookIn::Live).await;
     let (all, mut failed) = (jobs.len(), Vec::new());

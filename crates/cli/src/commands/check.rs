@@ -24,12 +24,9 @@ const PROBE: &[u8] = b"lifeboat check\n";
 /// Without names of jobs, the copies too.
 pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs, named: bool, new_sink: bool) -> Exit {
     session.output.only_failures();
-    if new_sink {
-        let stores = jobs.iter().filter_map(|(_, job)| job.as_ref().ok()).flat_map(|job| &job.stores);
-        if let Err(error) = place::take_as_new(session, stores.map(|store| &*store.sink)).await {
-            session.output.fatal(&error);
-            return Exit::from(&error);
-        }
+    if new_sink && let Err(error) = place::take_sinks_as_new(session, &jobs).await {
+        session.output.fatal(&error);
+        return Exit::from(&error);
     }
     let mut run = Run { session, failed: false, warned: false, results: Vec::new() };
     if let Some(config) = config {

@@ -226,13 +226,14 @@ async fn list(session: &Session, job: &Job, listing: &mut Listing<'_>, exit: &mu
             }
             if let Some(dataset) = &job.dataset
                 && let Err(missing) = catalog::find(&*store.sink, &job.prefix, dataset, &At::Latest).await
-                && missing.kind() == ErrorKind::NotFound
             {
-                session.output.warn(missing.message());
+                match missing.kind() {
+                    ErrorKind::NoArtifact => {}
+                    ErrorKind::NotFound => session.output.warn(missing.message()),
+                    _ => session.output.warn(&format!("whether a newer backup is missing cannot be told: {missing}")),
+                }
             }
-            if let Err(unknown) = marker::refuse_unknown(&*store.sink).await
-                && unknown.kind() == ErrorKind::Refused
-            {
+            if let Err(unknown) = marker::refuse_unknown(&*store.sink).await {
                 session.output.warn(&format!("{}: {}", unknown.subject(), unknown.message()));
             }
         }

@@ -9,6 +9,7 @@ use lifeboat_core::words::near;
 use lifeboat_core::{ArtifactName, Dataset, Error, ErrorKind, Result, Sink};
 
 use crate::exit::no_artifact;
+use crate::jobs::Jobs;
 use crate::session::Session;
 
 /// How many objects to look at before giving up: the user is waiting.
@@ -26,6 +27,12 @@ pub(crate) async fn nothing(job: &Job) -> Error {
         Some(store) => explain(error, job, store).await,
         None => error,
     }
+}
+
+/// Marks those of the jobs' sinks that are not known yet: [`take_as_new`]. A job that is wrong is told when it is run.
+pub(crate) async fn take_sinks_as_new(session: &Session, jobs: &Jobs) -> Result<()> {
+    let stores = jobs.iter().filter_map(|(_, job)| job.as_ref().ok()).flat_map(|job| &job.stores);
+    take_as_new(session, stores.map(|store| &*store.sink)).await
 }
 
 /// Marks those of these sinks that are not known yet: somebody says that they are new.
