@@ -6,7 +6,8 @@
 //! | `get`, `head` | the first that has the object |
 //! | `list` | the first that can be listed |
 //! | `delete`, `held`, `abort_unfinished`, `abort_uploads_of` | all of them |
-//! | `hidden`, `inspect` | none: each sink is inspected on its own |
+//! | `hidden` | what one hides, and no other shows: deleted here, it is deleted in all |
+//! | `inspect` | none: each sink is inspected on its own |
 //!
 //! A backup that should survive the failure of a sink names its sinks one by one (`also_to`); each then succeeds or fails on
 //! its own. A tee is for objects that must be in all sinks or count as failed.
@@ -18,9 +19,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::{self, BoxStream, Peekable, StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use lifeboat_core::sink::{Deleted, Held, LeftOut, PutOptions, Upkeep};
+use lifeboat_core::sink::{Deleted, Held, Hidden, LeftOut, PutOptions, Upkeep};
 use lifeboat_core::stream::split;
 use lifeboat_core::{ByteStream, Error, ErrorKind, Hint, ObjectInfo, Result, Sink};
 use tokio::sync::watch;
@@ -245,6 +246,36 @@ impl Sink for Tee {
     }
 }
 
+/// Takes the first key of several ascending listings, and what each of them hides of it.
+async fn next_hidden(each: &mut [Peekable<BoxStream<'_, Result<Hidden>>>]) -> Result<Option<Hidden>> {
+    let mut first: Option<String> = None;
+    for listing in &mut *each {
+        // An error comes first: what follows it is not known.
+        match std::pin::Pin::new(&mut *listing).next_if(Result::is_err).await {
+            Some(failed) => return failed.map(Some),
+            None => {
+                if let Some(Ok(next)) = std::pin::Pin::new(listing).peek().await
+                    && first.as_ref().is_none_or(|first| next.key < *first)
+                {
+                    first = Some(next.key.clone());
+                }
+            }
+        }
+    }
+    let Some(key) = first else { return Ok(None) };
+    let mut all: Option<Hidden> = None;
+    for listing in each {
+        let same = |next: &Result<Hidden>| next.as_ref().is_ok_and(|next| next.key == key);
+        while let Some(Ok(next)) = std::pin::Pin::new(&mut *listing).next_if(same).await {
+            all = Some(match all {
+                Some(all) => Hidden::new(next.key, all.bytes + next.bytes, all.since.max(next.since)),
+                None => next,
+            });
+        }
+    }
+    Ok(all)
+}
+
 impl Tee {
     /// The upkeep of those sinks that have any.
     fn upkeeps(&self) -> impl Iterator<Item = &dyn Upkeep> {
@@ -264,6 +295,22 @@ impl Upkeep for Tee {
             }
         }
         Ok(all)
+    }
+
+    fn hidden(&self, prefix: &str) -> BoxStream<'_, Result<Hidden>> {
+        let each: Vec<_> = self.upkeeps().map(|upkeep| upkeep.hidden(prefix).peekable()).collect();
+        let merged = stream::try_unfold(each, |mut each| async move {
+            Ok::<_, Error>(next_hidden(&mut each).await?.map(|hidden| (hidden, each)))
+        });
+        merged
+            .try_filter_map(move |hidden| async move {
+                match self.head(&hidden.key).await {
+                    Ok(_) => Ok(None),
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(Some(hidden)),
+                    Err(error) => Err(error),
+                }
+            })
+            .boxed()
     }
 
     fn left_out(&self, prefix: &str) -> BoxStream<'_, Result<LeftOut>> {

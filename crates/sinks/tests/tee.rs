@@ -13,9 +13,29 @@ use lifeboat_testkit::conformance;
 use lifeboat_testkit::content::stream_of;
 use lifeboat_testkit::memory::MemorySink;
 use lifeboat_testkit::minio::Minio;
+use lifeboat_testkit::s3::{Lies, S3, Ways};
 
 fn over(sinks: &[&MemorySink]) -> Arc<dyn Sink> {
     tee(sinks.iter().map(|s| Arc::new((*s).clone()) as Arc<dyn Sink>)).unwrap()
+}
+
+fn settings(user: &str, password: &str) -> Settings {
+    Settings {
+        environment: Environment::empty(),
+        credentials: Some(Credentials::new(user, password)),
+        ..Settings::default()
+    }
+}
+
+/// A store that keeps versions.
+async fn versioned() -> S3 {
+    let mut ways = Ways::default();
+    ways.is_versioned = true;
+    S3::start(ways, Lies::none()).await
+}
+
+fn open(store: &S3) -> Arc<dyn Sink> {
+    open_with(&store.sink_url("bucket/pg"), &settings("user", "hunter2-hunter2")).unwrap()
 }
 
 #[tokio::test]
@@ -28,11 +48,7 @@ async fn a_tee_of_memory_conforms() {
 async fn a_tee_of_a_folder_and_minio_conforms() {
     let folder = tempfile::tempdir().unwrap();
     let minio = Minio::shared();
-    let settings = Settings {
-        environment: Environment::empty(),
-        credentials: Some(Credentials::new(minio.user(), minio.password())),
-        ..Settings::default()
-    };
+    let settings = settings(minio.user(), minio.password());
     let store = open_with(&minio.sink_url(&minio.fresh_bucket().await), &settings).unwrap();
     conformance::sink::all(&*tee([Arc::new(LocalSink::new(folder.path())) as Arc<dyn Sink>, store]).unwrap()).await;
 }
@@ -103,6 +119,33 @@ async fn reading_goes_to_the_first_that_can() {
     assert_eq!(listed[0].key, "only/there");
     // That it is missing is not known as long as one of them does not answer.
     assert_eq!(all.head("neither").await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_hides_and_another_shows_is_not_hidden() {
+    let (a, b) = (versioned().await, versioned().await);
+    let (first, second) = (open(&a), open(&b));
+    let all = tee([first.clone(), second.clone()]).unwrap();
+    for key in ["both", "first", "second", "shown"] {
+        all.put(key, once(key)).await.unwrap();
+    }
+    for (store, keys) in [(&a, ["both", "first"]), (&b, ["both", "second"])] {
+        for key in keys {
+            store.hide(&format!("bucket/pg/{key}"));
+        }
+    }
+    let hidden = async |sink: &Arc<dyn Sink>| -> Vec<(String, u64)> {
+        let found: Vec<_> = sink.upkeep().unwrap().hidden("").try_collect().await.unwrap();
+        found.into_iter().map(|hidden| (hidden.key, hidden.bytes)).collect()
+    };
+    assert_eq!(hidden(&all).await, [("both".to_owned(), 8)]);
+    let shown = MemorySink::new();
+    shown.put("both", once("both")).await.unwrap();
+    assert_eq!(hidden(&tee([first, second, Arc::new(shown)]).unwrap()).await, []);
+
+    all.delete(&["both".to_owned()]).await.unwrap();
+    assert_eq!(hidden(&all).await, []);
+    assert!(all.head("first").await.is_ok() && all.head("second").await.is_ok());
 }
 
 #[test]

@@ -203,6 +203,11 @@ impl S3 {
         self.shared.state.lock().unwrap().newest(path).map(|object| object.bytes.clone())
     }
 
+    /// Hides what is at `bucket/key`, as a deletion by a key does that may not delete versions.
+    pub fn hide(&self, path: &str) {
+        self.shared.state.lock().unwrap().delete(path, None);
+    }
+
     /// Every `bucket/key` that a plain read finds.
     pub fn paths(&self) -> BTreeSet<String> {
         let state = self.shared.state.lock().unwrap();
