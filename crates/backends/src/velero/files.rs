@@ -113,6 +113,7 @@ fn missing(kind: &str, name: &str, cluster: &Cluster) -> Error {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum File<'a> {
     BackupLog(&'a str),
+    BackupObjects(&'a str),
     BackupResults(&'a str),
     BackupVolumes(&'a str),
     RestoreLog(&'a str),
@@ -124,6 +125,7 @@ impl File<'_> {
     fn key(self) -> String {
         match self {
             Self::BackupLog(name) => format!("backups/{name}/{name}-logs.gz"),
+            Self::BackupObjects(name) => format!("backups/{name}/{name}-resource-list.json.gz"),
             Self::BackupResults(name) => format!("backups/{name}/{name}-results.gz"),
             Self::BackupVolumes(name) => format!("backups/{name}/{name}-volumeinfo.json.gz"),
             Self::RestoreLog(name) => format!("restores/{name}/restore-{name}-logs.gz"),
@@ -135,6 +137,7 @@ impl File<'_> {
     fn target(self) -> DownloadTarget {
         let (kind, name) = match self {
             Self::BackupLog(name) => ("BackupLog", name),
+            Self::BackupObjects(name) => ("BackupResourceList", name),
             Self::BackupResults(name) => ("BackupResults", name),
             Self::BackupVolumes(name) => ("BackupVolumeInfos", name),
             Self::RestoreLog(name) => ("RestoreLog", name),
@@ -146,6 +149,7 @@ impl File<'_> {
     fn subject(self) -> String {
         match self {
             Self::BackupLog(name) => format!("the log of Velero's backup {name}"),
+            Self::BackupObjects(name) => format!("the list of objects of Velero's backup {name}"),
             Self::BackupResults(name) => format!("the messages of Velero's backup {name}"),
             Self::BackupVolumes(name) => format!("the volumes of Velero's backup {name}"),
             Self::RestoreLog(name) => format!("the log of Velero's restore {name}"),
@@ -181,7 +185,9 @@ impl Files {
 /// The storage location that a file lies in. A request about a backup that is not there would never be answered.
 async fn location_of(cluster: &Cluster, file: File<'_>) -> Result<BackupStorageLocation> {
     let backup = match file {
-        File::BackupLog(name) | File::BackupResults(name) | File::BackupVolumes(name) => name.to_owned(),
+        File::BackupLog(name) | File::BackupObjects(name) | File::BackupResults(name) | File::BackupVolumes(name) => {
+            name.to_owned()
+        }
         File::RestoreLog(name) | File::RestoreResults(name) => find_restore(cluster, name).await?.spec.backup_name,
     };
     let backup = find_backup(cluster, &backup).await?;

@@ -1,12 +1,13 @@
 //! Restores by Velero: what is asked for, waiting for the end, and what its messages say.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 use lifeboat_core::duration::Length;
 use lifeboat_core::report::human_duration;
-use lifeboat_core::{Check, Context, Error, ErrorKind, Result, Status};
+use lifeboat_core::{Check, Context, Error, ErrorKind, Result, Status, words};
 use serde::Deserialize;
 
 use super::api::{Backup, Restore, RestoreSpec, Stage};
@@ -22,6 +23,9 @@ const RESTORED: &str = "What to restore";
 
 /// How long Velero has to restore, where nobody says.
 const LIMIT: Duration = Duration::from_secs(4 * 3600);
+
+/// The most that is read of the list of a backup's objects, in bytes: some hundred thousand of them.
+const OBJECTS_LIMIT: usize = 64 << 20;
 
 /// What becomes of an object that is in the cluster already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -131,6 +135,13 @@ impl RestoreOptions {
         !(self.namespaces.is_empty() && self.resources.is_empty() && self.labels.is_empty())
     }
 
+    /// The namespaces that are named one by one, to be restored, mapped or left out. A pattern may fit nothing.
+    fn named_namespaces(&self) -> BTreeSet<&str> {
+        let mapped = self.namespace_mapping.iter().map(|pair| &pair.key);
+        let named = self.namespaces.iter().chain(&self.exclude_namespaces).chain(mapped);
+        named.map(String::as_str).filter(|name| !name.contains(['*', '?', '['])).collect()
+    }
+
     fn spec(&self, backup: &str) -> RestoreSpec {
         let selector = LabelSelector { match_labels: Some(pairs::map(&self.labels)), ..LabelSelector::default() };
         RestoreSpec {
@@ -195,6 +206,23 @@ pub async fn restore(
     let found = find_backup(cluster, backup).await?;
     let mut checks = vec![usable(&found)?];
     run::available(cluster, found.spec.storage_location.as_deref()).await?;
+    let named = options.named_namespaces();
+    if !named.is_empty() {
+        match namespaces_in(cluster, files, backup, cx).await {
+            Ok(held) => {
+                let missing: Vec<_> = named.into_iter().filter(|name| !held.contains(*name)).collect();
+                if !missing.is_empty() {
+                    checks.push(holds_none_of(&missing, &held, backup));
+                    return Ok(checks);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            Err(error) => {
+                let detail = format!("whether the backup holds each of them could not be read: {error}");
+                checks.push(Check::warn("namespaces", "not compared", detail));
+            }
+        }
+    }
 
     let begun = Instant::now();
     let base: String = backup.chars().take(48).collect();
@@ -223,6 +251,45 @@ pub async fn restore(
         }
     }
     Ok(checks)
+}
+
+/// The namespaces of which a backup holds something.
+async fn namespaces_in(cluster: &Cluster, files: &Files, backup: &str, cx: &Context) -> Result<BTreeSet<String>> {
+    let file = File::BackupObjects(backup);
+    let text = files.read(cluster, file, OBJECTS_LIMIT, cx).await?;
+    // By kind; of what is in a namespace, `namespace/name`. Source: `backupResourceList` in Velero's
+    // `pkg/backup/request.go`.
+    let objects: BTreeMap<String, Vec<String>> = serde_json::from_slice(&text).map_err(|error| {
+        Error::new(ErrorKind::Corrupt, "parse", format!("the list of objects of {backup}"), error.to_string())
+    })?;
+    let mut held = BTreeSet::new();
+    for (kind, names) in objects {
+        for name in names {
+            match name.split_once('/') {
+                Some((namespace, _)) => held.insert(namespace.to_owned()),
+                None if kind == "v1/Namespace" => held.insert(name),
+                None => continue,
+            };
+        }
+    }
+    Ok(held)
+}
+
+/// Nothing is restored rather than a part of what was meant.
+fn holds_none_of(missing: &[&str], held: &BTreeSet<String>, backup: &str) -> Check {
+    let near = missing.iter().find_map(|name| words::near(name, held.iter().map(String::as_str)));
+    let names = held.iter().map(String::as_str);
+    let hint = match near {
+        Some(near) => format!("did you mean {near}?"),
+        None if held.is_empty() => "it holds no namespace at all".to_owned(),
+        None => format!("it holds {}", run::first_of(names.map(str::to_owned).collect())),
+    };
+    let detail = format!(
+        "{backup} holds nothing of the namespace {}: a name that fits nothing is probably misspelt; {hint}. Nothing was \
+         restored",
+        missing.join(", ")
+    );
+    Check::fail("restore", "nothing", detail)
 }
 
 /// Whether there is something to restore in a backup.

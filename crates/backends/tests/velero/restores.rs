@@ -83,6 +83,30 @@ async fn a_selector_chooses_objects_by_label() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_the_backup_does_not_hold_is_named_before_anything_is_restored() {
+    let kubernetes = Kubernetes::new().await;
+    let namespace = kubernetes.shop().await;
+    let backup = back_up(&namespace).await;
+    kubernetes.api(CONFIG_MAP, Some(&namespace)).delete("settings-1", &DeleteParams::default()).await.unwrap();
+    let misspelt = format!("{namespace}x");
+    let named = |names: &[&String]| names.iter().map(|name| (*name).clone()).collect::<Vec<_>>();
+    let all = RestoreOptions::default();
+    for options in [
+        all.clone().namespaces(named(&[&namespace, &misspelt])),
+        all.clone().exclude_namespaces(named(&[&misspelt])),
+        all.clone().namespace_mapping(vec![Pair::new(&*misspelt, "elsewhere")]),
+    ] {
+        let checks = made(&backup, &options).await;
+        let nothing = check(&checks, "restore");
+        assert_eq!((nothing.status, nothing.figure.as_str()), (Status::Fail, "nothing"), "{options:?}: {checks:#?}");
+        let near = format!("did you mean {namespace}?");
+        assert!(nothing.detail.contains(&misspelt) && nothing.detail.contains(&near), "{checks:#?}");
+    }
+    let gone = kubernetes.api(CONFIG_MAP, Some(&namespace)).get_opt("settings-1").await.unwrap();
+    assert!(gone.is_none(), "something was restored");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_there_stays_with_a_warning_or_is_made_as_it_was() {
     let kubernetes = Kubernetes::new().await;
     let namespace = kubernetes.fresh_namespace().await;
