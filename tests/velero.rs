@@ -7,10 +7,10 @@ mod harness;
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use harness::{Desk, Run};
+use harness::{Desk, Run, interrupted_at_each_request};
 use lifeboat::{Sink, sinks, stream};
 use lifeboat_testkit::content::fresh_name;
-use lifeboat_testkit::kubernetes::{CONFIG_MAP, Kubernetes, NAMESPACE, STORAGE_LOCATION, variable};
+use lifeboat_testkit::kubernetes::{CONFIG_MAP, Kubernetes, NAMESPACE, Relay, STORAGE_LOCATION, variable};
 use lifeboat_testkit::minio::Minio;
 use serde_json::{Value, json};
 
@@ -154,6 +154,33 @@ async fn a_backup_goes_the_full_circle() {
     place.run(&["delete", &name, "--apply"]).good();
     place.kubernetes.delete(NAMESPACE, None, &again).await;
     place.kubernetes.delete(NAMESPACE, None, shop).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupt_ends_it_at_every_request() {
+    let mut place = Place::new().await;
+    let name = place.back_up();
+    let again = fresh_name("again");
+    let (shop, map) = (place.shop.clone(), format!("{}={again}", place.shop));
+    let server = Relay::start().await;
+    let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": server.url()}}], "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]});
+    let path = place.desk.path("kubeconfig");
+    std::fs::write(&path, config.to_string()).unwrap();
+    place.desk.set("KUBECONFIG", path.display().to_string());
+    let (sink, encrypt) = (place.desk.sink(), place.desk.encrypt());
+    let stored = place.desk.stored();
+    let backup = ["backup", "--namespace", &shop, "--to", &sink, "--encrypt", &encrypt];
+    let restore = ["restore", &name, "--namespace", &shop, "--map", &map];
+    for arguments in [&["show", &name][..], &["logs", &name], &backup, &restore] {
+        assert!(interrupted_at_each_request(&server, &place.desk, "lifeboat-velero", arguments) > 0, "{arguments:?}");
+    }
+    // The last backup and the last restore were not interrupted.
+    assert!(place.desk.stored().len() > stored.len() && place.is_there(CONFIG_MAP, Some(&again), "settings-2").await);
+    for namespace in [again, shop] {
+        place.kubernetes.delete(NAMESPACE, None, &namespace).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -310,7 +310,7 @@ pub fn interrupted_at_each_request(server: &Server, desk: &Desk, program: &str, 
         server.fault(Fault::on("/", kind).after(silent).always());
         let mut command = desk.command(program);
         let mut child =
-            command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut ended = None;
         wait_for("the silence, or the end", || {
             ended = child.try_wait().unwrap();

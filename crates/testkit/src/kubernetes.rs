@@ -1,11 +1,15 @@
 //! The Kubernetes cluster of the tests, past the code under test: namespaces of a test's own with objects in them.
 
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use std::sync::Arc;
+
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Value, json};
 
 use crate::content::fresh_name;
+use crate::http_api::{Api, Request, Response, Server};
 
 /// What `cargo xtask services --with velero` exports.
 pub fn variable(name: &str) -> String {
@@ -15,6 +19,52 @@ pub fn variable(name: &str) -> String {
              `cargo xtask services --with velero` beside it"
         )
     })
+}
+
+/// The cluster's API server behind a port of ours, so that each request to it can be made to fail.
+///
+/// A watch ends after a second: then it can be passed on whole.
+pub struct Relay {
+    client: Client,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Relay {
+    /// Starts it. It needs a runtime of several threads, on which it passes requests on.
+    pub async fn start() -> Server {
+        let Kubernetes(client) = Kubernetes::new().await;
+        Server::start(Arc::new(Self { client, runtime: tokio::runtime::Handle::current() }))
+    }
+}
+
+impl Api for Relay {
+    fn answer(&self, request: &Request) -> Response {
+        let wanted = request.query.iter().map(|(name, value)| {
+            let value = if name == "timeoutSeconds" { "1" } else { value };
+            format!("{}={}", encoded(name), encoded(value))
+        });
+        let target = format!("{}?{}", request.path, wanted.collect::<Vec<_>>().join("&"));
+        let mut relayed = http::Request::builder().method(&*request.method).uri(target);
+        for name in ["accept", "content-type"] {
+            if let Some(value) = request.header(name) {
+                relayed = relayed.header(name, value);
+            }
+        }
+        let (client, runtime) = (self.client.clone(), self.runtime.clone());
+        let relayed = relayed.body(Body::from(request.body.clone())).unwrap();
+        let asked = async move {
+            let (head, body) = client.send(relayed).await.unwrap().into_parts();
+            let body = body.collect_bytes().await.unwrap();
+            let kind = head.headers.get("content-type").map_or("application/json", |kind| kind.to_str().unwrap());
+            Response::new(head.status.as_u16(), kind, body)
+        };
+        // The server's own thread is inside a runtime already.
+        std::thread::spawn(move || runtime.block_on(asked)).join().unwrap()
+    }
+}
+
+fn encoded(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
 /// The Kubernetes API, past the code under test.
@@ -29,7 +79,7 @@ impl Kubernetes {
     }
 
     /// Objects of a kind such as `apps/v1 Deployment deployments`, in a namespace or of the whole cluster.
-    pub fn api(&self, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
+    pub fn api(&self, kind: &str, namespace: Option<&str>) -> kube::Api<DynamicObject> {
         let words: Vec<_> = kind.split(' ').collect();
         let [api_version, kind, plural] = words[..] else { panic!("{kind}") };
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
@@ -41,8 +91,8 @@ impl Kubernetes {
             plural: plural.into(),
         };
         match namespace {
-            Some(namespace) => Api::namespaced_with(self.0.clone(), namespace, &resource),
-            None => Api::all_with(self.0.clone(), &resource),
+            Some(namespace) => kube::Api::namespaced_with(self.0.clone(), namespace, &resource),
+            None => kube::Api::all_with(self.0.clone(), &resource),
         }
     }
 
