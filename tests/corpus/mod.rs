@@ -26,6 +26,8 @@ mod script;
 mod secrets;
 #[path = "../../fuzz/bodies/service.rs"]
 mod service;
+#[path = "../../fuzz/bodies/store.rs"]
+mod store;
 #[path = "../../fuzz/bodies/urls.rs"]
 mod urls;
 #[path = "../../fuzz/bodies/velero.rs"]
@@ -46,6 +48,7 @@ const TARGETS: &[Target] = &[
     ("script", script::run),
     ("secrets", secrets::run),
     ("service", service::run),
+    ("store", store::run),
     ("urls", urls::run),
     ("velero", velero::run),
     ("zone", zone::run),
