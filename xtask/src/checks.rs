@@ -27,7 +27,7 @@ const OWNED: &[(&str, &[&str])] = &[
 /// Sets of features of the facade, and how many crates each may compile at most, the facade among them. `none` is no feature at
 /// all. How many there are now stands in [`COUNTS`].
 const LIMITS: &[(&str, usize)] =
-    &[("none", 70), ("file", 80), ("age", 150), ("postgres,file,age", 200), ("cli", 210), ("default", 350)];
+    &[("none", 70), ("file", 80), ("age", 150), ("postgres,file,age", 200), ("cli", 210), ("default", 330)];
 
 /// The page whose table says how many crates each set of features compiles.
 const COUNTS: &str = "docs/architecture.md";
