@@ -1,0 +1,9 @@
+//! The foundations of physical backup: what a server writes to its log.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | [`wal`] | positions, timelines, the names of files, the history of a timeline |
+//!
+//! Nothing here knows of sinks, artifacts or jobs.
+
+pub mod wal;
