@@ -32,6 +32,8 @@ mod store;
 mod urls;
 #[path = "../../fuzz/bodies/velero.rs"]
 mod velero;
+#[path = "../../fuzz/bodies/wal.rs"]
+mod wal;
 #[path = "../../fuzz/bodies/zone.rs"]
 mod zone;
 
@@ -51,6 +53,7 @@ const TARGETS: &[Target] = &[
     ("store", store::run),
     ("urls", urls::run),
     ("velero", velero::run),
+    ("wal", wal::run),
     ("zone", zone::run),
 ];
 

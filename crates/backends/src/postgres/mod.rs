@@ -20,6 +20,7 @@ mod own;
 mod ownership;
 mod parameters;
 mod passfile;
+pub mod physical;
 mod redact;
 mod scratch;
 pub mod script;
