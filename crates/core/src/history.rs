@@ -92,7 +92,7 @@ impl fmt::Display for Verb {
     }
 }
 
-/// What came of a run.
+/// The outcome of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
@@ -276,9 +276,9 @@ pub struct Entry {
     pub dataset: Dataset,
     /// When the run ended, to the second.
     pub at: Timestamp,
-    /// What it did.
+    /// What the run did.
     pub verb: Verb,
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
