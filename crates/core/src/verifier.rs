@@ -77,8 +77,8 @@ pub trait Verifier: Send + Sync {
         false
     }
 
-    /// Whether it restores, and compares, an artifact that needs others, after what [`RestoreInput::chain`] holds. One that
-    /// does not is never given such an artifact.
+    /// Whether the verifier can restore and compare an artifact that needs others, after those in
+    /// [`RestoreInput::chain`]. If not, it is never given such an artifact.
     fn restores_series(&self) -> bool {
         false
     }
@@ -87,41 +87,41 @@ pub trait Verifier: Send + Sync {
     ///
     /// # Behaviour
     /// - It never touches an existing system.
-    /// - It cleans up whatever happens, a run that is cancelled or dropped included.
+    /// - It cleans up whatever happens, even when cancelled or dropped.
     /// - A restore that fails is a failed check with the tool's words, not an error.
     /// - A problem of this machine that says nothing about the artifact (a full disk, a killed scratch server, an extension
     ///   that is not installed) is a check that could not run: [`Check::untested`].
-    /// - What differs from the proof, or did not come, is a failed check. So is an artifact that ends early or was altered, unless
-    ///   the [tap](Verifier::tap) finds that.
-    /// - Without a proof (a foreign artifact) it reports what was restored: tables and rows.
+    /// - Content that differs from the proof, or is missing, is a failed check. So is an artifact that ends early or
+    ///   was altered, unless the [tap](Verifier::tap) detects that.
+    /// - Without a proof (a foreign artifact), it reports what was restored: tables and rows.
     ///
     /// # Errors
-    /// What prevented the test itself: no server binaries, no disk.
+    /// Any error that prevents the test itself: no server binaries, no disk.
     async fn restore_test(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>>;
 
     /// Compares the proof with the live system: the `live` level.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] where the backend has no such comparison.
+    /// [`ErrorKind::Unsupported`] if the backend has no such comparison.
     async fn live(&self, expected: Option<&Proof>, cx: &Context) -> Result<Vec<Check>>;
 
-    /// Whether the `live` level wants the artifact's content, as [`live_content`](Verifier::live_content) gets it: where a
+    /// Whether the `live` level needs the artifact's content, passed to [`live_content`](Verifier::live_content): if a
     /// proof says too little to name what has drifted, and for foreign artifacts, which have none.
     fn live_reads(&self) -> bool {
         false
     }
 
-    /// Compares the artifact's content with the live system: the `live` level of a verifier that
-    /// [reads](Verifier::live_reads) for it.
+    /// Compares the artifact's content with the live system: the `live` level of a verifier for which
+    /// [`live_reads`](Verifier::live_reads) is true.
     ///
     /// # Errors
-    /// What the stream ends with, and what kept the live system from being looked at.
+    /// Errors of the stream, and of reading the live system.
     async fn live_content(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
         self.live(input.proof.as_ref(), cx).await
     }
 }
 
-/// A verifier behind a pointer is one.
+/// Implements the trait for pointers.
 macro_rules! pointers {
     ($($pointer:ident),*) => {$(
         #[async_trait]
