@@ -89,26 +89,26 @@ pub struct Manifest {
     pub finished_at: Timestamp,
     /// Size of the plaintext in bytes, before compression.
     pub plaintext_bytes: u64,
-    /// Items in the proof, so that whoever has no key can tell an artifact that holds nothing.
+    /// The number of items in the proof, so that an empty artifact can be recognized without a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<u64>,
-    /// Rows in the proof, of all items.
+    /// The number of rows of all items in the proof.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
-    /// Stored bytes, all objects together.
+    /// The total size of the stored objects, in bytes.
     pub stored_bytes: u64,
     /// The objects whose bytes, joined in this order, are the artifact.
     pub objects: Vec<StoredObject>,
     /// `zstd:3`, `gzip:6` or `none`.
     pub compression: String,
-    /// How it is encrypted, if it is.
+    /// How the artifact is encrypted, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<EncryptionNote>,
-    /// The names of the artifacts without which it cannot be restored, of the same dataset and folder. For each of them a
-    /// sidecar says the same by its name.
+    /// The names of the artifacts of the same dataset and folder without which this one cannot be restored. For each of
+    /// them there is also a sidecar with a name that says so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<String>,
-    /// What was read, with which tool.
+    /// What was read, and with which tool.
     pub source: Description,
     /// The private part.
     pub private: PrivatePart,

@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::report::Check;
 
-/// What is done to one thing of the live system.
+/// What is done to one thing in the live system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
@@ -75,13 +75,13 @@ pub struct Change {
     pub kind: String,
     /// Its name: `www.example.org`, `ssl`, `DATABASE_URL`.
     pub name: String,
-    /// What is there now, in one line. `None` where nothing is, or where it may not be shown.
+    /// The current content, in one line. `None` if there is none, or if it may not be shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// What will be there, in one line.
+    /// The content after the change, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-    /// Why it is skipped, or what else the reviewer should know.
+    /// Why it is skipped, or anything else the reviewer should know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }

@@ -65,21 +65,21 @@ impl<'de> Deserialize<'de> for Fingerprint {
 pub struct ProofItem {
     /// What it is, in the words of its system: `table`, `sequence`, `large objects`, `collection`.
     pub kind: String,
-    /// Its name as its system writes it, quoted where that is needed: `public."Order"`.
+    /// Its name as its system writes it, quoted if necessary: `public."Order"`.
     pub name: String,
-    /// What it is a part of, where its own name does not say it: the collection of an index.
+    /// What it is a part of, if its own name does not say: the collection of an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<String>,
-    /// Rows, documents or objects in it.
+    /// The number of rows, documents or objects in it.
     #[serde(default)]
     pub count: u64,
-    /// Bytes of its content in the stream's form, before compression.
+    /// The size of its content in the stream, in bytes before compression.
     #[serde(default)]
     pub bytes: u64,
-    /// Fingerprint over its rows. `None` where the format does not let them be told apart.
+    /// The fingerprint of its rows. `None` if the format does not delimit rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<Fingerprint>,
-    /// A value that must be the same after a restore, where there is one: the state of a sequence.
+    /// A value that must be the same after a restore, if there is one: the state of a sequence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
 }

@@ -23,26 +23,26 @@ use crate::verifier::Level;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// Its id in the repository, in full.
+    /// The full id in the repository.
     pub id: String,
     /// The dataset.
     pub dataset: Dataset,
-    /// When it was begun.
+    /// When the snapshot was begun.
     pub taken_at: Timestamp,
-    /// Bytes that it restores to, where the store says.
+    /// The size after a restore in bytes, if the store says.
     pub bytes: Option<u64>,
-    /// Bytes that it added to the store, where the store says. What deleting it frees is something else.
+    /// The number of bytes added to the store, if the store says. Deleting the snapshot may free a different amount.
     pub added_bytes: Option<u64>,
-    /// Whether it is whole: `false` for one that the store itself calls incomplete.
+    /// Whether the snapshot is whole: `false` if the store itself calls it incomplete.
     pub good: bool,
-    /// When it last passed a verification of level `structure` or above.
+    /// When a verification at level `structure` or above last passed.
     pub verified_at: Option<Timestamp>,
-    /// What else the store says of it: host, paths, tags.
+    /// What else the store says about the snapshot: host, paths, tags.
     pub facts: BTreeMap<String, String>,
 }
 
 impl Snapshot {
-    /// A whole snapshot of which nothing else is known.
+    /// Creates a whole snapshot. The optional fields are empty.
     pub fn new(id: impl Into<String>, dataset: Dataset, taken_at: Timestamp) -> Self {
         Self {
             id: id.into(),

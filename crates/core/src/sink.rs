@@ -129,18 +129,18 @@ impl Hidden {
     }
 }
 
-/// Something at the place of a sink that no listing gives, because it is no object: a link, or a file whose name can be no key.
+/// Something in a sink that is in no listing because it is not an object: a link, or a file whose name cannot be a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeftOut {
-    /// Where it is, relative to the sink. Bytes that are no text are escaped, as `\xe4`.
+    /// The path, relative to the sink. Bytes that are not text are escaped, as `\xe4`.
     pub path: String,
     /// What it is, in words.
     pub what: &'static str,
 }
 
 impl LeftOut {
-    /// Creates what is left out at a path.
+    /// Creates an entry for a path.
     pub fn new(path: impl Into<String>, what: &'static str) -> Self {
         Self { path: path.into(), what }
     }
@@ -211,10 +211,10 @@ impl PutOptions {
 /// must pass it.
 #[async_trait]
 pub trait Sink: Send + Sync + fmt::Debug {
-    /// The place as a URL without credentials, for messages and reports: `s3://bucket/prefix`.
+    /// The location as a URL without credentials, for messages and reports: `s3://bucket/prefix`.
     fn url(&self) -> String;
 
-    /// The start of a shell line, in stock tools, that writes the object to standard output: `cat '/dir/key'`,
+    /// The start of a shell line that writes the object to standard output with stock tools: `cat '/dir/key'`,
     /// `aws s3 cp s3://bucket/key -`.
     fn read_command(&self, key: &str) -> String;
 

@@ -30,26 +30,26 @@ pub struct Description {
     pub dataset: String,
     /// The system, one word of letters, digits and '-'. The backend of that name verifies and restores the artifact.
     pub system: String,
-    /// The extension of the stock format, without dots at its ends: `dump`, `sql`, `tar`, `json`.
+    /// The extension of the stock format, without leading or trailing dots: `dump`, `sql`, `tar`, `json`.
     pub format: String,
-    /// Version of the server.
+    /// The version of the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
-    /// Tool that writes the stream, with its version: `some_dump 15.18`.
+    /// The tool that writes the stream, with its version: `some_dump 15.18`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool: Option<String>,
-    /// The artifacts without which what is read cannot be restored, of the same dataset: the base of an increment. The
-    /// manifest's `needs` and the sidecars say so; here it is not stored.
+    /// The artifacts of the same dataset without which this one cannot be restored: the base of an increment. Not
+    /// stored here; the manifest's `needs` and the sidecars state them.
     #[serde(skip)]
     pub needs: Vec<ArtifactName>,
-    /// What else a reader of the manifest should know, in plain words: options that shaped the dump.
+    /// Anything else a reader of the manifest should know, in plain words: options that shaped the dump.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub facts: BTreeMap<String, String>,
 }
 
 impl Description {
-    /// Describes what a system gives in a format, in words as the fields [`system`](Self#structfield.system) and
-    /// [`format`](Self#structfield.format) want them.
+    /// Creates a description. See the fields [`system`](Self#structfield.system) and
+    /// [`format`](Self#structfield.format) for valid values.
     pub fn new(system: impl Into<String>, format: impl Into<String>) -> Self {
         Self { system: system.into(), format: format.into(), ..Self::default() }
     }
@@ -68,15 +68,15 @@ crate::setters!(Description {
 /// An opened source: the bytes, and the parser that takes the proof from them.
 #[non_exhaustive]
 pub struct Reading {
-    /// The bytes. Ends without an error only when everything has been read *and* the producer has confirmed it: a child
-    /// process that closes its output and then exits with non-zero makes the last item an error.
+    /// The bytes. The stream ends without an error only when everything has been read *and* the producer has confirmed
+    /// it: if a child process closes its output and then exits with a non-zero status, the last item is an error.
     pub stream: ByteStream,
-    /// Sees the bytes as they flow; the pipeline feeds it on a separate thread.
+    /// The parser, to which the pipeline pushes the bytes on a separate thread.
     pub tap: Box<dyn Tap>,
 }
 
 impl Reading {
-    /// A stream with the parser that takes its proof.
+    /// Creates a reading from a stream and the parser that takes its proof.
     pub fn new(stream: ByteStream, tap: Box<dyn Tap>) -> Self {
         Self { stream, tap }
     }

@@ -34,11 +34,11 @@ pub struct Opening<'a> {
 
 /// The sinks that the settings of a system can name.
 pub trait Sinks: Send + Sync {
-/// Returns the sink with this name or URL. Nothing is contacted, and no variable is looked up, before it is
-/// [opened](Place::open).
-///
-/// # Errors
-/// [`ErrorKind::Config`] if there is none.
+    /// Returns the sink with this name or URL. Nothing is contacted, and no variable is looked up, before it is
+    /// [opened](Place::open).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if there is none.
     fn place(&self, named: &Setting) -> Result<Place>;
 }
 
@@ -119,18 +119,18 @@ impl fmt::Debug for Place {
     }
 }
 
-/// The defaults of a system, for what neither the job nor `[defaults]` sets.
+/// The defaults of a system, for options that neither the job nor `[defaults]` sets.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Defaults {
-    /// How its backups are compressed.
+    /// The compression of backups.
     pub compression: Compression,
-    /// How old its newest backup may be.
+    /// The maximum age of the newest backup.
     pub max_age: Option<Duration>,
 }
 
 impl Defaults {
-    /// Compressed like this, and of any age.
+    /// Creates defaults with this compression and no maximum age.
     pub fn compressed(compression: Compression) -> Self {
         Self { compression, max_age: None }
     }
@@ -148,18 +148,18 @@ impl Defaults {
 pub struct NamedTarget {
     /// The target.
     pub target: Box<dyn Target>,
-    /// Its name, without a secret.
+    /// The name, without secrets.
     pub name: String,
     /// Whether the restored data goes to standard output, so that nothing else may.
     pub to_stdout: bool,
     /// Whether existing data is replaced.
     pub replaces: bool,
-    /// Whether the plan of a target that [plans](Target::plans) is carried out, and not only shown.
+    /// For a target that [plans](Target::plans): whether the plan is carried out, not only shown.
     pub apply: bool,
 }
 
 impl NamedTarget {
-    /// A target that replaces nothing and is no standard output.
+    /// Creates a target that replaces nothing and is not standard output.
     pub fn new(target: impl Target + 'static, name: impl Into<String>) -> Self {
         Self { target: Box::new(target), name: name.into(), to_stdout: false, replaces: false, apply: false }
     }
@@ -233,15 +233,15 @@ pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
         Defaults::default()
     }
 
-    /// The dataset that the settings name by themselves, for flags without `--dataset`: the database of a URL. `None` where
-    /// they name none.
+    /// The dataset that follows from the settings, for flags without `--dataset`: the database of a URL. `None` if they
+    /// name none.
     ///
     /// # Errors
-    /// A variable that is not set, a name that cannot name a dataset.
+    /// A variable that is not set, a name that is not valid for a dataset.
     fn dataset(&self) -> Result<Option<Dataset>>;
 
-    /// The dataset that a job of a config file gets when it does not name one: with `None` the name of the job. Nothing is
-    /// looked up for it.
+    /// The dataset of a job in a config file that does not name one; `None` for the name of the job. Nothing is looked
+    /// up.
     fn dataset_of_job(&self) -> Option<String> {
         None
     }
@@ -252,19 +252,19 @@ pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
         None
     }
 
-    /// What to back up.
+    /// Creates the source.
     ///
     /// # Errors
-    /// What is found to be wrong before the live system is contacted.
+    /// Mistakes found before the live system is contacted.
     async fn source(&self) -> Result<Box<dyn Source>>;
 
-    /// Where to restore to. `dataset` is the one that is restored.
+    /// Creates the target of a restore. `dataset` is the one to restore.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for an invalid place, and for options that cannot be combined.
     async fn target(&self, into: &Setting, choices: Self::Restore, dataset: &Dataset) -> Result<NamedTarget>;
 
-    /// What judges its artifacts. The live system is looked up only for the level that needs it.
+    /// Creates the verifier. The settings of the live system are looked up only for the level that needs it.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for options that cannot be combined.

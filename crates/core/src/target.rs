@@ -17,20 +17,20 @@ use crate::stream::ByteStream;
 /// The input of a target or a restore test: the plaintext and everything known about it.
 #[non_exhaustive]
 pub struct RestoreInput {
-    /// The artifact's plaintext: decrypted, decompressed. After an `Err` item, the earlier items cannot be
-    /// trusted either: the target undoes what it did.
+    /// The artifact's plaintext: decrypted and decompressed. After an `Err` item, the earlier items cannot be trusted
+    /// either: the target undoes what it did.
     pub stream: ByteStream,
-    /// Name of the artifact.
+    /// The name of the artifact.
     pub name: ArtifactName,
-    /// What the source saw, when the artifact has a manifest and its private part could be read.
+    /// The proof, if the artifact has a manifest and its private part could be read.
     pub proof: Option<Proof>,
-    /// What to restore before it, base first. Empty except for [targets](Target::restores_series) and
+    /// The artifacts to restore before this one, base first. Empty except for [targets](Target::restores_series) and
     /// [verifiers](crate::Verifier::restores_series) that restore series.
     pub chain: Vec<Link>,
 }
 
 impl RestoreInput {
-    /// An artifact that needs no other.
+    /// Creates the input for an artifact that needs no other.
     pub fn new(stream: ByteStream, name: ArtifactName, proof: Option<Proof>) -> Self {
         Self { stream, name, proof, chain: Vec::new() }
     }
@@ -69,15 +69,15 @@ type Open = Box<dyn FnOnce() -> BoxFuture<'static, Result<ByteStream>> + Send>;
 /// An artifact that another one needs, to be restored first. Nothing is read until it is opened.
 #[non_exhaustive]
 pub struct Link {
-    /// Its name.
+    /// The artifact's name.
     pub name: ArtifactName,
-    /// What its source saw, when it has a manifest.
+    /// The artifact's proof, if it has a manifest.
     pub proof: Option<Proof>,
     open: Open,
 }
 
 impl Link {
-    /// An artifact that `open` opens.
+    /// Creates a link to an artifact that `open` opens.
     pub fn new(
         name: ArtifactName,
         proof: Option<Proof>,

@@ -14,19 +14,19 @@ use crate::proof::{Proof, Tap};
 use crate::report::Check;
 use crate::target::RestoreInput;
 
-/// How much a verification proves. Each level includes the ones before it, but for `live`, which compares with the
-/// live system what `structure` proved.
+/// How much a verification proves. Each level includes the ones before it, except `live`, which includes `structure`
+/// and compares with the live system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// It exists, is young enough, and matches the manifest's size and SHA-256.
+    /// The artifact exists, is recent enough, and matches the manifest's size and SHA-256.
     Stored,
-    /// It decrypts, decompresses, parses to its end, and agrees with the proof.
+    /// The artifact can be decrypted, decompressed and parsed to its end, and agrees with the proof.
     Structure,
-    /// It restores into a scratch server, and the restored content matches the proof.
+    /// The artifact restores into a scratch server, and the restored content matches the proof.
     #[default]
     Restore,
-    /// The live system has not drifted from it by more than is allowed.
+    /// The live system has not drifted from the artifact by more than is allowed.
     Live,
 }
 
@@ -61,18 +61,18 @@ impl FromStr for Level {
     }
 }
 
-/// How a backend judges artifacts of its formats. The generic part (age, size, hash, decryption) is
-/// [`Verify`](crate::Verify)'s. `lifeboat_conformance::verifier` checks what is promised here, and `lifeboat_conformance::lines` has
-/// the smallest verifier.
+/// Judges artifacts of a backend's formats. [`Verify`](crate::Verify) does the generic part (age, size, hash,
+/// decryption). `lifeboat_conformance::verifier` checks this contract, and `lifeboat_conformance::lines` contains a
+/// minimal verifier.
 #[async_trait]
 pub trait Verifier: Send + Sync {
-    /// A parser for the format of this artifact: the `structure` level.
+    /// Creates a parser for the format of this artifact, for the `structure` level.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for a format that this backend does not know.
     fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>>;
 
-    /// Whether it reads nothing but secrets: see [`memory`](crate::memory).
+    /// Whether the verifier reads nothing but secrets: see [`memory`](crate::memory).
     fn is_confidential(&self) -> bool {
         false
     }
