@@ -30,7 +30,7 @@ pub struct Confidential {
 static WIPING: AtomicUsize = AtomicUsize::new(0);
 
 impl Confidential {
-    /// Begins.
+    /// Creates a guard.
     pub fn begin() -> Self {
         let dumps = NoCoreDumps::begin();
         WIPING.fetch_add(1, Ordering::SeqCst);
@@ -67,7 +67,7 @@ struct State {
 static STATE: Mutex<State> = Mutex::new(State { holders: 0, before: None });
 
 impl NoCoreDumps {
-    /// Begins.
+    /// Creates a guard.
     pub fn begin() -> Self {
         let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
         if state.holders == 0 {
