@@ -14,7 +14,7 @@ pub async fn check(api: &Api, zone: &ZoneRef) -> Vec<Check> {
     let cancel = CancellationToken::new();
     let mut checks = vec![token(api, &cancel).await];
     let zones = match zone {
-        // Of several zones with one name, one is backed up.
+        // If several zones have the same name, only one is backed up.
         ZoneRef::Any => api.zones(&cancel).await.map(|zones| {
             let names = zone::by_name(zones).into_iter();
             names.map(|(name, zones)| zone::choose(zones, &ZoneRef::Name(name).to_string())).collect()
@@ -48,7 +48,8 @@ pub async fn check(api: &Api, zone: &ZoneRef) -> Vec<Check> {
     checks
 }
 
-/// An account's token is not known at `/user/tokens/verify`: then the zone tells whether it works.
+/// Checks the token. `/user/tokens/verify` does not know account tokens: for those, access to the zone shows whether
+/// they work.
 async fn token(api: &Api, cancel: &CancellationToken) -> Check {
     match api.verify_token(cancel).await {
         Ok(state) if state.status == "active" => match state.expires_on {

@@ -164,7 +164,8 @@ pub struct ScheduleSettings {
     pub snapshot_volumes: Option<bool>,
     /// Whether the files of all volumes of Pods are copied; the server's default when not set.
     pub default_volumes_to_fs_backup: Option<bool>,
-    /// Whether it makes no backups for now. Left as it is when not set: who paused it by hand finds it paused.
+    /// Whether the schedule is paused. If not set, this is left as it is, so that a schedule paused by hand stays
+    /// paused.
     pub paused: Option<bool>,
 }
 
@@ -182,7 +183,7 @@ lifeboat_core::setters!(ScheduleSettings {
 });
 
 impl ScheduleSettings {
-    /// A schedule of this name, which backs up everything at these times.
+    /// Creates a schedule of this name, which backs up everything at these times.
     pub fn new(name: impl Into<String>, cron: impl Into<String>) -> Self {
         Self {
             name: name.into(),

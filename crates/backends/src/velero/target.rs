@@ -245,7 +245,7 @@ impl PutBack<'_> {
         Ok(())
     }
 
-    /// The archive is whole: the backup's own object tells whether it is the one that is there, or comes into being now.
+    /// Ends the archive: the backup's own object tells whether it is the existing backup, or creates it.
     async fn end(&mut self, cx: &Context) -> Result<(String, Vec<Check>)> {
         let Some((name, text)) = self.copy.take() else { return Err(corrupt("it holds no file")) };
         let backup = parse(&text)?;
@@ -279,7 +279,7 @@ fn parse(text: &[u8]) -> Result<Backup> {
     serde_json::from_slice(text).map_err(|error| corrupt(format!("{METADATA} is not valid JSON: {error}")))
 }
 
-/// A backup that has expired is deleted as soon as Velero finds it: it gets a day.
+/// Extends an expired backup by a day: otherwise Velero would delete it as soon as it finds it.
 fn prolong(text: Vec<u8>, now: Timestamp) -> Result<(Vec<u8>, bool)> {
     let mut object: Value = serde_json::from_slice(&text).map_err(|error| corrupt(format!("{METADATA}: {error}")))?;
     let until = now.saturating_add(LIVES).map_err(|error| corrupt(error.to_string()))?;
