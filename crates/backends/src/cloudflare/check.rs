@@ -1,4 +1,4 @@
-//! What `check` looks at: the token, the zone, each right.
+//! The checks before a backup: the token, the zone, each right.
 
 use lifeboat_core::report::Check;
 use lifeboat_core::{Error, ErrorKind, Result};
@@ -9,7 +9,7 @@ use super::source::{further_parts, is_withheld};
 use super::zone::{self, Zone, ZoneRef};
 use crate::http::Request;
 
-/// Looks at everything that a backup needs, and says what it will not hold.
+/// Checks everything that a backup needs, and reports what it will not contain.
 pub async fn check(api: &Api, zone: &ZoneRef) -> Vec<Check> {
     let cancel = CancellationToken::new();
     let mut checks = vec![token(api, &cancel).await];

@@ -1,4 +1,4 @@
-//! Where a list of the API ends: as the API says, never by how much came.
+//! Paging: a list ends where the API says so, regardless of how many entries it returned.
 //!
 //! Lists have numbered pages (`page`, `per_page`, `count`, `total_count`, `total_pages`) or cursors (`cursors.after`), told in
 //! `result_info` (<https://developers.cloudflare.com/fundamentals/api/how-to/make-api-calls/#pagination>).
@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What an answer says of its list.
+/// What a response says about its list.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct PageInfo {
     page: Option<usize>,

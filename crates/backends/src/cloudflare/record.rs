@@ -1,11 +1,11 @@
-//! A record as the API tells it, and its forms: canonical (for proofs and comparisons), as it is sent, as it is shown.
+//! A record as the API returns it, and its forms: canonical (for proofs and comparisons), for requests, for display.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::dns;
 
-/// A record as the API tells it.
+/// A record as the API returns it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record(Map<String, Value>);
 
@@ -165,12 +165,12 @@ impl Record {
         json!([self.kind(), dns::lower(self.name()), said, self.priority()]).to_string()
     }
 
-    /// All that a restore brings back, in one form: what plans compare.
+    /// Everything that a restore brings back, in canonical form, for comparison by plans.
     pub fn canonical(&self) -> String {
         self.whole(Form::Exact)
     }
 
-    /// All that a restore brings back, as proofs hash it.
+    /// Everything that a restore brings back, in the form that proofs hash.
     pub fn proven(&self) -> String {
         self.whole(Form::OfProofs)
     }
@@ -187,7 +187,7 @@ impl Record {
         .to_string()
     }
 
-    /// What is sent to make it, or to make another one like it.
+    /// The body of a request that creates the record, or makes another one equal to it.
     pub fn body(&self) -> Map<String, Value> {
         let mut body = Map::new();
         for field in FIELDS {

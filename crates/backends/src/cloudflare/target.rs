@@ -1,4 +1,4 @@
-//! [`CloudflareTarget`]: makes a live zone as it was.
+//! [`CloudflareTarget`]: brings a live zone back to its state in the backup.
 
 use lifeboat_core::progress::Event;
 use lifeboat_core::report::Check;
@@ -17,7 +17,7 @@ use super::record::{Extra, Record};
 use super::zone::{Zone, ZoneRef};
 use crate::http::{Request, token};
 
-/// Changes in one batch: of a zone on the free plan, and of every other one
+/// The number of changes in one batch, on the free plan and on every other one
 /// (<https://developers.cloudflare.com/dns/manage-dns-records/how-to/batch-record-changes/>).
 const BATCH_FREE: usize = 200;
 const BATCH: usize = 3500;

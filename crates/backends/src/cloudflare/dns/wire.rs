@@ -1,4 +1,4 @@
-//! Record data on the wire, from its text.
+//! Record data in wire format, from its text.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use super::data::is_known;
 use super::text::{bytes_of, tokens};
 use super::{Rr, joined, loc, lower};
 
-/// The types that Cloudflare has and the library does not read, with their numbers
+/// The types that Cloudflare supports and the library does not, with their numbers
 /// (<https://www.iana.org/assignments/dns-parameters/>).
 pub(crate) const NOT_OF_THE_LIBRARY: [(&str, u16); 5] =
     [("LOC", 29), ("CERT", 37), ("SMIMEA", 53), ("SPF", 99), ("URI", 256)];
