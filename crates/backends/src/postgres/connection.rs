@@ -1,4 +1,4 @@
-//! Where a server is and how to get in: for our own sessions and for the client programs.
+//! How to connect to a server, for Lifeboat's own sessions and for the client programs.
 
 use std::fmt;
 use std::net::IpAddr;
