@@ -1,4 +1,4 @@
-//! Child processes: their standard error is kept, they are awaited, and they end when we do.
+//! Child processes: their standard error is kept, they are awaited, and they end when Lifeboat does.
 
 use std::mem::ManuallyDrop;
 use std::process::ExitStatus;

@@ -1,7 +1,8 @@
-//! How the programs of a restore test are run: what they are given comes from a bucket, and a dump is code.
+//! Confinement of the programs of a restore test: their input comes from a bucket, and a dump is code.
 //!
-//! They run as a user who owns nothing where Lifeboat is root, in an environment with nothing of ours in it, and, where the
-//! system lets us, in a network of their own that leads nowhere. Unix sockets work all the same: they are files.
+//! If Lifeboat is root, they run as a user who owns nothing. Their environment contains nothing of Lifeboat's, and, if
+//! the system allows it, they run in a separate network namespace without connections. Unix sockets still work: they
+//! are files.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -38,13 +39,13 @@ pub(crate) struct Confinement {
 #[derive(Clone, Copy, Debug)]
 enum Owner {
     Ourselves,
-    /// We, whom no table of users knows, as containers run programs: initdb wants a name. In a user namespace we can be called
-    /// as we like.
+    /// The current user, without an entry in the user database, as in some containers: initdb needs a name, and in a
+    /// user namespace we can have any.
     Nameless {
         uid: u32,
         gid: u32,
     },
-    /// Another user, because we are root.
+    /// Another user, because Lifeboat is root.
     User {
         uid: u32,
         gid: u32,
@@ -54,11 +55,11 @@ enum Owner {
 /// Their network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Network {
-    /// None: in a user namespace, which every user may make where the system allows it.
+    /// No network, by a user namespace, which every user may create if the system allows it.
     UserNamespace,
-    /// None: made by root, before it becomes another user.
+    /// No network, set up by root before it becomes another user.
     ByRoot,
-    /// Ours: it could not be taken away.
+    /// The host's network: it could not be cut off.
     Ours,
 }
 

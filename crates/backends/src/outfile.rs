@@ -1,4 +1,4 @@
-//! Where a restore writes that goes into no live system: a file of mode 0600, or standard output.
+//! The destination of a restore that does not go into a live system: a file of mode 0600, or standard output.
 
 use std::fs::File;
 use std::io::Write;
@@ -14,15 +14,15 @@ pub enum Destination {
     Stdout,
     /// A file, which only its owner may read.
     File {
-        /// Where it is.
+        /// The path.
         path: PathBuf,
-        /// Whether it takes the place of one that is there.
+        /// Whether to replace an existing file.
         replace: bool,
     },
 }
 
 impl Destination {
-    /// Reads `-` or `file:PATH` (`file:///PATH` as well). `None` for everything else.
+    /// Parses `-`, `file:PATH` or `file:///PATH`. `None` for everything else.
     pub fn parse(text: &str, replace: bool) -> Option<Self> {
         if text == "-" {
             return Some(Self::Stdout);
@@ -32,7 +32,7 @@ impl Destination {
         (!path.is_empty()).then(|| Self::File { path: path.into(), replace })
     }
 
-    /// What to call it in messages.
+    /// The name for messages.
     pub fn name(&self) -> String {
         match self {
             Self::Stdout => "standard output".to_owned(),
@@ -51,10 +51,11 @@ impl Destination {
         }
     }
 
-    /// Writes all of it. A file appears whole or not at all: it is written beside its place, synced, and gets its name last.
+    /// Writes the content. A file appears whole or not at all: it is written under a temporary name, synced, and
+    /// renamed last.
     ///
     /// # Errors
-    /// [`ErrorKind::AlreadyExists`] for a file that is there and may not be replaced; what the system says otherwise.
+    /// [`ErrorKind::AlreadyExists`] for an existing file that may not be replaced; any error of the system.
     pub fn write(&self, content: &[u8]) -> Result<()> {
         let Self::File { path, replace } = self else {
             let mut out = std::io::stdout().lock();

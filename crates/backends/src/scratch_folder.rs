@@ -1,4 +1,5 @@
-//! The folders of scratch servers. Whose run was killed is told by a lock: the system lets go of it with the process.
+//! The folders of scratch servers. A lock, which the system releases when the process ends, tells which runs were
+//! killed.
 
 use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};

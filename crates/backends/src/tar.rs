@@ -1,4 +1,4 @@
-//! tar, as far as it is needed: a parser that is fed, and headers for a writer that streams.
+//! A minimal implementation of tar: a push parser, and headers for a streaming writer.
 //!
 //! Source: POSIX.1-2017, `pax` utility, "ustar Interchange Format" and "pax Interchange Format"; GNU's long names.
 

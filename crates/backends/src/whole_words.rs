@@ -1,4 +1,4 @@
-//! The whole words of programs and servers, with the values that messages leave out, for whoever asks for them.
+//! The unredacted messages of programs and servers, including the values that are otherwise removed, on request.
 
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};

@@ -40,15 +40,15 @@ fn delete_extra<'de, D: Deserializer<'de>>(d: D) -> Result<Deletion, D::Error> {
     }
 }
 
-/// `[copies.NAME]`.
+/// The table `[copies.NAME]`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CopyConfig {
-    /// Its name.
+    /// The name of the copy.
     pub name: String,
-    /// A sink of the config, like each of `to`.
+    /// The source: a sink in the config file, like each of `to`.
     pub from: String,
-    /// Where it is copied to.
+    /// The destinations.
     pub to: Vec<String>,
     /// The folder in the source.
     pub prefix: Option<Setting>,

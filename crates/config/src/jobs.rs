@@ -15,13 +15,13 @@ use lifeboat_core::{
 use crate::encryption::{Encryption, demanded, keys, undecided};
 use crate::{guards, marker};
 
-/// One dataset and all that is known about how it is stored.
+/// One dataset, and how and where it is stored.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Job {
-    /// Its name.
+    /// The name of the job.
     pub name: String,
-    /// Without one, the job covers every dataset in its folder that [is its own](Job::claims).
+    /// The dataset. Without one, the job covers every dataset in its folder that [belongs to it](Job::claims).
     pub dataset: Option<Dataset>,
     /// Datasets that other jobs of the config keep in the same folder.
     pub others: Vec<Dataset>,
@@ -37,7 +37,7 @@ pub struct Job {
     pub encrypt: Option<Encryption>,
     /// The keys to decrypt with.
     pub identities: Vec<Setting>,
-    /// What is kept. `None` keeps all.
+    /// The retention policy. `None` keeps everything.
     pub keep: Option<Policy>,
     /// What a verification requires.
     pub limits: Limits,
@@ -62,7 +62,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// A sink with a name. It is not written to where it may be the [wrong place](marker).
+    /// Creates a store from a sink. A sink that may be the [wrong place](marker) is not written to.
     pub fn new(name: impl Into<String>, sink: Arc<dyn Sink>) -> Self {
         Self { name: name.into(), sink: marker::guarded(sink) }
     }
@@ -80,7 +80,7 @@ impl Store {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// How much is proven.
+    /// The level of the verification.
     pub level: Level,
     /// How old the newest backup may be.
     pub max_age: Option<Duration>,
@@ -182,7 +182,7 @@ impl Job {
         Ok(found.into_iter().collect())
     }
 
-    /// The first sink: where backups are read.
+    /// The first sink, from which backups are read.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when it has none.
@@ -226,7 +226,7 @@ impl Job {
         first.map_or(Ok(()), Err)
     }
 
-    /// The backup of its dataset, ready to [run](Backup::run).
+    /// Creates the backup of the job's dataset, ready to [run](Backup::run).
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for missing or invalid settings, and for a sink in which [another tool](guards) keeps its data;

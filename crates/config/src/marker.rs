@@ -1,16 +1,16 @@
-//! The marker of a sink, which tells a place that is new from one whose disk is not mounted.
+//! The marker of a sink, which distinguishes a new location from one whose disk is not mounted.
 //!
-//! Under a mount point that has lost its disk lies an empty folder, and whatever is written there is on the wrong disk, and out
-//! of sight when the right one comes back. So a `file://` sink has a marker at its top, `_lifeboat/sink.json`, and every sink
-//! that a config or a flag names looks for it before it writes for the first time:
+//! A mount point without its disk is an empty folder. Anything written there is on the wrong disk, and hidden once the
+//! right one is mounted again. So a `file://` sink has a marker at its top, `_lifeboat/sink.json`, and every sink named
+//! in a config file or flag is checked for it before the first write:
 //!
-//! | what is there | what happens |
+//! | what exists | what happens |
 //! |---|---|
-//! | the marker | it is written to |
-//! | no marker, but artifacts or other things of Lifeboat's: an older version or a script wrote them | it is marked, and written to |
-//! | neither, or no folder at all | it is refused, unless somebody has said that it is [new](take_as_new) |
+//! | the marker | the sink is used |
+//! | no marker, but artifacts or other objects of Lifeboat's, written by an older version or a script | the sink is marked and used |
+//! | neither, or no folder at all | the sink is refused, unless it was declared as [new](take_as_new) |
 //!
-//! Stores have none: a bucket that is not there is an error, and a key that may only put could not look for it.
+//! Object stores have no marker: a missing bucket is an error, and put-only credentials could not look for a marker.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -31,13 +31,13 @@ const OWN: &str = "_lifeboat/";
 /// How many objects to look at for an artifact.
 const LOOK_AT: usize = 10_000;
 
-/// What a place is like before anything is written.
+/// The state of a location before anything is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Standing {
-    /// It needs no marker, has one, or holds what shows that it is the right one.
+    /// It needs no marker, has one, or contains evidence that it is the right one.
     Known,
-    /// It is not there, or nothing in it is Lifeboat's.
+    /// It does not exist, or contains nothing of Lifeboat's.
     Unknown,
 }
 
@@ -46,10 +46,10 @@ fn has_marker(sink: &dyn Sink) -> bool {
     sink.url().starts_with("file://")
 }
 
-/// Looks whether a sink is the place that it is taken for. Writes nothing.
+/// Checks whether a sink is known to be the right location. Writes nothing.
 ///
 /// # Errors
-/// What the sink fails with, but for a folder that is not there.
+/// Any error of the sink, except for a missing folder.
 pub async fn standing(sink: &dyn Sink) -> Result<Standing> {
     if !has_marker(sink) || is_marked(sink).await? || is_used(sink).await? {
         return Ok(Standing::Known);
@@ -60,7 +60,7 @@ pub async fn standing(sink: &dyn Sink) -> Result<Standing> {
 /// Refuses a sink that is not [known](Standing::Known).
 ///
 /// # Errors
-/// [`ErrorKind::Refused`]; as [`standing`].
+/// [`ErrorKind::Refused`]; those of [`standing`].
 pub async fn refuse_unknown(sink: &dyn Sink) -> Result<()> {
     match standing(sink).await? {
         Standing::Known => Ok(()),
@@ -68,10 +68,10 @@ pub async fn refuse_unknown(sink: &dyn Sink) -> Result<()> {
     }
 }
 
-/// Marks a sink that is not known yet, and returns whether it was: somebody says that it is new.
+/// Marks a sink as new on the user's word, unless it is already known. Returns whether it was marked.
 ///
 /// # Errors
-/// What the sink fails with.
+/// Any error of the sink.
 pub async fn take_as_new(sink: &dyn Sink) -> Result<bool> {
     if standing(sink).await? == Standing::Known {
         return Ok(false);

@@ -27,7 +27,7 @@ use crate::systems::{Entry, Systems, Unopened};
 use crate::table;
 use crate::unknown::{self, Fault};
 
-/// The file's name where none is given.
+/// The default name of the file.
 pub const NAME: &str = "lifeboat.toml";
 
 /// A config file that was read and checked.
@@ -46,13 +46,13 @@ pub struct Config {
     pub layouts: Vec<TreeLayout>,
 }
 
-/// `[jobs.NAME]` with what it takes from `[defaults]`.
+/// The table `[jobs.NAME]`, completed from `[defaults]`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct JobConfig {
     /// Its name.
     pub name: String,
-    /// `None` when the job has many datasets, which the live system names.
+    /// The dataset; `None` if the job has many datasets, which the live system names.
     pub dataset: Option<Dataset>,
     /// What to back up.
     pub system: Arc<dyn AnySystem>,
@@ -66,7 +66,7 @@ pub struct JobConfig {
     pub encrypt: Option<Encryption>,
     /// The keys to decrypt with.
     pub identities: Vec<Setting>,
-    /// What is kept. `None` keeps all.
+    /// The retention policy. `None` keeps everything.
     pub keep: Option<Policy>,
     /// What a verification requires.
     pub limits: Limits,
@@ -78,14 +78,14 @@ pub struct JobConfig {
     pub allow_empty: bool,
     /// By how much the dataset may shrink from one backup to the next.
     pub max_shrink: MaxShrink,
-    /// When it is backed up, as five fields of cron.
+    /// When to back up, as five cron fields.
     pub schedule: Option<String>,
-    /// When it is verified.
+    /// When to verify.
     pub verify_schedule: Option<String>,
 }
 
 impl JobConfig {
-    /// The folder in the sinks, as it is written.
+    /// The folder in the sinks, as written.
     pub fn folder(&self) -> &str {
         self.prefix.as_ref().map_or("", |p| p.raw().trim_matches('/'))
     }
@@ -96,7 +96,7 @@ impl Config {
     /// `/etc/lifeboat`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], with every mistake in it.
+    /// [`ErrorKind::Config`], with every mistake in the file.
     pub fn load(named: Option<&Path>, systems: &Systems) -> Result<Self> {
         let path = match named {
             Some(path) => path.to_owned(),
@@ -258,7 +258,7 @@ type Tables<T> = Vec<(String, Range<usize>, T)>;
 
 /// The two tables of a job: its own and its system's.
 struct JobTables<'a> {
-    /// `None` where it has mistakes, which are told.
+    /// `None` if it has mistakes, which are reported.
     own: Option<table::Job>,
     systems: Vec<(Entry, Range<usize>, Spanned<DeValue<'a>>)>,
 }

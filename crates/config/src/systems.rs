@@ -43,19 +43,19 @@ pub(crate) enum Unopened {
 }
 
 impl Systems {
-    /// None yet.
+    /// Creates an empty list.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a system. One that is there already, by its name, is replaced.
+    /// Adds a system. An existing one with the same name is replaced.
     pub fn add<S: System>(&mut self) {
         self.0.retain(|entry| entry.name != S::NAME);
         self.0.push(Entry { name: S::NAME, example: S::EXAMPLE, layouts: S::layouts, open: open::<S> });
         self.0.sort_by_key(|entry| entry.name);
     }
 
-    /// The names of all of them, in alphabetical order.
+    /// The names of all systems, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.0.iter().map(|entry| entry.name)
     }

@@ -1,4 +1,4 @@
-//! The shape of the file: its tables as serde reads them. What they mean together is decided one level up.
+//! The structure of the file: its tables as serde reads them. Their combined meaning is determined one level up.
 
 use std::fmt;
 

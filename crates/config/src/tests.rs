@@ -1,4 +1,4 @@
-//! What the file may say, and what is said about one that is wrong.
+//! Valid config files, and the messages about invalid ones.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A sink that fails on purpose, as sinks do in production, and repeatably.
+//! A sink that fails on purpose and reproducibly, as sinks do in production.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,56 +12,56 @@ use lifeboat_core::{ByteStream, Check, Error, ErrorKind, ObjectInfo, Result, Sin
 
 use crate::content::Random;
 
-/// What goes wrong. Bytes are counted over the stream of one call.
+/// A fault. Bytes are counted over the stream of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// `put` fails after so many bytes, as if the store had gone.
+    /// `put` fails after this many bytes, as if the store were gone.
     PutFails {
-        /// Bytes that it takes before.
+        /// The number of bytes that it takes first.
         after: u64,
     },
-    /// `put` stops reading after so many bytes, and never ends.
+    /// `put` stops reading after this many bytes, and never returns.
     PutStalls {
-        /// Bytes that it takes before.
+        /// The number of bytes that it takes first.
         after: u64,
     },
-    /// `put` reports a failure after it has stored everything.
+    /// `put` stores everything and then reports a failure.
     PutLosesItsAnswer,
-    /// `put` confirms what it has read, and stores nothing.
+    /// `put` confirms the object, but stores nothing.
     PutForgets,
-    /// `put` confirms what it has read, and stores only so many bytes of it.
+    /// `put` confirms the whole object, but stores only this many bytes of it.
     PutCuts {
-        /// Bytes that it stores.
+        /// The number of bytes that it stores.
         after: u64,
     },
-    /// `get` ends after so many bytes as if that were all.
+    /// `get` ends after this many bytes as if that were all.
     GetTruncates {
-        /// Bytes that it gives.
+        /// The number of bytes that it returns.
         after: u64,
     },
-    /// `get` ends with an error after so many bytes.
+    /// `get` ends with an error after this many bytes.
     GetFails {
-        /// Bytes that it gives before.
+        /// The number of bytes that it returns first.
         after: u64,
     },
-    /// One bit of the byte at this place is flipped in what `get` gives.
+    /// `get` flips one bit of the byte at this position.
     GetFlips {
-        /// The place of the byte, counted over the stream.
+        /// The position of the byte in the stream.
         at: u64,
     },
-    /// `list` fails after so many objects.
+    /// `list` fails after this many objects.
     ListFails {
-        /// Objects that it gives before.
+        /// The number of objects that it returns first.
         after: u64,
     },
-    /// This many calls, of any kind, fail with a transient error before one does anything.
+    /// This many calls of any kind fail with a transient error before one succeeds.
     Unavailable {
-        /// How many calls.
+        /// The number of calls.
         calls: u64,
     },
 }
 
-/// A sink with faults. Without any it is the sink that it wraps.
+/// A sink with faults. Without faults, it behaves like the sink that it wraps.
 #[derive(Clone, Debug)]
 pub struct ChaosSink {
     inner: Arc<dyn Sink>,
@@ -75,8 +75,8 @@ impl ChaosSink {
         Self { inner, faults: Arc::default(), calls: Arc::default() }
     }
 
-    /// Creates a sink with one fault chosen by `seed`, at a place within the first `bytes` bytes. A test that fails prints
-    /// the seed and the [`faults`](Self::faults).
+    /// Creates a sink with one fault chosen by `seed`, at a position within the first `bytes` bytes. A failing test
+    /// should print the seed and the [`faults`](Self::faults).
     pub fn seeded(inner: Arc<dyn Sink>, seed: u64, bytes: u64) -> Self {
         let mut random = Random::new(seed);
         let (kind, place) = (random.below(8), random.below(bytes));
@@ -100,7 +100,7 @@ impl ChaosSink {
         self
     }
 
-    /// Removes all faults, and starts counting calls again.
+    /// Removes all faults, and restarts the count of calls.
     pub fn heal(&self) {
         self.lock().clear();
         self.calls.store(0, Ordering::Relaxed);

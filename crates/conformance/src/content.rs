@@ -1,10 +1,10 @@
-//! Bytes to store and to find again.
+//! Reproducible test data.
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use lifeboat_core::{ByteStream, Error, ErrorKind};
 
-/// Bytes that look random and are the same for the same seed.
+/// Pseudorandom bytes, the same for the same seed.
 pub fn bytes(seed: u64, length: usize) -> Bytes {
     let mut random = Random::new(seed);
     let mut out = Vec::with_capacity(length + 8);
@@ -15,7 +15,7 @@ pub fn bytes(seed: u64, length: usize) -> Bytes {
     out.into()
 }
 
-/// A stream of `length` such bytes in chunks of uneven sizes, an empty one among them. It is never whole in memory.
+/// A stream of `length` such bytes in chunks of uneven sizes, including an empty one. It is never completely in memory.
 pub fn stream_of(seed: u64, length: usize) -> ByteStream {
     let sizes = [1 << 20, 1, 0, 77_777, 3 << 20, 4096];
     stream::unfold((seed, 0, length), move |(seed, n, left)| async move {
@@ -28,12 +28,12 @@ pub fn stream_of(seed: u64, length: usize) -> ByteStream {
     .boxed()
 }
 
-/// The same, with an error behind it.
+/// The same, followed by an error.
 pub fn failing_stream(seed: u64, length: usize) -> ByteStream {
     stream_of(seed, length).chain(stream::once(async { Err(failure()) })).boxed()
 }
 
-/// The same, and then nothing for ever.
+/// The same, but the stream never ends.
 pub fn endless_stream(seed: u64, length: usize) -> ByteStream {
     stream_of(seed, length).chain(stream::pending()).boxed()
 }
@@ -43,7 +43,7 @@ pub fn failure() -> Error {
     Error::new(ErrorKind::Tool, "dump", "the source", "it was killed in the middle")
 }
 
-/// A name that no other test has.
+/// A name that no other test uses.
 pub fn fresh_name(what: &str) -> String {
     let mut random = [0; 6];
     getrandom::fill(&mut random).expect("the system has randomness");
@@ -51,12 +51,12 @@ pub fn fresh_name(what: &str) -> String {
     format!("{what}-{random}")
 }
 
-/// Numbers from a seed (SplitMix64): the same everywhere and for ever, unlike those of a crate.
+/// Pseudorandom numbers (SplitMix64) that are always the same for a seed, unlike those of a crate.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// The numbers of a seed.
+    /// Creates a generator from a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }

@@ -1,4 +1,4 @@
-//! What every [`Encryptor`] promises.
+//! The conformance suite for [`Encryptor`].
 //!
 //! ```
 //! use lifeboat_core::encryptor::Age;
@@ -20,8 +20,8 @@ use crate::content::{bytes, failing_stream, failure};
 
 const LIMIT: usize = 64 << 20;
 
-/// Runs all of it: `writer` encrypts and `reader`, which may be the same, decrypts. What an encryptor that authenticates promises
-/// besides is [`what_is_altered_is_an_error`].
+/// Runs the whole suite: `writer` encrypts and `reader`, which may be the same, decrypts. Encryptors that authenticate
+/// must also pass [`what_is_altered_is_an_error`].
 pub async fn all(writer: &dyn Encryptor, reader: &dyn Encryptor) {
     its_names_are_read_back(writer, reader);
     knows_its_own(writer, reader).await;
@@ -37,7 +37,7 @@ async fn sealed(writer: &dyn Encryptor, plain: Bytes) -> Bytes {
     stream::collect(writer.encrypt(stream::once(plain)).unwrap(), LIMIT, "ciphertext").await.unwrap()
 }
 
-/// An object that it has encrypted is known by its name as encrypted, and by whom.
+/// The name of an encrypted object shows that it is encrypted, and with which encryptor.
 pub fn its_names_are_read_back(writer: &dyn Encryptor, reader: &dyn Encryptor) {
     assert_eq!((writer.scheme(), writer.suffix()), (reader.scheme(), reader.suffix()), "two schemes");
     assert!(!writer.scheme().is_empty(), "the scheme has no name");
@@ -53,7 +53,7 @@ pub fn its_names_are_read_back(writer: &dyn Encryptor, reader: &dyn Encryptor) {
     );
 }
 
-/// It recognises what it has written by its first bytes, and nothing else: no plaintext, and no other scheme.
+/// It recognises its own output by the first bytes, and nothing else: no plaintext, and no other scheme.
 pub async fn knows_its_own(writer: &dyn Encryptor, reader: &dyn Encryptor) {
     for length in [0, 1, 100_000] {
         let stored = sealed(writer, bytes(6, length)).await;
@@ -69,7 +69,7 @@ pub async fn knows_its_own(writer: &dyn Encryptor, reader: &dyn Encryptor) {
     }
 }
 
-/// One without a key says so, and does not decrypt.
+/// An encryptor without a key says so, and does not decrypt.
 pub async fn says_whether_it_can_decrypt(writer: &dyn Encryptor, reader: &dyn Encryptor) {
     assert!(reader.can_decrypt(), "the reader says that it cannot decrypt");
     if writer.can_decrypt() {
@@ -83,7 +83,7 @@ pub async fn says_whether_it_can_decrypt(writer: &dyn Encryptor, reader: &dyn En
     assert_eq!(error.kind(), ErrorKind::Decrypt, "{error}");
 }
 
-/// Around the sizes of blocks, chunks and buffers.
+/// Plaintexts of lengths around the sizes of blocks, chunks and buffers survive the round trip.
 pub async fn every_length_comes_back(writer: &dyn Encryptor, reader: &dyn Encryptor) {
     for length in [0, 1, 15, 16, 17, 65_535, 65_536, 65_537, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5_000_000] {
         let plain = bytes(1, length);
@@ -105,7 +105,7 @@ pub async fn chunks_mean_nothing(writer: &dyn Encryptor, reader: &dyn Encryptor)
     }
 }
 
-/// A source that fails is heard at the other end, in both directions.
+/// An error of the input stream is passed on unchanged, in both directions.
 pub async fn an_error_is_passed_on_as_it_is(writer: &dyn Encryptor, reader: &dyn Encryptor) {
     for length in [0, 100_000, 3_000_000] {
         let error = stream::collect(writer.encrypt(failing_stream(3, length)).unwrap(), LIMIT, "x").await.unwrap_err();
@@ -118,7 +118,7 @@ pub async fn an_error_is_passed_on_as_it_is(writer: &dyn Encryptor, reader: &dyn
     }
 }
 
-/// Ciphertext that ends early never decrypts to plaintext that ends well.
+/// Truncated ciphertext never decrypts without an error.
 pub async fn a_cut_is_an_error(writer: &dyn Encryptor, reader: &dyn Encryptor) {
     let stored = sealed(writer, bytes(4, 200_000)).await;
     // None of a whole number of blocks: where nothing authenticates, it may be that such a cut cannot be told.
@@ -129,8 +129,8 @@ pub async fn a_cut_is_an_error(writer: &dyn Encryptor, reader: &dyn Encryptor) {
     }
 }
 
-/// Ciphertext of which a byte is another, or that is cut anywhere, never decrypts to plaintext that ends well. Not in [`all`],
-/// because it is promised by encryptors that authenticate: `openssl` does not.
+/// Ciphertext with an altered byte, or cut anywhere, never decrypts without an error. Not part of [`all`], because only
+/// encryptors that authenticate promise it: `openssl` does not.
 pub async fn what_is_altered_is_an_error(writer: &dyn Encryptor, reader: &dyn Encryptor) {
     let stored = sealed(writer, bytes(9, 200_000)).await;
     let mut damaged: Vec<(String, Bytes)> = Vec::new();

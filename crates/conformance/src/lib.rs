@@ -1,14 +1,14 @@
-//! What an author of a part of Lifeboat tests it with: a conformance suite for each trait, a sink in memory, and one that fails
-//! on purpose. It is a dev-dependency of a few crates beyond those of `lifeboat-core`.
+//! Tools for testing implementations of Lifeboat's traits: a conformance suite for each trait, a sink in memory, and
+//! one that fails on purpose. Use it as a dev-dependency; it needs only a few crates beyond those of `lifeboat-core`.
 //!
-//! | suite | what it takes |
+//! | suite | input |
 //! |---|---|
-//! | [`source`], [`sink`], [`encryptor`] | the thing itself |
-//! | [`target`], [`verifier`], [`system`] | a fixture: what the suite cannot make by itself, such as a place to restore into |
+//! | [`source`], [`sink`], [`encryptor`] | the implementation itself |
+//! | [`target`], [`verifier`], [`system`] | a fixture with what the suite cannot create itself, such as a place to restore into |
 //!
-//! A suite holds an implementation to everything that its trait's documentation promises. It needs no service and no network;
-//! what it does need, such as a place to restore into, the author gives. This sink keeps its objects in a map, and its test is
-//! the one line at the end:
+//! A suite checks everything that the trait's documentation promises. It needs no service and no network; the author
+//! supplies what it does need, such as a place to restore into. This sink keeps its objects in a map, and its test is
+//! the single line at the end:
 //!
 //! ```
 //! use std::collections::BTreeMap;
@@ -114,18 +114,18 @@
 //! # });
 //! ```
 //!
-//! Each suite is a set of async functions that panic where a promise of the trait is broken; `all` runs them. The module of each
-//! has an example. A suite demands what the documentation of the trait says, and no more: an implementation that leaves every
-//! method with a default at that default passes.
+//! Each suite is a set of async functions that panic if a promise of the trait is broken; `all` runs them. Each module
+//! has an example. A suite requires what the documentation of the trait says, and no more: an implementation that uses
+//! the defaults of all optional methods passes.
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
 //! | [`memory`] | a sink in memory |
-//! | [`chaos`] | a sink that fails on purpose, repeatably |
-//! | [`lines`] | the smallest target and verifier: lines `key=value` |
+//! | [`chaos`] | a sink that fails on purpose and reproducibly |
+//! | [`lines`] | a minimal target and verifier: lines `key=value` |
 //! | [`content`] | bytes, streams and names |
 //!
-//! Functions here panic instead of returning errors, because they are called in tests only.
+//! Functions here panic instead of returning errors, because they are only called in tests.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 

@@ -1,5 +1,5 @@
-//! A system as small as can be, for tests of what stands on targets and verifiers, and as an example of both: a table of keys
-//! and values. Its format is lines `key=value`, of which the last is `end`.
+//! A minimal system for tests of code that uses targets and verifiers, and as an example of both: a table of keys and
+//! values. Its format is lines `key=value`, followed by a line `end`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use lifeboat_core::{
     Tap, Target, Verifier, async_trait,
 };
 
-/// The format in names of artifacts.
+/// The name of the format in artifact names.
 pub const FORMAT: &str = "lines";
 
 /// The content of a table.
@@ -61,7 +61,7 @@ impl Tap for LinesTap {
     }
 }
 
-/// The proof of a content.
+/// The proof of some content.
 pub fn proof(content: &Content) -> Proof {
     let mut fingerprint = Fingerprint::default();
     content.iter().for_each(|(key, value)| fingerprint.add(format!("{key}={value}").as_bytes()));
@@ -70,7 +70,7 @@ pub fn proof(content: &Content) -> Proof {
     Proof::new([item])
 }
 
-/// A content in the format.
+/// Serializes content in the format.
 pub fn format(content: &Content) -> String {
     let lines: String = content.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
     format!("{lines}end\n")
@@ -84,17 +84,17 @@ async fn read(mut stream: ByteStream) -> Result<Content> {
     tap.content()
 }
 
-/// A table that lives in memory. Clones are the same table.
+/// A table in memory. Clones share their content.
 #[derive(Clone, Debug, Default)]
 pub struct Table(Arc<Mutex<Content>>);
 
 impl Table {
-    /// What is in it.
+    /// The content of the table.
     pub fn content(&self) -> Content {
         self.0.lock().unwrap().clone()
     }
 
-    /// Makes this its content.
+    /// Replaces the content.
     pub fn set(&self, content: Content) {
         *self.0.lock().unwrap() = content;
     }
@@ -103,9 +103,9 @@ impl Table {
 /// Restores into a [`Table`].
 #[derive(Clone, Debug)]
 pub struct LinesTarget {
-    /// Where to.
+    /// The table to restore into.
     pub table: Table,
-    /// Whether it may hold something.
+    /// Whether existing content may be replaced.
     pub replace: bool,
 }
 

@@ -1,4 +1,4 @@
-//! A sink in memory: for tests of what stands on sinks.
+//! A sink in memory, for tests of code that uses sinks.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -23,7 +23,7 @@ impl MemorySink {
         Self::default()
     }
 
-    /// Every key, in order, those of Lifeboat's own folders among them.
+    /// Returns every key, in order, including those in Lifeboat's own folders.
     pub fn keys(&self) -> Vec<String> {
         self.lock().keys().cloned().collect()
     }

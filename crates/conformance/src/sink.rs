@@ -1,8 +1,8 @@
-//! What every [`Sink`] promises.
+//! The conformance suite for [`Sink`].
 //!
-//! [`all`] runs the suite; a test of a single promise calls its function. Each function works in a folder of its own
-//! with a random name, so that they can run side by side in one sink, and removes what it has stored. It stores up to 41 MiB at
-//! once, some 400 MiB in all.
+//! [`all`] runs the suite; a test of a single promise calls its function. Each function works in its own folder with a
+//! random name, so that they can run concurrently in one sink, and removes what it has stored. The suite stores up to
+//! 41 MiB at once, and about 400 MiB in total.
 //!
 //! ```
 //! use lifeboat_conformance::MemorySink;
@@ -26,7 +26,7 @@ use crate::content::{bytes, endless_stream, failing_stream, failure, fresh_name,
 
 const MIB: usize = 1 << 20;
 
-/// The whole suite. The sink was opened without a lock.
+/// Runs the whole suite. The sink must be opened without a lock.
 pub async fn all(sink: &dyn Sink) {
     reads_back_what_was_stored(sink).await;
     stores_a_long_stream(sink).await;
@@ -53,7 +53,7 @@ pub async fn keys(sink: &dyn Sink, prefix: &str) -> Vec<String> {
     objects.into_iter().map(|object| object.key).collect()
 }
 
-/// Nothing is in the uploads folder of `folder`. A sink may finish its clean-up shortly after a `put` was dropped.
+/// The uploads folder of `folder` is empty. A sink may finish its cleanup shortly after a `put` was dropped.
 pub async fn nothing_is_unfinished(sink: &dyn Sink, folder: &str) {
     let uploads = format!("{}/", join_key(folder, UPLOADS_FOLDER));
     for _ in 0..100 {
@@ -65,8 +65,7 @@ pub async fn nothing_is_unfinished(sink: &dyn Sink, folder: &str) {
     panic!("{}: left in {uploads}: {:?}", sink.url(), keys(sink, &uploads).await);
 }
 
-/// Nothing is in the uploads folder of `folder` any more, once a clean-up has looked: what a dropped `put` leaves may stay until
-/// then.
+/// The uploads folder of `folder` is empty after a cleanup; until then, a dropped `put` may leave something there.
 pub async fn nothing_stays_after_a_clean_up(sink: &dyn Sink, folder: &str) {
     let uploads = format!("{}/", join_key(folder, UPLOADS_FOLDER));
     for _ in 0..100 {
@@ -87,7 +86,7 @@ async fn remove(sink: &dyn Sink, folder: &str) {
     sink.delete(&all).await.unwrap();
 }
 
-/// Objects of every size come back as they were, and `head` and `list` agree on it.
+/// Objects of every size are read back unchanged, and `head` and `list` agree about them.
 pub async fn reads_back_what_was_stored(sink: &dyn Sink) {
     let folder = fresh_name("sizes");
     let mut last = Timestamp::UNIX_EPOCH + Duration::from_secs(24 * 3600);
@@ -112,7 +111,7 @@ pub async fn reads_back_what_was_stored(sink: &dyn Sink) {
     remove(sink, &folder).await;
 }
 
-/// A stream of many parts.
+/// A stream of many parts is stored.
 pub async fn stores_a_long_stream(sink: &dyn Sink) {
     let folder = fresh_name("long");
     let key = format!("{folder}/long.bin");
@@ -149,7 +148,7 @@ async fn assert_same(sink: &dyn Sink, key: &str, seed: u64, size: usize) {
     }
 }
 
-/// A stream's error aborts: it is returned as it is, and nothing can be seen afterwards.
+/// An error of the stream aborts the upload: it is returned unchanged, and nothing is visible afterwards.
 pub async fn nothing_stays_of_a_stream_that_fails(sink: &dyn Sink) {
     let folder = fresh_name("fails");
     for size in [0, 1, MIB, 9 * MIB, 41 * MIB] {
@@ -166,7 +165,7 @@ pub async fn nothing_stays_of_a_stream_that_fails(sink: &dyn Sink) {
     }
 }
 
-/// A dropped future stores nothing that can be seen.
+/// A dropped future stores nothing visible.
 pub async fn nothing_stays_of_a_dropped_put(sink: &dyn Sink) {
     let folder = fresh_name("dropped");
     for size in [0, 100, 20 * MIB] {
@@ -180,7 +179,7 @@ pub async fn nothing_stays_of_a_dropped_put(sink: &dyn Sink) {
     }
 }
 
-/// A key that is taken stays as it is, whatever the size of what was to replace it.
+/// An existing object is never overwritten, whatever the size of the new one.
 pub async fn never_overwrites(sink: &dyn Sink) {
     let folder = fresh_name("taken");
     let key = format!("{folder}/taken");
@@ -194,7 +193,7 @@ pub async fn never_overwrites(sink: &dyn Sink) {
     remove(sink, &folder).await;
 }
 
-/// Of writers of one key at the same moment exactly one succeeds, and the object is that one's.
+/// If several writers write a key at the same time, exactly one succeeds, and the object is that writer's.
 pub async fn one_of_many_writers_wins(sink: &dyn Sink) {
     let folder = fresh_name("race");
     for size in [1000, 9 * MIB] {
@@ -230,8 +229,8 @@ pub async fn a_lock_is_for_sinks_that_were_opened_with_one(sink: &dyn Sink) {
     }
 }
 
-/// `replace` takes the place of what is there, or of nothing; a stream that fails leaves the old object as it was. A sink that
-/// never replaces says so, and stores nothing.
+/// `replace` replaces an existing object, or stores a new one; a failing stream leaves the old object as it was. A sink
+/// that never replaces says so, and stores nothing.
 pub async fn replaces_whole_or_not_at_all(sink: &dyn Sink) {
     let folder = fresh_name("replace");
     let key = format!("{folder}/sub/key");
@@ -262,9 +261,9 @@ pub async fn replaces_whole_or_not_at_all(sink: &dyn Sink) {
     remove(sink, &folder).await;
 }
 
-/// With [`notes_in`](lifeboat_core::sink::Upkeep::notes_in), nothing of ours is ever beside the keys, and what was begun is
-/// found where the notes are. A sink without upkeep never has anything beside its keys; one that cannot keep its notes
-/// elsewhere says so.
+/// With [`notes_in`](lifeboat_core::sink::Upkeep::notes_in), nothing of Lifeboat's is ever beside the keys, and
+/// unfinished uploads are found where the notes are. A sink without upkeep never has anything beside its keys; one that
+/// cannot keep its notes elsewhere says so.
 pub async fn notes_lie_where_they_are_wanted(sink: &dyn Sink) {
     let (folder, notes) = (fresh_name("theirs"), fresh_name("notes"));
     let elsewhere = sink.upkeep().map(|upkeep| upkeep.notes_in(&notes));
@@ -300,7 +299,7 @@ pub async fn notes_lie_where_they_are_wanted(sink: &dyn Sink) {
     remove(sink, &folder).await;
 }
 
-/// Keys come in the order of their bytes, and a prefix is a string, not a folder.
+/// Keys are listed in the order of their bytes, and a prefix is a string, not a folder.
 ///
 /// (No key here is also a folder of another one: a file system cannot hold both, and MinIO stores both and lists one.)
 pub async fn lists_in_order_under_a_prefix(sink: &dyn Sink) {
@@ -345,7 +344,7 @@ pub async fn lists_in_order_under_a_prefix(sink: &dyn Sink) {
     assert_eq!(keys(sink, &folder).await, [""; 0]);
 }
 
-/// Characters that mean something to URLs, shells, XML or stores mean nothing in a key.
+/// Characters that are special in URLs, shells, XML or stores are ordinary in a key.
 pub async fn any_key_is_kept_as_it_is(sink: &dyn Sink) {
     let folder = fresh_name("odd");
     let names = [
@@ -387,7 +386,7 @@ pub async fn any_key_is_kept_as_it_is(sink: &dyn Sink) {
     assert_eq!(keys(sink, &folder).await, [""; 0]);
 }
 
-/// What is no key is refused before anything is done.
+/// A text that is not a key is refused before anything is done.
 pub async fn what_is_no_key_is_refused(sink: &dyn Sink) {
     for key in ["", "/", "/a", "a/", "a//b", "../a", "a/../../b", "a/./b", "a\0b", "a\nb"] {
         assert_eq!(sink.put(key, once("x")).await.unwrap_err().kind(), ErrorKind::Config, "{key:?}");
@@ -397,7 +396,7 @@ pub async fn what_is_no_key_is_refused(sink: &dyn Sink) {
     }
 }
 
-/// A range is cut at the end of the object; behind it there is nothing.
+/// A range is cut off at the end of the object; after the end it is empty.
 pub async fn reads_ranges(sink: &dyn Sink) {
     let folder = fresh_name("ranges");
     let key = format!("{folder}/x");
@@ -419,7 +418,7 @@ pub async fn reads_ranges(sink: &dyn Sink) {
     remove(sink, &folder).await;
 }
 
-/// What is missing is said to be missing, and named.
+/// A missing object is reported as missing, by name.
 pub async fn what_is_missing_is_not_found(sink: &dyn Sink) {
     let folder = fresh_name("missing");
     let key = format!("{folder}/missing");
@@ -440,7 +439,7 @@ pub async fn what_is_missing_is_not_found(sink: &dyn Sink) {
     remove(sink, &folder).await;
 }
 
-/// Deletes what is there, and what is not there counts as deleted.
+/// Existing objects are deleted, and missing ones count as deleted.
 pub async fn deletes(sink: &dyn Sink) {
     let folder = fresh_name("delete");
     let stored: Vec<_> = (0..5).map(|n| format!("{folder}/{n}")).collect();
@@ -457,7 +456,7 @@ pub async fn deletes(sink: &dyn Sink) {
     remove(sink, &folder).await;
 }
 
-/// Folders named `_lifeboat` hold no artifacts: they are listed only under a prefix that leads into one.
+/// Folders named `_lifeboat` contain no artifacts: they are listed only under a prefix that leads into one.
 pub async fn own_folders_are_listed_only_when_asked_for(sink: &dyn Sink) {
     let folder = fresh_name("own");
     let (note, artifact) = (format!("{folder}/_lifeboat/note.json"), format!("{folder}/artifact"));
@@ -471,7 +470,7 @@ pub async fn own_folders_are_listed_only_when_asked_for(sink: &dyn Sink) {
     sink.delete(&[note, artifact]).await.unwrap();
 }
 
-/// Cleaning up removes nothing that it does not know, even in the uploads folder.
+/// A cleanup removes nothing that it does not recognize, even in the uploads folder.
 pub async fn cleaning_up_leaves_foreign_objects_alone(sink: &dyn Sink) {
     let folder = fresh_name("foreign");
     let later = Timestamp::now() + Duration::from_secs(3600);
@@ -489,7 +488,7 @@ pub async fn cleaning_up_leaves_foreign_objects_alone(sink: &dyn Sink) {
     remove(sink, &folder).await;
 }
 
-/// Cleaning up after a writer that was killed. The caller has left one unfinished upload in `folder`, begun at about
+/// A cleanup after a killed writer works. The caller must have left one unfinished upload in `folder`, begun at about
 /// this time.
 pub async fn cleans_up_after_a_killed_writer(sink: &dyn Sink, folder: &str) {
     let earlier = Timestamp::now() - Duration::from_secs(3600);

@@ -1,4 +1,4 @@
-//! What every [`Source`] promises.
+//! The conformance suite for [`Source`].
 //!
 //! ```
 //! use lifeboat_core::futures::StreamExt;
@@ -32,7 +32,8 @@ use lifeboat_core::{ArtifactName, Context, ErrorKind, Proof, Reading, Source};
 /// How long the end of a cancelled source may take.
 const SOON: Duration = Duration::from_secs(5);
 
-/// Runs all of it. The dataset does not change, and holds half a megabyte or more, so that a source can be left in the middle.
+/// Runs the whole suite. The dataset must not change, and must have at least half a megabyte, so that a reading can be
+/// dropped in the middle.
 pub async fn all(source: &dyn Source) {
     looking_changes_nothing(source).await;
     two_readings_agree(source).await;
@@ -40,7 +41,7 @@ pub async fn all(source: &dyn Source) {
     cancelling_ends_it(source).await;
 }
 
-/// `describe` says the same each time, and names what the manifest needs.
+/// `describe` returns the same each time, and includes what the manifest needs.
 pub async fn looking_changes_nothing(source: &dyn Source) {
     let first = source.describe().await.unwrap();
     assert_eq!(first, source.describe().await.unwrap());
@@ -58,14 +59,15 @@ async fn read(source: &dyn Source) -> Proof {
     reading.tap.finish().unwrap()
 }
 
-/// What does not change has the same proof each time.
+/// Unchanged data has the same proof each time.
 pub async fn two_readings_agree(source: &dyn Source) {
     let (first, second) = (read(source).await, read(source).await);
     assert!(!first.items.is_empty());
     assert_eq!(first.items, second.items);
 }
 
-/// A tap that has seen half does not say what one says that has seen everything, and a stream that is dropped holds nothing up.
+/// A tap that has seen half of the data does not return the same proof as one that has seen everything, and a dropped
+/// stream blocks nothing.
 pub async fn a_reading_can_be_left_in_the_middle(source: &dyn Source) {
     let whole = read(source).await;
     let mut reading = source.open(&Context::default()).await.unwrap();
@@ -82,8 +84,8 @@ pub async fn a_reading_can_be_left_in_the_middle(source: &dyn Source) {
     read(source).await;
 }
 
-/// A reading that is cancelled ends soon with an error that says so, or when it is dropped. It never ends as if it were complete
-/// when it is not.
+/// A cancelled reading ends soon with an error that says so, or when it is dropped. It never ends as if it were
+/// complete when it is not.
 pub async fn cancelling_ends_it(source: &dyn Source) {
     let context = Context::default();
     let mut reading = source.open(&context).await.unwrap();

@@ -1,4 +1,4 @@
-//! What every [`System`] promises.
+//! The conformance suite for [`System`].
 //!
 //! ```
 //! use lifeboat_conformance::lines::LinesVerifier;
@@ -103,7 +103,7 @@ use crate::memory::MemorySink;
 /// A time of day for the names of artifacts.
 const STAMP: &str = "20261121-033000";
 
-/// What the suite has to be given: tables of jobs in TOML, as they stand in a config file after `[jobs.NAME.SYSTEM]`.
+/// The input of the suite: job tables in TOML, as in a config file after `[jobs.NAME.SYSTEM]`.
 pub trait Fixture: Send + Sync {
     /// The table of a job of a live system that can be backed up now; its artifacts are of a few megabytes at most. `None`
     /// leaves out what needs one.
@@ -131,7 +131,7 @@ impl Sinks for AnySink {
     }
 }
 
-/// Runs all of it.
+/// Runs the whole suite.
 pub async fn all<S: System>(fixture: &dyn Fixture) {
     names_are_as_they_are_shown::<S>();
     unknown_keys_are_refused::<S>(fixture);
@@ -160,8 +160,8 @@ fn artifact(dataset: &str, format: &str) -> ArtifactName {
     format!("{dataset}-{STAMP}.{format}").parse().expect("what describes itself can name an artifact")
 }
 
-/// The name can be a key and the end of a program's name; the words for people are one line, and the example is a table that
-/// the settings take.
+/// The name is valid as a key and as the suffix of a program's name; the texts for display are single lines, and the
+/// example is a table that the settings accept.
 pub fn names_are_as_they_are_shown<S: System>() {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     assert!(S::NAME.starts_with(|c: char| c.is_ascii_lowercase()) && S::NAME.chars().all(plain), "{:?}", S::NAME);
@@ -184,7 +184,7 @@ fn readable<S: System>(fixture: &dyn Fixture) -> String {
     fixture.locked().unwrap_or_else(example::<S>)
 }
 
-/// A key that is misspelt is an error that names it; for restores and verifications everything can be left out.
+/// A misspelt key is an error that names it; for restores and verifications, all options can be omitted.
 pub fn unknown_keys_are_refused<S: System>(fixture: &dyn Fixture) {
     const UNKNOWN: &str = "no_such_setting";
     fn refused<T: DeserializeOwned>(table: &str) {
@@ -200,14 +200,14 @@ pub fn unknown_keys_are_refused<S: System>(fixture: &dyn Fixture) {
     read::<S::Verify>("").unwrap();
 }
 
-/// What can be seen to be wrong without a secret is seen before anything begins.
+/// Mistakes that can be found without secrets are found before anything begins.
 pub fn mistakes_are_found_without_secrets<S: System>(fixture: &dyn Fixture) {
     for table in fixture.mistakes() {
         assert!(open::<S>(&table).is_err(), "this is taken:\n{table}");
     }
 }
 
-/// A config file is read on machines that hold none of its secrets, and all that is said of it without them is there.
+/// A config file can be read on machines without its secrets.
 pub fn opening_looks_nothing_up<S: System>(fixture: &dyn Fixture) {
     let system = opened::<S>(&readable::<S>(fixture));
     if let Some(dataset) = system.dataset_of_job() {
@@ -220,7 +220,7 @@ pub fn opening_looks_nothing_up<S: System>(fixture: &dyn Fixture) {
     assert!(!line.trim().is_empty() && !line.contains('\n'), "it is no shell line: {line:?}");
 }
 
-/// An error about a setting says where the setting stands.
+/// An error about a setting names its place.
 pub async fn what_is_looked_up_says_where_it_was_asked_for<S: System>(fixture: &dyn Fixture) {
     let Some(locked) = fixture.locked() else { return };
     let system = opened::<S>(&locked);
@@ -233,7 +233,7 @@ pub async fn what_is_looked_up_says_where_it_was_asked_for<S: System>(fixture: &
     assert!(error.subject().contains("the settings"), "{error}");
 }
 
-/// A machine that judges artifacts does not hold what opens the live system.
+/// Judging artifacts needs no secret of the live system.
 pub async fn judging_needs_no_secret_of_the_live_system<S: System>(fixture: &dyn Fixture) {
     let system = opened::<S>(&readable::<S>(fixture));
     for level in [Level::Stored, Level::Structure] {
@@ -249,15 +249,15 @@ pub async fn judging_needs_no_secret_of_the_live_system<S: System>(fixture: &dyn
     assert!(compared.is_err(), "without its secrets, the live system was compared with: {compared:?}");
 }
 
-/// The check of a machine says what is missing there.
+/// The check fails for whatever cannot be looked up on this machine.
 pub async fn what_cannot_be_looked_up_fails_the_check<S: System>(fixture: &dyn Fixture) {
     let Some(locked) = fixture.locked() else { return };
     let checks = opened::<S>(&locked).check().await;
     assert!(checks.iter().any(|check| check.status == Status::Fail), "what is not set is not missed: {checks:?}");
 }
 
-/// What the check finds good can be backed up, under the system's name, and the system's own verifier finds in the artifact
-/// what the source's proof says.
+/// A system that passes its check can be backed up, under its own name, and its verifier confirms the source's proof in
+/// the artifact.
 pub async fn a_live_system_is_backed_up_and_judged<S: System>(fixture: &dyn Fixture) {
     let Some(job) = fixture.job() else { return };
     let system = opened::<S>(&job);
@@ -293,7 +293,7 @@ pub async fn a_live_system_is_backed_up_and_judged<S: System>(fixture: &dyn Fixt
     assert_eq!(proof.items, judged.items, "the verifier does not find what was backed up");
 }
 
-/// Datasets that only the live system knows are told, each once, and each by itself is one.
+/// Datasets that only the live system knows are listed once each, and each can be selected by itself.
 pub async fn each_of_many_is_one<S: System>(fixture: &dyn Fixture) {
     let Some(job) = fixture.job() else { return };
     let system = opened::<S>(&job);

@@ -1,4 +1,4 @@
-//! What every [`Target`] promises.
+//! The conformance suite for [`Target`].
 //!
 //! ```
 //! use lifeboat_conformance::lines::{LinesTarget, Table};
@@ -55,7 +55,7 @@ use crate::content::failure;
 /// How long the end of a cancelled restore may take.
 const SOON: Duration = Duration::from_secs(10);
 
-/// What the suite has to be given: a good artifact, and places to restore it into.
+/// The input of the suite: a good artifact, and places to restore it into.
 #[async_trait]
 pub trait Fixture: Send + Sync {
     /// The name of the artifact.
@@ -93,7 +93,7 @@ pub trait Place: Send + Sync {
     async fn fill(&self);
 }
 
-/// Runs all of it.
+/// Runs the whole suite.
 pub async fn all(fixture: &dyn Fixture) {
     restores_and_says_what(fixture).await;
     pieces_mean_nothing(fixture).await;
@@ -150,7 +150,8 @@ async fn restored(fixture: &dyn Fixture) -> String {
     state
 }
 
-/// A good artifact is restored into an empty place, the same each time, and the checks say what was restored.
+/// A good artifact is restored into an empty place, with the same result each time, and the checks report what was
+/// restored.
 pub async fn restores_and_says_what(fixture: &dyn Fixture) {
     assert_eq!(restored(fixture).await, restored(fixture).await, "the same artifact makes the same of each place");
 }
@@ -166,7 +167,7 @@ pub async fn pieces_mean_nothing(fixture: &dyn Fixture) {
     }
 }
 
-/// A place that is not empty is refused. A target that plans is exempt: what it does to what is there, its plan says.
+/// A place that is not empty is refused. A target that plans is exempt: its plan says what it does to existing data.
 pub async fn what_is_there_is_not_touched_without_leave(fixture: &dyn Fixture) {
     let place = fixture.place().await;
     let target = place.target(false);
@@ -180,7 +181,7 @@ pub async fn what_is_there_is_not_touched_without_leave(fixture: &dyn Fixture) {
     assert_eq!(place.state().await, before);
 }
 
-/// With leave, what is there makes room. A target that plans is exempt.
+/// Existing data is replaced if that is allowed. A target that plans is exempt.
 pub async fn what_is_there_is_replaced_with_leave(fixture: &dyn Fixture) {
     if !fixture.replaces() {
         return;
@@ -197,7 +198,8 @@ pub async fn what_is_there_is_replaced_with_leave(fixture: &dyn Fixture) {
     assert_eq!(place.state().await, expected);
 }
 
-/// When the stream ends with an error, so does the restore, and the place is as it was: however much has come, even all of it.
+/// If the stream ends with an error, so does the restore, and the place is as before, however much has arrived, even
+/// all of it.
 pub async fn a_stream_that_fails_changes_nothing(fixture: &dyn Fixture) {
     let place = fixture.place().await;
     let before = place.state().await;
@@ -208,7 +210,7 @@ pub async fn a_stream_that_fails_changes_nothing(fixture: &dyn Fixture) {
     }
 }
 
-/// What is to be replaced stays until its replacement is known to be good.
+/// Data to be replaced stays until its replacement is known to be good.
 pub async fn a_stream_that_fails_replaces_nothing(fixture: &dyn Fixture) {
     if !fixture.replaces() {
         return;
@@ -223,7 +225,7 @@ pub async fn a_stream_that_fails_replaces_nothing(fixture: &dyn Fixture) {
     }
 }
 
-/// A restore that failed does not stand in the way of the next one.
+/// A failed restore does not prevent the next one.
 pub async fn a_restore_after_one_that_failed_works(fixture: &dyn Fixture) {
     let expected = restored(fixture).await;
     let place = fixture.place().await;
@@ -245,7 +247,7 @@ fn until_cancelled(fixture: &dyn Fixture, cx: &Context) -> ByteStream {
     stream::iter([Ok(first)]).chain(stream::once(end)).boxed()
 }
 
-/// A restore that is cancelled in the middle ends soon, with an error, and undoes what it did.
+/// A restore cancelled in the middle ends soon, with an error, and undoes what it did.
 pub async fn a_cancelled_restore_ends_and_cleans_up(fixture: &dyn Fixture) {
     let place = fixture.place().await;
     let before = place.state().await;

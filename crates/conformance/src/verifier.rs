@@ -1,4 +1,4 @@
-//! What every [`Verifier`] promises.
+//! The conformance suite for [`Verifier`].
 //!
 //! ```
 //! use lifeboat_conformance::lines::LinesVerifier;
@@ -42,7 +42,7 @@ use crate::content::failure;
 /// How long the end of a cancelled test, and the clean-up after a dropped one, may take.
 const SOON: Duration = Duration::from_secs(15);
 
-/// What the suite has to be given: a verifier, and a good artifact of it.
+/// The input of the suite: a verifier, and a good artifact for it.
 #[async_trait]
 pub trait Fixture: Send + Sync {
     /// The verifier.
@@ -70,7 +70,7 @@ pub trait Fixture: Send + Sync {
     }
 }
 
-/// Runs all of it.
+/// Runs the whole suite.
 pub async fn all(fixture: &dyn Fixture) {
     an_unknown_format_is_unsupported(fixture);
     pieces_mean_nothing(fixture);
@@ -124,14 +124,14 @@ async fn nothing_is_left(fixture: &dyn Fixture) {
     }
 }
 
-/// The name of an unknown format is refused with the kind that says so.
+/// An unknown format is refused as unsupported.
 pub fn an_unknown_format_is_unsupported(fixture: &dyn Fixture) {
     let Some(unknown) = fixture.unknown() else { return };
     let tap = fixture.verifier().tap(&unknown);
     assert_eq!(tap.err().map(|error| error.kind()), Some(ErrorKind::Unsupported), "{unknown}");
 }
 
-/// The proof is the same however the bytes are cut.
+/// The proof is the same however the bytes are split.
 pub fn pieces_mean_nothing(fixture: &dyn Fixture) {
     let (plaintext, expected) = (fixture.plaintext(), proof(fixture).items);
     for size in [1, 7, 4096, usize::MAX] {
@@ -139,7 +139,7 @@ pub fn pieces_mean_nothing(fixture: &dyn Fixture) {
     }
 }
 
-/// A good artifact passes, with its proof and, as a foreign one does, without.
+/// A good artifact passes, with its proof and, as for a foreign artifact, without.
 pub async fn a_good_artifact_passes(fixture: &dyn Fixture) {
     for proof in [Some(proof(fixture)), None] {
         let checks = test(fixture, once(fixture.plaintext()), proof).await.unwrap();
@@ -166,7 +166,7 @@ async fn is_found(fixture: &dyn Fixture, what: &str, damaged: Bytes) {
     nothing_is_left(fixture).await;
 }
 
-/// A plaintext that ends early is found. (Its very last bytes may mean nothing in its format, such as a line's end.)
+/// A truncated plaintext is detected. (Its very last bytes may be insignificant in its format, such as a line end.)
 pub async fn what_is_cut_short_is_found(fixture: &dyn Fixture) {
     let whole = fixture.plaintext();
     for length in [0, 1, whole.len() / 3, whole.len() * 2 / 3, whole.len() - whole.len() / 20 - 1] {
@@ -174,7 +174,7 @@ pub async fn what_is_cut_short_is_found(fixture: &dyn Fixture) {
     }
 }
 
-/// Another content is found.
+/// Altered content is detected.
 pub async fn what_was_altered_is_found(fixture: &dyn Fixture) {
     let altered = fixture.altered();
     assert!(!altered.is_empty(), "the fixture alters nothing");
@@ -184,7 +184,7 @@ pub async fn what_was_altered_is_found(fixture: &dyn Fixture) {
     }
 }
 
-/// A restored content that is not what the proof says fails: the proof of another content, and one of more than came.
+/// Restored content that does not match the proof fails: a proof of other content, and one of more than was restored.
 pub async fn another_proof_is_found(fixture: &dyn Fixture) {
     let good = proof(fixture);
     let altered = fixture.altered().into_iter().filter_map(|(what, plaintext)| {
@@ -204,7 +204,7 @@ pub async fn another_proof_is_found(fixture: &dyn Fixture) {
     nothing_is_left(fixture).await;
 }
 
-/// Whatever came before an error of the stream, the test does not pass.
+/// The test never passes after an error of the stream, whatever came before.
 pub async fn a_stream_that_fails_never_passes(fixture: &dyn Fixture) {
     let whole = fixture.plaintext();
     for after in [0, whole.len() / 2, whole.len()] {
@@ -227,7 +227,7 @@ fn until_cancelled(fixture: &dyn Fixture, cx: &Context) -> ByteStream {
     stream::iter([Ok(whole.slice(..whole.len() / 2))]).chain(stream::once(end)).boxed()
 }
 
-/// A test that is cancelled ends soon, does not pass, and leaves nothing behind.
+/// A cancelled test ends soon, does not pass, and leaves nothing behind.
 pub async fn a_cancelled_test_ends_and_cleans_up(fixture: &dyn Fixture) {
     let cx = Context::default();
     let input = RestoreInput::new(until_cancelled(fixture, &cx), fixture.name(), Some(proof(fixture)));

@@ -1,4 +1,4 @@
-//! Trying a sink before it is relied on: the rights, with a probe object, and what the sink says of itself.
+//! Checking a sink before it is relied on: its rights, with a probe object, and its own inspection.
 
 use std::time::Instant;
 
@@ -11,26 +11,27 @@ use crate::report::Check;
 use crate::sink::{PROBES_FOLDER, Sink, upkeep};
 use crate::stream;
 
-/// What a probe holds.
+/// The content of a probe.
 pub const PROBE: &[u8] = b"lifeboat check\n";
 
-/// Lists, writes, reads and deletes a probe object in a sink, and asks it about itself ([`Upkeep::inspect`](crate::sink::Upkeep::inspect), where it has that).
+/// Lists a sink, writes, reads and deletes a probe object in it, and calls
+/// [`Upkeep::inspect`](crate::sink::Upkeep::inspect), if the sink has it.
 ///
-/// `folder` is where the artifacts lie. The probe is written beside `beside`: usually the same, because a key may be allowed
-/// below its prefix only; `""` where the folder itself should not come into being by a mere check.
+/// `folder` is where the artifacts are. The probe is written beside `beside`: usually the same folder, because
+/// credentials may be limited to its prefix; `""` if a mere check should not create the folder.
 ///
 /// # Behaviour
-/// - Nothing stays behind, but where the store does not let it be deleted: then the check of deletion says so.
-/// - A failure is a check that failed, and what depends on it is not tried.
+/// - Nothing stays behind, unless the store does not allow the probe to be deleted: then the check of deletion says so.
+/// - A failure is a failed check, and whatever depends on it is not tried.
 ///
 /// # Cancel safety
-/// A dropped future may leave the probe, which [a clean-up](crate::catalog::remove_orphans) removes.
+/// A dropped future may leave the probe behind; [`remove_orphans`](crate::catalog::remove_orphans) removes it.
 pub async fn sink(sink: &dyn Sink, folder: &str, beside: &str, now: Timestamp) -> Vec<Check> {
     let begun = Instant::now();
     let listed = sink.list(&join_key(beside, PROBES_FOLDER)).next().await;
     if let Some(Err(error)) = listed {
         let found = upkeep(sink).inspect(folder, None).await;
-        // What it knows of itself says it better: that its place does not exist.
+        // The inspection explains it better: the location does not exist.
         if error.kind() == ErrorKind::NotFound && !found.is_empty() {
             return found;
         }

@@ -1,14 +1,14 @@
-//! What a [`System`] adds to a command line: help texts and commands of its own. With the feature `cli`.
+//! What a [`System`] adds to a command line: help texts and its own commands. Requires the feature `cli`.
 //!
-//! The flags themselves are the system's three structs, which then also derive [`clap::Args`]. Where the flags of
-//! [`System::Settings`] appear depends on their heading:
+//! The flags are the system's three structs of settings, which must also derive [`clap::Args`]. The heading of each
+//! flag in [`System::Settings`] determines which commands accept it:
 //!
-//! | `help_heading` | the commands that take them |
+//! | `help_heading` | commands, and what the flags are for |
 //! |---|---|
 //! | none | `backup`, `verify`, `check`: where the live dataset is |
-//! | [`CONNECTION`] | those and `restore`: how the live system is reached |
-//! | [`CONTENTS`] | `backup` and `check`: what of it is backed up |
-//! | [`CHECKS`] | `check` alone |
+//! | [`CONNECTION`] | those and `restore`: how to reach the live system |
+//! | [`CONTENTS`] | `backup` and `check`: what to back up |
+//! | [`CHECKS`] | `check` only |
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,42 +23,42 @@ use crate::plan::Plan;
 use crate::report::{Check, Report};
 use crate::system::{AnySystem, Sinks, System};
 
-/// The heading of flags that say how the live system is reached.
+/// The heading of flags that say how to reach the live system.
 pub const CONNECTION: &str = "Connection";
-/// The heading of flags that say what of the live system is backed up.
+/// The heading of flags that say what to back up.
 pub const CONTENTS: &str = "What to back up";
-/// The heading of flags that only `check` takes.
+/// The heading of flags that only `check` accepts.
 pub const CHECKS: &str = "What to check";
 
 /// A [`System`] with a command line.
 pub trait Commands: System<Settings: Args, Restore: Args, Verify: Args> {
-    /// Its own commands, in addition to those of every system; [`NoVerbs`] if there are none.
+    /// The system's own commands, in addition to the general ones; [`NoVerbs`] if there are none.
     ///
-    /// One with the name of a general command (`list`, `show`, `verify`, `restore`) works on what the other tool keeps, and the
-    /// general one on artifacts: it is the system's own as long as no sink is named with `--sink`.
+    /// A command with the name of a general one (`list`, `show`, `verify`, `restore`) works on the other tool's data,
+    /// while the general one works on artifacts: the system's own command runs unless a sink is named with `--sink`.
     type Verbs: Verbs;
 
-    /// Whether what another tool keeps in the [foreign place](System::foreign_place) can be copied as it is, by `replicate`.
+    /// Whether `replicate` can copy another tool's data in the [foreign place](System::foreign_place) as is.
     const COPIES_TREES: bool = false;
 
-    /// Gives a command its examples, and its flags their descriptions, where the general ones do not fit. Its name tells which it is;
-    /// the program itself has the name `""`.
+    /// Adjusts the examples of a command, and the descriptions of its flags, if the general ones do not fit. The
+    /// command is identified by its name; the program itself has the name `""`.
     fn shape(command: Command) -> Command {
         command
     }
 }
 
-/// Commands of a system's own.
+/// A system's own commands.
 #[async_trait]
 pub trait Verbs: Subcommand + Send + 'static {
-    /// Runs the one that was read.
+    /// Runs the parsed command.
     ///
     /// # Errors
-    /// What ended it. What failed but did not end it was [said](Console::say), and is in the outcome.
+    /// Any error that ends it. Failures that do not end it are [reported](Console::say), and reflected in the outcome.
     async fn run(self, console: &dyn Console) -> Result<Outcome>;
 }
 
-/// No commands of its own: for [`Commands::Verbs`].
+/// No own commands: for [`Commands::Verbs`].
 #[derive(Debug)]
 pub enum NoVerbs {}
 
@@ -96,20 +96,20 @@ impl Subcommand for NoVerbs {
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// As it was asked.
+    /// It did what was asked.
     Good,
-    /// Something failed, which was said.
+    /// Something failed, and was reported.
     Failed,
 }
 
 impl Outcome {
-    /// [`Good`](Self::Good) when all is well.
+    /// [`Good`](Self::Good) if `good`, else [`Failed`](Self::Failed).
     pub fn of(good: bool) -> Self {
         if good { Self::Good } else { Self::Failed }
     }
 }
 
-/// How something is meant, for its colour on a terminal.
+/// The meaning of a text, which determines its colour on a terminal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tone {
     /// Nothing special.
@@ -126,7 +126,7 @@ pub enum Tone {
 /// A cell of a table.
 #[derive(Clone, Debug, Default)]
 pub struct Cell {
-    /// What stands in it, in one line.
+    /// The text, in one line.
     pub text: String,
     /// Its colour.
     pub tone: Tone,
@@ -139,25 +139,25 @@ impl<T: Into<String>> From<T> for Cell {
 }
 
 impl Cell {
-    /// A cell with a colour.
+    /// Creates a cell with a colour.
     pub fn new(text: impl Into<String>, tone: Tone) -> Self {
         Self { text: text.into(), tone }
     }
 }
 
-/// A table: rows under a head.
+/// A table: rows under a header.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
     /// The titles of the columns.
     pub head: Vec<&'static str>,
     /// The columns that are aligned to the right, from 0.
     pub right: Vec<usize>,
-    /// As many cells in each as there are titles.
+    /// The rows. Each has as many cells as there are titles.
     pub rows: Vec<Vec<Cell>>,
 }
 
 impl Rows {
-    /// A table without rows.
+    /// Creates a table without rows.
     pub fn new<const N: usize>(head: [&'static str; N]) -> Self {
         Self { head: head.to_vec(), ..Self::default() }
     }
@@ -175,7 +175,7 @@ impl Rows {
     }
 }
 
-/// Something that a command says to a person. Programs read the [result](Console::result).
+/// Something that a command tells the user. Programs read the [result](Console::result).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Part {
@@ -199,18 +199,18 @@ pub enum Part {
     Failure(Error),
 }
 
-/// What a command is given by the program around it. Its [sinks](Sinks) are those that an argument names by its URL.
+/// The interface between a command and the program around it. Its [sinks](Sinks) are those that arguments name by URL.
 pub trait Console: Sinks {
-    /// Says something at once. Nothing with `--json`, but for warnings and failures.
+    /// Prints something at once. With `--json`, only warnings and failures.
     fn say(&self, part: Part);
 
     /// The result for programs: with `--json`, the one value on standard output.
     fn result(&self, value: Value);
 
-    /// One item of a result that is an array and comes piece by piece: memory does not grow with their number.
+    /// Prints one item of a result that is an array, so that memory does not grow with the number of items.
     fn item(&self, value: Value);
 
-    /// Ends an array of [items](Console::item), of which there may be none.
+    /// Ends an array of [items](Console::item), which may be empty.
     fn end_of_items(&self);
 
     /// Whether results are JSON.
@@ -219,13 +219,13 @@ pub trait Console: Sinks {
     /// Cancellation, progress and clock.
     fn context(&self) -> &Context;
 
-    /// An error as results have it: its kind, message, operation and subject, what to try, and what caused it.
+    /// An error in the form used in results: kind, message, operation, subject, hint and causes.
     fn failure(&self, error: &Error) -> Value;
 
     /// The jobs of a config file.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], with every mistake that is in it.
+    /// [`ErrorKind::Config`], with every mistake in the file.
     fn jobs(&self, config: Option<&Path>) -> Result<Jobs>;
 }
 
@@ -235,21 +235,22 @@ pub trait Console: Sinks {
 pub struct Jobs {
     /// The file.
     pub path: String,
-    /// In the order of the file.
+    /// The jobs, in the order of the file.
     pub jobs: Vec<(String, Arc<dyn AnySystem>)>,
 }
 
 impl Jobs {
-    /// Those of a file.
+    /// Creates the jobs of a file.
     pub fn new(path: impl Into<String>, jobs: Vec<(String, Arc<dyn AnySystem>)>) -> Self {
         Self { path: path.into(), jobs }
     }
 }
 
-/// The outcome of a step. What a cancelled run stumbles over on its way out is not what ended it.
+/// Returns the outcome of a step. If the run was cancelled, errors that follow from that become
+/// [`ErrorKind::Cancelled`].
 ///
 /// # Errors
-/// The outcome's own, or [`ErrorKind::Cancelled`].
+/// The outcome's own error, or [`ErrorKind::Cancelled`].
 pub fn settle<T>(context: &Context, operation: &'static str, subject: &str, outcome: Result<T>) -> Result<T> {
     outcome.map_err(|error| match error.kind() {
         ErrorKind::Cancelled => error,

@@ -1,4 +1,4 @@
-//! Compression: zstd and gzip. Reading back goes by magic, whatever wrote the bytes.
+//! Compression: zstd and gzip. For reading back, the magic bytes decide, whatever wrote the data.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -10,8 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::stage::{self, StageInput};
 use crate::stream::ByteStream;
 
-/// Bytes that a zstd worker compresses at once. The library's choice at level 3, 8 MiB, takes 24 MiB more memory with two
-/// workers, for no time and 0.06% of the size.
+/// The number of bytes that a zstd worker compresses at once. The library's choice at level 3, 8 MiB, takes 24 MiB more
+/// memory with two workers, saves no time and only 0.06% of the size.
 const JOB: u32 = 4 << 20;
 
 /// How a stream is compressed. As text: `zstd:3`, `zstd`, `gzip:6`, `gzip`, `none`.
@@ -29,7 +29,7 @@ pub enum Compression {
         /// 1 to 9; 6 is the default.
         level: u32,
     },
-    /// Not at all.
+    /// No compression.
     None,
 }
 
@@ -54,7 +54,7 @@ impl Compression {
         }
     }
 
-    /// Compresses a stream on a thread of its own.
+    /// Compresses a stream on its own thread.
     pub(crate) fn compress(self, input: ByteStream) -> ByteStream {
         let failed = |e| Error::io("compress", "the stream", e);
         match self {
@@ -133,8 +133,8 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// RFC 1952, section 2.3.1: ID1, ID2 and the only compression method, deflate.
 const GZIP_MAGIC: [u8; 3] = [0x1f, 0x8b, 0x08];
 
-/// Undoes compression, told by the stream's own magic: zstd (many frames, skippable ones too), gzip (many
-/// members), or nothing at all. Runs on a thread of its own.
+/// Decompresses a stream as its magic bytes say: zstd (several frames, also skippable ones), gzip (several members), or
+/// not compressed. Runs on its own thread.
 pub(crate) fn decompress(input: ByteStream) -> ByteStream {
     stage::spawn("decompress", input, |input, output| {
         let magic = input.peek(4)?;
@@ -257,7 +257,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
         fn any_bytes_round_trip(data in prop::collection::vec(any::<u8>(), 0..5000), zstd in any::<bool>()) {
-            // Bytes that start like a compressed stream are what `none` cannot carry; the others carry anything.
+            // `none` cannot carry bytes that start like a compressed stream; the others carry anything.
             let compression = if zstd { Compression::zstd(1) } else { Compression::gzip(1) };
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let data = Bytes::from(data);

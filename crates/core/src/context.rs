@@ -1,4 +1,4 @@
-//! What every run is given from outside: cancellation, progress, the clock.
+//! The context of a run: cancellation, progress, the clock.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::progress::{Progress, Silent};
 /// The clock of a run. Passed in, so that a test can set it.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// What a run is given from outside. Cheap to clone.
+/// The context of a run: cancellation, progress, the clock. Cheap to clone.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -30,7 +30,7 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub struct Context {
     /// Cancelled to end the run early: children are ended, uploads aborted.
     pub cancel: CancellationToken,
-    /// Where progress goes.
+    /// The receiver of progress.
     pub progress: Arc<dyn Progress>,
     /// The clock.
     pub clock: Clock,
@@ -63,7 +63,7 @@ impl Context {
         (self.clock)()
     }
 
-    /// Ends `work`, which holds nothing that must be undone, when the run is cancelled.
+    /// Runs `work`, which must not need any undoing, but ends it when the run is cancelled.
     pub(crate) async fn unless_cancelled<T>(
         &self,
         operation: &'static str,

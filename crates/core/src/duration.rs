@@ -1,4 +1,4 @@
-//! Durations as people write them: `90s`, `30min`, `36h`, `2d`, `1w`, `2d12h`.
+//! Durations as users write them: `90s`, `30min`, `36h`, `2d`, `1w`, `2d12h`.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::error::{Error, ErrorKind, Result};
 
 const HINT: &str = "write a number and a unit, as in 36h, 2d, 1w or 2d12h; minutes are min, seconds s";
 
-/// Reads a duration. `what` names it in errors.
+/// Parses a duration. `what` names it in errors.
 ///
 /// # Errors
-/// [`ErrorKind::Config`], saying what is wrong with it.
+/// [`ErrorKind::Config`], saying what is wrong.
 pub fn parse(text: &str, what: &str) -> Result<Duration> {
     let wrong = |why: String| Error::new(ErrorKind::Config, "use", format!("{what} \"{text}\""), why).hint(HINT);
     let mut total = Duration::ZERO;
@@ -42,7 +42,7 @@ pub fn parse(text: &str, what: &str) -> Result<Duration> {
     Ok(total)
 }
 
-/// A duration that is written as text wherever it stands: in a table of the configuration or after a flag.
+/// A duration that is written as text, in a configuration table or after a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Length(pub Duration);
 

@@ -1,8 +1,8 @@
 //! The one error type of the workspace.
 //!
-//! An [`Error`] says what was being done (`operation`), on what (`subject`), what went wrong (`message`), and
-//! optionally what to try (`hint`). Its [`ErrorKind`] is what a program matches on. It never holds a secret:
-//! whoever creates one redacts the subject first.
+//! An [`Error`] says what was being done (`operation`), to what (`subject`), what went wrong (`message`), and
+//! optionally what to try (`hint`). Programs match on its [`ErrorKind`]. It never contains a secret: whoever creates
+//! one redacts the subject first.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -11,10 +11,10 @@ use std::fmt;
 use crate::hint::Hint;
 use crate::words;
 
-/// The result of everything here that can fail.
+/// The result type of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What kind of failure an [`Error`] is: the part that a program can match on.
+/// The kind of an [`Error`], which programs can match on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -22,27 +22,27 @@ pub enum ErrorKind {
     Config,
     /// An object, database, bucket, folder or program does not exist.
     NotFound,
-    /// A dataset has no artifact where one was asked for: nothing failed, there is nothing to work on.
+    /// The dataset does not have the requested artifact: nothing failed, there is nothing to work on.
     NoArtifact,
-    /// Something is already there, and nothing here overwrites.
+    /// Something already exists and is not overwritten.
     AlreadyExists,
-    /// The target is not empty, or a rule of safety forbids the operation.
+    /// The target is not empty, or a safety rule forbids the operation.
     Refused,
     /// A password, key or token is wrong, or the identity lacks a right.
     Permission,
-    /// The other side cannot be reached or did not answer. Usually transient.
+    /// The other side cannot be reached or did not respond. Usually transient.
     Unavailable,
     /// A local file or stream failed: disk full, broken pipe, missing folder.
     Io,
-    /// Bytes are not what they must be: truncated, flipped, not of their format, not of the recorded hash.
+    /// Data is not what it must be: truncated, altered, not in the right format, not matching the recorded hash.
     Corrupt,
-    /// Ciphertext cannot be opened: no identity given, or none that fits.
+    /// Ciphertext cannot be decrypted: no identity was given, or none matches.
     Decrypt,
-    /// A child process failed: a tool that dumps, or one that restores.
+    /// A child process failed, such as a dump or restore tool.
     Tool,
-    /// Restored content is not what the proof says.
+    /// Restored content does not match the proof.
     Mismatch,
-    /// A version, feature or format that is not handled here.
+    /// A version, feature or format is not supported.
     Unsupported,
     /// The run was cancelled from outside.
     Cancelled,
@@ -73,7 +73,7 @@ impl ErrorKind {
     }
 }
 
-/// As [`as_str`](ErrorKind::as_str).
+/// Serializes as [`as_str`](ErrorKind::as_str).
 impl serde::Serialize for ErrorKind {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
@@ -86,7 +86,7 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// What failed, on what, why, and what to try.
+/// An error: what failed, on what, why, and what to try.
 ///
 /// `Display` prints one level: `cannot <operation> <subject>: <message>`. The chain is in
 /// [`source`](StdError::source), the advice in [`advice`](Error::advice).
@@ -107,13 +107,13 @@ struct Inner {
     subject: String,
     message: String,
     hint: Option<Hint>,
-    /// The hint's text, where the hint is not that text itself.
+    /// The hint's text, unless the hint itself is a text.
     advice: Option<String>,
     transient: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// The text as it can be shown, without a copy where it is that already.
+/// The text made safe to show, without a copy if it already is.
 fn owned(text: String, shown: fn(&str) -> Cow<'_, str>) -> String {
     match shown(&text) {
         Cow::Borrowed(_) => text,
@@ -133,7 +133,7 @@ impl Error {
         Self(Box::new(Inner {
             kind,
             operation: operation.into(),
-            // They may hold names of a bucket or words of a server.
+            // It may contain names from a bucket or text from a server.
             subject: owned(subject.into(), words::visible_line),
             message: owned(message.into(), words::visible),
             hint: None,
@@ -150,7 +150,7 @@ impl Error {
         self
     }
 
-    /// Says what was being done, and to what, as whoever asked for it knows it. Everything else stays.
+    /// Replaces operation and subject, so that they match what the caller asked for. Everything else stays.
     #[must_use]
     pub fn about(mut self, operation: impl Into<Cow<'static, str>>, subject: impl Into<String>) -> Self {
         self.0.operation = operation.into();
@@ -158,7 +158,7 @@ impl Error {
         self
     }
 
-    /// Leaves out the underlying error, which may say more than may be told.
+    /// Removes the underlying error, which may reveal too much.
     #[must_use]
     pub fn without_source(mut self) -> Self {
         self.0.source = None;
@@ -167,7 +167,7 @@ impl Error {
 
     /// Creates an error for an I/O failure of `operation` on `subject`; the kind follows from the I/O error's.
     pub fn io(operation: impl Into<Cow<'static, str>>, subject: impl Into<String>, error: std::io::Error) -> Self {
-        // A stage that reads from another one sees that one's error wrapped as I/O: hand back the original.
+        // A stage that reads from another sees that one's error wrapped as I/O: return the original.
         if Error::is_within(&error) {
             let inner = error.into_inner().expect("checked above: there is an inner error");
             return *inner.downcast::<Error>().expect("checked above: it is ours");
@@ -185,12 +185,12 @@ impl Error {
         failure
     }
 
-    /// Whether an I/O error is one of ours, on its way through an interface that knows only those.
+    /// Whether an I/O error wraps an [`Error`] that passed through an interface for I/O errors only.
     pub(crate) fn is_within(error: &std::io::Error) -> bool {
         error.get_ref().and_then(|inner| inner.downcast_ref::<Self>()).is_some()
     }
 
-    /// Adds what to try: a text, or a [`Hint`] that each program says in its own words.
+    /// Adds what to try: a text, or a [`Hint`] that each program words in its own way.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<Hint>) -> Self {
         let hint = hint.into();
@@ -206,7 +206,7 @@ impl Error {
         self
     }
 
-    /// Sets whether a retry can help. By default it can only for [`ErrorKind::Unavailable`].
+    /// Sets whether a retry can help. By default, only for [`ErrorKind::Unavailable`].
     #[must_use]
     pub fn transient(mut self, transient: bool) -> Self {
         self.0.transient = transient;
@@ -233,7 +233,7 @@ impl Error {
         &self.0.message
     }
 
-    /// What to try, if there is advice, in words that name neither flags nor commands.
+    /// The advice, if there is any, in words that name neither flags nor commands.
     pub fn advice(&self) -> Option<&str> {
         match &self.0.hint {
             Some(Hint::Text(text)) => Some(text),
@@ -241,12 +241,12 @@ impl Error {
         }
     }
 
-    /// What to try, if there is advice, for a program that says it in its own words.
+    /// The advice, if there is any, for a program that words it in its own way.
     pub fn typed_hint(&self) -> Option<&Hint> {
         self.0.hint.as_ref()
     }
 
-    /// Whether a retry can help. Retries are decided by this and nowhere else.
+    /// Whether a retry can help. All retries are decided by this.
     pub fn is_transient(&self) -> bool {
         self.0.transient
     }

@@ -7,8 +7,8 @@ use serde::{Serialize, Serializer};
 
 /// What to try after an error.
 ///
-/// `Display` says it without a word about flags or commands, so that it fits every program. A program that knows how its users
-/// do a thing says that instead, for each kind of hint:
+/// `Display` mentions no flags or commands, so that it fits every program. A program can instead tell its users how to
+/// do it there, for each kind of hint:
 ///
 /// ```
 /// use lifeboat_core::Hint;
@@ -25,57 +25,57 @@ use serde::{Serialize, Serializer};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Hint {
-    /// Anything that needs no other words in any program.
+    /// A text that fits every program.
     Text(String),
     /// Several things, in this order.
     All(Vec<Hint>),
-    /// Choose an encryptor, or say that there is to be none.
+    /// Choose an encryptor, or choose explicitly not to encrypt.
     ChooseEncryption,
-    /// Choose an encryptor: what is backed up is never stored without.
+    /// Choose an encryptor: this dataset is never stored unencrypted.
     ChooseEncryptor,
     /// Name a recipient to encrypt to.
     NameRecipient,
-    /// Write a recipient of `age` as one is written.
+    /// Write an `age` recipient in the right form.
     WriteRecipient,
-    /// Put an identity into the file of identities of `age`.
+    /// Put an identity into the file of `age` identities.
     WriteIdentity,
-    /// Give a key: what is read is encrypted, and none was given that is of its scheme.
+    /// Give a key: the artifact is encrypted, and no key for its scheme was given.
     GiveKey {
         /// The scheme, as [`Encryptor::scheme`](crate::Encryptor::scheme) names it: `age`, `openssl`.
         scheme: String,
     },
-    /// Give an identity of one of the recipients that the manifest names: none that was given fits.
+    /// Give an identity for one of the recipients in the manifest: none of those given matches.
     GiveFittingIdentity,
     /// Give a passphrase: the one that was given is empty.
     GivePassphrase,
     /// Give another passphrase, or compare the stored bytes with the manifest.
     CheckPassphrase,
-    /// Look at what artifacts there are.
+    /// List the artifacts.
     ListArtifacts,
     /// Name an artifact by its time or its key.
     NameArtifact,
-    /// An artifact is missing that must be there: look for it elsewhere, or name explicitly the one to use.
+    /// An artifact is missing that should exist: look for it elsewhere, or name the one to use explicitly.
     FindMissingArtifact {
-        /// The newest that is there.
+        /// The newest existing artifact.
         older: Option<String>,
     },
     /// Use another artifact; a verification says what is wrong with this one.
     UseAnotherArtifact,
-    /// Copy later what is missing in a sink, from one that holds it.
+    /// Copy what is missing in a sink later, from a sink that has it.
     ReplicateLater,
-    /// Say that the dataset may be empty, where that is right.
+    /// If the dataset may be empty, say so.
     AllowEmpty,
-    /// Say once that the dataset is right although it shrank.
+    /// If the dataset is right although it shrank, say so once.
     AllowShrink,
-    /// Look at what does not answer, or wait for longer.
+    /// Check what does not respond, or wait longer.
     RaiseStallLimit,
     /// Make a copy of the tree first.
     CopyTree,
-    /// Run again: a new second gives a new name. What a killed run has left is removed by a prune of orphans.
+    /// Run again: a second later the name is different. A prune of orphans removes what a killed run has left.
     RunAgainOrPruneOrphans,
-    /// Look at the source of a copy. If it is right, allow the copy to delete all that the source no longer has.
+    /// Check the source of a copy. If it is right, allow the copy to delete everything that the source no longer has.
     AllowAllDeletions,
-    /// Give a copy a folder of its own in its destination.
+    /// Give a copy its own folder in the destination.
     CopyIntoFolder {
         /// A name for the folder.
         folder: String,
@@ -88,7 +88,7 @@ pub enum Hint {
 }
 
 impl Hint {
-    /// This hint and another one, unless this one says it already.
+    /// Combines this hint with another one, unless this one already contains it.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         match self {
@@ -191,7 +191,7 @@ impl From<Cow<'_, str>> for Hint {
     }
 }
 
-/// As its text: that of `Display`.
+/// Serializes as the text of `Display`.
 impl Serialize for Hint {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

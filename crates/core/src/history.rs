@@ -1,15 +1,16 @@
 //! History: the record that every run leaves, failed ones too.
 //!
-//! A record is a small JSON object beside the artifacts of its job, so that a key that may only put can write it:
+//! A record is a small JSON object beside the artifacts of its job, so that put-only credentials can write it:
 //!
 //! ```text
 //! <prefix>/_lifeboat/history/<dataset>/<YYYYMMDD-HHMMSS>-<verb>-<outcome>-<8 hex digits>.json
 //! ```
 //!
-//! The time is that of the run's end, UTC; the digits are random, so that no two runs meet. What `status` and alarms need is
-//! in the name: [`list`] reads no object. A record holds no secret and nothing of what is inside a dataset.
+//! The time is when the run ended, UTC; the digits are random, so that no two runs collide. The name holds everything
+//! that `status` and alarms need: [`list`] reads no object. A record contains no secrets and nothing of a dataset's
+//! contents.
 //!
-//! Records are kept for [`KEEP`] and then removed by [`prune`], by nothing else.
+//! Records are kept for [`KEEP`]. Only [`prune`] removes them.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -32,25 +33,25 @@ mod journal;
 
 pub(crate) use journal::{Figures, Journal};
 
-/// The folder, beside the artifacts, that holds the records, in a folder for each dataset.
+/// The folder, beside the artifacts, that holds the records, in one subfolder per dataset.
 pub const HISTORY_FOLDER: &str = "_lifeboat/history";
 
-/// How long records are kept where nothing else is said: 400 days, so that there is always a year to look back on.
+/// How long records are kept by default: 400 days, so that there is always a full year to look back on.
 pub const KEEP: Duration = Duration::from_secs(400 * 86_400);
 
-/// The version of the form of records that is written and read here.
+/// The version of the record format that this code reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// No record is larger, in bytes.
+/// The largest size of a record, in bytes.
 const RECORD_LIMIT: usize = 64 << 10;
 
-/// What names deleted artifacts takes at most so many bytes of a record.
+/// How many bytes of a record the list of deleted artifacts may take.
 const DELETED_LIMIT: usize = 48 << 10;
 
-/// Records that are read side by side.
+/// How many records are read concurrently.
 pub(crate) const SIDE_BY_SIDE: usize = 16;
 
-/// Records that are deleted together.
+/// How many records are deleted in one call.
 const BATCH: usize = 500;
 
 /// What a run did.
@@ -64,7 +65,7 @@ pub enum Verb {
     Verify,
     /// Restored an artifact.
     Restore,
-    /// Deleted what retention no longer keeps.
+    /// Deleted artifacts that retention no longer keeps.
     Prune,
     /// Copied artifacts to another sink.
     Replicate,
@@ -73,7 +74,7 @@ pub enum Verb {
 impl Verb {
     const ALL: [Self; 5] = [Self::Backup, Self::Verify, Self::Restore, Self::Prune, Self::Replicate];
 
-    /// The verb as it stands in names.
+    /// The verb as it appears in names.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Backup => "backup",
@@ -91,22 +92,22 @@ impl fmt::Display for Verb {
     }
 }
 
-/// What came of a run.
+/// The outcome of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// All that was asked for.
+    /// The run did everything it was asked to.
     Good,
-    /// It, but a person should look: one of several sinks failed, a check warned.
+    /// The run succeeded, but somebody should take a look: one of several sinks failed, or a check warned.
     Warning,
-    /// Not it. A cancelled run has failed too.
+    /// The run failed. A cancelled run counts as failed.
     Failed,
 }
 
 impl Outcome {
     const ALL: [Self; 3] = [Self::Good, Self::Warning, Self::Failed];
 
-    /// The outcome as it stands in names.
+    /// The outcome as it appears in names.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Good => "good",
@@ -126,15 +127,15 @@ impl fmt::Display for Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Failure {
-    /// The [`ErrorKind`]'s name.
+    /// The name of the [`ErrorKind`].
     pub kind: String,
-    /// The error's message, at most 500 characters. Empty where the dataset is nothing but secrets.
+    /// The error's message, at most 500 characters. Empty for a dataset that consists of secrets.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
 }
 
 impl Failure {
-    /// What an error says, or its kind only where the dataset is confidential.
+    /// Creates the failure for an error; for a confidential dataset, with the kind only.
     pub fn of(error: &Error, confidential: bool) -> Self {
         Self::new(error.kind(), if confidential { "" } else { error.message() })
     }
@@ -145,67 +146,69 @@ impl Failure {
     }
 }
 
-/// What is recorded of a run.
+/// The record of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Record {
-    /// Version of this form. A reader refuses what is newer than it knows.
+    /// The version of the record format. Readers reject versions newer than they know.
     pub format_version: u32,
-    /// Lifeboat's version that wrote it.
+    /// The version of Lifeboat that wrote the record.
     pub written_by: String,
     /// What the run did.
     pub verb: Verb,
-    /// With which dataset.
+    /// The dataset the run worked on.
     pub dataset: Dataset,
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// When it began.
+    /// When the run began.
     pub started_at: Timestamp,
-    /// When it ended: the time in the name, to the second.
+    /// When the run ended. The name holds this time, to the second.
     pub finished_at: Timestamp,
-    /// How long it took, in seconds.
+    /// How long the run took, in seconds.
     pub seconds: f64,
     /// The sink's URL, without credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sink: Option<String>,
-    /// The key of the artifact, where there was one; of a copy, that of the newest one that is there now.
+    /// The key of the artifact, if there was one; for a replication, the key of the newest artifact now in the
+    /// destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Of a verification, its level.
+    /// The level of a verification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<Level>,
-    /// Stored bytes that were written, read, freed or copied.
+    /// The number of stored bytes written, read, freed or copied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// Of a backup, the items in its proof (tables, zones); of a prune or a copy, the artifacts.
+    /// The number of items in a backup's proof (tables, zones), or of artifacts that were pruned or copied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<u64>,
-    /// Of a backup, the rows in its proof.
+    /// The number of rows in a backup's proof.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
-    /// Of a prune, what it deleted, newest first: without this, an artifact that is missing could be one that somebody took
-    /// away. Where there are more than fit into a record, the oldest are left out, and [`items`](Self::items) counts them.
+    /// The artifacts that a prune deleted, newest first: without this list, a pruned artifact could not be told from a
+    /// lost one. If there are more than fit into a record, the oldest are left out, but [`items`](Self::items) counts
+    /// them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<Vec<DeletedArtifact>>,
-    /// Why it failed, where there was an error.
+    /// Why the run failed, if there was an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
 }
 
-/// An artifact that a prune deleted, and what was known of it: the records beside it went with it.
+/// An artifact that a prune deleted, and its verifications, whose records were deleted with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeletedArtifact {
-    /// Its name.
+    /// The artifact's name.
     pub artifact: String,
-    /// Of its verifications the one that proved most, and the last one where that failed, each as its name said it:
+    /// The verification that proved most and, if the last one failed, that one; each as in its name:
     /// `20261122-040000-restore-pass`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verified: Vec<String>,
 }
 
 impl DeletedArtifact {
-    /// What is worth remembering of an artifact.
+    /// Creates the entry for an artifact.
     pub(crate) fn of(artifact: &Artifact) -> Self {
         let last_failed = artifact.verifications.last().filter(|v| !v.passed);
         let told = artifact.last_passed().into_iter().chain(last_failed);
@@ -214,7 +217,7 @@ impl DeletedArtifact {
 }
 
 impl Record {
-    /// The record of a run that has just ended and of which nothing else is known.
+    /// Creates the record of a run that has ended. The optional fields are empty.
     pub fn new(verb: Verb, dataset: Dataset, outcome: Outcome, started_at: Timestamp, finished_at: Timestamp) -> Self {
         Self {
             format_version: FORMAT_VERSION,
@@ -236,13 +239,13 @@ impl Record {
         }
     }
 
-    /// Remembers what a prune deleted, newest first, as much of it as fits.
+    /// Records as many of the artifacts that a prune deleted as fit, newest first.
     pub(crate) fn remember(&mut self, mut deleted: Vec<DeletedArtifact>) {
         let newest_first = |d: &DeletedArtifact| Reverse(ArtifactName::parse(&d.artifact).map(|name| name.taken_at));
         deleted.sort_by_cached_key(|d| (newest_first(d), d.artifact.clone()));
         let mut room = DELETED_LIMIT;
         let fits = |d: &DeletedArtifact| {
-            // With the quotes, commas and indents of its JSON.
+            // Including the quotes, commas and indentation of its JSON.
             let size = d.artifact.len() + 64 + d.verified.iter().map(|v| v.len() + 24).sum::<usize>();
             room = room.saturating_sub(size);
             room > 0
@@ -250,8 +253,8 @@ impl Record {
         self.deleted = Some(deleted.into_iter().take_while(fits).collect());
     }
 
-    /// Whether it says that a prune deleted this artifact. A record of the time before records named what was deleted may mean
-    /// any; of one that left some out, any that is older than those it names.
+    /// Whether this record can be of the prune that deleted the artifact. A record from before records listed deleted
+    /// artifacts may stand for any of them; one with an incomplete list, for any older than those it lists.
     pub(crate) fn may_have_deleted(&self, name: &ArtifactName) -> bool {
         let items = self.items.unwrap_or(0);
         let Some(deleted) = &self.deleted else { return items > 0 };
@@ -263,7 +266,7 @@ impl Record {
     }
 }
 
-/// A record as its name tells it.
+/// What the name of a record tells about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entry {
@@ -273,9 +276,9 @@ pub struct Entry {
     pub dataset: Dataset,
     /// When the run ended, to the second.
     pub at: Timestamp,
-    /// What it did.
+    /// What the run did.
     pub verb: Verb,
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
@@ -298,13 +301,13 @@ impl Entry {
     }
 }
 
-/// Writes a record into the history of a folder, and returns its key.
+/// Writes a record to the history of a folder and returns its key.
 ///
 /// # Errors
-/// What the sink fails with. A run whose record cannot be written has not failed for that.
+/// Any error of the sink. A run does not fail because its record cannot be written.
 ///
 /// # Cancel safety
-/// Safe: the record is there or it is not.
+/// Safe: the record is written whole or not at all.
 pub async fn write(sink: &dyn Sink, folder: &str, record: &Record) -> Result<String> {
     let mut body = serde_json::to_vec_pretty(record).expect("a record has string keys only");
     body.push(b'\n');
@@ -323,11 +326,12 @@ fn prefix_of(folder: &str, dataset: Option<&Dataset>) -> String {
     dataset.map_or_else(|| format!("{own}/"), |dataset| format!("{own}/{dataset}/"))
 }
 
-/// The records of a dataset in a folder, oldest first, told from names alone, page by page; without a dataset, of all of
-/// them, one after the other. With `since`, those of runs that ended then or later. Names of another form are passed over.
+/// Lists the records of a dataset in a folder, oldest first, from names alone, page by page; without a dataset, those
+/// of all datasets, one dataset after the other. With `since`, only runs that ended then or later. Other names are
+/// skipped.
 ///
 /// # Errors
-/// As items: what the sink's listing fails with. A folder without a history is empty.
+/// Errors of the sink's listing, as items. A folder without a history is empty.
 pub fn list<'a>(
     sink: &'a dyn Sink,
     folder: &str,
@@ -345,7 +349,8 @@ pub fn list<'a>(
 /// Reads a record.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`]; [`ErrorKind::Corrupt`] when it is none; [`ErrorKind::Unsupported`] when it is of a newer form.
+/// [`ErrorKind::NotFound`]; [`ErrorKind::Corrupt`] if it is not a record; [`ErrorKind::Unsupported`] if its format is
+/// newer.
 pub async fn read(sink: &dyn Sink, key: &str) -> Result<Record> {
     #[derive(Deserialize)]
     struct Version {
@@ -363,11 +368,11 @@ pub async fn read(sink: &dyn Sink, key: &str) -> Result<Record> {
     serde_json::from_slice(&bytes).map_err(corrupt)
 }
 
-/// The records of runs that had to do with one artifact, oldest first: the evidence that outlives it. They are read one by one,
-/// so this takes a while where the history is long.
+/// Reads the records of all runs that concern one artifact, oldest first: the evidence that outlives it. Every record
+/// of the dataset is read, so this takes a while if the history is long.
 ///
 /// # Errors
-/// What the sink fails with. A record that is none, or of a newer form, is passed over.
+/// Any error of the sink. Records that are invalid or of a newer format are skipped.
 pub async fn of_artifact(sink: &dyn Sink, folder: &str, artifact: &ArtifactName) -> Result<Vec<Record>> {
     let text = artifact.to_string();
     let is_about = |record: &Record| {
@@ -379,7 +384,7 @@ pub async fn of_artifact(sink: &dyn Sink, folder: &str, artifact: &ArtifactName)
     records.try_buffered(SIDE_BY_SIDE).try_filter_map(async |record| Ok(record.filter(&is_about))).try_collect().await
 }
 
-/// Reads a record; `None` for one that has gone, is none, or is of a newer form.
+/// Reads a record; `None` if it is gone, invalid or of a newer format.
 pub(crate) async fn read_if_known(sink: &dyn Sink, key: &str) -> Result<Option<Record>> {
     match read(sink, key).await {
         Ok(record) => Ok(Some(record)),
@@ -391,30 +396,31 @@ pub(crate) async fn read_if_known(sink: &dyn Sink, key: &str) -> Result<Option<R
     }
 }
 
-/// What [`prune`] has done.
+/// The result of [`prune`].
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Forgotten {
-    /// How many records are gone.
+    /// The number of records deleted.
     pub deleted: u64,
-    /// What the store holds, and until when: no failure.
+    /// Records that the store holds, and until when. This is not a failure.
     pub held: Vec<Held>,
     /// Keys that could not be deleted, each with the reason.
     pub failed: Vec<(String, String)>,
-    /// What a person should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
-/// Deletes the records of a folder that are older than `keep`, of one dataset or of all.
+/// Deletes the records of a folder that are older than `keep`, for one dataset or for all.
 ///
 /// # Behaviour
-/// - Of a dataset with a record that is not known here nothing is deleted, and a note says so.
+/// - If a dataset has a record that this version does not recognize, none of its records is deleted, and a note says
+///   so.
 ///
 /// # Errors
-/// What the sink fails with; from half a listing nothing is decided.
+/// Any error of the sink. Nothing is decided from an incomplete listing.
 ///
 /// # Cancel safety
-/// Safe: what is left is found again by the next call.
+/// Safe: the next call finds what is left.
 pub async fn prune(
     sink: &dyn Sink,
     folder: &str,

@@ -39,7 +39,7 @@ pub mod verifier;
 pub mod words;
 
 pub use async_trait::async_trait;
-// What stands in signatures here: a program that names these types needs no dependency of its own, of the same version.
+// Types in public signatures: a program that names them needs no own dependency of the same version.
 pub use compress::Compression;
 pub use context::Context;
 pub use encryptor::Encryptor;

@@ -1,9 +1,9 @@
-//! The manifest: what is written beside an artifact, last, and makes it one.
+//! The manifest, which is written beside the objects of an artifact, last, and completes it.
 //!
-//! The public part says what the object is and how to read it back; whoever may list the bucket may read it, so it
-//! holds no name of what is inside. The private part (names of tables, their counts, fingerprints) is encrypted with the
-//! artifact's own encryptor whenever there is one: base64 of age (or openssl) of zstd of JSON, readable in one shell
-//! line: `jq -r .private.sealed | base64 -d | age -d -i KEY | zstd -d`.
+//! The public part says what the object is and how to read it back. Everybody who may list the bucket may read it, so
+//! it contains no names of the contents. The private part (names of tables, their counts, fingerprints) is encrypted
+//! with the artifact's own encryptor, if there is one: base64 of age (or openssl) of zstd of JSON, readable with one
+//! shell line: `jq -r .private.sealed | base64 -d | age -d -i KEY | zstd -d`.
 
 use std::sync::Arc;
 
@@ -21,16 +21,16 @@ use crate::proof::Proof;
 use crate::source::Description;
 use crate::stream::{self};
 
-/// The version of the manifest's form that is written and read here.
+/// The version of the manifest format that this code reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// No manifest is larger: 10,000 tables come to about 4 MiB.
+/// The largest size of a manifest, in bytes. 10,000 tables take about 4 MiB.
 pub const MANIFEST_LIMIT: usize = 256 << 20;
 
 /// One stored object of an artifact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredObject {
-    /// Its name, without the folder: a manifest can be copied elsewhere together with its objects.
+    /// The object's name, without the folder, so that a manifest can be copied elsewhere together with its objects.
     pub name: String,
     /// Size in bytes.
     pub bytes: u64,
@@ -42,18 +42,18 @@ pub struct StoredObject {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct EncryptionNote {
-    /// `age`, `openssl`, or what an [`Encryptor`] from elsewhere calls itself.
+    /// `age`, `openssl`, or the name of a third-party [`Encryptor`].
     pub scheme: String,
-    /// The public recipients, so that on the worst day one knows which key to look for.
+    /// The public recipients, which tell which key to look for in an emergency.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recipients: Vec<String>,
 }
 
-/// The private part: what must not be read by whoever can read the bucket.
+/// The private part, which not everybody who can read the bucket may see.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Private {
-    /// What the source saw go past.
+    /// The proof that was taken from the stream.
     pub proof: Proof,
     /// XXH3-128 of the plaintext, in hexadecimal digits, as `xxh128sum` prints it.
     pub plaintext_xxh3_128: String,
@@ -65,59 +65,60 @@ pub struct Private {
 pub enum PrivatePart {
     /// Encrypted: base64 of the artifact's encryptor over zstd over JSON.
     Sealed(String),
-    /// As it is, because the artifact is not encrypted either.
+    /// Plain, because the artifact is not encrypted either.
     Open(Box<Private>),
 }
 
-/// What is known of an artifact. A form that older readers must not take for this one has another name beside the artifact
-/// (`.manifest.v2.json`), so that they know from names alone that they do not know it. Written last: an object without a manifest was not finished by Lifeboat.
+/// The manifest of an artifact. It is written last: without a manifest, Lifeboat did not finish the artifact. A format
+/// that older readers must not mistake for this one gets another name (`.manifest.v2.json`), so that they can tell from
+/// names alone that they do not know it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Manifest {
-    /// Version of this form. A reader refuses what is newer than it knows.
+    /// The version of the manifest format. Readers reject versions newer than they know.
     pub format_version: u32,
-    /// Lifeboat's version that wrote it.
+    /// The version of Lifeboat that wrote the manifest.
     pub written_by: String,
     /// The dataset.
     pub dataset: Dataset,
     /// The artifact's name, without the folder.
     pub artifact: String,
-    /// When the source was opened; the artifact's content is of this time.
+    /// When the source was opened; the artifact has the content of this time.
     pub taken_at: Timestamp,
     /// When the last byte was confirmed.
     pub finished_at: Timestamp,
     /// Size of the plaintext in bytes, before compression.
     pub plaintext_bytes: u64,
-    /// Items in the proof, so that whoever has no key can tell an artifact that holds nothing.
+    /// The number of items in the proof, so that an empty artifact can be recognized without a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<u64>,
-    /// Rows in the proof, of all items.
+    /// The number of rows of all items in the proof.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
-    /// Stored bytes, all objects together.
+    /// The total size of the stored objects, in bytes.
     pub stored_bytes: u64,
     /// The objects whose bytes, joined in this order, are the artifact.
     pub objects: Vec<StoredObject>,
     /// `zstd:3`, `gzip:6` or `none`.
     pub compression: String,
-    /// How it is encrypted, if it is.
+    /// How the artifact is encrypted, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<EncryptionNote>,
-    /// The names of the artifacts without which it cannot be restored, of the same dataset and folder. For each of them a
-    /// sidecar says the same by its name.
+    /// The names of the artifacts of the same dataset and folder without which this one cannot be restored. For each of
+    /// them there is also a sidecar with a name that says so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<String>,
-    /// What was read, with which tool.
+    /// What was read, and with which tool.
     pub source: Description,
     /// The private part.
     pub private: PrivatePart,
 }
 
 impl Manifest {
-    /// Reads a manifest. `subject` names it in errors.
+    /// Parses a manifest. `subject` names it in errors.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when it is not one, [`ErrorKind::Unsupported`] when it is of a newer form.
+    /// [`ErrorKind::Corrupt`] if it is not a manifest, [`ErrorKind::Unsupported`] if its format is newer.
     pub fn parse(bytes: &[u8], subject: &str) -> Result<Self> {
         #[derive(Deserialize)]
         struct Version {
@@ -149,7 +150,7 @@ impl Manifest {
                         "it says that its artifact is not encrypted, but the artifact's name says that it is",
                     );
                 }
-                // Whoever put it there does not have the key, or wants names to be read that are not his.
+                // Whoever put it there does not have the key, or wants to plant names.
                 if name.encryption.is_some() && matches!(manifest.private, PrivatePart::Open(_)) {
                     return wrong("its private part is plaintext, but its artifact is encrypted");
                 }
@@ -167,17 +168,17 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The manifest as it is stored.
+    /// Serializes the manifest for storage.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = serde_json::to_vec_pretty(self).expect("a manifest has string keys only");
         bytes.push(b'\n');
         bytes
     }
 
-    /// Opens the private part.
+    /// Decrypts and parses the private part.
     ///
     /// # Errors
-    /// [`ErrorKind::Decrypt`] without a fitting key, [`ErrorKind::Corrupt`] when it was altered.
+    /// [`ErrorKind::Decrypt`] without a matching key, [`ErrorKind::Corrupt`] if it was altered.
     pub async fn private(&self, encryptors: &[Arc<dyn Encryptor>]) -> Result<Private> {
         let subject = format!("the private part of {}'s manifest", self.artifact);
         match &self.private {
@@ -198,7 +199,7 @@ impl Manifest {
 }
 
 impl Private {
-    /// The private part as it is stored: sealed when there is an encryptor.
+    /// The stored form of the private part: sealed if there is an encryptor.
     pub(crate) async fn store(self, encryptor: Option<&Arc<dyn Encryptor>>) -> Result<PrivatePart> {
         let Some(encryptor) = encryptor else { return Ok(PrivatePart::Open(Box::new(self))) };
         let json = serde_json::to_vec(&self).expect("a proof has string keys only");
@@ -209,7 +210,7 @@ impl Private {
     }
 }
 
-/// The encryption scheme of bytes that start like this, by the magic of those that are known here.
+/// The encryption scheme of data that starts with these bytes, by the magic bytes of the known schemes.
 fn scheme_of(start: &[u8]) -> Option<&'static str> {
     if encryptor::starts_like_age(start) {
         return Some("age");
@@ -217,12 +218,12 @@ fn scheme_of(start: &[u8]) -> Option<&'static str> {
     encryptor::starts_like_openssl(start).then_some("openssl")
 }
 
-/// The encryptor that opens bytes that start like this; `None` when they are not encrypted. What decides is the scheme that
-/// the manifest names, where there is one; else the bytes' own magic; else the suffix of the name.
+/// Chooses the encryptor that opens data starting with these bytes; `None` if it is not encrypted. The scheme in the
+/// manifest decides; without a manifest, the magic bytes; without those, the suffix of the name.
 ///
 /// # Errors
-/// [`ErrorKind::Decrypt`] when they are encrypted and no key for that was given; [`ErrorKind::Corrupt`] when they do not
-/// start as they must: ciphertext is never passed on as if it were plaintext, nor the other way round.
+/// [`ErrorKind::Decrypt`] if the data is encrypted and there is no key for it; [`ErrorKind::Corrupt`] if it does not
+/// start as it must: ciphertext is never treated as plaintext, nor the other way round.
 pub(crate) fn choose<'a>(
     scheme: Option<&str>,
     suffix: Option<&str>,

@@ -1,16 +1,16 @@
-//! Plaintext that is secret by itself: memory that is wiped, and no core dumps, while it is there.
+//! Protection of plaintext that consists of secrets: wiped memory and no core dumps while it is in memory.
 //!
 //! Most backups are confidential; a backup of secrets is nothing but secrets. A source, target or verifier of such a system
-//! says so ([`Source::is_confidential`](crate::Source::is_confidential)), and then
+//! says so ([`Source::is_confidential`](crate::Source::is_confidential)). Then
 //!
 //! - a backup without an encryptor is refused;
-//! - the pipeline's stages wipe the buffers in which plaintext passed: what the tap, the compression, the decryption and the
-//!   decompression emit, and what they gather before;
+//! - the pipeline's stages wipe the buffers that held plaintext: what the tap, compression, decryption and
+//!   decompression emit, and what they collect before that;
 //! - the process leaves no core dump, and no other process of the same user can read its memory (Linux).
 //!
-//! What is *not* wiped, because it is not ours: the tables inside zstd and zlib, the cipher's own buffer in `age` (64 KiB),
-//! registers and stacks. A program that wants all of what the allocator gives back wiped uses an allocator that does so, such
-//! as `zeroizing-alloc`. Memory is not locked either: let swap be off or encrypted.
+//! Memory outside of Lifeboat's control is *not* wiped: the tables inside zstd and zlib, the cipher's own buffer in
+//! `age` (64 KiB), registers and stacks. To wipe all freed memory, use an allocator that does so, such as
+//! `zeroizing-alloc`. Memory is not locked either: turn swap off, or encrypt it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -18,10 +18,10 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-/// While one of these lives, stages that are started wipe their buffers, and the process leaves no core dump.
+/// A guard: while one exists, new stages wipe their buffers, and the process leaves no core dump.
 ///
-/// [`Backup`](crate::Backup), [`Restore`](crate::Restore) and [`Verify`](crate::Verify) take one by themselves where it is
-/// needed. A program that reads a [stream](crate::Restore::stream) of secrets by itself takes one for itself.
+/// [`Backup`](crate::Backup), [`Restore`](crate::Restore) and [`Verify`](crate::Verify) create one if needed. A program
+/// that reads a [stream](crate::Restore::stream) of secrets itself must create its own.
 #[derive(Debug)]
 pub struct Confidential {
     _dumps: NoCoreDumps,
@@ -30,14 +30,14 @@ pub struct Confidential {
 static WIPING: AtomicUsize = AtomicUsize::new(0);
 
 impl Confidential {
-    /// Begins.
+    /// Creates a guard.
     pub fn begin() -> Self {
         let dumps = NoCoreDumps::begin();
         WIPING.fetch_add(1, Ordering::SeqCst);
         Self { _dumps: dumps }
     }
 
-    /// Whether one is alive.
+    /// Whether a guard exists.
     pub fn is_held() -> bool {
         WIPING.load(Ordering::SeqCst) > 0
     }
@@ -49,10 +49,11 @@ impl Drop for Confidential {
     }
 }
 
-/// While one of these lives, the process leaves no core dump. When the last one is dropped, it is as it was before the first.
+/// A guard: while one exists, the process leaves no core dump. Dropping the last one restores the state before the
+/// first.
 ///
-/// It affects the whole process (a debugger cannot attach, and `/proc/self` belongs to root), which is why a library gives
-/// it back. A program that has secrets from its beginning to its end turns core dumps off
+/// This affects the whole process (a debugger cannot attach, and `/proc/self` belongs to root), so a library should
+/// undo it. A program that handles secrets from beginning to end turns core dumps off
 /// [for the process](Self::for_the_process).
 #[derive(Debug)]
 pub struct NoCoreDumps(());
@@ -66,7 +67,7 @@ struct State {
 static STATE: Mutex<State> = Mutex::new(State { holders: 0, before: None });
 
 impl NoCoreDumps {
-    /// Begins.
+    /// Creates a guard.
     pub fn begin() -> Self {
         let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
         if state.holders == 0 {
@@ -76,7 +77,7 @@ impl NoCoreDumps {
         Self(())
     }
 
-    /// Until the process ends.
+    /// Turns core dumps off until the process ends.
     pub fn for_the_process() {
         static HELD: OnceLock<NoCoreDumps> = OnceLock::new();
         HELD.get_or_init(Self::begin);
@@ -105,7 +106,7 @@ pub fn wiped(bytes: Vec<u8>) -> Bytes {
     Bytes::from_owner(Zeroizing::new(bytes))
 }
 
-/// How core dumps were.
+/// The previous state of core dumps.
 struct Dumps {
     /// The soft limit of their size.
     limit: rustix::process::Rlimit,
@@ -114,16 +115,16 @@ struct Dumps {
 }
 
 impl Dumps {
-    /// Turns them off.
+    /// Turns core dumps off.
     fn off() -> Self {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let limit = getrlimit(Resource::Core);
-        // The hard limit stays: lowered, it could not be raised again.
+        // The hard limit stays: once lowered, it could not be raised again.
         let none = Rlimit { current: Some(0), maximum: limit.maximum };
         if let Err(error) = setrlimit(Resource::Core, none) {
             tracing::warn!(%error, "core dumps cannot be limited");
         }
-        // The limit does not hold for dumps that go to a program (core_pattern with a pipe); this does.
+        // The limit does not apply to dumps piped to a program (core_pattern with a pipe); this does.
         #[cfg(target_os = "linux")]
         let behavior = {
             use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};

@@ -1,10 +1,9 @@
 //! Names in the bucket: `<prefix>/<dataset>-<YYYYMMDD-HHMMSS>.<format>[.zst|.gz][.age|.enc]`.
 //!
-//! Scripts leave the format out: `shop-secrets-20261121-033000.enc`. Then it is the job's system that knows it.
+//! Scripts may omit the format: `shop-secrets-20261121-033000.enc`. The job's system then determines it.
 //!
-//! The suffixes are the recipe in reverse, so that reading back needs no flags. Times are UTC. What another program's
-//! [`Encryptor`](crate::Encryptor) has written ends in `.enc-<word>`, as in `.enc-gpg`: encrypted, in a way that is not
-//! known here.
+//! The suffixes are the recipe in reverse, so that reading back needs no flags. Times are UTC. The names of artifacts
+//! that a third-party [`Encryptor`](crate::Encryptor) has encrypted end in `.enc-<word>`, as in `.enc-gpg`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,13 +15,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The suffix of a manifest's key, after its artifact's key.
+/// The suffix that makes an artifact's key the key of its manifest.
 pub const MANIFEST_SUFFIX: &str = ".manifest.json";
 
-/// The name of a dataset: one thing that is backed up as a unit.
+/// The name of a dataset: something that is backed up as a unit.
 ///
-/// Letters, digits, `.`, `_` and `-`, starting with a letter or digit, at most 128 bytes; it contains nothing that
-/// reads like a timestamp (`-20261121-033000.`), or names could not be told apart.
+/// It consists of letters, digits, `.`, `_` and `-`, starts with a letter or digit, and has at most 128 bytes. It must
+/// not contain anything that looks like a timestamp (`-20261121-033000.`), which would make artifact names ambiguous.
 ///
 /// ```
 /// use lifeboat_core::Dataset;
@@ -35,10 +34,10 @@ pub const MANIFEST_SUFFIX: &str = ".manifest.json";
 pub struct Dataset(String);
 
 impl Dataset {
-    /// Checks a name.
+    /// Creates a dataset name after checking it.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], saying which rule it breaks.
+    /// [`ErrorKind::Config`], naming the rule that `name` breaks.
     pub fn new(name: impl Into<String>) -> Result<Self> {
         let name = name.into();
         let wrong = |why: &str| {
@@ -85,9 +84,9 @@ impl fmt::Display for Dataset {
     }
 }
 
-/// The name of an artifact, without the prefix before it: what its key says about it.
+/// The name of an artifact, without the prefix: what its key says about it.
 ///
-/// Names are in order of dataset and time.
+/// Names are ordered by dataset, then by time.
 ///
 /// ```
 /// use lifeboat_core::ArtifactName;
@@ -101,21 +100,21 @@ impl fmt::Display for Dataset {
 pub struct ArtifactName {
     /// The dataset.
     pub dataset: Dataset,
-    /// When it was taken, to the second, UTC.
+    /// When the artifact was taken, to the second, UTC.
     pub taken_at: Timestamp,
-    /// Extension of the plaintext's format: `dump`, `sql`, `tar`, `globals.sql`. Empty where the name does not say it, as
-    /// scripts write names; ours always do.
+    /// The extension of the plaintext's format: `dump`, `sql`, `tar`, `globals.sql`. Empty if the name does not say, as
+    /// with some scripts; names that Lifeboat writes always do.
     pub format: String,
-    /// `zst` or `gz`, when compressed.
+    /// `zst` or `gz`, if compressed.
     pub compression: Option<String>,
-    /// `age`, `enc` or `enc-<word>`, when encrypted.
+    /// `age`, `enc` or `enc-<word>`, if encrypted.
     pub encryption: Option<String>,
 }
 
 impl ArtifactName {
-    /// Reads the name of an object (the last part of its key).
+    /// Parses the name of an object (the last part of its key).
     ///
-    /// Returns `None` for what is no artifact's name: another tool's object, a manifest, a volume's part.
+    /// Returns `None` if it is not the name of an artifact: another tool's object, a manifest, one part of a volume.
     pub fn parse(name: &str) -> Option<Self> {
         let (at, taken_at) = find_timestamp(name)?;
         let dataset = Dataset::new(&name[..at]).ok()?;
@@ -131,7 +130,7 @@ impl ArtifactName {
                 rest = &rest[..rest.len() - found.len() - 1];
                 return Some((*found).to_owned());
             }
-            // Nothing before it: the name does not say the format. What core does not know may be one.
+            // Nothing before it: the name does not state the format. An unknown suffix may itself be the format.
             let alone = suffixes.iter().find(|s| **s == rest && !is_foreign_encryption(s))?;
             rest = "";
             Some((*alone).to_owned())
@@ -146,26 +145,26 @@ impl ArtifactName {
             || rest
                 .split('.')
                 .all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')));
-        // A verification's record and other notes beside an artifact have a longer tail than any format.
+        // Verification records and other notes beside an artifact have more extensions than any format.
         if !plain || rest.split('.').count() > 2 {
             return None;
         }
         Some(Self { dataset, taken_at, format: rest.to_owned(), compression, encryption })
     }
 
-    /// What follows the time and a dot: `dump.zst.age`.
+    /// The part after the time and a dot: `dump.zst.age`.
     pub(crate) fn extensions(&self) -> String {
         let format = Some(&self.format).filter(|format| !format.is_empty());
         let all = [format, self.compression.as_ref(), self.encryption.as_ref()].into_iter().flatten();
         all.map(String::as_str).collect::<Vec<_>>().join(".")
     }
 
-    /// The format, or that of a system where the name does not say it.
+    /// The format, or the system's format if the name does not state one.
     pub fn format_or<'a>(&'a self, of_system: &'a str) -> &'a str {
         if self.format.is_empty() { of_system } else { &self.format }
     }
 
-    /// The name's time as it stands in the name: `20261121-033000`.
+    /// The time as it appears in the name: `20261121-033000`.
     pub fn stamp(&self) -> String {
         format_stamp(self.taken_at)
     }
@@ -188,7 +187,7 @@ impl FromStr for ArtifactName {
     }
 }
 
-/// Whether an extension is that of an [`Encryptor`](crate::Encryptor) that core does not know: `enc-` and a word of small
+/// Whether an extension is that of a third-party [`Encryptor`](crate::Encryptor): `enc-` and a word of lower-case
 /// letters, digits, `_` and `-`.
 pub(crate) fn is_foreign_encryption(extension: &str) -> bool {
     extension.strip_prefix("enc-").is_some_and(|word| {
@@ -197,8 +196,8 @@ pub(crate) fn is_foreign_encryption(extension: &str) -> bool {
     })
 }
 
-/// A name up to and with the dot after its timestamp, and what follows: `shop-20261121-033000.` and `dump.zst.age`.
-/// `None` where there is no dataset and no timestamp.
+/// Splits a name after the dot that follows its timestamp: `shop-20261121-033000.` and `dump.zst.age`. `None` without a
+/// dataset and a timestamp.
 pub(crate) fn split_stem(name: &str) -> Option<(&str, &str)> {
     let (at, _) = find_timestamp(name)?;
     Dataset::new(&name[..at]).ok()?;
@@ -218,12 +217,12 @@ pub fn split_key(key: &str) -> (&str, &str) {
     key.rsplit_once('/').unwrap_or(("", key))
 }
 
-/// A time as names and records write it: `20261121-033000`, UTC.
+/// Formats a time as in names and records: `20261121-033000`, UTC.
 pub fn format_stamp(time: Timestamp) -> String {
     time.to_zoned(TimeZone::UTC).strftime("%Y%m%d-%H%M%S").to_string()
 }
 
-/// Reads what [`format_stamp`] wrote.
+/// Parses the output of [`format_stamp`].
 pub fn parse_stamp(text: &str) -> Option<Timestamp> {
     let b = text.as_bytes();
     if b.len() != STAMP.len() - 1 || b[8] != b'-' || !b.iter().enumerate().all(|(i, c)| i == 8 || c.is_ascii_digit()) {
@@ -236,10 +235,10 @@ pub fn parse_stamp(text: &str) -> Option<Timestamp> {
     Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
-/// The shape of a timestamp in a name, with the hyphen before it.
+/// The shape of a timestamp in a name, with the preceding hyphen.
 const STAMP: &str = "-YYYYMMDD-HHMMSS";
 
-/// Where the timestamp of a name starts (at its hyphen), and the time it says.
+/// The offset of a name's timestamp (at its hyphen), and its time.
 fn find_timestamp(name: &str) -> Option<(usize, Timestamp)> {
     let bytes = name.as_bytes();
     (0..bytes.len().saturating_sub(STAMP.len())).find_map(|at| {

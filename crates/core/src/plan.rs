@@ -2,7 +2,7 @@
 //!
 //! A target that changes a live system piece by piece (DNS records, secrets, resources of a cluster) first makes a
 //! [`Plan`]: options → plan → apply → report. The plan is plain data: it can be printed for a reviewer and written as JSON.
-//! What it takes to carry it out stays in the backend, behind [`Prepared`].
+//! Whatever is needed to carry it out stays in the backend, behind [`Prepared`].
 
 use std::fmt;
 
@@ -13,24 +13,24 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::report::Check;
 
-/// What is done to one thing of the live system.
+/// What is done to one thing in the live system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// It is not there, and is made.
+    /// It does not exist and is created.
     Create,
-    /// It is there and differs, and becomes as it was.
+    /// It exists but differs, and is changed back.
     Update,
-    /// It is there and not in the backup, and deleting such things was allowed.
+    /// It exists but is not in the backup, and deleting such things was allowed.
     Delete,
-    /// It is as it was.
+    /// It already is as in the backup.
     Unchanged,
     /// It is left alone, for the reason in the note.
     Skipped,
 }
 
 impl Action {
-    /// Whether carrying it out changes something.
+    /// Whether the action changes something.
     pub fn changes_something(self) -> bool {
         matches!(self, Self::Create | Self::Update | Self::Delete)
     }
@@ -46,7 +46,7 @@ impl Action {
         }
     }
 
-    /// The word in `N to …`, and in sentences.
+    /// The word for the action, as in `N to …` and in sentences.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Create => "create",
@@ -64,49 +64,49 @@ impl fmt::Display for Action {
     }
 }
 
-/// One line of a plan: one thing of the live system and what is done to it.
+/// One line of a plan: one thing in the live system and what is done to it.
 ///
-/// What holds a secret has neither `before` nor `after`: its name and its note are all that is shown.
+/// If it holds a secret, it has neither `before` nor `after`: only its name and note are shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// What is done.
+    /// The action.
     pub action: Action,
     /// What it is, in the words of its system: `A`, `setting`, `secret`.
     pub kind: String,
     /// Its name: `www.example.org`, `ssl`, `DATABASE_URL`.
     pub name: String,
-    /// What is there now, in one line. `None` where nothing is, or where it may not be shown.
+    /// The current content, in one line. `None` if there is none, or if it may not be shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// What will be there, in one line.
+    /// The content after the change, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-    /// Why it is skipped, or what else the reviewer should know.
+    /// Why it is skipped, or anything else the reviewer should know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
 impl Change {
-    /// Creates a change of which only the name is shown: of a secret, or of something unchanged.
+    /// Creates a change that shows only the name, as for a secret or something unchanged.
     pub fn new(action: Action, kind: impl Into<String>, name: impl Into<String>) -> Self {
         Self { action, kind: kind.into(), name: name.into(), before: None, after: None, note: None }
     }
 
-    /// Says what is there now.
+    /// Sets the current content.
     #[must_use]
     pub fn before(mut self, before: impl Into<String>) -> Self {
         self.before = Some(before.into());
         self
     }
 
-    /// Says what will be there.
+    /// Sets the content after the change.
     #[must_use]
     pub fn after(mut self, after: impl Into<String>) -> Self {
         self.after = Some(after.into());
         self
     }
 
-    /// Says what else the reviewer should know.
+    /// Sets the note for the reviewer.
     #[must_use]
     pub fn note(mut self, note: impl Into<String>) -> Self {
         self.note = Some(note.into());
@@ -114,24 +114,24 @@ impl Change {
     }
 }
 
-/// How many changes of each action a plan has.
+/// The number of changes in a plan, by action.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Things that are made.
+    /// Things to create.
     pub create: usize,
-    /// Things that become as they were.
+    /// Things to change back.
     pub update: usize,
-    /// Things that are deleted.
+    /// Things to delete.
     pub delete: usize,
-    /// Things that are as they were.
+    /// Things that are as in the backup.
     pub unchanged: usize,
-    /// Things that are left alone.
+    /// Things to leave alone.
     pub skipped: usize,
 }
 
 impl Counts {
-    /// How many things carrying it out changes.
+    /// The number of things that the plan changes.
     pub fn to_do(self) -> usize {
         self.create + self.update + self.delete
     }
@@ -147,10 +147,10 @@ impl fmt::Display for Counts {
     }
 }
 
-/// What a restore would do to a live system, in the order in which a reviewer reads it.
+/// What a restore would do to a live system, in an order suited to review.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Every thing that was looked at.
+    /// Everything that was compared.
     pub changes: Vec<Change>,
 }
 
@@ -160,7 +160,7 @@ impl Plan {
         Self { changes }
     }
 
-    /// How many of each.
+    /// Counts the changes by action.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for change in &self.changes {
@@ -175,13 +175,13 @@ impl Plan {
         counts
     }
 
-    /// Whether carrying it out would change nothing.
+    /// Whether there is nothing to do.
     pub fn is_done(&self) -> bool {
         self.counts().to_do() == 0
     }
 
-    /// The diff: each line with the action that it belongs to, so that a terminal can colour it. What is unchanged has no
-    /// line. Columns are aligned; control characters of a live system's names are escaped.
+    /// The diff: each line with its action, so that a terminal can colour it. Unchanged things have no line. Columns
+    /// are aligned; control characters in names from the live system are escaped.
     ///
     /// ```
     /// use lifeboat_core::plan::{Action, Change, Plan};
@@ -235,7 +235,7 @@ impl Plan {
     }
 }
 
-/// A name of a live system stays in its line and moves no cursor.
+/// Escapes a name from the live system, so that it stays on its line and cannot move the cursor.
 fn escape(text: &str) -> String {
     if !text.chars().any(char::is_control) {
         return text.to_owned();
@@ -243,7 +243,7 @@ fn escape(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
-/// A plan together with all that it takes to carry it out.
+/// A plan together with everything needed to carry it out.
 #[async_trait]
 pub trait Prepared: Send {
     /// The plan.
@@ -252,15 +252,15 @@ pub trait Prepared: Send {
     /// Carries the plan out.
     ///
     /// # Behaviour
-    /// - It changes what the plan says and nothing else.
+    /// - It makes exactly the changes in the plan.
     /// - It can be repeated: after an interrupted run, a new plan holds what is left.
-    /// - The checks say what was done, and name what the live system refused.
+    /// - The checks report what was done, and name what the live system refused.
     ///
     /// # Errors
-    /// What ended it. What was done before stays done; the message says how much that was.
+    /// Any error that ends it. Earlier changes stay; the message says how many there were.
     ///
     /// # Cancel safety
-    /// Cancel through `cx.cancel`: what has been sent is waited for, and nothing more is sent.
+    /// Cancel through `cx.cancel`: requests already sent are awaited, and no more are sent.
     async fn apply(self: Box<Self>, cx: &Context) -> Result<Vec<Check>>;
 }
 

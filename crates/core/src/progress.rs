@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::hint::Hint;
 
-/// What a run does at the moment. `Display` gives the words for it.
+/// A step of a run. `Display` describes it in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
@@ -20,7 +20,7 @@ pub enum Step {
     Verify(String),
     /// Replicates to the sink of this URL.
     Replicate(String),
-    /// Deletes what is no longer kept of this dataset.
+    /// Deletes artifacts of this dataset that are no longer kept.
     Prune(String),
     /// Copies this tree.
     Copy(String),
@@ -32,7 +32,7 @@ pub enum Step {
     Index,
     /// Replays a log up to the moment of the backup.
     Replay,
-    /// Something else, in words of its own: a system from elsewhere has steps that are not listed here.
+    /// Another step, in its own words: third-party systems have steps that are not listed here.
     Other(Cow<'static, str>),
 }
 
@@ -55,42 +55,42 @@ impl fmt::Display for Step {
     }
 }
 
-/// What a run reports while it is in progress.
+/// Something that a run reports while in progress.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A step has begun. Steps may lie within each other.
+    /// A step has begun. Steps may be nested.
     Begin {
-        /// What is done.
+        /// The step.
         step: Step,
-        /// The unit in which [`Event::Advance`] counts.
+        /// The unit that [`Event::Advance`] counts.
         unit: Unit,
-        /// How much there is, where that is known.
+        /// The total amount, if known.
         total: Option<u64>,
     },
     /// The current step has advanced by this much.
     Advance(u64),
-    /// This many tables, collections or zones have passed since the step began, in addition to the bytes that it counts.
+    /// This many tables, collections or zones have passed since the step began, in addition to the counted bytes.
     Items {
-        /// How many.
+        /// How many have passed.
         done: u64,
-        /// What they are, in the plural: `tables`, `zones`.
+        /// The word for them, in the plural: `tables`, `zones`.
         what: &'static str,
     },
     /// The step has ended.
     End,
-    /// Something that is probably wrong, although the run goes on: the dataset is empty.
+    /// Something is probably wrong, although the run continues: the dataset is empty.
     Warning {
-        /// What.
+        /// What is wrong.
         text: String,
         /// What to try.
         hint: Hint,
     },
-    /// Something that the user should be told once: a role that is missing, a check that could not be made.
+    /// Something to tell the user once: a role is missing, a check could not run.
     Note(String),
 }
 
-/// What progress is counted in.
+/// The unit of progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unit {
@@ -100,9 +100,9 @@ pub enum Unit {
     Items,
 }
 
-/// Receives progress. Called from many threads and often (each chunk): it must be quick and must not block.
+/// Receives progress. Called from many threads and often (for each chunk): it must be fast and must not block.
 pub trait Progress: Send + Sync {
-    /// Something happened.
+    /// Receives an event.
     fn event(&self, event: Event);
 }
 
@@ -114,7 +114,7 @@ impl Progress for Silent {
     fn event(&self, _: Event) {}
 }
 
-/// Adds up what was advanced and keeps the notes: for tests and for receipts.
+/// Adds up the progress and keeps the notes, for tests and receipts.
 #[derive(Debug, Default)]
 pub struct Tally {
     advanced: AtomicU64,
@@ -122,7 +122,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Everything that was advanced, in whatever unit.
+    /// The total progress, in whatever units.
     pub fn advanced(&self) -> u64 {
         self.advanced.load(Ordering::Relaxed)
     }

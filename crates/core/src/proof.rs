@@ -1,9 +1,8 @@
-//! What a source saw go past: for each table, collection or zone a count and a fingerprint.
+//! Proofs: a count and a fingerprint for each table, collection or zone in a stream.
 //!
-//! A proof is taken twice: from the stream while the backup is made, and from whatever was restored later. Two
-//! proofs that agree say that the content is the same. The fingerprint of an item is the wrapping sum of
-//! XXH3-128 over its rows, so it does not depend on their order. It finds accidents, not adversaries:
-//! authenticity is the encryptor's and the hash's business.
+//! A proof is taken twice: from the stream while the backup is made, and later from whatever was restored. If the two
+//! agree, the content is the same. The fingerprint of an item is the wrapping sum of XXH3-128 over its rows, so it does
+//! not depend on their order. It detects accidents, not adversaries: the encryptor and the hash provide authenticity.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -25,7 +24,7 @@ impl Fingerprint {
         self.0 = self.0.wrapping_add(xxh3_128(row));
     }
 
-    /// Adds what another fingerprint has counted: the fingerprint of the union of both sets of rows.
+    /// Adds another fingerprint. The result is the fingerprint of the union of both sets of rows.
     #[inline]
     pub fn merge(&mut self, other: Self) {
         self.0 = self.0.wrapping_add(other.0);
@@ -60,38 +59,38 @@ impl<'de> Deserialize<'de> for Fingerprint {
     }
 }
 
-/// One thing that a proof speaks of: a table, a sequence, a collection, the large objects.
+/// One item of a proof: a table, a sequence, a collection, the large objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ProofItem {
     /// What it is, in the words of its system: `table`, `sequence`, `large objects`, `collection`.
     pub kind: String,
-    /// Its name as its system writes it, quoted where that is needed: `public."Order"`.
+    /// Its name as its system writes it, quoted if necessary: `public."Order"`.
     pub name: String,
-    /// What it is a part of, where its own name does not say it: the collection of an index.
+    /// What it is a part of, if its own name does not say: the collection of an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<String>,
-    /// Rows, documents or objects in it.
+    /// The number of rows, documents or objects in it.
     #[serde(default)]
     pub count: u64,
-    /// Bytes of its content in the stream's form, before compression.
+    /// The size of its content in the stream, in bytes before compression.
     #[serde(default)]
     pub bytes: u64,
-    /// Fingerprint over its rows. `None` where the format does not let them be told apart.
+    /// The fingerprint of its rows. `None` if the format does not delimit rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<Fingerprint>,
-    /// A value that must be the same after a restore, where there is one: the state of a sequence.
+    /// A value that must be the same after a restore, if there is one: the state of a sequence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
 }
 
 impl ProofItem {
-    /// Creates the item of a thing that holds so many rows, documents or objects.
+    /// Creates an item with `count` rows, documents or objects.
     pub fn new(kind: impl Into<String>, name: impl Into<String>, count: u64) -> Self {
         Self { kind: kind.into(), name: name.into(), count, ..Self::default() }
     }
 
-    /// The name for people, which two items may share: `shop.orders: by_date` of an index.
+    /// The name for display, which two items may share: `shop.orders: by_date` for an index.
     pub fn shown(&self) -> Cow<'_, str> {
         match &self.of {
             Some(of) => format!("{of}: {}", self.name).into(),
@@ -99,7 +98,7 @@ impl ProofItem {
         }
     }
 
-    /// Whether it is the same thing as another one. Proofs of older versions have what it is a part of in the name.
+    /// Whether two items are the same thing. Proofs by older versions include what it is a part of in the name.
     fn is_the_same_thing(&self, other: &Self) -> bool {
         match (&self.of, &other.of) {
             (Some(of), Some(others)) => of == others && self.name == other.name,
@@ -118,7 +117,7 @@ crate::setters!(ProofItem {
     value: Option<String>,
 });
 
-/// What a source saw go past, from the first byte to the last.
+/// The proof of a stream, from its first byte to its last.
 ///
 /// ```
 /// use lifeboat_core::{Proof, ProofItem, Status};
@@ -132,8 +131,8 @@ crate::setters!(ProofItem {
 pub struct Proof {
     /// Everything that was counted, in the order of the stream.
     pub items: Vec<ProofItem>,
-    /// What the backend wants to know again at restore: extensions with versions, session settings, the
-    /// offsets of data blocks. Its shape is the backend's own.
+    /// What the backend needs again for a restore: extensions with versions, session settings, the offsets of data
+    /// blocks. The backend defines the structure.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub details: BTreeMap<String, serde_json::Value>,
 }
@@ -146,7 +145,7 @@ impl Proof {
         Self { items: items.into_iter().collect(), details: BTreeMap::new() }
     }
 
-    /// Rows of all items together.
+    /// The total number of rows of all items.
     pub fn total_count(&self) -> u64 {
         self.items.iter().map(|i| i.count).sum()
     }
@@ -156,12 +155,12 @@ impl Proof {
         self.items.iter().filter(move |i| i.kind == kind)
     }
 
-    /// Compares what is expected (`self`) with what was found. One check for each item that differs, naming it
+    /// Compares what is expected (`self`) with what was found. Returns one check for each item that differs, naming it
     /// with both figures, and one summary for each kind that agrees.
     ///
     /// An item that was found but not expected fails as well: content must not come from nowhere.
     pub fn compare(&self, found: &Proof) -> Vec<Check> {
-        // Several may have one name for people: names hold whatever separates them.
+        // Several items may have the same name for display: names may contain whatever separates their parts.
         let key = |i: &ProofItem| (i.kind.clone(), i.shown().into_owned());
         let mut left: BTreeMap<_, Vec<&ProofItem>> = BTreeMap::new();
         for item in &found.items {
@@ -227,7 +226,7 @@ fn difference(want: &ProofItem, have: &ProofItem) -> Option<String> {
             want.count
         ));
     }
-    // A proof of an older version may know less than is taken now.
+    // A proof by an older version may contain less.
     if want.value.is_some() && want.value != have.value {
         let show = |v: &Option<String>| v.clone().unwrap_or_else(|| "none".to_owned());
         return Some(format!("{} expected, {} found", show(&want.value), show(&have.value)));
@@ -235,29 +234,29 @@ fn difference(want: &ProofItem, have: &ProofItem) -> Option<String> {
     None
 }
 
-/// Looks at every byte of a plaintext stream as it flows, and takes the proof.
+/// Examines every byte of a plaintext stream as it flows, and takes the proof.
 ///
-/// The same type serves twice: while a backup is made, and when a stored artifact's structure is checked. It is
-/// fed, so it works anywhere in a stream, and holds no more than a bounded amount of what it saw.
+/// The same type serves twice: while a backup is made, and when the structure of a stored artifact is checked. It is
+/// pushed to, so it works anywhere in a stream, and it buffers only a bounded amount.
 pub trait Tap: Send {
-    /// Looks at the next bytes. Chunk boundaries mean nothing.
+    /// Examines the next bytes. Chunk boundaries mean nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) when the bytes are not of the format: the run stops.
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if the bytes do not have the right format: the run stops.
     fn push(&mut self, chunk: &[u8]) -> crate::Result<()>;
 
-    /// The stream has ended. Returns the proof, or says why this cannot be the end.
+    /// Ends the stream and returns the proof.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) when something that was announced has not come.
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if this cannot be the end: something announced is missing.
     fn finish(self: Box<Self>) -> crate::Result<Proof>;
 
-    /// Units done so far (tables, zones, keys), for progress.
+    /// The number of units done so far (tables, zones, keys), for progress.
     fn units_done(&self) -> u64 {
         0
     }
 
-    /// What these units are, in the plural.
+    /// The word for these units, in the plural.
     fn units(&self) -> &'static str {
         "items"
     }
@@ -277,7 +276,7 @@ impl fmt::Debug for WholeStream {
 }
 
 impl WholeStream {
-    /// A tap whose proof has one item with this name.
+    /// Creates a tap whose proof has one item with this name.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), bytes: 0, hash: Box::default() }
     }
@@ -336,13 +335,13 @@ mod tests {
         let both = proof(&[one.clone(), other.clone()]);
         assert_eq!(fails(&both, &both), 0);
         assert_eq!(fails(&both, &proof(&[other.clone(), one.clone()])), 0);
-        // Each of them is missed, and so is one of two that are the same in everything.
+        // Each is missed, and so is one of two that are identical.
         assert_eq!(fails(&both, &proof(slice::from_ref(&other))), 1);
         assert_eq!(fails(&both, &proof(&[one.clone(), one.clone()])), 2);
         let turned = [index(Some("a"), "b: c", "2"), index(Some("a: b"), "c", "1")];
         assert_eq!(fails(&both, &proof(&turned)), 2);
         assert_eq!(fails(&proof(&[one.clone(), one.clone()]), &proof(&[one])), 1);
-        // As proofs of older versions have them.
+        // As in proofs by older versions.
         let old = proof(&[index(None, "a: b: c", "1"), index(None, "a: b: c", "2")]);
         assert_eq!((fails(&old, &both), fails(&old, &proof(&[other.clone(), other]))), (0, 1));
     }

@@ -9,8 +9,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// What a restore may replace: the answer to `--replace` and `--replace=NAME`.
 ///
-/// A database that the job itself backs up is replaced by `--replace` alone; any other one is named a second time, so that
-/// nobody replaces by a slip in a URL what has nothing to do with the backup.
+/// `--replace` alone allows replacing a database that the job itself backs up. Any other database must be named a
+/// second time, so that a slip in a URL cannot replace something unrelated to the backup.
 ///
 /// ```
 /// use lifeboat_core::Replace;
@@ -30,14 +30,14 @@ pub enum Replace {
     Nothing,
     /// What the job itself backs up.
     Own,
-    /// What has this name.
+    /// The database with this name.
     Named(String),
-    /// Whatever the target names: for programs, which name it themselves.
+    /// Whatever the target names, for programs that choose it themselves.
     Any,
 }
 
 impl Replace {
-    /// What the command line says where the flag has no value. No database is called so.
+    /// The value that the command line uses for the flag without a value. No database has this name.
     pub const OWN: &str = "=";
 
     /// Whether anything may be replaced.
@@ -45,10 +45,10 @@ impl Replace {
         *self != Self::Nothing
     }
 
-    /// Whether what is called `name` may be replaced. `own` are the names of what the job backs up.
+    /// Whether the database `name` may be replaced. `own` are the names of those that the job backs up.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when something else was meant.
+    /// [`ErrorKind::Config`] if replacing something else was allowed.
     pub fn allows(&self, name: &str, own: &[&str]) -> Result<bool> {
         let why = match self {
             Self::Nothing => return Ok(false),
@@ -72,7 +72,7 @@ impl From<bool> for Replace {
 impl FromStr for Replace {
     type Err = Infallible;
 
-    /// Empty for nothing, [`Replace::OWN`], or a name.
+    /// Parses an empty text for nothing, [`Replace::OWN`], or a name.
     fn from_str(text: &str) -> Result<Self, Infallible> {
         Ok(match text {
             "" => Self::Nothing,

@@ -11,14 +11,14 @@ use crate::verifier::Level;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It is as it should be.
+    /// Everything is as it should be.
     Pass,
-    /// A person should look, but the artifact is good.
+    /// Somebody should take a look, but the artifact is good.
     Warn,
-    /// It could not be looked at here: nothing is known, neither good nor bad. A full disk, a server that was killed, an
-    /// extension that is not installed.
+    /// The check could not run here, so nothing is known, good or bad: a full disk, a killed server, a missing
+    /// extension.
     Untested,
-    /// The artifact does not prove what was asked.
+    /// The check failed: the artifact does not prove what was asked of it.
     Fail,
 }
 
@@ -44,15 +44,15 @@ impl fmt::Display for Status {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Check {
-    /// What was looked at: `age`, `stored sha256`, `table public.orders`.
+    /// What was checked: `age`, `stored sha256`, `table public.orders`.
     pub name: String,
-    /// What came of it.
+    /// The outcome.
     pub status: Status,
     /// The figure: a count, a size, a time. Short enough for a table's column.
     pub figure: String,
     /// A sentence with both sides of a comparison, or what to do.
     pub detail: String,
-    /// How long it took, in seconds.
+    /// How long the check took, in seconds.
     pub seconds: f64,
 }
 
@@ -67,12 +67,12 @@ impl Check {
         Self::new(Status::Pass, name, figure, detail)
     }
 
-    /// Creates a check that a person should look at.
+    /// Creates a check that somebody should take a look at.
     pub fn warn(name: impl Into<String>, figure: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(Status::Warn, name, figure, detail)
     }
 
-    /// Creates a check that could not be made: the detail says why, and what to do.
+    /// Creates a check that could not run. `detail` says why, and what to do.
     pub fn untested(name: impl Into<String>, figure: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(Status::Untested, name, figure, detail)
     }
@@ -87,7 +87,7 @@ impl Check {
         Self::of_error(Status::Fail, name, error)
     }
 
-    /// Creates a check that could not be made from the error that prevented it and its hint.
+    /// Creates a check that could not run, from the error that prevented it and its hint.
     pub fn untested_for(name: impl Into<String>, error: &crate::Error) -> Self {
         Self::of_error(Status::Untested, name, error)
     }
@@ -100,7 +100,7 @@ impl Check {
         Self::new(status, name, error.kind().as_str(), detail)
     }
 
-    /// Records how long it took.
+    /// Records how long the check took.
     #[must_use]
     pub fn took(mut self, time: Duration) -> Self {
         self.seconds = time.as_secs_f64();
@@ -108,7 +108,7 @@ impl Check {
     }
 }
 
-/// What a verification found out about one artifact.
+/// The result of verifying one artifact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Report {
@@ -116,18 +116,18 @@ pub struct Report {
     pub dataset: String,
     /// The artifact's key.
     pub key: String,
-    /// The level that was asked for.
+    /// The requested level.
     pub level: Level,
-    /// Whether every check could be made, and none failed.
+    /// Whether every check could run, and none failed.
     pub passed: bool,
-    /// Every check, in the order in which they were made.
+    /// All checks, in the order in which they ran.
     pub checks: Vec<Check>,
-    /// How long the whole took, in seconds.
+    /// How long the verification took, in seconds.
     pub seconds: f64,
 }
 
 impl Report {
-    /// Creates a report of these checks; it passed when every one could be made and none failed.
+    /// Creates a report of these checks. It passes if every check could run and none failed.
     pub fn new(dataset: impl Into<String>, key: impl Into<String>, level: Level, checks: Vec<Check>) -> Self {
         let passed = !checks.is_empty() && checks.iter().all(|c| c.status < Status::Untested);
         Self { dataset: dataset.into(), key: key.into(), level, passed, checks, seconds: 0.0 }
@@ -144,7 +144,7 @@ impl Report {
     }
 }
 
-/// Formats a duration for people, in at most two units: `2d 4h`, `2m 13s`, `0.8s`.
+/// Formats a duration for display, in at most two units: `2d 4h`, `2m 13s`, `0.8s`.
 pub fn human_duration(time: Duration) -> String {
     let total = time.as_secs();
     let (days, hours, minutes, seconds) = (total / 86_400, total / 3600 % 24, total / 60 % 60, total % 60);
@@ -157,7 +157,7 @@ pub fn human_duration(time: Duration) -> String {
     }
 }
 
-/// Formats a size for people, in binary units: `1.5 GiB`.
+/// Formats a size for display, in binary units: `1.5 GiB`.
 pub fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {

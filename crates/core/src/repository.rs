@@ -1,10 +1,10 @@
 //! Repositories: stores of many snapshots that share data.
 //!
-//! A snapshot is no artifact: it has no object of its own, and what it takes is known only to the store. So a repository
-//! is driven as a whole, by the same commands: `backup` makes a [snapshot](Repository::snapshot), `list`, `verify` and
-//! `restore` go by snapshots, and `prune` [forgets](Repository::forget) by the same retention policy that artifacts have and
-//! then gives the room [back](Repository::prune). Encryption and integrity are the format's own business; stock tools read
-//! it.
+//! A snapshot is not an artifact: it has no object of its own, and only the store knows how much space it takes. So a
+//! repository is driven as a whole, by the same commands: `backup` takes a [snapshot](Repository::snapshot); `list`,
+//! `verify` and `restore` work with snapshots; `prune` [forgets](Repository::forget) by the same retention policy as
+//! for artifacts and then [reclaims space](Repository::prune). The format handles encryption and integrity itself, and
+//! stock tools read it.
 
 use std::collections::BTreeMap;
 
@@ -23,26 +23,26 @@ use crate::verifier::Level;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// Its id in the repository, in full.
+    /// The full id in the repository.
     pub id: String,
     /// The dataset.
     pub dataset: Dataset,
-    /// When it was begun.
+    /// When the snapshot was begun.
     pub taken_at: Timestamp,
-    /// Bytes that it restores to, where the store says.
+    /// The size after a restore in bytes, if the store says.
     pub bytes: Option<u64>,
-    /// Bytes that it added to the store, where the store says. What deleting it frees is something else.
+    /// The number of bytes added to the store, if the store says. Deleting the snapshot may free a different amount.
     pub added_bytes: Option<u64>,
-    /// Whether it is whole: `false` for one that the store itself calls incomplete.
+    /// Whether the snapshot is whole: `false` if the store itself calls it incomplete.
     pub good: bool,
-    /// When it last passed a verification of level `structure` or above.
+    /// When a verification at level `structure` or above last passed.
     pub verified_at: Option<Timestamp>,
-    /// What else the store says of it: host, paths, tags.
+    /// What else the store says about the snapshot: host, paths, tags.
     pub facts: BTreeMap<String, String>,
 }
 
 impl Snapshot {
-    /// A whole snapshot of which nothing else is known.
+    /// Creates a whole snapshot. The optional fields are empty.
     pub fn new(id: impl Into<String>, dataset: Dataset, taken_at: Timestamp) -> Self {
         Self {
             id: id.into(),
@@ -64,87 +64,88 @@ impl Snapshot {
     }
 }
 
-/// What [`Repository::forget`] has done, or would.
+/// The result of [`Repository::forget`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Forgotten {
-    /// What is kept and what goes, each with the reason. Keys are ids.
+    /// What is kept and what is removed, with reasons. Keys are ids.
     pub plan: Plan,
-    /// The ids of the snapshots that are gone. Empty after a dry run.
+    /// The ids of the removed snapshots. Empty after a dry run.
     pub removed: Vec<String>,
 }
 
-/// What [`Repository::prune`] has done, or would.
+/// The result of [`Repository::prune`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Reclaimed {
-    /// Bytes that were freed.
+    /// The number of bytes freed, or that would be freed.
     pub bytes: u64,
-    /// What a person should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
 /// A store of snapshots that share data.
 ///
 /// # Contract
-/// - **All or nothing.** A snapshot is listed only when it is whole, or it is listed as not [good](Snapshot::good).
-/// - **Snapshots do not depend on each other.** Removing one never costs another anything; data that one of them needs stays.
-/// - Several writers may make snapshots at a time. Removing and giving room back exclude each other and wait for, or refuse
-///   beside, running writers, as the format asks.
-/// - A repository of a newer format version than the implementation knows is an error of kind
-///   [`Unsupported`](crate::ErrorKind::Unsupported) from every method that changes it, before anything is changed.
-/// - Errors carry the kind, as those of a [`Sink`](crate::Sink) do; a wrong password is
+/// - **All or nothing.** A snapshot that is not whole is not listed, or is listed as not [good](Snapshot::good).
+/// - **Snapshots are independent.** Removing one never damages another; data that any of them needs is kept.
+/// - Several writers may take snapshots at the same time. Removing snapshots and reclaiming space exclude each other;
+///   with writers running, they wait or refuse, as the format requires.
+/// - If the repository's format version is newer than the implementation knows, every method that changes it fails with
+///   [`Unsupported`](crate::ErrorKind::Unsupported) before changing anything.
+/// - Errors have the same kinds as those of a [`Sink`](crate::Sink); a wrong password is
 ///   [`Decrypt`](crate::ErrorKind::Decrypt).
 #[async_trait]
 pub trait Repository: Send + Sync {
-    /// The place as a URL without credentials.
+    /// The location as a URL without credentials.
     fn url(&self) -> String;
 
     /// Takes a snapshot of the live dataset.
     ///
     /// # Errors
-    /// What failed; then no whole snapshot was added. Data that is stored already stays until [`prune`](Repository::prune).
+    /// Any failure; then no whole snapshot was added. Data already stored stays until [`prune`](Repository::prune).
     ///
     /// # Cancel safety
     /// Cancel through `cx.cancel`. A dropped future leaves no whole snapshot.
     async fn snapshot(&self, cx: &Context) -> Result<Snapshot>;
 
-    /// The snapshots of this dataset, oldest first; in the same second by id.
+    /// Lists the snapshots of a dataset, oldest first, by id within a second.
     ///
     /// # Errors
-    /// What cannot be read: from half a list nothing may be decided.
+    /// Any failure to read: nothing may be decided from an incomplete list.
     async fn list(&self, dataset: &Dataset) -> Result<Vec<Snapshot>>;
 
-    /// Verifies a snapshot: `stored` that all its data is there, `structure` that it is what its hashes say, `restore` that
-    /// it restores and the restored content is right.
+    /// Verifies a snapshot. Level `stored` checks that all its data exists, `structure` that the data matches its
+    /// hashes, `restore` that it can be restored with the right content.
     ///
     /// # Errors
-    /// What kept the verification itself from being made. A snapshot that is bad is a failed check.
+    /// Any failure of the verification itself. A bad snapshot is a failed check.
     async fn verify(&self, id: &str, level: Level, cx: &Context) -> Result<Vec<Check>>;
 
-    /// Restores a snapshot to where the implementation was told to, which is empty unless it was given leave to replace.
+    /// Restores a snapshot to the destination that the implementation was configured with. It must be empty, unless the
+    /// implementation was allowed to replace its content.
     ///
     /// # Errors
-    /// [`NotFound`](crate::ErrorKind::NotFound) for an id that is not there; what failed otherwise. Then what was there
-    /// before is as it was.
+    /// [`NotFound`](crate::ErrorKind::NotFound) for an unknown id; any other failure. The destination is then as
+    /// before.
     ///
     /// # Cancel safety
     /// Cancel through `cx.cancel`, which cleans up.
     async fn restore(&self, id: &str, cx: &Context) -> Result<Vec<Check>>;
 
-    /// Removes these snapshots; one that is not there counts as removed. Their data stays until
-    /// [`prune`](Repository::prune). Returns the ids of those that are gone.
+    /// Removes these snapshots; one that does not exist counts as removed. Their data stays until
+    /// [`prune`](Repository::prune). Returns the ids of the removed snapshots.
     ///
     /// # Errors
-    /// What keeps the whole from being done.
+    /// Any failure of the operation as a whole.
     async fn remove(&self, ids: &[String], cx: &Context) -> Result<Vec<String>>;
 
-    /// Removes the snapshots of a dataset that a policy no longer keeps, in the order of the plan. With `dry_run` it only
-    /// decides. The default goes by [`list`](Repository::list), [`Policy::plan`] and [`remove`](Repository::remove), and
-    /// that is the meaning of it: an implementation that does it otherwise comes to the same.
+    /// Removes the snapshots of a dataset that a policy no longer keeps, in the order of the plan. With `dry_run`, only
+    /// decides. The default calls [`list`](Repository::list), [`Policy::plan`] and [`remove`](Repository::remove); any
+    /// other implementation must have the same result.
     ///
     /// # Errors
-    /// As those.
+    /// Those of `list` and `remove`.
     async fn forget(
         &self,
         dataset: &Dataset,
@@ -160,12 +161,12 @@ pub trait Repository: Send + Sync {
         Ok(Forgotten { plan, removed })
     }
 
-    /// Gives back the room of data that no snapshot needs. With `dry_run` it only says how much.
+    /// Reclaims the space of data that no snapshot needs. With `dry_run`, only returns how much that is.
     ///
     /// # Behaviour
-    /// - An interrupted run costs no snapshot anything, and the next one goes on.
+    /// - An interrupted run damages no snapshot, and the next run continues.
     ///
     /// # Errors
-    /// What keeps it from being done: a lock of a running writer is [`Refused`](crate::ErrorKind::Refused).
+    /// Any failure; a lock held by a running writer is [`Refused`](crate::ErrorKind::Refused).
     async fn prune(&self, dry_run: bool, cx: &Context) -> Result<Reclaimed>;
 }

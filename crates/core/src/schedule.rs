@@ -1,7 +1,7 @@
-//! Schedules: five fields as cron has them, and `#n` for the nth weekday of the month. Only checked here: nothing in
+//! Schedules: five fields as in cron, and `#n` for the nth weekday of the month. They are only checked here: nothing in
 //! this library runs them.
 
-/// One field: its name, its lowest and highest number, and the names that stand for its numbers from the lowest on.
+/// One field: its name, its lowest and highest number, and names for the numbers from the lowest on.
 struct Field {
     name: &'static str,
     low: u32,
@@ -19,7 +19,7 @@ const FIELDS: [Field; 5] = [
         high: 12,
         names: &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"],
     },
-    // 7 is Sunday as well.
+    // 7 is also Sunday.
     Field { name: "day of week", low: 0, high: 7, names: &["sun", "mon", "tue", "wed", "thu", "fri", "sat"] },
 ];
 

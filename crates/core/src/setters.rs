@@ -1,10 +1,10 @@
-//! Setters for structs of options, so that the structs can grow.
+//! Setters for option structs, so that fields can be added later.
 
-/// Writes a setter for each field of a struct of options: `setters!(Options { replace: bool, jobs: Option<u32> })`.
+/// Generates a setter for each field of an option struct: `setters!(Options { replace: bool, jobs: Option<u32> })`.
 ///
-/// The struct is `#[non_exhaustive]` and has a `Default` or a constructor: programs write `Options::default().replace(true)`, and
-/// still do when it has a further field. Each setter takes what converts into the field, so that `jobs(4)` stands for
-/// `jobs(Some(4))`. A field that is missing from the list does not compile.
+/// The struct is `#[non_exhaustive]` and has a `Default` or a constructor: programs write
+/// `Options::default().replace(true)`, which still compiles when a field is added. Each setter accepts whatever
+/// converts into the field, so `jobs(4)` means `jobs(Some(4))`. Omitting a field from the list is a compile error.
 #[macro_export]
 macro_rules! setters {
     ($options:ident { $($field:ident: $type:ty),* $(,)? }) => {

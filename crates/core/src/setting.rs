@@ -1,8 +1,7 @@
-//! A string of the configuration, before it is looked up: `${VAR}` stands for a variable of the environment, `file:PATH`,
-//! for a secret, for the content of a file.
+//! Configuration strings before they are resolved: `${VAR}` stands for an environment variable and, for a secret,
+//! `file:PATH` for the content of a file.
 //!
-//! It is looked up when it is needed and not before: a machine that only verifies does not have the password of the
-//! database.
+//! A string is resolved only when needed: a machine that only verifies does not have the password of the database.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,20 +13,20 @@ use serde::{Deserialize, Deserializer};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The name under which a [`Setting`] asks its deserializer for itself. One that knows where its strings stand (a config
-/// file's) answers with a map of `raw`, `place` and `folder`; any other gives the string.
+/// The newtype name by which a deserializer recognizes a [`Setting`]. A deserializer that knows where its strings are
+/// (as for a config file) returns a map of `raw`, `place` and `folder`; any other returns the string.
 pub const NEWTYPE: &str = "$lifeboat::Setting";
 
-/// A string of the configuration with its place in it. `Debug` does not show the string.
+/// A configuration string and its place in the configuration. `Debug` does not show the string.
 ///
-/// With serde it is read as a string. After a flag of the command line it is a literal, `env:NAME` (the variable that holds
-/// it) or `file:PATH` (for a secret: the file that holds it).
+/// Serde reads it as a string. After a command-line flag it is a literal, `env:NAME` (the variable that holds the
+/// value) or `file:PATH` (for a secret: the file that holds it).
 ///
 /// ```
 /// use lifeboat_core::Setting;
 ///
 /// let url = Setting::new("https://${HOST_THAT_IS_NOT_SET}/", "jobs.shop.url", "/etc/lifeboat");
-/// // It is looked up when it is needed, and the error says where it stands.
+/// // It is resolved when needed, and the error names its place.
 /// let error = url.text().unwrap_err();
 /// assert!(error.to_string().contains("jobs.shop.url"), "{error}");
 /// ```
@@ -39,18 +38,18 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// A string that was found at `place` (for errors); relative paths in it start in `folder`.
+    /// Creates a setting found at `place` (for errors). Relative paths in it are relative to `folder`.
     pub fn new(raw: impl Into<String>, place: impl Into<String>, folder: impl Into<PathBuf>) -> Self {
         Self { raw: raw.into(), place: place.into(), folder: folder.into() }
     }
 
-    /// An argument of the command line, or what a program says in its place: relative paths start in the working folder.
+    /// Creates a setting from a command-line argument, or from a program. Paths are relative to the working folder.
     pub fn argument(raw: impl Into<String>, flag: &str) -> Self {
         Self::new(raw, flag, "")
     }
 
-    /// What was given after a flag: `env:NAME` stands for a variable, `file:PATH` (for a secret) for a file. What looks like
-    /// `${VAR}` in anything else is part of it.
+    /// Creates a setting from the value of a flag: `env:NAME` stands for a variable, `file:PATH` (for a secret) for a
+    /// file. In any other value, `${VAR}` has no special meaning.
     pub fn given(text: &str, flag: &str) -> Self {
         match text.strip_prefix("env:") {
             Some(name) => Self::argument(format!("${{{name}}}"), flag),
@@ -58,23 +57,23 @@ impl Setting {
         }
     }
 
-    /// A variable of the environment.
+    /// Creates a setting that names an environment variable.
     pub fn variable_named(name: &str) -> Self {
         Self::argument(format!("${{{name}}}"), name)
     }
 
-    /// Whether it is the string itself, and names neither a variable nor a file: then it stands readable wherever it was
-    /// written, and a secret should not.
+    /// Whether this is the value itself, not the name of a variable or file. A secret should not be, because it is then
+    /// readable wherever it was written.
     pub fn is_literal(&self) -> bool {
         !self.raw.starts_with("file:") && !self.raw.replace("$${", "").contains("${")
     }
 
-    /// The same place with another string: a part of it.
+    /// Creates a setting with the same place but another string, such as a part of it.
     pub fn with(&self, raw: impl Into<String>) -> Self {
         Self { raw: raw.into(), ..self.clone() }
     }
 
-    /// The string as it is written, for a look at its form; never for printing.
+    /// The unresolved string, to examine its form. Never print it.
     pub fn raw(&self) -> &str {
         &self.raw
     }
@@ -84,12 +83,12 @@ impl Setting {
         &self.place
     }
 
-    /// An error about it.
+    /// Creates an error about this setting.
     pub fn wrong(&self, why: impl Into<String>) -> Error {
         Error::new(ErrorKind::Config, "use", self.place.clone(), why)
     }
 
-    /// The string with its variables.
+    /// Resolves the string with its variables.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a variable that is not set.
@@ -117,7 +116,7 @@ impl Setting {
         Ok(text)
     }
 
-    /// The string with its variables, or the content of the file that it names.
+    /// Resolves the string with its variables, or reads the file that it names.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a variable that is not set or a file that cannot be read.
@@ -138,15 +137,15 @@ impl Setting {
         Ok(text.to_owned().into())
     }
 
-    /// What `parse` makes of its secret. An error says where the string stands.
+    /// Resolves the secret and parses it with `parse`. Errors name the setting's place.
     ///
     /// # Errors
-    /// As [`secret`](Self::secret), and those of `parse`.
+    /// Those of [`secret`](Self::secret) and of `parse`.
     pub fn read<T>(&self, parse: impl FnOnce(&SecretString) -> Result<T>) -> Result<T> {
         parse(&self.secret()?).map_err(|error| error.about("use", self.place()).without_source())
     }
 
-    /// The path that it names.
+    /// Resolves the string as a path.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a variable that is not set.
@@ -178,12 +177,12 @@ impl Setting {
     }
 }
 
-/// A small file's text.
+/// Reads a small text file.
 pub fn read(path: &Path) -> std::io::Result<String> {
     std::fs::read_to_string(path)
 }
 
-/// The error of a deserializer for what a parser refused, with its advice: there is no place for it but the text.
+/// Converts a parser's error into a deserializer's, with the advice in the text, the only place for it.
 pub fn with_advice<E: serde::de::Error>(error: &Error) -> E {
     match error.advice() {
         Some(hint) => E::custom(format_args!("{}: {}; {hint}", error.subject(), error.message())),
@@ -191,11 +190,11 @@ pub fn with_advice<E: serde::de::Error>(error: &Error) -> E {
     }
 }
 
-/// Reads an optional value that a table of the configuration has to have: for `#[serde(deserialize_with = …)]`, without
-/// `default`.
+/// Deserializes an `Option` that must be present in a configuration table: for `#[serde(deserialize_with = …)]`,
+/// without `default`.
 ///
 /// # Errors
-/// The deserializer's.
+/// Those of the deserializer.
 pub fn required<'de, T: Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<Option<T>, D::Error> {
     T::deserialize(d).map(Some)
 }
@@ -251,7 +250,7 @@ mod cli {
         }
     }
 
-    /// Reads a [`Setting`] after the flag, or from the variable, whose name it takes for its place.
+    /// Parses a [`Setting`] from a flag or a variable, whose name becomes its place.
     #[derive(Clone, Copy, Debug)]
     pub struct SettingParser;
 

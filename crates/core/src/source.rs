@@ -12,8 +12,8 @@ use crate::name::ArtifactName;
 use crate::proof::Tap;
 use crate::stream::ByteStream;
 
-/// What a source is about to read. It is stored in the public part of the manifest, so it holds no secrets and
-/// no names of the dataset's contents.
+/// What a source is about to read. It is stored in the public part of the manifest, so it contains no secrets and no
+/// names of the dataset's contents.
 ///
 /// ```
 /// use lifeboat_core::Description;
@@ -24,33 +24,32 @@ use crate::stream::ByteStream;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Description {
-    /// The dataset's name when none is given: the database's name. Empty where there is none; then every backup has to be given
-    /// one. Not stored; the manifest's `dataset` counts.
+    /// The default name of the dataset: the database's name. If empty, every backup has to be given a name. Not stored;
+    /// the manifest's `dataset` counts.
     #[serde(skip)]
     pub dataset: String,
-    /// The system, one word of letters, digits and '-'. A manifest with it is verified and restored by the
-    /// backend of that name.
+    /// The system, one word of letters, digits and '-'. The backend of that name verifies and restores the artifact.
     pub system: String,
-    /// The extension of the stock format, without dots at its ends: `dump`, `sql`, `tar`, `json`.
+    /// The extension of the stock format, without leading or trailing dots: `dump`, `sql`, `tar`, `json`.
     pub format: String,
-    /// Version of the server.
+    /// The version of the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
-    /// Tool that writes the stream, with its version: `some_dump 15.18`.
+    /// The tool that writes the stream, with its version: `some_dump 15.18`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool: Option<String>,
-    /// The artifacts without which what is read cannot be restored, of the same dataset: the base of an increment. The
-    /// manifest's `needs` and the sidecars say so; here it is not stored.
+    /// The artifacts of the same dataset without which this one cannot be restored: the base of an increment. Not
+    /// stored here; the manifest's `needs` and the sidecars state them.
     #[serde(skip)]
     pub needs: Vec<ArtifactName>,
-    /// What else a reader of the manifest should know, in plain words: options that shaped the dump.
+    /// Anything else a reader of the manifest should know, in plain words: options that shaped the dump.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub facts: BTreeMap<String, String>,
 }
 
 impl Description {
-    /// Describes what a system gives in a format, in words as the fields [`system`](Self#structfield.system) and
-    /// [`format`](Self#structfield.format) want them.
+    /// Creates a description. See the fields [`system`](Self#structfield.system) and
+    /// [`format`](Self#structfield.format) for valid values.
     pub fn new(system: impl Into<String>, format: impl Into<String>) -> Self {
         Self { system: system.into(), format: format.into(), ..Self::default() }
     }
@@ -69,15 +68,15 @@ crate::setters!(Description {
 /// An opened source: the bytes, and the parser that takes the proof from them.
 #[non_exhaustive]
 pub struct Reading {
-    /// The bytes. Ends without an error only when everything has been read *and* the producer has confirmed it: a child
-    /// process that closes its output and then exits with non-zero makes the last item an error.
+    /// The bytes. The stream ends without an error only when everything has been read *and* the producer has confirmed
+    /// it: if a child process closes its output and then exits with a non-zero status, the last item is an error.
     pub stream: ByteStream,
-    /// Sees the bytes as they flow; the pipeline feeds it on a separate thread.
+    /// The parser, to which the pipeline pushes the bytes on a separate thread.
     pub tap: Box<dyn Tap>,
 }
 
 impl Reading {
-    /// A stream with the parser that takes its proof.
+    /// Creates a reading from a stream and the parser that takes its proof.
     pub fn new(stream: ByteStream, tap: Box<dyn Tap>) -> Self {
         Self { stream, tap }
     }
@@ -95,7 +94,7 @@ impl std::fmt::Debug for Reading {
 /// use lifeboat_core::proof::WholeStream;
 /// use lifeboat_core::{Context, Description, Reading, Result, Source, async_trait, stream};
 ///
-/// /// What a program holds in memory.
+/// /// The state of a program, in memory.
 /// struct Memory(Vec<u8>);
 ///
 /// #[async_trait]
@@ -110,23 +109,23 @@ impl std::fmt::Debug for Reading {
 /// }
 /// ```
 ///
-/// `lifeboat_conformance::source` checks what is promised here.
+/// `lifeboat_conformance::source` checks this contract.
 #[async_trait]
 pub trait Source: Send + Sync {
-    /// Says what would be read, and checks what can be checked before anything starts: that the server answers, that
-    /// the tools fit its version.
+    /// Describes what would be read, and checks what can be checked beforehand: that the server responds, that the
+    /// tools fit its version.
     ///
     /// # Behaviour
     /// - It changes nothing and may be called more than once.
     ///
     /// # Errors
-    /// Whatever would make [`open`](Source::open) fail at once.
+    /// Any error that would make [`open`](Source::open) fail at once.
     ///
     /// # Cancel safety
     /// Safe: nothing is held over an await that outlives the future.
     async fn describe(&self) -> Result<Description>;
 
-    /// Whether it reads nothing but secrets. Then a backup without an encryptor is an error, and
+    /// Whether the source reads nothing but secrets. A backup without an encryptor is then an error, and
     /// [`memory`](crate::memory) applies. Known without contacting the live system.
     fn is_confidential(&self) -> bool {
         false
@@ -135,22 +134,22 @@ pub trait Source: Send + Sync {
     /// Starts reading.
     ///
     /// # Behaviour
-    /// - The stream is lazy or bounded: it reads no further ahead than a few chunks when nobody takes them.
-    /// - Dropping the stream ends everything that serves it, child processes included.
-    /// - What has not changed is read with the same proof each time.
-    /// - When `cx.cancel` is cancelled the stream ends with an error of kind
-    ///   [`Cancelled`](crate::ErrorKind::Cancelled), or goes on: the pipeline drops it then. It never ends as if it were
-    ///   complete.
+    /// - The stream is lazy or bounded: if it is not consumed, it reads at most a few chunks ahead.
+    /// - Dropping the stream ends everything that serves it, including child processes.
+    /// - Unchanged data is read with the same proof each time.
+    /// - When `cx.cancel` is cancelled, the stream ends with an error of kind
+    ///   [`Cancelled`](crate::ErrorKind::Cancelled), or continues until the pipeline drops it. It never ends as if it
+    ///   were complete.
     ///
     /// # Errors
-    /// What prevented the start. Later failures are items of the stream.
+    /// Any error that prevents the start. Later errors are items of the stream.
     ///
     /// # Cancel safety
     /// Safe: a dropped future leaves no child behind.
     async fn open(&self, cx: &Context) -> Result<Reading>;
 }
 
-/// A source behind a pointer is one.
+/// Implements the trait for pointers.
 macro_rules! pointers {
     ($($pointer:ident),*) => {$(
         #[async_trait]

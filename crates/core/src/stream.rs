@@ -1,4 +1,4 @@
-//! Streams of bytes, the one shape in which data passes between parts.
+//! Streams of bytes, the only form in which data passes between components.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use tokio::sync::mpsc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::Hint;
 
-/// A stream of chunks. An `Err` item is the last one: whoever reads it stops and undoes what it had begun.
+/// A stream of chunks. An `Err` item is the last one: the reader stops and undoes what it has begun.
 ///
-/// Chunks are passed on without copying. They may have any size; about [`CHUNK`] bytes is what stages emit.
+/// Chunks are passed on without copying. They may have any size; stages emit about [`CHUNK`] bytes.
 pub type ByteStream = BoxStream<'static, Result<Bytes>>;
 
-/// The size of a chunk that stages aim for, in bytes: small enough for constant memory, large enough that what
-/// is paid for each chunk does not matter.
+/// The chunk size that stages aim for, in bytes: small enough for constant memory, large enough that the cost per chunk
+/// does not matter.
 pub const CHUNK: usize = 1 << 20;
 
-/// Creates a stream of one chunk (none when `bytes` is empty).
+/// Creates a stream of one chunk (none if `bytes` is empty).
 pub fn once(bytes: impl Into<Bytes>) -> ByteStream {
     let bytes = bytes.into();
     if bytes.is_empty() {
@@ -28,16 +28,16 @@ pub fn once(bytes: impl Into<Bytes>) -> ByteStream {
     futures::stream::iter([Ok(bytes)]).boxed()
 }
 
-/// A stream of nothing but this error.
+/// Creates a stream with only this error.
 pub(crate) fn failed(error: Error) -> ByteStream {
     futures::stream::iter([Err(error)]).boxed()
 }
 
-/// The first `count` bytes (all of them, where there are fewer; more, where the chunks are so cut), and the stream with
-/// them.
+/// Returns the first `count` bytes (fewer if the stream is shorter, more depending on the chunks), and the whole stream
+/// including them.
 ///
 /// # Errors
-/// What the stream fails with among them.
+/// Errors of the stream within these bytes.
 pub(crate) async fn peek(stream: ByteStream, count: usize) -> Result<(Bytes, ByteStream)> {
     let mut stream = stream.fuse();
     let mut start = BytesMut::new();
@@ -55,8 +55,8 @@ pub(crate) async fn peek(stream: ByteStream, count: usize) -> Result<(Bytes, Byt
 /// Reads a stream to its end into memory.
 ///
 /// # Errors
-/// The stream's own error, or [`ErrorKind::Corrupt`] when more than `limit` bytes arrive: nothing that a
-/// bucket holds can make the reader's memory grow without a bound.
+/// The stream's own error, or [`ErrorKind::Corrupt`] if more than `limit` bytes arrive: no content of a bucket can make
+/// memory grow without bound.
 pub async fn collect(mut stream: ByteStream, limit: usize, subject: &str) -> Result<Bytes> {
     let mut all = BytesMut::new();
     while let Some(chunk) = stream.next().await {
@@ -74,9 +74,9 @@ pub async fn collect(mut stream: ByteStream, limit: usize, subject: &str) -> Res
     Ok(all.freeze())
 }
 
-/// Splits a stream to `count` receivers without copying. Each has a buffer of its own of `depth` chunks. The first is
-/// waited for as long as it takes; a further one that takes nothing for `grace` is given up with an error, so that
-/// it does not hold up the first. One that has gone is passed over; when all have gone, so has the input.
+/// Splits a stream to `count` receivers without copying. Each has its own buffer of `depth` chunks. The first is
+/// awaited as long as it takes; any other that takes nothing for `grace` is given up with an error, so that it does not
+/// hold up the first. Dropped receivers are skipped; when all are dropped, the input is dropped too.
 pub fn split(input: ByteStream, count: usize, depth: usize, grace: Duration) -> Vec<ByteStream> {
     if count == 1 {
         return vec![input];
@@ -99,7 +99,7 @@ pub fn split(input: ByteStream, count: usize, depth: usize, grace: Duration) -> 
                 let gone = if index == 0 {
                     sender.send(copy).await.is_err()
                 } else {
-                    // The channel of one that stalls stays full, so dropping the sender makes it fail: its stream
+                    // The channel of a stalled receiver stays full, so dropping the sender makes it fail: its stream
                     // ends without the closing item.
                     tokio::time::timeout(grace, sender.send(copy)).await.map_or(true, |sent| sent.is_err())
                 };

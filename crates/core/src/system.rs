@@ -1,9 +1,10 @@
-//! The [`System`] trait: one kind of thing that is backed up, with all that is known about it in one place.
+//! The [`System`] trait: one kind of system that can be backed up, with everything about it in one place.
 //!
-//! A system brings the settings of a job, of a restore and of a verification, each as **one** struct: it is the table of the
-//! config file, the flags of the command line (with the feature `cli`, see [`cli`](crate::cli)) and the documentation of both.
-//! From them it makes source, target and verifier. Whatever drives backups (the config file, the commands) knows systems by
-//! this trait alone: [`AnySystem`] is its form for those that hold several kinds.
+//! A system defines the settings of a job, of a restore and of a verification, each as **one** struct, which is the
+//! table of the config file, the flags of the command line (with the feature `cli`, see [`cli`](crate::cli)) and the
+//! documentation of both. From these settings it creates sources, targets and verifiers. The code that drives backups
+//! (the config file, the commands) knows systems only through this trait, or through its object-safe form,
+//! [`AnySystem`].
 
 use std::any::Any;
 use std::fmt;
@@ -25,23 +26,23 @@ use crate::source::Source;
 use crate::target::Target;
 use crate::verifier::{Level, Verifier};
 
-/// What a system gets besides its settings.
+/// What a system is opened with besides its settings.
 pub struct Opening<'a> {
     sinks: &'a dyn Sinks,
     flags: bool,
 }
 
-/// The sinks that can be named in the settings of a system.
+/// The sinks that the settings of a system can name.
 pub trait Sinks: Send + Sync {
-    /// The sink of this name, or at this URL. Nothing is contacted, and no variable is looked up, before it is
+    /// Returns the sink with this name or URL. Nothing is contacted, and no variable is looked up, before it is
     /// [opened](Place::open).
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when there is none.
+    /// [`ErrorKind::Config`] if there is none.
     fn place(&self, named: &Setting) -> Result<Place>;
 }
 
-/// No sinks at all: for systems whose settings name none.
+/// No sinks: for systems whose settings name none.
 #[derive(Clone, Copy, Debug)]
 pub struct NoSinks;
 
@@ -52,25 +53,25 @@ impl Sinks for NoSinks {
 }
 
 impl<'a> Opening<'a> {
-    /// Opens settings from a table: of a config file, or of a program.
+    /// For settings from a table in a config file or a program.
     pub fn of_table(sinks: &'a dyn Sinks) -> Self {
         Self { sinks, flags: false }
     }
 
-    /// Opens settings from flags.
+    /// For settings from flags.
     pub fn of_flags(sinks: &'a dyn Sinks) -> Self {
         Self { sinks, flags: true }
     }
 
-    /// Whether the settings came from flags: then hints speak of flags.
+    /// Whether the settings came from flags, so that hints should mention flags.
     pub fn is_of_flags(&self) -> bool {
         self.flags
     }
 
-    /// The sink that a setting names: [`Sinks::place`].
+    /// Returns the sink that a setting names: [`Sinks::place`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when there is none.
+    /// [`ErrorKind::Config`] if there is none.
     pub fn place(&self, named: &Setting) -> Result<Place> {
         self.sinks.place(named)
     }
@@ -93,20 +94,20 @@ pub struct Place {
 }
 
 impl Place {
-    /// A place with the name it has in the configuration (or its URL, as it is written), and what opens it.
+    /// Creates a place from its name in the configuration (or its URL as written) and a function that opens it.
     pub fn new(name: impl Into<String>, open: impl Fn() -> Result<Arc<dyn Sink>> + Send + Sync + 'static) -> Self {
         Self { name: name.into(), open: Arc::new(open) }
     }
 
-    /// Its name in the configuration, or its URL as it is written.
+    /// The name in the configuration, or the URL as written.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Opens it. Nothing is contacted yet.
+    /// Opens the sink. Nothing is contacted yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`]: a wrong URL, a variable that is not set.
+    /// [`ErrorKind::Config`]: an invalid URL, a variable that is not set.
     pub fn open(&self) -> Result<Arc<dyn Sink>> {
         (self.open)()
     }
@@ -118,23 +119,23 @@ impl fmt::Debug for Place {
     }
 }
 
-/// The defaults of a system, for what neither the job nor `[defaults]` sets.
+/// The defaults of a system, for options that neither the job nor `[defaults]` sets.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Defaults {
-    /// How its backups are compressed.
+    /// The compression of backups.
     pub compression: Compression,
-    /// How old its newest backup may be.
+    /// The maximum age of the newest backup.
     pub max_age: Option<Duration>,
 }
 
 impl Defaults {
-    /// Compressed like this, and of any age.
+    /// Creates defaults with this compression and no maximum age.
     pub fn compressed(compression: Compression) -> Self {
         Self { compression, max_age: None }
     }
 
-    /// Limits the age of the newest backup.
+    /// Sets the maximum age of the newest backup.
     #[must_use]
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = Some(age);
@@ -147,23 +148,23 @@ impl Defaults {
 pub struct NamedTarget {
     /// The target.
     pub target: Box<dyn Target>,
-    /// Its name, without a secret.
+    /// The name, without secrets.
     pub name: String,
     /// Whether the restored data goes to standard output, so that nothing else may.
     pub to_stdout: bool,
     /// Whether existing data is replaced.
     pub replaces: bool,
-    /// Whether the plan of a target that [plans](Target::plans) is carried out, and not only shown.
+    /// For a target that [plans](Target::plans): whether the plan is carried out, not only shown.
     pub apply: bool,
 }
 
 impl NamedTarget {
-    /// A target that replaces nothing and is no standard output.
+    /// Creates a target that replaces nothing and is not standard output.
     pub fn new(target: impl Target + 'static, name: impl Into<String>) -> Self {
         Self { target: Box::new(target), name: name.into(), to_stdout: false, replaces: false, apply: false }
     }
 
-    /// Sets whether it is standard output.
+    /// Sets whether the restored data goes to standard output.
     #[must_use]
     pub fn to_stdout(mut self, to_stdout: bool) -> Self {
         self.to_stdout = to_stdout;
@@ -177,7 +178,7 @@ impl NamedTarget {
         self
     }
 
-    /// Sets whether its plan is carried out.
+    /// Sets whether the plan is carried out.
     #[must_use]
     pub fn apply(mut self, apply: bool) -> Self {
         self.apply = apply;
@@ -191,29 +192,30 @@ impl fmt::Debug for NamedTarget {
     }
 }
 
-/// One kind of thing that is backed up, opened with the settings of one job.
+/// One kind of system that can be backed up, opened with the settings of one job.
 ///
 /// # Contract
-/// - [`open`](System::open) contacts nothing and looks up no variable or file: a config file is checked on machines that hold
-///   none of its secrets. It finds every mistake that can be found without them.
-/// - What is made from it ([`source`](System::source), [`target`](System::target), [`verifier`](System::verifier)) looks up
-///   what it needs, and only that: a machine that verifies does not have the password of the live system.
+/// - [`open`](System::open) contacts nothing and looks up no variables or files, because config files are also checked
+///   on machines without their secrets. It reports every mistake that can be found without them.
+/// - [`source`](System::source), [`target`](System::target) and [`verifier`](System::verifier) look up what they need,
+///   and only that: a machine that verifies does not have the password of the live system.
 /// - An error about a setting names its [place](Setting::place) as the subject.
 ///
-/// `lifeboat_conformance::system` holds a system to it. `examples/custom_system.rs` and `examples/outside` are whole ones.
+/// `lifeboat_conformance::system` checks this contract. `examples/custom_system.rs` and `examples/outside` are complete
+/// systems.
 #[async_trait]
 pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
-    /// Its key in `[jobs.NAME]`, the suffix of its binary, and the `system` of its manifests: a small letter, then small letters,
-    /// digits and `-`.
+    /// The key in `[jobs.NAME]`, the suffix of the binary, and the `system` of manifests: a lower-case letter, followed
+    /// by lower-case letters, digits and `-`.
     const NAME: &'static str;
-    /// What people call it, with its capitals.
+    /// The name for display, with its capitals.
     const TITLE: &'static str;
-    /// One sentence for the help of its binary, without a full stop.
+    /// A sentence for the help of the binary, without a full stop.
     const ABOUT: &'static str;
     /// The key of the job's table that most jobs need, as an example: `NAME = { url = "${SHOP_URL}" }`.
     const EXAMPLE: &'static str;
 
-    /// The settings of a job: the table in the config file, and the flags of `backup`. `deny_unknown_fields`.
+    /// The settings of a job: the table in the config file, and the flags of `backup`. Use `deny_unknown_fields`.
     type Settings: DeserializeOwned + Send;
     /// The options of a restore.
     type Restore: DeserializeOwned + Default + Clone + Send + Sync + 'static;
@@ -226,100 +228,102 @@ pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
     /// [`ErrorKind::Config`] for settings that cannot be combined.
     fn open(settings: Self::Settings, opening: &Opening<'_>) -> Result<Self>;
 
-    /// Its defaults.
+    /// The system's defaults.
     fn defaults() -> Defaults {
         Defaults::default()
     }
 
-    /// The dataset that the settings name by themselves, for flags without `--dataset`: the database of a URL. `None` where
-    /// they name none.
+    /// The dataset that follows from the settings, for flags without `--dataset`: the database of a URL. `None` if they
+    /// name none.
     ///
     /// # Errors
-    /// A variable that is not set, a name that cannot name a dataset.
+    /// A variable that is not set, a name that is not valid for a dataset.
     fn dataset(&self) -> Result<Option<Dataset>>;
 
-    /// The dataset that a job of a config file gets when it does not name one: with `None` the name of the job. Nothing is
-    /// looked up for it.
+    /// The dataset of a job in a config file that does not name one; `None` for the name of the job. Nothing is looked
+    /// up.
     fn dataset_of_job(&self) -> Option<String> {
         None
     }
 
-    /// Why its backups are never stored unencrypted, if they are not: it completes "X: …, and is never stored without
+    /// Why backups are never stored unencrypted, if that is so: completes "X: …, and is never stored without
     /// encryption".
     fn confidential(&self) -> Option<&'static str> {
         None
     }
 
-    /// What to back up.
+    /// Creates the source.
     ///
     /// # Errors
-    /// What is found to be wrong before the live system is contacted.
+    /// Mistakes found before the live system is contacted.
     async fn source(&self) -> Result<Box<dyn Source>>;
 
-    /// Where to restore to. `dataset` is the one that is restored.
+    /// Creates the target of a restore. `dataset` is the one to restore.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for an invalid place, and for options that cannot be combined.
     async fn target(&self, into: &Setting, choices: Self::Restore, dataset: &Dataset) -> Result<NamedTarget>;
 
-    /// What judges its artifacts. The live system is looked up only for the level that needs it.
+    /// Creates the verifier. The settings of the live system are looked up only for the level that needs it.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for options that cannot be combined.
     async fn verifier(&self, level: Level, choices: Self::Verify) -> Result<Box<dyn Verifier>>;
 
-    /// Whether a backup can be made: server, rights, tools. At least one check; one that fails when a backup would.
+    /// Checks whether a backup can be made: server, rights, tools. Returns at least one check, and a failed one if a
+    /// backup would fail.
     async fn check(&self) -> Vec<Check>;
 
-    /// Whether only the live system knows its datasets, as with all zones of a token.
+    /// Whether only the live system knows the datasets, as with all zones of a token.
     fn has_many(&self) -> bool {
         false
     }
 
-    /// The datasets of the live system, where it [has many](System::has_many).
+    /// Lists the datasets of the live system, if it [has many](System::has_many).
     ///
     /// # Errors
-    /// What kept the live system from saying.
+    /// Any error of the live system.
     async fn datasets(&self) -> Result<Vec<Dataset>> {
         Ok(Vec::new())
     }
 
-    /// The part of it that is one dataset of those that it [has](System::has_many).
+    /// Returns the system reduced to one of its [many](System::has_many) datasets.
     #[must_use]
     fn narrow(&self, dataset: &Dataset) -> Self {
         let _ = dataset;
         self.clone()
     }
 
-    /// Whether an artifact in the folder of a job with many datasets is of this system, as far as its name tells.
+    /// Whether an artifact in the folder of a job with many datasets is of this system, judging by its name.
     fn claims(&self, name: &ArtifactName) -> bool {
         let _ = name;
         true
     }
 
-    /// A place in which another tool keeps its data, where Lifeboat must not write.
+    /// The place where another tool keeps its data and Lifeboat must not write, if there is one.
     fn foreign_place(&self) -> Option<&Place> {
         None
     }
 
-    /// How the trees are laid out that the tools of this system write: in which order their objects have to be copied.
+    /// The layouts of the trees that this system's tools write, which determine the order to copy their objects in.
     fn layouts() -> Vec<TreeLayout> {
         Vec::new()
     }
 
-    /// The end of the shell line that restores an artifact with stock tools: what its plaintext is piped into. One line.
+    /// The end of the shell line that restores an artifact with stock tools: the command that its plaintext is piped
+    /// into. One line.
     fn stock_restore(&self, name: &ArtifactName, manifest: Option<&Manifest>) -> String;
 
-    /// What to know before that line is run, where its tool does more with a stranger's bytes than restore them.
+    /// A caution about that line, if its tool does more with untrusted bytes than restore them.
     fn stock_caution(&self, _name: &ArtifactName, _manifest: Option<&Manifest>) -> Option<&'static str> {
         None
     }
 }
 
-/// What a restore or verification was asked to do, as the system's own type; `None` is its default.
+/// The options of a restore or verification, as the system's own type; `None` for its default.
 pub type Choices = Option<Arc<dyn Any + Send + Sync>>;
 
-/// A [`System`] whose kind is not known: what config files and commands hold. Every system is one.
+/// The object-safe form of [`System`], for config files and commands. Every system implements it.
 #[async_trait]
 pub trait AnySystem: fmt::Debug + Send + Sync + Any {
     /// [`System::NAME`].
@@ -359,7 +363,7 @@ pub trait AnySystem: fmt::Debug + Send + Sync + Any {
 }
 
 impl dyn AnySystem {
-    /// The system itself, where it is of this kind.
+    /// Returns the system itself if it is an `S`.
     pub fn downcast<S: System>(&self) -> Option<&S> {
         (self as &dyn Any).downcast_ref()
     }

@@ -1,4 +1,4 @@
-//! The [`Target`] trait: takes a stream back and writes it into a live system.
+//! The [`Target`] trait: writes a stream back into a live system.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,36 +14,36 @@ use crate::proof::Proof;
 use crate::report::Check;
 use crate::stream::ByteStream;
 
-/// The input of a target or a restore test: the plaintext and all that is known about it.
+/// The input of a target or a restore test: the plaintext and everything known about it.
 #[non_exhaustive]
 pub struct RestoreInput {
-    /// The artifact's plaintext: decrypted, decompressed. After an `Err` item, the earlier items cannot be
-    /// trusted either: the target undoes what it did.
+    /// The artifact's plaintext: decrypted and decompressed. After an `Err` item, the earlier items cannot be trusted
+    /// either: the target undoes what it did.
     pub stream: ByteStream,
-    /// Name of the artifact.
+    /// The name of the artifact.
     pub name: ArtifactName,
-    /// What the source saw, when the artifact has a manifest and its private part could be read.
+    /// The proof, if the artifact has a manifest and its private part could be read.
     pub proof: Option<Proof>,
-    /// What to restore before it, base first. Empty except for [targets](Target::restores_series) and
+    /// The artifacts to restore before this one, base first. Empty except for [targets](Target::restores_series) and
     /// [verifiers](crate::Verifier::restores_series) that restore series.
     pub chain: Vec<Link>,
 }
 
 impl RestoreInput {
-    /// An artifact that needs no other.
+    /// Creates the input for an artifact that needs no other.
     pub fn new(stream: ByteStream, name: ArtifactName, proof: Option<Proof>) -> Self {
         Self { stream, name, proof, chain: Vec::new() }
     }
 
-    /// Adds what is restored before it, base first.
+    /// Adds the artifacts to restore before this one, base first.
     #[must_use]
     pub fn after(mut self, chain: Vec<Link>) -> Self {
         self.chain = chain;
         self
     }
 
-    /// Makes sure that all of it can be restored: code that knows only single artifacts would restore half. The only
-    /// place that decides this.
+    /// Makes sure that the whole series can be restored: code that knows only single artifacts would restore half. This
+    /// is the only place that decides it.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`].
@@ -66,18 +66,18 @@ impl fmt::Debug for RestoreInput {
 
 type Open = Box<dyn FnOnce() -> BoxFuture<'static, Result<ByteStream>> + Send>;
 
-/// An artifact that another one needs, to be restored before it. Nothing is read before it is opened.
+/// An artifact that another one needs, to be restored first. Nothing is read until it is opened.
 #[non_exhaustive]
 pub struct Link {
-    /// Its name.
+    /// The artifact's name.
     pub name: ArtifactName,
-    /// What its source saw, when it has a manifest.
+    /// The artifact's proof, if it has a manifest.
     pub proof: Option<Proof>,
     open: Open,
 }
 
 impl Link {
-    /// An artifact that `open` opens.
+    /// Creates a link to an artifact that `open` opens.
     pub fn new(
         name: ArtifactName,
         proof: Option<Proof>,
@@ -86,10 +86,11 @@ impl Link {
         Self { name, proof, open: Box::new(open) }
     }
 
-    /// Its plaintext, which counts only after it has ended without an error, like [`RestoreInput::stream`].
+    /// Opens the artifact's plaintext, which can be trusted only after it has ended without an error, like
+    /// [`RestoreInput::stream`].
     ///
     /// # Errors
-    /// What cannot be read or decrypted; what is wrong further on is an item of the stream.
+    /// Errors of reading and decrypting. Later errors are items of the stream.
     pub async fn open(self) -> Result<ByteStream> {
         (self.open)().await
     }
@@ -101,48 +102,48 @@ impl fmt::Debug for Link {
     }
 }
 
-/// Writes an artifact into a live system. `lifeboat_conformance::target` checks what is promised here, and
-/// `lifeboat_conformance::lines` has the smallest target.
+/// Writes an artifact into a live system. `lifeboat_conformance::target` checks this contract, and
+/// `lifeboat_conformance::lines` contains a minimal target.
 #[async_trait]
 pub trait Target: Send + Sync {
     /// Restores the stream. A target that [plans](Target::plans) makes its plan and carries it out at once.
     ///
     /// # Behaviour
-    /// - A target that already holds data is refused ([`Refused`](ErrorKind::Refused) or
-    ///   [`AlreadyExists`](ErrorKind::AlreadyExists)), unless it was built to replace it.
-    /// - The same artifact makes the same of each empty place.
+    /// - A destination that already holds data is refused ([`Refused`](ErrorKind::Refused) or
+    ///   [`AlreadyExists`](ErrorKind::AlreadyExists)), unless the target was built to replace it.
+    /// - Restoring the same artifact into an empty destination always has the same result.
     /// - Replaced data is removed only after its replacement is known to be good.
-    /// - When this returns an error the live system is as it was before. Only a target that plans may have made part of
-    ///   the changes: the error says so, and the next plan holds the rest.
-    /// - The checks say what was restored, and warn, once and by name, about what could not be (a role that
-    ///   does not exist there).
+    /// - If this returns an error, the live system is as before. Only a target that plans may have made some of the
+    ///   changes: the error says so, and the next plan holds the rest.
+    /// - The checks report what was restored, and warn, once and by name, about what could not be (a role that does not
+    ///   exist there).
     ///
     /// # Errors
-    /// What failed, with the tool's own words.
+    /// Any failure, with the tool's own words.
     ///
     /// # Cancel safety
-    /// Not cancel safe: a dropped future ends its children, but may leave a half-restored scratch database whose
-    /// name the documentation of the implementation gives. Cancel through `cx.cancel`, which cleans up.
+    /// Not cancel safe: a dropped future ends its children, but may leave a half-restored scratch database, whose name
+    /// is documented by the implementation. Cancel through `cx.cancel`, which cleans up.
     async fn restore(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>>;
 
-    /// Whether it receives nothing but secrets: see [`memory`](crate::memory).
+    /// Whether the target receives nothing but secrets: see [`memory`](crate::memory).
     fn is_confidential(&self) -> bool {
         false
     }
 
-    /// Whether it restores an artifact that needs others, after what [`RestoreInput::chain`] holds. One that does not is never
-    /// given such an artifact.
+    /// Whether the target can restore an artifact that needs others, after those in [`RestoreInput::chain`]. If not, it
+    /// is never given such an artifact.
     fn restores_series(&self) -> bool {
         false
     }
 
-    /// Whether this target changes a live system piece by piece, so that a person looks at the plan first. Such a target
-    /// implements [`plan`](Target::plan).
+    /// Whether this target changes a live system piece by piece, so that somebody should review the plan first. Such a
+    /// target implements [`plan`](Target::plan).
     fn plans(&self) -> bool {
         false
     }
 
-    /// Reads the artifact and the live system, and says what a restore would change.
+    /// Reads the artifact and the live system, and plans what a restore would change.
     ///
     /// # Behaviour
     /// - It changes nothing.
@@ -150,10 +151,10 @@ pub trait Target: Send + Sync {
     /// - Once the artifact has been restored, there is nothing to do.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for a target that does not plan; what cannot be read otherwise.
+    /// [`ErrorKind::Unsupported`] for a target that does not plan; any failure to read.
     ///
     /// # Cancel safety
-    /// Safe: nothing was changed.
+    /// Safe: nothing is changed.
     async fn plan(&self, input: RestoreInput, cx: &Context) -> Result<Box<dyn Prepared>> {
         let _ = cx;
         let subject = format!("the restore of {}", input.name);
@@ -161,7 +162,7 @@ pub trait Target: Send + Sync {
     }
 }
 
-/// A target behind a pointer is one.
+/// Implements the trait for pointers.
 macro_rules! pointers {
     ($($pointer:ident),*) => {$(
         #[async_trait]

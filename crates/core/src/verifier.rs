@@ -14,19 +14,19 @@ use crate::proof::{Proof, Tap};
 use crate::report::Check;
 use crate::target::RestoreInput;
 
-/// How much a verification proves. Each level includes the ones before it, but for `live`, which compares with the
-/// live system what `structure` proved.
+/// How much a verification proves. Each level includes the ones before it, except `live`, which includes `structure`
+/// and compares with the live system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// It exists, is young enough, and matches the manifest's size and SHA-256.
+    /// The artifact exists, is recent enough, and matches the manifest's size and SHA-256.
     Stored,
-    /// It decrypts, decompresses, parses to its end, and agrees with the proof.
+    /// The artifact can be decrypted, decompressed and parsed to its end, and agrees with the proof.
     Structure,
-    /// It restores into a scratch server, and the restored content matches the proof.
+    /// The artifact restores into a scratch server, and the restored content matches the proof.
     #[default]
     Restore,
-    /// The live system has not drifted from it by more than is allowed.
+    /// The live system has not drifted from the artifact by more than is allowed.
     Live,
 }
 
@@ -61,24 +61,24 @@ impl FromStr for Level {
     }
 }
 
-/// How a backend judges artifacts of its formats. The generic part (age, size, hash, decryption) is
-/// [`Verify`](crate::Verify)'s. `lifeboat_conformance::verifier` checks what is promised here, and `lifeboat_conformance::lines` has
-/// the smallest verifier.
+/// Judges artifacts of a backend's formats. [`Verify`](crate::Verify) does the generic part (age, size, hash,
+/// decryption). `lifeboat_conformance::verifier` checks this contract, and `lifeboat_conformance::lines` contains a
+/// minimal verifier.
 #[async_trait]
 pub trait Verifier: Send + Sync {
-    /// A parser for the format of this artifact: the `structure` level.
+    /// Creates a parser for the format of this artifact, for the `structure` level.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for a format that this backend does not know.
     fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>>;
 
-    /// Whether it reads nothing but secrets: see [`memory`](crate::memory).
+    /// Whether the verifier reads nothing but secrets: see [`memory`](crate::memory).
     fn is_confidential(&self) -> bool {
         false
     }
 
-    /// Whether it restores, and compares, an artifact that needs others, after what [`RestoreInput::chain`] holds. One that
-    /// does not is never given such an artifact.
+    /// Whether the verifier can restore and compare an artifact that needs others, after those in
+    /// [`RestoreInput::chain`]. If not, it is never given such an artifact.
     fn restores_series(&self) -> bool {
         false
     }
@@ -87,41 +87,41 @@ pub trait Verifier: Send + Sync {
     ///
     /// # Behaviour
     /// - It never touches an existing system.
-    /// - It cleans up whatever happens, a run that is cancelled or dropped included.
+    /// - It cleans up whatever happens, even when cancelled or dropped.
     /// - A restore that fails is a failed check with the tool's words, not an error.
     /// - A problem of this machine that says nothing about the artifact (a full disk, a killed scratch server, an extension
     ///   that is not installed) is a check that could not run: [`Check::untested`].
-    /// - What differs from the proof, or did not come, is a failed check. So is an artifact that ends early or was altered, unless
-    ///   the [tap](Verifier::tap) finds that.
-    /// - Without a proof (a foreign artifact) it reports what was restored: tables and rows.
+    /// - Content that differs from the proof, or is missing, is a failed check. So is an artifact that ends early or
+    ///   was altered, unless the [tap](Verifier::tap) detects that.
+    /// - Without a proof (a foreign artifact), it reports what was restored: tables and rows.
     ///
     /// # Errors
-    /// What prevented the test itself: no server binaries, no disk.
+    /// Any error that prevents the test itself: no server binaries, no disk.
     async fn restore_test(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>>;
 
     /// Compares the proof with the live system: the `live` level.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] where the backend has no such comparison.
+    /// [`ErrorKind::Unsupported`] if the backend has no such comparison.
     async fn live(&self, expected: Option<&Proof>, cx: &Context) -> Result<Vec<Check>>;
 
-    /// Whether the `live` level wants the artifact's content, as [`live_content`](Verifier::live_content) gets it: where a
+    /// Whether the `live` level needs the artifact's content, passed to [`live_content`](Verifier::live_content): if a
     /// proof says too little to name what has drifted, and for foreign artifacts, which have none.
     fn live_reads(&self) -> bool {
         false
     }
 
-    /// Compares the artifact's content with the live system: the `live` level of a verifier that
-    /// [reads](Verifier::live_reads) for it.
+    /// Compares the artifact's content with the live system: the `live` level of a verifier for which
+    /// [`live_reads`](Verifier::live_reads) is true.
     ///
     /// # Errors
-    /// What the stream ends with, and what kept the live system from being looked at.
+    /// Errors of the stream, and of reading the live system.
     async fn live_content(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
         self.live(input.proof.as_ref(), cx).await
     }
 }
 
-/// A verifier behind a pointer is one.
+/// Implements the trait for pointers.
 macro_rules! pointers {
     ($($pointer:ident),*) => {$(
         #[async_trait]

@@ -1,4 +1,4 @@
-//! Words for figures, times and names: what messages are made of.
+//! Formatting of figures, times and names for messages.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub fn size(bytes: u64) -> String {
     if bytes < 1024 { human_bytes(bytes) } else { format!("{} ({bytes})", human_bytes(bytes)) }
 }
 
-/// A moment, to the second.
+/// A time, to the second.
 pub fn time(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
 }
@@ -41,19 +41,19 @@ pub fn count(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Whether a character does something to a terminal, or to the order of a line, instead of standing in it.
+/// Whether a character affects the terminal, or the order of the text, instead of being displayed.
 pub fn is_unseen(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{61c}' | '\u{feff}')
 }
 
-/// A text of somebody else as it can be shown: what would act on a terminal stands there as `\x1b` or `\u{202e}`. Ends of
-/// lines and tabs stay.
+/// Makes an untrusted text safe to show: characters that would act on a terminal are escaped, as `\x1b` or `\u{202e}`.
+/// Line ends and tabs stay.
 pub fn visible(text: &str) -> Cow<'_, str> {
     shown(text, |c| !matches!(c, '\n' | '\t'))
 }
 
-/// As [`visible`], in one line.
+/// Like [`visible`], in one line.
 pub fn visible_line(text: &str) -> Cow<'_, str> {
     shown(text, |_| true)
 }
@@ -67,7 +67,7 @@ fn shown(text: &str, of_these: impl Fn(char) -> bool) -> Cow<'_, str> {
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
         match c {
-            // The other half of a line's end elsewhere.
+            // The first half of a CRLF line end.
             '\r' if rest.peek() == Some(&'\n') && !of_these('\n') => {}
             '\n' if of_these('\n') => shown.push_str("\\n"),
             c if acts(c) && c.is_ascii() => shown.push_str(&format!("\\x{:02x}", u32::from(c))),
@@ -78,7 +78,7 @@ fn shown(text: &str, of_these: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// The name that was probably meant, or all there are.
+/// Suggests the name that was probably meant, or all known names.
 pub fn suggest(name: &str, known: &[&str]) -> String {
     match near(name, known.iter().copied()) {
         Some(near) => format!("did you mean \"{near}\"?"),
@@ -87,7 +87,7 @@ pub fn suggest(name: &str, known: &[&str]) -> String {
     }
 }
 
-/// The nearest of some names, when it is near enough to be a typo.
+/// The nearest of some names, if `name` is likely a typo of it.
 pub fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (name.chars().count() / 3).clamp(1, 3);
     known

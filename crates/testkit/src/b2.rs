@@ -1,7 +1,7 @@
-//! Backblaze B2's S3 interface, imitated before MinIO.
+//! An imitation of Backblaze B2's S3 interface in front of MinIO.
 //!
-//! B2 itself cannot be reached from a test. This server stands before a versioned bucket of a real MinIO and enforces what B2
-//! documents to be different there. What is imitated, and from where it is known:
+//! B2 itself cannot be reached from a test. This server is a proxy for a versioned bucket of a real MinIO and enforces
+//! the documented differences of B2. What is imitated, and the sources:
 //!
 //! | behaviour | source |
 //! |---|---|
@@ -16,8 +16,8 @@
 //! | 10,000 parts; no tags, no policies, no storage classes | Backblaze docs, "S3-Compatible API" |
 //!
 //! Some of B2's documents, and some reports, say that checksum headers are accepted since 2025. Refusing them is the stricter
-//! reading: who passes here passes there. What is not imitated: TLS, the accounts' other calls, and that B2 takes parts of
-//! 5,000,000 bytes (MinIO wants 5 MiB).
+//! reading: a client that works here also works there. Not imitated: TLS, other calls for accounts, and that B2 accepts
+//! parts of 5,000,000 bytes (MinIO requires 5 MiB).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -36,7 +36,7 @@ use crate::versions;
 /// The region of the imitation, as B2 names its own.
 pub const REGION: &str = "us-west-004";
 
-/// Every capability of a key that has something to do with a bucket's objects.
+/// Every capability of a key that concerns a bucket's objects.
 pub const ALL: &[&str] = &[
     "listBuckets",
     "readBuckets",
@@ -78,14 +78,14 @@ pub struct ApplicationKey {
     prefix: String,
 }
 
-/// A cap of the account that is reached.
+/// A cap of the account that has been reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cap {
-    /// Bytes stored: nothing more is written.
+    /// The cap on stored bytes: writes fail.
     Storage,
-    /// Bytes downloaded: nothing more is read.
+    /// The cap on downloaded bytes: reads fail.
     Download,
-    /// Calls: nothing more is done.
+    /// The cap on calls: everything fails.
     Transactions,
 }
 
@@ -100,7 +100,7 @@ struct State {
     calls: u64,
 }
 
-/// The imitation, with one bucket. It ends when it is dropped.
+/// The imitation, with one bucket. It stops when dropped.
 #[derive(Debug)]
 pub struct B2 {
     port: u16,
@@ -126,20 +126,20 @@ struct Front {
 }
 
 impl B2 {
-    /// The imitation before a new bucket of this MinIO, versioned as every bucket of B2 is.
+    /// Starts the imitation in front of a new bucket of this MinIO, which is versioned like every bucket of B2.
     ///
     /// # Panics
-    /// When the bucket cannot be made.
+    /// If the bucket cannot be created.
     pub async fn start(minio: &Minio) -> Self {
         let bucket = minio.fresh_bucket().await;
         versions::enable(minio, &bucket).await;
         Self::before(minio, bucket, false).await
     }
 
-    /// The same before a bucket with Object Lock and a default retention of so many days in governance mode.
+    /// The same with a bucket with Object Lock and a default retention of `days` days in governance mode.
     ///
     /// # Panics
-    /// When the bucket cannot be made.
+    /// If the bucket cannot be created.
     pub async fn start_locked(minio: &Minio, days: u32) -> Self {
         let bucket = fresh_name("bucket");
         let mut head = Head { start: format!("PUT /{bucket} HTTP/1.1"), headers: Vec::new() };
@@ -211,27 +211,27 @@ impl B2 {
         new_key(&self.state, capabilities, prefix)
     }
 
-    /// The next calls are refused as B2 does when it is busy.
+    /// Refuses the next calls as B2 does when busy.
     pub fn be_busy(&self, calls: u64, retry_after: Option<u32>) {
         self.state.lock().unwrap().busy = (calls, retry_after);
     }
 
-    /// A cap is reached, or none any more.
+    /// Sets which cap has been reached, if any.
     pub fn reach(&self, cap: Option<Cap>) {
         self.state.lock().unwrap().cap = cap;
     }
 
-    /// What `GET ?lifecycle` answers from now on: the XML of a `LifecycleConfiguration`.
+    /// Sets the response of `GET ?lifecycle`: the XML of a `LifecycleConfiguration`.
     pub fn set_lifecycle(&self, xml: Option<String>) {
         self.state.lock().unwrap().lifecycle = xml;
     }
 
-    /// What was refused because B2 does not have it, a line each. Nothing that is sent to B2 may be here.
+    /// What was refused because B2 does not support it, one line each. Must be empty for requests meant for B2.
     pub fn refused(&self) -> Vec<String> {
         self.state.lock().unwrap().refused.clone()
     }
 
-    /// How many calls have come: B2 charges for them.
+    /// The number of calls so far: B2 charges for them.
     pub fn calls(&self) -> u64 {
         self.state.lock().unwrap().calls
     }

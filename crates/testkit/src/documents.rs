@@ -1,6 +1,6 @@
-//! BSON documents as bytes: of every type with its edges, odd names, and of any size.
+//! BSON documents as bytes: every type with its edge cases, odd names, any size.
 //!
-//! Written by hand, from <https://bsonspec.org/spec.html>, so that no driver's opinion of what is sensible is in between.
+//! Written by hand, from <https://bsonspec.org/spec.html>, independently of what drivers consider sensible.
 
 /// Builds a document, element by element. Nothing is checked: a test may want what no driver writes.
 #[derive(Clone, Debug)]

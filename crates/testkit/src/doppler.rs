@@ -1,9 +1,9 @@
 //! An imitation of Doppler's API v3, written from its reference (<https://docs.doppler.com/reference/api>) and from what its
-//! own command line sends; it knows nothing of Lifeboat's client.
+//! own command line sends; it shares no code with Lifeboat's client.
 //!
-//! It is strict: an unknown parameter, a missing one, a page beyond reason are refused as the API refuses them, in its
-//! envelope `{"messages": […], "success": false}`. Restricted values come as `null`. `change_requests` are applied as a whole or
-//! not at all, and what they say was there before must still be there.
+//! It is strict: unknown or missing parameters and absurd page numbers are refused as by the API, in its envelope
+//! `{"messages": […], "success": false}`. Restricted values are `null`. `change_requests` are applied completely or not
+//! at all, and only if the previous values that they state are still current.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

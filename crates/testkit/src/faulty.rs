@@ -1,8 +1,8 @@
-//! A proxy between a sink and its store in which things go wrong, on purpose and repeatably.
+//! A proxy between a sink and its store that injects faults, deliberately and reproducibly.
 //!
-//! It speaks to real servers: what it passes on, it passes on as it was signed. Which fault meets which request follows from a
-//! seed, from what the request asks for and from how often it was asked before. It does not follow from the order in which
-//! requests that run side by side arrive, so that a seed shows the same faults again.
+//! It talks to real servers and passes requests on as they were signed. Which fault a request gets depends on a seed,
+//! on what it asks for and on how often the same was asked before, but not on the order in which concurrent requests
+//! arrive, so that a seed reproduces the same faults.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -46,20 +46,20 @@ pub enum Call {
     Other,
 }
 
-/// A request as the one who decides about its fate sees it.
+/// What is known about a request when its fault is decided.
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// What it asks for.
     pub call: Call,
     /// The path, decoded: `/bucket/key`.
     pub path: String,
-    /// What it asks for, path and query, without what is random in them.
+    /// Path and query, without random parts.
     pub identity: String,
     /// How often the same was asked before.
     pub attempt: u32,
-    /// How many requests came before, of all kinds. It depends on the order of those that run side by side.
+    /// The number of earlier requests of all kinds, which depends on the order of concurrent ones.
     pub earlier: u64,
-    /// Length of its body.
+    /// The length of the body.
     pub length: u64,
 }
 
@@ -112,56 +112,56 @@ fn hide_hex(text: &str) -> String {
     out
 }
 
-/// What goes wrong with one request. Bytes are counted over its body, or over that of the answer.
+/// A fault of one request. Bytes are counted in its body, or in that of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is answered late.
+    /// The response is late.
     Late(Duration),
     /// The connection is reset before the store sees anything.
     Reset,
-    /// The connection is reset after so many bytes of the request's body. The store sees the same.
+    /// The connection is reset after this many bytes of the request's body. The store sees the same.
     ResetInRequest(u64),
-    /// Nothing of the request's body is taken any more after so many bytes, and nothing is answered.
+    /// After this many bytes, the rest of the request's body is not read, and there is no response.
     StallInRequest(u64),
-    /// The store answers this status, as `InternalError` (500), `SlowDown` (503) or `ServiceUnavailable`.
+    /// The store responds with this status, as `InternalError` (500), `SlowDown` (503) or `ServiceUnavailable`.
     Refuse {
         /// 500 or 503.
         status: u16,
-        /// Seconds that it asks the client to wait.
+        /// The number of seconds that it asks the client to wait.
         retry_after: Option<u32>,
     },
     /// One bit of the request's body is flipped.
     Corrupt(u64),
-    /// The store does what was asked, and its answer is lost: the connection is reset.
+    /// The store carries out the request, but its response is lost: the connection is reset.
     LoseAnswer,
-    /// The store does what was asked, and its answer never comes.
+    /// The store carries out the request, but its response never arrives.
     StallAnswer,
-    /// The answer's body ends after so many bytes, with the connection closed as if that were all.
+    /// The response's body ends after this many bytes, with the connection closed as if that were all.
     Truncate(u64),
-    /// The connection is reset after so many bytes of the answer's body.
+    /// The connection is reset after this many bytes of the response's body.
     ResetInAnswer(u64),
-    /// Nothing follows after so many bytes of the answer's body.
+    /// Nothing follows after this many bytes of the response's body.
     StallInAnswer(u64),
-    /// One bit of the answer's body is flipped.
+    /// One bit of the response's body is flipped.
     CorruptAnswer(u64),
-    /// Status 200 with an error in the body, as S3 answers to a completion that fails late. `done`: it was done all the same.
+    /// Status 200 with an error in the body, as in S3 for a completion that fails late.
     ErrorInside {
-        /// Whether the store has done what was asked.
+        /// Whether the store has carried out the request anyway.
         done: bool,
     },
 }
 
-/// Decides what meets a request, if anything does.
+/// Decides which fault a request gets, if any.
 type Decide<T> = Arc<dyn Fn(&Asked) -> Option<T> + Send + Sync>;
 
-/// What meets which requests: [faults](Schedule) on the way, or [lies](crate::s3::Lies) of the store.
+/// Decides what happens to requests: [faults](Schedule) on the way, or [lies](crate::s3::Lies) of the store.
 #[derive(Clone)]
 pub struct Script<T> {
     decide: Decide<T>,
     text: String,
 }
 
-/// Which faults meet which requests.
+/// Decides which requests get which faults.
 pub type Schedule = Script<Fault>;
 
 impl<T> fmt::Debug for Script<T> {
@@ -171,12 +171,12 @@ impl<T> fmt::Debug for Script<T> {
 }
 
 impl<T> Script<T> {
-    /// Nothing meets any request.
+    /// Creates a script without faults.
     pub fn none() -> Self {
         Self::of("none", |_| None)
     }
 
-    /// What a function decides.
+    /// Creates a script from a function.
     pub fn of(text: impl Into<String>, decide: impl Fn(&Asked) -> Option<T> + Send + Sync + 'static) -> Self {
         Self { decide: Arc::new(decide), text: text.into() }
     }
@@ -187,14 +187,15 @@ impl<T> Script<T> {
 }
 
 impl Script<Fault> {
-    /// A fault for the first request of a kind whose path ends like this.
+    /// Creates a schedule with a fault for the first request of a kind whose path ends like this.
     pub fn once(call: Call, ending: &'static str, fault: Fault) -> Self {
         Self::of(format!("{call:?} {ending}: {fault:?}"), move |asked| {
             (asked.call == call && asked.path.ends_with(ending) && asked.attempt == 0).then_some(fault)
         })
     }
 
-    /// Random faults from a seed: few or many, short or stubborn, now and then a store that is gone for a while or for good.
+    /// Creates a schedule of random faults from a seed: few or many, short or persistent, sometimes with a store that
+    /// is gone for a while or for good.
     pub fn seeded(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let percent = [4, 12, 25, 50][random.below(4) as usize];
@@ -245,7 +246,7 @@ impl Script<Fault> {
     }
 }
 
-/// The proxy. Clones are the same one; it ends with the last.
+/// The proxy. Clones share it; it stops with the last one.
 #[derive(Clone, Debug)]
 pub struct FaultProxy(Arc<Handle>);
 
@@ -281,10 +282,10 @@ enum Next {
 }
 
 impl FaultProxy {
-    /// A proxy to the store at `host:port`.
+    /// Starts a proxy to the store at `host:port`.
     ///
     /// # Panics
-    /// When there is no free port.
+    /// If there is no free port.
     pub async fn start(store: &str, schedule: Schedule) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -321,22 +322,22 @@ impl FaultProxy {
         format!("minio://{}/{bucket}?tls=false", self.host())
     }
 
-    /// Changes what goes wrong from now on.
+    /// Replaces the schedule.
     pub fn set(&self, schedule: Schedule) {
         *self.0.shared.schedule.lock().unwrap() = schedule;
     }
 
-    /// Nothing goes wrong any more.
+    /// Stops all faults.
     pub fn heal(&self) {
         self.set(Schedule::none());
     }
 
-    /// What has gone wrong so far, a line each.
+    /// The faults so far, one line each.
     pub fn log(&self) -> Vec<String> {
         self.0.shared.log.lock().unwrap().clone()
     }
 
-    /// How many requests of a kind have come.
+    /// The number of requests of a kind so far.
     pub fn count(&self, call: Call) -> u64 {
         self.0.shared.calls.lock().unwrap().get(&call).copied().unwrap_or_default()
     }

@@ -1,7 +1,7 @@
-//! HTTP/1.1 as far as the stand-ins for stores need it: heads, bodies of a known length, and nothing that hides a byte.
+//! The part of HTTP/1.1 that the imitations of stores need: heads and bodies of a known length, with nothing hidden.
 //!
-//! By hand and not by a library, because what stands between a client and a store must be able to break off anywhere, and
-//! must pass on each header as it was signed.
+//! It is written by hand, because a proxy between a client and a store must be able to break off anywhere, and must
+//! pass on each header as it was signed.
 
 use std::io;
 

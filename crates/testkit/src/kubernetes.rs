@@ -1,4 +1,4 @@
-//! The Kubernetes cluster of the tests, past the code under test: namespaces of a test's own with objects in them.
+//! The Kubernetes cluster of the tests, bypassing the code under test: private namespaces with objects in them.
 
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ fn encoded(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
-/// The Kubernetes API, past the code under test.
+/// The Kubernetes API, bypassing the code under test.
 pub struct Kubernetes(Client);
 
 impl Kubernetes {
@@ -121,15 +121,15 @@ impl Kubernetes {
         self.api(kind, namespace).delete(name, &DeleteParams::default()).await.unwrap();
     }
 
-    /// A namespace of the test's own with a random name.
+    /// Creates a private namespace with a random name.
     pub async fn fresh_namespace(&self) -> String {
         let name = fresh_name("ns");
         self.create(NAMESPACE, None, json!({"metadata": {"name": name}})).await;
         name
     }
 
-    /// A namespace with a little of everything: ConfigMaps, a Secret, a Deployment, Services, a kind of its own with an
-    /// object, a claim that nobody binds.
+    /// Creates a namespace with a little of everything: ConfigMaps, a Secret, a Deployment, Services, a custom resource
+    /// with an object, an unbound claim.
     pub async fn shop(&self) -> String {
         let name = self.fresh_namespace().await;
         let space = Some(name.as_str());
@@ -167,8 +167,8 @@ pub const NAMESPACE: &str = "v1 Namespace namespaces";
 /// For [`Kubernetes::api`].
 pub const CONFIG_MAP: &str = "v1 ConfigMap configmaps";
 
-/// A storage location that is a bucket of the MinIO server. In a namespace without a server of Velero's it has the status
-/// that one left which ran before.
+/// Creates a storage location in a bucket of the MinIO server, with the status that a Velero server would have set, for
+/// namespaces without one.
 pub async fn storage_location(kubernetes: &Kubernetes, namespace: &str, name: &str, bucket: &str, config: &Value) {
     let minio = variable("LIFEBOAT_TEST_MINIO_URL");
     let mut settings = json!({"region": "us-east-1", "s3ForcePathStyle": "true", "s3Url": minio, "publicUrl": minio});

@@ -1,17 +1,18 @@
-//! What Lifeboat's own tests run against: servers of a test's own, and imitations of services. The suites for the traits, which
-//! need none of them, are [`lifeboat_conformance`]; they are here too, so that a test has one dependency.
+//! What Lifeboat's own tests run against: private servers, and imitations of services. The suites for the traits, which
+//! need none of them, are in [`lifeboat_conformance`]; they are re-exported here, so that a test needs only one
+//! dependency.
 //!
-//! | module | feature | what it is |
+//! | module | feature | content |
 //! |---|---|---|
 //! | [`conformance`], [`memory`], [`chaos`], [`lines`], [`content`] | | of [`lifeboat_conformance`] |
-//! | `minio`, `b2`, `versions`, `faulty`, `s3`, `pages` | `http` | a MinIO that a test may kill, Backblaze B2's quirks before one, what a versioned bucket holds, a proxy in which requests fail, a store in memory that refuses and lies as others do, a bucket of any number of artifacts |
-//! | `http_api`, `cloudflare`, `doppler` | `http` | imitations of APIs, with faults on purpose |
-//! | `kubernetes` | `kubernetes` | namespaces of a test's own |
-//! | `mongo`, `mongo_wire`, `documents` | `mongodb` | a MongoDB of a test's own, a server that follows a script, BSON with every edge |
-//! | `postgres` | `postgres` | databases and servers of a test's own |
+//! | `minio`, `b2`, `versions`, `faulty`, `s3`, `pages` | `http` | a MinIO that a test may kill, Backblaze B2's quirks in front of one, the content of a versioned bucket, a proxy in which requests fail, a store in memory that refuses and lies as others do, a bucket with any number of artifacts |
+//! | `http_api`, `cloudflare`, `doppler` | `http` | imitations of APIs, with deliberate faults |
+//! | `kubernetes` | `kubernetes` | private namespaces |
+//! | `mongo`, `mongo_wire`, `documents` | `mongodb` | a private MongoDB, a scripted server, BSON with every edge case |
+//! | `postgres` | `postgres` | private databases and servers |
 //! | `corpus` | `services` | the inputs of the fuzzer, in Lifeboat's repository only |
 //!
-//! Functions here panic instead of returning errors, because they are called in tests only.
+//! Functions here panic instead of returning errors, because they are only called in tests.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 

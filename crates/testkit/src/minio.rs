@@ -1,4 +1,4 @@
-//! MinIO for tests: the server that runs for all of them, or one of a test's own that it may kill.
+//! MinIO for tests: the shared server, or a private one that a test may kill.
 
 use std::fs::File;
 use std::io;
@@ -54,10 +54,10 @@ fn variable(name: &str) -> String {
 }
 
 impl Minio {
-    /// The server that runs for all tests.
+    /// The shared server.
     ///
     /// # Panics
-    /// When there is none: a missing service fails a test, it does not skip it.
+    /// If there is none: a missing service fails a test instead of skipping it.
     pub fn shared() -> Self {
         let url = variable("LIFEBOAT_TEST_MINIO_URL");
         let host = url.strip_prefix("http://").unwrap_or_else(|| panic!("{url} is not http://host:port"));
@@ -69,10 +69,10 @@ impl Minio {
         }
     }
 
-    /// A server of the test's own on a free port, with its files in a scratch folder. Both go when it is dropped.
+    /// Starts a private server on a free port, with its files in a scratch folder. Dropping it removes both.
     ///
     /// # Panics
-    /// When it does not start.
+    /// If it does not start.
     pub async fn start() -> Self {
         let binary = variable("LIFEBOAT_TEST_MINIO_BIN");
         let folder = tempfile::Builder::new().prefix("lifeboat-minio-").tempdir().unwrap();
@@ -313,7 +313,7 @@ impl Drop for Minio {
     }
 }
 
-/// A port of the loopback interface on which nobody listens.
+/// An unused port of the loopback interface.
 pub fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }

@@ -1,5 +1,5 @@
-//! A MongoDB-compatible server for tests: a fresh database on the one that runs for all of them, a server of a test's own that it
-//! may kill, and the stock tools.
+//! A MongoDB-compatible server for tests: a fresh database on the shared server, a private server that a test may kill,
+//! and the stock tools.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -18,7 +18,7 @@ fn variable(name: &str) -> String {
     })
 }
 
-/// The URL of the server that runs for all tests, without a database; it ends with `/`.
+/// The URL of the shared server, without a database; it ends with `/`.
 ///
 /// # Panics
 /// When there is none.
@@ -36,7 +36,7 @@ pub fn mongodump(arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// Runs the stock `mongorestore`. It counts as failed, too, when it says that documents failed.
+/// Runs the stock `mongorestore`. It also counts as failed if it reports failed documents.
 ///
 /// # Errors
 /// What it said.
@@ -50,7 +50,7 @@ fn tool(name: &str, arguments: &[&str]) -> Output {
     Command::new(variable(name)).args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
-/// A database of a test's own. It is dropped with this value. Not for use within a runtime: it has its own.
+/// A private database. It is dropped with this value. Not for use within a runtime: it has its own.
 #[derive(Debug)]
 pub struct Database {
     /// Its name.
@@ -160,7 +160,7 @@ impl Drop for Database {
     }
 }
 
-/// A FerretDB of a test's own, which it may kill.
+/// A private FerretDB, which a test may kill.
 #[derive(Debug)]
 pub struct Server {
     /// Its URL, without a database; it ends with `/`.

@@ -1,7 +1,7 @@
-//! A bucket that holds as many artifacts as one likes, and no byte of them: each page of its listing is made when it is asked for.
+//! A bucket that lists any number of artifacts without storing them: each page of its listing is generated on request.
 //!
-//! For tests of how a listing is read: storing fifty thousand artifacts would take minutes. It answers listings, says of every
-//! object that it is not there, and takes no object.
+//! For tests of reading listings: storing fifty thousand artifacts would take minutes. It answers listings, reports
+//! every object as missing, and accepts no objects.
 
 use std::io;
 use std::net::Ipv4Addr;

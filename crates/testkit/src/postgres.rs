@@ -1,4 +1,4 @@
-//! PostgreSQL for tests: a fresh database on the server that runs for all of them, or a server of a test's own.
+//! PostgreSQL for tests: a fresh database on the shared server, or a private server.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -64,7 +64,7 @@ pub fn try_psql(url: &str, sql: &str) -> Result<String, String> {
     Ok(String::from_utf8(output.stdout).unwrap())
 }
 
-/// A database of a test's own. It is dropped with this value.
+/// A private database. It is dropped with this value.
 #[derive(Debug)]
 pub struct Database {
     /// Its name.
@@ -126,7 +126,7 @@ impl Drop for Database {
     }
 }
 
-/// A server of a test's own, which it may stop. It goes with this value.
+/// A private server, which a test may stop. It is removed with this value.
 #[derive(Debug)]
 pub struct Server {
     /// Its URL, of the database `postgres`.

@@ -1,6 +1,6 @@
-//! The API: its envelope, its lists.
+//! The API: its envelope and its lists.
 //!
-//! Every answer but the zone file is an envelope `{success, errors, messages, result, result_info}`
+//! Every response except the zone file is an envelope `{success, errors, messages, result, result_info}`
 //! (<https://developers.cloudflare.com/fundamentals/api/how-to/make-api-calls/>). `success` counts, whatever the status is.
 
 use std::time::Duration;
@@ -15,16 +15,16 @@ use super::paging::{Doubt, PageInfo, Position, Walk};
 use super::zone::{self, Zone, ZoneRef};
 use crate::http::{self, Client, Rate, Refusal, Request, Settings};
 
-/// Where the API is, when nobody says.
+/// The default URL of the API.
 pub const DEFAULT_URL: &str = "https://api.cloudflare.com/client/v4";
 
-/// Records on a page. The API takes up to 5,000,000; a thousand keeps an answer below a megabyte.
+/// The number of records per page. The API accepts up to 5,000,000; a thousand keeps a response below a megabyte.
 const PAGE: usize = 1000;
-/// Zones on a page: the most that the API gives.
+/// The number of zones per page: the API's maximum.
 const ZONES: usize = 50;
 /// How often a list that changes while it is read is read again.
 const ATTEMPTS: usize = 5;
-/// Things of one list that are read at the most.
+/// The largest number of entries read from one list.
 const MOST: usize = 1_000_000;
 
 /// An error of the API's envelope.
@@ -49,7 +49,7 @@ struct Envelope {
     result_info: Option<PageInfo>,
 }
 
-/// Words for the errors of an envelope: `Invalid API Token (code 1000)`.
+/// The errors of an envelope in words: `Invalid API Token (code 1000)`.
 fn explain(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Failed {
@@ -59,8 +59,8 @@ fn explain(body: &[u8]) -> Option<String> {
     words(&failed.errors)
 }
 
-/// Cloudflare refuses with 403 for both: 10000 may be either, and the codes below say that the token is not known, or cannot
-/// be one.
+/// Cloudflare responds with 403 to both missing rights and invalid tokens: 10000 may mean either; the codes below mean
+/// that the token is unknown or malformed.
 fn judge(status: u16, body: &[u8]) -> Option<Refusal> {
     #[derive(Deserialize)]
     struct Failed {
@@ -90,7 +90,7 @@ pub(super) fn words(faults: &[Fault]) -> Option<String> {
     (!told.is_empty()).then(|| told.join("; "))
 }
 
-/// The API with a token.
+/// A client for the API with a token.
 #[derive(Clone)]
 pub struct Api {
     client: Client,
@@ -103,10 +103,11 @@ impl std::fmt::Debug for Api {
 }
 
 impl Api {
-    /// The API at `url` ([`DEFAULT_URL`] when there is none), with a token that came from `place`. Nothing is contacted yet.
+    /// Creates a client for the API at `url` (default [`DEFAULT_URL`]), with a token that came from `place`. Nothing is
+    /// contacted yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a URL or a token that cannot be one.
+    /// [`ErrorKind::Config`] for an invalid URL or token.
     pub fn new(token: SecretString, place: impl Into<String>, url: Option<&str>) -> Result<Self> {
         let base = http::base_url(url.unwrap_or(DEFAULT_URL).trim_end_matches('/'))?;
         // 1,200 requests in five minutes for each user
@@ -142,7 +143,7 @@ impl Api {
         Err(Error::new(kind, request.operation(), request.subject(), format!("Cloudflare refused it: {words}")))
     }
 
-    /// Sends a request whose answer is text.
+    /// Sends a request whose response is text.
     pub(super) async fn text(&self, request: Request, cancel: &CancellationToken) -> Result<String> {
         let request = request.text();
         let answer = self.client.send(&request, cancel).await?;
@@ -159,11 +160,10 @@ impl Api {
         }
     }
 
-    /// Sends a request and opens its envelope. Where the result is a list of which the API says that there is more, all of it
-    /// is read.
+    /// Sends a request and opens its envelope. If the result is a list with more pages, all of them are read.
     ///
     /// # Errors
-    /// As [`list`](Self::list).
+    /// Those of [`list`](Self::list).
     pub(super) async fn whole(&self, request: &Request, cancel: &CancellationToken) -> Result<Value> {
         let envelope = self.envelope(request, cancel).await?;
         match (&envelope.result, &envelope.result_info) {
@@ -174,12 +174,12 @@ impl Api {
         }
     }
 
-    /// Reads a list to the end that the API tells, with so many entries on a page, or as many as the API likes. One that
-    /// changes while it is read is read again.
+    /// Reads a list to its end as stated by the API, with `per_page` entries per page or the API's default. A list that
+    /// changes while being read is read again.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] when it goes on changing, when the API does not say where it ends, or when what it says does
-    /// not fit what came.
+    /// [`ErrorKind::Unavailable`] if it keeps changing, if the API does not say where it ends, or if what it says does
+    /// not match the entries.
     pub(super) async fn list(
         &self,
         first: &Request,
@@ -215,7 +215,7 @@ impl Api {
         let (mut walk, mut position) = (Walk::default(), Position::Page(1));
         loop {
             let request = match &position {
-                // Lists with cursors do not know numbers.
+                // Lists with cursors do not support page numbers.
                 Position::Page(1) if per_page.is_none() => first.clone(),
                 Position::Page(number) => first.clone().query("page", number),
                 Position::After(cursor) => first.clone().query("cursor", cursor),
@@ -240,10 +240,10 @@ impl Api {
         }
     }
 
-    /// Every zone that the token sees, in the order of their names.
+    /// Lists every zone that the token sees, by name.
     ///
     /// # Errors
-    /// What the API says.
+    /// Any error of the API.
     pub async fn zones(&self, cancel: &CancellationToken) -> Result<Vec<Zone>> {
         let request = Request::get(["zones"], "list", "the zones of the token").query("order", "name");
         let mut zones = self
@@ -259,7 +259,7 @@ impl Api {
     /// Finds a zone.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when the token sees no such zone.
+    /// [`ErrorKind::NotFound`] if the token sees no such zone.
     pub async fn zone(&self, zone: &ZoneRef, cancel: &CancellationToken) -> Result<Zone> {
         let subject = zone.to_string();
         match zone {
@@ -271,7 +271,7 @@ impl Api {
                 let request = Request::get(["zones"], "find", subject.clone()).query("name", name);
                 let found = self.list(&request, Some(ZONES), cancel).await?;
                 let zones: Vec<Zone> = found.into_iter().map(|z| Zone::read(z, &subject)).collect::<Result<_>>()?;
-                // A filter that is not heeded gives other zones as well.
+                // If the API ignores the filter, it returns other zones as well.
                 zone::choose(zones.into_iter().filter(|zone| super::dns::same(&zone.name, name)).collect(), &subject)
             }
             ZoneRef::Any => {
@@ -287,10 +287,10 @@ impl Api {
         }
     }
 
-    /// Every record of a zone, as the API tells them, in the API's order.
+    /// Reads every record of a zone, as the API returns them, in the API's order.
     ///
     /// # Errors
-    /// What the API says.
+    /// Any error of the API.
     pub(super) async fn records(&self, zone: &Zone, cancel: &CancellationToken) -> Result<Vec<Value>> {
         let request = Request::get(["zones", &zone.id, "dns_records"], "read the records of", zone.name.clone())
             .query("order", "name")
@@ -298,10 +298,10 @@ impl Api {
         self.list(&request, Some(PAGE), cancel).await
     }
 
-    /// What the API says of the token: `active`, `disabled` or `expired`, and until when.
+    /// Asks the API about the token: `active`, `disabled` or `expired`, and until when.
     ///
     /// # Errors
-    /// [`ErrorKind::Permission`] for a token that it does not know.
+    /// [`ErrorKind::Permission`] for an unknown token.
     pub(super) async fn verify_token(&self, cancel: &CancellationToken) -> Result<TokenState> {
         let request = Request::get(["user", "tokens", "verify"], "verify", self.client.settings().token_place.clone());
         let state = self.call(&request, cancel).await?;
@@ -311,7 +311,7 @@ impl Api {
     }
 }
 
-/// What the API says of a token.
+/// The state of a token according to the API.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct TokenState {
     pub(super) status: String,

@@ -1,4 +1,4 @@
-//! What `check` looks at: the token, the zone, each right.
+//! The checks before a backup: the token, the zone, each right.
 
 use lifeboat_core::report::Check;
 use lifeboat_core::{Error, ErrorKind, Result};
@@ -9,12 +9,12 @@ use super::source::{further_parts, is_withheld};
 use super::zone::{self, Zone, ZoneRef};
 use crate::http::Request;
 
-/// Looks at everything that a backup needs, and says what it will not hold.
+/// Checks everything that a backup needs, and reports what it will not contain.
 pub async fn check(api: &Api, zone: &ZoneRef) -> Vec<Check> {
     let cancel = CancellationToken::new();
     let mut checks = vec![token(api, &cancel).await];
     let zones = match zone {
-        // Of several zones with one name, one is backed up.
+        // If several zones have the same name, only one is backed up.
         ZoneRef::Any => api.zones(&cancel).await.map(|zones| {
             let names = zone::by_name(zones).into_iter();
             names.map(|(name, zones)| zone::choose(zones, &ZoneRef::Name(name).to_string())).collect()
@@ -48,7 +48,8 @@ pub async fn check(api: &Api, zone: &ZoneRef) -> Vec<Check> {
     checks
 }
 
-/// An account's token is not known at `/user/tokens/verify`: then the zone tells whether it works.
+/// Checks the token. `/user/tokens/verify` does not know account tokens: for those, access to the zone shows whether
+/// they work.
 async fn token(api: &Api, cancel: &CancellationToken) -> Check {
     match api.verify_token(cancel).await {
         Ok(state) if state.status == "active" => match state.expires_on {

@@ -1,12 +1,12 @@
 //! Cloudflare DNS: a zone through the API, version 4.
 //!
 //! - [`CloudflareZone`] reads a zone as a tar of JSON files and a BIND zone file ([`archive`]).
-//! - [`CloudflareTarget`] plans what would make a live zone as it was, and does it in batches; [`ZoneFileTarget`] writes a
-//!   zone file for any other DNS server.
-//! - [`CloudflareVerifier`] parses an artifact, rebuilds the zone as a zone file, reads that back with a DNS library of
-//!   others, and compares; at the level `live`, record by record with the live zone.
+//! - [`CloudflareTarget`] plans how to bring a live zone back to its state in the backup, and does it in batches;
+//!   [`ZoneFileTarget`] writes a zone file for any other DNS server.
+//! - [`CloudflareVerifier`] parses an artifact, rebuilds the zone as a zone file, reads that back with an independent
+//!   DNS library, and compares; at the level `live`, it compares record by record with the live zone.
 //!
-//! Requests, retries and the limit of the rate are [`http`](crate::http)'s business. The API's shapes are those of
+//! [`http`](crate::http) handles requests, retries and rate limits. The API is documented at
 //! <https://developers.cloudflare.com/api/>.
 
 mod api;
@@ -41,7 +41,8 @@ pub const SYSTEM: &str = "cloudflare-dns";
 /// The extension of the artifacts' format.
 pub const FORMAT: &str = "tar";
 
-/// The end of the shell line that restores an artifact with stock tools: the zone file, which any DNS provider imports.
+/// The end of the shell line that restores an artifact with stock tools: it gives the zone file, which any DNS provider
+/// imports.
 pub fn stock_restore(_: &ArtifactName) -> &'static str {
     "tar -xOf - zone-export.txt"
 }

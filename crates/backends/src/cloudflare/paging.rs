@@ -1,4 +1,4 @@
-//! Where a list of the API ends: as the API says, never by how much came.
+//! Paging: a list ends where the API says so, regardless of how many entries it returned.
 //!
 //! Lists have numbered pages (`page`, `per_page`, `count`, `total_count`, `total_pages`) or cursors (`cursors.after`), told in
 //! `result_info` (<https://developers.cloudflare.com/fundamentals/api/how-to/make-api-calls/#pagination>).
@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What an answer says of its list.
+/// What a response says about its list.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct PageInfo {
     page: Option<usize>,
@@ -24,7 +24,7 @@ struct Cursors {
 }
 
 impl PageInfo {
-    /// Whether there is more than these entries of a first page.
+    /// Whether there are more entries than these on the first page.
     pub(super) fn has_more_than(&self, entries: usize) -> bool {
         self.cursor().is_some()
             || self.total_pages.is_some_and(|pages| pages > 1)
@@ -36,21 +36,21 @@ impl PageInfo {
     }
 }
 
-/// Which page is asked for.
+/// The page to request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Position {
     /// The page with this number, from 1.
     Page(usize),
-    /// The page after the one that gave this cursor.
+    /// The page after the one that returned this cursor.
     After(String),
 }
 
-/// Why a list cannot be taken as it came.
+/// Why a list cannot be trusted as read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Doubt {
-    /// It seems to have changed while it was read: it has to be read again.
+    /// It seems to have changed while being read: it must be read again.
     Changed(String),
-    /// The API's answer does not fit itself, or does not say where the list ends.
+    /// The API's response is inconsistent, or does not say where the list ends.
     Wrong(String),
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// Takes a page, and says which one is next; nothing after the last.
+    /// Takes a page, and returns which one is next; `None` after the last.
     pub(super) fn take(
         &mut self,
         position: &Position,
@@ -84,7 +84,7 @@ impl Walk {
         {
             return wrong(format!("page {asked} was requested, but page {told} came"));
         }
-        // Of entries without an id only this shows that a page came again.
+        // For entries without an id, only this reveals a repeated page.
         if came > 0 && self.all.ends_with(&page) {
             return Err(Doubt::Changed("a page came twice".to_owned()));
         }
@@ -115,7 +115,7 @@ impl Walk {
         let read = self.all.len();
         let number = match position {
             Position::Page(number) if info.cursors.is_none() => *number,
-            // The last page of a list with cursors has none.
+            // The last page of a list with cursors has no cursor.
             _ => return self.ended(),
         };
         let is_last = match (self.total, info.total_pages) {
@@ -143,12 +143,12 @@ impl Walk {
         }
     }
 
-    /// How much has been read.
+    /// The number of entries read so far.
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// Everything that was read.
+    /// All entries read.
     pub(super) fn into_all(self) -> Vec<Value> {
         self.all
     }
@@ -164,7 +164,7 @@ mod tests {
         ids.iter().map(|id| json!({ "id": id.to_string() })).collect()
     }
 
-    /// Walks through pages that are told like this, until the walk says that it is over.
+    /// Walks through pages with this information until the walk ends.
     fn walk(pages: &[(&[u32], Value)]) -> Result<usize, Doubt> {
         let (mut walk, mut position) = (Walk::default(), Position::Page(1));
         for (ids, info) in pages {
@@ -181,7 +181,7 @@ mod tests {
     fn a_list_ends_where_the_api_says() {
         let of = |page: usize, count: usize| json!({"page": page, "per_page": 2, "count": count, "total_count": 3, "total_pages": 2});
         assert_eq!(walk(&[(&[1, 2], of(1, 2)), (&[3], of(2, 1))]), Ok(3));
-        // A page with less than was asked for is not the last one.
+        // A page with fewer entries than requested is not the last one.
         let short = |page: usize| json!({"page": page, "total_pages": 3});
         assert_eq!(walk(&[(&[1, 2], short(1)), (&[3], short(2)), (&[4], short(3))]), Ok(4));
         assert_eq!(walk(&[(&[1], json!({"total_count": 2})), (&[2], json!({"total_count": 2}))]), Ok(2));

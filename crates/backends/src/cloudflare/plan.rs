@@ -1,4 +1,4 @@
-//! What would make a live zone as it was: pure, from two lists of records.
+//! Plans how to bring a live zone back to its state in the backup: pure, from two lists of records.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -8,20 +8,20 @@ use serde_json::{Map, Value};
 use super::dns;
 use super::record::Record;
 
-/// One request to the zone, with the change that it makes.
+/// One request to the zone.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
     /// Delete the record with this id.
     Delete(String),
-    /// Write this over the record with this id.
+    /// Overwrite the record with this id.
     Put(String, Map<String, Value>),
-    /// Make this record.
+    /// Create this record.
     Post(Map<String, Value>),
     /// Set the setting with this id to this value.
     Setting(String, Value),
 }
 
-/// A change with what it takes to make it; nothing for one that changes nothing.
+/// A change with the request that makes it, if it changes anything.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Planned {
     pub(super) change: Change,
@@ -34,9 +34,9 @@ fn planned(action: Action, record: &Record) -> Planned {
 
 /// Compares the records of an artifact with those of a live zone.
 ///
-/// One that is as it was is left alone. One that says the same, or has the id that it had, is written over. The rest of the
-/// artifact is made, and the rest of the zone is left alone, unless `delete_extra` is said. What Cloudflare manages itself is
-/// never touched.
+/// An unchanged record is left alone. One with the same identity, or the same id, is overwritten. The remaining records
+/// of the artifact are created, and the remaining records of the zone are left alone, or deleted with `delete_extra`.
+/// Records that Cloudflare manages itself are never touched.
 pub(super) fn records(wanted: &[Record], live: &[Record], zone: &str, delete_extra: bool) -> Vec<Planned> {
     let mut plan = Vec::new();
     let mut left: Vec<Option<&Record>> = live.iter().map(Some).collect();
@@ -47,7 +47,7 @@ pub(super) fn records(wanted: &[Record], live: &[Record], zone: &str, delete_ext
             None => open.push(record),
         }
     }
-    // What there is already of what Cloudflare manages is no extra.
+    // Existing records that Cloudflare manages do not count as extra.
     for (record, why) in managed {
         let mut made = planned(Action::Skipped, record);
         made.change = made.change.note(why);
@@ -58,7 +58,7 @@ pub(super) fn records(wanted: &[Record], live: &[Record], zone: &str, delete_ext
             *slot = None;
         }
     }
-    // From the surest match to the least: a swap of two contents must not become two edits.
+    // From the most certain match to the least: a swap of two contents must not become two edits.
     let mut take = |open: &mut Vec<&'_ Record>, key: &dyn Fn(&Record) -> String, plan: &mut Vec<Planned>| {
         let mut by: HashMap<String, VecDeque<usize>> = HashMap::new();
         for (at, record) in left.iter().enumerate() {
@@ -81,7 +81,7 @@ pub(super) fn records(wanted: &[Record], live: &[Record], zone: &str, delete_ext
         &|r| if r.id().is_empty() { format!("?{}", r.identity()) } else { format!("{} {}", r.kind(), r.id()) },
         &mut plan,
     );
-    // There is one CNAME of a name at the most: another one there is this one, changed.
+    // A name has at most one CNAME: a different one in the zone is the same record, changed.
     take(
         &mut open,
         &|r| if r.kind() == "CNAME" { dns::lower(r.name()) } else { format!("? {} {}", r.id(), r.identity()) },
@@ -127,8 +127,8 @@ pub(super) fn records(wanted: &[Record], live: &[Record], zone: &str, delete_ext
     plan
 }
 
-/// Whether two records of these types cannot have one name: nothing stands beside a CNAME (RFC 1034, section 3.6.2), and an
-/// NS of Cloudflare's stands alone as well.
+/// Whether records of these types cannot share a name: nothing may accompany a CNAME (RFC 1034, section 3.6.2), nor an
+/// NS at Cloudflare.
 fn excludes(one: &str, other: &str) -> bool {
     let address = |kind: &str| matches!(kind, "A" | "AAAA");
     match (one, other) {
@@ -150,7 +150,7 @@ fn matched(wanted: &Record, found: &Record) -> Planned {
         made.change = made.change.note(format!("it is now called {}", found.name()));
     }
     let mut body = wanted.body();
-    // A PUT leaves what it does not name as it is: what was empty is said.
+    // A PUT leaves fields that it does not mention unchanged, so empty ones are sent explicitly.
     for (field, empty) in [("comment", Value::from("")), ("tags", Value::Array(Vec::new()))] {
         let has = |r: &Record| if field == "comment" { r.comment().is_some() } else { !r.tags().is_empty() };
         if has(found) && !has(wanted) {

@@ -1,18 +1,18 @@
-//! A record as the API tells it, and its forms: canonical (for proofs and comparisons), as it is sent, as it is shown.
+//! A record as the API returns it, and its forms: canonical (for proofs and comparisons), for requests, for display.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::dns;
 
-/// A record as the API tells it.
+/// A record as the API returns it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record(Map<String, Value>);
 
-/// The fields that make a record what it is. The others (id, times, `meta`, `proxiable`) are the API's own.
+/// The fields that define a record. The others (id, times, `meta`, `proxiable`) are set by the API.
 const FIELDS: [&str; 9] = ["type", "name", "content", "ttl", "proxied", "priority", "comment", "tags", "data"];
 
-/// What of a record a smaller plan may not take.
+/// Attributes of a record that a smaller plan may not support.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
@@ -41,21 +41,21 @@ impl Extra {
 }
 
 impl Record {
-    /// The same without these.
+    /// The record without these attributes.
     pub(super) fn without(&self, extras: &[Extra]) -> Self {
         let mut all = self.0.clone();
         all.retain(|key, _| !extras.iter().any(|extra| extra.field() == key));
         Self(all)
     }
 
-    /// Reads one. `None` for what has no type or no name.
+    /// Parses a record. `None` if it has no type or no name.
     pub fn read(value: Value) -> Option<Self> {
         let Value::Object(map) = value else { return None };
         let record = Self(map);
         (!record.kind().is_empty() && !record.name().is_empty()).then_some(record)
     }
 
-    /// Everything that the API told.
+    /// Everything that the API returned.
     pub fn all(&self) -> &Map<String, Value> {
         &self.0
     }
@@ -69,7 +69,7 @@ impl Record {
         self.text("type")
     }
 
-    /// The whole name, as the API writes it.
+    /// The full name, as the API writes it.
     pub fn name(&self) -> &str {
         self.text("name")
     }
@@ -79,17 +79,17 @@ impl Record {
         self.text("content")
     }
 
-    /// The id that the API has given it.
+    /// The id assigned by the API.
     pub fn id(&self) -> &str {
         self.text("id")
     }
 
-    /// Seconds; 1 means that Cloudflare chooses.
+    /// The TTL in seconds; 1 means that Cloudflare chooses.
     pub fn ttl(&self) -> u64 {
         self.0.get("ttl").and_then(Value::as_u64).unwrap_or(1)
     }
 
-    /// Whether Cloudflare's proxy stands before it.
+    /// Whether it is behind Cloudflare's proxy.
     pub fn is_proxied(&self) -> bool {
         self.0.get("proxied").and_then(Value::as_bool).unwrap_or_default()
     }
@@ -117,14 +117,14 @@ impl Record {
         tags
     }
 
-    /// Settings that are not at their default: `ipv4_only`, `flatten_cname`.
+    /// Settings with a value other than the default: `ipv4_only`, `flatten_cname`.
     fn settings(&self) -> Map<String, Value> {
         let settings = self.0.get("settings").and_then(Value::as_object);
         let set = settings.into_iter().flatten().filter(|(_, v)| !v.is_null() && **v != Value::Bool(false));
         set.map(|(k, v)| (k.clone(), v.clone())).collect()
     }
 
-    /// Why Cloudflare manages it itself, when it does.
+    /// Why Cloudflare manages the record itself, if it does.
     pub fn managed(&self, zone: &str) -> Option<&'static str> {
         let meta = |key: &str| self.0.get("meta").is_some_and(|m| m[key].as_bool() == Some(true));
         if self.kind() == "SOA" {
@@ -143,8 +143,8 @@ impl Record {
         None
     }
 
-    /// What the record says, whatever its attributes are: type, name, and content with priority. Two records of a zone never
-    /// have the same.
+    /// The record's identity, regardless of its attributes: type, name, and content with priority. It is unique in a
+    /// zone.
     pub fn identity(&self) -> String {
         self.said(Form::Exact)
     }
@@ -165,12 +165,12 @@ impl Record {
         json!([self.kind(), dns::lower(self.name()), said, self.priority()]).to_string()
     }
 
-    /// All that a restore brings back, in one form: what plans compare.
+    /// Everything that a restore brings back, in canonical form, for comparison by plans.
     pub fn canonical(&self) -> String {
         self.whole(Form::Exact)
     }
 
-    /// All that a restore brings back, as proofs hash it.
+    /// Everything that a restore brings back, in the form that proofs hash.
     pub fn proven(&self) -> String {
         self.whole(Form::OfProofs)
     }
@@ -187,18 +187,18 @@ impl Record {
         .to_string()
     }
 
-    /// What is sent to make it, or to make another one like it.
+    /// The body of a request that creates the record, or makes another one equal to it.
     pub fn body(&self) -> Map<String, Value> {
         let mut body = Map::new();
         for field in FIELDS {
             let Some(value) = self.0.get(field).filter(|v| !v.is_null()) else { continue };
             let is_said = match field {
-                // A structured record is made from its data; its content is the API's rendering of them.
+                // A structured record is created from its data; its content is the API's rendering of it.
                 "content" => self.data().is_none(),
                 "data" => self.data().is_some(),
                 "tags" => !self.tags().is_empty(),
                 "proxied" => self.is_proxied() || matches!(self.kind(), "A" | "AAAA" | "CNAME"),
-                // A part of the data there.
+                // In SRV, it is part of the data.
                 "priority" => !(self.kind() == "SRV" && self.data().is_some()),
                 _ => true,
             };
@@ -242,17 +242,17 @@ impl Record {
     }
 }
 
-/// In which form structured data are compared.
+/// The form in which structured data is compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// As DNS compares them.
+    /// As in DNS.
     Exact,
-    /// As the first proofs had them, which those of today must equal: each text of digits is a number there, and each target a
+    /// As in the first proofs, which today's must equal: every text of digits is a number there, and every target a
     /// name.
     OfProofs,
 }
 
-/// Parts that are numbers, which the API tells as numbers or as texts.
+/// Numeric parts, which the API returns as numbers or as text.
 const NUMBERS: [&str; 24] = [
     "algorithm",
     "altitude",
@@ -280,11 +280,11 @@ const NUMBERS: [&str; 24] = [
     "weight",
 ];
 
-/// Data with numbers that are written as such, names in lower case, keys in order.
+/// Data with numbers as JSON numbers, names in lower case, and sorted keys.
 fn canonical_data(kind: &str, data: &Map<String, Value>, form: Form) -> Value {
     let mut made = Map::new();
     for (key, value) in data {
-        // Older records say them in the data too; they are the record's own.
+        // Older records repeat these fields of the record in the data.
         if matches!(key.as_str(), "name" | "proto") || value.is_null() {
             continue;
         }
@@ -301,7 +301,7 @@ fn canonical_data(kind: &str, data: &Map<String, Value>, form: Form) -> Value {
 
 fn exact(kind: &str, key: &str, text: &str) -> Value {
     match (kind, key) {
-        // A URI, whose path has upper and lower case (RFC 7553, section 4.4).
+        // A URI, whose path is case-sensitive (RFC 7553, section 4.4).
         ("URI", "target") => Value::from(text),
         (_, "target" | "replacement") => Value::from(dns::lower(text)),
         // In hexadecimal digits.
@@ -323,7 +323,7 @@ fn of_proofs(key: &str, text: &str) -> Value {
     }
 }
 
-/// Whatever else links to serde_json, the order of keys is this one.
+/// Sorts the keys, independently of the features of serde_json that other crates enable.
 fn sorted(map: &Map<String, Value>) -> Map<String, Value> {
     let mut entries: Vec<_> = map.iter().collect();
     entries.sort_by_key(|(key, _)| key.as_str());
@@ -366,7 +366,7 @@ mod tests {
         assert_ne!(uri("https://example.org/Path"), uri("https://example.org/path"));
         let srv = |target: &str| of("SRV", json!({"priority": 1, "weight": "5", "port": 1, "target": target}));
         assert_eq!(srv("A.example."), srv("a.example"));
-        // Digits are no number: these would be one each.
+        // Digits alone are not a number: otherwise each of these would become one.
         for (kind, key) in [("DS", "digest"), ("SSHFP", "fingerprint"), ("TLSA", "certificate")] {
             let one = |text: &str| of(kind, json!({"algorithm": 1, key: text}));
             assert_ne!(one("12e9"), one("1200e7"), "{kind}");

@@ -15,7 +15,7 @@ use super::record::Record;
 use super::zone::{Zone, ZoneRef};
 use crate::http::Request;
 
-/// Bytes of a chunk.
+/// The size of a chunk, in bytes.
 const CHUNK: usize = 256 << 10;
 
 /// A further part of a zone: its file, its title, its path below the zone, and whether it is a list with pages.
@@ -30,7 +30,7 @@ const fn part(file: &'static str, title: &'static str, path: &'static [&'static 
     Part { file, title, path, paged: false }
 }
 
-/// What is read beyond records and settings, where the token may.
+/// What is read in addition to records and settings, if the token allows it.
 const PARTS: [Part; 9] = [
     part("certificate_packs.json", "certificate packs", &["ssl", "certificate_packs"]),
     part("dns_settings.json", "DNS settings", &["dns_settings"]),
@@ -43,32 +43,32 @@ const PARTS: [Part; 9] = [
     part("universal_ssl.json", "universal SSL", &["ssl", "universal", "settings"]),
 ];
 
-/// Titles of what a check looks at beyond records and settings, with their paths below the zone.
+/// The titles of the parts to check in addition to records and settings, with their paths below the zone.
 pub(super) fn further_parts() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
     PARTS.iter().map(|part| (part.title, part.path))
 }
 
-/// Whether an error says that this token, or this zone's plan, does not have a part; and not that it could not be asked.
+/// Whether an error means that the token may not read a part, or the zone's plan lacks it, not that reading failed.
 pub(super) fn is_withheld(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Permission | ErrorKind::NotFound | ErrorKind::Refused | ErrorKind::Unsupported)
 }
 
-/// What is called settings where parts are named.
+/// The title of the settings in lists of parts.
 const SETTINGS_TITLE: &str = "zone settings";
 
-/// Parts that a backup does not hold. Records are what a zone is; nothing beyond them ends a backup.
+/// The parts that a backup does not contain. The records are what matters; no other part makes a backup fail.
 #[derive(Default)]
 struct LeftOut {
-    /// What the token may not read, or the plan does not have.
+    /// Parts that the token may not read, or the plan does not have.
     withheld: Vec<String>,
-    /// What could not be read, with the reason.
+    /// Parts that could not be read, with the reason.
     failed: Vec<String>,
-    /// The same for the list of parts.
+    /// The entries for the list of parts.
     told: Vec<Value>,
 }
 
 impl LeftOut {
-    /// The part when it could be read. Only a run that is cancelled is an error.
+    /// Returns the part if it could be read, and records why not otherwise. Only cancellation is an error.
     fn unless<T>(&mut self, title: &str, part: Result<T>) -> Result<Option<T>> {
         let error = match part {
             Ok(part) => return Ok(Some(part)),
@@ -108,7 +108,7 @@ pub struct CloudflareZone {
 }
 
 impl CloudflareZone {
-    /// This zone; [`ZoneRef::Any`] for the only one that the token sees.
+    /// Creates a source for a zone; [`ZoneRef::Any`] for the only one that the token sees.
     pub fn new(api: Api, zone: ZoneRef) -> Self {
         Self { api, zone }
     }
@@ -158,7 +158,7 @@ impl CloudflareZone {
         }
     }
 
-    /// The zone file, without the line that says when it was made: equal zones make equal archives.
+    /// The zone file without the line with its time, so that equal zones give equal archives.
     async fn export(&self, zone: &Zone, cancel: &CancellationToken) -> Result<String> {
         let path = ["zones", &zone.id, "dns_records", "export"];
         let text = self.api.text(Request::get(path, "export", zone.name.clone()), cancel).await?;
@@ -183,7 +183,8 @@ impl CloudflareZone {
         }
     }
 
-    /// The list has no rules: those of the zone's own rulesets are read one by one. Cloudflare's managed ones are its own.
+    /// The list contains no rules: the zone's own rulesets are read one by one. Rulesets that Cloudflare manages are
+    /// not read.
     async fn rulesets(&self, zone: &Zone, list: Vec<Value>, cancel: &CancellationToken) -> Result<Value> {
         let mut all = Vec::new();
         for ruleset in list {
@@ -201,7 +202,7 @@ impl CloudflareZone {
     }
 }
 
-/// The records in the API's envelope, in an order that is theirs and not the API's.
+/// The records in the API's envelope, sorted independently of the API's order.
 fn records_file(records: Vec<Value>, zone: &str) -> Result<Vec<u8>> {
     let count = records.len();
     let mut read = Vec::with_capacity(count);

@@ -1,5 +1,5 @@
 //! Cloudflare DNS as a system: one zone, or every zone that a token sees.
-// A help text shows an address as it is typed.
+// Help texts show addresses as typed.
 #![allow(rustdoc::bare_urls)]
 
 use std::time::Duration;
@@ -21,10 +21,10 @@ use super::{Api, CloudflareTarget, CloudflareVerifier, CloudflareZone, VerifierO
 use crate::http::token;
 use crate::outfile::Destination;
 
-/// The variable with the token, where nobody says where it is.
+/// The default variable for the token.
 const TOKEN: &str = "CLOUDFLARE_API_TOKEN";
 
-/// Which zone, and how Cloudflare is reached.
+/// Which zone, and how to reach Cloudflare.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
@@ -49,7 +49,7 @@ pub struct ZoneSettings {
 
 lifeboat_core::setters!(ZoneSettings { zone: Option<Setting>, token: Option<Setting>, api_url: Option<Setting> });
 
-/// How a zone is restored.
+/// Options for restoring a zone.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
@@ -84,7 +84,7 @@ lifeboat_core::setters!(RestoreOptions {
     token: Option<Setting>,
 });
 
-/// How an artifact is verified.
+/// Options for verifying an artifact.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
@@ -120,7 +120,7 @@ impl CloudflareSystem {
         }
     }
 
-    /// The zone as far as it is written out: without looking anything up.
+    /// The zone, if it can be determined without looking anything up.
     fn written(&self) -> Option<ZoneRef> {
         self.zone.as_ref().and_then(|zone| ZoneRef::parse(zone.raw()).ok())
     }
@@ -144,7 +144,7 @@ impl System for CloudflareSystem {
             Some(token) => token,
             None => Setting::variable_named(TOKEN),
         };
-        // A variable that is set to nothing stands for no flag.
+        // A variable set to an empty string counts as an absent flag.
         let given = |setting: &Setting| !(opening.is_of_flags() && setting.raw().is_empty());
         let zone = zone.filter(given);
         if let Some(zone) = zone.as_ref().filter(|zone| !zone.raw().contains("${")) {
@@ -154,7 +154,7 @@ impl System for CloudflareSystem {
     }
 
     fn defaults() -> Defaults {
-        // As the scripts that it takes the place of: .tar.gz, a week and a day.
+        // Like the scripts that it replaces: .tar.gz, a week and a day.
         Defaults::compressed(Compression::gzip(6)).max_age(Duration::from_secs(8 * 86_400))
     }
 
@@ -229,7 +229,7 @@ impl System for CloudflareSystem {
 
     async fn datasets(&self) -> Result<Vec<Dataset>> {
         let zones = self.api(None)?.zones(&CancellationToken::new()).await?;
-        // Zones of one name are one dataset; which of them is meant is decided, or refused, when it is read.
+        // Zones with the same name are one dataset; which of them to read is decided, or refused, when reading.
         zone::by_name(zones).into_keys().map(Dataset::new).collect()
     }
 
@@ -246,7 +246,7 @@ impl System for CloudflareSystem {
     }
 }
 
-/// Reads the zone that a setting names with this text.
+/// Parses the text of a setting that names a zone.
 fn parse(setting: &Setting, text: &str) -> Result<ZoneRef> {
     if text.is_empty() {
         return Err(setting.wrong("it is empty").hint("write a domain, as in example.org, or * for all zones"));

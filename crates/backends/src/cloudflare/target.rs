@@ -1,4 +1,4 @@
-//! [`CloudflareTarget`]: makes a live zone as it was.
+//! [`CloudflareTarget`]: brings a live zone back to its state in the backup.
 
 use lifeboat_core::progress::Event;
 use lifeboat_core::report::Check;
@@ -17,7 +17,7 @@ use super::record::{Extra, Record};
 use super::zone::{Zone, ZoneRef};
 use crate::http::{Request, token};
 
-/// Changes in one batch: of a zone on the free plan, and of every other one
+/// The number of changes in one batch, on the free plan and on every other one
 /// (<https://developers.cloudflare.com/dns/manage-dns-records/how-to/batch-record-changes/>).
 const BATCH_FREE: usize = 200;
 const BATCH: usize = 3500;
@@ -33,33 +33,33 @@ pub struct CloudflareTarget {
 }
 
 impl CloudflareTarget {
-    /// Creates a target that restores into `zone`; [`ZoneRef::Any`] stands for the one that the artifact is of.
+    /// Creates a target that restores into `zone`; [`ZoneRef::Any`] means the artifact's own zone.
     pub fn new(api: Api, zone: ZoneRef) -> Self {
         Self { api, zone, delete_extra: false, settings: false, without: Vec::new() }
     }
 
-    /// Also deletes what the zone has and the artifact has not.
+    /// Sets whether to delete records that are not in the artifact.
     #[must_use]
     pub fn delete_extra(mut self, delete_extra: bool) -> Self {
         self.delete_extra = delete_extra;
         self
     }
 
-    /// Also restores the zone's settings.
+    /// Sets whether to restore the zone's settings too.
     #[must_use]
     pub fn settings(mut self, settings: bool) -> Self {
         self.settings = settings;
         self
     }
 
-    /// Leaves these of the records alone: a smaller plan does not take them.
+    /// Leaves out these attributes of records, which a smaller plan may not support.
     #[must_use]
     pub fn without(mut self, without: Vec<Extra>) -> Self {
         self.without = without;
         self
     }
 
-    /// What is left to do. What the records are restored without is no difference either.
+    /// What is left to do. Attributes that are not restored do not count as differences.
     fn plan_of(&self, content: &Content, live: &[Record], zone: &Zone) -> Vec<Planned> {
         if self.without.is_empty() {
             return plan::records(&content.records, live, &zone.name, self.delete_extra);
@@ -122,7 +122,7 @@ impl Target for CloudflareTarget {
     }
 }
 
-/// What a record that is refused could be restored without.
+/// A hint which attributes a refused record could be restored without.
 fn way_out(step: &Step) -> String {
     let (Step::Put(_, body) | Step::Post(body)) = step else { return String::new() };
     let has: Vec<&str> = Extra::ALL.into_iter().map(Extra::field).filter(|field| body.contains_key(*field)).collect();
@@ -141,7 +141,7 @@ struct Prepare {
     plan: Plan,
 }
 
-/// What was done, and what was refused.
+/// The changes made, and those refused.
 #[derive(Default)]
 struct Done {
     created: usize,
@@ -198,7 +198,7 @@ impl Prepared for Prepare {
 }
 
 impl Prepare {
-    /// Deletions first, then what is written over, then what is new: nothing new meets what has to go.
+    /// Makes deletions first, then changes, then new records, so that nothing new conflicts with records to be deleted.
     async fn carry_out(&self, cx: &Context, done: &mut Done) -> Result<()> {
         let size = if self.zone.is_free() { BATCH_FREE } else { BATCH };
         let of = |action: Action| {
@@ -218,12 +218,12 @@ impl Prepare {
                     batch.iter().for_each(|p| done.count(p.change.action));
                     cx.progress.event(Event::Advance(batch.len() as u64));
                 }
-                // All or nothing: one by one, it is seen which of them the zone does not take.
+                // A batch is all or nothing: one by one reveals which change the zone does not accept.
                 Err(error) if error.kind() == ErrorKind::Refused => {
                     tracing::info!(%error, "a batch was refused: making its changes one by one");
                     self.each(batch, cx, done).await?;
                 }
-                // An API that has no batches: an older one, or one behind something that lets single requests pass.
+                // An API without batches: an older one, or one behind a proxy that passes only single requests.
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => {
                     tracing::info!(%error, "batches are not available: making all changes one by one");
                     one_by_one = true;
@@ -271,7 +271,7 @@ impl Prepare {
         self.target.api.call(&request.json(&body)?, &cx.cancel).await.map(drop)
     }
 
-    /// Makes one change. One that is refused is noted; what ends the restore is an error.
+    /// Makes one change. A refused change is recorded; anything that ends the restore is an error.
     async fn one(&self, planned: &Planned, cx: &Context, done: &mut Done) -> Result<()> {
         let Some(step) = &planned.step else { return Ok(()) };
         let what = format!("{} {}", planned.change.kind, planned.change.name);
@@ -289,7 +289,7 @@ impl Prepare {
         };
         match self.target.api.call(&request, &cx.cancel).await {
             Ok(_) => done.count(planned.change.action),
-            // It has gone meanwhile, which is what was wanted.
+            // It is already gone, as intended.
             Err(error) if error.kind() == ErrorKind::NotFound && matches!(step, Step::Delete(_)) => {
                 done.count(planned.change.action);
             }
@@ -305,7 +305,7 @@ impl Prepare {
         Ok(())
     }
 
-    /// Reads the zone once more: what counts is what is there.
+    /// Reads the zone again to check the result.
     async fn look_again(&self, cx: &Context) -> Result<Vec<Check>> {
         let live = live_records(&self.target.api, &self.zone, &cx.cancel).await?;
         let left = self.target.plan_of(&self.content, &live, &self.zone);

@@ -14,18 +14,18 @@ use super::target::live_records;
 use super::zone::ZoneRef;
 use super::{plan, zone_file};
 
-/// By how many records the live zone may differ before it is a warning.
+/// The default number of records by which the live zone may differ without a warning.
 const DRIFT: u64 = 5;
-/// Differences that are named.
+/// The largest number of differences that are named.
 const NAMED: usize = 20;
 
-/// What a verification is told.
+/// Options of a verification.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct VerifierOptions {
     /// The live zone, for the level `live`.
     pub live: Option<(Api, ZoneRef)>,
-    /// By how many records it may differ before it is a warning; 5 when nobody says.
+    /// By how many records it may differ without a warning; by default 5.
     pub max_drift: Option<u64>,
 }
 
@@ -151,7 +151,7 @@ fn settings_check(content: &Content) -> Check {
     }
 }
 
-/// The restore without a live system: the zone is built again as a master file, and a DNS library reads it back.
+/// Restores without a live system: rebuilds the zone as a master file, and reads it back with a DNS library.
 fn rebuild_checks(content: &Content, zone: &str, expected: Option<&Proof>) -> Vec<Check> {
     let stray: Vec<&str> =
         content.records.iter().map(super::record::Record::name).filter(|n| !dns::is_within(n, zone)).collect();
@@ -185,13 +185,13 @@ fn rebuild_checks(content: &Content, zone: &str, expected: Option<&Proof>) -> Ve
     checks
 }
 
-/// Records of types that are not known here, whose data cannot be carried to another server either.
+/// Records of unknown types, whose data cannot be transferred to another server.
 fn unknown_types(content: &Content) -> Vec<String> {
     let records = content.records.iter().filter(|record| !dns::is_known(record.kind()) && Rr::of(record).is_err());
     records.map(|record| format!("{} {}", record.kind(), record.name())).collect()
 }
 
-/// What of the zone is in the backup as it came, and is proven by its fingerprint alone.
+/// The check for records that are backed up as received and proven only by their fingerprint.
 fn unknown_check(content: &Content) -> Option<Check> {
     let unknown = unknown_types(content);
     let named = unknown[..unknown.len().min(NAMED)].join(", ");
@@ -202,7 +202,7 @@ fn unknown_check(content: &Content) -> Option<Check> {
     })
 }
 
-/// Further parts of the zone that could not be read when the backup was made.
+/// The check for further parts of the zone that could not be read when the backup was made.
 fn parts_check(content: &Content) -> Option<Check> {
     let failed = content.failed_parts();
     (!failed.is_empty()).then(|| Check::warn("further parts", format!("{} missing", failed.len()), failed.join("; ")))
@@ -224,10 +224,10 @@ fn export_checks(content: &Content, zone: &str) -> Vec<Check> {
             continue;
         }
         match Rr::new(&entry.name, &entry.kind, &entry.data) {
-            // The name servers of Cloudflare are in the export and not among the records.
+            // Cloudflare's name servers are in the export but not among the records.
             Ok(rr) if is_cloudflare_server(&entry, zone) => drop(rr),
             Ok(rr) => drop(exported.insert(rr, entry.ttl)),
-            // Told by a check of its own.
+            // Reported by its own check.
             Err(_) if !dns::is_known(&entry.kind) => {}
             Err(why) => {
                 let detail = format!("{EXPORT}, line {}: {} {}: {why}", entry.line, entry.kind, entry.name);
@@ -248,7 +248,7 @@ fn export_checks(content: &Content, zone: &str) -> Vec<Check> {
             }
         };
         match exported.get(&rr) {
-            // Automatic, or the proxy's: the export writes what is answered.
+            // Automatic, or set by the proxy: the export contains what is answered.
             Some(ttl) if ttl.is_some_and(|ttl| ttl != record.ttl()) => {
                 if record.ttl() > 1 && !record.is_proxied() {
                     differences.push(format!("{}: TTL {} and {}", what(), record.ttl(), ttl.unwrap_or_default()));
@@ -257,7 +257,7 @@ fn export_checks(content: &Content, zone: &str) -> Vec<Check> {
                 }
             }
             Some(_) => {}
-            // Behind the proxy, or flattened, the export may hold what is answered instead.
+            // For proxied or flattened records, the export may contain what is answered instead.
             None if record.is_proxied() || is_flattened(record) => explained += 1,
             None => differences.push(format!("{} is not in {EXPORT}", what())),
         }
@@ -292,7 +292,7 @@ fn is_cloudflare_server(entry: &dns::Entry, zone: &str) -> bool {
         && entry.data.trim_end_matches('.').ends_with(".ns.cloudflare.com")
 }
 
-/// A CNAME that is answered with the addresses it leads to.
+/// Whether it is a CNAME that is answered with the addresses it leads to.
 fn is_flattened(record: &super::record::Record) -> bool {
     record.kind() == "CNAME" && record.all().get("settings").is_some_and(|s| s["flatten_cname"].as_bool() == Some(true))
 }

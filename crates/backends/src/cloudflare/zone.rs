@@ -1,4 +1,4 @@
-//! Zones: how they are named, and which one a name means.
+//! Zones, and references to them by name or id.
 
 use std::collections::BTreeMap;
 
@@ -9,22 +9,22 @@ use serde_json::Value;
 /// The status of a zone that Cloudflare answers for.
 const ACTIVE: &str = "active";
 
-/// A zone as it is named: by its domain, by its id, or not at all.
+/// A reference to a zone: by domain, by id, or to any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ZoneRef {
-    /// By its domain, in lower case, in its ASCII form.
+    /// The domain, in lower case and ASCII form.
     Name(String),
-    /// By its id: 32 hexadecimal digits.
+    /// The id: 32 hexadecimal digits.
     Id(String),
-    /// Every zone that the token sees; for a restore, the one that the artifact is of.
+    /// Every zone that the token sees; for a restore, the artifact's own.
     Any,
 }
 
 impl ZoneRef {
-    /// Reads a domain, an id, `*`, or one of these after `cloudflare://`.
+    /// Parses a domain, an id, `*`, or one of these after `cloudflare://`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for what is none of them.
+    /// [`ErrorKind::Config`] for anything else.
     pub fn parse(text: &str) -> Result<Self> {
         let wrong = |why: &str| {
             Error::new(ErrorKind::Config, "use", format!("zone \"{text}\""), why)
@@ -47,7 +47,7 @@ impl ZoneRef {
         Ok(Self::Name(ascii))
     }
 
-    /// The domain, where that is how it is named.
+    /// The domain, if the reference is by domain.
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Name(name) => Some(name),
@@ -66,14 +66,14 @@ impl std::fmt::Display for ZoneRef {
     }
 }
 
-/// A zone as the API tells it; the rest of what it tells is in `all`.
+/// A zone as the API returns it.
 #[derive(Clone, Debug)]
 pub struct Zone {
     /// Its id.
     pub id: String,
     /// Its domain.
     pub name: String,
-    /// Everything that was told.
+    /// Everything that the API returned.
     pub all: Value,
     /// The other zones of that name that the token sees: id and status.
     others: Vec<String>,
@@ -102,7 +102,7 @@ impl Zone {
         self.status() == ACTIVE
     }
 
-    /// What has to be known of the zone, should there be something.
+    /// A remark about the zone for the user, if there is one.
     pub(super) fn remark(&self) -> Option<String> {
         if !self.others.is_empty() {
             return Some(format!(
@@ -116,7 +116,7 @@ impl Zone {
         Some(format!("the zone {} is {told} at Cloudflare, so Cloudflare does not answer for it", self.name))
     }
 
-    /// Says the [`remark`](Self::remark) while something runs.
+    /// Reports the [`remark`](Self::remark) as a progress note.
     pub(super) fn say_remark(&self, cx: &Context) {
         if let Some(remark) = self.remark() {
             cx.progress.event(Event::Note(remark));
@@ -129,7 +129,7 @@ impl Zone {
     }
 }
 
-/// Zones by their names in lower case. There may be several of a name: one that was moved stays behind in its old account.
+/// Zones by name in lower case. There may be several with the same name: a moved zone remains in its old account.
 pub(super) fn by_name(zones: Vec<Zone>) -> BTreeMap<String, Vec<Zone>> {
     let mut names: BTreeMap<String, Vec<Zone>> = BTreeMap::new();
     for zone in zones {
@@ -138,10 +138,10 @@ pub(super) fn by_name(zones: Vec<Zone>) -> BTreeMap<String, Vec<Zone>> {
     names
 }
 
-/// The one zone of a name: the active one, where there are several.
+/// Chooses the zone with a name: the active one, if there are several.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] for none, [`ErrorKind::Config`] when it cannot be told which of them is meant.
+/// [`ErrorKind::NotFound`] if there is none, [`ErrorKind::Config`] if the choice is ambiguous.
 pub(super) fn choose(mut zones: Vec<Zone>, subject: &str) -> Result<Zone> {
     if zones.is_empty() {
         return Err(Error::new(ErrorKind::NotFound, "find", subject, "the token sees no such zone").hint(

@@ -10,29 +10,29 @@ use super::dns::{self, NOT_OF_THE_LIBRARY, Rr};
 use super::record::Record;
 use crate::outfile::Destination;
 
-/// Seconds for what Cloudflare chooses itself: what it answers with then.
+/// The TTL in seconds of records for which Cloudflare chooses it: the value that Cloudflare answers with.
 const AUTOMATIC_TTL: u64 = 300;
 
-/// A zone as a master file, and what has to be known of it.
+/// A zone as a master file, with remarks.
 pub(super) struct ZoneFile {
     pub(super) text: String,
-    /// The records that are in it.
+    /// The records in it.
     pub(super) written: BTreeSet<Rr>,
-    /// Records with a note of what becomes of them elsewhere.
+    /// The number of proxied records, which have a note about what changes elsewhere.
     pub(super) proxied: usize,
-    /// Records that are in it as comments only, with the reason.
+    /// Records that are only included as comments, with the reason.
     pub(super) left_out: Vec<(String, String)>,
 }
 
 /// Writes the records as a master file.
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`] for a record whose content is no data of its type.
+/// [`ErrorKind::Corrupt`] for a record whose content is not valid data of its type.
 pub(super) fn write(content: &Content, zone: &str, serial: &str) -> Result<ZoneFile> {
     let mut file = ZoneFile { text: String::new(), written: BTreeSet::new(), proxied: 0, left_out: Vec::new() };
     let mut lines = String::new();
     let mut records: Vec<&Record> = content.records.iter().collect();
-    // The zone's own name first, then the others by their names.
+    // The zone's own name first, then the others by name.
     records
         .sort_by_cached_key(|r| (!dns::same(r.name(), zone), dns::lower(r.name()), r.kind().to_owned(), r.canonical()));
     for record in records {
@@ -43,7 +43,7 @@ pub(super) fn write(content: &Content, zone: &str, serial: &str) -> Result<ZoneF
             Err(why) if dns::is_known(record.kind()) => {
                 return Err(Error::new(ErrorKind::Corrupt, "read the record", what(), why));
             }
-            // One that is not understood must not take the others with it.
+            // A record that is not understood must not affect the others.
             Err(why) => {
                 let said = record.summary().replace(char::is_control, " ");
                 lines +=
@@ -81,13 +81,13 @@ pub(super) fn write(content: &Content, zone: &str, serial: &str) -> Result<ZoneF
     Ok(file)
 }
 
-/// A record as DNS has it: on the wire, the name of its type, and its data as text.
+/// A record as in DNS: in wire format, with the name of its type and its data as text.
 fn of_record(record: &Record) -> Result<(Rr, String, String), String> {
     let data = dns::presentation(record)?;
     Ok((Rr::of(record)?, dns::in_files(record.kind())?, data))
 }
 
-/// What a master file needs before the records. The SOA is a stand-in: whoever serves the zone writes its own.
+/// The part of a master file before the records. The SOA is a placeholder: whoever serves the zone writes its own.
 fn head(zone: &str, serial: &str, content: &Content, proxied: usize) -> String {
     let servers =
         content.records.iter().filter(|r| r.kind() == "NS" && dns::same(r.name(), zone) && r.managed(zone).is_none());
@@ -105,7 +105,7 @@ fn head(zone: &str, serial: &str, content: &Content, proxied: usize) -> String {
     head
 }
 
-/// What a comment says of a record.
+/// The comment on a record.
 fn notes(record: &Record) -> Option<String> {
     let mut notes = Vec::new();
     if record.is_proxied() {
@@ -118,10 +118,10 @@ fn notes(record: &Record) -> Option<String> {
     (!notes.is_empty()).then(|| notes.join("; "))
 }
 
-/// Reads a master file of ours with the DNS library, and says in what it is not what was written.
+/// Reads a generated master file back with the DNS library.
 ///
 /// # Errors
-/// What the library does not read, or reads as something else.
+/// What the library cannot read, or reads differently.
 pub(super) fn check(file: &ZoneFile) -> Result<(), String> {
     let mut read = dns::library_file(&for_library(&file.text)?)?;
     read.retain(|rr| rr.kind != "SOA");
@@ -134,7 +134,7 @@ pub(super) fn check(file: &ZoneFile) -> Result<(), String> {
     }
 }
 
-/// The same file with the types that the library does not know in the form for unknown types (RFC 3597, section 5).
+/// The same file, with types that the library does not know in the form for unknown types (RFC 3597, section 5).
 fn for_library(text: &str) -> Result<String, String> {
     let mut made = String::with_capacity(text.len());
     for line in text.lines() {
@@ -144,7 +144,7 @@ fn for_library(text: &str) -> Result<String, String> {
             && let Some((_, number)) = NOT_OF_THE_LIBRARY.iter().find(|(known, _)| *known == kind)
             && !line.starts_with(';')
         {
-            // The comment is no data; the reader of master files knows where it begins.
+            // The comment is not data; the parser of master files knows where it begins.
             let entries = dns::read_file(&format!("x. 1 IN {kind} {data}\n"), "")?;
             let data = entries.first().map(|e| e.data.as_str()).unwrap_or_default();
             let wire = dns::wire(kind, data)?;
@@ -208,7 +208,7 @@ impl Target for ZoneFileTarget {
 /// The zone's name.
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`] when nothing in the archive says it.
+/// [`ErrorKind::Corrupt`] if nothing in the archive states it.
 pub(super) fn zone_name(content: &Content) -> Result<String> {
     content.zone_name().ok_or_else(|| {
         let message = "neither zone_settings.json nor zone-export.txt names the zone";

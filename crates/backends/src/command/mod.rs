@@ -1,8 +1,8 @@
 //! Any command: what it prints on standard output is the dataset.
 //!
-//! [`CommandSource`] runs it, [`CommandVerifier`] gives a backup to a verify command, [`CommandTarget`] to a restore command, to a
-//! file or to standard output. All three take [`CommandSettings`]. The proof is the hash of the whole output: of what is inside,
-//! only the commands know.
+//! [`CommandSource`] runs it, [`CommandVerifier`] pipes a backup to a verify command, [`CommandTarget`] to a restore
+//! command, to a file or to standard output. All three use [`CommandSettings`]. The proof is the hash of the whole
+//! output: only the commands know its structure.
 
 mod process;
 mod said;
@@ -19,8 +19,8 @@ pub use verifier::CommandVerifier;
 /// The name of this system in manifests.
 pub const SYSTEM: &str = "command";
 
-/// The extension of the output where the settings name no format.
+/// The extension of the output if the settings name no format.
 pub const FORMAT: &str = "bin";
 
-/// What the one item of a proof is called.
+/// The name of the single item in a proof.
 const ITEM: &str = "output";

@@ -1,4 +1,4 @@
-//! A running command: what it is started with, and its end, which is also that of everything in its process group.
+//! Running commands: how they are started, and how they end together with everything in their process group.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -25,11 +25,11 @@ use super::ITEM;
 use super::said::{self, Hidden, Tail};
 use super::system::CommandSettings;
 
-/// The variables that every command gets, where they are set, beside those whose names begin with `LC_`.
+/// The variables that every command inherits if they are set, besides those whose names begin with `LC_`.
 const INHERITED: [&str; 8] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR", "USER", "LOGNAME", "SHELL"];
 /// The shell of `shell = true`.
 const SHELL: &str = "/bin/sh";
-/// How long a killed command may take to be gone.
+/// How long a killed command may take to exit.
 const DYING: Duration = Duration::from_secs(5);
 
 /// One of the commands of the settings.
@@ -70,16 +70,17 @@ impl Role {
     }
 }
 
-/// What messages call a command: its program's name, without the folder and without arguments, which may be secret.
+/// The name of a command in messages: that of its program, without the folder and without arguments, which may be
+/// secret.
 pub(super) fn program_of(settings: &CommandSettings, role: Role) -> String {
     let program = if settings.shell { SHELL } else { role.arguments(settings).first().map_or("", String::as_str) };
     Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// A command with everything that it needs, looked up and ready to be started.
+/// A command with everything it needs, looked up and ready to start.
 pub(super) struct Prepared {
     pub(super) name: String,
-    /// Where its program is.
+    /// The path of the program.
     pub(super) program: PathBuf,
     arguments: Vec<String>,
     folder: Option<PathBuf>,
@@ -92,7 +93,7 @@ impl Prepared {
     /// Looks up the program, the folder and the variables.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a command that is not configured, and for a variable or file that is not there;
+    /// [`ErrorKind::Config`] for a command that is not configured, and for a variable or file that does not exist;
     /// [`ErrorKind::NotFound`] for a program or folder that does not exist.
     pub(super) fn new(settings: &CommandSettings, role: Role) -> Result<Self> {
         let arguments = role.arguments(settings);
@@ -129,21 +130,21 @@ impl Prepared {
         self
     }
 
-    /// Gives it a further variable.
+    /// Adds a variable.
     pub(super) fn variable(mut self, name: &str, value: &str) -> Self {
         self.hidden.add(name, value);
         self.variables.insert(name.into(), value.into());
         self
     }
 
-    /// Starts it without anything on standard input. Its standard output is given back.
+    /// Starts the command without standard input. Returns its standard output.
     pub(super) fn start_reading(self, cx: &Context) -> Result<(Process, ChildStdout)> {
         let mut process = self.start(Stdio::null(), cx)?;
         let stdout = process.child.stdout.take().expect("a pipe was asked for");
         Ok((process, stdout))
     }
 
-    /// Starts it with a pipe to its standard input. Of its standard output, the end is kept.
+    /// Starts the command with a pipe to its standard input. The end of its standard output is kept.
     pub(super) fn start_writing(self, cx: &Context) -> Result<Process> {
         let mut process = self.start(Stdio::piped(), cx)?;
         process.stdout = process.child.stdout.take().map(Tail::of);
@@ -158,9 +159,9 @@ impl Prepared {
         if let Some(folder) = folder {
             command.current_dir(folder);
         }
-        // A group of its own: it can be killed with all that it has started, and Ctrl-C reaches us alone.
+        // Its own group: it can be killed with everything it has started, and Ctrl-C reaches only Lifeboat.
         command.process_group(0).kill_on_drop(true);
-        // Listened to before it starts, so that its end is not missed.
+        // Registered before the start, so that the end is not missed.
         let ends = signal(SignalKind::child()).map_err(failed)?;
         let mut child = command.spawn().map_err(failed)?;
         let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).expect("nobody has waited for it");
@@ -171,7 +172,7 @@ impl Prepared {
     }
 }
 
-/// The environment of a command. The rest of ours holds the secrets of others.
+/// The environment of a command. The rest of Lifeboat's own environment may contain other secrets.
 fn variables(settings: &CommandSettings, hidden: &mut Hidden) -> Result<BTreeMap<OsString, OsString>> {
     let passed = |name: &str| settings.pass_env.iter().any(|passed| passed == name);
     let mut variables = BTreeMap::new();
@@ -195,14 +196,14 @@ fn variables(settings: &CommandSettings, hidden: &mut Hidden) -> Result<BTreeMap
     Ok(variables)
 }
 
-/// Where a program is. With a slash in it, it is a path, from the folder of the command.
+/// Finds a program. A name with a slash is a path, relative to the folder of the command.
 fn find(program: &str, folder: Option<&Path>, path: Option<&OsStr>) -> Result<PathBuf> {
     let runs =
         |path: &Path| path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
     let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned();
     if program.contains('/') {
         let path = folder.unwrap_or(Path::new("")).join(program);
-        // A verify command works in a folder of its own, and is found all the same.
+        // A verify command works in its own folder, but must still be found.
         let path = std::path::absolute(path).map_err(|e| Error::io("find", &name, e))?;
         return match path.metadata() {
             Ok(_) if runs(&path) => Ok(path),
@@ -221,8 +222,8 @@ fn find(program: &str, folder: Option<&Path>, path: Option<&OsStr>) -> Result<Pa
     })
 }
 
-/// A command that runs. With it goes its whole process group, before its standard input is closed: what is cut short never
-/// looks like the end.
+/// A running command. Dropping it kills its whole process group before its standard input is closed, so that truncated
+/// input never looks complete.
 pub(super) struct Process {
     child: Child,
     leader: Leader,
@@ -241,7 +242,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Does something that ends early when the run is cancelled, or when the command had its time.
+    /// Runs `work`, but ends early if the run is cancelled or the command exceeds its time limit.
     pub(super) async fn meanwhile<T>(&self, work: impl Future<Output = T>) -> Result<T> {
         let over = async {
             match self.deadline {
@@ -264,14 +265,14 @@ impl Limits {
     }
 }
 
-/// The first process of a group. It stays a zombie when it has ended, so that its group keeps its number and can be killed.
+/// The first process of a group. After its end it stays a zombie, so that its group keeps its number and can be killed.
 struct Leader {
     pid: Pid,
     ends: Signal,
 }
 
 impl Leader {
-    /// Waits for its end, and says whether it ended well.
+    /// Waits for its end, and returns whether it succeeded.
     async fn exited(&mut self) -> io::Result<bool> {
         loop {
             if let Some(good) = self.has_exited()? {
@@ -281,7 +282,7 @@ impl Leader {
         }
     }
 
-    /// Whether it has ended, and if so whether well.
+    /// Whether it has ended, and if so, whether it succeeded.
     fn has_exited(&self) -> io::Result<Option<bool>> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let status = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(self.pid), options))?;
@@ -290,17 +291,17 @@ impl Leader {
 }
 
 impl Process {
-    /// What messages call it.
+    /// The name in messages.
     pub(super) fn name(&self) -> &str {
         &self.limits.name
     }
 
-    /// Waits for the end of the command, and says whether it ended well.
+    /// Waits for the end of the command, and returns whether it succeeded.
     pub(super) async fn exited(&mut self) -> Result<bool> {
         self.leader.exited().await.map_err(|e| Error::io("wait for", &self.limits.name, e))
     }
 
-    /// Waits for its end, and ends what it has left in its process group.
+    /// Waits for its end, and kills what is left in its process group.
     pub(super) async fn end(mut self) -> Result<Ended> {
         drop(self.child.stdin.take());
         let limits = self.limits.clone();
@@ -315,22 +316,23 @@ impl Process {
         Ok(Ended { status, stdout, stderr: self.stderr.text(&self.hidden), name: limits.name })
     }
 
-    /// Ends it at once, and waits until it is gone. Only then its standard input is closed.
+    /// Kills it at once, and waits until it is gone. Only then is its standard input closed.
     pub(super) async fn abort(mut self) {
         self.kill();
         let _ = tokio::time::timeout(DYING, self.exited()).await;
     }
 
-    /// Kills the process group, as long as its number cannot be another's: until the command has been waited for.
+    /// Kills the process group, but only as long as its number cannot have been reused: until the command has been
+    /// waited for.
     fn kill(&self) {
         if self.child.id().is_some() {
             let _ = kill_process_group(self.leader.pid, Sig::KILL);
         }
     }
 
-    /// Writes to its standard input. `false` when it does not read any more.
+    /// Writes to its standard input. Returns `false` if it no longer reads.
     async fn write(&mut self, bytes: &[u8]) -> Result<bool> {
-        // Not taken out of its place: when this is dropped, it is to be closed after the end of the command, not before.
+        // Not moved out: if this is dropped, stdin must be closed after the end of the command, not before.
         let Some(stdin) = &mut self.child.stdin else { return Ok(false) };
         let leader = &mut self.leader;
         let writing = async {
@@ -363,7 +365,7 @@ impl Drop for Process {
 /// How a command ended.
 pub(super) struct Ended {
     status: ExitStatus,
-    /// The end of what it said there, fit for a message.
+    /// The end of its standard output, cleaned for a message.
     pub(super) stdout: String,
     pub(super) stderr: String,
     pub(super) name: String,
@@ -386,7 +388,7 @@ impl Ended {
         }
     }
 
-    /// The error for one that did not end well, with its own words.
+    /// The error for a failed command, with its own words.
     pub(super) fn error(&self) -> Error {
         let how = match self.status.code() {
             Some(_) => format!("it ended with {}", self.how()),
@@ -395,14 +397,14 @@ impl Ended {
         let words = said::words(&self.stderr, &self.name);
         let message = if words.is_empty() { how } else { format!("{how}: {words}") };
         let error = Error::new(ErrorKind::Tool, "run", &self.name, message);
-        // A message is for one line of a log; all that it said comes below.
+        // The message is for one line of a log; the full output is in the source.
         if said::is_long(&self.stderr, &self.name) { error.with_source(self.stderr.trim_end()) } else { error }
     }
 }
 
-/// What came of giving a stream to a command.
+/// The result of piping a stream to a command.
 pub(super) enum Fed {
-    /// It ended, in whatever way.
+    /// The command ended, successfully or not.
     Ended {
         ended: Ended,
         /// Whether it read everything.
@@ -410,15 +412,15 @@ pub(super) enum Fed {
     },
     /// The stream ended with this error, and the command was killed before it saw an end.
     Broken(Error),
-    /// The stream was read to its end and is not what the proof says; the command was killed before it saw an end.
+    /// The stream was read to its end and does not match the proof; the command was killed before it saw an end.
     Differs(String),
 }
 
-/// Reads a stream to its end and compares it with its proof, while a command gets it on standard input. One that reads no more
-/// does not end it, but for one that has failed, with `stop_when_failed`.
+/// Reads a stream to its end and compares it with its proof, while piping it to a command. If the command stops
+/// reading, the stream is still read to its end, unless the command has failed and `stop_when_failed` is set.
 ///
 /// # Errors
-/// A run that is cancelled, and what keeps a command from being written to or waited for. It is killed then.
+/// Cancellation, and errors of writing to or waiting for the command, which is then killed.
 pub(super) async fn feed(
     mut process: Process,
     stream: &mut ByteStream,
@@ -451,7 +453,7 @@ pub(super) async fn feed(
     Ok(Fed::Ended { ended: process.end().await?, whole: reads })
 }
 
-/// In what a stream that was read to its end differs from its proof.
+/// How a stream that was read to its end differs from its proof.
 pub(super) fn difference(tap: Box<WholeStream>, proof: Option<&Proof>) -> Result<Option<String>> {
     let Some(expected) = proof else { return Ok(None) };
     let found = tap.finish()?;

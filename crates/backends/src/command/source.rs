@@ -17,16 +17,16 @@ use super::process::{Ended, Prepared, Process, Role, program_of};
 use super::system::CommandSettings;
 use super::{FORMAT, ITEM, SYSTEM, said};
 
-/// Bytes gathered from the pipe before they are passed on, and the room for them.
+/// The number of bytes collected from the pipe before they are passed on, and the size of the buffer.
 const GATHER: usize = 512 << 10;
 /// How long the output may be silent, and still open, after the command has ended.
 const SILENCE: Duration = Duration::from_secs(10);
-/// The most that a command that ended well may have said on standard error to be passed on, in bytes.
+/// The longest standard error of a successful command that is passed on as a note, in bytes.
 const LONGEST_NOTE: usize = 400;
-/// The same in lines.
+/// The same limit, in lines.
 const LONGEST_NOTE_LINES: usize = 3;
 
-/// What a command prints on standard output.
+/// Backs up what a command prints on standard output.
 ///
 /// ```no_run
 /// # fn example() -> lifeboat_core::Result<()> {
@@ -44,7 +44,7 @@ impl CommandSource {
     /// Creates a source that runs the command of `settings`. Nothing is looked up yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for settings that do not go together.
+    /// [`ErrorKind::Config`] for settings that cannot be combined.
     pub fn new(settings: CommandSettings) -> Result<Self> {
         settings.check()?;
         Ok(Self { settings })
@@ -61,7 +61,8 @@ impl Source for CommandSource {
 
     async fn open(&self, cx: &Context) -> Result<Reading> {
         let (process, stdout) = Prepared::new(&self.settings, Role::Run)?.start_reading(cx)?;
-        // A pipe of 64 KiB makes both sides switch 16 times for each chunk. Refused beyond the user's limit: then it stays.
+        // A pipe of 64 KiB makes both sides switch 16 times per chunk. Beyond the user's limit this is refused and has
+        // no effect.
         let _ = rustix::pipe::fcntl_setpipe_size(&stdout, 1 << 20);
         let whole = Arc::new(AtomicU64::new(UNKNOWN));
         let tap = OutputTap { inner: Box::new(WholeStream::new(ITEM)), seen: 0, whole: whole.clone() };
@@ -72,17 +73,17 @@ impl Source for CommandSource {
     }
 }
 
-/// As long as the command has not ended well.
+/// The value while the command has not ended successfully.
 const UNKNOWN: u64 = u64::MAX;
 
-/// The output of a command that runs.
+/// The output of a running command.
 struct Output {
     process: Process,
     stdout: ChildStdout,
     bytes: u64,
-    /// When the command has ended, although its output is open: how much of it was in the pipe then, and is still unread.
+    /// If the command has ended but its output is still open: how much was in the pipe then and is still unread.
     left: Option<u64>,
-    /// Bytes that came after its end, from something else.
+    /// The number of bytes that arrived after its end, from something else.
     late: u64,
     whole: Arc<AtomicU64>,
     cx: Context,
@@ -135,9 +136,9 @@ impl Output {
                 }
             };
             match limits.meanwhile(either).await?? {
-                // When it has failed, its output does not matter any more, and something that it left behind may keep it open.
+                // If it has failed, its output no longer matters, and something that it left behind may keep it open.
                 Some(read) => return read.map_err(failed),
-                // What it wrote is in the pipe; what comes besides is another's.
+                // Its own output is in the pipe; anything beyond that comes from another process.
                 None => self.left = Some(rustix::io::ioctl_fionread(&self.stdout).unwrap_or_default()),
             }
         }
@@ -159,11 +160,12 @@ impl Output {
     }
 }
 
-/// Words of a line that speaks of a failure.
+/// Words that indicate a failure in a line.
 const FAILURES: [&str; 8] = ["error", "fatal", "fail", "panic", "cannot", "can't", "denied", "abort"];
 
-/// What a command that ended well said, where it is short: warnings are, bars and logs are not. Of a long one the first line
-/// that speaks of a failure: programs that go on after one end with 0.
+/// The note about a successful command's standard error: all of it if it is short, as warnings are and progress bars
+/// and logs are not; otherwise the first line that indicates a failure, because some programs continue after one and
+/// exit with 0.
 fn note(ended: &Ended) -> Option<String> {
     let lines = ended.stderr.lines().filter(|line| !line.trim().is_empty()).count();
     let words = said::words(&ended.stderr, &ended.name);
@@ -184,7 +186,7 @@ fn note(ended: &Ended) -> Option<String> {
 struct OutputTap {
     inner: Box<WholeStream>,
     seen: u64,
-    /// How much there was, when the command has ended well.
+    /// The size of the output, once the command has ended successfully.
     whole: Arc<AtomicU64>,
 }
 

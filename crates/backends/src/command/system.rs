@@ -22,10 +22,10 @@ use super::{CommandSource, CommandTarget, CommandVerifier, FORMAT};
 #[cfg(feature = "cli")]
 use lifeboat_core::cli::{CONNECTION, CONTENTS};
 
-/// The command, what it is run with, and what its output is verified and restored with.
+/// The command, its environment, and the commands that verify and restore its output.
 ///
-/// `run`, `verify` and `restore` are a program and its arguments, one string each. Nothing is put into them: what is secret
-/// comes by `env`.
+/// `run`, `verify` and `restore` are a program and its arguments, one string each. Nothing is substituted in them: pass
+/// secrets through `env`.
 #[derive(Clone, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
@@ -90,16 +90,16 @@ lifeboat_core::setters!(CommandSettings {
 /// A variable of a command's environment, and where its value is.
 #[derive(Clone, Debug)]
 pub struct Variable {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its value, looked up when the command is run.
+    /// The value, looked up when the command is run.
     pub value: Setting,
 }
 
 impl FromStr for Variable {
     type Err = Infallible;
 
-    /// Reads `NAME=PLACE`. What is wrong with it is said later, where it is not printed: it may be a secret.
+    /// Parses `NAME=PLACE`. Mistakes are reported later, where the text is not printed: it may be a secret.
     fn from_str(text: &str) -> Result<Self, Infallible> {
         let (name, place) = text.split_once('=').unwrap_or(("", text));
         let name = name.to_owned();
@@ -128,7 +128,7 @@ fn variables<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Variable>, D::Error>
     d.deserialize_map(Table)
 }
 
-/// Of what is run, the programs alone: arguments may be secret.
+/// Shows only the programs of the commands: arguments may be secret.
 impl fmt::Debug for CommandSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let program = |role: Role| (!role.arguments(self).is_empty()).then(|| program_of(self, role));
@@ -147,7 +147,7 @@ impl fmt::Debug for CommandSettings {
 }
 
 impl CommandSettings {
-    /// Finds what can be found wrong without looking anything up.
+    /// Reports mistakes that can be found without looking anything up.
     pub(super) fn check(&self) -> Result<()> {
         for role in Role::ALL {
             self.check_command(role)?;
@@ -156,7 +156,7 @@ impl CommandSettings {
             check_format(format)?;
         }
         if let Some(unnamed) = self.env.iter().find(|variable| !is_name(&variable.name)) {
-            // Not printed: what is no name may be a value.
+            // Not printed: an invalid name may be a value.
             return Err(unnamed
                 .value
                 .wrong("it does not name a variable")
@@ -224,7 +224,7 @@ fn check_format(format: &str) -> Result<()> {
         .hint("a format is one or two words of letters, digits, '_' and '-', joined by a dot: json, sql, tar"))
 }
 
-/// How a backup is restored.
+/// Options for restoring a backup.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
@@ -237,7 +237,7 @@ pub struct RestoreOptions {
 
 lifeboat_core::setters!(RestoreOptions { replace: bool });
 
-/// How a backup is verified.
+/// Options for verifying a backup.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
@@ -250,7 +250,7 @@ pub struct VerifyOptions {
 
 lifeboat_core::setters!(VerifyOptions { scratch_folder: Option<PathBuf> });
 
-/// What a command prints.
+/// A command, whose output is the dataset.
 #[derive(Clone, Debug)]
 pub struct CommandSystem {
     settings: CommandSettings,
@@ -357,7 +357,7 @@ impl System for CommandSystem {
     }
 }
 
-/// Whether what was given after a flag names neither a variable nor a file.
+/// Whether the value of a flag names neither a variable nor a file.
 fn is_no_place(value: &Setting) -> bool {
     value.is_literal() || matches!(value.raw(), "${}" | "file:")
 }
@@ -370,7 +370,7 @@ fn title(role: Role) -> &'static str {
     }
 }
 
-/// An argument as a shell reads it.
+/// Quotes an argument for a shell.
 fn quoted(argument: &str) -> String {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&b);
     if !argument.is_empty() && argument.bytes().all(is_plain) {

@@ -18,10 +18,10 @@ use super::process::{Fed, Prepared, Role, difference, feed, program_of};
 use super::system::CommandSettings;
 use super::{ITEM, said};
 
-/// The variable that tells a restore command where to.
+/// The variable that tells a restore command where to restore to.
 pub(super) const INTO: &str = "LIFEBOAT_INTO";
 
-/// Where the content goes.
+/// The destination of the content.
 #[derive(Clone, Debug)]
 enum Place {
     /// The place may be a URL with a password.
@@ -36,22 +36,22 @@ enum Place {
     Stdout,
 }
 
-/// Gives a backup to a restore command, or writes it to a file or to standard output.
+/// Pipes a backup to a restore command, or writes it to a file or to standard output.
 ///
-/// A restore command gets exactly the bytes that the command printed. When they cannot be read to their end, or are not those,
-/// it is killed with its process group and does not see an end. What it has done until then is its own: let it work in a
-/// transaction, or write beside the place and rename.
+/// A restore command gets exactly the bytes that the command printed. If they cannot be read to their end, or differ,
+/// it is killed with its process group and does not see an end. It is responsible for what it has done until then: let
+/// it use a transaction, or write to a temporary file and rename.
 #[derive(Clone, Debug)]
 pub struct CommandTarget {
     place: Place,
 }
 
 impl CommandTarget {
-    /// The restore command of these settings, with `into` in its variable `LIFEBOAT_INTO`: empty where the place is the
-    /// command's own business. Nothing is looked up yet.
+    /// Creates a target that runs the restore command of these settings, with `into` in its variable `LIFEBOAT_INTO`:
+    /// empty if the command itself determines the destination. Nothing is looked up yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when there is no restore command, and for settings that do not go together.
+    /// [`ErrorKind::Config`] if there is no restore command, and for settings that cannot be combined.
     pub fn command(settings: CommandSettings, into: impl Into<String>) -> Result<Self> {
         settings.check()?;
         let into: String = into.into();
@@ -67,17 +67,18 @@ impl CommandTarget {
         Ok(Self { place: Place::Command { settings: Box::new(settings), into: into.into() } })
     }
 
-    /// A file of mode 0600, which appears whole or not at all. `replace`: in the place of one that is there.
+    /// Creates a target that writes a file of mode 0600, which appears whole or not at all. With `replace`, an existing
+    /// file is replaced.
     pub fn file(path: impl Into<PathBuf>, replace: bool) -> Self {
         Self { place: Place::File { path: path.into(), replace } }
     }
 
-    /// Standard output.
+    /// Creates a target that writes to standard output.
     pub fn stdout() -> Self {
         Self { place: Place::Stdout }
     }
 
-    /// What to call it in messages.
+    /// The name for messages.
     pub fn name(&self) -> String {
         match &self.place {
             Place::Command { settings, .. } => {
@@ -134,7 +135,7 @@ async fn run(settings: &CommandSettings, into: &str, mut input: RestoreInput, cx
     Ok(checks)
 }
 
-/// Writes a file beside its place, which it takes when it is whole.
+/// Writes a temporary file, which takes its final name once it is whole.
 async fn write_file(path: &Path, replace: bool, input: RestoreInput, cx: &Context) -> Result<Check> {
     let subject = path.display().to_string();
     let failed = |e| Error::io("write", &subject, e);

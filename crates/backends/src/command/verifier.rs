@@ -1,4 +1,4 @@
-//! The verifier: compares the content with its hash, and gives it to the verify command.
+//! The verifier: compares the content with its hash, and pipes it to the verify command.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -21,7 +21,7 @@ use super::{ITEM, process::Ended};
 /// The check of the verify command.
 const VERIFY: &str = "verify command";
 
-/// Judges what commands have printed.
+/// Judges backups of command output.
 #[derive(Clone, Debug)]
 pub struct CommandVerifier {
     settings: CommandSettings,
@@ -32,7 +32,7 @@ impl CommandVerifier {
     /// Creates a verifier that runs the verify command of `settings`. Nothing is looked up yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for settings that do not go together.
+    /// [`ErrorKind::Config`] for settings that cannot be combined.
     pub fn new(settings: CommandSettings, options: VerifyOptions) -> Result<Self> {
         settings.check()?;
         Ok(Self { settings, scratch_folder: options.scratch_folder })
@@ -42,7 +42,7 @@ impl CommandVerifier {
         let begun = Instant::now();
         let prepared = Prepared::new(&self.settings, Role::Verify)?;
         let scratch = self.scratch()?;
-        // Declared after the folder: a command that is killed on the way is so before its folder goes.
+        // Declared after the folder, so that a killed command is gone before its folder is removed.
         let process = prepared.in_folder(scratch.path()).start_writing(cx)?;
         let fed = feed(process, stream, proof, false).await;
         let removed = remove(scratch).await;
@@ -50,7 +50,7 @@ impl CommandVerifier {
             Ok(Fed::Ended { ended, whole }) => judged(&ended, whole),
             Ok(Fed::Differs(why)) => Check::fail(VERIFY, "content differs", format!("{why}; it was killed")),
             Ok(Fed::Broken(error)) => broken(error)?,
-            // It had its time. Whether the artifact is good is seen all the same.
+            // It exceeded its time limit. Whether the artifact is good is still checked.
             Err(error) if error.kind() == ErrorKind::Tool => {
                 drain(stream, cx).await?;
                 Check::from_error(VERIFY, &error)
@@ -112,7 +112,7 @@ async fn next(stream: &mut ByteStream, cx: &Context) -> Result<Option<Result<byt
     }
 }
 
-/// Reads the rest, which others look at.
+/// Reads the rest of the stream, which earlier stages check.
 async fn drain(stream: &mut ByteStream, cx: &Context) -> Result<()> {
     while let Some(Ok(_)) = next(stream, cx).await? {}
     Ok(())
@@ -140,7 +140,7 @@ fn judged(ended: &Ended, whole: bool) -> Check {
     }
 }
 
-/// The check for content that could not be read to its end, where the artifact is to blame and nothing around it.
+/// The check for content that could not be read to its end because of the artifact itself.
 fn broken(error: Error) -> Result<Check> {
     use ErrorKind as K;
     let is_of_artifact = matches!(error.kind(), K::Corrupt | K::Mismatch | K::Unsupported) && !error.is_transient();
@@ -150,7 +150,7 @@ fn broken(error: Error) -> Result<Check> {
     Ok(Check::fail(VERIFY, error.kind().as_str(), format!("the content ends before its end: {error}")))
 }
 
-/// Removes the scratch folder, which may be large. One that stays is told.
+/// Removes the scratch folder, which may be large. Returns a warning if it stays.
 async fn remove(scratch: TempDir) -> Option<Check> {
     let path = scratch.path().to_owned();
     let removed = tokio::task::spawn_blocking(|| scratch.close()).await;

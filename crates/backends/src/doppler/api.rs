@@ -1,4 +1,4 @@
-//! Doppler's API v3, as far as it is needed: <https://docs.doppler.com/reference/api>.
+//! The part of Doppler's API v3 that is needed: <https://docs.doppler.com/reference/api>.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,23 +14,23 @@ use url::Url;
 use super::secret::Secret;
 use crate::http::{Client, Rate, Request, Response, Retry, Settings, base_url};
 
-/// Where Doppler's API is.
+/// The default URL of Doppler's API.
 pub const API_URL: &str = "https://api.doppler.com";
 
-/// Projects or configs on a page.
+/// The number of projects or configs per page.
 const PAGE: usize = 100;
-/// Pages that are walked before it is taken for a mistake.
+/// The largest number of pages read before the list is considered broken.
 const MOST_PAGES: usize = 1000;
 /// How often a list that changes while it is read is read again.
 const MOST_WALKS: usize = 4;
 
-/// A way to Doppler: a token and where the API is.
+/// A connection to Doppler: a token and the URL of the API.
 #[derive(Clone, Debug)]
 pub struct Connection {
     client: Client,
 }
 
-/// Which config. A service token implies both.
+/// Which config. A service token implies both fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
     /// The project's name (its slug).
@@ -40,12 +40,12 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// A config by name.
+    /// Creates the scope of a config.
     pub fn of(project: impl Into<String>, config: impl Into<String>) -> Self {
         Self { project: Some(project.into()), config: Some(config.into()) }
     }
 
-    /// Reads what the name of a dataset says: `<project>.<config>`.
+    /// Parses the name of a dataset: `<project>.<config>`.
     pub fn of_dataset(name: &str) -> Option<Self> {
         let (project, config) = name.rsplit_once('.')?;
         Some(Self::of(project, config))
@@ -56,7 +56,7 @@ impl Scope {
         [&self.project, &self.config].into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(".")
     }
 
-    /// What to call it in messages.
+    /// The name for messages.
     pub fn name(&self) -> String {
         match (&self.project, &self.config) {
             (Some(project), Some(config)) => format!("config {config} of project {project}"),
@@ -84,7 +84,7 @@ pub(super) struct Workplace {
     pub(super) name: Option<String>,
 }
 
-/// A config, as lists have it.
+/// A config, as returned in lists.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub(super) struct ConfigInfo {
     pub(super) name: String,
@@ -94,8 +94,8 @@ pub(super) struct ConfigInfo {
     pub(super) locked: bool,
 }
 
-/// One change of an upload (`change_requests` of `POST /v3/configs/config/secrets`). What was there when the plan was made goes
-/// with it, so that Doppler refuses what has changed since.
+/// One change of an upload (`change_requests` of `POST /v3/configs/config/secrets`). It includes the value at the time
+/// of the plan, so that Doppler refuses it if the secret has changed since.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ChangeRequest<'a> {
@@ -147,7 +147,7 @@ struct OneConfig {
     config: ConfigInfo,
 }
 
-/// An error's envelope; a good answer may carry it as well.
+/// The envelope of an error; a successful response may have it as well.
 #[derive(Deserialize)]
 struct Envelope {
     #[serde(default)]
@@ -165,7 +165,7 @@ impl Connection {
     /// Creates a connection. `place` says where the token came from, for messages; `api_url` is Doppler's own when it is `None`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for what is no token or no URL.
+    /// [`ErrorKind::Config`] for an invalid token or URL.
     pub fn new(token: SecretString, place: &str, api_url: Option<&str>) -> Result<Self> {
         let base: Url = base_url(api_url.unwrap_or(API_URL))?;
         // Limits depend on the plan; 429 with Retry-After is honoured in any case.
@@ -179,7 +179,7 @@ impl Connection {
         Ok(Self { client: Client::new(settings)? })
     }
 
-    /// What the token's prefix says that it is, before anything is asked.
+    /// The kind of token according to its prefix, without asking Doppler.
     pub(super) fn kind_by_prefix(&self) -> Option<&'static str> {
         let token = self.client.settings().token.expose_secret();
         [
@@ -195,7 +195,7 @@ impl Connection {
         .find_map(|(prefix, kind)| token.starts_with(prefix).then_some(kind))
     }
 
-    /// Where the API is.
+    /// The URL of the API.
     pub fn api_url(&self) -> String {
         self.client.settings().base.to_string().trim_end_matches('/').to_owned()
     }
@@ -205,7 +205,7 @@ impl Connection {
         self.client.read(request, &response)
     }
 
-    /// Sends a request. An answer that says `success: false` with a good status is an error as well.
+    /// Sends a request. A response with `success: false` is an error even if its status is good.
     async fn send(&self, request: &Request, cancel: &CancellationToken) -> Result<Response> {
         let response = self.client.send(request, cancel).await.map_err(explain_lock)?;
         match serde_json::from_slice::<Envelope>(response.body()) {
@@ -222,7 +222,7 @@ impl Connection {
         self.ask(&Request::get(["v3", "me"], "ask Doppler about", "the token"), cancel).await
     }
 
-    /// Every secret of a config, without those that are made on demand: reading them would make leases.
+    /// Reads every secret of a config, except dynamic ones: reading those would create leases.
     pub(super) async fn secrets(&self, scope: &Scope, cancel: &CancellationToken) -> Result<BTreeMap<String, Secret>> {
         let request = scoped(["v3", "configs", "config", "secrets"], Method::GET, "read the secrets of", scope)
             .query("include_dynamic_secrets", false);
@@ -241,7 +241,7 @@ impl Connection {
         Ok(self.ask::<OneConfig>(&request, cancel).await?.config)
     }
 
-    /// Names what a service token leaves unsaid.
+    /// Finds the project and config that a service token implies.
     pub(super) async fn resolve(&self, scope: &Scope, cancel: &CancellationToken) -> Result<(String, String)> {
         if let (Some(project), Some(config)) = (&scope.project, &scope.config) {
             return Ok((project.clone(), config.clone()));
@@ -291,9 +291,9 @@ impl Connection {
         Ok(self.every(cancel, request, read).await?.into_values().collect())
     }
 
-    /// Reads a list whole, by name. The API tells no total, so the end is the page that is empty: one with less than was asked
-    /// for may only be short. A list of several pages is read until two readings agree: what is made or deleted meanwhile moves
-    /// the rest from page to page.
+    /// Reads a whole list, by name. The API returns no total, so only an empty page is the end: a page with fewer
+    /// entries than requested may merely be short. A list of several pages is read until two readings agree, because
+    /// entries created or deleted meanwhile shift the rest between pages.
     async fn every<T: DeserializeOwned, I: PartialEq>(
         &self,
         cancel: &CancellationToken,
@@ -315,7 +315,7 @@ impl Connection {
             .hint("try again later; if this persists, a proxy repeats pages: check the API's URL"))
     }
 
-    /// Reads every page once, and says how many there were; or which name came twice.
+    /// Reads every page once, and returns how many there were, or which name came twice.
     async fn walk<T: DeserializeOwned, I>(
         &self,
         cancel: &CancellationToken,
@@ -346,7 +346,7 @@ impl Connection {
         Err(Error::new(ErrorKind::Unsupported, request.operation(), request.subject(), why))
     }
 
-    /// Uploads changes, all or none of them. Doing it twice fails instead of undoing what came between.
+    /// Uploads changes, all or none of them. Repeating the request fails instead of undoing changes made in between.
     pub(super) async fn change(
         &self,
         scope: &Scope,
@@ -401,7 +401,7 @@ fn scoped<'a>(
     request
 }
 
-/// A config that is locked is refused like one that the token may not change.
+/// Explains a refusal because of a locked config, which looks like one because of missing rights.
 fn explain_lock(error: Error) -> Error {
     if error.kind() != ErrorKind::Permission || !error.message().contains("locked") {
         return error;
@@ -410,7 +410,7 @@ fn explain_lock(error: Error) -> Error {
         .hint("the config is locked: unlock it in Doppler's dashboard, or restore into another config")
 }
 
-/// The error without any of these texts, should the API have repeated one.
+/// Removes these texts from an error, in case the API has repeated one.
 fn without<'a>(error: Error, secrets: impl IntoIterator<Item = Option<&'a str>>) -> Error {
     let mut message = error.message().to_owned();
     for secret in secrets.into_iter().flatten().filter(|s| s.len() > 3) {

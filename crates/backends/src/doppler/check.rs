@@ -1,4 +1,4 @@
-//! Whether a backup can be made: the token, what it may read, whether a restore would be taken.
+//! Checks whether a backup can be made: the token, what it may read, whether a restore would be accepted.
 
 use lifeboat_core::{Check, ErrorKind};
 use tokio_util::sync::CancellationToken;
@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::api::{Connection, Scope};
 use super::source::datasets;
 
-/// Looks at the token and at what it gives access to: one config, or all of a project (`many`), or all projects.
+/// Checks the token and what it gives access to: one config, or all of a project (`many`), or all projects.
 pub async fn check(connection: &Connection, scope: &Scope, many: bool) -> Vec<Check> {
     let cancel = CancellationToken::new();
     let mut checks = Vec::new();

@@ -1,7 +1,7 @@
-//! The proof of secrets: names, and keyed hashes of what belongs to them.
+//! The proof of secrets: names, and keyed hashes of their contents.
 //!
-//! A hash is HMAC-SHA256 with the document's salt, cut to 128 bits, over the fields, each with its length before it. Without the
-//! salt, which is encrypted with the document, it says nothing about a value, not even a short one.
+//! A hash is HMAC-SHA256 with the document's salt as key, truncated to 128 bits, over the length-prefixed fields.
+//! Without the salt, which is encrypted with the document, it reveals nothing about a value, not even a short one.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +48,7 @@ impl Salt {
         Fingerprint(u128::from_be_bytes(tag[..16].try_into().expect("it has 32 bytes")))
     }
 
-    /// Over what was entered: value, visibility, type and note. Without the entered value, over the computed one.
+    /// The hash of what was entered: value, visibility, type and note; without an entered value, of the computed one.
     pub(super) fn of_secret(&self, name: &str, secret: &Secret) -> Fingerprint {
         let kind = secret.raw_value_type.as_ref().map(Value::to_string);
         self.hash(&[
@@ -60,7 +60,7 @@ impl Salt {
         ])
     }
 
-    /// Over the value that a program gets.
+    /// The hash of the value that programs get.
     pub(super) fn of_value(&self, name: &str, value: Option<&str>) -> Fingerprint {
         self.hash(&[Some(name.as_bytes()), value.map(str::as_bytes)])
     }
@@ -82,7 +82,7 @@ pub(super) const RESTRICTED: &str = "restricted";
 /// Takes the proof from a document as it flows.
 pub(super) struct SecretsTap {
     parser: Parser,
-    /// For a document that brings none: its proof is comparable with nothing but itself.
+    /// The salt for a document without one, whose proof is comparable only with itself.
     own_salt: Salt,
     taken: Taken,
 }

@@ -8,16 +8,16 @@
 //! }}
 //! ```
 //!
-//! | field | what |
+//! | field | content |
 //! |---|---|
 //! | `format` | `doppler/1`, always first |
 //! | `project`, `config` | where it was read |
-//! | `salt` | 32 random bytes, hexadecimal: the key of the hashes in the proof. It is encrypted with all the rest |
-//! | `count` | how many secrets follow |
-//! | `secrets` | by name, in the order of names, a line each: what `GET /v3/configs/config/secrets` answers |
+//! | `salt` | 32 random bytes, hexadecimal: the key of the hashes in the proof. It is encrypted with the rest |
+//! | `count` | the number of secrets that follow |
+//! | `secrets` | the response of `GET /v3/configs/config/secrets`, sorted by name, one line each |
 //!
-//! Read are also that answer itself, and what scripts store: `{"NAME":"value"}` (`doppler secrets download --format json`) and
-//! `{"NAME":{"computed":"value"}}` (`doppler secrets --json`).
+//! That response itself can also be read, and what scripts store: `{"NAME":"value"}`
+//! (`doppler secrets download --format json`) and `{"NAME":{"computed":"value"}}` (`doppler secrets --json`).
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -31,13 +31,13 @@ use super::parser::{Header, Parser};
 use super::secret::Secret;
 use crate::http::Body;
 
-/// The first field's value.
+/// The value of the first field.
 pub(super) const VERSION: &str = "doppler/1";
 
 /// The secrets of one config, in memory that is wiped.
 #[derive(Debug, Default)]
 pub struct Document {
-    /// What stands before the secrets.
+    /// The fields before the secrets.
     pub(super) header: Header,
     /// The secrets by name.
     pub secrets: BTreeMap<String, Secret>,
@@ -55,7 +55,7 @@ impl Document {
         Self { header, secrets }
     }
 
-    /// The document as it is stored.
+    /// Serializes the document for storage.
     pub(super) fn write(&self) -> Result<Body> {
         let mut body = Body::default();
         let written = (|| -> std::io::Result<()> {
@@ -83,8 +83,8 @@ impl Document {
     /// Reads a stored document to its end.
     ///
     /// # Errors
-    /// The stream's own; [`ErrorKind::Corrupt`] for what is no such document, or not all of one; [`ErrorKind::Decrypt`]
-    /// when what `unauthenticated` decryption gave is no JSON at all.
+    /// The stream's own error; [`ErrorKind::Corrupt`] if it is not such a document, or not all of one;
+    /// [`ErrorKind::Decrypt`] if `unauthenticated` decryption has not produced JSON at all.
     pub async fn read(mut stream: ByteStream, unauthenticated: bool) -> Result<Self> {
         let mut secrets = BTreeMap::new();
         let mut parser = Parser::new(unauthenticated);
@@ -94,12 +94,12 @@ impl Document {
         Ok(Self { header: parser.finish()?, secrets })
     }
 
-    /// Whether the values are known as they were entered, with references. A script's backup has computed values only.
+    /// Whether the values are known as entered, with references. Backups by scripts have only computed values.
     pub fn has_raw_values(&self) -> bool {
         self.secrets.values().any(|s| s.raw.is_some())
     }
 
-    /// The project and the config that it was read from, where it says so.
+    /// The project and config that it was read from, if it says so.
     pub fn place(&self) -> Option<(&str, &str)> {
         Some((self.header.project.as_deref()?, self.header.config.as_deref()?))
     }

@@ -43,7 +43,7 @@ pub(super) fn compare(
         });
     }
     let salt = Salt::random()?;
-    // A script's backup knows computed values only.
+    // Backups by scripts have only computed values.
     let has_raw = backup.values().any(|s| s.raw.is_some());
     let hash = |name: &str, secret: &Secret| {
         if has_raw { salt.of_secret(name, secret) } else { salt.of_value(name, secret.value()) }

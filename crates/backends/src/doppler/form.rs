@@ -1,5 +1,5 @@
-//! The forms in which secrets are written out: `.env`, JSON, a Kubernetes Secret. And read back, to prove that nothing was lost
-//! in quoting.
+//! The forms in which secrets are written out, and read back to prove that nothing was lost in quoting: `.env`, JSON, a
+//! Kubernetes Secret.
 //!
 //! | form | how a value is written | read by |
 //! |---|---|---|
@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::secret::{Secret, Text};
 use crate::http::Body;
 
-/// Bytes of all values that a Kubernetes Secret may have.
+/// The largest total size of the values in a Kubernetes Secret, in bytes.
 const LARGEST_SECRET: usize = 1 << 20;
 
 /// A form.
@@ -35,7 +35,7 @@ pub enum Form {
     Kubernetes(KubernetesName),
 }
 
-/// What a Kubernetes Secret is called.
+/// The name of a Kubernetes Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubernetesName {
     name: String,
@@ -72,12 +72,12 @@ impl KubernetesName {
     /// The same name in a namespace.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// Those of [`new`](Self::new).
     pub fn in_namespace(self, namespace: Option<&str>) -> Result<Self> {
         Self::new(&self.name, namespace)
     }
 
-    /// The name that comes nearest to a dataset's.
+    /// The valid name closest to a dataset's.
     pub fn of_dataset(dataset: &str) -> Self {
         let mapped: String =
             dataset.to_ascii_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
@@ -115,7 +115,7 @@ impl FromStr for Form {
     }
 }
 
-/// A secret that a form has no place for, and why.
+/// A secret that a form cannot represent, and why.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LeftOut {
     pub(super) name: String,
@@ -134,11 +134,11 @@ impl Form {
         }
     }
 
-    /// Looks whether what takes this form takes so much.
+    /// Checks that the secrets fit into this form.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for values of more than a MiB together in a Kubernetes Secret, which its API server refuses
-    /// (`MaxSecretSize` in Kubernetes' `pkg/apis/core/types.go`). The largest are named.
+    /// [`ErrorKind::Unsupported`] for values of more than a MiB in total in a Kubernetes Secret, which the API server
+    /// refuses (`MaxSecretSize` in Kubernetes' `pkg/apis/core/types.go`). The largest are named.
     pub(super) fn has_room(&self, secrets: &BTreeMap<String, Secret>) -> Result<()> {
         let Self::Kubernetes(name) = self else { return Ok(()) };
         let written = secrets.iter().filter_map(|(key, secret)| Some((key, secret.value()?)));
@@ -161,7 +161,7 @@ impl Form {
         ))
     }
 
-    /// Writes the secrets. What has no value, or no place in the form, is left out and named.
+    /// Writes the secrets. Those without a value, or that the form cannot represent, are left out and named.
     pub(super) fn write(&self, secrets: &BTreeMap<String, Secret>) -> Result<(Body, Vec<LeftOut>)> {
         let mut left_out = Vec::new();
         let mut kept: BTreeMap<&str, &str> = BTreeMap::new();
@@ -185,7 +185,7 @@ impl Form {
         Ok((body, left_out))
     }
 
-    /// Reads back what [`write`](Self::write) wrote.
+    /// Parses the output of [`write`](Self::write).
     pub(super) fn read(&self, bytes: &[u8]) -> Option<BTreeMap<String, Text>> {
         match self {
             Self::Env => read_env(std::str::from_utf8(bytes).ok()?),

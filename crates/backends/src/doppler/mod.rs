@@ -1,10 +1,10 @@
 //! Doppler: the secrets of a config, through the API v3.
 //!
-//! [`Doppler`] is the source, [`DopplerTarget`] puts secrets back into Doppler, [`SecretsFile`] writes them out for the day on
-//! which there is no Doppler, [`DopplerVerifier`] judges artifacts.
+//! [`Doppler`] is the source, [`DopplerTarget`] puts secrets back into Doppler, [`SecretsFile`] writes them to a file
+//! in case Doppler is unavailable, [`DopplerVerifier`] judges artifacts.
 //!
-//! What is read are nothing but secrets: a backup without an encryptor is refused, values are never shown (a name is; whether
-//! a value has changed is), and they lie in memory that is wiped ([`lifeboat_core::memory`]).
+//! The data consists of secrets: a backup without an encryptor is refused, values are never shown (only names, and
+//! whether a value has changed), and they are kept in memory that is wiped ([`lifeboat_core::memory`]).
 //!
 //! The stored [`document`] is JSON in the shape of Doppler's own answer; the two flat shapes that shell scripts store
 //! (`doppler secrets download --format json`, `doppler secrets --json`) are read as well.
@@ -42,7 +42,7 @@ pub const SYSTEM: &str = "doppler";
 /// The format of the plaintext, in names of artifacts.
 pub const FORMAT: &str = "json";
 
-/// The end of the shell line that restores without Lifeboat: as a `.env` file, values quoted for a shell.
+/// The end of the shell line that restores without Lifeboat: it writes a `.env` file with values quoted for a shell.
 pub fn stock_restore(_: &ArtifactName) -> &'static str {
     r#"(umask 077; jq -r '(.secrets // .) | to_entries[] | (.value.computed? // .value) as $v | select($v | type == "string") | "\(.key)=\($v | @sh)"' > secrets.env)"#
 }

@@ -1,4 +1,4 @@
-//! From the bytes of a stored document to its secrets, one at a time.
+//! Parses a stored document into its secrets, one at a time.
 
 use std::collections::BTreeSet;
 
@@ -10,13 +10,13 @@ use super::document::VERSION;
 use super::secret::{Secret, Text};
 use super::splitter::{Level, Splitter, corrupt};
 
-/// Secrets that a document may have.
+/// The largest number of secrets in a document.
 const MOST: usize = 100_000;
 
-/// What stands before the secrets of a document.
+/// The fields before the secrets of a document.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Header {
-    /// Whether it starts as Lifeboat writes it.
+    /// Whether it starts like a document by Lifeboat.
     pub(super) is_ours: bool,
     pub(super) project: Option<String>,
     pub(super) config: Option<String>,
@@ -24,7 +24,7 @@ pub(super) struct Header {
     pub(super) count: Option<u64>,
 }
 
-/// Reads a document as it is pushed. Holds one secret at a time, and the names.
+/// A push parser for documents. Holds one secret at a time, and the names.
 pub(super) struct Parser {
     splitter: Splitter,
     state: State,
@@ -43,13 +43,13 @@ impl Parser {
         Self { splitter: Splitter::new(unauthenticated), state: State { first: true, ..State::default() } }
     }
 
-    /// Takes the next bytes, and gives each secret that is complete.
+    /// Takes the next bytes, and passes on each complete secret.
     pub(super) fn push(&mut self, bytes: &[u8], each: &mut dyn FnMut(String, Secret)) -> Result<()> {
         let Self { splitter, state } = self;
         splitter.push(bytes, &mut |level, key, value| state.entry(level, key, value, each))
     }
 
-    /// What is known of the header so far: all of it when the first secret comes.
+    /// The header as far as it has been read: completely once the first secret comes.
     pub(super) fn header(&self) -> &Header {
         &self.state.header
     }
@@ -101,7 +101,7 @@ impl State {
                     let text: String = read(value, "salt")?;
                     self.header.salt = Some(Salt::from_hex(&text).ok_or_else(|| corrupt("its salt is invalid"))?);
                 }
-                // What a later version adds is not for this one.
+                // Fields added by later versions are ignored.
                 _ => {}
             }
             return Ok(());
@@ -138,7 +138,7 @@ impl State {
     }
 }
 
-/// A piece of JSON. What is wrong with it is told without its content.
+/// Parses a piece of JSON. Errors do not contain its content.
 fn read<T: DeserializeOwned>(json: &[u8], what: &str) -> Result<T> {
     serde_json::from_slice(json).map_err(|e| {
         let what: String = what.chars().filter(|c| !c.is_control()).take(100).collect();

@@ -1,4 +1,4 @@
-//! The target: secrets put back into a config, after a plan that shows names and no values.
+//! The target: puts secrets back into a config, after a plan that shows names but no values.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use super::source::listed;
 use super::target::{is_unauthenticated, stands};
 use crate::http::token;
 
-/// Changes of one upload. An upload is done as a whole or not at all.
+/// The number of changes per upload. An upload is made completely or not at all.
 const BATCH: usize = 500;
 
 /// Puts secrets back into a config of Doppler.
@@ -27,12 +27,12 @@ pub struct DopplerTarget {
 }
 
 impl DopplerTarget {
-    /// Creates a target that restores into a config, which must exist. Without a project and a config, it is the token's own.
+    /// Creates a target that restores into an existing config; without a project and a config, the token's own.
     pub fn new(connection: Connection, scope: Scope) -> Self {
         Self { connection, scope, delete_extra: false }
     }
 
-    /// Also deletes what the config has and the backup has not.
+    /// Sets whether to delete secrets that are not in the backup.
     #[must_use]
     pub fn delete_extra(mut self, delete_extra: bool) -> Self {
         self.delete_extra = delete_extra;
@@ -65,7 +65,7 @@ impl Target for DopplerTarget {
     }
 }
 
-/// What is to be done so that the config holds what the document holds.
+/// Plans the changes that make the config match the document.
 fn make(document: &Document, live: &BTreeMap<String, Secret>, delete_extra: bool) -> Plan {
     let mut changes = Vec::new();
     for (name, wanted) in &document.secrets {
@@ -101,14 +101,14 @@ fn make(document: &Document, live: &BTreeMap<String, Secret>, delete_extra: bool
     Plan::new(changes)
 }
 
-/// Whether Doppler takes a secret of this name. An upload is refused as a whole because of one that it does not take.
+/// Whether Doppler accepts a secret of this name. A single name that it does not accept fails the whole upload.
 fn is_taken(name: &str) -> bool {
     let bytes = name.as_bytes();
     bytes.first().is_some_and(|first| !first.is_ascii_digit())
         && bytes.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_')
 }
 
-/// What of a secret is other than it should be, in words. What the backup does not know is not compared.
+/// How a secret differs from the backup, in words. What the backup does not contain is not compared.
 fn differences(wanted: &Secret, there: &Secret, value: &str) -> Vec<&'static str> {
     let mut found = Vec::new();
     // A backup with computed values only is compared with those: a reference that gives the same value stays.
@@ -128,7 +128,7 @@ fn differences(wanted: &Secret, there: &Secret, value: &str) -> Vec<&'static str
     found
 }
 
-/// A plan with the secrets that it takes.
+/// A plan with the secrets that it needs.
 struct Ready {
     connection: Connection,
     scope: Scope,
@@ -150,7 +150,7 @@ impl Prepared for Ready {
             if cx.cancel.is_cancelled() {
                 return Err(partly(Error::cancelled("upload secrets to", self.scope.name()), done, requests.len()));
             }
-            // What has been sent is waited for: whether it was done would not be known otherwise.
+            // Requests already sent are awaited: otherwise it would not be known whether they succeeded.
             let wait = tokio_util::sync::CancellationToken::new();
             self.connection
                 .change(&self.scope, batch, &wait)
@@ -176,7 +176,7 @@ impl Prepared for Ready {
 }
 
 impl Ready {
-    /// The upload of one line of the plan. One where only the note differs is none.
+    /// The upload for one line of the plan; `None` if only the note differs.
     fn request<'a>(&'a self, change: &'a Change) -> Option<ChangeRequest<'a>> {
         let name = change.name.as_str();
         let (wanted, there) = (self.document.secrets.get(name), self.live.get(name));
@@ -212,7 +212,8 @@ impl Ready {
         }
     }
 
-    /// Notes belong to the project and have a request each. One that is refused is told and does not undo the rest.
+    /// Sets the notes, which belong to the project and need one request each. A refused one is reported and does not
+    /// undo the rest.
     async fn notes(&self, cx: &Context) -> Option<Check> {
         let wanted = self.plan.changes.iter().filter(|c| matches!(c.action, Action::Create | Action::Update));
         let differing: Vec<(&str, &str)> = wanted
@@ -239,7 +240,7 @@ impl Ready {
         }
     }
 
-    /// What there is after a restore by which everything that was planned was done.
+    /// The check of the state after a restore that made all planned changes.
     fn read_back(&self, left: &Plan, live: usize) -> Check {
         let skipped = left.changes.iter().filter(|c| c.action == Action::Skipped && !is_dopplers_own(&c.name));
         let (missing, extra): (Vec<&str>, Vec<&str>) =
@@ -281,7 +282,7 @@ impl Ready {
     }
 }
 
-/// With the flag that names another token.
+/// Adds the flag that names another token to the hint.
 fn may_not_write(error: Error) -> Error {
     match token::hint_for_writing(&error) {
         Some(hint) => error.hint(hint),

@@ -60,11 +60,11 @@ impl<'de> Deserialize<'de> for Text {
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Secret {
-    /// The value as it was entered: references are written `${OTHER}`. `None` when it is restricted: the token may not read
+    /// The value as entered, with references as `${OTHER}`. `None` if it is restricted, so that the token may not read
     /// it.
     #[serde(default)]
     pub raw: Option<Text>,
-    /// The value as a program gets it: references are resolved.
+    /// The value that programs get, with references resolved.
     #[serde(default)]
     pub computed: Option<Text>,
     /// `masked`, `unmasked` or `restricted`.
@@ -73,10 +73,10 @@ pub struct Secret {
     /// The visibility of the computed value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub computed_visibility: Option<String>,
-    /// What kind of value it is: `{"type": "string"}`.
+    /// The type of the value: `{"type": "string"}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_value_type: Option<serde_json::Value>,
-    /// What kind of value the computed one is.
+    /// The type of the computed value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub computed_value_type: Option<serde_json::Value>,
     /// The note of the secret.
@@ -85,22 +85,22 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// One of which only the value that a program gets is known: what `doppler secrets download` gives.
+    /// Creates a secret with only the value that programs get, as in the output of `doppler secrets download`.
     pub fn of_value(value: Text) -> Self {
         Self { computed: Some(value), ..Self::default() }
     }
 
-    /// What is put back into Doppler: the value as it was entered; of a script's backup, which lacks that, the computed one.
+    /// The value to put back into Doppler: the entered one or, for backups by scripts, which lack it, the computed one.
     pub fn to_upload(&self) -> Option<&str> {
         self.raw.as_ref().or(self.computed.as_ref()).map(Text::expose)
     }
 
-    /// What a program gets.
+    /// The value that programs get.
     pub fn value(&self) -> Option<&str> {
         self.computed.as_ref().or(self.raw.as_ref()).map(Text::expose)
     }
 
-    /// The note; an empty one is none.
+    /// The note; empty if there is none.
     pub fn note(&self) -> &str {
         self.note.as_ref().map_or("", Text::expose)
     }

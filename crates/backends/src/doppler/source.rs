@@ -11,7 +11,7 @@ use super::content::{Salt, SecretsTap};
 use super::document::Document;
 use super::{FORMAT, SYSTEM};
 
-/// Names that a note lists before it says how many more there are.
+/// The number of names listed in a note before it only says how many more there are.
 const LISTED: usize = 5;
 
 /// Backs up the secrets of one config.
@@ -20,7 +20,7 @@ pub struct Doppler {
     connection: Connection,
     scope: Scope,
     salt: Salt,
-    /// Project and config, once they are known.
+    /// The project and config, once known.
     found: OnceCell<Scope>,
 }
 
@@ -28,7 +28,7 @@ impl Doppler {
     /// Creates a source that reads a config. A service token implies project and config; other tokens need both.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when there are no random numbers.
+    /// [`ErrorKind::Io`] if there are no random numbers.
     pub fn new(connection: Connection, scope: Scope) -> Result<Self> {
         Ok(Self { connection, scope, salt: Salt::random()?, found: OnceCell::new() })
     }
@@ -90,10 +90,10 @@ pub(super) fn listed(names: &[&str]) -> String {
     if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 
-/// The datasets that a token sees: every config, of one project or of all, as `<project>.<config>`.
+/// Lists the datasets that a token sees: every config, of one project or of all, as `<project>.<config>`.
 ///
 /// # Errors
-/// What kept Doppler from listing them; [`ErrorKind::Config`] for a config whose name cannot name a dataset.
+/// Any error of the API; [`ErrorKind::Config`] for a config whose name is not valid for a dataset.
 pub async fn datasets(connection: &Connection, project: Option<&str>) -> Result<Vec<Dataset>> {
     let cancel = CancellationToken::new();
     let projects = match project {

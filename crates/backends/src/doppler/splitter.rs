@@ -1,15 +1,15 @@
-//! A push parser that cuts a JSON object into its entries, holding one of them at a time.
+//! A push parser that splits a JSON object into its entries, holding one at a time.
 //!
-//! It knows as much of JSON as it takes to find where an entry ends (RFC 8259); whether a key or value is good JSON by itself
-//! is asked of `serde_json`, which gets it whole. The object under the key `secrets` is cut into its entries as well.
+//! It knows just enough JSON (RFC 8259) to find where an entry ends; `serde_json` parses each whole key and value. The
+//! object under the key `secrets` is also split into its entries.
 
 use lifeboat_core::{Error, ErrorKind, Result};
 
 use crate::http::Body;
 
-/// Bytes that one entry may have. Doppler allows values of some 50 KiB.
+/// The largest size of one entry, in bytes. Doppler allows values of about 50 KiB.
 const LONGEST_ENTRY: usize = 8 << 20;
-/// Levels that a value may be deep.
+/// The deepest permitted nesting of a value.
 const DEEPEST: u32 = 32;
 
 /// Where an entry was found.
@@ -21,7 +21,7 @@ pub(super) enum Level {
     Secrets,
 }
 
-/// Is given each entry: its level, key and value as they are written.
+/// Receives each entry: its level, key and value as written.
 pub(super) type Each<'a> = dyn FnMut(Level, &[u8], &[u8]) -> Result<()> + 'a;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ enum Place {
     End,
 }
 
-/// Cuts an object into entries.
+/// Splits an object into entries.
 pub(super) struct Splitter {
     place: Place,
     level: Level,
@@ -48,7 +48,7 @@ pub(super) struct Splitter {
     key: Body,
     value: Body,
     at: u64,
-    /// Whether what is read was decrypted without being authenticated: then a bad beginning says that the key is wrong.
+    /// Whether the data was decrypted without authentication: then a bad beginning means that the key is wrong.
     unauthenticated: bool,
 }
 
@@ -65,11 +65,11 @@ impl Splitter {
         }
     }
 
-    /// Takes the next bytes, and gives each entry that is complete: its level, key and value as they are written.
+    /// Takes the next bytes, and passes on each complete entry: its level, key and value as written.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] for what is no JSON object; [`ErrorKind::Decrypt`] when the passphrase is probably wrong; what
-    /// `each` returns.
+    /// [`ErrorKind::Corrupt`] if it is not a JSON object; [`ErrorKind::Decrypt`] if the passphrase is probably wrong;
+    /// errors of `each`.
     pub(super) fn push(&mut self, bytes: &[u8], each: &mut Each<'_>) -> Result<()> {
         for byte in bytes {
             self.byte(*byte, each)?;
@@ -78,10 +78,10 @@ impl Splitter {
         Ok(())
     }
 
-    /// The end of the stream.
+    /// Ends the stream.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when it comes in the middle.
+    /// [`ErrorKind::Corrupt`] if it ends in the middle.
     pub(super) fn finish(&self) -> Result<()> {
         match self.place {
             Place::End => Ok(()),

@@ -21,17 +21,17 @@ use super::{
 use crate::http::token;
 use crate::outfile::Destination;
 
-/// The variable with the token, where nobody says where it is.
+/// The default variable for the token.
 const TOKEN: &str = "DOPPLER_TOKEN";
-/// How a place in Doppler is written.
+/// How to write a place in Doppler.
 const PLACES: &str = "write doppler://PROJECT/CONFIG, or doppler:// for a service token's config";
-/// In the place of a project or config: all of them.
+/// Stands for all projects or configs.
 const ALL: &str = "*";
-/// The heading of flags about how secrets are restored.
+/// The heading of flags about restoring secrets.
 #[cfg(feature = "cli")]
 const SECRETS: &str = "Secrets";
 
-/// Which configs, and how Doppler is reached.
+/// Which configs, and how to reach Doppler.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
@@ -68,7 +68,7 @@ lifeboat_core::setters!(DopplerSettings {
     api_url: Option<Setting>,
 });
 
-/// How secrets are restored.
+/// Options for restoring secrets.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
@@ -135,7 +135,7 @@ impl RestoreOptions {
     }
 }
 
-/// How an artifact is verified.
+/// Options for verifying an artifact.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
@@ -150,12 +150,12 @@ lifeboat_core::setters!(VerifyOptions { max_drift: Option<u64> });
 
 /// Doppler: the secrets of one config, of all configs of a project, or of all that a token sees.
 ///
-/// Whatever is made from it turns core dumps off until the process ends: tokens and values come and go.
+/// Everything created from it turns core dumps off until the process ends, because tokens and values are in memory.
 #[derive(Clone, Debug)]
 pub struct DopplerSystem {
     token: Setting,
     api_url: Option<Setting>,
-    /// A place that has to be looked up first; then it goes before `scope`.
+    /// A place that has to be looked up first; it then overrides `scope`.
     from: Option<Setting>,
     scope: Scope,
 }
@@ -199,7 +199,7 @@ impl System for DopplerSystem {
             Some(token) => token,
             None => Setting::variable_named(TOKEN),
         };
-        // A variable that is set to nothing stands for no flag.
+        // A variable set to an empty string counts as an absent flag.
         let api_url = api_url.filter(|url| !(opening.is_of_flags() && url.raw().is_empty()));
         let (from, scope) = match from {
             Some(from) if from.raw().contains("${") => (Some(from), Scope::default()),
@@ -210,7 +210,7 @@ impl System for DopplerSystem {
     }
 
     fn defaults() -> Defaults {
-        // Secrets are small, and what compresses them keeps parts of them in memory that nobody wipes.
+        // Secrets are small, and compressors keep parts of them in memory that is not wiped.
         Defaults::compressed(Compression::None).max_age(Duration::from_secs(8 * 86_400))
     }
 
@@ -317,7 +317,7 @@ fn connect(token: &Setting, api_url: Option<&Setting>) -> Result<Connection> {
     Connection::new(token.secret()?, token.place(), api_url.as_deref())
 }
 
-/// A name, where it is not that of all.
+/// The name, unless it stands for all.
 fn one(name: Option<String>) -> Option<String> {
     name.filter(|name| name != ALL)
 }
@@ -326,7 +326,7 @@ fn is_many(scope: &Scope) -> bool {
     [&scope.project, &scope.config].into_iter().any(|name| name.as_deref() == Some(ALL))
 }
 
-/// What a table names, where it says what to back up.
+/// The scope that a table names, after checking it.
 fn checked(project: Option<String>, config: Option<String>) -> Result<Scope> {
     let refused = |why, hint: &str| Err(wrong(super::SYSTEM, why).hint(hint));
     match (project.as_deref(), config.as_deref()) {
@@ -346,9 +346,9 @@ fn checked(project: Option<String>, config: Option<String>) -> Result<Scope> {
     }
 }
 
-/// Reads `doppler://PROJECT/CONFIG`, which a setting names with this text; both parts may be missing.
+/// Parses `doppler://PROJECT/CONFIG`, the text of a setting; both parts may be missing.
 fn parse_place(setting: &Setting, text: &str) -> Result<Scope> {
-    // Not printed: what is no place may be a token.
+    // Not printed: an invalid place may be a token.
     let wrong = |why: &str| setting.wrong(why).hint(PLACES);
     let rest = text.strip_prefix("doppler://").ok_or_else(|| wrong("it does not begin with doppler://"))?;
     let fits = |name: &&str| {

@@ -1,4 +1,4 @@
-//! The target for the day on which there is no Doppler: a file, or standard output.
+//! The target in case Doppler is unavailable: a file, or standard output.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::form::{Form, LeftOut};
 use super::source::listed;
 use crate::outfile::Destination;
 
-/// Writes secrets out. Needs no network.
+/// Writes secrets to a file or standard output. Needs no network.
 #[derive(Debug)]
 pub struct SecretsFile {
     destination: Destination,
@@ -61,7 +61,7 @@ pub(super) fn told(left_out: &[LeftOut]) -> Vec<Check> {
         .collect()
 }
 
-/// Whether the artifact's encryption does not say by itself that the plaintext is the one that was encrypted.
+/// Whether the artifact's encryption does not authenticate the plaintext.
 pub(super) fn is_unauthenticated(name: &ArtifactName) -> bool {
     name.encryption.as_deref() == Some("enc")
 }

@@ -11,13 +11,13 @@ use super::source::listed;
 use super::target::{is_unauthenticated, stands, told};
 use super::{FORMAT, drift};
 
-/// What a verification is made with.
+/// Options of a verification.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct VerifierOptions {
-    /// The live config, for the level `live`. Without a project and a config, what the artifact says.
+    /// The live config, for the level `live`. Without a project and a config, the one named in the artifact.
     pub live: Option<(Connection, Scope)>,
-    /// By how many secrets the live config may differ before it is a warning.
+    /// By how many secrets the live config may differ without a warning.
     pub max_drift: u64,
 }
 
@@ -62,7 +62,7 @@ impl Verifier for DopplerVerifier {
     async fn restore_test(&self, input: RestoreInput, _: &Context) -> Result<Vec<Check>> {
         let document = match Document::read(input.stream, is_unauthenticated(&input.name)).await {
             Ok(document) => document,
-            // What is wrong with the bytes is told by the level before this.
+            // The level before this reports what is wrong with the bytes.
             Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
@@ -115,7 +115,7 @@ fn is_known(name: &ArtifactName) -> bool {
     format == FORMAT || format.ends_with(&format!(".{FORMAT}"))
 }
 
-/// How many there are, with a sample of names; and a warning for those without a value.
+/// The check of the number of secrets, with a sample of names, and a warning about those without a value.
 fn secrets(document: &Document) -> Check {
     let names: Vec<&str> = document.secrets.keys().map(String::as_str).collect();
     let without: Vec<&str> =
@@ -129,7 +129,7 @@ fn secrets(document: &Document) -> Check {
     Check::pass("secrets", figure, format!("{}{kind}", listed(&names)))
 }
 
-/// Writes the secrets in a form, reads them back, and compares: with the proof where there is one, with the document otherwise.
+/// Writes the secrets in a form, reads them back, and compares them with the proof or, without one, with the document.
 fn try_form(form: &Form, document: &Document, salt: &Salt, proof: Option<&Proof>) -> Result<Vec<Check>> {
     let name = format!("restore: {form}");
     let (body, left_out) = form.write(&document.secrets)?;
@@ -163,7 +163,7 @@ fn try_form(form: &Form, document: &Document, salt: &Salt, proof: Option<&Proof>
     let with = if proof.is_some() { "the proof" } else { "what was stored" };
     let mut checks =
         vec![Check::pass(name, back.len().to_string(), format!("written, read back, and equal to {with}"))];
-    // A restricted one is told once, not by each form.
+    // Restricted secrets are reported once, not for each form.
     let told: Vec<Check> = told(&left_out).into_iter().filter(|c| !c.detail.contains("restricted")).collect();
     checks.extend(told.into_iter().map(|mut check| {
         check.name = format!("left out: {form}");

@@ -3,17 +3,17 @@
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-/// Bytes that are wiped when the last holder lets go of them; growing leaves no copy behind.
+/// Bytes that are wiped when the last reference is dropped; growing leaves no copy behind.
 #[derive(Default)]
 pub struct Body(Zeroizing<Vec<u8>>);
 
 impl Body {
-    /// Room for this many bytes.
+    /// Creates a body with room for this many bytes.
     pub fn with_capacity(bytes: usize) -> Self {
         Self(Zeroizing::new(Vec::with_capacity(bytes)))
     }
 
-    /// Adds bytes. A `Vec` that grows frees what it had as it is; this one wipes it first.
+    /// Adds bytes. A `Vec` that grows frees its old buffer without wiping it; this wipes it first.
     pub fn push(&mut self, bytes: &[u8]) {
         let needed = self.0.len() + bytes.len();
         if needed > self.0.capacity() {

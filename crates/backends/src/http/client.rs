@@ -1,4 +1,4 @@
-//! Requests, answers, and the client that joins them.
+//! Requests, responses, and the client.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ use super::body::Body;
 use super::pace::Pace;
 use super::{Settings, failure, retry};
 
-/// A request, with the words for what it does.
+/// A request, with the words that describe it in errors.
 #[derive(Clone)]
 pub struct Request {
     method: Method,
@@ -34,7 +34,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request that does `operation` (a verb phrase) to `subject`, as an error would say it. The path's segments are
+    /// Creates a request. `operation` (a verb phrase) and `subject` describe it in errors. The path's segments are
     /// encoded. It may be repeated after a failure unless it is a `POST` or a `PATCH`.
     pub fn new<'a>(
         method: Method,
@@ -56,7 +56,7 @@ impl Request {
         }
     }
 
-    /// A `GET`.
+    /// Creates a `GET` request.
     pub fn get<'a>(
         path: impl IntoIterator<Item = &'a str>,
         operation: &'static str,
@@ -65,7 +65,7 @@ impl Request {
         Self::new(Method::GET, path, operation, subject)
     }
 
-    /// Adds a parameter of the query.
+    /// Adds a query parameter.
     #[must_use]
     pub fn query(mut self, name: &str, value: impl ToString) -> Self {
         self.query.push((name.to_owned(), value.to_string()));
@@ -79,10 +79,10 @@ impl Request {
         self
     }
 
-    /// Sends a value as JSON, from memory that is wiped after it.
+    /// Sends a value as JSON, from memory that is wiped afterwards.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] for what cannot be JSON.
+    /// [`ErrorKind::Internal`] if the value cannot be serialized.
     pub fn json(mut self, value: &impl serde::Serialize) -> Result<Self> {
         let mut body = Body::default();
         serde_json::to_writer(&mut body, value)
@@ -98,14 +98,14 @@ impl Request {
         self
     }
 
-    /// The answer is text, not JSON: what looks like a web page is not an error by itself.
+    /// Expects text instead of JSON: a response that looks like a web page is then not an error in itself.
     #[must_use]
     pub fn text(mut self) -> Self {
         self.json = false;
         self
     }
 
-    /// Doing it twice is doing it once, whatever the method says.
+    /// Sets whether the request is idempotent, regardless of its method.
     #[must_use]
     pub fn repeatable(mut self, repeatable: bool) -> Self {
         self.repeatable = repeatable;
@@ -117,7 +117,7 @@ impl Request {
         self.operation
     }
 
-    /// What it is done to, for errors.
+    /// The subject, for errors.
     pub fn subject(&self) -> String {
         self.subject.clone()
     }
@@ -127,14 +127,14 @@ impl Request {
     }
 }
 
-/// Without its body, headers and query.
+/// Omits body, headers and query.
 impl std::fmt::Debug for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Request").field("method", &self.method).field("path", &self.path).finish_non_exhaustive()
     }
 }
 
-/// An answer. Its body is wiped when it is dropped.
+/// A response. Its body is wiped when it is dropped.
 pub struct Response {
     status: u16,
     headers: HeaderMap,
@@ -147,7 +147,7 @@ impl Response {
         self.status
     }
 
-    /// A header's value, when it is text.
+    /// A header's value, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
@@ -169,7 +169,7 @@ impl std::fmt::Debug for Response {
     }
 }
 
-/// Sends requests to one API. Cheap to clone: clones share connections and the limit of the rate.
+/// Sends requests to one API. Cheap to clone: clones share connections and the rate limit.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
@@ -181,10 +181,10 @@ struct Inner {
 }
 
 impl Client {
-    /// A client with these settings. Nothing is contacted yet.
+    /// Creates a client with these settings. Nothing is contacted yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the token cannot be a header, or TLS cannot be set up.
+    /// [`ErrorKind::Config`] if the token is not a valid header, or TLS cannot be set up.
     pub fn new(settings: Settings) -> Result<Self> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             // Whoever embeds this may have chosen a provider: then it stays.
@@ -214,11 +214,11 @@ impl Client {
         &self.0.settings
     }
 
-    /// Sends a request, and again as [`Retry`](super::Retry) says, until there is a good answer (2xx, and 304 where the
-    /// request carries `If-None-Match`).
+    /// Sends a request, with retries according to [`Retry`](super::Retry), until there is a successful response (2xx,
+    /// or 304 if the request has `If-None-Match`).
     ///
     /// # Errors
-    /// | answer | kind |
+    /// | response | kind |
     /// |---|---|
     /// | 401, 403 | [`Permission`](ErrorKind::Permission) |
     /// | 404, 410 | [`NotFound`](ErrorKind::NotFound) |
@@ -228,7 +228,7 @@ impl Client {
     /// | larger than allowed | [`Corrupt`](ErrorKind::Corrupt) |
     ///
     /// # Cancel safety
-    /// Safe for requests that change nothing. Whether one that changes something was carried out is then not known.
+    /// Safe for requests that change nothing. For others, it is then not known whether they were carried out.
     pub async fn send(&self, request: &Request, cancel: &CancellationToken) -> Result<Response> {
         tokio::select! {
             biased;
@@ -237,20 +237,21 @@ impl Client {
         }
     }
 
-    /// As [`send`](Client::send), and reads the body as JSON. Strings of `T` that hold secrets wipe themselves or are wiped by
-    /// whoever gets them.
+    /// Like [`send`](Client::send), but parses the body as JSON. Secret strings in `T` must wipe themselves or be wiped
+    /// by the caller.
     ///
     /// # Errors
-    /// As [`send`](Client::send); [`Unavailable`](ErrorKind::Unavailable) for JSON of another shape.
+    /// Those of [`send`](Client::send); [`Unavailable`](ErrorKind::Unavailable) for JSON of another shape.
     pub async fn json<T: DeserializeOwned>(&self, request: &Request, cancel: &CancellationToken) -> Result<T> {
         let response = self.send(request, cancel).await?;
         self.read(request, &response)
     }
 
-    /// Reads an answer's body as JSON.
+    /// Parses a response's body as JSON.
     ///
     /// # Errors
-    /// [`Unavailable`](ErrorKind::Unavailable) for JSON of another shape: where it is wrong, and nothing of its content.
+    /// [`Unavailable`](ErrorKind::Unavailable) for JSON of another shape, with the position of the mistake but no
+    /// content.
     pub fn read<T: DeserializeOwned>(&self, request: &Request, response: &Response) -> Result<T> {
         serde_json::from_slice(response.body()).map_err(|e| {
             // `Display` of the error may quote a value: only its place is told.

@@ -1,4 +1,4 @@
-//! What an answer that is an error means.
+//! The meaning of error responses.
 
 use std::error::Error as StdError;
 

@@ -1,10 +1,10 @@
-//! A client for HTTP APIs that answer in JSON: one token, one base URL, and the patience that such APIs ask for.
+//! A client for HTTP APIs that respond in JSON: one token, one base URL, and the retries that such APIs require.
 //!
-//! It is the one place where requests are repeated (`retry`), slowed down (`pace`) and where an answer that is an error
-//! becomes an [`Error`] (`failure`). What the fields of an answer mean is the backend's business.
+//! This is the only place where requests are retried (`retry`) and slowed down (`pace`), and where an error response
+//! becomes an [`Error`] (`failure`). The backends interpret the fields of a response.
 //!
-//! Neither the token nor a body is ever logged or part of an error; of an error's body only the words that the API's own
-//! envelope holds ([`Settings::explain`]). Bodies lie in memory that is wiped when it is freed.
+//! Neither the token nor a body is ever logged or part of an error; only the message in an error envelope of the API is
+//! ([`Settings::explain`]). Bodies are kept in memory that is wiped when freed.
 
 mod body;
 mod client;

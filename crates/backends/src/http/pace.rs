@@ -1,21 +1,21 @@
-//! Not faster than an API allows: a limit of our own, so that its own is met rarely.
+//! Client-side rate limiting, so that an API's own limit is rarely reached.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many requests may be sent in a time: `burst` at once, then one every `interval`.
+/// A rate limit: `burst` requests at once, then one every `interval`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// The time that one request costs.
     pub interval: Duration,
-    /// Requests that may be sent at once after a pause.
+    /// The number of requests that may be sent at once after a pause.
     pub burst: u32,
 }
 
 impl Rate {
-    /// `requests` in each `time`, half of them at once.
+    /// Creates a limit of `requests` in each `time`, half of them at once.
     pub fn new(requests: u32, time: Duration) -> Self {
         let requests = requests.max(1);
         Self { interval: time / requests, burst: (requests / 2).max(1) }

@@ -1,12 +1,12 @@
-//! When a request is sent again, and how long is waited before.
+//! When a request is retried, and how long to wait before that.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use lifeboat_core::{Error, ErrorKind, Result};
 
-/// When requests are sent again: what an API refused for its rate (429) always; what failed on its side (5xx) or on the way
-/// only where doing it twice is doing it once.
+/// When requests are retried: always if they were rate-limited (429); if they failed on the server (5xx) or in the
+/// network, only if they are idempotent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// The pause after the first failure; it doubles from failure to failure.

@@ -1,4 +1,4 @@
-//! What the client promises, against a server that breaks every promise of its own.
+//! Tests of the client against a server that misbehaves in every way.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Where a token is, as a flag says it: never the token itself, which everyone on the machine could read.
+//! The location of a token, as given after a flag: never the token itself, which everyone on the machine could read.
 
 use lifeboat_core::{Error, ErrorKind, Result, Setting};
 

@@ -1,4 +1,4 @@
-//! Where a deployment is and how to get in. The driver does the rest: SCRAM, X.509, TLS, SRV records, read preference.
+//! How to connect to a deployment. The driver does the rest: SCRAM, X.509, TLS, SRV records, read preference.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::failure;
 
-/// How long a server that fits may take to be found, where the URL does not say (`serverSelectionTimeoutMS`).
+/// How long finding a suitable server may take, unless the URL says otherwise (`serverSelectionTimeoutMS`).
 const SELECTION_LIMIT: Duration = Duration::from_secs(15);
 
-/// How long a server that was found may take to let us in and to say what it is.
+/// How long a server may take to authenticate us and to describe itself.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 
 const HINT: &str = "write mongodb://user:password@host:27017/database?authSource=admin, or mongodb+srv://… for a cluster with SRV \
                     records; percent-encode : / ? # [ ] @ and % in user and password";
 
-/// A deployment, a database on it, and how to get in.
+/// A deployment, a database in it, and the credentials.
 ///
-/// Read from a connection string as every driver takes it: `mongodb://user:password@host:27017/database?tls=true&tlsCAFile=…`
-/// or `mongodb+srv://…`. The database may be missing: then it is all of them.
+/// Parsed from a standard connection string: `mongodb://user:password@host:27017/database?tls=true&tlsCAFile=…` or
+/// `mongodb+srv://…`. Without a database, it means all of them.
 #[derive(Clone)]
 pub struct Connection {
     url: SecretString,
@@ -32,10 +32,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Reads a connection string. Nothing is contacted.
+    /// Parses a connection string. Nothing is contacted.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], saying what is wrong. Nothing of the string itself is in it.
+    /// [`ErrorKind::Config`], saying what is wrong. The error contains no part of the string.
     pub fn parse(url: &SecretString) -> Result<Self> {
         let text = url.expose_secret();
         let wrong = |why: String| Error::new(ErrorKind::Config, "read", "the MongoDB URL", why).hint(HINT);
@@ -73,7 +73,7 @@ impl Connection {
         Self { database: Some(database.into()), ..self.clone() }
     }
 
-    /// The database, when one is named.
+    /// The database, if one is named.
     pub fn database(&self) -> Option<&str> {
         self.database.as_deref()
     }
@@ -83,16 +83,16 @@ impl Connection {
         format!("{}/{}", self.redacted, self.database.as_deref().unwrap_or_default())
     }
 
-    /// How long the first answers may take: a server is looked for, lets us in, and says what it is.
+    /// How long the first responses may take: finding a server, authentication, and its description of itself.
     pub(crate) fn limit(&self) -> Duration {
         self.selection_limit + ANSWER_LIMIT
     }
 
-    /// A driver's client. Servers are looked for in the background; the first command waits for one.
+    /// Creates a client of the driver. It looks for servers in the background; the first command waits for one.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for options that do not go together or a certificate that cannot be read;
-    /// [`ErrorKind::Unavailable`] when the SRV records cannot be had.
+    /// [`ErrorKind::Config`] for options that cannot be combined or a certificate that cannot be read;
+    /// [`ErrorKind::Unavailable`] if the SRV records cannot be resolved.
     pub(crate) async fn client(&self) -> Result<Client> {
         let mut options =
             ClientOptions::parse(self.url.expose_secret()).await.map_err(|e| self.error("connect to", &e))?;
@@ -101,13 +101,13 @@ impl Connection {
         Client::with_options(options).map_err(|e| self.error("connect to", &e))
     }
 
-    /// What the driver reports, as an error about this deployment.
+    /// Converts an error of the driver into one about this deployment.
     pub(crate) fn error(&self, operation: &'static str, error: &mongodb::error::Error) -> Error {
         failure::of_driver(operation, &self.redacted(), error)
     }
 }
 
-/// The read preference of the connection string. Commands that are put together by hand do not take it by themselves.
+/// The read preference of the connection string. Commands built by hand do not use it automatically.
 pub(crate) fn selection(client: &Client) -> Option<SelectionCriteria> {
     client.selection_criteria().cloned()
 }

@@ -1,4 +1,4 @@
-//! What the driver and the server report, as errors of ours.
+//! Converts errors of the driver and the server.
 
 use lifeboat_core::{Error, ErrorKind};
 use mongodb::error::ErrorKind as Driver;
@@ -22,7 +22,7 @@ pub(crate) mod code {
     pub(crate) const OUT_OF_DISK_SPACE: i32 = 14_031;
 }
 
-/// The server's code, when it was the server who said no.
+/// The server's error code, if the error came from the server.
 pub(crate) fn code_of(error: &mongodb::error::Error) -> Option<i32> {
     match &*error.kind {
         Driver::Command(command) => Some(command.code),

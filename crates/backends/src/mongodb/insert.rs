@@ -1,4 +1,5 @@
-//! Documents into collections: unordered inserts on several connections, the bytes of each document kept as they are.
+//! Inserts documents into collections: unordered inserts on several connections, with the bytes of each document
+//! unchanged.
 //!
 //! The commands are put together as bytes, each document behind the other, and never decoded. A command with its documents
 //! inside has room for 16 MiB and 16 KiB (`BSONObjMaxInternalSize` in the server's `bson/util/builder.h`). A document
@@ -34,7 +35,7 @@ const SMALL: usize = 64 << 10;
 const UNIT: usize = 1024;
 /// Keys of duplicates that are remembered, of each collection.
 const TWICE: usize = 100_000;
-/// Connections that insert side by side, where nobody says.
+/// The default number of connections that insert concurrently.
 pub(crate) const CONNECTIONS: usize = 4;
 
 /// A collection that documents go into.

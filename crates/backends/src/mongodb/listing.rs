@@ -1,4 +1,4 @@
-//! A first look at a deployment, and the list of what is in it: databases, collections with their options, indexes.
+//! Inspects a deployment, and lists its contents: databases, collections with their options, indexes.
 
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use futures::StreamExt;
@@ -14,7 +14,7 @@ use super::selection::Selection;
 /// The first wire version with snapshot reads outside of transactions: MongoDB 5.0.
 const SNAPSHOT_WIRE_VERSION: i32 = 13;
 
-/// How the servers of a deployment stand together.
+/// The topology of a deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Topology {
     Standalone,
@@ -43,7 +43,7 @@ impl std::fmt::Display for Topology {
     }
 }
 
-/// What a first look at a deployment shows.
+/// The result of inspecting a deployment.
 #[derive(Clone)]
 pub(crate) struct Look {
     pub(crate) connection: Connection,

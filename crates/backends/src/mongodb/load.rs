@@ -1,5 +1,5 @@
-//! An archive into a server: its collections are made, filled, indexed and read back. Which names they get is the plan's; when
-//! they take the names that they shall have in the end is the target's business.
+//! Loads an archive into a server: creates, fills, indexes and reads back its collections. The plan determines their
+//! names; the target determines when they get their final ones.
 
 use std::collections::HashSet;
 use std::sync::Arc;

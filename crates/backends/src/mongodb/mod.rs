@@ -44,19 +44,19 @@ use lifeboat_core::{ArtifactName, Check};
 /// The name of this system in manifests.
 pub const SYSTEM: &str = "mongodb";
 
-/// The fact of a manifest that says how consistent the collections are with each other.
+/// The fact in a manifest that says how consistent the collections are with each other.
 const CONSISTENCY: &str = "consistency";
-/// How that fact begins when the archive holds an oplog.
+/// How that fact begins if the archive contains an oplog.
 const OPLOG: &str = "oplog: ";
 
-/// Looks whether a deployment can be backed up: it answers, there is a snapshot or not, the user may read; and whether there is
-/// a server for restore tests, `scratch` or a `mongod`. A check a line, each with what to do.
+/// Checks whether a deployment can be backed up: it responds, whether snapshots are available, the user may read; and
+/// whether there is a server for restore tests, `scratch` or a `mongod`. Each check says what to do.
 pub async fn check(connection: &Connection, settings: &MongoSettings, scratch: Option<&Connection>) -> Vec<Check> {
     diagnosis::check(connection, settings, scratch).await
 }
 
-/// The end of the shell line that restores an artifact with stock tools; `facts` are those of its manifest, where it has one. An
-/// oplog has to be replayed, or the collections are not of one time.
+/// The end of the shell line that restores an artifact with stock tools; `facts` are those of its manifest, if it has
+/// one. An oplog must be replayed, or the collections are not consistent with each other.
 pub fn stock_restore(_name: &ArtifactName, facts: Option<&BTreeMap<String, String>>) -> &'static str {
     match facts.and_then(|facts| facts.get(CONSISTENCY)) {
         Some(consistency) if consistency.starts_with(OPLOG) => "mongorestore --archive --oplogReplay --uri URI",

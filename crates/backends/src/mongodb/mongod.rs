@@ -1,4 +1,4 @@
-//! A `mongod` of ours: in a throw-away folder, reached by a Unix socket in it only, ended when Lifeboat ends.
+//! A private `mongod` in a temporary folder, reachable only by a Unix socket there, which ends when Lifeboat ends.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! The oplog: what was written while collections were read. With it in the archive, a restore that replays it is of one time.
+//! The oplog: what was written while collections were read. A restore that replays it is consistent.
 //!
 //! As mongodump does it (`oplog_dump.go`): from before the first read, or from the oldest transaction that was open then, to
 //! the newest entry after the last read; and nothing of that may have been overwritten meanwhile.

@@ -1,4 +1,4 @@
-//! What of an archive goes where: decided from its prelude, before anything is written.
+//! Decides what to restore from an archive, and where, from its prelude and before anything is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,8 +1,8 @@
-//! Where a restore test restores to: a `mongod` of its own, or databases of its own in a server that was named for it.
+//! The place that a restore test restores to: its own `mongod`, or its own databases in a given server.
 //!
-//! In a server that was named, only databases called `lifeboat_scratch_<8 hex>_<number>` are made, and dropped again. Number 0
-//! holds the owner marker: who made them and when. A run that was killed leaves them; the next one finds the marker and drops
-//! them, when the process that it names is gone, or after a day.
+//! In a given server, only databases called `lifeboat_scratch_<8 hex>_<number>` are created, and dropped again. Number
+//! 0 contains the owner marker: who created them and when. A killed run leaves them behind; the next one finds the
+//! marker and drops them if the process that it names is gone, or after a day.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What of a deployment goes into a backup: databases, collections by pattern, a query per collection.
+//! What to back up from a deployment: databases, collections by pattern, a query per collection.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -39,17 +39,17 @@ impl clap::ValueEnum for Consistency {
     }
 }
 
-/// Of a collection only the documents that a filter fits: after a flag `COLLECTION=JSON`, in a table `COLLECTION = "JSON"`.
+/// A filter for the documents of a collection: after a flag `COLLECTION=JSON`, in a table `COLLECTION = "JSON"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
-    /// The collection; without a database's name it is of the one that is read.
+    /// The collection; without a database name, in the database that is read.
     pub collection: String,
-    /// A filter as find takes it, as (extended) JSON text.
+    /// A filter as for find, in (extended) JSON.
     pub filter: String,
 }
 
 impl Query {
-    /// The documents of this collection that this filter fits.
+    /// Creates a query for the documents of a collection that match a filter.
     pub fn new(collection: impl Into<String>, filter: impl Into<String>) -> Self {
         Self { collection: collection.into(), filter: filter.into() }
     }
@@ -88,10 +88,10 @@ pub(super) fn queries<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Query>, D::
 }
 
 impl MongoSettings {
-    /// Looks at what can be judged without knowing which database the URL names.
+    /// Checks what can be checked without knowing which database the URL names.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a query that is no filter, and for choices that do not go together.
+    /// [`ErrorKind::Config`] for an invalid filter, and for options that cannot be combined.
     pub(super) fn check(&self) -> Result<()> {
         for query in &self.queries {
             query.parsed()?;
@@ -115,7 +115,7 @@ impl MongoSettings {
     }
 }
 
-/// The choice of collections, ready to be asked.
+/// The resolved selection of collections.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selection {
     database: Option<String>,
@@ -159,7 +159,7 @@ impl Selection {
         })
     }
 
-    /// The database whose own users and roles are read, where it is one that is not `admin`.
+    /// The database whose own users and roles are read, if it is not `admin`.
     pub(crate) fn accounts_of(&self) -> Option<&str> {
         self.database.as_deref().filter(|db| self.accounts && *db != "admin")
     }
@@ -177,7 +177,7 @@ impl Selection {
         }
     }
 
-    /// Whether a collection is read. What the server keeps for itself is not, as mongodump has it.
+    /// Whether a collection is read. The server's internal collections are not, as in mongodump.
     pub(crate) fn takes(&self, db: &str, collection: &str) -> bool {
         let full = format!("{db}.{collection}");
         let is_skipped = match db == "admin" && ACCOUNTS.contains(&collection) {
@@ -217,7 +217,7 @@ fn qualified(text: &str, database: Option<&str>) -> String {
     }
 }
 
-/// Users, their roles, and of which version they are: all in `admin`.
+/// Users, roles, and the version of both: all in `admin`.
 pub(crate) const ACCOUNTS: [&str; 3] = ["system.users", "system.roles", "system.version"];
 
 /// Databases that mongodump leaves out (`dump_prepare.go`).

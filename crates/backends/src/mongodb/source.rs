@@ -1,4 +1,4 @@
-//! The source: collections read side by side from the server, as an archive of mongodump's format.
+//! The source: reads collections concurrently from the server, as an archive in mongodump's format.
 //!
 //! ```text
 //! cursor ─► batch (about 1 MiB) ─► packer ─┐
@@ -38,14 +38,14 @@ use super::selection::{ACCOUNTS, Consistency, Selection};
 use super::system::MongoSettings;
 use super::{CONSISTENCY, OPLOG, SYSTEM, batch, content};
 
-/// Cursors that read side by side, where nobody says.
+/// The default number of concurrent cursors.
 const CURSORS: usize = 4;
 /// MiB of blocks that wait for the writer. One of a document that is larger waits alone.
 const BLOCKS: usize = 4;
 /// Names of collections that a note lists.
 const NAMED: usize = 10;
 
-/// What is written into the archive's header and the manifest as the tool.
+/// The tool named in the archive's header and the manifest.
 fn tool() -> String {
     format!("lifeboat {}", env!("CARGO_PKG_VERSION"))
 }
@@ -66,34 +66,34 @@ pub struct Mongo {
 }
 
 impl Mongo {
-    /// The database that the connection names, or all of them when it names none.
+    /// Creates a source for the database that the connection names, or for all if it names none.
     pub fn new(connection: Connection) -> Self {
         let selection = Selection::everything(connection.database());
         Self { connection, options: MongoSettings::default(), selection }
     }
 
-    /// Reads a connection string and looks whether the deployment answers.
+    /// Creates a source from a connection string and checks that the deployment responds.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for the string; what the first commands fail with.
+    /// [`ErrorKind::Config`] for an invalid string; errors of the first commands.
     pub async fn connect(url: &str) -> Result<Self> {
         let source = Self::new(Connection::parse(&SecretString::from(url.to_owned()))?);
         source.describe().await?;
         Ok(source)
     }
 
-    /// Chooses what goes into the archive. Which deployment and database it is, the connection says: those of the settings are
-    /// not read.
+    /// Sets what goes into the archive. The connection determines the deployment and database: those in the settings
+    /// are ignored.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a query that is no filter, and for choices that do not go together.
+    /// [`ErrorKind::Config`] for an invalid filter, and for options that cannot be combined.
     pub fn options(mut self, options: MongoSettings) -> Result<Self> {
         self.selection = Selection::new(&options, self.connection.database())?;
         self.options = options;
         Ok(self)
     }
 
-    /// How consistent the collections will be with each other, in words, and whether there is a snapshot.
+    /// How consistent the collections will be with each other, in words, and whether a snapshot is used.
     fn consistency(&self, look: &Look) -> Result<(String, bool)> {
         if self.options.oplog {
             oplog::possible(look)?;
@@ -243,12 +243,12 @@ impl Source for Mongo {
 /// Documents that the cursors yielded, by namespace.
 type Yielded = Arc<Mutex<Vec<u64>>>;
 
-/// What the readers send to the writer.
+/// A message from a reader to the writer.
 enum Message {
     /// With its permits, which go back when its chunks have been passed on.
     Block(usize, Block, OwnedSemaphorePermit),
     End(usize),
-    /// Everything has been read: only with this does the archive end well.
+    /// Everything has been read: the archive ends successfully only with this message.
     Done,
     Failed(Error),
 }
@@ -486,11 +486,11 @@ impl Reader {
         self.cx.progress.event(Event::Note(text));
     }
 
-    /// What has been created, dropped or replaced since the list was made.
+    /// Finds what was created, dropped or replaced since the listing.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] for a collection that is another one now: its options and indexes in the archive would be those
-    /// of the one before.
+    /// [`ErrorKind::Refused`] for a replaced collection: the archive would contain the options and indexes of the
+    /// previous one.
     async fn look_again(&self) -> Result<()> {
         let databases: BTreeSet<&str> = match self.look.connection.database() {
             Some(db) => BTreeSet::from([db]),
@@ -591,8 +591,8 @@ async fn take_snapshot(look: &Look, listed: &[Listed]) -> Result<Option<Timestam
     }
 }
 
-/// The order in which collections are read: accounts first, then views, then the largest first, so that no cursor is alone
-/// with one at the end.
+/// The order in which collections are read: accounts first, then views, then the largest first, so that no cursor is
+/// left alone with a large one at the end.
 async fn in_order(look: &Look, listed: Vec<Listed>) -> Vec<Listed> {
     let mut sized: Vec<(Listed, u64)> = futures::stream::iter(listed)
         .map(|listed| async move {
@@ -616,7 +616,7 @@ async fn in_order(look: &Look, listed: Vec<Listed>) -> Vec<Listed> {
     sized.into_iter().map(|(listed, _)| listed).collect()
 }
 
-/// The archive's tap, which also holds what it saw against what the cursors yielded.
+/// The archive's tap, which also compares what it saw with what the cursors yielded.
 struct CountingTap {
     inner: Box<ArchiveTap>,
     yielded: Yielded,

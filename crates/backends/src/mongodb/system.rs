@@ -17,7 +17,7 @@ use super::{Connection, Mongo, MongoTarget, MongoVerifier, RestoreOptions, Verif
 /// The variable with a server for restore tests.
 const SCRATCH: &str = "LIFEBOAT_SCRATCH_URL";
 
-/// Where a deployment is, and what of it is backed up.
+/// Which deployment to back up, and what from it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
@@ -29,7 +29,7 @@ pub struct MongoSettings {
     #[cfg_attr(feature = "cli", arg(long = "from", value_name = "URL", env = "LIFEBOAT_FROM", hide_env_values = true))]
     pub url: Option<Setting>,
     /// The database, when the URL names another one or none
-    // The URL's may only be there for the user to be looked up in.
+    // The URL's database may only be the authentication database.
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
     pub database: Option<String>,
@@ -62,7 +62,7 @@ pub struct MongoSettings {
     #[cfg_attr(feature = "cli", arg(long, help_heading = CONTENTS))]
     pub oplog: bool,
     /// Whether to include users and roles; by default yes for all databases, no for a single one
-    // Password hashes are in them: such a backup is never stored unencrypted.
+    // They contain password hashes: such a backup is never stored unencrypted.
     #[serde(default)]
     #[cfg_attr(
         feature = "cli",
@@ -89,7 +89,7 @@ lifeboat_core::setters!(MongoSettings {
     cursors: Option<usize>,
 });
 
-/// How an artifact is verified.
+/// Options for verifying an artifact.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]

@@ -18,10 +18,10 @@ use super::plan::{self, Account, Entry, Kind, Mapping};
 use super::replay::{self, Applier, Replayed};
 use super::swap::Swap;
 
-/// What temporary collections are called: this, eight hexadecimal digits, `_` and a number.
+/// The prefix of temporary collections, followed by eight hexadecimal digits, `_` and a number.
 const TEMPORARY: &str = "lifeboat_restore_";
 
-/// How an archive is restored.
+/// Options for restoring an archive.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
@@ -87,20 +87,21 @@ lifeboat_core::setters!(RestoreOptions {
 
 /// Restores into a MongoDB deployment.
 ///
-/// - The archive's collections are made under the temporary names `lifeboat_restore_<random>_<number>`, in the databases that they go
-///   to; filled, indexed, read back and compared. Only when the archive has been read to its end, all its checksums are right and
-///   everything has been compared, they take their names. Nothing that was there is dropped before.
-/// - A connection that names a database restores the archive's only database into it; one that names none restores each to where
-///   it was. [`RestoreOptions::ns_from`] renames.
-/// - A database that holds collections is refused, or with [`RestoreOptions::replace`] the collections of the archive replace those of
-///   the same names. Others stay, and are named. When single collections are chosen or renamed, only those of the same name
-///   are in the way.
-/// - An oplog in the archive is replayed into the temporary collections, after they have been compared: what takes the names is of one
-///   time. Renamed and chosen collections are no obstacle.
-/// - Users and roles are restored when [`RestoreOptions::users_and_roles`] says so; a warning tells of those that were not.
+/// - The archive's collections are created under the temporary names `lifeboat_restore_<random>_<number>` in their
+///   final databases, then filled, indexed, read back and compared. Only when the archive has been read to its end, all
+///   its checksums are right and everything has been compared, they get their final names. Nothing existing is dropped
+///   before.
+/// - A connection that names a database restores the archive's only database into it; one that names none restores each
+///   database under its own name. [`RestoreOptions::ns_from`] renames collections.
+/// - A database that contains collections is refused; with [`RestoreOptions::replace`], the archive's collections
+///   replace those with the same names. Others stay, and are named. If single collections are selected or renamed, only
+///   those with the same name conflict.
+/// - An oplog in the archive is replayed into the temporary collections after they have been compared, so that the
+///   final collections are consistent. This also works with renamed and selected collections.
+/// - Users and roles are restored with [`RestoreOptions::users_and_roles`]; a warning names those that were not.
 ///
-/// A restore that fails before the last step leaves the deployment as it was (users and roles are merged just before it). A process that is killed leaves temporary
-/// collections behind; the next restore names them.
+/// A restore that fails before the last step leaves the deployment as it was (users and roles are merged just before
+/// it). A killed process leaves temporary collections behind; the next restore names them.
 #[derive(Clone, Debug)]
 pub struct MongoTarget {
     connection: Connection,
@@ -112,7 +113,7 @@ impl MongoTarget {
     /// Creates a target that restores into the deployment and database that the connection names.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for renames that do not go together.
+    /// [`ErrorKind::Config`] for invalid pairs of renames.
     pub fn new(connection: Connection, options: RestoreOptions) -> Result<Self> {
         let renames = Renames::new(&options.ns_from, &options.ns_to)?;
         Ok(Self { connection, options, renames })
@@ -184,7 +185,7 @@ impl Target for MongoTarget {
     }
 }
 
-/// A restore on its way.
+/// A restore in progress.
 struct Restore<'a> {
     look: &'a Look,
     mapping: &'a Mapping,
@@ -200,7 +201,7 @@ struct Restore<'a> {
 }
 
 impl MongoTarget {
-    /// What is in the databases that are restored into, without what killed restores have left.
+    /// The contents of the databases that are restored into, except leftovers of killed restores.
     async fn existing(&self, look: &Look, entries: &[Entry], checks: &mut Vec<Check>) -> Result<Vec<Listed>> {
         let databases: BTreeSet<&String> = entries.iter().filter_map(|e| e.into.as_ref()).map(|(db, _)| db).collect();
         let mut existing = Vec::new();
@@ -272,7 +273,7 @@ impl MongoTarget {
         }
     }
 
-    /// Everything but taking the names.
+    /// Everything except the final renaming.
     async fn prepare(&self, restore: &mut Restore<'_>, mut opened: Opened, proof: Option<&Proof>) -> Result<Loaded> {
         let load = self.load(restore, restore.oplog);
         let mut loaded = load.fill(&mut opened).await?;
@@ -470,7 +471,7 @@ pub(crate) fn check_of(done: &Replayed, begun: Instant) -> Vec<Check> {
     checks
 }
 
-/// Whether what came out of the stream is what its source saw, but for one entry whose turn has not come.
+/// Checks that what came out of the stream matches the proof, except for one entry that follows later.
 fn same_as_proof(entries: &[Entry], seen: &[Content], proof: &Proof, later: Option<usize>) -> Result<()> {
     for (index, (entry, seen)) in entries.iter().zip(seen).enumerate() {
         if later == Some(index) {

@@ -22,23 +22,23 @@ use super::replay::{self, Applier, Replayed};
 use super::scratch::Scratch;
 use super::target::check_of;
 
-/// Documents by which a collection of the live system may differ before it is told, in percent of the backup's.
+/// By how many documents a live collection may differ without being reported, in percent of the backup's.
 const DRIFT_PERCENT: u64 = 20;
 
-/// How long a scratch server may take to say that it lives.
+/// How long a scratch server may take to respond to a ping.
 const ALIVE_LIMIT: Duration = Duration::from_secs(5);
 
-/// How artifacts are verified.
+/// Options for verifying artifacts.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct VerifierOptions {
-    /// A server in which restore tests make databases of their own, and drop them; a `mongod` of their own when `None`.
+    /// The server in which restore tests create and drop their own databases; if `None`, they start their own `mongod`.
     pub scratch: Option<Connection>,
-    /// Where such a `mongod` has its data; the system's temporary folder when `None`.
+    /// The folder for the data of such a `mongod`; if `None`, the system's temporary folder.
     pub scratch_folder: Option<PathBuf>,
     /// The live deployment, for the level `live`.
     pub live: Option<Connection>,
-    /// Connections that insert side by side; 0 is 4.
+    /// The number of connections that insert concurrently; 0 means 4.
     pub jobs: usize,
 }
 
@@ -49,7 +49,7 @@ lifeboat_core::setters!(VerifierOptions {
     jobs: usize,
 });
 
-/// Judges archives of mongodump's format.
+/// Judges archives in mongodump's format.
 #[derive(Clone, Debug, Default)]
 pub struct MongoVerifier {
     options: VerifierOptions,
@@ -154,7 +154,7 @@ impl Verifier for MongoVerifier {
     }
 }
 
-/// What the scratch server or its machine lacks, when that is why a restore test ended.
+/// What the scratch server or its machine lacks, if that is why a restore test ended.
 async fn lacks_of(error: &Error, look: &Look) -> Option<&'static str> {
     use ErrorKind as K;
     // These are about the archive, whatever has become of the server.
@@ -169,7 +169,7 @@ async fn lacks_of(error: &Error, look: &Look) -> Option<&'static str> {
     }
 }
 
-/// Whether an error says something of the artifact, and not only that it could not be tested.
+/// Whether an error is about the artifact, not merely about a test that could not run.
 fn is_verdict(error: &Error) -> bool {
     use ErrorKind as K;
     !error.is_transient()
@@ -306,7 +306,7 @@ impl MongoVerifier {
         Ok(())
     }
 
-    /// What is in the scratch databases, in the terms of a proof.
+    /// The content of the scratch databases, as a proof.
     async fn found(
         &self,
         look: &Look,

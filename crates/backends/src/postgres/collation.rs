@@ -1,4 +1,4 @@
-//! Versions of collations: what sorts text in one way today may sort it otherwise with another library, or another version.
+//! Versions of collations: another library, or another version of it, may sort text differently.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Where a server is and how to get in: for our own sessions and for the client programs.
+//! How to connect to a server, for Lifeboat's own sessions and for the client programs.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -57,12 +57,12 @@ impl Host {
     }
 }
 
-/// A server, a database on it, and how to get in.
+/// A server, a database on it, and the credentials.
 ///
-/// Read from a URL: `postgres://user:password@host:port/database?sslmode=…&sslrootcert=…`. What the URL leaves out comes
-/// from a service file, from the environment (`PGHOST`, `PGSSLMODE` …) and from libpq's own defaults, in this order. A host
-/// that starts with `/` (`%2Fvar%2Frun%2Fpostgresql`) is the folder of a Unix socket. Of several hosts
-/// (`postgres://a,b/database`) the first that answers and is what `target_session_attrs` says is taken.
+/// Parsed from a URL: `postgres://user:password@host:port/database?sslmode=…&sslrootcert=…`. What the URL omits comes
+/// from a service file, from the environment (`PGHOST`, `PGSSLMODE` …) and from libpq's own defaults, in this order. A
+/// host that starts with `/` (`%2Fvar%2Frun%2Fpostgresql`) is the folder of a Unix socket. Of several hosts
+/// (`postgres://a,b/database`), the first that responds and satisfies `target_session_attrs` is used.
 #[derive(Clone)]
 pub struct Connection {
     /// At least one.
@@ -86,10 +86,11 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Reads a URL.
+    /// Parses a URL.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](lifeboat_core::ErrorKind::Config), naming the part that is wrong. The password is never in it.
+    /// [`ErrorKind::Config`](lifeboat_core::ErrorKind::Config), naming the invalid part. It never contains the
+    /// password.
     pub fn parse(url: &SecretString) -> Result<Self> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);

@@ -1,4 +1,4 @@
-//! The content of a live database as a proof, to compare with the one that its backup took.
+//! The content of a live database as a proof, to compare with the proof of its backup.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Making databases with the encoding and the locale that another one has or had.
+//! Creating databases with the encoding and locale of another one.
 
 use lifeboat_core::Result;
 use serde::{Deserialize, Serialize};

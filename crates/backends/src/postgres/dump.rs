@@ -105,17 +105,17 @@ impl Postgres {
         Self { connection, options: PostgresSettings::default() }
     }
 
-    /// Reads a URL and looks whether the server answers and a fitting pg_dump is here.
+    /// Creates a source from a URL, and checks that the server responds and a suitable pg_dump is installed.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for the URL; what a first session fails with; [`ErrorKind::NotFound`] without pg_dump.
+    /// [`ErrorKind::Config`] for an invalid URL; errors of a first session; [`ErrorKind::NotFound`] without pg_dump.
     pub async fn connect(url: &str) -> Result<Self> {
         let source = Self::new(Connection::parse(&SecretString::from(url.to_owned()))?);
         source.describe().await?;
         Ok(source)
     }
 
-    /// Chooses what goes into the dump. Which database it is, the connection says: the settings' own URL is not read.
+    /// Sets what goes into the dump. The connection determines the database: the URL in the settings is ignored.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for an extra argument that Lifeboat sets itself or that would make the dump prove nothing.
@@ -205,8 +205,8 @@ impl Source for Postgres {
     }
 }
 
-/// The roles, their memberships and the tablespaces of a whole server: `pg_dumpall --globals-only`. pg_dump knows
-/// nothing of them, and a restore into a new server is not whole without.
+/// The roles, their memberships and the tablespaces of a whole server: `pg_dumpall --globals-only`. pg_dump does not
+/// include them, and a restore into a new server is incomplete without them.
 #[derive(Clone, Debug)]
 pub struct Globals {
     connection: Connection,

@@ -1,4 +1,4 @@
-//! What is given as a dump and is none: told by its first bytes, with what to do.
+//! Recognizes input that is not a dump by its first bytes, and says what to do.
 
 use lifeboat_core::{Error, ErrorKind};
 

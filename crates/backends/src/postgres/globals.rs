@@ -1,4 +1,5 @@
-//! The roles of a server, from what `pg_dumpall --globals-only` writes: read whole, then run statement by statement.
+//! Restores the roles of a server from the output of `pg_dumpall --globals-only`: read completely, then run statement
+//! by statement.
 
 use lifeboat_core::{ByteStream, Check, Context, Error, ErrorKind, RestoreInput, Result};
 

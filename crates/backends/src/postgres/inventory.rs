@@ -1,4 +1,4 @@
-//! What a server or a database has, and what it lacks of what an archive names: looked at before anything is restored.
+//! Checks what a server or a database has, and what an archive needs that it lacks, before anything is restored.
 
 use lifeboat_core::{Check, Error, ErrorKind, Result};
 

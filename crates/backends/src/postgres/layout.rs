@@ -1,13 +1,13 @@
-//! How archives of WAL and base backups are laid out by the tools that make them, for copies of them.
+//! The layouts of WAL archives and base backups by the tools that create them, for copies of them.
 //!
-//! | what | what comes late | why |
+//! | kind | what is copied late | why |
 //! |---|---|---|
 //! | base backups | `backup_manifest`, `*.backup`, the records of pgBackRest, barman and WAL-G | each is what its tool looks for |
 //! | WAL archives | `*.history` | a server that finds a new timeline asks for its segments: PostgreSQL, "Timelines" |
 
 use lifeboat_core::pipeline::{TreeLayout, TreeRule};
 
-/// The layout of archives of WAL and of base backups, for [`TreeCopy::layouts`](lifeboat_core::TreeCopy::layouts).
+/// The layout of WAL archives and base backups, for [`TreeCopy::layouts`](lifeboat_core::TreeCopy::layouts).
 pub fn archive_layout() -> TreeLayout {
     TreeLayout::new()
         .rule(TreeRule::ending_with(".history", 1))

@@ -1,5 +1,4 @@
-//! Feeds an archive to pg_restore: streamed, or from an unnamed spool file where several jobs are
-//! to read it at once.
+//! Passes an archive to pg_restore: as a stream, or in an unnamed spool file if several jobs have to read it at once.
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -51,8 +51,8 @@ pub use verifier::{PostgresVerifier, VerifierOptions};
 /// The name of this system in manifests.
 pub const SYSTEM: &str = "postgres";
 
-/// Looks whether a database can be backed up: it answers, a fitting pg_dump is here, the role can read everything. A check a
-/// line, each with what to do.
+/// Checks whether a database can be backed up: it responds, a suitable pg_dump is installed, the role can read
+/// everything. Each check says what to do.
 pub async fn check(connection: &Connection, settings: &PostgresSettings) -> Vec<Check> {
     let look = match dump::Look::at(connection).await {
         Ok(look) => look,
@@ -105,7 +105,7 @@ pub fn stock_restore(name: &ArtifactName) -> &'static str {
     }
 }
 
-/// What to know before [`stock_restore`] is run on what Lifeboat did not write.
+/// A caution about running [`stock_restore`] on an artifact that Lifeboat did not write.
 pub fn stock_caution(name: &ArtifactName, is_ours: bool) -> Option<&'static str> {
     let caution = "psql runs what stands in the file, shell commands too (\\!, \\copy … from program): only for a file of your own. Lifeboat's restore reads it without psql, and refuses such lines.";
     (name.format.ends_with("sql") && !is_ours).then_some(caution)

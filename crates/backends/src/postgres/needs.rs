@@ -1,4 +1,4 @@
-//! What an archive asks of the scratch server that it is restored into, and what of it is left out there.
+//! What an archive requires of the scratch server that it is restored into, and what is left out there.
 
 use std::collections::{BTreeSet, HashSet};
 

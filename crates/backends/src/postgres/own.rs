@@ -1,5 +1,5 @@
-//! Settings of a session that a role, a database or a server may have for all, and that would end, block or bend ours and
-//! those of the client programs: what they are with us, everywhere.
+//! Session settings that a role, a database or a server may override, and that would end, block or distort Lifeboat's
+//! sessions and those of the client programs: the values that they have in all of our sessions.
 
 use lifeboat_core::{Error, ErrorKind, Result};
 
@@ -8,13 +8,13 @@ use super::session::{Session, quote_literal};
 /// What a setting does to a session that has another value than ours.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Harm {
-    /// Ends it or a statement of it. pg_dump and what pg_restore reads set it themselves, at their beginning.
+    /// Ends the session or a statement. pg_dump, and the input of pg_restore, set it themselves at their beginning.
     Ends,
-    /// The same, and neither of them sets it.
+    /// The same, but neither of them sets it.
     EndsPrograms,
-    /// Bends what is read or written; pg_dump sets it itself.
+    /// Distorts what is read or written; pg_dump sets it itself.
     Bends,
-    /// Bends what is written by a dump as well.
+    /// Also distorts what is written from a dump.
     BendsDumps,
 }
 

@@ -1,5 +1,5 @@
-//! Whose a restored database is: owners and privileges are kept as far as the server has the roles and the connecting one may
-//! act for them. What is not kept is named, once, and before anything is loaded.
+//! Ownership of a restored database: owners and privileges are kept if the server has the roles and the connecting role
+//! may act for them. What is not kept is reported once, before anything is loaded.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Connection parameters as libpq finds them: in the URL, in a service file, in the environment; its own defaults last.
+//! Connection parameters, resolved as libpq does: the URL, a service file, the environment, then its own defaults.
 //!
 //! Formats and order: `fe-connect.c` (`conninfo_uri_parse_options`, `parseServiceInfo`, `conninfo_add_defaults`) and the
 //! manual's chapter "libpq, Database Connection Control Functions".

@@ -1,7 +1,7 @@
-//! What is told of a server's or a program's words: kinds, names of objects and SQLSTATEs, not the values.
+//! Redacts the messages of servers and programs: kinds, names of objects and SQLSTATEs stay, values are removed.
 //!
-//! A server quotes what it stumbles over: a row (`COPY t, line 1: "…"`), a key's value, the statement with the password in
-//! it. None of that belongs in a log.
+//! In its errors, a server quotes data: a row (`COPY t, line 1: "…"`), the value of a key, a statement that contains a
+//! password. None of that belongs in a log.
 
 use tokio_postgres::error::DbError;
 

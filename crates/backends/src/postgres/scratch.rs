@@ -1,8 +1,9 @@
-//! A scratch server: a cluster of its own in a throw-away folder, reached by a Unix socket only.
+//! A scratch server: a separate cluster in a temporary folder, reachable only by a Unix socket.
 //!
-//! A dump is code that its source wrote: restoring runs it. So the server and what restores into it run confined (as no
-//! root, in an empty environment, without network where that can be had), and its superuser's password is random. It ends, and its folder goes, when Lifeboat does, however that happens: a
-//! small shell in between waits for our end of a pipe to close.
+//! A dump is code written by its source, and restoring runs it. So the server and the programs that restore into it run
+//! confined (not as root, in an empty environment, without network if possible), and its superuser's password is
+//! random. When Lifeboat ends, however that happens, the server ends and its folder is removed: a small shell in
+//! between waits for Lifeboat's end of a pipe to close.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Our own sessions with a server, apart from what pg_dump and pg_restore do.
+//! Lifeboat's own sessions with a server, besides those of pg_dump and pg_restore.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! What a session's settings do to the text of a dump, and what a scratch server must be like to take it back.
+//! How a session's settings affect the text of a dump, and what a scratch server needs to restore it.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! The taps for plain SQL: `pg_dumpall --globals-only`, which we write, and `pg_dump` without `-Fc`, which scripts write.
+//! The taps for plain SQL: `pg_dumpall --globals-only`, as used by Lifeboat, and `pg_dump` without `-Fc`, as used by
+//! scripts.
 
 use bytes::Bytes;
 use lifeboat_core::{Error, ErrorKind, Fingerprint, Proof, ProofItem, Result, Tap};

@@ -3,8 +3,8 @@
 //! Both renames are one transaction, so the name always leads to one whole database: the old one or the new one. The old
 //! one is never closed (`ALLOW_CONNECTIONS`): a rename locks its database first, so that no new session gets in, and then
 //! waits up to five seconds for those that are in there (`RenameDatabase` and `CountOtherDBBackends` in the server's
-//! sources). Those are ended from a second session meanwhile. Whatever ends us in between, the server undoes what was
-//! not committed.
+//! sources). A second session terminates those meanwhile. If Lifeboat is killed in between, the server rolls back what
+//! was not committed.
 
 use std::time::{Duration, Instant};
 

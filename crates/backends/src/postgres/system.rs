@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::{Connection, Globals, Postgres, PostgresTarget, PostgresVerifier, RestoreOptions, VerifierOptions};
 
-/// Where a database is, and what of it is dumped. Names are patterns as pg_dump's options of the same names take them.
+/// Which database to dump, and what from it. Names are patterns, as in pg_dump's options of the same names.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
@@ -69,7 +69,7 @@ lifeboat_core::setters!(PostgresSettings {
 #[cfg(feature = "cli")]
 use lifeboat_core::cli::CONTENTS;
 
-/// How an artifact is verified.
+/// Options for verifying an artifact.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]

@@ -30,7 +30,7 @@ use super::swap::{self, Swap};
 use super::tools;
 use crate::child::Ended;
 
-/// How an archive is restored.
+/// Options for restoring an archive.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
@@ -101,19 +101,20 @@ impl RestoreOptions {
 
 /// Restores into a database of a PostgreSQL server.
 ///
-/// - A database that does not exist is made under the temporary name `<name>_lifeboat_<random>`, filled, compared with the
-///   proof, and then renamed.
-/// - One that exists and is empty is replaced in the same way where the role may make databases and nobody is in it;
-///   otherwise it is filled in one transaction, and compared after that.
-/// - One that is not empty is refused, or with [`RestoreOptions::replace`] replaced by rename at the very end.
-/// - Named tables or schemas go into a database that exists, in one transaction, and tables that are there already are
-///   refused; one that does not exist is made.
+/// - A database that does not exist is created under the temporary name `<name>_lifeboat_<random>`, filled, compared
+///   with the proof, and then renamed.
+/// - An existing empty database is replaced in the same way if the role may create databases and nobody is connected to
+///   it; otherwise it is filled in one transaction, and compared after that.
+/// - A database that is not empty is refused, or with [`RestoreOptions::replace`] replaced by renaming at the very end.
+/// - Selected tables or schemas are restored into an existing database in one transaction, and existing tables are
+///   refused; if the database does not exist, it is created.
 ///
-/// Owners and privileges are kept as far as the server has the roles; what is not kept is a check. A new database has the owner,
-/// the privileges and the settings that the source's had, and one that replaces another those of the one it replaces.
+/// Owners and privileges are kept if the server has the roles; a check reports what is not kept. A new database gets
+/// the owner, privileges and settings of the source's database; one that replaces another keeps those of the replaced
+/// one.
 ///
-/// A restore that fails leaves the server as it was. Only a process that is killed leaves the temporary database behind: the
-/// next restore into the same database drops it.
+/// A failed restore leaves the server as it was. Only a killed process leaves the temporary database behind: the next
+/// restore into the same database drops it.
 #[derive(Clone, Debug)]
 pub struct PostgresTarget {
     connection: Connection,
@@ -127,7 +128,7 @@ impl PostgresTarget {
         Self { connection, options, globals: false }
     }
 
-    /// Whether artifacts whose names do not say their format are of a server's roles, and not of a database.
+    /// Sets whether artifacts whose names do not state a format contain a server's roles instead of a database.
     #[must_use]
     pub fn globals(self, globals: bool) -> Self {
         Self { globals, ..self }
@@ -136,9 +137,9 @@ impl PostgresTarget {
 
 /// Where the archive goes, decided before anything is written.
 enum Place {
-    /// Straight into the database, in one transaction: it is compared with the proof only after that.
+    /// Restores directly into the database, in one transaction, and compares with the proof only after that.
     Inside,
-    /// Into a new database, which then takes the name; `replaced` is whether there is one of this name.
+    /// Restores into a new database, which then takes the name; `replaced` is whether one of this name exists.
     Beside { replaced: bool },
 }
 

@@ -1,4 +1,4 @@
-//! TLS of our own sessions: which certificates are good enough.
+//! TLS of Lifeboat's own sessions: which certificates are accepted.
 
 use std::sync::{Arc, Once};
 

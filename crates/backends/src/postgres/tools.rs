@@ -1,4 +1,4 @@
-//! PostgreSQL's programs: where they are, and of which version.
+//! PostgreSQL's programs: finding them, and their versions.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

@@ -1,5 +1,6 @@
-//! Tables, sequences and columns whose names are no text. A database in SQL_ASCII has names in no encoding, and a session takes
-//! UTF-8 only: pg_dump carries them by their bytes, but no statement of ours can name them. Their rows are counted by number.
+//! Tables, sequences and columns whose names are not valid text. Names in an SQL_ASCII database have no encoding, and
+//! Lifeboat's sessions use UTF-8 only: pg_dump copies their bytes, but our statements cannot name them. Only the number
+//! of their rows is compared.
 
 use lifeboat_core::{Check, Error, ErrorKind, Proof, ProofItem, Result};
 

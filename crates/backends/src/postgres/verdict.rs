@@ -1,7 +1,7 @@
-//! Whether a restore test that failed says something about the dump, or about this machine.
+//! Decides whether a failed restore test says something about the dump, or about this machine.
 //!
-//! A client program gives no SQLSTATE, so a server's answers are told by their words, which are English here
-//! (`lc_messages=C`). Only what the server or the program says of itself is looked at, not the statement that it repeats.
+//! Client programs report no SQLSTATE, so a server's errors are recognized by their words, which are English here
+//! (`lc_messages=C`). Only the server's or program's own message is examined, not the statement that it quotes.
 
 use lifeboat_core::{Check, Error, ErrorKind};
 

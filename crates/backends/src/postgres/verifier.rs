@@ -28,17 +28,17 @@ use super::verdict;
 /// Rows by which a table of the live system may differ before it is told, in percent of the backup's.
 const DRIFT_PERCENT: u64 = 20;
 
-/// How artifacts are verified.
+/// Options for verifying artifacts.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct VerifierOptions {
-    /// Where scratch clusters are made; the system's temporary folder when `None`.
+    /// The folder for scratch clusters; if `None`, the system's temporary folder.
     pub scratch_folder: Option<PathBuf>,
     /// The live database, for the level `live`.
     pub live: Option<Connection>,
-    /// Sessions that compare side by side; 0 is one for each core, at most 4.
+    /// The number of sessions that compare concurrently; 0 means one per core, at most 4.
     pub jobs: usize,
-    /// Whether artifacts whose names do not say their format are of a server's roles, and not of a database.
+    /// Whether artifacts whose names do not state a format contain a server's roles instead of a database.
     pub globals: bool,
 }
 

@@ -1,7 +1,7 @@
 //! Velero's objects in the Kubernetes API: group `velero.io`, version v1, as Velero v1.14 defines them.
 //!
-//! Only what is read or written here; what else an object holds is left alone, because nothing here sends a whole
-//! object back. Source: the custom resource definitions in Velero's `config/crd/v1/bases`.
+//! Only fields that are read or written here are declared. Other fields are preserved, because no whole object is ever
+//! sent back. Source: the custom resource definitions in Velero's `config/crd/v1/bases`.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 
-/// The label that names the schedule a backup was made by.
+/// The label that names the schedule which made a backup.
 pub const SCHEDULE_LABEL: &str = "velero.io/schedule-name";
 /// The label that names the backup which an object belongs to.
 pub const BACKUP_LABEL: &str = "velero.io/backup-name";
-/// The label that names the restore by which an object came.
+/// The label that names the restore which created an object.
 pub const RESTORE_LABEL: &str = "velero.io/restore-name";
-/// The label that holds the `uid` of the backup which a request is about.
+/// The label that holds the `uid` of the backup that a request is about.
 pub const BACKUP_UID_LABEL: &str = "velero.io/backup-uid";
 
-/// What a backup holds, and how it is made. Of the two styles of filters the older, which every release knows.
+/// What a backup contains, and how it is made. Uses the older of the two filter styles, which every release supports.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(group = "velero.io", version = "v1", kind = "Backup", namespaced, status = "BackupStatus")]
 #[kube(derive = "Default", derive = "PartialEq", schema = "disabled")]
@@ -36,7 +36,7 @@ pub struct BackupSpec {
     /// All resources but these.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
     pub excluded_resources: Vec<String>,
-    /// Whether resources outside of namespaces are in it; Velero decides when not set.
+    /// Whether to include cluster-scoped resources; if not set, Velero decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub include_cluster_resources: Option<bool>,
     /// Only objects with these labels.
@@ -45,7 +45,7 @@ pub struct BackupSpec {
     /// Whether persistent volumes are snapshotted; Velero decides when not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot_volumes: Option<bool>,
-    /// How long Velero keeps it, as Go writes a duration: `720h0m0s`.
+    /// How long Velero keeps the backup, as a Go duration: `720h0m0s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,
     /// The backup storage location; the default one when not set.
@@ -57,12 +57,12 @@ pub struct BackupSpec {
     /// Whether the files of all volumes of Pods are copied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_volumes_to_fs_backup: Option<bool>,
-    /// What of a schedule's template is not named above: passed on as it is.
+    /// The other fields of a schedule's template, passed on unchanged.
     #[serde(flatten)]
     pub other: BTreeMap<String, serde_json::Value>,
 }
 
-/// How a backup is going, or how it went.
+/// The status of a backup.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BackupStatus {
@@ -76,28 +76,28 @@ pub struct BackupStatus {
     pub start_timestamp: Option<Time>,
     /// When it ended.
     pub completion_timestamp: Option<Time>,
-    /// What is wrong with what was asked for.
+    /// Why the request is invalid.
     #[serde(deserialize_with = "or_default")]
     pub validation_errors: Vec<String>,
-    /// Why it failed as a whole.
+    /// Why it failed altogether.
     pub failure_reason: Option<String>,
     /// Number of errors in its log.
     pub errors: u64,
     /// Number of warnings in its log.
     pub warnings: u64,
-    /// Items done of items there are.
+    /// The progress in items.
     pub progress: Option<Progress>,
 }
 
-/// Items done of items there are. The total grows while Velero finds more.
+/// Progress in items. The total grows as Velero finds more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Progress {
-    /// Items that there are, as far as is known.
+    /// The number of items found so far.
     pub total_items: u64,
-    /// Items in a backup that are done.
+    /// The number of items backed up.
     pub items_backed_up: u64,
-    /// Items of a restore that are done.
+    /// The number of items restored.
     pub items_restored: u64,
 }
 
@@ -121,7 +121,7 @@ pub struct RestoreSpec {
     /// All resources but these.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
     pub excluded_resources: Vec<String>,
-    /// Into which namespace what was in which goes.
+    /// The namespaces to restore into others, and those others.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub namespace_mapping: BTreeMap<String, String>,
     /// Only objects with these labels.
@@ -130,48 +130,48 @@ pub struct RestoreSpec {
     /// Whether persistent volumes come back from their snapshots; Velero decides when not set.
     #[serde(rename = "restorePVs", skip_serializing_if = "Option::is_none")]
     pub restore_pvs: Option<bool>,
-    /// Whether resources outside of namespaces are restored; Velero decides when not set.
+    /// Whether to restore cluster-scoped resources; if not set, Velero decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub include_cluster_resources: Option<bool>,
-    /// What becomes of an object that is there: `none` leaves it, `update` patches it.
+    /// What to do with an object that already exists: `none` leaves it, `update` patches it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub existing_resource_policy: Option<String>,
 }
 
-/// How a restore is going, or how it went.
+/// The status of a restore.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RestoreStatus {
-    /// As a backup's.
+    /// The phase, with the same values as a backup's.
     pub phase: Option<String>,
-    /// What is wrong with what was asked for.
+    /// Why the request is invalid.
     #[serde(deserialize_with = "or_default")]
     pub validation_errors: Vec<String>,
-    /// Why it failed as a whole.
+    /// Why it failed altogether.
     pub failure_reason: Option<String>,
     /// Number of errors.
     pub errors: u64,
     /// Number of warnings.
     pub warnings: u64,
-    /// Items done of items there are.
+    /// The progress in items.
     pub progress: Option<Progress>,
 }
 
-/// Makes a backup of a template at times that a cron expression names.
+/// Makes backups from a template at the times of a cron expression.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(group = "velero.io", version = "v1", kind = "Schedule", namespaced, status = "ScheduleStatus")]
 #[kube(derive = "Default", derive = "PartialEq", schema = "disabled")]
 #[serde(rename_all = "camelCase", default)]
 pub struct ScheduleSpec {
-    /// What each backup holds.
+    /// What each backup contains.
     pub template: BackupSpec,
-    /// When: a cron expression.
+    /// The times, as a cron expression.
     pub schedule: String,
-    /// Whether it makes no backups for now.
+    /// Whether it is paused.
     pub paused: bool,
 }
 
-/// How a schedule is.
+/// The status of a schedule.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ScheduleStatus {
@@ -179,7 +179,7 @@ pub struct ScheduleStatus {
     pub phase: Option<String>,
     /// When it last made a backup.
     pub last_backup: Option<Time>,
-    /// What is wrong with it.
+    /// Why the schedule is invalid.
     #[serde(deserialize_with = "or_default")]
     pub validation_errors: Vec<String>,
 }
@@ -197,7 +197,7 @@ pub struct BackupStorageLocationSpec {
     pub config: BTreeMap<String, String>,
     /// Bucket and prefix.
     pub object_storage: ObjectStorage,
-    /// Whether it is taken when no location is named.
+    /// Whether this is the default location.
     #[serde(rename = "default")]
     pub is_default: bool,
     /// `ReadWrite` or `ReadOnly`.
@@ -219,7 +219,7 @@ pub struct ObjectStorage {
     pub ca_cert: Option<String>,
 }
 
-/// How a storage location is.
+/// The status of a storage location.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BackupStorageLocationStatus {
@@ -249,7 +249,7 @@ pub struct PodVolumeBackupSpec {
     pub uploader_type: String,
 }
 
-/// A Pod, named.
+/// A reference to a Pod.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PodReference {
@@ -261,7 +261,7 @@ pub struct PodReference {
     pub name: String,
 }
 
-/// How the copy of a volume's files is going.
+/// The status of the copy of a volume's files.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodVolumeBackupStatus {
@@ -272,21 +272,21 @@ pub struct PodVolumeBackupStatus {
     /// The repository's snapshot.
     #[serde(rename = "snapshotID")]
     pub snapshot_id: Option<String>,
-    /// Bytes done of bytes there are.
+    /// The progress in bytes.
     pub progress: Option<VolumeProgress>,
 }
 
-/// Bytes done of bytes there are.
+/// Progress in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct VolumeProgress {
-    /// Bytes that there are.
+    /// The total number of bytes.
     pub total_bytes: u64,
-    /// Bytes that are done.
+    /// The number of bytes done.
     pub bytes_done: u64,
 }
 
-/// Asks Velero to delete a backup with all that belongs to it.
+/// Asks Velero to delete a backup with everything that belongs to it.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(group = "velero.io", version = "v1", kind = "DeleteBackupRequest", namespaced)]
 #[kube(status = "DeleteBackupRequestStatus", derive = "Default", derive = "PartialEq", schema = "disabled")]
@@ -296,7 +296,7 @@ pub struct DeleteBackupRequestSpec {
     pub backup_name: String,
 }
 
-/// What became of a request to delete.
+/// The status of a request to delete.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DeleteBackupRequestStatus {
@@ -313,7 +313,7 @@ pub struct DeleteBackupRequestStatus {
 #[kube(status = "DownloadRequestStatus", derive = "Default", derive = "PartialEq", schema = "disabled")]
 #[serde(rename_all = "camelCase", default)]
 pub struct DownloadRequestSpec {
-    /// Which file.
+    /// The file.
     pub target: DownloadTarget,
 }
 
@@ -333,7 +333,7 @@ pub struct DownloadTarget {
 pub struct DownloadRequestStatus {
     /// `New` or `Processed`.
     pub phase: Option<String>,
-    /// The link, good for ten minutes.
+    /// The link, valid for ten minutes.
     #[serde(rename = "downloadURL")]
     pub download_url: Option<String>,
 }
@@ -347,22 +347,22 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// How far a backup or a restore is.
+/// The stage of a backup or a restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// It has not ended.
     Running,
-    /// It ended as it should.
+    /// It ended successfully.
     Completed,
-    /// It ended, and some of it is missing.
+    /// It ended, but some of it is missing.
     PartiallyFailed,
-    /// It ended with nothing to use.
+    /// It ended without a usable result.
     Failed,
 }
 
 impl Stage {
-    /// Reads a phase of a backup, a restore, or the copy of a volume. One that is not known counts as running, and never as an
-    /// end: a later release may have more of them.
+    /// Parses the phase of a backup, a restore, or the copy of a volume. An unknown phase counts as running, never as
+    /// ended: a later release may have more of them.
     pub fn of(phase: Option<&str>) -> Self {
         match phase {
             Some("Completed") => Self::Completed,

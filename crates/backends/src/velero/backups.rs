@@ -1,4 +1,4 @@
-//! What Velero knows of its backups: the list, one of them in detail, and its deletion.
+//! Velero's own backups: listing, details and deletion.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,9 +28,9 @@ pub struct BackupSummary {
     pub phase: String,
     /// The schedule that made it.
     pub schedule: Option<String>,
-    /// Where it is stored; empty for the default location while Velero has not taken it up.
+    /// The storage location; empty for the default location until Velero has begun.
     pub storage_location: String,
-    /// The namespaces that are in it; all when empty.
+    /// The included namespaces; all if empty.
     pub namespaces: Vec<String>,
     /// When it began.
     pub started: Option<Timestamp>,
@@ -38,18 +38,18 @@ pub struct BackupSummary {
     pub completed: Option<Timestamp>,
     /// When Velero deletes it.
     pub expires: Option<Timestamp>,
-    /// Items that Velero has found.
+    /// The number of items that Velero has found.
     pub items: u64,
-    /// Items that are backed up.
+    /// The number of items backed up.
     pub items_done: u64,
-    /// Warnings in its log.
+    /// The number of warnings in its log.
     pub warnings: u64,
-    /// Errors in its log.
+    /// The number of errors in its log.
     pub errors: u64,
 }
 
 impl BackupSummary {
-    /// Whether it ended as it should.
+    /// Whether the backup ended successfully.
     pub fn is_completed(&self) -> bool {
         Stage::of(Some(&self.phase)) == Stage::Completed
     }
@@ -82,55 +82,55 @@ impl From<&Backup> for BackupSummary {
     }
 }
 
-/// All that is known of a backup.
+/// Everything that is known about a backup.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct BackupDetails {
-    /// As in the list.
+    /// The summary, as in the list.
     #[serde(flatten)]
     pub summary: BackupSummary,
-    /// Namespaces that are left out.
+    /// The excluded namespaces.
     pub excluded_namespaces: Vec<String>,
-    /// Resources that are in it; all when empty.
+    /// The included resources; all if empty.
     pub resources: Vec<String>,
-    /// Resources that are left out.
+    /// The excluded resources.
     pub excluded_resources: Vec<String>,
-    /// Labels that its objects have, as `app=web,tier in (a,b)`.
+    /// The label selector, as `app=web,tier in (a,b)`.
     pub selector: Option<String>,
-    /// How long Velero keeps it, as Go writes durations.
+    /// How long Velero keeps it, as a Go duration.
     pub ttl: Option<String>,
-    /// Whether persistent volumes were snapshotted; Velero decided when not set.
+    /// Whether persistent volumes were snapshotted; if not set, Velero decided.
     pub snapshot_volumes: Option<bool>,
     /// Whether the files of all volumes of Pods were copied.
     pub default_volumes_to_fs_backup: Option<bool>,
-    /// Why it is not complete: its own reasons, then the errors of its log.
+    /// Why it is not complete: its own reasons, then the errors in its log.
     pub problems: Vec<String>,
-    /// The warnings of its log.
+    /// The warnings in its log.
     pub notices: Vec<String>,
-    /// What became of the volumes.
+    /// The outcome for each volume.
     pub volumes: Vec<VolumeSummary>,
-    /// Why messages or volumes could not be read, when they could not.
+    /// Why messages or volumes could not be read, if they could not.
     pub unread: Option<String>,
 }
 
-/// What became of one volume.
+/// The outcome for one volume.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct VolumeSummary {
-    /// The claim, as `namespace/name`; of a volume without one the Pod and the volume, as `namespace/pod:volume`.
+    /// The claim, as `namespace/name`; for a volume without one, the Pod and the volume, as `namespace/pod:volume`.
     pub claim: String,
-    /// `PodVolumeBackup`, `NativeSnapshot`, `CSISnapshot`, or nothing for one that was skipped.
+    /// `PodVolumeBackup`, `NativeSnapshot`, `CSISnapshot`, or empty if it was skipped.
     pub method: String,
-    /// How it ended.
+    /// The final phase.
     pub phase: String,
-    /// Bytes that were saved, where Velero says.
+    /// The number of bytes saved, if Velero says.
     pub bytes: Option<u64>,
-    /// Why there is no data of it.
+    /// Why the backup has no data of it.
     pub problem: Option<String>,
 }
 
-/// The backups that Velero knows, the oldest first; of one schedule only, when it is named.
+/// Lists Velero's backups, oldest first; with `schedule`, only those of that schedule.
 ///
 /// # Errors
-/// What the cluster answers.
+/// Any error of the cluster.
 ///
 /// # Cancel safety
 /// Safe: it changes nothing.
@@ -139,7 +139,7 @@ pub async fn backups(cluster: &Cluster, schedule: Option<&str>) -> Result<Vec<Ba
     Ok(found.iter().map(BackupSummary::from).collect())
 }
 
-/// The backups of a schedule, or all, in the order in which they began. One that has not begun is the last.
+/// The backups of a schedule, or all, in the order in which they began. Backups that have not begun come last.
 pub(crate) async fn of_schedule(cluster: &Cluster, schedule: Option<&str>) -> Result<Vec<Backup>> {
     let labels = schedule.map(|schedule| format!("{SCHEDULE_LABEL}={schedule}")).unwrap_or_default();
     let mut found: Vec<Backup> = cluster.list(&labels).await?;
@@ -150,17 +150,17 @@ pub(crate) async fn of_schedule(cluster: &Cluster, schedule: Option<&str>) -> Re
     Ok(found)
 }
 
-/// One backup with its messages and volumes.
+/// Reads the details of a backup, with its messages and volumes.
 ///
 /// # Behaviour
-/// What its files would say and cannot be read is left out, and [`BackupDetails::unread`] says why: a backup that goes on
-/// has none yet.
+/// Information from files that cannot be read is left out, and [`BackupDetails::unread`] says why: a running backup has
+/// no files yet.
 ///
 /// # Errors
-/// [`ErrorKind::NoArtifact`] when there is none of that name, and what the cluster answers.
+/// [`ErrorKind::NoArtifact`] if there is no backup of that name; any error of the cluster.
 ///
 /// # Cancel safety
-/// As [`logs`](super::logs).
+/// Like [`logs`](super::logs).
 pub async fn backup(cluster: &Cluster, files: &Files, name: &str, cx: &Context) -> Result<BackupDetails> {
     let found = find_backup(cluster, name).await?;
     let (spec, status) = (found.spec.clone(), found.status.clone().unwrap_or_default());
@@ -190,7 +190,7 @@ pub async fn backup(cluster: &Cluster, files: &Files, name: &str, cx: &Context) 
         Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
         Err(error) => details.unread = Some(error.to_string()),
     }
-    // What the list of volumes, which newer releases write, does not say, and all while the backup goes on.
+    // For older releases, which do not write the list of volumes, and while the backup is running.
     if details.volumes.is_empty() {
         details.volumes = copies.iter().map(of_pod).collect();
     }
@@ -236,24 +236,25 @@ pub(crate) fn write_selector(selector: &LabelSelector) -> String {
     equal.chain(others).collect::<Vec<_>>().join(",")
 }
 
-/// Has Velero delete a backup with all that belongs to it: its files, the snapshots and copies of its volumes, its restores.
+/// Has Velero delete a backup with everything that belongs to it: its files, the snapshots and copies of its volumes,
+/// its restores.
 ///
 /// # Behaviour
 /// - It waits until the backup is gone.
-/// - Velero deletes a backup that was asked for even when this run ends early; a request that its server has not taken up
-///   within `limit` is withdrawn.
+/// - Velero completes the deletion even if this run ends early; a request that its server has not begun within `limit`
+///   is withdrawn.
 ///
 /// # Errors
-/// [`ErrorKind::NoArtifact`] when there is none of that name; [`ErrorKind::Refused`] with Velero's errors when it does not
-/// delete it, or not all of it; [`ErrorKind::Unavailable`] when the time is over.
+/// [`ErrorKind::NoArtifact`] if there is no backup of that name; [`ErrorKind::Refused`], with Velero's errors, if it
+/// does not delete the backup, or not all of it; [`ErrorKind::Unavailable`] if it takes too long.
 ///
 /// # Cancel safety
-/// Safe: whether the backup is deleted is then not known.
+/// Safe, but it is then not known whether the backup is deleted.
 pub async fn delete_backup(cluster: &Cluster, name: &str, limit: Duration, cx: &Context) -> Result<Check> {
     let backup = find_backup(cluster, name).await?;
     let request = format!("{}-{}", name.chars().take(48).collect::<String>(), run::random_suffix()?);
     let mut wanted = DeleteBackupRequest::new(&request, DeleteBackupRequestSpec { backup_name: name.to_owned() });
-    // By these labels Velero finds the requests of a backup, and removes them with it.
+    // Velero finds the requests of a backup by these labels, and removes them with it.
     let uid = backup.uid().unwrap_or_default();
     let labels = [(BACKUP_LABEL, name.chars().take(63).collect()), (BACKUP_UID_LABEL, uid.clone())];
     wanted.metadata.labels = Some(BTreeMap::from(labels.map(|(key, value)| (key.to_owned(), value))));

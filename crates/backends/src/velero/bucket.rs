@@ -1,4 +1,4 @@
-//! Judges backups where they lie, without a cluster: Velero's own bucket, or a copy of it elsewhere.
+//! Judges backups in place, without a cluster: in Velero's own bucket, or in a copy of it elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::inspection::{Inspection, METADATA};
 use super::tap::{BACKUPS, split_key};
 
-/// The folders that may lie in a storage location. Velero declares a location with any other unavailable. Source:
+/// The folders allowed in a storage location. Velero marks a location with any other folder as unavailable. Source:
 /// `isValidSubdir` in Velero's `pkg/persistence/object_store_layout.go`.
 const ALLOWED_FOLDERS: [&str; 6] = ["backups", "restores", "restic", "kopia", "metadata", "plugins"];
 
@@ -27,7 +27,7 @@ pub struct BucketVerifier {
 /// The files of one backup: names with sizes.
 type Files = BTreeMap<String, u64>;
 
-/// What goes to the thread that parses.
+/// A message to the parsing thread.
 enum Step {
     Begin(String),
     Data(Bytes),
@@ -36,30 +36,32 @@ enum Step {
 }
 
 impl BucketVerifier {
-    /// Creates a reader of a storage location, or of a copy of one: `sink` is opened at its bucket and prefix.
+    /// Creates a verifier for a storage location, or for a copy of one: `sink` is opened at its bucket and prefix.
     pub fn new(sink: Arc<dyn Sink>) -> Self {
         Self { sink, must_cover: Vec::new() }
     }
 
-    /// Claims, as `namespace/name`, whose data must be in every backup: without it the verdict is a failure, not a warning.
+    /// Sets claims, as `namespace/name`, whose data must be in every backup: if it is missing, that is a failure
+    /// instead of a warning.
     #[must_use]
     pub fn must_cover(mut self, claims: impl IntoIterator<Item = String>) -> Self {
         self.must_cover.extend(claims);
         self
     }
 
-    /// Names of the backups that are there, in the order of their names.
+    /// Lists the names of the backups in the bucket, sorted.
     ///
     /// # Errors
-    /// What the sink answers.
+    /// Any error of the sink.
     pub async fn backups(&self) -> Result<Vec<String>> {
         Ok(self.folders("").await?.into_keys().collect())
     }
 
-    /// Looks for folders that do not belong into a storage location: with one of them Velero declares it unavailable.
+    /// Looks for folders that do not belong in a storage location: Velero marks a location with such a folder as
+    /// unavailable.
     ///
     /// # Errors
-    /// What the sink answers.
+    /// Any error of the sink.
     pub async fn foreign_folders(&self) -> Result<Check> {
         let mut foreign = BTreeSet::new();
         let mut objects = self.sink.list("");
@@ -82,7 +84,7 @@ impl BucketVerifier {
     /// Judges every backup, one report each.
     ///
     /// # Errors
-    /// [`ErrorKind::NoArtifact`] when there is none, and what kept it from looking. A bad backup is a report that did not pass.
+    /// [`ErrorKind::NoArtifact`] if there is none; any error of the sink. A bad backup is a report that did not pass.
     ///
     /// # Cancel safety
     /// Safe: it changes nothing.
@@ -109,7 +111,7 @@ impl BucketVerifier {
     /// Judges one backup.
     ///
     /// # Errors
-    /// As [`run`](Self::run).
+    /// Those of [`run`](Self::run).
     pub async fn verify(&self, name: &str, cx: &Context) -> Result<Report> {
         match self.folders(&format!("{name}/")).await?.remove(name) {
             Some(files) => self.judge(name, files, cx).await,
@@ -118,13 +120,13 @@ impl BucketVerifier {
         }
     }
 
-    /// The proof of a backup where it lies, as a copy's.
+    /// The proof of a backup in the bucket, the same as a copy's.
     pub(crate) async fn proof(&self, name: &str, cx: &Context) -> Result<Proof> {
         let inspection = self.read_all(name, cx).await?;
         Ok(Proof::new(inspection.items()))
     }
 
-    /// Resources of which a namespace has objects in a backup.
+    /// The resources of which a namespace has objects in a backup.
     pub(crate) async fn resources(&self, name: &str, namespace: &str, cx: &Context) -> Result<BTreeSet<String>> {
         Ok(self.read_all(name, cx).await?.resources_of(namespace))
     }
@@ -160,7 +162,8 @@ impl BucketVerifier {
         Ok(report)
     }
 
-    /// Whether the repository that holds a namespace's volumes is there: without its format blob nothing of it can be read.
+    /// Checks that the repository with a namespace's volumes exists: without its format blob, nothing in it can be
+    /// read.
     async fn repository(&self, namespace: &str) -> Result<Check> {
         let folder = format!("kopia/{namespace}/");
         let name = format!("repository {namespace}");
@@ -174,7 +177,7 @@ impl BucketVerifier {
         }
     }
 
-    /// Reads all files of a backup through the parser, which runs on a thread of its own.
+    /// Reads all files of a backup through the parser, which runs on its own thread.
     async fn inspect(&self, name: &str, files: Files, cx: &Context) -> Result<Inspection> {
         let (steps, mut inbox) = mpsc::channel::<Step>(4);
         let mut inspection = Inspection::new(name);
@@ -210,7 +213,7 @@ impl BucketVerifier {
             send(Step::Begin(file.clone())).await?;
             let mut stream = match self.sink.get(&key, None).await {
                 Ok(stream) => stream,
-                // It went away since it was listed: that is a finding, where an unreachable store is not.
+                // It has disappeared since the listing. That is a finding, unlike an unreachable store.
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {
                     send(Step::Broken(file, error)).await?;
                     continue;
@@ -234,7 +237,7 @@ impl BucketVerifier {
     }
 }
 
-/// Whether a backup of this name lies in the bucket: Velero takes a folder without its metadata for none.
+/// Whether the bucket has a backup of this name: Velero ignores a folder without its metadata file.
 pub(crate) async fn is_there(sink: &dyn Sink, name: &str) -> Result<bool> {
     match sink.head(&format!("{BACKUPS}{name}/{METADATA}")).await {
         Ok(_) => Ok(true),

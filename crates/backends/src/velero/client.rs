@@ -16,8 +16,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-/// The longest that one watch lasts before it is begun anew, in seconds: nothing may happen in it, and a server is left after a
-/// minute of silence.
+/// The longest that one watch lasts before it is restarted, in seconds: it may be silent throughout, and a server is
+/// given up after a minute of silence.
 const WATCH_SECONDS: u32 = 45;
 
 /// How long a connection to the API server may take, with TLS.
@@ -26,13 +26,13 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// How long to wait before an API server that did not answer is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Objects of one piece of a list.
+/// The number of objects in one page of a list.
 const PIECE: u32 = 500;
 
-/// How often a list is begun that goes away while it is read.
+/// How often a list is restarted if it expires while being read.
 const MOST_LISTINGS: usize = 4;
 
-/// Which cluster, and which namespace in it Velero lives in.
+/// Which cluster to connect to, and which namespace Velero is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectOptions {
@@ -42,7 +42,8 @@ pub struct ConnectOptions {
     pub context: Option<String>,
     /// Velero's namespace.
     pub namespace: String,
-    /// How long the API server may be silent before it is left, in the middle of an answer too. A minute without it.
+    /// How long the API server may be silent, even in the middle of an answer, before it is given up. By default a
+    /// minute.
     pub silence: Duration,
 }
 
@@ -76,20 +77,20 @@ impl fmt::Debug for Cluster {
     }
 }
 
-/// What came of waiting for an object.
+/// The result of waiting for an object.
 #[derive(Debug)]
 pub(crate) enum Waited<K> {
-    /// It is as it should be.
+    /// It is in the wanted state.
     Done(K),
-    /// The time is over; this is how it was seen last.
+    /// The time is over; this is the last state seen.
     TooLong(K),
 }
 
 impl Cluster {
-    /// Reads the kubeconfig or the service account. It asks the cluster nothing yet.
+    /// Reads the kubeconfig or the service account. Nothing is sent to the cluster yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when there is none or it cannot be used.
+    /// [`ErrorKind::Config`] if there is none or it cannot be used.
     pub async fn connect(options: &ConnectOptions) -> Result<Self> {
         let fail = |message: String| {
             Error::new(ErrorKind::Config, "connect to", "the Kubernetes cluster", message)
@@ -107,7 +108,7 @@ impl Cluster {
             None => Config::infer().await.map_err(|error| fail(chain(&error)))?,
         };
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        // Without them a server that accepts and says nothing is waited for without end.
+        // Without these limits, a server that accepts connections but sends nothing would be awaited forever.
         config.connect_timeout = Some(CONNECT_LIMIT.min(options.silence));
         config.read_timeout = Some(options.silence);
         config.write_timeout = Some(options.silence);
@@ -130,7 +131,8 @@ impl Cluster {
         &self.client
     }
 
-    /// What the API server answered, or that it did not, as our error: see [`explain`]. A server that does not answer is named.
+    /// Converts an error of the API server, or that it did not respond, into ours: see [`explain`]. A server that did
+    /// not respond is named.
     pub(crate) fn explain(&self, error: kube::Error, operation: &'static str, subject: impl Into<String>) -> Error {
         let answered = matches!(error, kube::Error::Api(_));
         let error = explain(error, operation, subject);
@@ -173,11 +175,11 @@ impl Cluster {
         self.list_of(&self.api::<K>(), labels, &K::plural(&())).await
     }
 
-    /// Every object of an API with these labels. The list is read in pieces, to the one that says that there is no further: one
-    /// that is read too slowly (410 Gone) is begun anew.
+    /// Lists every object of an API with these labels, page by page, up to the page that says it is the last. A list
+    /// that is read too slowly (410 Gone) is restarted.
     ///
     /// # Errors
-    /// What the API server answers; [`ErrorKind::Unavailable`] when the pieces do not end as the API says.
+    /// Any error of the API server; [`ErrorKind::Unavailable`] if the pages do not end as the API says.
     pub(crate) async fn list_of<K>(&self, api: &Api<K>, labels: &str, what: &str) -> Result<Vec<K>>
     where
         K: Clone + DeserializeOwned + fmt::Debug,
@@ -242,10 +244,10 @@ impl Cluster {
         }
     }
 
-    /// Waits until an object of Velero's is as it should be, at most for `limit`.
+    /// Waits until an object of Velero's is in the wanted state, at most for `limit`.
     ///
     /// # Errors
-    /// When it goes away, may not be read, or the run is cancelled. An API server that does not answer is asked again.
+    /// If it disappears, may not be read, or the run is cancelled. An API server that does not respond is asked again.
     pub(crate) async fn wait<K>(
         &self,
         name: &str,
@@ -323,7 +325,7 @@ impl Cluster {
                     }
                     Ok(WatchEvent::Deleted(_)) => return Err(gone()),
                     Ok(WatchEvent::Bookmark(_)) => {}
-                    // The version is too old, or the connection broke: begin anew from what is there now.
+                    // The version is too old, or the connection broke: start again from the current state.
                     Ok(WatchEvent::Error(_)) | Err(_) => break,
                 }
             }
@@ -340,7 +342,7 @@ pub(crate) fn is_missing(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
-/// The API's error as ours: which verb is missing on which resource, whether Velero is there at all.
+/// Converts the API's error into ours: which verb is missing on which resource, whether Velero is installed at all.
 fn explain(error: kube::Error, operation: &'static str, subject: impl Into<String>) -> Error {
     let subject = subject.into();
     let kube::Error::Api(status) = &error else {
@@ -387,7 +389,7 @@ fn missing_right(message: &str) -> String {
     format!("give {user} the verb {verb} on {resource}{} by {place}", group.unwrap_or_default())
 }
 
-/// An error with all that it wraps.
+/// The messages of an error and of everything it wraps.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,16 +1,16 @@
-//! Whether a restored object is what the backup holds, but for what a restore and the cluster rewrite.
+//! Compares a restored object with the one in the backup, apart from what a restore and the cluster rewrite.
 //!
-//! What is left out of the comparison follows Velero's `resetMetadata` (`pkg/restore/restore.go`), its restore item actions
-//! (`pkg/restore/actions`), and what the API server assigns.
+//! The exclusions from the comparison follow Velero's `resetMetadata` (`pkg/restore/restore.go`), its restore item
+//! actions (`pkg/restore/actions`), and what the API server assigns.
 
 use serde_json::{Map, Value};
 
 use super::api::{BACKUP_LABEL, RESTORE_LABEL};
 
-/// The most places in which two objects differ that are named.
+/// The largest number of differences between two objects that are named.
 const NAMED: usize = 5;
 
-/// Metadata that belongs to one life of an object.
+/// Metadata that belongs to one instance of an object.
 const VOLATILE: [&str; 12] = [
     "uid",
     "resourceVersion",
@@ -26,7 +26,7 @@ const VOLATILE: [&str; 12] = [
     "namespace",
 ];
 
-/// Annotations, by the start of their keys, that controllers write.
+/// Annotations that controllers write, by the start of their keys.
 const WRITTEN_BY_CONTROLLERS: [&str; 6] = [
     "pv.kubernetes.io/",
     "volume.kubernetes.io/",
@@ -50,7 +50,7 @@ const NEVER_RESTORED: [&str; 9] = [
     "volumeattachments.storage.k8s.io",
 ];
 
-/// Resources that a controller writes anew from others: who restores the Service gets its endpoints again.
+/// Resources that a controller derives from others: restoring a Service brings back its endpoints.
 const DERIVED: [&str; 3] = ["endpoints", "endpointslices.discovery.k8s.io", "controllerrevisions.apps"];
 
 /// Whether objects of a resource are compared at all.
@@ -58,7 +58,7 @@ pub(crate) fn is_compared(resource: &str) -> bool {
     !NEVER_RESTORED.contains(&resource) && !DERIVED.contains(&resource)
 }
 
-/// Why an object of a backup is not expected to come back as it was.
+/// Why an object in a backup is not expected to be restored unchanged.
 pub(crate) fn left_out(resource: &str, object: &Value) -> Option<&'static str> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     if NEVER_RESTORED.contains(&resource) {
@@ -109,7 +109,7 @@ pub(crate) fn comparable(resource: &str, mut object: Value, from: &str, into: &s
     };
     match resource {
         "services" => {
-            // A headless Service says None, and keeps it.
+            // A headless Service has None, and keeps it.
             if root.get("spec").and_then(|spec| spec["clusterIP"].as_str()) != Some("None") {
                 remove(root, "spec", &["clusterIP", "clusterIPs"]);
             }
@@ -145,7 +145,7 @@ pub(crate) fn comparable(resource: &str, mut object: Value, from: &str, into: &s
     object
 }
 
-/// Removes keys of a map of strings, and the map when nothing is left of it.
+/// Removes keys of a map of strings, and the map itself if nothing is left in it.
 fn drop_keys(parent: &mut Map<String, Value>, name: &str, dropped: impl Fn(&str) -> bool) {
     let Some(map) = parent.get_mut(name).and_then(Value::as_object_mut) else { return };
     map.retain(|key, _| !dropped(key));
@@ -154,7 +154,7 @@ fn drop_keys(parent: &mut Map<String, Value>, name: &str, dropped: impl Fn(&str)
     }
 }
 
-/// Where two objects differ, as paths. No values: they may be secrets.
+/// The paths at which two objects differ, without values, which may be secrets.
 pub(crate) fn differences(expected: &Value, found: &Value) -> Vec<String> {
     let mut places = Vec::new();
     collect(expected, found, &mut String::new(), &mut places);

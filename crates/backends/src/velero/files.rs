@@ -1,4 +1,5 @@
-//! The files that Velero stores of a backup or a restore: through the links that its server signs, or in the bucket itself.
+//! The files that Velero stores for a backup or a restore, read through links that its server signs or from the bucket
+//! itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,26 +18,26 @@ use super::client::{Cluster, Waited};
 use super::gunzip::{Consumer, Gunzip};
 use super::run;
 
-/// Compressed bytes that are decompressed at a time: gzip makes at most a thousand times as many of them.
+/// The number of compressed bytes decompressed at a time. gzip expands them at most about a thousandfold.
 const PIECE: usize = 16 << 10;
 
-/// Where the files of backups and restores are read.
+/// Where to read the files of backups and restores.
 #[derive(Clone, Debug)]
 pub enum Files {
-    /// Through links that Velero's server signs, by a DownloadRequest: it takes no key of the bucket.
+    /// Through links that Velero's server signs, by a DownloadRequest. No credentials for the bucket are needed.
     Links(LinkOptions),
     /// In the bucket: a sink at the bucket and prefix of the storage location.
     Location(Arc<dyn Sink>),
 }
 
 impl Files {
-    /// Downloads through links, with the usual options.
+    /// Downloads through links, with default options.
     pub fn links() -> Self {
         Self::Links(LinkOptions::default())
     }
 }
 
-/// How links are followed.
+/// Options for following links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LinkOptions {
@@ -54,7 +55,7 @@ impl Default for LinkOptions {
     }
 }
 
-/// Whose log is read.
+/// Which log to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogOf {
     /// A backup's.
@@ -63,11 +64,12 @@ pub enum LogOf {
     Restore(String),
 }
 
-/// Reads the log of a backup or restore that has ended: a stream of text, decompressed.
+/// Reads the log of a backup or restore that has ended, as a stream of decompressed text.
 ///
 /// # Errors
-/// [`ErrorKind::NoArtifact`] when there is no such backup or restore, [`ErrorKind::Refused`] while it goes on: its log is stored
-/// at its end. [`ErrorKind::Unavailable`] when Velero's server signs no link, or the link leads nowhere from here.
+/// [`ErrorKind::NoArtifact`] if there is no such backup or restore; [`ErrorKind::Refused`] while it is running, because
+/// the log is stored at its end; [`ErrorKind::Unavailable`] if Velero's server signs no link, or the link cannot be
+/// reached from here.
 ///
 /// # Cancel safety
 /// Safe. A dropped future may leave a DownloadRequest, which Velero removes after ten minutes.
@@ -121,7 +123,7 @@ pub(crate) enum File<'a> {
 }
 
 impl File<'_> {
-    /// Where it lies under the location's prefix.
+    /// The key, below the location's prefix.
     fn key(self) -> String {
         match self {
             Self::BackupLog(name) => format!("backups/{name}/{name}-logs.gz"),
@@ -133,7 +135,7 @@ impl File<'_> {
         }
     }
 
-    /// What a DownloadRequest calls it. Source: `DownloadTargetKind` in Velero's `pkg/apis/velero/v1`.
+    /// The name in a DownloadRequest. Source: `DownloadTargetKind` in Velero's `pkg/apis/velero/v1`.
     fn target(self) -> DownloadTarget {
         let (kind, name) = match self {
             Self::BackupLog(name) => ("BackupLog", name),
@@ -182,7 +184,7 @@ impl Files {
     }
 }
 
-/// The storage location that a file lies in. A request about a backup that is not there would never be answered.
+/// The storage location of a file. A request about a backup that does not exist would never be answered.
 async fn location_of(cluster: &Cluster, file: File<'_>) -> Result<BackupStorageLocation> {
     let backup = match file {
         File::BackupLog(name) | File::BackupObjects(name) | File::BackupResults(name) | File::BackupVolumes(name) => {
@@ -204,7 +206,7 @@ async fn link(cluster: &Cluster, file: File<'_>, options: &LinkOptions, cx: &Con
         (!url.is_empty()).then_some(url)
     };
     let waited = cluster.wait::<DownloadRequest>(&name, options.limit, cx, |request| url(request).is_some()).await;
-    // It has served. Where the right to delete is missing Velero removes it when the link has expired.
+    // It is no longer needed. Without the right to delete it, Velero removes it when the link has expired.
     if let Err(error) = cluster.delete::<DownloadRequest>(&name).await {
         tracing::debug!(%error, "a DownloadRequest is left for Velero to remove");
     }
@@ -226,7 +228,7 @@ async fn follow(
     options: &LinkOptions,
     location: &BackupStorageLocation,
 ) -> Result<ByteStream> {
-    // The rest of the link is a key to the file.
+    // The rest of the link is secret: it gives access to the file.
     let (host, place) = (link.origin().ascii_serialization(), location.name_any());
     let subject = file.subject();
     let client = http_client(options, location)?;
@@ -249,7 +251,7 @@ async fn follow(
 
 fn http_client(options: &LinkOptions, location: &BackupStorageLocation) -> Result<reqwest::Client> {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Whoever embeds this may have chosen a provider: then it stays.
+        // The embedding program may have chosen a provider, which then stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
     let name = location.name_any();
@@ -280,7 +282,8 @@ fn http_client(options: &LinkOptions, location: &BackupStorageLocation) -> Resul
     client.build().map_err(|error| wrong("the HTTP client".to_owned(), error.without_url().to_string()))
 }
 
-/// A link that cannot be followed: usually it names the bucket as only the cluster knows it.
+/// The error for a link that cannot be followed, usually because it names the bucket by an address known only in the
+/// cluster.
 fn unreachable(error: &reqwest::Error, subject: &str, host: &str, location: &str) -> Error {
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {
@@ -303,7 +306,7 @@ fn unreachable(error: &reqwest::Error, subject: &str, host: &str, location: &str
     Error::new(ErrorKind::Unavailable, "read", subject, message).hint(hint)
 }
 
-/// Decompresses a stream as it is taken.
+/// Decompresses a stream as it is consumed.
 fn unpacked(packed: ByteStream, subject: String) -> ByteStream {
     struct Out(Vec<u8>);
     impl Consumer for Out {

@@ -9,7 +9,7 @@ pub(crate) fn write(duration: Duration) -> String {
     format!("{}h{}m{}s", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-/// Reads a duration; `None` when it is none, or negative.
+/// Parses a duration; `None` if it is invalid or negative.
 pub(crate) fn read(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);

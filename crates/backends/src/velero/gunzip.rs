@@ -1,4 +1,4 @@
-//! gzip that is fed: what is decompressed goes straight into a consumer, piece by piece.
+//! Push-based gzip decompression: the decompressed data goes straight to a consumer, piece by piece.
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ pub(crate) trait Consumer: Send {
     fn take(&mut self, bytes: &[u8]) -> Result<()>;
 }
 
-/// Feeds a consumer with what a gzip stream holds. Its memory does not depend on how well the data was compressed.
+/// Decompresses a gzip stream into a consumer. Memory does not depend on the compression ratio.
 pub(crate) struct Gunzip<C: Consumer> {
     decoder: MultiGzDecoder<Feed<C>>,
 }
@@ -47,7 +47,7 @@ impl<C: Consumer> Gunzip<C> {
         Self { decoder: MultiGzDecoder::new(Feed(consumer)) }
     }
 
-    /// The consumer, to take out of it what it has got so far.
+    /// The consumer, to take out of it what it has received so far.
     pub(crate) fn consumer(&mut self) -> &mut C {
         &mut self.decoder.get_mut().0
     }
@@ -55,15 +55,15 @@ impl<C: Consumer> Gunzip<C> {
     /// Decompresses the next bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`], and what the consumer answers.
+    /// [`ErrorKind::Corrupt`], and errors of the consumer.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.decoder.write_all(bytes).map_err(corrupt)
     }
 
-    /// The stream has ended: hands the consumer back.
+    /// Ends the stream and returns the consumer.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when it is cut off, or its checksum is wrong.
+    /// [`ErrorKind::Corrupt`] if it is cut off, or its checksum is wrong.
     pub(crate) fn finish(mut self) -> Result<C> {
         self.decoder.try_finish().map_err(corrupt)?;
         self.decoder.finish().map(|feed| feed.0).map_err(corrupt)

@@ -1,8 +1,8 @@
-//! What the files of one backup say, taken as they flow past: they parse, the list of items agrees with the tarball, which
-//! claims have volume data.
+//! Inspects the files of one backup as they flow past: whether they parse, whether the list of items agrees with the
+//! tarball, which claims have volume data.
 //!
-//! It is fed file by file, from the bucket or from a copy in a tar archive, and holds names, counts and fingerprints, no
-//! content.
+//! Files are pushed one by one, from the bucket or from a copy in a tar archive. Only names, counts and fingerprints
+//! are kept, no content.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,17 +18,17 @@ use super::objects::{Objects, Place, TakesObjects};
 use super::outcome::{Operation, Results, Volume, explain_volume};
 use super::run::first_of;
 
-/// The most that a list among the files may have, in bytes, decompressed: some hundred thousand items.
+/// The largest decompressed size of a list among the files, in bytes: several hundred thousand items.
 const LIST_LIMIT: usize = 128 << 20;
 
-/// The most problems of one sort that are named one by one.
+/// The largest number of problems of one kind that are named one by one.
 const NAMED: usize = 20;
 
-/// The backup itself, as JSON. Velero takes a folder without it for no backup.
+/// The backup itself, as JSON. Velero ignores a folder without it.
 pub(crate) const METADATA: &str = "velero-backup.json";
 
-/// What follows the backup's name in the names of its other files, and whether a backup is bad without it. Velero uploads the
-/// log as well as it can. Source: `PutBackup` in Velero's `pkg/persistence/object_store.go`.
+/// The suffixes of a backup's other files, after its name, and whether a backup is bad without the file. Velero uploads
+/// the log on a best-effort basis. Source: `PutBackup` in Velero's `pkg/persistence/object_store.go`.
 const FILES: [(&str, bool); 8] = [
     (".tar.gz", true),
     ("-resource-list.json.gz", true),
@@ -40,7 +40,7 @@ const FILES: [(&str, bool); 8] = [
     ("-logs.gz", false),
 ];
 
-/// Looks at the files of one backup.
+/// Inspects the files of one backup.
 pub(crate) struct Inspection {
     name: String,
     file: Option<(String, Content)>,
@@ -82,7 +82,7 @@ impl Consumer for Ignored {
     }
 }
 
-/// What the tarball holds.
+/// The contents of the tarball.
 #[derive(Default)]
 struct Tarball {
     /// Kind, as the list of items writes it, and `namespace/name` of each object.
@@ -149,7 +149,7 @@ impl Inspection {
         }
     }
 
-    /// A file of the backup's folder begins.
+    /// Begins a file of the backup's folder.
     pub(crate) fn begin(&mut self, file: &str) {
         let suffix = file.strip_prefix(&self.name).unwrap_or_default();
         let content = match suffix {
@@ -162,7 +162,7 @@ impl Inspection {
         self.file = Some((file.to_owned(), content));
     }
 
-    /// The next bytes of the file that has begun. After a file is found to be broken the rest of it is passed over.
+    /// Takes the next bytes of the current file. Once a file is found to be broken, the rest of it is skipped.
     pub(crate) fn data(&mut self, bytes: &[u8]) {
         let Some((file, content)) = &mut self.file else { return };
         let taken = match content {
@@ -177,7 +177,7 @@ impl Inspection {
         }
     }
 
-    /// The file that has begun is whole.
+    /// Ends the current file, which is whole.
     pub(crate) fn end(&mut self) {
         let Some((file, content)) = self.file.take() else { return };
         if let Err(error) = self.read(&file, content) {
@@ -185,7 +185,7 @@ impl Inspection {
         }
     }
 
-    /// The file that has begun cannot be read to its end.
+    /// Ends the current file, which cannot be read to its end.
     pub(crate) fn break_off(&mut self, file: &str, error: &Error) {
         self.file = None;
         self.broken.insert(file.to_owned(), error.message().to_owned());
@@ -219,7 +219,7 @@ impl Inspection {
         Ok(())
     }
 
-    /// The backup as Velero stored it, when that could be read.
+    /// The backup as Velero stored it, if that could be read.
     pub(crate) fn backup(&self) -> Option<&Backup> {
         self.backup.as_ref()
     }
@@ -234,12 +234,12 @@ impl Inspection {
         self.tarball.namespaces.get(namespace).cloned().unwrap_or_default()
     }
 
-    /// How many objects the tarball holds.
+    /// The number of objects in the tarball.
     pub(crate) fn count(&self) -> u64 {
         self.tarball.resources.values().map(|item| item.count).sum()
     }
 
-    /// Namespaces of volumes whose data lies in the repository in the bucket.
+    /// The namespaces of volumes whose data is in the repository in the bucket.
     pub(crate) fn repositories(&self) -> BTreeSet<String> {
         let volumes = self.volumes.iter().flatten();
         let listed = volumes.filter(|volume| volume.is_in_repository()).map(|volume| volume.namespace().to_owned());
@@ -247,7 +247,7 @@ impl Inspection {
         listed.chain(pods).filter(|namespace| !namespace.is_empty()).collect()
     }
 
-    /// Claims in the backup without data of their volumes, each with the reason.
+    /// The claims in the backup without volume data, each with the reason.
     pub(crate) fn uncovered_claims(&self) -> Vec<(String, String)> {
         let mut uncovered = Vec::new();
         for claim in &self.tarball.claims {
@@ -295,7 +295,7 @@ impl Inspection {
         checks
     }
 
-    /// The list of items against the tarball.
+    /// Compares the list of items with the tarball.
     fn agreement(&self) -> Vec<Check> {
         let whole = |suffix: &str| {
             let file = format!("{}{suffix}", self.name);
@@ -325,15 +325,15 @@ impl Inspection {
         vec![Check::fail("items", format!("{} differ", problems.len()), detail)]
     }
 
-    /// How the backup went, by its own words: phase, items, errors, and claims without data. `must_cover` names claims
-    /// (`namespace/name`) whose missing data is a failure; `now` tells whether it has expired.
+    /// Checks the backup's own account of itself: phase, items, errors, and claims without data. `must_cover` names
+    /// claims (`namespace/name`) whose missing data is a failure; `now` determines whether it has expired.
     pub(crate) fn state(&self, must_cover: &[String], now: Timestamp) -> Vec<Check> {
         let mut checks = Vec::new();
         if let Some(status) = self.backup.as_ref().map(|backup| backup.status.clone().unwrap_or_default()) {
             let phase = status.phase.clone().filter(|phase| !phase.is_empty()).unwrap_or_else(|| "none".to_owned());
             checks.push(match Stage::of(status.phase.as_deref()) {
                 Stage::Completed => Check::pass("phase", phase, "Velero says that it is complete"),
-                // A phase that is not known is here as well.
+                // This includes unknown phases.
                 Stage::Running => Check::fail("phase", phase, "it has not ended, or Velero was stopped before it did"),
                 Stage::PartiallyFailed | Stage::Failed => {
                     let reasons = status.failure_reason.iter().chain(&status.validation_errors).cloned();
@@ -357,7 +357,7 @@ impl Inspection {
         checks
     }
 
-    /// Errors and warnings that Velero counts, and those that it lists: a phase alone does not tell of them.
+    /// Errors and warnings that Velero counts and lists: the phase alone does not reveal them.
     fn messages(&self, status: &BackupStatus) -> Vec<Check> {
         let (errors, warnings) = match &self.results {
             Some(results) => (results.errors.all(), results.warnings.all()),
@@ -376,7 +376,7 @@ impl Inspection {
         checks
     }
 
-    /// Copies and snapshots of volumes, and operations of plugins, that have not ended well.
+    /// Copies and snapshots of volumes, and operations of plugins, that did not succeed.
     pub(crate) fn failures(&self) -> Vec<Check> {
         let pods = self.pod_volumes.iter().filter(|copy| {
             Stage::of(copy.status.as_ref().and_then(|status| status.phase.as_deref())) != Stage::Completed
@@ -391,7 +391,7 @@ impl Inspection {
             .collect()
     }
 
-    /// How many claims have data, each that has none, and each that should be there and is not.
+    /// Checks how many claims have data, and names each that has none or is missing altogether.
     pub(crate) fn coverage(&self, must_cover: &[String]) -> Vec<Check> {
         let (claims, uncovered) = (self.tarball.claims.len(), self.uncovered_claims());
         let mut checks = vec![Check::pass(
@@ -410,7 +410,7 @@ impl Inspection {
     }
 }
 
-/// What is to be said of a backup that Velero may delete by now.
+/// The warning about a backup that Velero may already delete.
 pub(crate) fn expiration(status: &BackupStatus, now: Timestamp) -> Option<Check> {
     let at = status.expiration.as_ref()?.0;
     (at <= now).then(|| {
@@ -438,7 +438,7 @@ mod tests {
 
     use super::*;
 
-    /// What is said of a backup `b` with this status and these lists.
+    /// The checks for a backup `b` with this status and these lists.
     fn state(status: Value, lists: &[(&str, Value)]) -> Vec<Check> {
         let mut inspection = Inspection::new("b");
         let mut feed = |file: &str, bytes: &[u8]| {

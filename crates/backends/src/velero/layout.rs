@@ -1,6 +1,6 @@
-//! How Velero and the tools that it stores volumes with lay out a storage location, for copies of it.
+//! The layout of a storage location, for copies of it: by Velero and the tools that it stores volumes with.
 //!
-//! | tool | what comes late | source |
+//! | tool | what is copied late | source |
 //! |---|---|---|
 //! | Velero | all of `backups/NAME/` after the repositories, `velero-backup.json` last | it is uploaded before the tarball and rewritten at the end |
 //! | kopia | index blobs `n…`, `m…`, `l…`, `x…` after packs `p…`, `q…` | kopia `repo/content/content_manager.go`, `internal/epoch/epoch_manager.go` |
@@ -10,11 +10,11 @@ use lifeboat_core::pipeline::{TreeLayout, TreeRule};
 
 const METADATA: &str = "velero-backup.json";
 const KOPIA: &str = "kopia.repository";
-/// Of a restic repository, whose folders lie beside it.
+/// A file of a restic repository, beside its folders.
 const RESTIC: &str = "config";
 
-/// The layouts of what lies in a storage location of Velero, for [`TreeCopy::layouts`](lifeboat_core::TreeCopy::layouts): Velero's own
-/// and those of kopia's and restic's repositories. They hold for such repositories elsewhere too.
+/// The layouts of Velero's storage locations, for [`TreeCopy::layouts`](lifeboat_core::TreeCopy::layouts): Velero's own
+/// and those of kopia and restic repositories. They also apply to such repositories elsewhere.
 pub fn layouts() -> Vec<TreeLayout> {
     let location = [("backups", METADATA), ("kopia", KOPIA), ("restic", RESTIC)];
     let velero = TreeLayout::new()

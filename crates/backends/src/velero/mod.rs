@@ -3,15 +3,15 @@
 //! - [`Velero`] is the source: it has Velero make a backup, and copies its files out of the storage location. [`BackupTap`]
 //!   parses such a copy.
 //! - [`RestoreTest`] has Velero restore a namespace into a scratch one and compares it object by object.
-//! - [`BucketVerifier`] judges backups where they lie, without a cluster; [`VeleroVerifier`] judges copies.
+//! - [`BucketVerifier`] judges backups in place, without a cluster; [`VeleroVerifier`] judges copies.
 //! - [`restore`](fn@restore) has Velero restore from a backup that it knows, [`VeleroTarget`] from a copy.
-//! - [`backups`](fn@backups), [`backup`](fn@backup), [`logs`] and [`delete_backup`] are what Velero knows of its backups,
-//!   [`plan_schedules`] makes its schedules as they should be.
-//! - [`check`] asks for every right before it is needed.
-//! - [`VeleroSystem`] is all of it for config files and command lines, with [`VeleroSettings`].
+//! - [`backups`](fn@backups), [`backup`](fn@backup), [`logs`] and [`delete_backup`] manage Velero's own backups;
+//!   [`plan_schedules`] brings its schedules into line with the configuration.
+//! - [`check`] checks every right before it is needed.
+//! - [`VeleroSystem`] combines all of it for config files and command lines, with [`VeleroSettings`].
 //!
 //! The storage location is read through a [`Sink`](lifeboat_core::Sink) that the caller opens at its bucket and prefix.
-//! Nothing is written there but by [`VeleroTarget`], which puts back Velero's own files of a backup that Velero has lost.
+//! Only [`VeleroTarget`] writes there: it puts back Velero's own files of a backup that Velero has lost.
 
 pub mod api;
 mod backups;
@@ -68,10 +68,10 @@ pub const SYSTEM: &str = "velero";
 /// The extension of the copies' format.
 pub const FORMAT: &str = "tar";
 
-/// How old a backup may be, where nobody says.
+/// The default maximum age of a backup.
 pub const MAX_AGE: Duration = Duration::from_secs(48 * 3600);
 
-/// The end of the shell line that restores a copy with stock tools: its files go where Velero looks for backups.
+/// The end of the shell line that restores a copy with stock tools: it puts the files where Velero looks for backups.
 pub fn stock_restore(_: &ArtifactName) -> &'static str {
     "tar -xf - -C VELERO_BUCKET"
 }

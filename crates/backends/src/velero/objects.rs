@@ -1,7 +1,7 @@
 //! The tarball of a backup: one JSON file for each object, at `resources/<resource>/namespaces/<namespace>/<name>.json`
 //! or `resources/<resource>/cluster/<name>.json`.
 //!
-//! Velero stores each object a second time under its group's preferred version; those copies are passed over. Source:
+//! Velero stores each object a second time under its group's preferred version; those copies are skipped. Source:
 //! Velero's `pkg/archive/filesystem.go` and the page "Output file format" of its documentation.
 
 use lifeboat_core::{Error, ErrorKind, Result};
@@ -9,15 +9,15 @@ use lifeboat_core::{Error, ErrorKind, Result};
 use super::gunzip::Consumer;
 use crate::tar::{Piece, Reader};
 
-/// The largest object that is read, in bytes. An API server's database takes 1.5 MiB.
+/// The largest object that is read, in bytes. An API server's database accepts 1.5 MiB.
 const OBJECT_LIMIT: u64 = 16 << 20;
 
-/// Where an object is in the cluster, as the tarball's path says it.
+/// Where an object is in the cluster, according to its path in the tarball.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place {
     /// The resource with its group: `configmaps`, `deployments.apps`.
     pub(crate) resource: String,
-    /// The namespace; none for an object of the whole cluster.
+    /// The namespace; none for a cluster-scoped object.
     pub(crate) namespace: Option<String>,
     pub(crate) name: String,
 }
@@ -35,13 +35,13 @@ impl Place {
     }
 }
 
-/// Takes the objects of a tarball, each with its JSON text.
+/// Receives the objects of a tarball, each with its JSON text.
 pub(crate) trait TakesObjects: Send {
-    /// The next one.
+    /// Receives the next object.
     fn object(&mut self, place: Place, text: Vec<u8>) -> Result<()>;
 }
 
-/// Parses the decompressed tarball and hands each object on.
+/// Parses the decompressed tarball and passes each object on.
 pub(crate) struct Objects<T> {
     reader: Reader,
     file: Option<File>,
@@ -60,10 +60,10 @@ impl<T: TakesObjects> Objects<T> {
         Self { reader: Reader::default(), file: None, version: None, out }
     }
 
-    /// The tarball has ended.
+    /// Ends the tarball.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when it is cut off, [`ErrorKind::Unsupported`] when its layout is not 1.x.
+    /// [`ErrorKind::Corrupt`] if it is cut off, [`ErrorKind::Unsupported`] if its layout is not 1.x.
     pub(crate) fn finish(self) -> Result<T> {
         self.reader.finish()?;
         match self.version.as_deref() {

@@ -1,6 +1,7 @@
-//! How the parts of a backup ended, by the files that Velero writes beside it: volumes, operations of plugins, messages.
+//! The outcomes of the parts of a backup, from the files that Velero writes beside it: volumes, operations of plugins,
+//! messages.
 //!
-//! Each word that Velero has for an end is known here; one that is not known never counts as a good end. Source: the constants
+//! All of Velero's words for outcomes are known here; an unknown one never counts as success. Source: the constants
 //! of Velero's `internal/volume/volumes_information.go`, `pkg/itemoperation/shared.go`, `pkg/apis/velero/v1` and `v2alpha1`.
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use super::api::{PodVolumeBackup, Stage};
 use super::backups::VolumeSummary;
 use super::run::first_of;
 
-/// What Velero says of one volume, in `NAME-volumeinfo.json.gz`.
+/// Velero's entry for one volume, in `NAME-volumeinfo.json.gz`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Volume {
@@ -63,7 +64,7 @@ impl Volume {
         self.pvb_info.as_ref().or(self.snapshot_data_movement_info.as_ref())
     }
 
-    /// What it is called: the claim, the volume of a Pod, or the persistent volume.
+    /// Its name: the claim, the volume of a Pod, or the persistent volume.
     fn name(&self) -> String {
         match (self.claim(), self.saved()) {
             (Some(claim), _) => claim,
@@ -74,7 +75,7 @@ impl Volume {
         }
     }
 
-    /// How saving it went wrong, by Velero's own words. What was skipped has not gone wrong.
+    /// How saving it failed, in Velero's own words. Skipping is not a failure.
     fn wrong(&self) -> Option<String> {
         if self.skipped {
             return None;
@@ -99,7 +100,7 @@ impl Volume {
         unready.then(|| format!("{method}: the snapshot is not ready to be used"))
     }
 
-    /// Why it holds no data of the volume.
+    /// Why there is no data of the volume.
     pub(crate) fn problem(&self) -> Option<String> {
         if self.skipped {
             return Some(format!("skipped: {}", first_of(vec![self.skipped_reason.clone()])));
@@ -108,12 +109,12 @@ impl Volume {
         self.wrong().or_else(|| lost().then(|| "no snapshot in the repository".to_owned()))
     }
 
-    /// Which volume went wrong, and how.
+    /// Which volume failed, and how.
     pub(crate) fn failure(&self) -> Option<String> {
         self.wrong().map(|why| format!("{}: {why}", self.name()))
     }
 
-    /// As a person reads it.
+    /// The summary for display.
     pub(crate) fn summary(&self) -> VolumeSummary {
         let phase = match self.saved().map(|saved| saved.phase.as_str()) {
             _ if self.skipped => "skipped",
@@ -129,13 +130,13 @@ impl Volume {
         }
     }
 
-    /// Whether its data lies in a repository in the bucket.
+    /// Whether its data is in a repository in the bucket.
     pub(crate) fn is_in_repository(&self) -> bool {
         self.saved().is_some()
     }
 }
 
-/// What a plugin does for one object while and after the backup is made, in `NAME-itemoperations.json.gz`.
+/// An operation of a plugin on one object, during or after the backup, in `NAME-itemoperations.json.gz`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(crate) struct Operation {
@@ -168,7 +169,7 @@ struct OperationStatus {
 }
 
 impl Operation {
-    /// Which operation has not ended well, and why.
+    /// Which operation did not succeed, and why.
     pub(crate) fn failure(&self) -> Option<String> {
         let Self { spec, status } = self;
         if status.phase == "Completed" {
@@ -191,7 +192,7 @@ pub(crate) struct Results {
     pub(crate) warnings: Messages,
 }
 
-/// Messages by where they belong.
+/// Messages by scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(crate) struct Messages {
@@ -201,7 +202,7 @@ pub(crate) struct Messages {
 }
 
 impl Messages {
-    /// Messages by the place they are about: a namespace, the cluster, or Velero itself.
+    /// Messages by what they are about: a namespace, the cluster, or Velero itself.
     pub(crate) fn by_place(&self) -> Vec<(String, Vec<String>)> {
         let general = [("Velero", &self.velero), ("the cluster", &self.cluster)];
         let general = general.into_iter().map(|(place, messages)| (place.to_owned(), messages));
@@ -214,7 +215,7 @@ impl Messages {
             .collect()
     }
 
-    /// All of them, those of a namespace with its name.
+    /// All messages, those of a namespace with its name.
     pub(crate) fn all(&self) -> Vec<String> {
         let general = self.velero.iter().chain(&self.cluster).map(|message| message.trim().to_owned());
         let inside = self.namespaces.iter().flat_map(|(namespace, messages)| {

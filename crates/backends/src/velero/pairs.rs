@@ -1,4 +1,4 @@
-//! Pairs: labels, and namespaces with what they become. A table in a config file, `KEY=VALUE` after a flag.
+//! Pairs: labels, and mappings of namespaces. A table in a config file, `KEY=VALUE` after a flag.
 
 use std::collections::BTreeMap;
 
@@ -7,20 +7,20 @@ use serde::{Deserialize, Deserializer};
 /// A key with its value: the label `app=web`, or the namespace `shop` that becomes `shop-again`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pair {
-    /// What stands before the `=`.
+    /// The part before the `=`.
     pub key: String,
-    /// What stands behind it.
+    /// The part after it.
     pub value: String,
 }
 
 impl Pair {
-    /// A key with its value.
+    /// Creates a pair.
     pub fn new(key: impl Into<String>, value: impl Into<String>) -> Self {
         Self { key: key.into(), value: value.into() }
     }
 }
 
-/// Pairs as Kubernetes has them.
+/// Pairs as a Kubernetes map.
 pub(crate) fn map(pairs: &[Pair]) -> BTreeMap<String, String> {
     pairs.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect()
 }
@@ -36,7 +36,7 @@ pub(crate) fn label(text: &str) -> Result<Pair, String> {
     read(text, "--label app=web")
 }
 
-/// Reads what a namespace becomes.
+/// Reads a mapping of a namespace that was given after a flag.
 #[cfg(feature = "cli")]
 pub(crate) fn mapping(text: &str) -> Result<Pair, String> {
     read(text, "--map shop=shop-again")

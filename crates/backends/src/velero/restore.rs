@@ -1,4 +1,4 @@
-//! Restores by Velero: what is asked for, waiting for the end, and what its messages say.
+//! Restores by Velero: requesting one, waiting for its end, and reporting its messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -21,22 +21,22 @@ use super::run::{self, RESULTS_LIMIT, Run};
 #[cfg(feature = "cli")]
 const RESTORED: &str = "What to restore";
 
-/// How long Velero has to restore, where nobody says.
+/// How long Velero has to restore, by default.
 const LIMIT: Duration = Duration::from_secs(4 * 3600);
 
 /// The most that is read of the list of a backup's objects, in bytes: some hundred thousand of them.
 const OBJECTS_LIMIT: usize = 64 << 20;
 
-/// What becomes of an object that is in the cluster already.
+/// What happens to an object that already exists in the cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum ExistingPolicy {
-    /// It stays as it is; a warning names it when it differs.
+    /// It stays as it is; a warning names it if it differs.
     #[cfg_attr(feature = "cli", value(help = None::<&str>))]
     #[default]
     Keep,
-    /// It is patched to be as it was, where the API server lets it.
+    /// It is patched back to its state in the backup, if the API server allows that.
     #[cfg_attr(feature = "cli", value(help = None::<&str>))]
     Update,
 }
@@ -130,7 +130,7 @@ lifeboat_core::setters!(RestoreOptions {
 });
 
 impl RestoreOptions {
-    /// Whether it names what is restored.
+    /// Whether the options select what to restore.
     fn chooses(&self) -> bool {
         !(self.namespaces.is_empty() && self.resources.is_empty() && self.labels.is_empty())
     }
@@ -158,7 +158,7 @@ impl RestoreOptions {
         }
     }
 
-    /// Finds what would restore nothing, or something else than was meant.
+    /// Rejects options that would restore nothing, or something other than intended.
     pub(crate) fn validate(&self) -> Result<()> {
         if self.replace {
             let why = "a namespace is never replaced as a whole";
@@ -184,16 +184,16 @@ impl RestoreOptions {
 /// Has Velero restore from a backup that it knows, and waits for the end.
 ///
 /// # Behaviour
-/// - Checks that failed say that Velero has not restored it all; its errors and warnings are told by namespace.
-/// - A restore that Velero's server has not taken up within the limit is withdrawn. One that it has taken up goes on when this
-///   run ends early: nothing stops it.
+/// - Failed checks mean that Velero did not restore everything; its errors and warnings are reported by namespace.
+/// - A restore that Velero's server has not begun within the limit is withdrawn. Once begun, it continues even if this
+///   run ends early: nothing can stop it.
 ///
 /// # Errors
-/// [`ErrorKind::NoArtifact`] when Velero knows no such backup; [`ErrorKind::Refused`] when it holds nothing to restore;
-/// [`ErrorKind::Unavailable`] when the storage location is, or when the time is over.
+/// [`ErrorKind::NoArtifact`] if Velero knows no such backup; [`ErrorKind::Refused`] if it contains nothing to restore;
+/// [`ErrorKind::Unavailable`] if the storage location is unavailable, or if the restore takes too long.
 ///
 /// # Cancel safety
-/// Safe: Velero goes on by itself.
+/// Safe: Velero continues by itself.
 pub async fn restore(
     cluster: &Cluster,
     files: &Files,
@@ -243,7 +243,7 @@ pub async fn restore(
     match results {
         Ok(results) => checks.extend(told(&results)),
         Err(error) => {
-            // What it was asked for was refused: there are no messages but those in its status.
+            // The request was rejected: the only messages are those in its status.
             if restore.phase() != Some("FailedValidation") {
                 let detail = format!("its errors and warnings could not be read: {error}");
                 checks.push(Check::warn("messages", "not read", detail));
@@ -292,7 +292,7 @@ fn holds_none_of(missing: &[&str], held: &BTreeSet<String>, backup: &str) -> Che
     Check::fail("restore", "nothing", detail)
 }
 
-/// Whether there is something to restore in a backup.
+/// Checks that a backup contains something to restore.
 fn usable(backup: &Backup) -> Result<Check> {
     let (name, phase) = (backup.name_any(), backup.phase().unwrap_or("New").to_owned());
     let refused = |why: String, hint: &str| {
@@ -327,7 +327,7 @@ fn verdict(restore: &Restore, name: &str, chosen: bool) -> Check {
     Check::fail("restore", phase, format!("{why}{figures}"))
 }
 
-/// A check for each place that errors or warnings are about.
+/// One check for each scope that errors or warnings are about.
 fn told(results: &Results) -> Vec<Check> {
     let of = |status: Status, word: &str, messages: &Messages| {
         let shown = messages.by_place().into_iter().filter_map(|(place, messages)| {
@@ -344,7 +344,7 @@ fn told(results: &Results) -> Vec<Check> {
     checks
 }
 
-/// Whether a warning is about what the cluster puts into each namespace by itself, before Velero comes to it.
+/// Whether a warning is about something that the cluster itself creates in every namespace before Velero does.
 pub(crate) fn is_of_the_cluster(message: &str) -> bool {
     message.contains("kube-root-ca.crt")
 }

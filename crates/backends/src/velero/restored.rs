@@ -1,4 +1,4 @@
-//! The objects of one namespace in a backup's tarball, compared with a namespace that they were restored into.
+//! Compares the objects of one namespace in a backup's tarball with the namespace that they were restored into.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use super::compare::{comparable, differences, is_controlled, left_out};
 use super::gunzip::Gunzip;
 use super::objects::{Objects, Place, TakesObjects};
 
-/// How many objects are asked for side by side.
+/// How many objects are requested concurrently.
 const AT_ONCE: usize = 8;
 
-/// The most objects that are named one by one.
+/// The largest number of objects that are named one by one.
 const NAMED: usize = 20;
 
 /// Which namespace is compared with which.
@@ -28,7 +28,7 @@ pub(crate) struct Mapping {
     pub(crate) into: String,
 }
 
-/// Hands on the objects of one namespace.
+/// Passes on the objects of one namespace.
 struct OfNamespace {
     namespace: String,
     out: mpsc::Sender<(Place, Vec<u8>)>,
@@ -44,7 +44,7 @@ impl TakesObjects for OfNamespace {
     }
 }
 
-/// What came of one object.
+/// The result for one object.
 enum Verdict {
     Equal,
     LeftOut,
@@ -64,7 +64,8 @@ struct Sums {
 /// Compares every object of the namespace with what the cluster has now. `tarball` is the stored file, compressed.
 ///
 /// # Errors
-/// What keeps it from comparing: the tarball cannot be read, objects may not be read. What differs is a failed check.
+/// Any error that prevents the comparison: the tarball cannot be read, objects may not be read. Differences are failed
+/// checks.
 pub(crate) async fn compare(
     cluster: &Cluster,
     tarball: ByteStream,
@@ -88,7 +89,7 @@ pub(crate) async fn compare(
     let parsed =
         parser.await.map_err(|error| Error::new(ErrorKind::Internal, "parse", "the tarball", error.to_string()))?;
     let sums = match (judged, parsed) {
-        // When the comparison failed first, the parser only says that nobody listens any more.
+        // If the comparison failed first, the parser only reports that its receiver is gone.
         (Err(error), _) | (Ok(_), Err(error)) => return Err(error),
         (Ok(sums), Ok(())) => sums,
     };
@@ -198,7 +199,7 @@ fn report(sums: Sums, mapping: &Mapping) -> Vec<Check> {
     checks
 }
 
-/// The stored tarball of a backup.
+/// Opens the stored tarball of a backup.
 pub(crate) async fn tarball(sink: &Arc<dyn lifeboat_core::Sink>, backup: &str) -> Result<ByteStream> {
     sink.get(&format!("backups/{backup}/{backup}.tar.gz"), None).await
 }

@@ -1,5 +1,4 @@
-//! Whether all that is needed is there before it is needed: the API server, each right in it, the storage location and its
-//! bucket.
+//! Checks everything before it is needed: the API server, each right in it, the storage location and its bucket.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,14 +18,14 @@ use super::compare::is_compared;
 use super::run::{self, Run};
 use super::{BackupSummary, backups};
 
-/// How many rights are asked for side by side.
+/// How many rights are checked concurrently.
 const AT_ONCE: usize = 8;
 
-/// Resources that most namespaces have: what is asked for where no backup says it better.
+/// Resources that most namespaces have: checked if no backup tells which ones are needed.
 const USUAL: [&str; 6] =
     ["configmaps", "secrets", "services", "serviceaccounts", "persistentvolumeclaims", "deployments.apps"];
 
-/// What the rights are needed for.
+/// What rights are needed for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Use {
     /// Listing and showing backups, restores and schedules.
@@ -43,9 +42,9 @@ pub enum Use {
     Restore,
     /// The restore test.
     RestoreTest {
-        /// The namespace that is restored.
+        /// The namespace to restore.
         namespace: String,
-        /// The namespace that it is restored into.
+        /// The namespace to restore into.
         scratch_namespace: String,
     },
     /// The restore test, when it waits until the Pods in this namespace are ready.
@@ -134,11 +133,11 @@ impl Use {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Right {
     verb: &'static str,
-    /// With its group: `deployments.apps`.
+    /// The resource with its group: `deployments.apps`.
     resource: String,
-    /// In this namespace; of the whole cluster without one.
+    /// The namespace; `None` for the whole cluster.
     namespace: Option<String>,
-    /// On the object of this name only.
+    /// The name of the only object that the right is needed for.
     name: Option<String>,
 }
 
@@ -148,7 +147,7 @@ impl Right {
         Self { verb, resource: resource.to_owned(), namespace, name }
     }
 
-    /// Asks the API server whether the one who asks has it.
+    /// Asks the API server whether the current user has this right.
     async fn is_there(&self, cluster: &Cluster) -> Result<bool> {
         let (resource, group) = self.resource.split_once('.').unwrap_or((&self.resource, ""));
         let attributes = ResourceAttributes {
@@ -181,9 +180,9 @@ impl Right {
 /// Checks the API server, the storage location of this name (or the default one), its bucket, and the rights for these uses.
 ///
 /// # Behaviour
-/// - It changes nothing: rights are asked for, not tried.
-/// - `location` is a sink at the bucket and prefix of the storage location. Without one the bucket is not looked at.
-/// - A failure is a check that failed, and what depends on it is not tried.
+/// - It changes nothing: rights are queried, not tried.
+/// - `location` is a sink at the bucket and prefix of the storage location. Without one, the bucket is not checked.
+/// - A failure is a failed check, and whatever depends on it is not tried.
 ///
 /// # Cancel safety
 /// Safe.
@@ -225,11 +224,11 @@ pub async fn check(
     checks
 }
 
-/// The API server, and as whom it knows the one who asks.
+/// Checks the API server, and returns the name by which it knows the current user.
 async fn server(cluster: &Cluster) -> Result<(Check, String)> {
     let begun = Instant::now();
     let version = cluster.version().await?;
-    // API servers before 1.28 do not know it.
+    // API servers before 1.28 do not support it.
     let review = Api::all(cluster.client().clone()).create(&PostParams::default(), &SelfSubjectReview::default()).await;
     let user = review.ok().and_then(|review| review.status?.user_info?.username);
     let user = user.unwrap_or_else(|| "this user".to_owned());
@@ -237,7 +236,7 @@ async fn server(cluster: &Cluster) -> Result<(Check, String)> {
     Ok((Check::pass("Kubernetes", version, detail).took(begun.elapsed()), user))
 }
 
-/// Whether the sink is the storage location's bucket, and holds nothing that makes Velero give it up.
+/// Checks that the sink is the storage location's bucket, and contains nothing that makes Velero reject it.
 async fn of_bucket(cluster: &Cluster, sink: &Arc<dyn Sink>, place: &BackupStorageLocation) -> Vec<Check> {
     const NAME: &str = "bucket";
     let name = place.name_any();

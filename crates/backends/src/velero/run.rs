@@ -1,4 +1,4 @@
-//! A backup that Velero is asked to make: what goes into it, waiting for its end, and why it failed.
+//! Having Velero make a backup: what goes into it, waiting for its end, and why it failed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,20 +21,20 @@ use super::outcome::{Results, explain_volume};
 use super::pairs;
 use super::settings::VeleroSettings;
 
-/// After how long a run that Velero's server has not begun is told of.
+/// After how long a run that Velero's server has not begun is reported.
 const SLOW: Duration = Duration::from_secs(60);
 
-/// The most messages of a failed run that an error shows.
+/// The largest number of messages of a failed run that an error shows.
 const SHOWN: usize = 10;
 
-/// The most that the list of a run's messages may have, in bytes.
+/// The largest size of the list of a run's messages, in bytes.
 pub(crate) const RESULTS_LIMIT: usize = 32 << 20;
 
-/// How long Velero has to make a backup, where nobody says.
+/// How long Velero has to make a backup, by default.
 const LIMIT: Duration = Duration::from_secs(4 * 3600);
 
 impl VeleroSettings {
-    /// The object to create, with a name of its own.
+    /// The object to create, with a unique name.
     pub(crate) async fn backup(&self, cluster: &Cluster, now: Timestamp) -> Result<Backup> {
         let mut labels = BTreeMap::new();
         let mut spec = BackupSpec::default();
@@ -64,7 +64,7 @@ impl VeleroSettings {
         spec.default_volumes_to_fs_backup = self.default_volumes_to_fs_backup.or(spec.default_volumes_to_fs_backup);
         spec.snapshot_volumes = self.snapshot_volumes.or(spec.snapshot_volumes);
         let stamp = now.strftime("%Y%m%d%H%M%S");
-        // The name is a label's value as well, which has 63 characters at most.
+        // The name is also used as a label value, which has at most 63 characters.
         let base: String = self.dataset().chars().take(36).collect();
         let name = format!("{}-{stamp}-{}", base.trim_end_matches(['-', '.']), random_suffix()?);
         let metadata = ObjectMeta { labels: Some(labels).filter(|l| !l.is_empty()), ..ObjectMeta::default() };
@@ -115,7 +115,7 @@ pub(crate) fn location_check(location: &BackupStorageLocation) -> Check {
     }
 }
 
-/// The storage location of this name, or the default one, when it can be used.
+/// The storage location of this name, or the default one, if it is available.
 pub(crate) async fn available(cluster: &Cluster, name: Option<&str>) -> Result<BackupStorageLocation> {
     let location = location(cluster, name).await?;
     let check = location_check(&location);
@@ -137,7 +137,7 @@ pub(crate) fn bucket_of(location: &BackupStorageLocation) -> String {
 
 /// Has Velero make a backup and waits until it is complete.
 ///
-/// Velero goes on with it when this run ends early.
+/// Velero continues even if this run ends early.
 pub(crate) async fn make(
     cluster: &Cluster,
     sink: &dyn Sink,
@@ -164,8 +164,8 @@ pub(crate) async fn make(
     }
 }
 
-/// Whether a choice was made, and a backup holds nothing of it. A namespace that is named is an item itself, whatever labels are
-/// asked for (`nsTracker` of Velero's `pkg/backup/item_collector.go`).
+/// Whether something was selected, but the backup contains nothing of it. A named namespace is itself an item, whatever
+/// labels are selected (`nsTracker` in Velero's `pkg/backup/item_collector.go`).
 fn fits_nothing(spec: &BackupSpec, backup: &Backup) -> bool {
     let named = spec.included_namespaces.iter().filter(|name| *name != "*").count() as u64;
     let by_label = spec.label_selector.is_some();
@@ -173,19 +173,19 @@ fn fits_nothing(spec: &BackupSpec, backup: &Backup) -> bool {
     (by_label || named > 0) && backup.items().is_some_and(|(total, _)| total <= themselves)
 }
 
-/// A run of Velero's server that is asked for by an object and told of in its status.
+/// A run of Velero's server, requested by an object and reported in its status.
 pub(crate) trait Run {
     /// The word for it.
     const WORD: &'static str;
-    /// The step that it is, of the run with this name.
+    /// The progress step for a run with this name.
     const STEP: fn(String) -> Step;
 
     fn phase(&self) -> Option<&str>;
 
-    /// Items there are, and items done.
+    /// The number of items, and of those done.
     fn items(&self) -> Option<(u64, u64)>;
 
-    /// Whether Velero's server has not taken it up.
+    /// Whether Velero's server has not begun it.
     fn is_waiting(&self) -> bool {
         matches!(self.phase(), None | Some("" | "New"))
     }
@@ -253,7 +253,7 @@ where
     Ok(waited)
 }
 
-/// Progress of a run in items, whose total grows.
+/// The progress of a run in items; the total grows.
 struct Shown<'a> {
     cx: &'a Context,
     step: Step,
@@ -308,7 +308,7 @@ fn too_long(backup: &Backup, limit: Duration) -> Error {
 pub(crate) async fn explain_failure(cluster: &Cluster, sink: &dyn Sink, backup: &Backup) -> Error {
     let (name, status) = (backup.name_any(), backup.status.clone().unwrap_or_default());
     let mut reasons: Vec<String> = status.failure_reason.into_iter().chain(status.validation_errors).collect();
-    // What cannot be read must not hide that the backup failed.
+    // A read error must not hide that the backup failed.
     if let Ok(copies) = cluster.list::<PodVolumeBackup>(&format!("{BACKUP_LABEL}={name}")).await {
         let failed = copies.iter().filter(|copy| {
             Stage::of(copy.status.as_ref().and_then(|status| status.phase.as_deref())) != Stage::Completed
@@ -330,7 +330,7 @@ pub(crate) async fn explain_failure(cluster: &Cluster, sink: &dyn Sink, backup: 
     Error::new(ErrorKind::Tool, "make", format!("Velero's backup {name}"), message).hint(hint)
 }
 
-/// The first of these messages, and how many more there are. One without words says nothing.
+/// The first of these messages, and how many more there are. Empty ones are skipped.
 pub(crate) fn first_of(mut messages: Vec<String>) -> String {
     messages.retain(|message| !message.trim().is_empty());
     if messages.is_empty() {
@@ -342,7 +342,7 @@ pub(crate) fn first_of(mut messages: Vec<String>) -> String {
     format!("{}{tail}", messages.join("; "))
 }
 
-/// Errors and warnings of a backup or restore, from the storage location.
+/// Reads the errors and warnings of a backup or restore from the storage location.
 pub(crate) async fn results(sink: &dyn Sink, key: &str) -> Result<Results> {
     struct Text(Vec<u8>);
     impl Consumer for Text {

@@ -1,7 +1,7 @@
-//! Velero's Schedules, made as a configuration says: planned first, then applied.
+//! Brings Velero's Schedules into line with a configuration: planned first, then applied.
 //!
-//! A schedule that is named in the configuration is made so; one that this tool has made and that is named no more is deleted
-//! when leave is given. All others are nobody's business here.
+//! A schedule in the configuration is created or changed to match. One that this tool has created and that is no longer
+//! in the configuration is deleted if that is allowed. All others are left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,16 +22,16 @@ use super::go_duration;
 use super::pairs;
 use super::settings::ScheduleSettings;
 
-/// The label on schedules that were made here.
+/// The label on schedules that this tool has created.
 pub const MANAGED_LABEL: &str = "lifeboat-schedule";
 
-/// Its value.
+/// The value of that label.
 const MANAGED: &str = "managed";
 
-/// How long Velero's server has to look at a schedule that was changed.
+/// How long Velero's server has to process a changed schedule.
 const LOOKED_AT: Duration = Duration::from_secs(20);
 
-/// The word for what is planned.
+/// The kind of the things in the plan.
 const KIND: &str = "Schedule";
 
 /// A schedule in a list.
@@ -43,26 +43,26 @@ pub struct ScheduleSummary {
     pub cron: String,
     /// `New`, `Enabled` or `FailedValidation`.
     pub phase: String,
-    /// What Velero does not accept of it.
+    /// Why Velero does not accept it.
     pub problems: Vec<String>,
-    /// Whether it makes no backups for now.
+    /// Whether it is paused.
     pub paused: bool,
-    /// When it last made one.
+    /// When it last made a backup.
     pub last_backup: Option<Timestamp>,
-    /// How long each is kept, as Go writes durations.
+    /// How long each backup is kept, as a Go duration.
     pub ttl: Option<String>,
-    /// The namespaces that are in them; all when empty.
+    /// The included namespaces; all if empty.
     pub namespaces: Vec<String>,
-    /// The storage location; the default one when not set.
+    /// The storage location; if not set, the default one.
     pub storage_location: Option<String>,
-    /// Whether it was made here.
+    /// Whether this tool has created it.
     pub managed: bool,
 }
 
-/// The schedules that Velero has, by name.
+/// Lists Velero's schedules, by name.
 ///
 /// # Errors
-/// What the cluster answers.
+/// Any error of the cluster.
 ///
 /// # Cancel safety
 /// Safe: it changes nothing.
@@ -92,16 +92,17 @@ fn is_managed(schedule: &Schedule) -> bool {
     schedule.labels().get(MANAGED_LABEL).is_some_and(|value| value == MANAGED)
 }
 
-/// Compares the schedules that should be there with those that are, and says what would be done.
+/// Compares the wanted schedules with the existing ones, and plans the changes.
 ///
 /// # Behaviour
-/// - A schedule that is named is made so, whoever made it before: the plan says when it was not made here. Of its template
-///   only what [`ScheduleSettings`] can say is compared and set; hooks and the like stay as they are.
-/// - One that was made here and is not named is deleted with `delete_extra`, and left alone without.
-/// - What was applied once plans no change again.
+/// - A wanted schedule is created or changed to match, whoever created it: the plan says if it was not this tool. Only
+///   what [`ScheduleSettings`] covers is compared and set in its template; hooks and the like stay as they are.
+/// - A schedule that this tool has created and that is no longer wanted is deleted with `delete_extra`, otherwise left
+///   alone.
+/// - After a plan has been applied, the next one has no changes.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] for settings that cannot be, and what the cluster answers.
+/// [`ErrorKind::Config`] for invalid settings; any error of the cluster.
 ///
 /// # Cancel safety
 /// Safe: it changes nothing.
@@ -134,7 +135,7 @@ pub async fn plan_schedules(
     Ok(Box::new(PreparedSchedules { cluster: cluster.clone(), steps, plan }))
 }
 
-/// A change with what it takes to make it.
+/// A change with what is needed to make it.
 struct Step {
     change: Change,
     work: Option<Work>,
@@ -143,11 +144,11 @@ struct Step {
 enum Work {
     Create(Box<Schedule>),
     Patch(Value),
-    /// At this version of it.
+    /// Delete the schedule at this version.
     Delete(String),
 }
 
-/// The fields that are compared: how they are called to people, and their values.
+/// The fields that are compared: their display names and values.
 type Fields = Vec<(&'static str, Option<String>)>;
 
 impl ScheduleSettings {
@@ -197,14 +198,14 @@ fn managed_labels() -> BTreeMap<String, String> {
     BTreeMap::from([(MANAGED_LABEL.to_owned(), MANAGED.to_owned())])
 }
 
-/// What can be said of a schedule, in an order that does not change. An empty value is no value: Velero takes one for the other.
+/// The fields of a schedule, in a fixed order. An empty value counts as none: Velero does not distinguish them.
 fn fields_of(spec: &ScheduleSpec) -> Fields {
     let list = |names: &[String]| {
         let names: BTreeSet<_> = names.iter().filter(|name| *name != "*").map(String::as_str).collect();
         (!names.is_empty()).then(|| names.into_iter().collect::<Vec<_>>().join(","))
     };
     let template = &spec.template;
-    // `7d` may be written as 168h0m0s and as 168h; none is zero.
+    // `7d` may be written as 168h0m0s or 168h; no value counts as zero.
     let ttl =
         template.ttl.as_ref().map(|text| go_duration::read(text).map_or_else(|| text.clone(), go_duration::write));
     let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
@@ -234,8 +235,8 @@ fn describe<'a>(fields: impl IntoIterator<Item = &'a (&'static str, Option<Strin
     told.collect::<Vec<_>>().join("; ")
 }
 
-/// A merge patch that makes a schedule so, and leaves alone what is not ours to say. It fails when the schedule has changed
-/// since it was read.
+/// A merge patch that changes a schedule to match, and leaves everything else in it alone. It fails if the schedule has
+/// changed since it was read.
 fn patch(live: &Schedule, wanted: &ScheduleSpec) -> Value {
     let template = &wanted.template;
     let or_null = |value: Value| match &value {
@@ -258,12 +259,12 @@ fn patch(live: &Schedule, wanted: &ScheduleSpec) -> Value {
                 "defaultVolumesToFsBackup": template.default_volumes_to_fs_backup,
             },
         },
-        // What Velero thought of it does not hold any more: it looks at it again.
+        // Velero's verdict is outdated: this makes it process the schedule again.
         "status": {"phase": "New", "validationErrors": null},
     })
 }
 
-/// The merge patch that turns one value into the other: what is only in the first becomes null.
+/// The merge patch that turns one value into the other: keys that only the first has become null.
 fn replaced(from: &Value, into: &Value) -> Value {
     let (Value::Object(from), Value::Object(into)) = (from, into) else { return into.clone() };
     let gone = from.keys().filter(|key| !into.contains_key(*key)).map(|key| (key.clone(), Value::Null));
@@ -351,7 +352,7 @@ impl PreparedSchedules {
         }
     }
 
-    /// What Velero says of a schedule that was changed.
+    /// Velero's verdict on a changed schedule.
     async fn verdict(&self, name: &str, done: &str, cx: &Context) -> Result<Check> {
         let title = format!("{KIND} {name}");
         let decided = |schedule: &Schedule| {
@@ -392,7 +393,7 @@ mod tests {
         }
     }
 
-    /// As the API server has it, with what Velero and others have added.
+    /// A schedule as the API server returns it, with what Velero and others have added.
     fn live(spec: &Value, labels: &Value) -> Schedule {
         let metadata = json!({"name": "daily", "resourceVersion": "5", "labels": labels});
         serde_json::from_value(

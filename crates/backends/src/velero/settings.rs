@@ -1,4 +1,4 @@
-//! What a job is told: the table `velero = {…}` of a config file, and the flags of the commands.
+//! The settings of a job: the table `velero = {…}` of a config file, and the flags of the commands.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use serde::Deserialize;
 use super::pairs::{self, Pair};
 use super::restore_test::RestoreTestOptions;
 
-/// The cluster, what of it is backed up and how, where Velero stores it, its restore test and its schedules.
+/// The cluster, what to back up and how, where Velero stores it, the restore test and the schedules.
 ///
-/// [`Velero`](super::Velero) takes from it what goes into a backup, and how long that may take.
+/// [`Velero`](super::Velero) uses only what goes into a backup, and how long that may take.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
@@ -126,7 +126,7 @@ lifeboat_core::setters!(VeleroSettings {
 });
 
 impl VeleroSettings {
-    /// What to call the dataset: the schedule, the one namespace, or the whole cluster.
+    /// The name of the dataset: after the schedule, the only namespace, or the whole cluster.
     pub fn dataset(&self) -> String {
         match (&self.from_schedule, &self.namespaces[..]) {
             (Some(schedule), _) => schedule.clone(),
@@ -136,22 +136,23 @@ impl VeleroSettings {
     }
 }
 
-/// A schedule as it should be.
+/// The wanted state of a schedule.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ScheduleSettings {
-    /// Its name, which is the key of its table in a config file. Backups are called by it, with the time behind.
+    /// The name, which is the key of its table in a config file. The names of backups are this name and the time.
     #[serde(skip)]
     pub name: String,
-    /// When: five fields of cron in the time zone of Velero's server, which may follow `CRON_TZ=…`; or `@daily`, `@every 6h`.
+    /// The times: five cron fields in the time zone of Velero's server, optionally after `CRON_TZ=…`; or `@daily`,
+    /// `@every 6h`.
     pub cron: Setting,
-    /// How long each backup is kept; Velero's default (30 days) when not set.
+    /// How long each backup is kept; if not set, Velero's default (30 days).
     pub ttl: Option<Length>,
-    /// Only these namespaces; all when empty.
+    /// Only these namespaces; all if empty.
     #[serde(default)]
     pub namespaces: Vec<String>,
-    /// All namespaces but these.
+    /// All namespaces except these.
     #[serde(default)]
     pub exclude_namespaces: Vec<String>,
     /// Only objects with these labels.
@@ -163,7 +164,8 @@ pub struct ScheduleSettings {
     pub snapshot_volumes: Option<bool>,
     /// Whether the files of all volumes of Pods are copied; the server's default when not set.
     pub default_volumes_to_fs_backup: Option<bool>,
-    /// Whether it makes no backups for now. Left as it is when not set: who paused it by hand finds it paused.
+    /// Whether the schedule is paused. If not set, this is left as it is, so that a schedule paused by hand stays
+    /// paused.
     pub paused: Option<bool>,
 }
 
@@ -181,7 +183,7 @@ lifeboat_core::setters!(ScheduleSettings {
 });
 
 impl ScheduleSettings {
-    /// A schedule of this name, which backs up everything at these times.
+    /// Creates a schedule of this name, which backs up everything at these times.
     pub fn new(name: impl Into<String>, cron: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -197,7 +199,7 @@ impl ScheduleSettings {
         }
     }
 
-    /// Checks its times field by field. The zone, and what only Velero's cron has, is looked at by Velero.
+    /// Checks the times field by field. Velero itself checks the time zone and its own extensions of cron.
     pub(crate) fn check_cron(&self) -> Result<()> {
         let cron = self.cron.raw();
         let fields = match cron.split_once(' ') {
@@ -213,13 +215,13 @@ impl ScheduleSettings {
         Error::new(ErrorKind::Config, "use", format!("the schedule {:?}", self.name), why).hint(hint)
     }
 
-    /// Finds what Velero, or the API server, would refuse for sure.
+    /// Rejects what Velero or the API server would certainly refuse.
     pub(crate) fn validate(&self) -> Result<()> {
         let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
         if self.name.is_empty() || !self.name.chars().all(letters) {
             return Err(self.wrong("it is not a valid name for an object", "use lower-case letters, digits, - and ."));
         }
-        // A backup's name is a label's value, and has the time behind the schedule's name.
+        // A backup's name is used as a label value, and consists of the schedule's name and the time.
         if self.name.len() > 48 {
             return Err(self.wrong("its name is too long", "Velero appends the time: use at most 48 characters"));
         }

@@ -18,10 +18,10 @@ use super::tap::{BACKUPS, BackupTap};
 use super::{SYSTEM, bucket};
 use crate::tar;
 
-/// A backup by Velero, copied out of its bucket while it is read.
+/// Has Velero make a backup, and copies it out of its bucket.
 ///
-/// The copy is a tar archive of `backups/NAME/…`. Unpacked into a bucket that a storage location names, it is a backup again:
-/// Velero finds it by itself. Volumes whose data lies in a repository are not in it.
+/// The copy is a tar archive of `backups/NAME/…`. Unpacked into the bucket of a storage location, it is a backup again,
+/// which Velero finds by itself. Volumes whose data is in a repository are not included.
 #[derive(Clone, Debug)]
 pub struct Velero {
     cluster: Cluster,
@@ -30,8 +30,8 @@ pub struct Velero {
 }
 
 impl Velero {
-    /// Creates a source. `location` is opened at the bucket and prefix of the backup storage location: neither is looked up in
-    /// the settings.
+    /// Creates a source. `location` must be opened at the bucket and prefix of the backup storage location: they are
+    /// not taken from the settings.
     pub fn new(cluster: Cluster, location: Arc<dyn Sink>, settings: VeleroSettings) -> Self {
         Self { cluster, location, settings }
     }
@@ -89,7 +89,7 @@ fn chunks<const N: usize>(chunks: [Bytes; N]) -> ByteStream {
     stream::iter(chunks.into_iter().filter(|chunk| !chunk.is_empty()).map(Ok)).boxed()
 }
 
-/// The body of a file that has as many bytes as its header in the archive says.
+/// The body of a file, which must have the size stated in its archive header.
 fn exactly(body: ByteStream, file: ObjectInfo) -> ByteStream {
     let wrong = move |seen: u64| {
         let why = format!("{seen} bytes came, but the bucket lists {}: it was changed meanwhile", file.bytes);

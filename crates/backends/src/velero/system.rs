@@ -1,4 +1,4 @@
-//! Velero as a system: the backups that it makes of a Kubernetes cluster, copied out of its storage location.
+//! Velero as a system: its backups of a Kubernetes cluster, copied out of the storage location.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::{
     VeleroVerifier, VerifierOptions,
 };
 
-/// The place of a restore: the cluster itself.
+/// The destination of a restore: the cluster itself.
 pub(crate) const INTO: &str = "velero://";
 
 /// Velero: its backups of a cluster.
@@ -27,10 +27,10 @@ pub struct VeleroSystem {
 }
 
 impl VeleroSystem {
-    /// Connects to the cluster, which is not asked for anything yet.
+    /// Creates a client for the cluster. Nothing is sent yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] without a kubeconfig that can be used.
+    /// [`ErrorKind::Config`] without a usable kubeconfig.
     pub async fn cluster(&self) -> Result<Cluster> {
         let VeleroSettings { kubeconfig, context, velero_namespace, .. } = &self.settings;
         let namespace = velero_namespace.clone().filter(|name| !name.is_empty());
@@ -43,10 +43,10 @@ impl VeleroSystem {
         .await
     }
 
-    /// The storage location's bucket and prefix.
+    /// Opens the bucket and prefix of the storage location.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when it was not given, or cannot be opened.
+    /// [`ErrorKind::Config`] if it was not given, or cannot be opened.
     pub fn location(&self) -> Result<Arc<dyn Sink>> {
         match &self.location {
             Some(location) => location.open(),
@@ -56,7 +56,7 @@ impl VeleroSystem {
         }
     }
 
-    /// What it was opened with.
+    /// The settings it was opened with.
     pub fn settings(&self) -> &VeleroSettings {
         &self.settings
     }
@@ -80,7 +80,7 @@ impl System for VeleroSystem {
     type Verify = RestoreTestOptions;
 
     fn open(mut settings: VeleroSettings, opening: &Opening<'_>) -> Result<Self> {
-        // A variable that is set to nothing stands for no flag.
+        // A variable set to an empty string counts as an absent flag.
         let named = |setting: &&Setting| !(opening.is_of_flags() && setting.raw().is_empty());
         let location = settings.location.as_ref().filter(named).map(|named| place(named, opening)).transpose()?;
         settings.kubeconfig = settings.kubeconfig.filter(|path| named(&path));
@@ -104,7 +104,7 @@ impl System for VeleroSystem {
     }
 
     fn defaults() -> Defaults {
-        // What it holds is compressed already.
+        // The contents are already compressed.
         Defaults::compressed(Compression::None).max_age(MAX_AGE)
     }
 
@@ -181,7 +181,7 @@ impl System for VeleroSystem {
 }
 
 impl VeleroSystem {
-    /// What rights are needed for.
+    /// The uses that need rights.
     fn uses(&self) -> Vec<Use> {
         let alone = self.settings.check_test_of.as_deref().map(RestoreTestOptions::new);
         let mut uses = if alone.is_some() { Vec::new() } else { vec![Use::List, Use::Backup] };

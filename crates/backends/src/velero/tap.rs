@@ -1,4 +1,4 @@
-//! The format of a copy: a tar archive of `backups/NAME/…`, as the files lie in Velero's bucket.
+//! The format of a copy: a tar archive of `backups/NAME/…`, with the files as in Velero's bucket.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use tokio::sync::mpsc;
 use super::inspection::Inspection;
 use crate::tar::{Piece, Reader};
 
-/// The folder, under a location's prefix, in which each backup has a folder of its name.
+/// The folder, under a location's prefix, in which each backup has a folder with its name.
 pub(crate) const BACKUPS: &str = "backups/";
 
 /// The key of the proof's details that holds the backup's name.
 pub(crate) const BACKUP_DETAIL: &str = "backup";
 
-/// Takes the proof of a copy, and checks its structure: an item for each resource, with the count and the fingerprint of
-/// its objects.
+/// Takes the proof of a copy, with an item for each resource that has the count and fingerprint of its objects, and
+/// checks the copy's structure.
 pub struct BackupTap {
     reader: Reader,
     seen: Option<Seen>,
@@ -45,26 +45,26 @@ impl Default for BackupTap {
 }
 
 impl BackupTap {
-    /// Creates a tap for a copy of one backup, whatever its name is.
+    /// Creates a tap for a copy of one backup of any name.
     pub fn new() -> Self {
         Self { reader: Reader::default(), seen: None, must_cover: Vec::new(), notes: None }
     }
 
-    /// Claims, as `namespace/name`, whose data must be in the backup: without it the copy is not as it must be.
+    /// Sets claims, as `namespace/name`, whose data must be in the backup: without it, the copy is bad.
     #[must_use]
     pub fn must_cover(mut self, claims: impl IntoIterator<Item = String>) -> Self {
         self.must_cover.extend(claims);
         self
     }
 
-    /// Notes each claim in the backup without data of its volume, with the reason.
+    /// Reports each claim in the backup without volume data, with the reason, as a progress note.
     #[must_use]
     pub fn noting(mut self, progress: Arc<dyn Progress>) -> Self {
         self.notes = Some(progress);
         self
     }
 
-    /// Reads a whole copy on a thread of its own, and takes its proof. What the stream ends with goes first.
+    /// Reads a whole copy on its own thread, and takes its proof. An error of the stream takes precedence.
     pub(crate) async fn proof_of(mut stream: ByteStream, cx: &Context) -> Result<Proof> {
         let (pieces, mut inbox) = mpsc::channel::<Bytes>(4);
         let parser = tokio::task::spawn_blocking(move || {
@@ -99,7 +99,7 @@ fn corrupt(why: impl Into<String>) -> Error {
     Error::new(ErrorKind::Corrupt, "read", "the copy of a Velero backup", why)
 }
 
-/// The backup's and the file's name of a path `backups/NAME/FILE`.
+/// The names of the backup and the file in a path `backups/NAME/FILE`.
 pub(crate) fn split_key(key: &str) -> Option<(&str, &str)> {
     let (name, file) = key.strip_prefix(BACKUPS)?.split_once('/')?;
     (!name.is_empty() && !file.is_empty() && !file.contains('/')).then_some((name, file))

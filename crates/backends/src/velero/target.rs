@@ -22,22 +22,22 @@ use super::restore::{RestoreOptions, restore};
 use super::tap::{BACKUPS, split_key};
 use crate::tar::{Piece, Reader};
 
-/// The most that the file with the backup's own object may have, in bytes.
+/// The largest size of the file with the backup's own object, in bytes.
 const METADATA_LIMIT: usize = 16 << 20;
 
-/// How long Velero has to find a backup that was put into its bucket. It looks once a minute, unless it is told otherwise.
+/// How long Velero has to find a backup that was put into its bucket. It looks once a minute by default.
 const FOUND: Duration = Duration::from_secs(600);
 
-/// How often it is looked for.
+/// The interval at which its appearance is checked.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How much longer than now a backup that is put back has to live, or Velero would delete it while it is restored.
+/// How far in the future a backup that is put back must expire, so that Velero does not delete it during the restore.
 const LIVES: SignedDuration = SignedDuration::from_hours(24);
 
-/// Restores from a copy.
+/// Has Velero restore from a copy.
 ///
-/// A backup that Velero knows is restored from where it is. One that it does not know any more is first put back: its files go
-/// to where they were under the storage location, and Velero finds it there by itself.
+/// If Velero still knows the backup, it is restored in place. If not, its files are first put back where they were in
+/// the storage location, and Velero finds it there by itself.
 #[derive(Clone, Debug)]
 pub struct VeleroTarget {
     cluster: Cluster,
@@ -46,7 +46,8 @@ pub struct VeleroTarget {
 }
 
 impl VeleroTarget {
-    /// Creates a target that restores into `cluster`. `location` is opened at the bucket and prefix of the backup storage location.
+    /// Creates a target that restores into `cluster`. `location` must be opened at the bucket and prefix of the backup
+    /// storage location.
     pub fn new(cluster: Cluster, location: Arc<dyn Sink>, options: RestoreOptions) -> Self {
         Self { cluster, location, options }
     }
@@ -55,7 +56,8 @@ impl VeleroTarget {
 #[async_trait]
 impl Target for VeleroTarget {
     /// # Behaviour
-    /// Beyond the trait's: Velero changes the cluster object by object. What it has restored before it fails stays.
+    /// In addition to the trait's: Velero changes the cluster object by object. What it has restored before a failure
+    /// stays.
     async fn restore(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
         let mut put_back = PutBack { target: self, known: None, copy: None, written: Vec::new() };
         let taken = tokio::select! {
@@ -72,7 +74,7 @@ impl Target for VeleroTarget {
                 Ok((name, checks))
             }
             Err(error) => {
-                // What came is not to be trusted: a part of a backup must not stay in Velero's bucket.
+                // The data cannot be trusted: a partial backup must not stay in Velero's bucket.
                 if let Err(left) = self.location.delete(&written).await {
                     tracing::warn!(error = %left, "files of a backup remain under {}", self.location.url());
                 }
@@ -112,10 +114,10 @@ impl VeleroTarget {
     }
 }
 
-/// Reads a copy, and puts its files into the bucket unless the backup is there.
+/// Reads a copy, and puts its files into the bucket unless the backup is already there.
 struct PutBack<'a> {
     target: &'a VeleroTarget,
-    /// The backup as the cluster or the bucket has it, if they do.
+    /// The backup in the cluster or the bucket, if it is there.
     known: Option<Known>,
     /// The backup's name and its own object, which is written last: with it the backup exists.
     copy: Option<(String, Vec<u8>)>,
@@ -139,7 +141,7 @@ enum Part {
 /// A file that is being written.
 struct Upload {
     key: String,
-    /// Nothing stands for the end: a sender that is only dropped must not look like one.
+    /// `None` marks the end: a sender that is merely dropped must not look like one.
     bytes: mpsc::Sender<Option<Bytes>>,
     done: JoinHandle<Result<()>>,
 }
@@ -149,7 +151,7 @@ fn corrupt(why: impl Into<String>) -> Error {
 }
 
 impl PutBack<'_> {
-    /// Takes the whole of a copy. Returns the backup's name and what was done.
+    /// Reads a whole copy. Returns the backup's name and what was done.
     async fn take(&mut self, mut stream: ByteStream, cx: &Context) -> Result<(String, Vec<Check>)> {
         let (mut reader, mut upload, mut metadata) = (Reader::default(), None::<Upload>, false);
         while let Some(chunk) = stream.try_next().await? {
@@ -198,7 +200,7 @@ impl PutBack<'_> {
         self.end(cx).await
     }
 
-    /// A file of this backup begins. Whether its files are to be written.
+    /// Begins a file of this backup. Returns whether its files should be written.
     async fn begin(&mut self, name: &str) -> Result<bool> {
         if let Some((known, _)) = &self.copy {
             if known != name {
@@ -243,7 +245,7 @@ impl PutBack<'_> {
         Ok(())
     }
 
-    /// The archive is whole: the backup's own object tells whether it is the one that is there, or comes into being now.
+    /// Ends the archive: the backup's own object tells whether it is the existing backup, or creates it.
     async fn end(&mut self, cx: &Context) -> Result<(String, Vec<Check>)> {
         let Some((name, text)) = self.copy.take() else { return Err(corrupt("it holds no file")) };
         let backup = parse(&text)?;
@@ -277,7 +279,7 @@ fn parse(text: &[u8]) -> Result<Backup> {
     serde_json::from_slice(text).map_err(|error| corrupt(format!("{METADATA} is not valid JSON: {error}")))
 }
 
-/// A backup that has expired is deleted as soon as Velero finds it: it gets a day.
+/// Extends an expired backup by a day: otherwise Velero would delete it as soon as it finds it.
 fn prolong(text: Vec<u8>, now: Timestamp) -> Result<(Vec<u8>, bool)> {
     let mut object: Value = serde_json::from_slice(&text).map_err(|error| corrupt(format!("{METADATA}: {error}")))?;
     let until = now.saturating_add(LIVES).map_err(|error| corrupt(error.to_string()))?;

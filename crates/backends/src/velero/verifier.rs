@@ -19,15 +19,15 @@ use super::run::{self, Run};
 use super::tap::{BACKUP_DETAIL, BackupTap};
 use super::{FORMAT, MAX_AGE, backups};
 
-/// What a verification is told.
+/// Options of a verification.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct VerifierOptions {
     /// The cluster, and a sink at the bucket and prefix of its backup storage location: for the levels `restore` and `live`.
     pub live: Option<(Cluster, Arc<dyn Sink>)>,
-    /// The restore test. Which backup is tested, the artifact says; how old it may be, the verification.
+    /// The restore test. The artifact determines which backup is tested, and the verification how old it may be.
     pub test: Option<RestoreTestOptions>,
-    /// The schedule whose latest backup the level `live` looks at; any backup when not set.
+    /// The schedule whose latest backup the level `live` checks; any backup if not set.
     pub schedule: Option<String>,
     /// How old the latest backup in the cluster may be.
     pub max_age: Duration,
@@ -53,9 +53,9 @@ impl Default for VerifierOptions {
 ///
 /// | level | what it does |
 /// |---|---|
-/// | `structure` | parses the copy: every file of Velero's, the list of items against the tarball, claims that must be covered |
-/// | `restore` | the restore test of the very backup that the copy is of, after comparing the copy with the storage location |
-/// | `live` | looks whether the cluster goes on making backups: location, schedule, age of the latest |
+/// | `structure` | parses the copy: all of Velero's files, the list of items against the tarball, claims that must be covered |
+/// | `restore` | runs the restore test of the backup that was copied, after comparing the copy with the storage location |
+/// | `live` | checks whether the cluster keeps making backups: location, schedule, age of the latest |
 #[derive(Clone, Debug, Default)]
 pub struct VeleroVerifier {
     options: VerifierOptions,
@@ -134,7 +134,7 @@ impl Verifier for VeleroVerifier {
             checks.push(Check::fail("latest backup", "none Completed", detail));
             return Ok(checks);
         };
-        // One that went wrong after it is worth a look, even when the latest good one is young.
+        // A later failed one is worth a look, even if the latest good one is recent.
         let failed = all.last().filter(|last| matches!(last.stage(), Stage::PartiallyFailed | Stage::Failed));
         checks.push(match failed {
             Some(last) => {
@@ -170,7 +170,8 @@ fn schedule_check(name: &str, schedule: Option<&Schedule>) -> Check {
     }
 }
 
-/// Whether the storage location holds what the copy holds: then what is restored from there proves the copy as well.
+/// Checks that the storage location and the copy have the same content, so that a restore from the location also proves
+/// the copy.
 async fn same(copy: &Proof, location: &Arc<dyn Sink>, name: &str, cx: &Context) -> Result<Check> {
     const NAME: &str = "same backup";
     let begun = Instant::now();

@@ -1,8 +1,8 @@
-//! How much artifacts hold, and which hold less than those before them.
+//! How much artifacts hold, and which hold less than their predecessors.
 //!
-//! A backup of a dataset that was dropped or emptied is a good backup of nothing. So that it pushes no fuller one out, a backup
-//! that holds nothing, or much less than the one before it, says so in a name beside the artifact: [`Holds`]. Whoever lists the
-//! folder can tell.
+//! A backup of a dataset that was dropped or emptied is a good backup of nothing. It must not displace a fuller one, so
+//! a backup that is empty, or much smaller than the one before it, is marked by the name of an object beside the
+//! artifact: [`Holds`]. A listing of the folder is enough to see it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -29,7 +29,7 @@ pub struct Amount {
 }
 
 impl Amount {
-    /// What a manifest says. Totals that it does not say are 0: nothing falls below them.
+    /// The amount stated in a manifest. Missing totals are 0, and nothing falls below them.
     pub fn of_manifest(manifest: &Manifest) -> Self {
         let open = match &manifest.private {
             PrivatePart::Open(private) => Self::of(&private.proof, manifest.plaintext_bytes),
@@ -38,12 +38,12 @@ impl Amount {
         Self { items: manifest.items.unwrap_or(open.items), rows: manifest.rows.unwrap_or(open.rows), ..open }
     }
 
-    /// What a proof says, of a plaintext of so many bytes.
+    /// The amount stated in a proof, for a plaintext of `bytes` bytes.
     pub fn of(proof: &Proof, bytes: u64) -> Self {
         Self { items: proof.items.len() as u64, rows: proof.total_count(), bytes }
     }
 
-    /// Whether it is nothing: no item, or items without a row.
+    /// Whether there is nothing: no items, or only items without rows.
     pub fn is_empty(self) -> bool {
         self.items == 0 || self.rows == 0 || self.bytes == 0
     }
@@ -53,7 +53,7 @@ impl Amount {
         if self.is_empty() { "empty" } else { "less" }
     }
 
-    /// Whether this is so much less than `before` that it must be said.
+    /// Whether this is so much less than `before` that it must be reported.
     pub fn shrank(self, before: Self, limit: MaxShrink) -> bool {
         let fell = |before: u64, now: u64| u128::from(now) * 100 < u128::from(before) * u128::from(100 - limit.0);
         fell(before.items, self.items) || fell(before.rows, self.rows) || fell(before.bytes, self.bytes)
@@ -69,8 +69,8 @@ impl fmt::Display for Amount {
     }
 }
 
-/// By how much a dataset may shrink from one backup to the next before that is said, in per cent of its items, rows or bytes.
-/// With 100 nothing shrinks too much.
+/// By how much a dataset may shrink from one backup to the next without being reported, in percent of its items, rows
+/// or bytes. 100 means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxShrink(u8);
 
@@ -107,22 +107,22 @@ impl<'de> Deserialize<'de> for MaxShrink {
     }
 }
 
-/// What was found when an artifact was compared with those before it.
+/// The result of comparing an artifact with its predecessors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Judged {
-    /// Its backup could not compare: its key may not read. A verification compares it.
+    /// The backup could not compare, because its credentials may not read. A verification will.
     Unjudged,
-    /// It holds as much as could be expected. Said only where it could not be compared at first.
+    /// It holds about as much as its predecessors. Recorded only if it could not be compared at first.
     Whole,
-    /// It holds nothing, or much less than the newest before it.
+    /// It is empty, or much smaller than the newest artifact before it.
     Less,
 }
 
 impl Judged {
     pub(crate) const ALL: [Self; 3] = [Self::Unjudged, Self::Whole, Self::Less];
 
-    /// The word as it stands in names.
+    /// The word as it appears in names.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unjudged => "unjudged",
@@ -136,42 +136,43 @@ impl Judged {
     }
 }
 
-/// How much an artifact holds, as the name of a sidecar tells it.
+/// How much an artifact holds, as stated in the name of a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holds {
-    /// Key of the sidecar.
+    /// The key of the sidecar.
     pub key: String,
-    /// How much.
+    /// The amount.
     pub amount: Amount,
-    /// What was found when it was compared.
+    /// The result of the comparison.
     pub judged: Judged,
 }
 
 impl Artifact {
-    /// How much it holds and what was found, where names say so. Of several the worst is believed.
+    /// How much the artifact holds and the result of the comparison, if its sidecars say so. The worst of several
+    /// counts.
     pub fn amount(&self) -> Option<(Amount, Judged)> {
         let worst = self.holds.iter().max_by_key(|holds| holds.judged)?;
         Some((worst.amount, worst.judged))
     }
 
-    /// How much it holds, when that is nothing, or much less than those before it.
+    /// How much the artifact holds, if it is empty or much smaller than its predecessors.
     pub fn less(&self) -> Option<Amount> {
         self.amount().filter(|(_, judged)| *judged == Judged::Less).map(|(amount, _)| amount)
     }
 
-    /// `empty` or `less`, when it holds nothing, or much less than those before it.
+    /// `empty` or `less`, if the artifact is empty or much smaller than its predecessors.
     pub fn less_word(&self) -> Option<&'static str> {
         self.less().map(Amount::less_word)
     }
 }
 
-/// What is the matter with an artifact that holds less than it should. `Display` writes it as the end of a sentence.
+/// Why an artifact holds less than it should. `Display` writes it as the end of a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Less {
-    /// What it holds.
+    /// What the artifact holds.
     pub amount: Amount,
-    /// The newest fuller one before it, and what that holds.
+    /// The newest fuller artifact before it, and what that holds.
     pub fuller: Option<(ArtifactName, Amount)>,
 }
 
@@ -188,11 +189,11 @@ impl fmt::Display for Less {
     }
 }
 
-/// What an artifact of this name that holds so much is compared with: the newest before it that is good, of the same format,
-/// not found to hold less, no increment, and says how much it holds.
+/// Finds the artifact to compare `name`, which holds `amount`, with: the newest earlier one that is good, of the same
+/// format, not lesser, not an increment, and states how much it holds.
 ///
 /// # Errors
-/// What the sink's listing fails with, and what the manifest cannot be read for.
+/// Errors of the sink's listing, and of reading the manifest.
 pub(crate) async fn fuller_before(
     sink: &dyn Sink,
     folder: &str,
@@ -202,7 +203,7 @@ pub(crate) async fn fuller_before(
     let mut artifacts = list(sink, folder, Some(&name.dataset));
     while let Some(artifact) = artifacts.next().await {
         let artifact = artifact?;
-        // They come in the order of their keys, which is that of time.
+        // They come in order of their keys, and so of time.
         if artifact.name.taken_at >= name.taken_at {
             break;
         }

@@ -1,4 +1,4 @@
-//! Series: which artifacts another one needs, and in which order they are restored.
+//! Series: which artifacts another one needs, and the order to restore them in.
 
 use std::collections::BTreeSet;
 
@@ -10,21 +10,22 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name::{ArtifactName, join_key};
 use crate::sink::Sink;
 
-/// The artifacts to restore in order to restore `artifact`, base first, it last; each once. One that needs no other is
-/// alone. What is needed is told from names; whether the manifests agree is checked when they are read.
+/// Returns the artifacts to restore in order to restore `artifact`: base first, `artifact` last, each once. An artifact
+/// without dependencies is returned alone. Dependencies are read from names; manifests are checked against them when
+/// read.
 ///
-/// Costs one listing of a second's objects for each.
+/// Costs one listing per artifact, of the objects of its second.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`], naming what is missing; [`ErrorKind::Corrupt`] when artifacts need each other in a circle; what
-/// the listing fails with.
+/// [`ErrorKind::NotFound`], naming what is missing; [`ErrorKind::Corrupt`] if artifacts need each other in a cycle;
+/// errors of the listing.
 ///
 /// # Cancel safety
 /// Safe: it only reads.
 pub async fn chain(sink: &dyn Sink, artifact: &Artifact) -> Result<Vec<Artifact>> {
     let mut ordered = Vec::new();
     let mut done = BTreeSet::new();
-    // What is being looked at, from the artifact down to the deepest, each with what it needs and was not looked at yet.
+    // The path from the artifact to the one being visited, each with its dependencies that have not been visited yet.
     let mut path = vec![(artifact.clone(), artifact.needs.clone())];
     while let Some((_, open)) = path.last_mut() {
         let Some(needed) = open.pop() else {
@@ -61,7 +62,7 @@ pub async fn chain(sink: &dyn Sink, artifact: &Artifact) -> Result<Vec<Artifact>
 
 const USE_ANOTHER: &str = "use another artifact, or the copy in another sink";
 
-/// The artifact of this name; `None` when there is none, or when it is still being written.
+/// The artifact with this name; `None` if there is none, or if it is still being written.
 pub(crate) async fn lookup(sink: &dyn Sink, folder: &str, name: &ArtifactName) -> Result<Option<Artifact>> {
     let prefix = join_key(folder, &format!("{}-{}.", name.dataset, name.stamp()));
     let listing = Listing::of(sink.list(&prefix), folder.trim_matches('/').to_owned(), Some(name.dataset.clone()));

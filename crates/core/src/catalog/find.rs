@@ -1,4 +1,4 @@
-//! Which of a dataset's artifacts is meant.
+//! Selecting one of a dataset's artifacts.
 
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp, civil, tz};
@@ -11,28 +11,28 @@ use crate::hint::Hint;
 use crate::name::{ArtifactName, Dataset, join_key, parse_stamp, split_key};
 use crate::sink::Sink;
 
-/// Which of a dataset's artifacts is meant.
+/// Selects one of a dataset's artifacts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum At {
     /// The newest.
     #[default]
     Latest,
-    /// The newest that was taken at this time or before.
+    /// The newest taken at this time or before.
     Time(Timestamp),
     /// The one with this key or name.
     Key(String),
 }
 
 impl At {
-    /// Reads what people write. All times are UTC.
+    /// Parses what users write. All times are UTC.
     ///
-    /// | text | what is meant |
+    /// | text | selects |
     /// |---|---|
     /// | `latest` | the newest |
-    /// | `2d`, `36h`, `2d ago` | the newest that was taken so long before `now`, or earlier |
-    /// | `yesterday`, `today`, `2026-11-21`, `20261121` | the newest of that day, or an earlier one |
-    /// | `2026-11-21T03:30:00Z`, `2026-11-21T04:30:00+01:00`, `2026-11-21 03:30`, `20261121-033000` | the newest that was taken at that time or before |
-    /// | a key, or its last part | that one |
+    /// | `2d`, `36h`, `2d ago` | the newest taken that long before `now`, or earlier |
+    /// | `yesterday`, `today`, `2026-11-21`, `20261121` | the newest of that day or earlier |
+    /// | `2026-11-21T03:30:00Z`, `2026-11-21T04:30:00+01:00`, `2026-11-21 03:30`, `20261121-033000` | the newest taken at that time or before |
+    /// | a key, or its last part | the artifact with that key |
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for anything else.
@@ -53,7 +53,7 @@ impl At {
 
 fn time(text: &str, now: Timestamp) -> Option<Timestamp> {
     let utc = |at: civil::DateTime| at.to_zoned(tz::TimeZone::UTC).map(|z| z.timestamp()).ok();
-    // A day means all of it.
+    // A day means up to its end.
     let whole = |day: civil::Date| utc(day.at(23, 59, 59, 0));
     let today = now.to_zoned(tz::TimeZone::UTC).date();
     match text {
@@ -77,20 +77,21 @@ fn time(text: &str, now: Timestamp) -> Option<Timestamp> {
 impl std::str::FromStr for At {
     type Err = Error;
 
-    /// As [`At::parse`], with ages counted from now by the machine's clock.
+    /// Like [`At::parse`], with ages counted from now by the machine's clock.
     fn from_str(text: &str) -> Result<Self> {
         Self::parse(text, Timestamp::now())
     }
 }
 
-/// The artifact of a dataset that is meant.
+/// Finds the artifact that `at` selects.
 ///
-/// Without a key it is the newest up to a time. Where a newer one must be there by what is known of it, and is not, that is an
-/// error: its manifest lies there without its object, notes about it lie beside it, or the [history](crate::history) names it
-/// and no prune has deleted it. Whoever means the older one names it by its key.
+/// Without a key, that is the newest up to a time. If there are traces of a newer one that is missing, the result is an
+/// error: its manifest is there without its object, there are notes about it, or the [history](crate::history) names it
+/// and no prune has deleted it. To select the older artifact nevertheless, use its key.
 ///
 /// # Errors
-/// [`ErrorKind::NoArtifact`], saying what there is instead. [`ErrorKind::NotFound`] for a newer one that is missing, naming it.
+/// [`ErrorKind::NoArtifact`], saying what there is instead. [`ErrorKind::NotFound`], naming a newer artifact that is
+/// missing.
 pub async fn find(sink: &dyn Sink, folder: &str, dataset: &Dataset, at: &At) -> Result<Artifact> {
     let mut found: Option<Artifact> = None;
     let (mut total, mut oldest) = (0u64, None);
@@ -117,9 +118,9 @@ pub async fn find(sink: &dyn Sink, folder: &str, dataset: &Dataset, at: &At) -> 
             At::Latest => true,
             At::Time(time) => artifact.name.taken_at <= *time,
         };
-        // Of two of the same second the managed one comes later or wins: it has a proof.
+        // Of two in the same second, the managed one wins, because it has a proof.
         if fits && found.as_ref().is_none_or(|f| rank(&artifact) >= rank(f)) {
-            // What is older than it is not asked for.
+            // Anything older does not matter.
             lost.retain(|lost| lost.name.taken_at > artifact.name.taken_at);
             found = Some(artifact);
         }
@@ -141,7 +142,7 @@ fn place(sink: &dyn Sink, folder: &str) -> String {
     join_key(&sink.url(), folder).trim_end_matches('/').to_owned()
 }
 
-/// The error for a dataset without the artifact that was asked for.
+/// The error for a dataset that lacks the requested artifact.
 fn none(sink: &dyn Sink, folder: &str, dataset: &Dataset, at: &At, total: u64, oldest: Option<Timestamp>) -> Error {
     let place = place(sink, folder);
     let message = match (total, oldest) {

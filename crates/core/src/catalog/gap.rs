@@ -1,8 +1,8 @@
-//! Gaps: artifacts that were there, that no prune has deleted, and that are there no more.
+//! Gaps: artifacts that existed, were not pruned, and are gone.
 //!
-//! Only what is newer than the newest one that is left matters: a backup that is taken for the newest, and is not, would be
-//! verified and restored in the place of the one that is missing. Older gaps change no answer, and every new backup closes
-//! this one.
+//! Only artifacts newer than the newest remaining one matter: otherwise a backup wrongly taken for the newest would be
+//! verified and restored in place of the missing one. Older gaps change no answer, and every new backup closes this
+//! one.
 
 use std::collections::VecDeque;
 
@@ -16,26 +16,26 @@ use crate::history::{self, Entry, Outcome, Record, SIDE_BY_SIDE, Verb};
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key, split_key};
 use crate::sink::Sink;
 
-/// So many records of backups are looked at, the newest first, and so many of prunes.
+/// How many records of backups are examined, newest first, and how many of prunes.
 const LOOK_AT: usize = 2_000;
-/// So many of runs that name an artifact which others have named before: what they name last is what matters.
+/// How many records are examined of runs that name artifacts which others created: the ones named last matter.
 const LOOK_AT_OTHERS: usize = 64;
-/// A backup whose record came so long after the time that is asked for was not taken before it.
+/// A backup whose record was written this long after the requested time was not taken before that time.
 const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 
-/// An artifact that is not there.
+/// A missing artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lost {
     pub(super) name: ArtifactName,
     pub(super) trace: Trace,
 }
 
-/// What tells of an artifact that is not there.
+/// The trace that a missing artifact has left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trace {
     /// Its manifest.
     Manifest,
-    /// A manifest of a form that is not known here. Its data may lie anywhere.
+    /// A manifest of an unknown format. Its data may be anywhere.
     OtherManifest(String),
     /// Records and figures beside it.
     Notes,
@@ -44,19 +44,19 @@ pub(super) enum Trace {
 }
 
 impl Trace {
-    /// Of an artifact that is listed as damaged.
+    /// The trace of an artifact that is listed as damaged.
     pub(super) fn of_damaged(artifact: &Artifact) -> Self {
         artifact.other_manifest().map_or(Self::Manifest, |key| Self::OtherManifest(key.clone()))
     }
 
-    /// Whether a listing shows it.
+    /// Whether a listing shows the artifact.
     pub(super) fn is_listed(&self) -> bool {
         matches!(self, Self::Manifest | Self::OtherManifest(_))
     }
 }
 
 impl Lost {
-    /// The error that names it, and what is there instead.
+    /// The error that names the artifact and what is there instead.
     pub(super) fn error(&self, place: &str, older: Option<&Artifact>) -> Error {
         let name = &self.name;
         let what = match &self.trace {
@@ -89,11 +89,11 @@ impl Lost {
     }
 }
 
-/// The newest artifact that must be there, was taken after `found` and not after `until`, and is not there. `lost` is what the
-/// listing itself has shown.
+/// The newest missing artifact that was taken after `found` and not after `until`. `lost` holds those that the listing
+/// itself has revealed.
 ///
 /// # Errors
-/// What the sink fails with. An identity that may not read the history knows only what the listing shows.
+/// Any error of the sink. Without the right to read the history, only what the listing shows counts.
 pub(super) async fn newest(
     sink: &dyn Sink,
     folder: &str,
@@ -114,7 +114,7 @@ pub(super) async fn newest(
             tracing::warn!(%error, "whether a newer artifact is missing cannot be told from the history");
             Runs::default()
         }
-        // A folder in which nothing was ever written.
+        // Nothing was ever written to this folder.
         Err(error) if error.kind() == ErrorKind::NotFound => Runs::default(),
         Err(error) => return Err(error),
     };
@@ -126,7 +126,7 @@ pub(super) async fn newest(
         if lost.trace.is_listed() {
             return Ok(Some(lost));
         }
-        // It may have come since it was listed.
+        // It may have appeared since the listing.
         let key = join_key(folder, &lost.name.to_string());
         if exists(sink, &key).await?
             || exists(sink, &format!("{key}.000")).await?
@@ -144,7 +144,7 @@ pub(super) async fn newest(
     Ok(None)
 }
 
-/// The runs that may tell what was there, by their names alone, oldest first.
+/// The runs whose records may name missing artifacts, from names alone, oldest first.
 #[derive(Default)]
 struct Runs {
     backups: VecDeque<Entry>,
@@ -179,7 +179,7 @@ impl Runs {
         Ok(runs)
     }
 
-    /// The artifacts that they name and that are asked for, each with one run.
+    /// The requested artifacts that they name, each with one run.
     async fn named(&self, sink: &dyn Sink, is_asked_for: &impl Fn(&ArtifactName) -> bool) -> Result<Vec<Lost>> {
         let mut named: Vec<Lost> = Vec::new();
         for entries in [&self.backups, &self.others] {
@@ -198,7 +198,7 @@ impl Runs {
     }
 }
 
-/// Reads records, the newest first.
+/// Reads records, newest first.
 async fn read_all(sink: &dyn Sink, entries: &VecDeque<Entry>) -> Result<Vec<Record>> {
     let keys: Vec<String> = entries.iter().rev().map(|entry| entry.key.clone()).collect();
     let reads = futures::stream::iter(keys).map(|key| async move { history::read_if_known(sink, &key).await });

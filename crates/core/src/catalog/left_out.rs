@@ -1,4 +1,4 @@
-//! What lies among the artifacts and is in no listing: a local folder may hold links, and names that are no text.
+//! Entries among the artifacts that no listing contains: a local folder may hold links, and names that are not text.
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::name::{Dataset, join_key, split_key, split_stem};
 use crate::sink::{LeftOut, Sink};
 
-/// What lies in a folder among its artifacts, could be one of this dataset by its name, and is in no listing.
+/// Lists the entries of a folder that, by name, could be artifacts of this dataset but are in no listing.
 pub fn left_out<'a>(sink: &'a dyn Sink, folder: &str, dataset: Option<&Dataset>) -> BoxStream<'a, Result<LeftOut>> {
     let Some(upkeep) = sink.upkeep() else { return futures::stream::empty().boxed() };
     let folder = folder.trim_matches('/').to_owned();
@@ -21,10 +21,10 @@ pub fn left_out<'a>(sink: &'a dyn Sink, folder: &str, dataset: Option<&Dataset>)
     upkeep.left_out(&prefix).try_filter(move |left| std::future::ready(is_meant(&left.path))).boxed()
 }
 
-/// What is [left out](left_out), to be told; `None` when nothing is.
+/// Describes what is [left out](left_out), for a message; `None` if nothing is.
 ///
 /// # Errors
-/// What the sink fails with.
+/// Any error of the sink.
 pub async fn left_out_in_words(sink: &dyn Sink, folder: &str, dataset: Option<&Dataset>) -> Result<Option<String>> {
     let (mut shown, mut count) = (Vec::new(), 0u64);
     let mut all = left_out(sink, folder, dataset);

@@ -1,4 +1,4 @@
-//! How a listing becomes artifacts: objects of one name are gathered, and what is still being written is told apart.
+//! Turning a listing into artifacts: objects are grouped by artifact, and unfinished artifacts are recognized.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::error::Result;
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key, split_stem};
 use crate::sink::{ObjectInfo, Sink};
 
-/// How far a store's clock may be behind ours before a foreign object is mistaken for one that has just been written.
+/// How far a store's clock may lag behind ours before a foreign object is mistaken for one that was just written.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_hours(1);
 
-/// An artifact, or what a run has written of one so far.
+/// An artifact, or the part of one that a run has written so far.
 #[derive(Debug)]
 pub(crate) struct Listed {
     pub(crate) artifact: Artifact,
@@ -27,15 +27,15 @@ pub(crate) struct Listed {
 /// How much of an artifact there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// An artifact.
+    /// A whole artifact.
     Whole,
-    /// A run is still writing it, or was killed while it did: it is no artifact, but what it needs must stay.
+    /// A run is still writing it, or was killed while doing so. It is not an artifact, but what it needs must be kept.
     Unfinished,
-    /// Only notes about it are left: somebody deleted it, or a prune was killed at its very end.
+    /// Only notes about it are left: somebody deleted it, or a prune was killed just before its end.
     Gone,
 }
 
-/// As [`list`], and with it what is being written.
+/// Like [`list`], but includes what is being written.
 pub(crate) fn list_all<'a>(
     sink: &'a dyn Sink,
     folder: &str,
@@ -67,7 +67,7 @@ pub(crate) fn list_all<'a>(
         .boxed()
 }
 
-/// Tells what a run is still writing, or has left behind when it was killed, from what is whole.
+/// Distinguishes whole artifacts from those that a run is still writing, or left behind when it was killed.
 async fn keep(sink: &dyn Sink, artifact: Artifact, intents: &Announced, started: Timestamp) -> Result<Option<Listed>> {
     let listed = |artifact, state| Ok(Some(Listed { artifact, state }));
     let whole = |artifact| listed(artifact, State::Whole);
@@ -78,14 +78,14 @@ async fn keep(sink: &dyn Sink, artifact: Artifact, intents: &Announced, started:
     if intents.has(&name) {
         return listed(artifact, State::Unfinished);
     }
-    // The intents were listed before the objects. An object that came after that belongs to a run whose intent was not
-    // there yet: ask for that one. Older objects cannot be in that state.
+    // The intents were listed before the objects. A newer object may belong to a run whose intent was not there yet, so
+    // look for that intent. Older objects cannot be in that state.
     let nothing_yet = artifact.objects.is_empty();
     if nothing_yet || artifact.objects.iter().any(|o| o.modified > started - CLOCK_SKEW) {
         if exists(sink, &intent_key(&artifact.folder, &name)).await? {
             return listed(artifact, State::Unfinished);
         }
-        // Neither intent nor manifest was seen: it may have been committed in between.
+        // Neither intent nor manifest was seen: the artifact may have been committed in between.
         let manifest = format!("{}{MANIFEST_SUFFIX}", artifact.key());
         if exists(sink, &manifest).await? {
             if nothing_yet && artifact.needs.is_empty() {
@@ -110,14 +110,14 @@ struct Group {
 
 pub(super) struct Listing<'a> {
     objects: BoxStream<'a, Result<ObjectInfo>>,
-    /// Artifacts of which more objects may come. Keys come in order, and those of one artifact all start with its name, so
-    /// few are open at a time.
+    /// Artifacts for which more objects may follow. Keys are sorted, and those of one artifact all start with its name,
+    /// so few are open at a time.
     groups: BTreeMap<String, (ArtifactName, Group)>,
-    /// Artifacts that are complete but come after one that is not.
+    /// Artifacts that are complete but follow one that is not.
     held: BTreeMap<String, Artifact>,
     ready: VecDeque<Artifact>,
-    /// Names of objects of the current dataset and second that have no role. They come before their artifact's where all
-    /// that is left of it is a manifest.
+    /// Names of objects of the current dataset and second that have no role. They precede their artifact's objects if
+    /// only its manifest is left.
     strays: Vec<String>,
     ended: bool,
     folder: String,
@@ -178,13 +178,13 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// Artifacts whose name `next` does not start with are complete.
+    /// Completes the artifacts whose name is not a prefix of `next`.
     fn close_groups_before(&mut self, next: &str) {
         let closed: Vec<String> = self.groups.keys().filter(|base| !next.starts_with(*base)).cloned().collect();
         for base in closed {
             self.close(&base);
         }
-        // In order of keys: where one name starts another, the shorter one is complete later.
+        // In order of keys: if one name is a prefix of another, the shorter one is completed later.
         while let Some(next) = self.held.first_entry() {
             if self.groups.first_key_value().is_some_and(|(open, _)| open < next.key()) {
                 return;
@@ -199,15 +199,15 @@ impl<'a> Listing<'a> {
             (Some(_), false) => Kind::Managed,
             (Some(_), true) => Kind::Damaged,
             (None, false) => Kind::Foreign,
-            // A manifest of another form, whose data may lie anywhere.
+            // A manifest of another format, whose data may be anywhere.
             (None, true) if !group.unknown.is_empty() => Kind::Damaged,
-            // What a run that has just begun needs; or the artifact is gone, and a record or a figure is left.
+            // Sidecars of a run that has just begun, or leftovers of an artifact that is gone.
             (None, true) if !group.needs.is_empty() || !group.verifications.is_empty() || !group.holds.is_empty() => {
                 Kind::Foreign
             }
             (None, true) => return,
         };
-        // In the same second the one that failed counts as the later one.
+        // Within a second, a failed verification counts as later than a passed one.
         group.verifications.sort_by_key(|v| (v.at, !v.passed));
         group.needs.sort();
         let strays = self.strays.iter().filter(|stray| is_beside(stray, base));
@@ -226,7 +226,7 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// Whether a name begins with that of an artifact and a dot.
+/// Whether a name starts with an artifact's name and a dot.
 fn is_beside(name: &str, artifact: &str) -> bool {
     name.strip_prefix(artifact).is_some_and(|rest| rest.starts_with('.'))
 }
@@ -256,8 +256,8 @@ pub(super) fn grouped(listing: Listing<'_>) -> BoxStream<'_, Result<Artifact>> {
     .boxed()
 }
 
-/// The artifacts for which there is an intent, 8 bytes for each: a writer that may not delete leaves one beside every
-/// artifact.
+/// The artifacts for which there is an intent, in 8 bytes each: a writer without the right to delete leaves an intent
+/// for every artifact.
 struct Announced(Vec<u64>);
 
 impl Announced {

@@ -1,21 +1,21 @@
-//! The catalog: which artifacts a sink holds, told from names alone.
+//! The catalog: which artifacts a sink holds, derived from names alone.
 //!
-//! | object | what it says |
+//! | object | meaning |
 //! |---|---|
 //! | `<artifact>` or `<artifact>.000`, `.001`, … | the stored bytes, in one object or in volumes |
-//! | `<artifact>.manifest.json` | the artifact was finished by Lifeboat |
-//! | `<artifact>.verified-<time>-<level>-<pass or fail>.json` | somebody verified it |
-//! | `<artifact>.needs-<time>.<extensions>.json` | it cannot be restored without that artifact of its dataset: see [`chain`] |
-//! | `<artifact>.holds-<items>-<rows>-<bytes>-<judged>.json` | it holds nothing or much less than those before it, or that [could not be told](Judged) |
-//! | `<artifact>.sha256`, `.asc`, … | a checksum or signature that somebody put there: it goes with its artifact |
-//! | `_lifeboat/uploads/<artifact>.intent.json` | a run has begun to write it |
+//! | `<artifact>.manifest.json` | Lifeboat finished writing the artifact |
+//! | `<artifact>.verified-<time>-<level>-<pass or fail>.json` | the artifact was verified |
+//! | `<artifact>.needs-<time>.<extensions>.json` | the artifact cannot be restored without that one: see [`chain`] |
+//! | `<artifact>.holds-<items>-<rows>-<bytes>-<judged>.json` | the artifact is empty or much smaller than its predecessors, or [could not be compared](Judged) |
+//! | `<artifact>.sha256`, `.asc`, … | a checksum or signature that somebody put there; it is deleted with its artifact |
+//! | `_lifeboat/uploads/<artifact>.intent.json` | a run has begun to write the artifact |
 //!
-//! Anything else whose name begins with an artifact's and a dot is a sidecar that is not known here, and so is a manifest of
-//! another form (`<artifact>.manifest.v2.json`). A newer Lifeboat may mean by it that something must stay: nothing of that
-//! dataset in that folder is deleted.
+//! Anything else whose name starts with an artifact's name and a dot is an unknown sidecar, and so is a manifest of
+//! another format (`<artifact>.manifest.v2.json`). A newer Lifeboat may have written it to mark something that must be
+//! kept, so nothing of that dataset in that folder is deleted.
 //!
-//! An object without a manifest that is named like an artifact is *foreign*: a shell script wrote it. One for which
-//! there is an intent is the remains of a run that was killed, or a run that goes on: it is not an artifact.
+//! An object without a manifest that is named like an artifact is *foreign*: a shell script wrote it. If there is an
+//! intent for it, it is not an artifact: a run is still writing it, or was killed.
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -58,11 +58,11 @@ const INTENT_SUFFIX: &str = ".intent.json";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Lifeboat: it has a manifest.
+    /// Lifeboat: the artifact has a manifest.
     Managed,
-    /// Something else: it has none. It can be verified, restored and pruned all the same.
+    /// Something else: the artifact has no manifest. It can still be verified, restored and pruned.
     Foreign,
-    /// A manifest whose objects are gone.
+    /// Only a manifest is left; the objects are gone.
     Damaged,
 }
 
@@ -77,22 +77,22 @@ impl Kind {
     }
 }
 
-/// The record of one verification, as its name tells it.
+/// What the name of a verification's record tells about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verification {
-    /// Key of the record.
+    /// The key of the record.
     pub key: String,
-    /// When it was made.
+    /// When the artifact was verified.
     pub at: Timestamp,
-    /// At which level.
+    /// The level of the verification.
     pub level: Level,
     /// Whether it passed.
     pub passed: bool,
 }
 
 impl Verification {
-    /// As it stands in the name of its record: `20261122-040000-restore-pass`.
+    /// The verification as it appears in the name of its record: `20261122-040000-restore-pass`.
     pub(crate) fn in_name(&self) -> String {
         in_name(self.at, self.level, self.passed)
     }
@@ -102,31 +102,31 @@ impl Verification {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Artifact {
-    /// The folder it lies in, without a slash at its end; empty for the sink itself.
+    /// The folder that holds the artifact, without a trailing slash; empty for the sink itself.
     pub folder: String,
-    /// Its name.
+    /// The artifact's name.
     pub name: ArtifactName,
-    /// Who wrote it.
+    /// Who wrote the artifact.
     pub kind: Kind,
-    /// Its objects, in the order in which their bytes are joined.
+    /// The artifact's objects, in the order in which their bytes are joined.
     pub objects: Vec<ObjectInfo>,
-    /// The manifest's key, when there is one.
+    /// The manifest's key, if there is one.
     pub manifest: Option<String>,
-    /// The verifications that were recorded, oldest first.
+    /// The recorded verifications, oldest first.
     pub verifications: Vec<Verification>,
-    /// The artifacts without which it cannot be restored, of the same dataset and folder, in ascending order: the base of
-    /// an increment. What those need in turn is not among them: see [`chain`].
+    /// The artifacts of the same dataset and folder without which this one cannot be restored (the base of an
+    /// increment), in ascending order. Only direct dependencies: see [`chain`].
     pub needs: Vec<ArtifactName>,
-    /// The sidecars that say how much it holds.
+    /// The sidecars that say how much the artifact holds.
     pub holds: Vec<Holds>,
-    /// Keys of checksums and signatures that somebody put beside it.
+    /// Keys of checksums and signatures that somebody put beside the artifact.
     pub companions: Vec<String>,
-    /// Keys of what lies beside it and is not known here. While there is any, nothing of its dataset is deleted.
+    /// Keys of unknown objects beside the artifact. While there are any, nothing of its dataset is deleted.
     pub unknown: Vec<String>,
 }
 
 impl Artifact {
-    /// An artifact of which nothing else is known.
+    /// Creates an artifact. The other fields are empty.
     pub fn new(folder: impl Into<String>, name: ArtifactName, kind: Kind) -> Self {
         Self {
             folder: folder.into(),
@@ -147,13 +147,13 @@ impl Artifact {
         join_key(&self.folder, &self.name.to_string())
     }
 
-    /// Stored bytes, all objects together.
+    /// The total size of the stored objects, in bytes.
     pub fn bytes(&self) -> u64 {
         self.objects.iter().map(|o| o.bytes).sum()
     }
 
-    /// The verification that proves most: of those that passed, the last at the deepest level. A look at the live system
-    /// proves nothing of what is stored.
+    /// The verification that proves most: the last one that passed at the deepest level. Comparisons with the live
+    /// system do not count, because they prove nothing about what is stored.
     pub fn last_passed(&self) -> Option<&Verification> {
         let depth = |level| match level {
             Level::Live => 0,
@@ -164,8 +164,8 @@ impl Artifact {
         self.verifications.iter().filter(|v| v.passed).max_by_key(|v| (depth(v.level), v.at))
     }
 
-    /// The newest verification that failed, where no later one passed at that level or a deeper one. One of the live system
-    /// says nothing about the artifact.
+    /// The newest failed verification, unless a later one passed at that level or a deeper one. Comparisons with the
+    /// live system do not count, because they say nothing about the artifact.
     pub fn standing_failure(&self) -> Option<&Verification> {
         let mut proven = None;
         self.verifications.iter().rev().filter(|v| v.level != Level::Live).find(|v| {
@@ -176,36 +176,38 @@ impl Artifact {
         })
     }
 
-    /// Whether it is known to be bad: there is a [standing failure](Self::standing_failure).
+    /// Whether the artifact is known to be bad: it has a [standing failure](Self::standing_failure).
     pub fn is_known_bad(&self) -> bool {
         self.standing_failure().is_some()
     }
 
-    /// Every key that belongs to it but for the manifest, which goes first, and the [sidecars](Self::sidecar_keys), which go last.
+    /// Every key that belongs to the artifact, except the manifest, which is deleted first, and the
+    /// [sidecars](Self::sidecar_keys), which are deleted last.
     pub(crate) fn keys_without_manifest(&self) -> Vec<String> {
         let records = self.verifications.iter().map(|v| &v.key);
         records.chain(&self.companions).chain(self.objects.iter().map(|o| &o.key)).cloned().collect()
     }
 
-    /// The keys of the sidecars that say what it needs.
+    /// The keys of the sidecars that say what the artifact needs.
     pub(crate) fn need_keys(&self) -> impl Iterator<Item = String> {
         self.needs.iter().filter_map(|needed| Some(join_key(&self.folder, &need_name(&self.name, needed)?)))
     }
 
-    /// The keys of the sidecars that mean something as long as anything of it is there: what it needs, and how much it holds.
+    /// The keys of the sidecars that matter as long as any part of the artifact exists: what it needs, and how much it
+    /// holds.
     pub(crate) fn sidecar_keys(&self) -> impl Iterator<Item = String> {
         self.need_keys().chain(self.holds.iter().map(|holds| holds.key.clone()))
     }
 
-    /// The manifest beside it that is of a form not known here.
+    /// The manifest of an unknown format beside the artifact.
     fn other_manifest(&self) -> Option<&String> {
         self.unknown.iter().find(|key| matches!(role(split_key(key).1), Some((_, Role::OtherManifest))))
     }
 
-    /// Reads its manifest; `None` when it is foreign.
+    /// Reads the artifact's manifest; `None` if the artifact is foreign.
     ///
     /// # Errors
-    /// When the manifest cannot be read or is not one; [`ErrorKind::Unsupported`] when it is of a form not known here.
+    /// If the manifest cannot be read or is invalid; [`ErrorKind::Unsupported`] if its format is unknown.
     pub async fn read_manifest(&self, sink: &dyn Sink) -> Result<Option<Manifest>> {
         let Some(key) = &self.manifest else {
             return match self.other_manifest() {
@@ -228,12 +230,12 @@ impl Artifact {
     }
 }
 
-/// Key of the intent of an artifact.
+/// The key of an artifact's intent.
 pub(crate) fn intent_key(folder: &str, artifact: &str) -> String {
     join_key(folder, &format!("{UPLOADS_FOLDER}/{artifact}{INTENT_SUFFIX}"))
 }
 
-/// Key of the record of a verification.
+/// The key of a verification's record.
 pub(crate) fn verification_key(artifact_key: &str, at: Timestamp, level: Level, passed: bool) -> String {
     format!("{artifact_key}{VERIFIED_INFIX}{}.json", in_name(at, level, passed))
 }
@@ -243,13 +245,13 @@ fn in_name(at: Timestamp, level: Level, passed: bool) -> String {
     format!("{}-{level}-{outcome}", format_stamp(at))
 }
 
-/// The artifacts in one folder of a sink, in ascending order of their keys (a damaged one stands where its manifest
-/// does), page by page: memory does not grow with their number. With `dataset`, only that one's, matched whole and never
-/// by a bare prefix.
+/// Lists the artifacts in one folder of a sink in ascending order of their keys (a damaged one is placed by its
+/// manifest), page by page: memory does not grow with their number. With `dataset`, lists only that dataset's
+/// artifacts, by its whole name, not by prefix.
 ///
 /// # Errors
-/// As items: what the sink's listing fails with. A folder in which there is nothing is empty; a bucket or root folder
-/// that does not exist is an error.
+/// Errors of the sink's listing, as items. A folder without objects is empty; a bucket or root folder that does not
+/// exist is an error.
 pub fn list<'a>(sink: &'a dyn Sink, folder: &str, dataset: Option<&Dataset>) -> BoxStream<'a, Result<Artifact>> {
     let finished = |item: Result<Listed>| async move {
         match item {
@@ -260,8 +262,8 @@ pub fn list<'a>(sink: &'a dyn Sink, folder: &str, dataset: Option<&Dataset>) -> 
     list_all(sink, folder, dataset).filter_map(finished).boxed()
 }
 
-/// Whether there is an object with this key. Stores that let an identity list below a prefix only answer a question for a
-/// missing object as if it were forbidden: then the listing says.
+/// Whether there is an object with this key. If an identity may list only below a prefix, some stores answer a request
+/// for a missing object as forbidden: then the listing decides.
 pub(crate) async fn exists(sink: &dyn Sink, key: &str) -> Result<bool> {
     match sink.head(key).await {
         Ok(_) => Ok(true),
@@ -296,7 +298,7 @@ pub(crate) fn intents<'a>(sink: &'a dyn Sink, folder: &str) -> BoxStream<'a, Res
         .boxed()
 }
 
-/// The name of the artifact whose intent has this key; `uploads` is the folder of notes, with its slash.
+/// The name of the artifact whose intent has this key; `uploads` is the folder of notes, with a trailing slash.
 pub(crate) fn intent_of<'a>(key: &'a str, uploads: &str) -> Option<&'a str> {
     key.strip_prefix(uploads)?.strip_suffix(INTENT_SUFFIX)
 }

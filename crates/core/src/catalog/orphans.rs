@@ -1,4 +1,4 @@
-//! What runs that did not end have left behind, and what deletions without the right to delete have left hidden.
+//! What interrupted runs have left behind, and what deletions without the right to delete versions have only hidden.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,37 +12,37 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name::{ArtifactName, Dataset, join_key, split_key};
 use crate::sink::{Held, Hidden, PROBES_FOLDER, Sink, UPLOADS_FOLDER, upkeep};
 
-/// Objects that are removed together.
+/// How many objects are removed in one call.
 const BATCH: usize = 500;
 
-/// What [`remove_orphans`] has removed, or would.
+/// What [`remove_orphans`] has removed, or would remove.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Cleaned {
-    /// Each thing in words.
+    /// A description of each thing removed.
     pub removed: Vec<String>,
-    /// Stored bytes that are freed by it. Parts of unfinished uploads do not count: no store says how large they are.
+    /// The number of stored bytes freed, without parts of unfinished uploads: no store says how large those are.
     pub bytes: u64,
-    /// What the store holds, and until when: no failure. A later run removes it.
+    /// What the store holds, and until when. This is not a failure: a later run removes it.
     pub held: Vec<Held>,
-    /// What a person should know: that objects could only be hidden, that hidden ones could not be looked for.
+    /// Notes for the user: objects could only be hidden, or hidden objects could not be listed.
     pub notes: Vec<String>,
 }
 
 /// Removes what killed runs have left in a folder: objects without a manifest for which there is an intent, unfinished
-/// uploads, probes, and the notes about all of it; and, where the store keeps versions, what Lifeboat has stored and what
-/// is only hidden. All of it only when it is older than `age` (hidden objects: hidden for so long). Touches nothing else,
-/// least of all records of runs. With `dry_run` it only says what it would remove.
+/// uploads, probes, and the notes about them; and, if the store keeps versions, objects of Lifeboat's that are only
+/// hidden. Everything must be older than `age` (hidden objects: hidden for that long). Nothing else is touched, in
+/// particular no records of runs. With `dry_run`, only reports what would be removed.
 ///
-/// Of a dataset with an object that is not known here nothing is removed, and a note says so: a newer Lifeboat may have
-/// finished in its own way what looks unfinished here.
+/// If a dataset has an object that this version does not recognize, nothing of it is removed, and a note says so: a
+/// newer Lifeboat may have finished in its own way what looks unfinished here.
 /// A sink without [`Upkeep`](crate::sink::Upkeep) has neither unfinished uploads nor hidden objects.
 ///
 /// # Errors
-/// What the sink fails with.
+/// Any error of the sink.
 ///
 /// # Cancel safety
-/// Safe: what is not removed yet is found again by the next call.
+/// Safe: the next call finds what is left.
 pub async fn remove_orphans(
     sink: &dyn Sink,
     folder: &str,
@@ -54,7 +54,7 @@ pub async fn remove_orphans(
     let before = now.checked_sub(age).unwrap_or(Timestamp::MIN);
     let folder = folder.trim_matches('/');
     let mut sweep = Sweep { sink, folder, before, dry_run, cleaned: Cleaned::default(), known: BTreeMap::new() };
-    // Hidden ones first: the notes, live or hidden, are what tells them from foreign ones.
+    // Hidden objects first: only the notes, live or hidden, distinguish them from foreign ones.
     sweep.hidden_artifacts().await?;
     sweep.unfinished().await?;
     let aborted = upkeep(sink).abort_unfinished(folder, before, dry_run).await?;
@@ -72,7 +72,7 @@ struct Sweep<'a> {
     before: Timestamp,
     dry_run: bool,
     cleaned: Cleaned,
-    /// Whether everything of a dataset is known here, where that was asked.
+    /// Whether all objects of a dataset are recognized, for datasets checked so far.
     known: BTreeMap<Dataset, bool>,
 }
 
@@ -92,7 +92,7 @@ impl Leftover {
 }
 
 impl Sweep<'_> {
-    /// Removes these, and says whether none of them is held.
+    /// Removes these, and returns whether none of them is held.
     async fn remove(&mut self, leftovers: &[Leftover]) -> Result<bool> {
         if leftovers.is_empty() {
             return Ok(true);
@@ -126,7 +126,7 @@ impl Sweep<'_> {
         }
     }
 
-    /// Whether everything of a dataset in the folder is known here. A note says what is not.
+    /// Whether all objects of a dataset in the folder are recognized. A note names one that is not.
     async fn is_known(&mut self, dataset: &Dataset) -> Result<bool> {
         if let Some(known) = self.known.get(dataset) {
             return Ok(*known);
@@ -154,7 +154,7 @@ impl Sweep<'_> {
         Ok(unknown.is_none())
     }
 
-    /// What intents tell: of runs that did not end, everything; of those that did, only the note.
+    /// What intents point to: everything of an unfinished run, only the note of a finished one.
     async fn unfinished(&mut self) -> Result<()> {
         let sink = self.sink;
         let mut found = intents(sink, self.folder);
@@ -224,7 +224,7 @@ impl Sweep<'_> {
         self.remove(&notes).await.map(drop)
     }
 
-    /// Probes that a check could not delete.
+    /// The probes that a check could not delete.
     async fn probes(&mut self) -> Result<()> {
         let mut leftovers = Vec::new();
         {
@@ -261,7 +261,7 @@ impl Sweep<'_> {
         self.remove(&batch).await.map(drop)
     }
 
-    /// Hidden artifacts of Lifeboat's: with a manifest or a record that is hidden too, or with an intent.
+    /// Hidden artifacts that Lifeboat wrote: those with an intent, or with a manifest or record that is hidden too.
     async fn hidden_artifacts(&mut self) -> Result<()> {
         let sink = self.sink;
         let prefix = if self.folder.is_empty() { String::new() } else { format!("{}/", self.folder) };
@@ -315,7 +315,7 @@ impl Sweep<'_> {
         Ok(hidden.is_some_and(|hidden| hidden.key == intent))
     }
 
-    /// The next hidden object. Where versions may not be listed there is none, and a note.
+    /// The next hidden object. If versions may not be listed, returns none and adds a note.
     fn next_hidden(&mut self, next: Option<Result<Hidden>>) -> Result<Option<Hidden>> {
         match next {
             Some(Err(error)) if error.kind() == ErrorKind::Permission => {
@@ -332,7 +332,7 @@ impl Sweep<'_> {
 #[derive(Default)]
 struct Group {
     artifact: Option<ArtifactName>,
-    /// One of them has a name that only Lifeboat gives.
+    /// Whether one of them has a name that only Lifeboat uses.
     ours: bool,
     hidden: Vec<Hidden>,
 }

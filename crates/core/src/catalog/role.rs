@@ -1,4 +1,4 @@
-//! What the name of an object says it is.
+//! The role of an object, derived from its name.
 
 use jiff::Timestamp;
 
@@ -6,22 +6,22 @@ use super::amount::{Amount, Judged};
 use crate::name::{ArtifactName, MANIFEST_SUFFIX, parse_stamp, split_stem};
 use crate::verifier::Level;
 
-/// What stands between an artifact's name and the rest of a verification record's.
+/// What separates an artifact's name from the rest of a verification record's name.
 pub(super) const VERIFIED_INFIX: &str = ".verified-";
 
-/// What stands between an artifact's name and that of what it needs, the latter without its dataset.
+/// What separates an artifact's name from the name of the artifact it needs, the latter without its dataset.
 pub(super) const NEEDS_INFIX: &str = ".needs-";
 
-/// What stands between an artifact's name and how much it holds.
+/// What separates an artifact's name from how much it holds.
 const HOLDS_INFIX: &str = ".holds-";
 
 /// The suffix of every sidecar.
 const SIDECAR_SUFFIX: &str = ".json";
 
-/// How the tail of a manifest of another form than ours begins: `.manifest.v2.json`, `.manifest-2.json`.
+/// How the suffixes of manifests of other formats begin: `.manifest.v2.json`, `.manifest-2.json`.
 const OTHER_MANIFESTS: [&str; 3] = [".manifest.", ".manifest-", ".manifest_"];
 
-/// Suffixes of the checksums and signatures that people and scripts put beside what they store.
+/// Suffixes of the checksums and signatures that users and scripts put beside what they store.
 const COMPANIONS: [&str; 13] = [
     ".sha256",
     ".sha512",
@@ -38,27 +38,26 @@ const COMPANIONS: [&str; 13] = [
     ".minisig",
 ];
 
-/// What the name of an object in a folder says it is.
+/// The role of an object in a folder, derived from its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Object,
     Manifest,
-    /// A manifest of a form that is not known here.
+    /// A manifest of an unknown format.
     OtherManifest,
     Verification(Timestamp, Level, bool),
     /// The artifact cannot be restored without this one.
     Need(ArtifactName),
-    /// The artifact holds so much.
+    /// The artifact holds this much.
     Holds(Amount, Judged),
 }
 
-/// The artifact that an object belongs to, and as what. `None` for what is not known here, and for what is no business of
-/// ours.
+/// The artifact that an object belongs to, and its role. `None` for names that are unknown or not Lifeboat's concern.
 pub(crate) fn role(name: &str) -> Option<(ArtifactName, Role)> {
     if let Some(base) = name.strip_suffix(MANIFEST_SUFFIX) {
         return Some((ArtifactName::parse(base)?, Role::Manifest));
     }
-    // Behind the timestamp: a dataset may have such words in its name.
+    // Only after the timestamp: a dataset may have such words in its name.
     let (stem, rest) = split_stem(name)?;
     let parts = |infix: &str| {
         let at = rest.find(infix)?;
@@ -100,7 +99,7 @@ pub(crate) fn role(name: &str) -> Option<(ArtifactName, Role)> {
     Some((ArtifactName::parse(name)?, Role::Object))
 }
 
-/// The name of the sidecar that says what an artifact needs. `None` for what is not of the same dataset.
+/// The name of the sidecar that says what an artifact needs. `None` if the two are not of the same dataset.
 pub(crate) fn need_name(artifact: &ArtifactName, needed: &ArtifactName) -> Option<String> {
     let without_dataset = format!("{}.{}", needed.stamp(), needed.extensions());
     let same = artifact.dataset == needed.dataset;
@@ -113,7 +112,7 @@ pub(crate) fn holds_name(artifact: &ArtifactName, amount: Amount, judged: Judged
     format!("{artifact}{HOLDS_INFIX}{items}-{rows}-{bytes}-{}{SIDECAR_SUFFIX}", judged.as_str())
 }
 
-/// Whether a name is that of a checksum or a signature of something.
+/// Whether a name is that of a checksum or signature.
 pub(super) fn is_companion(name: &str) -> bool {
     COMPANIONS.iter().any(|suffix| name.ends_with(suffix))
 }

@@ -32,7 +32,7 @@ enum Identity {
 /// Encrypts to age recipients, decrypts with age identities.
 ///
 /// Recipients are X25519 (`age1…`) and, with the feature `ssh`, SSH public keys (`ssh-ed25519 …`, `ssh-rsa …`); identities are
-/// `AGE-SECRET-KEY-1…` and SSH private keys. A passphrase stands alone, on both sides.
+/// `AGE-SECRET-KEY-1…` and SSH private keys. A passphrase cannot be combined with keys, for encrypting or decrypting.
 ///
 /// ```
 /// # fn main() -> lifeboat_core::Result<()> {
@@ -59,7 +59,7 @@ impl Age {
     /// Encrypts to these recipients. Each of them can decrypt alone.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for one that cannot be read, or when there is none.
+    /// [`ErrorKind::Config`] for an invalid recipient, or if there is none.
     pub fn to<I, S>(recipients: I) -> Result<Self>
     where
         I: IntoIterator<Item = S>,
@@ -77,10 +77,11 @@ impl Age {
         Ok(age)
     }
 
-    /// Encrypts to the recipients of a file's text: one a line, `#` starts a comment. `name` names the file in errors.
+    /// Encrypts to the recipients in the text of a file: one per line; `#` starts a comment. `name` names the file in
+    /// errors.
     ///
     /// # Errors
-    /// As [`to`](Age::to).
+    /// Those of [`to`](Age::to).
     pub fn to_file(text: &str, name: &str) -> Result<Self> {
         Self::to(text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')))
             .map_err(|e| Error::new(e.kind(), "read recipients from", name, e.message()).with_source(e))
@@ -91,24 +92,24 @@ impl Age {
         Self { passphrase: Some(passphrase), ..Self::default() }
     }
 
-    /// A new X25519 identity and its recipient.
+    /// Generates an X25519 identity and its recipient.
     pub fn generate() -> (SecretString, String) {
         let identity = age::x25519::Identity::generate();
         (identity.to_string(), identity.to_public().to_string())
     }
 
-    /// The passphrase of SSH private keys that are encrypted themselves. Set before [`identities`](Age::identities).
+    /// Sets the passphrase for encrypted SSH private keys. Call it before [`identities`](Age::identities).
     #[must_use]
     pub fn key_passphrase(mut self, passphrase: SecretString) -> Self {
         self.key_passphrase = Some(passphrase);
         self
     }
 
-    /// Adds the identities of a file's text to decrypt with: `AGE-SECRET-KEY-1…` lines, or one SSH private key in PEM
-    /// form. `name` names the file in errors.
+    /// Adds the identities in the text of a file, to decrypt with: `AGE-SECRET-KEY-1…` lines, or one SSH private key in
+    /// PEM form. `name` names the file in errors.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when there is none in it, or one that cannot be read. The text is not in the error.
+    /// [`ErrorKind::Config`] if it contains no identity, or an invalid one. The error does not contain the text.
     pub fn identities(mut self, text: &SecretString, name: &str) -> Result<Self> {
         let wrong =
             |why: &str| Error::new(ErrorKind::Config, "read identities from", name, why).hint(Hint::WriteIdentity);
@@ -134,7 +135,7 @@ impl Age {
         Ok(self)
     }
 
-    /// The recipients as they were written: public keys, nothing secret.
+    /// The recipients as written: public keys, nothing secret.
     pub fn recipients(&self) -> &[String] {
         &self.written
     }
@@ -171,7 +172,7 @@ impl Age {
     }
 }
 
-/// An identity pasted where a recipient belongs must not be printed.
+/// Hides an identity that was given in place of a recipient: it must not be printed.
 fn redact(text: &str) -> String {
     if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
         return "AGE-SECRET-KEY-…".to_owned();

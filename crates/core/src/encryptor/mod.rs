@@ -9,32 +9,33 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name::is_foreign_encryption;
 use crate::stream::{self, ByteStream};
 
-/// How much of a ciphertext an encryptor is shown to tell whether it is its own, in bytes. Fewer where there are no more.
+/// How many bytes of a ciphertext an encryptor gets to recognise it. Fewer if the ciphertext is shorter.
 pub const START: usize = 64;
 
 /// Turns a plaintext stream into ciphertext and back.
 ///
-/// Both directions run on separate threads and hold a bounded amount of data. An implementation built only
-/// with recipients can encrypt but not decrypt: the machine that backs up then cannot read its own
-/// backups.
+/// Both directions run on separate threads and hold a bounded amount of data. An encryptor with recipients only can
+/// encrypt but not decrypt: the machine that backs up then cannot read its own backups.
 ///
-/// `lifeboat_conformance::encryptor` checks what is promised here; `examples/outside` has a whole one.
+/// `lifeboat_conformance::encryptor` checks this contract; `examples/outside` contains a complete encryptor.
 pub trait Encryptor: Send + Sync + fmt::Debug {
     /// The scheme's name in the manifest and the configuration: `age`, `openssl`. Other implementations choose another.
     fn scheme(&self) -> &'static str;
 
-    /// The suffix that an encrypted object's name gets, without the dot: `age`, `enc`. One from elsewhere takes `enc-` and a
-    /// word of small letters, digits, `_` and `-`, as in `enc-gpg`: so that every reader knows that it is encrypted.
+    /// The suffix of an encrypted object's name, without the dot: `age`, `enc`. Third-party encryptors use `enc-` and a
+    /// word of lower-case letters, digits, `_` and `-`, as in `enc-gpg`, so that every reader knows that the object is
+    /// encrypted.
     fn suffix(&self) -> &'static str;
 
-    /// Whether a ciphertext that starts like this is of this scheme. It is given the first [`START`] bytes, or all where
-    /// there are fewer.
+    /// Whether a ciphertext with this start is of this scheme. `start` is the first [`START`] bytes, or all if there
+    /// are fewer.
     ///
-    /// A ciphertext begins with a magic that no plaintext has: what is read back is told by it. A format without one needs
-    /// a header before it. [`Backup`](crate::Backup) refuses an encryptor that does not recognise what it writes.
+    /// A ciphertext must begin with magic bytes that no plaintext has, by which it is recognised when read back. A
+    /// format without them needs a header. [`Backup`](crate::Backup) refuses an encryptor that does not recognise its
+    /// own output.
     fn recognises(&self, start: &[u8]) -> bool;
 
-    /// Whether this can decrypt: it was given an identity or passphrase.
+    /// Whether this can decrypt: it has an identity or a passphrase.
     fn can_decrypt(&self) -> bool;
 
     /// The public recipients, as the manifest names them. Empty for a passphrase.
@@ -46,24 +47,24 @@ pub trait Encryptor: Send + Sync + fmt::Debug {
     ///
     /// # Behaviour
     /// - The ciphertext stream ends without an error only after the plaintext stream has.
-    /// - An error of the plaintext stream is passed on as it is.
+    /// - An error of the plaintext stream is passed on unchanged.
     /// - Salts, nonces and keys are fresh: the same plaintext never gives the same ciphertext.
     ///
     /// # Errors
-    /// When there is nothing to encrypt to.
+    /// If there is nothing to encrypt to.
     fn encrypt(&self, plaintext: ByteStream) -> Result<ByteStream>;
 
     /// Decrypts.
     ///
     /// # Behaviour
-    /// - Plaintext is emitted as soon as it is authentic (`age`), or at once (`openssl`, which authenticates nothing): it
-    ///   counts only when the stream has ended well.
-    /// - An error of the ciphertext stream is passed on as it is.
+    /// - Plaintext is emitted as soon as it is authenticated (`age`), or at once (`openssl`, which authenticates
+    ///   nothing): it can be trusted only when the stream has ended without an error.
+    /// - An error of the ciphertext stream is passed on unchanged.
     ///
     /// # Errors
-    /// [`Decrypt`](crate::ErrorKind::Decrypt) without an identity. What is wrong with the bytes is an item of the
-    /// stream: no identity fits ([`Decrypt`](crate::ErrorKind::Decrypt)), truncated or altered
-    /// ([`Corrupt`](crate::ErrorKind::Corrupt)).
+    /// [`Decrypt`](crate::ErrorKind::Decrypt) without an identity. Errors in the data are items of the stream:
+    /// [`Decrypt`](crate::ErrorKind::Decrypt) if no identity matches, [`Corrupt`](crate::ErrorKind::Corrupt) if it was
+    /// truncated or altered.
     fn decrypt(&self, ciphertext: ByteStream) -> Result<ByteStream>;
 }
 
@@ -78,7 +79,7 @@ pub(crate) fn starts_like_openssl(start: &[u8]) -> bool {
     start.starts_with(b"Salted__")
 }
 
-/// Makes sure that what an encryptor writes will be found and read again, as far as its names go.
+/// Makes sure that objects named with the encryptor's suffix will be found and read again.
 ///
 /// # Errors
 /// [`ErrorKind::Config`].
@@ -93,10 +94,10 @@ pub(crate) fn check_names(encryptor: &dyn Encryptor) -> Result<()> {
         .hint("age has the suffix age, openssl has enc, and every other encryptor enc- and a word, as in enc-gpg"))
 }
 
-/// Encrypts, and makes sure that what comes out will be recognised.
+/// Encrypts, and makes sure that the output will be recognised.
 ///
 /// # Errors
-/// As [`Encryptor::encrypt`]. An output that is not recognised is an error item before anything of it has passed.
+/// Those of [`Encryptor::encrypt`]. If the output is not recognised, an error item comes before any of it.
 pub(crate) fn seal(encryptor: &Arc<dyn Encryptor>, plaintext: ByteStream) -> Result<ByteStream> {
     let sealed = encryptor.encrypt(plaintext)?;
     let encryptor = encryptor.clone();
@@ -125,7 +126,7 @@ pub use self::age::Age;
 #[cfg(feature = "openssl")]
 pub use self::openssl::OpenSsl;
 
-/// An encryptor behind a pointer is one.
+/// Implements the trait for pointers.
 macro_rules! pointers {
     ($($pointer:ident),*) => {$(
         impl<T: Encryptor + ?Sized> Encryptor for $pointer<T> {

@@ -1,14 +1,14 @@
 //! The `openssl` encryptor: the layout of `openssl enc -aes-256-cbc -salt -pbkdf2 -iter 100000`.
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! |---|---|
 //! | 0–7 | `Salted__` |
 //! | 8–15 | salt |
 //! | 16– | AES-256-CBC blocks with PKCS#7 padding |
 //!
 //! Key (32 bytes) and IV (16 bytes) are PBKDF2-HMAC-SHA256(passphrase, salt, 100,000), as `apps/enc.c` of OpenSSL
-//! derives them. **This form authenticates nothing**: an altered block decrypts to garbage without an error. The
-//! manifest's SHA-256 over the stored bytes is what tells; use `age` where you are free to choose.
+//! derives them. **This format authenticates nothing**: an altered block decrypts to garbage without an error. Only the
+//! manifest's SHA-256 of the stored bytes reveals it. Use `age` if you have the choice.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -28,7 +28,7 @@ use crate::stream::ByteStream;
 const MAGIC: &[u8; 8] = b"Salted__";
 const ITERATIONS: u32 = 100_000;
 const BLOCK: usize = 16;
-/// Bytes worked on at once: a whole number of blocks.
+/// The number of bytes processed at once: a whole number of blocks.
 const BUFFER: usize = 64 << 10;
 
 /// Encrypts and decrypts with a passphrase, byte-compatible with
@@ -42,7 +42,7 @@ impl OpenSsl {
     /// Creates an encryptor with a passphrase.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when it is empty.
+    /// [`ErrorKind::Config`] if it is empty.
     pub fn passphrase(passphrase: SecretString) -> Result<Self> {
         if passphrase.expose_secret().is_empty() {
             return Err(Error::new(ErrorKind::Config, "encrypt with", "openssl", "the passphrase is empty")
@@ -83,12 +83,11 @@ fn read_full(input: &mut StageInput, buffer: &mut [u8]) -> Result<usize> {
     Ok(filled)
 }
 
-/// Whether the first plaintext block is that of something known: text, or a format with a magic. Under a wrong key a block
-/// is random: that it looks like text has a chance of
-/// some 10^-5.
+/// Whether the first plaintext block looks familiar: text, or a format with magic bytes. With a wrong key, the block is
+/// random and looks like text with a probability of about 10^-5.
 fn is_readable(first: &[u8]) -> bool {
     const MAGICS: [&[u8]; 4] = [&[0x28, 0xb5, 0x2f, 0xfd], &[0x1f, 0x8b, 0x08], b"PGDMP", &[0x6d, 0xe2, 0x99, 0x81]];
-    // A character of several bytes may go on in the next block.
+    // A multi-byte character may continue in the next block.
     let text = match std::str::from_utf8(first) {
         Err(error) if error.error_len().is_some() => false,
         _ => first.iter().all(|b| !b.is_ascii_control() || b.is_ascii_whitespace()),
@@ -118,7 +117,7 @@ fn encrypt_salted(
         let filled = read_full(input, &mut buffer[..BUFFER])?;
         let mut end = filled;
         if filled < BUFFER {
-            // PKCS#7: always at least one byte of padding, each with the value of their number.
+            // PKCS#7: always at least one byte of padding; each byte is the number of padding bytes.
             let padding = BLOCK - filled % BLOCK;
             buffer[filled..filled + padding].fill(padding as u8);
             end += padding;
@@ -145,7 +144,7 @@ fn decrypt(passphrase: &SecretString, input: &mut StageInput, output: &mut Stage
     let key = derive(passphrase, &head[8..]);
     let mut cipher = cbc::Decryptor::<Aes256>::new_from_slices(&key[..32], &key[32..]).expect("32 and 16 bytes");
     let mut buffer = Zeroizing::new(vec![0; BUFFER]);
-    // The last block may be padding: it is held back until it is known whether more comes.
+    // The last block may be padding, so a block is held back until it is known whether more follow.
     let mut held: Option<Zeroizing<[u8; BLOCK]>> = None;
     let mut begins_readable = None;
     let failed = |e| Error::io("decrypt", "the artifact", e);
@@ -172,7 +171,7 @@ fn decrypt(passphrase: &SecretString, input: &mut StageInput, output: &mut Stage
     let Some(last) = held else { return Err(corrupt("it has no data after its header: it was cut short")) };
     let padding = usize::from(last[BLOCK - 1]);
     if !(1..=BLOCK).contains(&padding) || last[BLOCK - padding..].iter().any(|b| usize::from(*b) != padding) {
-        // The form has no check of its own; what the first block became under this key is all there is to go by.
+        // The format has no checksum; the only evidence is what the first block decrypts to.
         if begins_readable == Some(true) {
             return Err(corrupt(
                 "its last block is invalid: the passphrase is right, because the beginning is readable, but the object was cut short or altered",
@@ -280,7 +279,7 @@ mod tests {
         assert_eq!(plain, data(1000));
     }
 
-    /// With the same salt each time, so that a passphrase is wrong in the same way each time.
+    /// The same salt each time, so that a wrong passphrase always fails in the same way.
     async fn sealed_text() -> Bytes {
         let text = once("{\"A\": \"some text\"}\n".repeat(60));
         let passphrase = SecretString::from("secret");
@@ -292,7 +291,7 @@ mod tests {
     #[tokio::test]
     async fn a_wrong_passphrase_and_a_cut_are_told_apart() {
         let stored = sealed_text().await;
-        // One wrong passphrase of 256 meets bytes that look like padding; these do not.
+        // One in 256 wrong passphrases gives bytes that look like padding; these do not.
         for wrong in ["wrong", "Secret", "secret "] {
             let error = opened(wrong, stored.clone()).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Decrypt);

@@ -1,4 +1,4 @@
-//! What a run of the pipeline tells of itself when it ends.
+//! Writing the record of a pipeline run when it ends.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ use crate::report::{Check, Status};
 use crate::sink::Sink;
 use crate::verifier::Level;
 
-/// How long a record may take to be written.
+/// How long writing a record may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The same after a cancellation.
+/// How long writing a record may take after a cancellation.
 const HURRY: Duration = Duration::from_secs(3);
 
-/// Figures of a run that came to its end.
+/// The figures of a completed run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) outcome: Option<Outcome>,
@@ -30,7 +30,7 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// The outcome that these checks amount to.
+    /// The outcome that follows from these checks.
     pub(crate) fn of_checks(checks: &[Check]) -> Outcome {
         match checks.iter().map(|check| check.status).max() {
             None | Some(Status::Pass) => Outcome::Good,
@@ -40,7 +40,7 @@ impl Figures {
     }
 }
 
-/// A run that is under way, as far as its record is concerned.
+/// What the record needs to know about a run in progress.
 #[derive(Clone, Debug)]
 pub(crate) struct Journal {
     verb: Verb,
@@ -48,7 +48,7 @@ pub(crate) struct Journal {
     started_at: Timestamp,
     began: Instant,
     confidential: bool,
-    /// Without it there is no place for a record.
+    /// The dataset. Without one there is no place for a record.
     pub(crate) dataset: Option<Dataset>,
     pub(crate) key: Option<String>,
     pub(crate) level: Option<Level>,
@@ -68,7 +68,7 @@ impl Journal {
         }
     }
 
-    /// The record of the run that ends here.
+    /// Creates the record of the run, which ends now.
     pub(crate) fn record(&self, sink: &dyn Sink, result: Result<&Figures, &Error>) -> Option<Record> {
         let dataset = self.dataset.clone()?;
         let took = self.began.elapsed();
@@ -88,10 +88,10 @@ impl Journal {
         Some(record)
     }
 
-    /// Writes the record. Never fails the run: what went wrong is returned, for a note.
+    /// Writes the record. This never fails the run: a problem is returned, for a note.
     pub(crate) async fn write(&self, sink: &Arc<dyn Sink>, record: &Record, patience: Duration) -> Result<(), String> {
         let written = tokio::time::timeout(patience, async {
-            // A run that failed because there is no such place must not make it: it may be a disk that is not mounted.
+            // A run that failed because the place does not exist must not create it: the disk may not be mounted.
             if record.outcome == Outcome::Failed
                 && let Some(Err(error)) = sink.list(&join_key(&self.folder, HISTORY_FOLDER)).next().await
                 && error.kind() == ErrorKind::NotFound
@@ -111,12 +111,12 @@ impl Journal {
         Err(format!("the record of this run could not be written: {error}"))
     }
 
-    /// How long its record may take.
+    /// How long writing this run's record may take.
     pub(crate) fn patience(cx: &Context) -> Duration {
         if cx.cancel.is_cancelled() { HURRY } else { PATIENCE }
     }
 
-    /// Writes the record of the run into one sink. What goes wrong is a note.
+    /// Writes the record of the run to one sink. A problem becomes a note.
     pub(crate) async fn close(&self, sink: &Arc<dyn Sink>, cx: &Context, result: Result<&Figures, &Error>) {
         let Some(record) = self.record(&**sink, result) else { return };
         if let Err(note) = self.write(sink, &record, Self::patience(cx)).await {

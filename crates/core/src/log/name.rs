@@ -7,32 +7,32 @@ use sha2::{Digest, Sha256};
 use super::Position;
 use crate::name::{Dataset, is_foreign_encryption, join_key};
 
-/// The folder of a dataset's log, without a slash at its end.
+/// The folder of a dataset's log, without a trailing slash.
 pub fn log_folder(folder: &str, dataset: &Dataset) -> String {
     join_key(folder, &format!("{dataset}.log"))
 }
 
-/// The name of a segment, below the log's folder: what its key says about it. In the order of positions.
+/// The name of a segment, below the log's folder: what its key says about it. Ordered by position.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentName {
     /// The timeline.
     pub epoch: u32,
     /// The first position in it.
     pub start: u64,
-    /// The first position behind it.
+    /// The first position after the segment.
     pub end: u64,
     /// The first 32 hexadecimal digits of the plaintext's SHA-256.
     pub hash: String,
-    /// Extension of the plaintext's format: `wal`.
+    /// The extension of the plaintext's format: `wal`.
     pub format: String,
-    /// `zst` or `gz`, when compressed.
+    /// `zst` or `gz`, if compressed.
     pub compression: Option<String>,
-    /// `age`, `enc` or `enc-<word>`, when encrypted.
+    /// `age`, `enc` or `enc-<word>`, if encrypted.
     pub encryption: Option<String>,
 }
 
 impl SegmentName {
-    /// Reads what follows the log's folder and a slash. `None` for what is no segment's name.
+    /// Parses what follows the log's folder and a slash. `None` if it is not the name of a segment.
     pub fn parse(name: &str) -> Option<Self> {
         let (epoch, name) = name.split_once('/')?;
         let (positions, extensions) = name.split_once('.')?;
@@ -68,17 +68,17 @@ impl SegmentName {
         })
     }
 
-    /// Where it starts.
+    /// Where the segment starts.
     pub fn position(&self) -> Position {
         Position::new(self.epoch, self.start)
     }
 
-    /// What all segments of the same epoch that start there begin with.
+    /// The common prefix of the names of all segments that start at this position.
     pub(super) fn prefix_of(position: Position) -> String {
         format!("{:08x}/{:016x}-", position.epoch, position.at)
     }
 
-    /// Whether it is the same content for the same positions, however it is packed.
+    /// Whether both are the same content for the same positions, however packed.
     pub(super) fn is_same_content(&self, other: &Self) -> bool {
         (self.epoch, self.start, self.end, &self.hash) == (other.epoch, other.start, other.end, &other.hash)
     }
@@ -92,12 +92,12 @@ impl fmt::Display for SegmentName {
     }
 }
 
-/// Whether this is one word.
+/// Whether the text is one word, as a format must be.
 pub(super) fn is_format(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
 
-/// The hash that a name tells of a plaintext.
+/// The hash of a plaintext, as it appears in names.
 pub(super) fn hash_of(plaintext: &[u8]) -> String {
     let mut text = hex::encode(Sha256::digest(plaintext));
     text.truncate(32);

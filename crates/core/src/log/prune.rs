@@ -1,4 +1,4 @@
-//! Retention of logs: what the oldest kept base needs stays.
+//! Retention of logs: everything that the oldest kept base needs is kept.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use crate::error::Result;
 use crate::name::Dataset;
 use crate::sink::{Held, Sink};
 
-/// Segments that are deleted together.
+/// How many segments are deleted in one call.
 const BATCH: usize = 500;
 
-/// Whether a segment is needed by a base that is restored from this position on, or by a later one: all but what ends
-/// before it in its own epoch, and but for earlier epochs.
+/// Whether a segment is needed by a base that is restored from this position on, or by a later one: all segments are,
+/// except those of earlier epochs and those of its own epoch that end before it.
 pub fn is_needed(oldest_kept_base: Position, segment: &SegmentName) -> bool {
     segment.epoch > oldest_kept_base.epoch
         || (segment.epoch == oldest_kept_base.epoch && segment.end > oldest_kept_base.at)
 }
 
-/// The segments that may go, in the order in which they are given: oldest first, as a listing gives them, so that an
-/// interrupted run leaves no gap. Without a base that is kept, none. Pure.
+/// The segments that may be deleted, in the order given, which must be oldest first, as in a listing, so that an
+/// interrupted run leaves no gap. None if no base is kept. Pure.
 pub fn prune_plan(
     oldest_kept_base: Option<Position>,
     segments: impl IntoIterator<Item = SegmentName>,
@@ -29,34 +29,35 @@ pub fn prune_plan(
     segments.into_iter().filter(move |segment| oldest_kept_base.is_some_and(|oldest| !is_needed(oldest, segment)))
 }
 
-/// What pruning a log has done, or would.
+/// What pruning a log has done, or would do.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct LogPruned {
-    /// How many segments are gone.
+    /// The number of segments deleted.
     pub segments: u64,
-    /// Stored bytes that were freed, as the listing shows them.
+    /// The number of stored bytes freed, by the sizes in the listing.
     pub bytes: u64,
-    /// What the store holds, and until when: no failure.
+    /// Segments that the store holds, and until when. This is not a failure.
     pub held: Vec<Held>,
     /// Keys that could not be deleted, each with the reason.
     pub failed: Vec<(String, String)>,
-    /// What a person should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
-/// Deletes the segments of a log that [`prune_plan`] lets go: keep from the oldest kept base on.
+/// Deletes the segments of a log that [`prune_plan`] selects: those that the oldest kept base does not need.
 ///
 /// # Behaviour
-/// - Oldest first. Without a base that is kept nothing is deleted.
-/// - While there is an object in the log's folder that is not known here nothing is deleted, and a note says so.
-/// - With `dry_run` it only counts.
+/// - Deletes oldest first. If no base is kept, nothing is deleted.
+/// - While the log's folder holds an object that this version does not recognize, nothing is deleted, and a note says
+///   so.
+/// - With `dry_run`, it only counts.
 ///
 /// # Errors
-/// What the sink fails with; from half a listing nothing is decided.
+/// Any error of the sink. Nothing is decided from an incomplete listing.
 ///
 /// # Cancel safety
-/// Safe: a later call goes on where this one was dropped.
+/// Safe: a later call continues where this one was dropped.
 pub async fn prune(
     sink: impl Sink + 'static,
     folder: &str,

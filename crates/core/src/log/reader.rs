@@ -1,4 +1,4 @@
-//! [`LogReader`]: what a log covers, and its segments in order.
+//! [`LogReader`]: finds what a log covers, and reads its segments in order.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::name::Dataset;
 use crate::sink::Sink;
 use crate::stream;
 
-/// No segment is larger, in bytes of plaintext.
+/// The largest size of a segment, in bytes of plaintext.
 const SEGMENT_LIMIT: usize = 1 << 30;
 
 /// Reads the log of a dataset.
@@ -27,7 +27,7 @@ pub struct LogReader {
     keys: Vec<Arc<dyn Encryptor>>,
 }
 
-/// Positions that are covered without a gap.
+/// A range of positions that is covered without a gap.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Window {
@@ -35,72 +35,73 @@ pub struct Window {
     pub epoch: u32,
     /// The first position.
     pub start: u64,
-    /// The first position behind it.
+    /// The first position after the window.
     pub end: u64,
-    /// How many segments it has.
+    /// The number of segments in it.
     pub segments: u64,
-    /// Their stored bytes.
+    /// The stored bytes of these segments.
     pub bytes: u64,
 }
 
-/// Positions between two windows of an epoch.
+/// The missing positions between two windows of an epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Gap {
     /// The timeline.
     pub epoch: u32,
-    /// The first position that is missing.
+    /// The first missing position.
     pub start: u64,
-    /// The first that is there again.
+    /// The first position after the gap.
     pub end: u64,
 }
 
-/// A segment that covers what the one before it covers too.
+/// A segment that covers positions which an earlier one covers too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Overlap {
-    /// Its key.
+    /// The segment's key.
     pub key: String,
-    /// How many of its positions were covered before.
+    /// The number of its positions that were already covered.
     pub positions: u64,
-    /// Whether it claims another content for just the same positions: then one of the two is not of this log.
+    /// Whether it has different content for exactly the same positions: then one of the two does not belong to this
+    /// log.
     pub is_conflict: bool,
 }
 
-/// What a log covers, told from names alone.
+/// What a log covers, derived from names alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Coverage {
-    /// The windows, in order. The last one of an epoch ends where the log ends in that epoch.
+    /// The windows, in order. The last window of an epoch ends where the log ends in that epoch.
     pub windows: Vec<Window>,
     /// The gaps between the windows of an epoch, in order.
     pub gaps: Vec<Gap>,
-    /// Segments that overlap others. The same content, packed twice, is none.
+    /// Segments that overlap others. The same content packed twice does not count as an overlap.
     pub overlaps: Vec<Overlap>,
-    /// Keys that are not known here. They cover nothing.
+    /// Keys that this version does not recognize. They cover nothing.
     pub unknown: Vec<String>,
 }
 
 impl Coverage {
-    /// The end of the window that a position lies in (or that ends there): how far the log carries it forward in its epoch.
+    /// The end of the window that contains a position or ends there: how far the log carries it forward in its epoch.
     pub fn end_from(&self, position: Position) -> Option<Position> {
         let fits = |w: &&Window| w.epoch == position.epoch && w.start <= position.at && position.at <= w.end;
         self.windows.iter().rev().find(fits).map(|w| Position::new(w.epoch, w.end))
     }
 }
 
-/// A segment of a log that is read in order.
+/// A segment of a log being read in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Piece {
-    /// The segment, whole.
+    /// The whole segment.
     pub segment: Segment,
-    /// How many of its first positions the pieces before it have covered already, or lie before what was asked for.
+    /// How many of its first positions were covered by earlier pieces, or precede the requested position.
     pub overlap: u64,
 }
 
 impl LogReader {
-    /// A reader of the log of a dataset below `folder`.
+    /// Creates a reader of the log of a dataset below `folder`.
     pub fn new(
         sink: impl Sink + 'static,
         folder: &str,
@@ -110,7 +111,7 @@ impl LogReader {
         Self { sink: Arc::new(sink), folder: log_folder(folder, dataset), keys: keys.into_iter().collect() }
     }
 
-    /// Every object of the log with its key and size: as a segment, or `None` for a name that is not known here. In order of
+    /// Every object of the log with its key, size and segment name, or `None` if the name is unknown. In order of
     /// positions, page by page.
     pub(super) fn objects(&self, epoch: Option<u32>) -> BoxStream<'_, Result<(String, u64, Option<SegmentName>)>> {
         let prefix = epoch.map_or_else(|| format!("{}/", self.folder), |epoch| format!("{}/{epoch:08x}/", self.folder));
@@ -124,11 +125,11 @@ impl LogReader {
         objects.boxed()
     }
 
-    /// The segments, in order of positions, told from names alone, page by page. Names that are not known here are passed
-    /// over: [`coverage`](LogReader::coverage) tells them.
+    /// Lists the segments in order of positions, from names alone, page by page. Unknown names are skipped;
+    /// [`coverage`](LogReader::coverage) reports them.
     ///
     /// # Errors
-    /// As items: what the sink's listing fails with.
+    /// Errors of the sink's listing, as items.
     pub fn segments(&self, epoch: Option<u32>) -> BoxStream<'_, Result<SegmentName>> {
         let named = |object: Result<(String, u64, Option<SegmentName>)>| async move {
             object.map(|(_, _, name)| name).transpose()
@@ -136,10 +137,10 @@ impl LogReader {
         self.objects(epoch).filter_map(named).boxed()
     }
 
-    /// What the log covers. Holds what it returns, and no list of the segments.
+    /// Finds what the log covers. Keeps only the result in memory, not the list of segments.
     ///
     /// # Errors
-    /// What the sink's listing fails with: from half a listing nothing is told.
+    /// Errors of the sink's listing. An incomplete listing gives no result.
     pub async fn coverage(&self) -> Result<Coverage> {
         let mut coverage = Coverage::default();
         let mut objects = self.objects(None);
@@ -178,17 +179,17 @@ impl LogReader {
         Ok(coverage)
     }
 
-    /// The segments that cover an epoch from a position on, read, decrypted, decompressed and compared with their names, in
-    /// order. It ends where `to` is reached, or without it where the log ends.
+    /// Reads the segments that cover an epoch from a position on, in order: decrypted, decompressed and checked against
+    /// their names. The stream ends where `to` is reached or, without `to`, where the log ends.
     ///
     /// # Behaviour
-    /// - An overlap is in the piece that overlaps. The same content, packed twice, is given once.
-    /// - Whether another epoch follows is the caller's question: each is read by itself.
+    /// - A piece reports its own overlap. The same content packed twice is returned once.
+    /// - Only one epoch is read. The caller has to check whether another follows.
     ///
     /// # Errors
-    /// As the last item. [`ErrorKind::NotFound`] for a gap, or when the log ends before `to`; [`ErrorKind::Corrupt`] for
-    /// another content for the same positions, and for bytes that are not those of the name; what cannot be read or
-    /// decrypted.
+    /// As the last item: [`ErrorKind::NotFound`] for a gap, or if the log ends before `to`; [`ErrorKind::Corrupt`] for
+    /// different content for the same positions, and for bytes that do not match the name; errors of reading and
+    /// decrypting.
     pub fn read(&self, from: Position, to: Option<u64>) -> BoxStream<'_, Result<Piece>> {
         let state = Reading { reader: self, names: self.segments(Some(from.epoch)), next: from, to, last: None };
         futures::stream::unfold(Some(state), |state| async move {
@@ -227,7 +228,7 @@ impl LogReader {
 struct Reading<'a> {
     reader: &'a LogReader,
     names: BoxStream<'a, Result<SegmentName>>,
-    /// The first position that was not given yet.
+    /// The first position that was not returned yet.
     next: Position,
     to: Option<u64>,
     last: Option<SegmentName>,

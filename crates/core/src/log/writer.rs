@@ -27,24 +27,25 @@ pub struct LogWriter {
     end: Option<Position>,
 }
 
-/// What became of a segment.
+/// The result of storing a segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Appended {
-    /// Its key.
+    /// The segment's key.
     pub key: String,
-    /// Stored bytes. 0 where the same content was there already.
+    /// The number of stored bytes, or 0 if the same content was already there.
     pub bytes: u64,
-    /// Where the one before it ended, when that is before its start: the positions between are missing.
+    /// Where the previous segment ended, if that is before this one's start: the positions between are missing.
     pub gap_from: Option<u64>,
 }
 
 impl LogWriter {
-    /// A writer into the log of a dataset below `folder`. Without an encryptor the segments can be read by everyone who can
-    /// read the sink.
+    /// Creates a writer for the log of a dataset below `folder`. Without an encryptor, everyone who can read the sink
+    /// can read the segments.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the format is not one word, or the encryptor's names would not be read back.
+    /// [`ErrorKind::Config`] if the format is not one word, or if names with the encryptor's suffix could not be
+    /// parsed.
     pub fn new(
         sink: impl Sink + 'static,
         folder: &str,
@@ -63,7 +64,7 @@ impl LogWriter {
         Ok(Self { sink: Arc::new(sink), folder, format: log.format.clone(), compression, encryptor, end: None })
     }
 
-    /// Where the last segment ended that was appended here.
+    /// Where the last segment that this writer appended ended.
     pub fn end(&self) -> Option<Position> {
         self.end
     }
@@ -72,15 +73,15 @@ impl LogWriter {
     ///
     /// # Behaviour
     /// - The same content for the same positions is stored once.
-    /// - A segment that does not start where the one before ended is stored all the same, and the gap is in the result.
+    /// - A segment that does not start where the previous one ended is still stored, and the result reports the gap.
     ///
     /// # Errors
-    /// [`ErrorKind::AlreadyExists`] when there is another content for the same positions: nothing is overwritten. A key that
-    /// may not list cannot see that; then both are there, and a reader says so. [`ErrorKind::Config`] for a segment without
-    /// positions. What the sink fails with.
+    /// [`ErrorKind::AlreadyExists`] if there is different content for the same positions; nothing is overwritten.
+    /// Credentials that may not list cannot detect that: then both are stored, and a reader reports it.
+    /// [`ErrorKind::Config`] for a segment without positions. Any error of the sink.
     ///
     /// # Cancel safety
-    /// Safe: the segment is stored whole or not at all, and appending it again is right in both cases.
+    /// Safe: the segment is stored whole or not at all, and appending it again is correct in both cases.
     pub async fn append(&mut self, segment: Segment) -> Result<Appended> {
         let position = Position::new(segment.epoch, segment.start);
         if segment.end <= segment.start {
@@ -110,7 +111,7 @@ impl LogWriter {
             None => packed,
         };
         match self.sink.put_with(key, sealed, PutOptions::new().lock(true)).await {
-            // Positions and content are in the name: it is the same, put by a run whose answer was lost.
+            // Positions and content are in the name: it is the same segment, put by a run whose answer was lost.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(0),
             Ok(bytes) => {
                 see_that_it_is_there(&*self.sink, "write", key, bytes).await?;
@@ -127,7 +128,7 @@ impl LogWriter {
         while let Some(object) = objects.next().await {
             let object = match object {
                 Ok(object) => object,
-                // A key that may only write cannot look, and a folder that nothing was written to may not be there.
+                // Write-only credentials cannot look, and a folder that nothing was written to may not exist.
                 Err(error) if matches!(error.kind(), ErrorKind::Permission | ErrorKind::NotFound) => return Ok(false),
                 Err(error) => return Err(error),
             };
@@ -147,14 +148,14 @@ impl LogWriter {
     }
 }
 
-/// Stores what a source gives until it ends, and confirms to it what is durable. Gaps are notes of the progress. Returns
-/// where the log ends now.
+/// Stores the segments of a source until it ends, and confirms to the source what is durable. Gaps are reported as
+/// progress notes. Returns where the log ends now.
 ///
 /// # Errors
-/// What the source or the sink fails with. What was confirmed stays stored.
+/// Any error of the source or the sink. Confirmed segments stay stored.
 ///
 /// # Cancel safety
-/// Safe: what was not confirmed is sent again by the next run.
+/// Safe: the next run sends what was not confirmed again.
 pub async fn ship(
     source: &dyn LogSource,
     writer: &mut LogWriter,

@@ -1,4 +1,4 @@
-//! How much a run found in a dataset, compared with what a sink holds of it, and said there in a name.
+//! How much a run found in a dataset: compared with earlier artifacts in a sink, and recorded there in a name.
 
 use std::sync::Arc;
 
@@ -14,27 +14,27 @@ use crate::report::Check;
 use crate::sink::{PutOptions, Sink};
 use crate::stream;
 
-/// What is said of how much a backup holds.
+/// The rules for how much a backup should hold.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct AmountRules {
-    /// Whether a dataset in which there is nothing is as it should be.
+    /// Whether the dataset may be empty.
     pub(super) allow_empty: bool,
     pub(super) max_shrink: MaxShrink,
 }
 
-/// What came of the comparison.
+/// The result of the comparison.
 #[derive(Clone, Debug)]
 pub(super) struct Judgement {
     pub(super) amount: Amount,
     pub(super) judged: Judged,
-    /// What is the matter with it.
+    /// Why the backup holds less than it should, if it does.
     pub(super) less: Option<Less>,
-    /// What kept it from being compared.
+    /// Why it could not be compared, if so.
     pub(super) failure: Option<String>,
 }
 
 impl AmountRules {
-    /// Compares with the newest fuller artifact of the folder. A sink that cannot be read keeps nothing from being stored.
+    /// Compares with the newest fuller artifact in the folder. If the sink cannot be read, the backup is still stored.
     pub(super) async fn judge(self, sink: &dyn Sink, folder: &str, name: &ArtifactName, amount: Amount) -> Judgement {
         match fuller_before(sink, folder, name).await {
             Ok(fuller) => {
@@ -47,13 +47,13 @@ impl AmountRules {
                     failure: None,
                 }
             }
-            // The first artifact makes the folder.
+            // The first artifact creates the folder.
             Err(error) if error.kind() == ErrorKind::NotFound => Self::unjudged(amount, None),
             Err(error) => Self::unjudged(amount, Some(error.to_string())),
         }
     }
 
-    /// What is left to say where there is nothing to compare with.
+    /// The judgement if there is nothing to compare with.
     pub(super) fn unjudged(amount: Amount, failure: Option<String>) -> Judgement {
         let less = amount.is_empty().then_some(Less { amount, fuller: None });
         let judged = match (&less, &failure) {
@@ -64,7 +64,7 @@ impl AmountRules {
         Judgement { amount, judged, less, failure }
     }
 
-    /// What a person should know of a backup, as warning or note.
+    /// What to tell the user about a backup, as a warning or note.
     pub(super) fn words(self, name: &ArtifactName, sink: &str, judgement: &Judgement) -> Option<Told> {
         if let Some(less) = &judgement.less {
             let expected = less.amount.is_empty() && self.allow_empty && less.fuller.is_none();
@@ -78,21 +78,21 @@ impl AmountRules {
     }
 }
 
-/// What a person is told.
+/// Something to tell the user.
 pub(super) enum Told {
     Warning(String, Hint),
     Note(String),
 }
 
-/// The key of the name that says how much it holds.
+/// The key of the sidecar whose name says how much the artifact holds.
 pub(super) fn sidecar(folder: &str, name: &ArtifactName, judgement: &Judgement) -> String {
     join_key(folder, &holds_name(name, judgement.amount, judgement.judged))
 }
 
-/// Says in a name beside the artifact how much it holds.
+/// Writes the sidecar whose name says how much the artifact holds.
 ///
 /// # Errors
-/// What the sink fails with; that it is said already is none.
+/// Any error of the sink, except that the sidecar already exists.
 pub(super) async fn leave(
     sink: &Arc<dyn Sink>,
     folder: &str,
@@ -112,8 +112,8 @@ pub(super) async fn leave(
 /// The name of the check of how much an artifact holds.
 const CHECK: &str = "amount";
 
-/// Compares what was read from an artifact with what names say of it. Where its backup could not compare it, that is done
-/// now, and said beside it when `record` allows that.
+/// Compares what was read from an artifact with what its sidecars say. If the backup could not compare it with earlier
+/// ones, this does, and records the result beside it if `record` is set.
 pub(super) async fn check(
     sink: &Arc<dyn Sink>,
     artifact: &Artifact,

@@ -47,8 +47,8 @@ enum Encryption {
 
 /// Backs up a source: `Backup::new(source).encrypt(age).to(sink).run().await`.
 ///
-/// Either the artifact with its manifest is in the sink when [`run`](Backup::run) returns, or nothing is that could be taken
-/// for one.
+/// When [`run`](Backup::run) returns, either the artifact with its manifest is in the sink, or nothing that could be
+/// mistaken for one.
 ///
 /// ```
 /// use lifeboat_core::{Backup, Compression, Context, Encryptor, Result, Sink, Source};
@@ -99,14 +99,14 @@ impl Backup {
         }
     }
 
-    /// Names the dataset; the default is the source's suggestion (the database's name).
+    /// Sets the name of the dataset. The default is the source's suggestion (the database's name).
     #[must_use]
     pub fn dataset(mut self, dataset: Dataset) -> Self {
         self.dataset = Some(dataset);
         self
     }
 
-    /// The folder in the sink.
+    /// Sets the folder in the sink.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
@@ -120,82 +120,83 @@ impl Backup {
         self
     }
 
-    /// Encrypts.
+    /// Sets the encryptor.
     #[must_use]
     pub fn encrypt(mut self, encryptor: impl Encryptor + 'static) -> Self {
         self.encryption = Encryption::With(Arc::new(encryptor));
         self
     }
 
-    /// Leaves the artifact readable by everyone who can read the sink. The choice of encryption must be
-    /// explicit: without this and without [`encrypt`](Backup::encrypt), [`run`](Backup::run) is an error.
+    /// Stores the artifact unencrypted, readable by everyone who can read the sink. The choice must be explicit:
+    /// without this or [`encrypt`](Backup::encrypt), [`run`](Backup::run) fails.
     #[must_use]
     pub fn unencrypted(mut self) -> Self {
         self.encryption = Encryption::None;
         self
     }
 
-    /// Names the artifacts that this one needs for a restore, in addition to those in the source's own
-    /// [`Description`] names: the base of an increment. They are of the same dataset and folder, and in every sink.
+    /// Adds artifacts that this one needs for a restore, such as the base of an increment, in addition to those in the
+    /// source's [`Description`]. They must be of the same dataset and folder, and in every sink.
     #[must_use]
     pub fn needs(mut self, artifacts: impl IntoIterator<Item = ArtifactName>) -> Self {
         self.needs.extend(artifacts);
         self
     }
 
-    /// Stores in this sink.
+    /// Adds the sink to store in.
     #[must_use]
     pub fn to(mut self, sink: impl Sink + 'static) -> Self {
         self.sinks.push(Arc::new(sink));
         self
     }
 
-    /// Stores in this sink as well: the source is read once. A further sink that fails or stalls does not fail the first.
+    /// Adds another sink; the source is still read only once. If it fails or stalls, the first sink is not affected.
     #[must_use]
     pub fn also_to(self, sink: impl Sink + 'static) -> Self {
         self.to(sink)
     }
 
-    /// How long a sink other than the first may take no data, or not answer a small request, before it is given up: 60 s when
-    /// this is not called. Once the first sink has confirmed, a further one has five times as long in which something must move.
+    /// Sets how long a sink other than the first may accept no data, or not answer a small request, before it is given
+    /// up; by default 60 s. Once the first sink has confirmed, another one must make progress within five times as
+    /// long.
     #[must_use]
     pub fn sink_grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// How long the source may give no bytes while the run waits for it, or a sink take none, before the run is given up: by
-    /// default 2 hours. A warning comes after a minute.
+    /// Sets how long the source may deliver no bytes while the run waits for it, or a sink accept none, before the run
+    /// is given up; by default 2 hours. A warning is given after a minute.
     #[must_use]
     pub fn stall_limit(mut self, limit: Duration) -> Self {
         self.stall_limit = limit;
         self
     }
 
-    /// Whether an empty dataset is acceptable. Otherwise a plaintext of zero bytes is an error, and one without items or
-    /// rows a warning.
+    /// Sets whether an empty dataset is acceptable. Otherwise, a plaintext of zero bytes is an error, and one without
+    /// items or rows a warning.
     #[must_use]
     pub fn allow_empty(mut self, allow: bool) -> Self {
         self.amount.allow_empty = allow;
         self
     }
 
-    /// By how much the dataset may have shrunk since the newest backup before this one, in items, rows or bytes, before that
-    /// is a warning and retention keeps the fuller one: by half when this is not called.
+    /// Sets by how much the dataset may have shrunk since the previous backup, in items, rows or bytes, without a
+    /// warning; by default by half. Beyond that, retention also keeps the fuller backup.
     #[must_use]
     pub fn max_shrink(mut self, limit: MaxShrink) -> Self {
         self.amount.max_shrink = limit;
         self
     }
 
-    /// Whether the run leaves a record in the [history](crate::history). It does by default.
+    /// Sets whether the run writes a record to the [history](crate::history). It does by default.
     #[must_use]
     pub fn history(mut self, history: bool) -> Self {
         self.history = history;
         self
     }
 
-    /// Where progress goes.
+    /// Sets the receiver of progress.
     #[must_use]
     pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
         self.context.progress = progress;
@@ -209,7 +210,7 @@ impl Backup {
         self
     }
 
-    /// Sets the clock: for tests.
+    /// Sets the clock, for tests.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.context.clock = clock;
@@ -219,12 +220,12 @@ impl Backup {
     /// Runs the backup.
     ///
     /// # Errors
-    /// The source's failure, or the first sink's if all of them failed. When only some failed, the receipt says which.
+    /// The source's error, or the first sink's if all sinks failed. If only some failed, the receipt says which.
     ///
     /// # Cancel safety
     /// A dropped future ends the source's children and leaves nothing that is listed; parts of an upload may stay
-    /// behind for `prune --orphans`. To end early and orderly, cancel the context's token: uploads are aborted then.
-    /// Only a run that ends by itself or so leaves a record.
+    /// behind for `prune --orphans`. To end early in good order, cancel the context's token, which aborts uploads. A
+    /// dropped run writes no record.
     pub async fn run(mut self) -> Result<Receipt> {
         let started = Instant::now();
         let confidential = self.source.is_confidential();
@@ -281,7 +282,7 @@ impl Backup {
             compression: self.compression.suffix().map(str::to_owned),
             encryption: encryptor.as_ref().map(|e| e.suffix().to_owned()),
         };
-        // The catalog goes by names: an artifact whose name does not read back would be stored and never found again.
+        // The catalog relies on names: an artifact whose name cannot be parsed would be stored and never found again.
         if ArtifactName::parse(&name.to_string()).as_ref() != Some(&name) {
             return Err(Error::new(ErrorKind::Config, "back up", dataset.to_string(), format!("\"{name}\" would not be read back as the name of an artifact"))
                 .hint("a format is one or two words of letters, digits, '_' and '-', joined by a dot; encryptors have the suffix age or enc"));
@@ -323,19 +324,19 @@ fn this_second(cx: &Context) -> Timestamp {
     Timestamp::from_second(cx.now().as_second()).unwrap_or_default()
 }
 
-/// Waits for the second after this one, and gives it. `None` when the clock stands.
+/// Waits for the next second and returns it. `None` if the clock stands still.
 async fn next_second(cx: &Context, taken: Timestamp) -> Option<Timestamp> {
     let now = cx.now();
     let left = Duration::try_from(taken.saturating_add(jiff::SignedDuration::from_secs(1)).ok()?.duration_since(now));
-    // Not at its first moment: who waits for the same second should not come at the same time.
+    // Not at its very start: runs that wait for the same second should not all start at once.
     let apart = Duration::from_millis(u64::from(std::process::id() % 97));
     tokio::time::sleep(left.unwrap_or_default().min(Duration::from_secs(1)) + apart).await;
     let now = this_second(cx);
     (now > taken).then_some(now)
 }
 
-/// Leaves the record of a run in every sink. In one that does not hold the artifact, the run has failed; in the others, it
-/// has succeeded with a warning.
+/// Writes the record of a run to every sink. In a sink without the artifact, the run has failed; in the others, it has
+/// then succeeded with a warning.
 async fn write_records(
     journal: &Journal,
     sinks: &[Arc<dyn Sink>],
@@ -374,7 +375,7 @@ impl std::fmt::Debug for Backup {
     }
 }
 
-/// What an artifact needs, each once.
+/// The dependencies of an artifact, each once.
 fn needs_of<'a>(name: &ArtifactName, needs: impl Iterator<Item = &'a ArtifactName>) -> Result<BTreeSet<ArtifactName>> {
     let needs: BTreeSet<ArtifactName> = needs.cloned().collect();
     let wrong = needs
@@ -426,7 +427,8 @@ impl Run {
         join_key(&self.folder, &self.artifact())
     }
 
-    /// Announces the artifact in every sink, under the name of the first second that nobody else has taken. Gives what failed.
+    /// Announces the artifact in every sink, under the name of the first second that nobody else has taken. Returns the
+    /// failures by sink.
     async fn announce(&mut self) -> Vec<Option<Error>> {
         let begun = Instant::now();
         loop {
@@ -512,7 +514,8 @@ impl Run {
         })
     }
 
-    /// Waits for the first sink as long as it takes, and for a further one only so long that it cannot hold up the first.
+    /// Waits for the first sink as long as it takes, and for any other no longer than the grace period, so that it
+    /// cannot hold up the first.
     async fn within_grace<T>(&self, index: usize, work: impl Future<Output = T>) -> Result<T> {
         if index == 0 {
             return Ok(work.await);
@@ -525,7 +528,7 @@ impl Run {
         Error::new(ErrorKind::Unavailable, "write to", self.sinks[index].url(), why).hint(Hint::ReplicateLater)
     }
 
-    /// Makes sure that nothing has this artifact's name yet.
+    /// Makes sure that this artifact's name is free.
     async fn check_free(&self, sink: &Arc<dyn Sink>) -> Result<()> {
         for key in [self.key(), format!("{}{MANIFEST_SUFFIX}", self.key())] {
             match sink.head(&key).await {
@@ -546,8 +549,8 @@ impl Run {
         Ok(())
     }
 
-    /// Makes sure that the name is free, and notes in the sink that this artifact is being written, before anything of it
-    /// is. From then on everything under the name is this run's, so that it may delete it when it fails.
+    /// Makes sure that the name is free, and notes in the sink that this artifact is about to be written. From then on,
+    /// everything under the name belongs to this run, which may delete it if it fails.
     async fn announce_in(&self, sink: &Arc<dyn Sink>) -> Option<Error> {
         // Before the note: a run that is killed must not leave one beside what another has stored.
         if let Err(error) = self.check_free(sink).await {
@@ -570,7 +573,7 @@ impl Run {
         Some(error)
     }
 
-    /// Says beside the artifact, in names, what it needs, and makes sure that it is there.
+    /// Writes sidecars whose names say what the artifact needs, and makes sure that those artifacts exist.
     async fn leave_needs(&self, sink: &Arc<dyn Sink>) -> Result<()> {
         for key in self.need_keys() {
             let body = serde_json::json!({ "artifact": self.artifact() });
@@ -613,8 +616,8 @@ impl Run {
         })
     }
 
-    /// Leaves the sink as it must be after the run: with the artifact and no note, or with neither. A note that has to
-    /// stay keeps what is left from being taken for a backup, until `prune --orphans` removes both.
+    /// Leaves the sink in a proper state after the run: with the artifact and no note, or with neither. If a note has
+    /// to stay, it prevents leftovers from being mistaken for a backup, until `prune --orphans` removes both.
     async fn settle(&self, sink: &Arc<dyn Sink>, failure: Option<&Error>, sidecar: Option<String>) {
         let withdraw = failure.is_some_and(|e| e.kind() != ErrorKind::AlreadyExists);
         let note = intent_key(&self.folder, &self.artifact());
@@ -648,7 +651,7 @@ impl Run {
         }
     }
 
-    /// Deletes these, one by one, up to the first that stays. Returns whether none does, as far as the sink says.
+    /// Deletes these one by one, stopping at the first that stays. Returns whether all are gone, according to the sink.
     async fn take_away(&self, sink: &Arc<dyn Sink>, keys: impl IntoIterator<Item = String>) -> bool {
         for key in keys {
             match sink.delete(&[key]).await {
@@ -788,7 +791,8 @@ impl Run {
         Ok((hashed, tapped))
     }
 
-    /// Compares what was read with what each of these sinks holds. An increment holds changes: nothing is said of it.
+    /// Compares what was read with the earlier artifacts in each of these sinks. Increments hold only changes and are
+    /// skipped.
     async fn judge(&self, sinks: &[usize], amount: Amount) -> Vec<Option<Judgement>> {
         if !self.needs.is_empty() {
             return vec![None; sinks.len()];

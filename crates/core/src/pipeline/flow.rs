@@ -1,4 +1,4 @@
-//! The stages that only look at what flows: tap, hash, cancellation, progress.
+//! The stages that pass data through unchanged: tap, hash, cancellation, progress.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use crate::progress::{Event, Progress};
 use crate::proof::{Proof, Tap};
 use crate::stream::ByteStream;
 
-/// What the tap stage hands over when the stream has ended well.
+/// The result of the tap stage, available when the stream has ended without an error.
 #[derive(Debug)]
 pub(crate) struct Tapped {
     pub(crate) proof: Proof,
@@ -25,8 +25,8 @@ pub(crate) struct Tapped {
     pub(crate) xxh3_128: String,
 }
 
-/// Feeds a tap, and hashes the plaintext, on a thread of its own. The stream passes through unchanged; it ends well
-/// only when the tap has agreed that this is the end.
+/// Pushes a stream to a tap and hashes the plaintext, on its own thread. The stream passes through unchanged; it ends
+/// without an error only if the tap accepts this as the end.
 pub(crate) fn tap(
     input: ByteStream,
     mut tap: Box<dyn Tap>,
@@ -54,15 +54,15 @@ pub(crate) fn tap(
     (stream, receiver)
 }
 
-/// Size and SHA-256 of a stream that has ended well.
+/// Size and SHA-256 of a stream that has ended without an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hashed {
     pub(crate) bytes: u64,
     pub(crate) sha256: String,
 }
 
-/// Hashes stored bytes on a thread of its own; they pass through unchanged. With `expected`, other bytes than those
-/// make the stream end with an error.
+/// Hashes stored bytes on its own thread; they pass through unchanged. If they do not match `expected`, the stream ends
+/// with an error.
 pub(crate) fn hash(
     input: ByteStream,
     expected: Option<Hashed>,
@@ -141,8 +141,8 @@ pub(crate) fn not_empty(input: ByteStream, dataset: &Dataset) -> ByteStream {
     .boxed()
 }
 
-/// Ends a stream with an error when it has another length than its object had when it was listed: it is being rewritten, or
-/// was cut short. Nothing follows an error.
+/// Ends a stream with an error if its length differs from that in the listing: the object is being rewritten, or was
+/// cut short. Nothing follows an error.
 pub(crate) fn exactly(input: ByteStream, bytes: u64, key: String) -> ByteStream {
     let wrong = move |key: &str, seen: u64| {
         let why = format!("it gave {seen} bytes, but was listed with {bytes}: it is being rewritten, or was cut short");
@@ -175,7 +175,7 @@ pub(crate) fn count(input: ByteStream, progress: Arc<dyn Progress>) -> ByteStrea
         .boxed()
 }
 
-/// Counts bytes that pass, readable while they do.
+/// Counts the bytes that pass. The count can be read at any time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Meter(Arc<AtomicU64>);
 

@@ -4,8 +4,8 @@
 //! Replicate: `sink → hash → sink`, as the bytes are stored.
 //! Restore and verify: `sink → hash → decrypt → decompress → check → (tap) → target`.
 //!
-//! Each CPU stage runs on a thread of its own; short bounded channels join them, so a slow stage pushes back on the
-//! source. No backend and no sink composes stages by itself.
+//! Each CPU stage runs on its own thread; short bounded channels join them, so a slow stage slows down the source. No
+//! backend or sink composes stages itself.
 
 mod amount;
 mod backup;

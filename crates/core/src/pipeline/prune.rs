@@ -18,8 +18,8 @@ use crate::retention::{Decision, Policy, Subject, Ties, Verdicts, Warning, decid
 use crate::sink::{Deleted, Held, Sink, upkeep};
 use crate::verifier::Level;
 
-/// Artifacts that are deleted together. Each has a manifest, an object and some records, and stores delete 1,000 keys in one
-/// request.
+/// How many artifacts are deleted together. Each has a manifest, an object and some records, and stores delete 1,000
+/// keys in one request.
 const BATCH: usize = 250;
 
 /// Prunes one dataset in one folder of a sink: deletes what a [`Policy`] no longer keeps.
@@ -48,8 +48,8 @@ pub struct Prune {
 
 /// What a [`Prune`] will delete: show it, then [`execute`](PlannedPrune::execute) it.
 ///
-/// Of each artifact some 40 bytes are held: its time and size, and what was decided; as much again of one that needs others.
-/// Its key and the reasons in words are made when they are asked for. Executing holds in full what is deleted.
+/// It takes about 40 bytes per artifact, for its time, size and decision, and as much again for an artifact that needs
+/// others. Keys and reasons are generated on demand. Executing holds the artifacts to delete in full.
 #[derive(Debug)]
 pub struct PlannedPrune {
     sink: Arc<dyn Sink>,
@@ -62,19 +62,19 @@ pub struct PlannedPrune {
     context: Context,
 }
 
-/// What a decision needs to know of an artifact.
+/// What a decision needs to know about an artifact.
 #[derive(Clone, Copy, Debug)]
 struct Fact {
     taken_at: Timestamp,
     bytes: u64,
-    /// Which of the extensions its name has.
+    /// The index of the name's extensions.
     extensions: u32,
     proven: Proven,
     bad: bool,
     less: bool,
 }
 
-/// The deepest level at which it ever passed, as far as retention cares.
+/// The deepest level at which an artifact ever passed, as far as retention is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Proven {
     No,
@@ -82,19 +82,19 @@ enum Proven {
     Restored,
 }
 
-/// The artifacts of a dataset, newest first, in the same second by key. Keys differ in time and extensions only, and there
-/// are few extensions: none is held as text.
+/// The artifacts of a dataset, newest first, by key within a second. Keys differ only in time and extensions, and there
+/// are few different extensions, so no key is held as text.
 #[derive(Debug, Default)]
 struct Facts {
     all: Vec<Fact>,
     extensions: Vec<String>,
 }
 
-/// What a name says beside its dataset, with its extensions as a number.
+/// What a name says besides its dataset, with its extensions as an index.
 type Place = (Timestamp, u32);
 
 impl Facts {
-    /// Reads the catalog: the artifacts, and what stands between them.
+    /// Reads the catalog: the artifacts and their dependencies.
     async fn read(sink: &dyn Sink, folder: &str, dataset: &Dataset) -> Result<(Self, Ties)> {
         let mut facts = Self::default();
         let mut ties = Ties::default();
@@ -128,7 +128,7 @@ impl Facts {
         let Self { all, extensions } = &mut facts;
         let place = |fact: &Fact| (Reverse(fact.taken_at), fact.extensions(extensions));
         all.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
-        // Of what is listed twice the worst is believed.
+        // If an artifact is listed twice, the worse state counts.
         all.dedup_by(|again, known| {
             let same = place(again) == place(known);
             if same {
@@ -150,7 +150,8 @@ impl Facts {
         }
         ties.awaited.extend(awaited.into_iter().filter_map(|(needed, key)| Some((facts.position(&needed)?, key))));
         let all = &mut facts.all;
-        // Where something was restored, only that counts as proven: a mere look at a newer one must not cost it.
+        // If any artifact passed a restore test, only such artifacts count as proven: a lesser check of a newer one
+        // must not cost that one.
         if all.iter().any(|fact| fact.proven == Proven::Restored) {
             for fact in all.iter_mut().filter(|fact| fact.proven == Proven::Parsed) {
                 fact.proven = Proven::No;
@@ -159,7 +160,7 @@ impl Facts {
         Ok((facts, ties))
     }
 
-    /// Where the artifact with this time and these extensions stands.
+    /// The position of the artifact with this time and these extensions.
     fn position_of(&self, place: Place) -> Option<usize> {
         self.find(place.0, self.text_of(place.1))
     }
@@ -173,7 +174,7 @@ impl Facts {
         join_key(folder, &format!("{dataset}-{}.{extensions}", format_stamp(taken_at)))
     }
 
-    /// Where this artifact stands; `None` for one that was not there.
+    /// The position of this artifact; `None` if it was not there.
     fn position(&self, name: &ArtifactName) -> Option<usize> {
         self.find(name.taken_at, &name.extensions())
     }
@@ -232,7 +233,7 @@ impl Subject for Fact {
 }
 
 impl Prune {
-    /// Prunes this dataset in a sink. Without [`keep`](Self::keep) everything is kept.
+    /// Creates a prune of a dataset in a sink. Without [`keep`](Self::keep), everything is kept.
     pub fn new(sink: impl Sink + 'static, dataset: Dataset) -> Self {
         Self {
             sink: Arc::new(sink),
@@ -244,21 +245,21 @@ impl Prune {
         }
     }
 
-    /// The folder of the artifacts in the sink; without it the sink itself.
+    /// Sets the folder of the artifacts in the sink; by default the sink itself.
     #[must_use]
     pub fn folder(mut self, folder: &str) -> Self {
         folder.trim_matches('/').clone_into(&mut self.folder);
         self
     }
 
-    /// What is kept.
+    /// Sets the policy.
     #[must_use]
     pub fn keep(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Whether executing it leaves a record in the [history](crate::history). It does, unless said otherwise.
+    /// Sets whether executing the plan writes a record to the [history](crate::history). It does by default.
     #[must_use]
     pub fn history(mut self, history: bool) -> Self {
         self.history = history;
@@ -274,15 +275,15 @@ impl Prune {
 
     /// Reads the catalog and decides. Deletes nothing.
     ///
-    /// Foreign artifacts count like any other. One that failed a verification is bad until it has passed one as deep: it
-    /// stands in for nothing.
+    /// Foreign artifacts count like any other. An artifact that failed a verification is bad until it passes one at the
+    /// same level or deeper, and replaces no other until then.
     ///
     /// # Errors
-    /// What the sink's listing fails with: from half a listing nothing is decided.
+    /// Errors of the sink's listing: nothing is decided from an incomplete one.
     /// [`Cancelled`](crate::ErrorKind::Cancelled).
     ///
     /// # Cancel safety
-    /// Safe: nothing was changed.
+    /// Safe: nothing is changed.
     pub async fn plan(self) -> Result<PlannedPrune> {
         let Self { sink, folder, dataset, policy, history, context } = self;
         let now = context.now();
@@ -295,8 +296,8 @@ impl Prune {
 }
 
 impl PlannedPrune {
-    /// What will be kept and what deleted, each with the reason, newest first. They are made one by one: memory does not grow
-    /// with their number as long as the caller lets them go.
+    /// The decision for each artifact, with the reasons, newest first. Decisions are generated one by one, so memory
+    /// does not grow with their number if the caller drops them.
     pub fn decisions(&self) -> impl Iterator<Item = Decision> {
         (0..self.facts.all.len()).map(|i| {
             let taken_at = self.facts.all[i].taken_at;
@@ -310,26 +311,26 @@ impl PlannedPrune {
         self.verdicts.warnings()
     }
 
-    /// How many are kept.
+    /// The number of artifacts to keep.
     pub fn kept(&self) -> usize {
         self.verdicts.kept()
     }
 
-    /// How many are to be deleted.
+    /// The number of artifacts to delete.
     pub fn to_delete(&self) -> usize {
         self.facts.all.len() - self.kept()
     }
 
-    /// Bytes that executing the plan frees, as the listing shows them. Older versions of the same keys come on top, and what
-    /// the store holds does not count.
+    /// The number of bytes that executing the plan frees, by the sizes in the listing. Older versions of the same keys
+    /// are not included, nor is it known what the store holds.
     pub fn bytes_to_free(&self) -> u64 {
         self.deletions().map(|i| self.facts.all[i].bytes).sum()
     }
 
-    /// The artifacts of the plan's deletions that the store holds (Object Lock), by their keys: executing the plan leaves them.
+    /// The artifacts to delete that the store holds (Object Lock), by key. Executing the plan leaves them.
     ///
     /// # Errors
-    /// What the sink fails with.
+    /// Any error of the sink.
     pub async fn held(&self) -> Result<Vec<Held>> {
         let (mut held, mut batch) = (Vec::new(), Vec::with_capacity(BATCH));
         if self.to_delete() == 0 {
@@ -352,22 +353,22 @@ impl PlannedPrune {
         Ok(held)
     }
 
-    /// Deletes what the plan says. Of each artifact the manifest goes first: one that is half deleted is never taken
-    /// for whole. An artifact goes before what it needs.
+    /// Executes the plan. The manifest of each artifact is deleted first, so that a half-deleted artifact is never
+    /// mistaken for a whole one. An artifact is deleted before those it needs.
     ///
     /// # Behaviour
-    /// - An artifact of which the store holds anything but the records of its verifications stays whole, and is in the
-    ///   result with the time. What it needs stays with it, and so does what is needed by anything that has come since the
-    ///   plan was made: a note says so.
-    /// - When an object has come since that is not known here, nothing is deleted.
-    /// - What was deleted by somebody else since the plan was made counts as deleted.
+    /// - An artifact stays whole if the store holds anything of it other than records of verifications; the result
+    ///   lists it with the time. What it needs stays too, and so does what is needed by anything that has appeared
+    ///   since the plan was made; a note says so.
+    /// - If an object that this version does not recognize has appeared since, nothing is deleted.
+    /// - Artifacts that somebody else has deleted since the plan was made count as deleted.
     ///
     /// # Errors
-    /// What keeps the whole from being done; artifacts that could not be deleted are in the result.
+    /// Any error of the operation as a whole; artifacts that could not be deleted are in the result.
     /// [`Cancelled`](crate::ErrorKind::Cancelled) between two batches of artifacts.
     ///
     /// # Cancel safety
-    /// Safe: a later prune goes on where this one was dropped.
+    /// Safe: a later prune continues where this one was dropped.
     pub async fn execute(&self) -> Result<Pruned> {
         let mut journal = Journal::begin(Verb::Prune, &self.folder, self.now, false);
         journal.dataset = Some(self.dataset.clone());
@@ -383,7 +384,7 @@ impl PlannedPrune {
             ..Figures::default()
         });
         let record = journal.record(&*self.sink, figures.as_ref().map_err(|error| *error)).map(|mut record| {
-            // What is gone is said of a prune that failed halfway too.
+            // A prune that failed halfway also records what is gone.
             record.items = Some(gone.len() as u64);
             record.remember(gone);
             record
@@ -428,7 +429,7 @@ impl PlannedPrune {
         Ok(())
     }
 
-    /// Deletes these, none of which needs another of them, and returns those that stay.
+    /// Deletes these artifacts, which do not depend on each other, and returns those that stay.
     async fn delete<'a>(
         &self,
         mut batch: Vec<(usize, &'a Artifact)>,
@@ -460,7 +461,7 @@ impl PlannedPrune {
         }
         pruned.note(&second, self);
 
-        // What an artifact needs and how much it holds is said as long as anything of it is there.
+        // The sidecars stay as long as any other part of the artifact exists.
         let sidecars: Vec<String> = batch.iter().flat_map(|(_, a)| a.sidecar_keys()).collect();
         if !sidecars.is_empty() {
             let third = self.sink.delete(&sidecars).await?;
@@ -470,7 +471,7 @@ impl PlannedPrune {
         Ok(all.into_iter().filter(|(i, _)| !away.contains(i)).collect())
     }
 
-    /// Leaves what this one needs, directly or not.
+    /// Keeps what this artifact needs, directly or not.
     fn spare(&self, i: usize, why: &str, spared: &mut BTreeMap<usize, String>) {
         for &base in self.verdicts.needs_of(i) {
             if !self.verdicts.keeps(base) && !spared.contains_key(&base) {
@@ -480,7 +481,8 @@ impl PlannedPrune {
         }
     }
 
-    /// What is to be deleted and is there, with all its objects; or the key of what has come and is not known here.
+    /// The artifacts to delete that still exist, with all their objects; or the key of a new object that is not
+    /// recognized.
     async fn doomed(&self) -> Result<Result<Doomed, String>> {
         let mut doomed = Doomed { artifacts: BTreeMap::new(), spared: BTreeMap::new() };
         if self.to_delete() == 0 {
@@ -509,12 +511,12 @@ impl PlannedPrune {
         Ok(Ok(doomed))
     }
 
-    /// The positions of what is to be deleted.
+    /// The positions of the artifacts to delete.
     fn deletions(&self) -> impl Iterator<Item = usize> {
         (0..self.facts.all.len()).filter(|&i| !self.verdicts.keeps(i))
     }
 
-    /// The position of an artifact that is to be deleted; `None` for one that is kept or has come since.
+    /// The position of an artifact to delete; `None` for one that is kept or has appeared since.
     fn deletes(&self, name: &ArtifactName) -> Option<usize> {
         self.facts.position(name).filter(|&i| !self.verdicts.keeps(i))
     }
@@ -542,10 +544,10 @@ impl PlannedPrune {
     }
 }
 
-/// What is to be deleted, by positions.
+/// The artifacts to delete, by position.
 struct Doomed {
     artifacts: BTreeMap<usize, Artifact>,
-    /// What must stay all the same, and why.
+    /// Those that must stay after all, and why.
     spared: BTreeMap<usize, String>,
 }
 
@@ -568,20 +570,20 @@ impl Pruned {
     }
 }
 
-/// What a prune has done.
+/// The result of a prune.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Pruned {
-    /// Keys of the artifacts that are gone.
+    /// The keys of the deleted artifacts.
     pub deleted: Vec<String>,
-    /// Stored bytes that were freed, older versions included.
+    /// The number of stored bytes freed, including older versions.
     pub bytes: u64,
-    /// Artifacts that the store holds, and until when: no failure. (Of an artifact that is gone, a record of a verification
-    /// can be held.)
+    /// Artifacts that the store holds, and until when. This is not a failure. (For a deleted artifact, the record of a
+    /// verification may be held.)
     pub held: Vec<Held>,
-    /// What a person should know: that objects could only be hidden.
+    /// Notes for the user: objects could only be hidden.
     pub notes: Vec<String>,
-    /// What could not be deleted.
+    /// The objects that could not be deleted.
     pub failed: Vec<Undeleted>,
 }
 
@@ -589,8 +591,8 @@ pub struct Pruned {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Undeleted {
-    /// Its key.
+    /// The object's key.
     pub key: String,
-    /// Why not.
+    /// Why it could not be deleted.
     pub why: String,
 }

@@ -17,24 +17,24 @@ use crate::name::join_key;
 use crate::sink::Sink;
 use crate::stream::{self, ByteStream};
 
-/// What reading the stored bytes has shown so far.
+/// What reading the stored bytes has revealed so far.
 #[derive(Debug, Default)]
 pub(crate) struct Stored {
-    /// Bytes of objects that have been read to their ends.
+    /// The total size of the objects that have been read to their end.
     pub(crate) bytes: u64,
     /// SHA-256 of each object that has been read to its end.
     pub(crate) hashes: Vec<String>,
-    /// The first thing that was wrong with the stored bytes themselves.
+    /// The first error in the stored bytes themselves.
     pub(crate) error: Option<Error>,
     /// Whether the last object has been read to its end.
     pub(crate) ended: bool,
 }
 
-/// What an object must be.
+/// What an object must match.
 enum Expected {
-    /// As the manifest says.
+    /// Size and hash from the manifest.
     Hashed(Hashed),
-    /// Without a manifest: as long as it was when it was listed.
+    /// Without a manifest: the size in the listing.
     Listed(u64),
 }
 
@@ -110,11 +110,12 @@ fn stop_at_error(stream: ByteStream) -> ByteStream {
     .boxed()
 }
 
-/// Stored bytes to plaintext: decrypts as the manifest says, or by magic where there is none; decompresses by magic.
+/// Converts stored bytes to plaintext: decrypts as the manifest says, or without one by magic bytes; decompresses by
+/// magic bytes.
 ///
 /// # Errors
-/// [`ErrorKind::Decrypt`] when no key fits, [`ErrorKind::Unsupported`] when it is compressed in a way that is not known
-/// here; what is wrong further on is an item of the stream.
+/// [`ErrorKind::Decrypt`] if no key matches, [`ErrorKind::Unsupported`] if the compression is unknown; later errors are
+/// items of the stream.
 pub(crate) async fn plaintext(
     stored: ByteStream,
     artifact: &Artifact,
@@ -145,7 +146,7 @@ pub(crate) async fn plaintext(
     }))
 }
 
-/// Ends the plaintext with an error when its hash is not the recorded one.
+/// Ends the plaintext with an error if its hash differs from the recorded one.
 pub(crate) fn check_plaintext(stream: ByteStream, private: Option<&Private>, subject: String) -> ByteStream {
     let Some(expected) = private.map(|p| p.plaintext_xxh3_128.clone()) else { return stream };
     super::stage::spawn("check", stream, move |input, output| {

@@ -1,4 +1,4 @@
-//! What a backup says of itself at its end.
+//! The receipt of a backup.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::history::Failure;
 use crate::name::Dataset;
 use crate::progress::{Event, Progress};
 
-/// What became of a backup.
+/// The result of a backup.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Receipt {
@@ -27,17 +27,17 @@ pub struct Receipt {
     pub stored_bytes: u64,
     /// SHA-256 of the stored bytes.
     pub sha256: String,
-    /// Items in the proof: tables, sequences, zones.
+    /// The number of items in the proof: tables, sequences, zones.
     pub items: usize,
-    /// Rows in the proof, of all items.
+    /// The number of rows of all items in the proof.
     pub rows: u64,
-    /// How long it took, in seconds.
+    /// How long the backup took, in seconds.
     pub seconds: f64,
-    /// What each sink holds now.
+    /// The outcome in each sink.
     pub sinks: Vec<SinkOutcome>,
-    /// What the user should know: what the dump does not hold, what a role lacks.
+    /// Notes for the user: what the dump does not contain, which rights a role lacks.
     pub notes: Vec<String>,
-    /// What is probably wrong: that the dataset is empty, or much smaller than before.
+    /// Probable problems: the dataset is empty, or much smaller than before.
     pub warnings: Vec<String>,
 }
 
@@ -48,19 +48,19 @@ impl Receipt {
     }
 }
 
-/// What became of a backup in one sink.
+/// The outcome of a backup in one sink.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct SinkOutcome {
     /// The sink's URL.
     pub url: String,
-    /// Why it does not hold the artifact, when it does not.
+    /// Why the sink does not hold the artifact, if it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What kind of failure that is: whether trying again can help.
+    /// The kind of that error, which tells whether trying again can help.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<ErrorKind>,
-    /// What to try, when it does not.
+    /// What to try in that case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<Hint>,
     /// The same error, for the record there.
@@ -68,7 +68,7 @@ pub struct SinkOutcome {
     pub(super) failure: Option<Failure>,
 }
 
-/// Passes progress on, and keeps what a person is told for the receipt.
+/// Passes progress on, and keeps warnings and notes for the receipt.
 pub(super) struct Notes {
     inner: Arc<dyn Progress>,
     kept: std::sync::Mutex<Kept>,

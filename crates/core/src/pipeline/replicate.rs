@@ -1,7 +1,7 @@
 //! [`Replicate`]: copies the artifacts that one sink holds and another lacks, as they are stored.
 //!
-//! Nothing is decrypted. What arrives is compared with the manifest while it passes; the manifest is copied last, byte for
-//! byte, and is the commit point as in a backup. What an interrupted run has finished is there and is not copied again.
+//! Nothing is decrypted. The data is compared with the manifest as it passes; the manifest is copied last, byte for
+//! byte, and is the commit point as in a backup. Artifacts that an interrupted run has finished are not copied again.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -32,13 +32,13 @@ use crate::stream::{self, ByteStream};
 
 mod mend;
 
-/// A backup that has written its manifest is done with all its sinks after this time, whatever they do.
+/// After this time, a backup that has written its manifest is done with all its sinks, whatever they do.
 const SETTLING: SignedDuration = SignedDuration::from_mins(10);
-/// Artifacts that are looked at, or copied, side by side.
+/// How many artifacts are examined, or copied, concurrently.
 const SIDE_BY_SIDE: usize = 8;
-/// After so many artifacts in a row that met with a store that is not there, the rest is not tried.
+/// After this many artifacts in a row for which the store was unavailable, the rest is not tried.
 pub(super) const PATIENCE: u32 = 3;
-/// What tells the note of a copy from that of a backup.
+/// The field that distinguishes the note of a copy from that of a backup.
 const COPIED_FROM: &str = "copied_from";
 /// A note is a line.
 const LONGEST_NOTE: usize = 64 << 10;
@@ -68,7 +68,7 @@ pub struct Replicate {
     context: Context,
 }
 
-/// Tells which artifacts are meant.
+/// Selects artifacts.
 #[derive(Clone)]
 struct Only(Arc<dyn Fn(&ArtifactName) -> bool + Send + Sync>);
 
@@ -82,17 +82,17 @@ impl fmt::Debug for Only {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
-    /// It is not in the second sink: it is copied.
+    /// The second sink lacks it: copy it.
     Copy,
-    /// A part of it is already there: that part is compared, the rest is copied.
+    /// The second sink has a part of it: compare that part and copy the rest.
     Complete,
-    /// It is there, and is read again: if it is not what its manifest says, it is [mended](Step::Mend).
+    /// The second sink has it: read it again and, if it does not match its manifest, [mend](Step::Mend) it.
     Reread,
-    /// What is there is not what its manifest says: it is replaced by what the first sink holds, if that is.
+    /// The copy does not match its manifest: replace it from the first sink, if the artifact there does.
     Mend,
-    /// Different content has its name there. It stays unchanged.
+    /// The second sink has different content under this name, which stays unchanged.
     Conflict,
-    /// The first sink does not hold all of it, or its manifest cannot be read.
+    /// The first sink does not have all of it, or its manifest cannot be read.
     Unusable,
 }
 
@@ -110,23 +110,23 @@ impl Step {
     }
 }
 
-/// An artifact that is not in both sinks, the same.
+/// An artifact that is not identical in both sinks.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct PlannedCopy {
-    /// Its key.
+    /// The artifact's key.
     pub key: String,
     /// When it was taken.
     pub taken_at: Timestamp,
-    /// Stored bytes.
+    /// Its stored size in bytes.
     pub bytes: u64,
-    /// What is done with it.
+    /// What to do with it.
     pub step: Step,
-    /// Why, in words.
+    /// The reason, in words.
     pub why: String,
     #[serde(skip)]
     artifact: Artifact,
-    /// What the second sink holds of it.
+    /// What the second sink has of it.
     #[serde(skip)]
     there: Option<Artifact>,
 }
@@ -136,13 +136,13 @@ pub struct PlannedCopy {
 #[non_exhaustive]
 pub struct ReplicatePlan {
     replicate: Replicate,
-    /// The artifacts with which something is to be done, in ascending order of keys.
+    /// The artifacts that need work, in ascending order of keys.
     pub artifacts: Vec<PlannedCopy>,
-    /// How many are in both sinks, the same.
+    /// The number of artifacts that are identical in both sinks.
     pub present: u64,
-    /// What lies among the artifacts of the first sink, is no object, and so cannot be copied.
+    /// Entries among the artifacts of the first sink that are not objects and so cannot be copied.
     pub left_out: Vec<LeftOut>,
-    /// The datasets of all that was looked at, each with the newest artifact that is in both sinks, the same.
+    /// The datasets examined, each with the newest artifact that is identical in both sinks.
     datasets: BTreeMap<Dataset, Option<ArtifactName>>,
 }
 
@@ -150,11 +150,11 @@ pub struct ReplicatePlan {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct NotCopied {
-    /// Its key.
+    /// The artifact's key.
     pub key: String,
     /// The error's kind.
     pub kind: &'static str,
-    /// Why not.
+    /// Why it was not copied.
     pub error: String,
     /// What to try.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,7 +162,7 @@ pub struct NotCopied {
 }
 
 impl NotCopied {
-    /// Of what no listing gives.
+    /// Creates the entry for something that is in no listing.
     pub(super) fn left_out(left: &LeftOut) -> Self {
         let error =
             Error::new(ErrorKind::Unsupported, "copy", &left.path, format!("it is {}, and no object", left.what));
@@ -183,9 +183,9 @@ impl NotCopied {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Copied {
-    /// Its key.
+    /// The artifact's key.
     pub key: String,
-    /// Bytes that were sent. Zero where only the manifest was missing.
+    /// The number of bytes sent. Zero if only the manifest was missing.
     pub bytes: u64,
 }
 
@@ -193,19 +193,19 @@ pub struct Copied {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Replicated {
-    /// What was copied, in ascending order of keys.
+    /// The artifacts that were copied, in ascending order of keys.
     pub copied: Vec<Copied>,
-    /// Copies that were not what their manifests say and were replaced, in ascending order of keys.
+    /// Copies that did not match their manifests and were replaced, in ascending order of keys.
     pub mended: Vec<Copied>,
-    /// How many were in both sinks before, the same as far as that is known.
+    /// The number of artifacts that were already in both sinks, identical as far as is known.
     pub present: u64,
     /// How many of those were read again in this run.
     pub reread: u64,
-    /// What a person should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
-    /// What was not copied, in ascending order of keys: conflicts too.
+    /// The artifacts that were not copied, including conflicts, in ascending order of keys.
     pub failed: Vec<NotCopied>,
-    /// How long it took, in seconds.
+    /// How long the run took, in seconds.
     pub seconds: f64,
 }
 
@@ -215,7 +215,7 @@ impl Replicated {
         self.failed.is_empty()
     }
 
-    /// Bytes that were sent.
+    /// The number of bytes sent.
     pub fn bytes(&self) -> u64 {
         self.copied.iter().chain(&self.mended).map(|c| c.bytes).sum()
     }
@@ -237,37 +237,37 @@ impl Replicate {
         }
     }
 
-    /// The folder in both sinks.
+    /// Sets the folder in both sinks.
     #[must_use]
     pub fn folder(mut self, folder: impl AsRef<str>) -> Self {
         self.folder = folder.as_ref().trim_matches('/').to_owned();
         self
     }
 
-    /// Only this dataset; without it, all in the folder.
+    /// Limits the run to one dataset; by default, all in the folder.
     #[must_use]
     pub fn dataset(mut self, dataset: Option<Dataset>) -> Self {
         self.dataset = dataset;
         self
     }
 
-    /// Only the artifacts of which `claims` is true, as when several jobs have one folder.
+    /// Limits the run to artifacts for which `claims` is true, as when several jobs share a folder.
     #[must_use]
     pub fn only(mut self, claims: impl Fn(&ArtifactName) -> bool + Send + Sync + 'static) -> Self {
         self.only = Some(Only(Arc::new(claims)));
         self
     }
 
-    /// Whether the copies that are there already are read again, compared with their manifests, and mended. Without it, that is
-    /// done with those of which it is known that they are bad.
+    /// Sets whether existing copies are read again, compared with their manifests, and mended. By default, only those
+    /// known to be bad.
     #[must_use]
     pub fn reread(mut self, reread: bool) -> Self {
         self.reread = reread;
         self
     }
 
-    /// Whether the run leaves a record in the [history](crate::history) of each dataset in the second sink. It does,
-    /// unless said otherwise.
+    /// Sets whether the run writes a record to the [history](crate::history) of each dataset in the second sink. It
+    /// does by default.
     #[must_use]
     pub fn history(mut self, history: bool) -> Self {
         self.history = history;
@@ -281,11 +281,12 @@ impl Replicate {
         self
     }
 
-    /// Compares the two catalogs. Writes nothing. Of an artifact that both hold, the manifests are compared, and the sizes
-    /// that the listings say; the stored bytes are not read.
+    /// Compares the two catalogs. Writes nothing. For an artifact that both sinks have, the manifests and the sizes in
+    /// the listings are compared; the stored bytes are not read.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when both are the same place; what a listing fails with: from half a listing nothing is decided.
+    /// [`ErrorKind::Config`] if both are the same place; errors of the listings: nothing is decided from an incomplete
+    /// one.
     pub async fn plan(&self) -> Result<ReplicatePlan> {
         if self.from.url() == self.to.url() {
             return Err(Error::new(
@@ -324,8 +325,8 @@ impl Replicate {
         Ok(plan)
     }
 
-    /// Each artifact of the first sink with what the second holds under its name. Both catalogs are in order of keys, so
-    /// that they are read side by side, page by page.
+    /// Each artifact of the first sink with what the second has under its name. Both catalogs are in order of keys, so
+    /// they are read side by side, page by page.
     fn pairs(&self) -> BoxStream<'_, Result<(Artifact, Option<Artifact>)>> {
         let here = catalog::list(&*self.from, &self.folder, self.dataset.as_ref())
             .try_filter(|artifact| ready(self.only.as_ref().is_none_or(|Only(claims)| claims(&artifact.name))));
@@ -354,7 +355,7 @@ impl Replicate {
         .boxed()
     }
 
-    /// What to do with an artifact; `None` when it is there, the same.
+    /// What to do with an artifact; `None` if the copy is identical.
     async fn judge(&self, here: Artifact, there: Option<Artifact>) -> Result<(ArtifactName, Option<PlannedCopy>)> {
         let name = here.name.clone();
         let (step, why) = match self.compare_one(&here, there.as_ref()).await? {
@@ -442,7 +443,7 @@ impl Replicate {
     }
 }
 
-/// Whether an error says that a folder is not there, which the first `put` makes.
+/// Whether an error says that a folder, which the first `put` creates, does not exist.
 pub(super) fn is_not_made_yet(sink: &dyn Sink, error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound && sink.url().starts_with("file://")
 }
@@ -452,7 +453,7 @@ pub(super) fn is_about_the_store(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Permission | ErrorKind::Cancelled)
 }
 
-/// The manifest of an artifact, as it is stored and as it reads.
+/// The manifest of an artifact, as stored and parsed.
 async fn read_manifest(sink: &dyn Sink, artifact: &Artifact) -> Result<(Bytes, Manifest)> {
     let key = format!("{}{MANIFEST_SUFFIX}", artifact.key());
     let bytes = stream::collect(sink.get(&key, None).await?, MANIFEST_LIMIT, &key).await?;
@@ -465,28 +466,28 @@ async fn read_manifest(sink: &dyn Sink, artifact: &Artifact) -> Result<(Bytes, M
 }
 
 impl ReplicatePlan {
-    /// Bytes that are to be sent.
+    /// The number of bytes to send.
     pub fn bytes_to_copy(&self) -> u64 {
         self.artifacts.iter().filter(|a| a.step == Step::Copy).map(|a| a.bytes).sum()
     }
 
-    /// Does what the plan says, several artifacts side by side. One that fails does not keep the others from being copied;
-    /// a store that is gone ends the run.
+    /// Executes the plan, several artifacts concurrently. If one fails, the others are still copied; an unavailable
+    /// store ends the run.
     ///
-    /// An artifact counts as copied when its objects are there with the manifest's SHA-256, and then its manifest. One
+    /// An artifact counts as copied when its objects are stored with the manifest's SHA-256, and then its manifest. One
     /// without a manifest is read back and compared. Records of verifications are not copied: they describe the bytes in
     /// one place.
     ///
-    /// A copy is replaced only when it has been read in this run and is not what the manifest says, and by nothing that is not:
-    /// what is sent is hashed on its way, and a sink replaces an object at once or not at all. What is there then is read
-    /// again. The records of verifications that failed go with the bytes that they spoke of; the history keeps them.
+    /// A copy is replaced only if it has been read in this run and does not match its manifest, and only by data that
+    /// does: the data is hashed on its way, and a sink replaces an object atomically. The result is then read back.
+    /// Records of failed verifications are deleted together with the bytes they describe; the history keeps them.
     ///
     /// # Errors
-    /// [`ErrorKind::Cancelled`]. What was not copied is in the result.
+    /// [`ErrorKind::Cancelled`]. Artifacts that were not copied are in the result.
     ///
     /// # Cancel safety
-    /// Safe: what is finished stays, and the next run goes on from there. An object that was cut off is sent again from its
-    /// start.
+    /// Safe: whatever is finished stays, and the next run continues from there. An interrupted object is sent again
+    /// from its start.
     pub async fn execute(&self) -> Result<Replicated> {
         let started_at = self.replicate.context.now();
         let journal = Journal::begin(Verb::Replicate, &self.replicate.folder, started_at, false);
@@ -506,7 +507,7 @@ impl ReplicatePlan {
         result
     }
 
-    /// Leaves the record of what was done with one dataset.
+    /// Writes the record of what was done with one dataset.
     async fn note(&self, journal: Journal, dataset: &Dataset, result: Result<&Replicated, &Error>) {
         let is_of = |key: &str| ArtifactName::parse(split_key(key).1).is_some_and(|name| name.dataset == *dataset);
         let figures = result.map(|done| {
@@ -570,7 +571,7 @@ impl ReplicatePlan {
 }
 
 impl ReplicatePlan {
-    /// Copies one artifact, unless the store has not answered for so many before it.
+    /// Copies one artifact, unless the store was unavailable for too many before it.
     async fn copy_one<'a>(
         &self,
         planned: &'a PlannedCopy,
@@ -603,7 +604,8 @@ impl ReplicatePlan {
         (&planned.key, outcome)
     }
 
-    /// The artifacts in the order of copying: of the first level is what needs nothing that is copied as well, and so on.
+    /// The artifacts in the order of copying. The first level holds those that need no other copied artifact, and so
+    /// on.
     fn levels(&self) -> Vec<Vec<&PlannedCopy>> {
         let mut open: Vec<&PlannedCopy> = self.artifacts.iter().collect();
         let mut levels = Vec::new();
@@ -611,7 +613,7 @@ impl ReplicatePlan {
             let names: HashSet<&ArtifactName> = open.iter().map(|planned| &planned.artifact.name).collect();
             let (later, mut now): (Vec<_>, Vec<_>) =
                 open.iter().copied().partition(|p| p.artifact.needs.iter().any(|needed| names.contains(needed)));
-            // Those that need each other in a circle: copying them says what is wrong.
+            // These need each other in a cycle: copying them reports what is wrong.
             let in_a_circle = now.is_empty();
             if in_a_circle {
                 now.clone_from(&later);
@@ -625,23 +627,23 @@ impl ReplicatePlan {
 
 /// What was done with one artifact.
 pub(super) enum Done {
-    /// Copied: so many bytes were sent.
+    /// It was copied, sending this many bytes.
     Copied(u64),
-    /// Its copy was bad and was replaced: so many bytes were sent.
+    /// Its copy was bad and was replaced, sending this many bytes.
     Mended(u64),
-    /// Its copy was read, and is what it must be. Perhaps there is something to say of it.
+    /// Its copy was read and is right. There may be a note about it.
     Same(Option<String>),
 }
 
-/// An object that is to be in the second sink.
+/// An object that the second sink should have.
 struct Wanted {
     key: String,
     bytes: u64,
-    /// What the manifest says. `None` for a foreign one.
+    /// Size and hash from the manifest. `None` for a foreign object.
     expected: Option<Hashed>,
 }
 
-/// The objects of an artifact, with what its manifest says of them.
+/// The objects of an artifact, with what its manifest says about them.
 fn wanted(artifact: &Artifact, manifest: Option<&Manifest>) -> Vec<Wanted> {
     let Some(manifest) = manifest else {
         let of = |o: &crate::ObjectInfo| Wanted { key: o.key.clone(), bytes: o.bytes, expected: None };
@@ -715,7 +717,7 @@ impl Replicate {
     /// Whether there is a note that a run has begun to write this artifact.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] when that is the backup itself, which may still be at it.
+    /// [`ErrorKind::Refused`] if that is the backup itself, which may still be running.
     async fn is_noted(&self, intent: &str, artifact: &Artifact, finished_at: Option<Timestamp>) -> Result<bool> {
         let note = match self.to.get(intent, None).await {
             Ok(note) => stream::collect(note, LONGEST_NOTE, intent).await?,
@@ -732,7 +734,8 @@ impl Replicate {
         Ok(true)
     }
 
-    /// Notes that this artifact is being written: until its manifest is there, nobody takes it for a foreign one.
+    /// Notes that this artifact is being written, so that it is not mistaken for a foreign one until its manifest
+    /// exists.
     async fn leave_note(&self, intent: &str, artifact: &Artifact) -> Result<()> {
         let note = serde_json::json!({
             "artifact": artifact.name.to_string(),
@@ -747,7 +750,7 @@ impl Replicate {
         }
     }
 
-    /// Sends one object, compared with the manifest while it passes: one that differs is never finished there.
+    /// Sends one object, comparing it with the manifest as it passes: an object that differs is never completed.
     async fn send(&self, object: &Wanted) -> Result<u64> {
         let cx = &self.context;
         let (body, hashed) = self.body(object).await?;
@@ -772,7 +775,7 @@ impl Replicate {
         }
     }
 
-    /// What the first sink holds of an object: it ends with an error unless it is what is wanted.
+    /// The object in the first sink. The stream ends with an error unless it is the wanted object.
     async fn body(&self, object: &Wanted) -> Result<(ByteStream, oneshot::Receiver<Hashed>)> {
         let body = self.from.get(&object.key, None).await?;
         let body = flow::until_cancelled(body, self.context.cancel.clone(), "copy", object.key.clone());
@@ -789,10 +792,10 @@ impl Replicate {
         Err(Error::new(ErrorKind::Corrupt, "copy", key, why).hint("delete it there, and run this again"))
     }
 
-    /// Compares an object that is there already with what is to be there.
+    /// Compares an existing object with the wanted one.
     ///
     /// # Errors
-    /// [`ErrorKind::AlreadyExists`] when it is another.
+    /// [`ErrorKind::AlreadyExists`] if it differs.
     async fn check_there(&self, object: &Wanted) -> Result<()> {
         let there = self.hash_of(&self.to, &object.key).await?;
         let expected = match &object.expected {
@@ -826,8 +829,8 @@ impl Replicate {
         }
     }
 
-    /// Takes the note away when nothing of the artifact is there. Otherwise it stays: it keeps what is there from being
-    /// taken for a backup, and the next run goes on from it.
+    /// Removes the note if nothing of the artifact exists. Otherwise it stays: it prevents the parts from being
+    /// mistaken for a backup, and the next run continues from it.
     async fn withdraw(&self, intent: &str, wanted: &[Wanted], artifact: &Artifact) {
         for object in wanted {
             match self.to.head(&object.key).await {
@@ -842,7 +845,7 @@ impl Replicate {
         }
     }
 
-    /// Says there as well what the artifact needs, once that is there, and how much it holds.
+    /// Copies the sidecars that say what the artifact needs, once that exists, and how much it holds.
     async fn copy_sidecars(&self, artifact: &Artifact) -> Result<()> {
         for needed in &artifact.needs {
             let found = catalog::lookup(&*self.to, &artifact.folder, needed).await?;
@@ -876,5 +879,5 @@ pub(super) fn internal(key: &str, why: &str) -> Error {
     Error::new(ErrorKind::Internal, "copy", key, why)
 }
 
-/// How long ago something may have been written that a killed run has left: a run that goes on is not disturbed.
+/// How old the leftovers of a killed run must be before they are touched, so that running ones are not disturbed.
 pub(super) const ABANDONED: Duration = Duration::from_secs(24 * 3600);

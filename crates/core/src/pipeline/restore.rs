@@ -44,12 +44,12 @@ pub struct Restore {
 }
 
 impl Restore {
-    /// Creates a restore of `artifact`, as [`catalog::find`](crate::catalog::find) gives it.
+    /// Creates a restore of `artifact`, as returned by [`catalog::find`](crate::catalog::find).
     pub fn new(sink: impl Sink + 'static, artifact: Artifact) -> Self {
         Self { sink: Arc::new(sink), artifact, keys: Vec::new(), history: true, context: Context::default() }
     }
 
-    /// Adds a key to decrypt with. The one that fits is chosen by the artifact's own magic.
+    /// Adds a key to decrypt with. The right one is chosen by the artifact's magic bytes.
     #[must_use]
     pub fn key(mut self, encryptor: impl Encryptor + 'static) -> Self {
         self.keys.push(Arc::new(encryptor));
@@ -62,8 +62,7 @@ impl Restore {
         encryptors.into_iter().fold(self, Self::key)
     }
 
-    /// Whether the run leaves a record in the [history](crate::history) of the sink that is read. It does by
-    /// default.
+    /// Sets whether the run writes a record to the [history](crate::history) of the sink it reads. It does by default.
     #[must_use]
     pub fn history(mut self, history: bool) -> Self {
         self.history = history;
@@ -77,23 +76,25 @@ impl Restore {
         self
     }
 
-    /// The plaintext as a stream, for a program that does its own restore. It counts only after it has ended without an error: stored
-    /// bytes and plaintext are compared with the manifest on the way.
+    /// Opens the plaintext as a stream, for a program that does its own restore. It can be trusted only after it has
+    /// ended without an error: stored bytes and plaintext are compared with the manifest on the way.
     ///
     /// # Errors
-    /// What cannot be read or decrypted; what is wrong further on is an item of the stream.
-    /// [`ErrorKind::Unsupported`] for an artifact that needs others: [`input`](Restore::input) gives all of them.
+    /// Errors of reading and decrypting; later errors are items of the stream.
+    /// [`ErrorKind::Unsupported`] for an artifact that needs others: use [`input`](Restore::input), which includes
+    /// them.
     pub async fn stream(&self) -> Result<ByteStream> {
         let input = self.input().await?;
         input.check_series(false)?;
         Ok(input.stream)
     }
 
-    /// A target's input: the plaintext, and what is restored before it. For a program that does its own restore.
+    /// Opens the input for a target: the plaintext, and what to restore before it. For a program that does its own
+    /// restore.
     ///
     /// # Errors
-    /// What cannot be read or decrypted; [`ErrorKind::NotFound`] where something that it needs is missing, and
-    /// [`ErrorKind::Corrupt`] where its manifest and the names beside it disagree about that.
+    /// Errors of reading and decrypting; [`ErrorKind::NotFound`] if an artifact that it needs is missing;
+    /// [`ErrorKind::Corrupt`] if its manifest and its sidecars disagree about what it needs.
     pub async fn input(&self) -> Result<RestoreInput> {
         let read = self.artifact.read_manifest(&*self.sink);
         let manifest = self.context.unless_cancelled("restore", || self.artifact.key(), read).await?;
@@ -115,10 +116,10 @@ impl Restore {
     /// Restores into a target.
     ///
     /// # Errors
-    /// What cannot be read or decrypted, and what the target fails with; the target is then as it was.
+    /// Errors of reading and decrypting, and of the target; the live system is then as before.
     ///
     /// # Cancel safety
-    /// As [`Target::restore`]: cancel through the context's token.
+    /// Like [`Target::restore`]: cancel through the context's token.
     pub async fn into(self, target: &dyn Target) -> Result<Restored> {
         let started = Instant::now();
         let _confidential = target.is_confidential().then(Confidential::begin);
@@ -134,16 +135,15 @@ impl Restore {
         restored
     }
 
-    /// Reads the artifact and the live system, and says what restoring into a target that plans would change. Nothing is
-    /// changed before [`PlannedRestore::apply`].
+    /// Reads the artifact and the live system, and plans what restoring into a target that plans would change. Nothing
+    /// is changed before [`PlannedRestore::apply`]. Planning writes a record only if it fails; applying the plan writes
+    /// one.
     ///
     /// # Errors
-    /// What cannot be read or decrypted; [`ErrorKind::Unsupported`] for a target that does not plan.
+    /// Errors of reading and decrypting; [`ErrorKind::Unsupported`] for a target that does not plan.
     ///
     /// # Cancel safety
-    /// Safe: nothing was changed.
-    ///
-    /// A plan leaves a record only when it fails; carrying it out leaves one.
+    /// Safe: nothing is changed.
     pub async fn plan(self, target: &dyn Target) -> Result<PlannedRestore> {
         let started = Instant::now();
         let confidential = target.is_confidential().then(Confidential::begin);
@@ -170,7 +170,7 @@ impl Restore {
         journal
     }
 
-    /// Leaves the record of the run.
+    /// Writes the record of the run.
     async fn note(&self, journal: &Journal, result: Result<&Restored, &Error>) {
         if !self.history {
             return;
@@ -228,23 +228,23 @@ pub struct PlannedRestore {
 }
 
 impl PlannedRestore {
-    /// What it would change.
+    /// The plan.
     pub fn plan(&self) -> &Plan {
         self.prepared.plan()
     }
 
-    /// What is known without carrying it out: the plan, and no checks.
+    /// The result without carrying the plan out: the plan, and no checks.
     pub fn report(&self) -> Restored {
         self.restore.restored(Some(self.plan().clone()), Vec::new(), self.took)
     }
 
-    /// Carries it out.
+    /// Carries the plan out.
     ///
     /// # Errors
-    /// What ended it. What was done before that stays done, and the next plan holds the rest.
+    /// Any error that ends it. Earlier changes stay, and the next plan holds the rest.
     ///
     /// # Cancel safety
-    /// As [`Prepared::apply`]: cancel through the context's token.
+    /// Like [`Prepared::apply`]: cancel through the context's token.
     pub async fn apply(self) -> Result<Restored> {
         let started = Instant::now();
         let plan = self.plan().clone();
@@ -287,9 +287,9 @@ pub struct Restored {
     pub dataset: String,
     /// The artifact's key.
     pub key: String,
-    /// Stored bytes that were read.
+    /// The number of stored bytes read.
     pub stored_bytes: u64,
-    /// What was to be changed, where the target plans.
+    /// The plan, if the target plans.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
     /// What was restored, and what the user should know.

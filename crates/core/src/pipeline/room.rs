@@ -1,12 +1,12 @@
-//! How many objects may be on their way side by side: many small ones, few large ones.
+//! How many objects may be copied concurrently: many small ones, few large ones.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Bytes that copies may hold together, by estimate.
+/// The estimated number of bytes that all copies together may hold.
 const ALL: u64 = 160 << 20;
-/// What one sink holds of a large object at most: parts on their way and the one being filled, and the chunks before it.
+/// The most that one sink holds of a large object: parts being sent, the one being filled, and the chunks before it.
 const MOST: u64 = 64 << 20;
-/// What even an empty object takes.
+/// The least that an object takes, even an empty one.
 const LEAST: u64 = 4 << 20;
 
 /// Room in memory for copies.

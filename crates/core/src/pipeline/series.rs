@@ -1,4 +1,4 @@
-//! What stands before an artifact in its series: checked at once, read when the target asks for it.
+//! What precedes an artifact in its series: checked at once, read when the target asks for it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::manifest::Manifest;
 use crate::sink::Sink;
 use crate::target::Link;
 
-/// The artifacts that are restored before this one, base first.
+/// The artifacts to restore before this one, base first.
 ///
 /// # Errors
-/// As [`chain`]; [`ErrorKind::Corrupt`] when the manifest says that it needs others than the names beside it do.
+/// Those of [`chain`]; [`ErrorKind::Corrupt`] if the manifest and the sidecars disagree about what it needs.
 pub(crate) async fn before(sink: &dyn Sink, artifact: &Artifact, manifest: Option<&Manifest>) -> Result<Vec<Artifact>> {
     agrees(artifact, manifest)?;
     if artifact.needs.is_empty() {
@@ -31,7 +31,7 @@ pub(crate) async fn before(sink: &dyn Sink, artifact: &Artifact, manifest: Optio
 /// The same, each with its proof, to be opened one after the other.
 ///
 /// # Errors
-/// As [`before`], of each of them; what their manifests cannot be read or decrypted for.
+/// Those of [`before`] for each of them, and of reading and decrypting their manifests.
 pub(crate) async fn links(
     sink: &Arc<dyn Sink>,
     before: Vec<Artifact>,
@@ -61,8 +61,8 @@ pub(crate) async fn links(
     Ok(links)
 }
 
-/// Whether the manifest and the names beside the artifact say the same of what it needs. A sidecar that was lost must not
-/// make an increment look like a whole backup.
+/// Checks that the manifest and the sidecars agree about what the artifact needs. A lost sidecar must not make an
+/// increment look like a full backup.
 fn agrees(artifact: &Artifact, manifest: Option<&Manifest>) -> Result<()> {
     let Some(manifest) = manifest else { return Ok(()) };
     let beside: BTreeSet<String> = artifact.needs.iter().map(ToString::to_string).collect();

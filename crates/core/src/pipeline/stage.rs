@@ -1,7 +1,7 @@
-//! A stage: CPU work on a thread of its own, joined to its neighbours by short bounded channels.
+//! A stage: CPU work on its own thread, joined to its neighbours by short bounded channels.
 //!
-//! The end of a stream is said, never inferred: a stage that dies (a panic, a killed thread) drops its channel
-//! without having said "end", and whoever reads it gets an error instead of a short stream that looks whole.
+//! The end of a stream is explicit, never inferred: a stage that dies (a panic, a killed thread) drops its channel
+//! without sending the end, and its reader gets an error instead of a short stream that looks whole.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -15,7 +15,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::memory::{Confidential, wiped};
 use crate::stream::{ByteStream, CHUNK};
 
-/// Chunks that wait between two stages. Four of 1 MiB hide the jitter of both sides; more only costs memory.
+/// The number of chunks that wait between two stages. Four of 1 MiB absorb the jitter of both sides; more only cost
+/// memory.
 const DEPTH: usize = 4;
 
 enum Message {
@@ -24,10 +25,10 @@ enum Message {
     End,
 }
 
-/// Runs `work` on a thread of its own between `input` and the returned stream.
+/// Runs `work` on its own thread between `input` and the returned stream.
 ///
-/// When `work` fails, its error is the stream's last item. When the returned stream is dropped, `work` gets an
-/// error from its next read or write, and `input` is dropped with it.
+/// If `work` fails, its error is the stream's last item. If the returned stream is dropped, `work` gets an error from
+/// its next read or write, and `input` is dropped with it.
 pub fn spawn<F>(name: &'static str, input: ByteStream, work: F) -> ByteStream
 where
     F: FnOnce(&mut StageInput, &mut StageOutput) -> Result<()> + Send + 'static,
@@ -82,7 +83,7 @@ fn receive(name: &'static str, receiver: mpsc::Receiver<Message>) -> ByteStream 
     .boxed()
 }
 
-/// What a stage reads: chunks, or bytes through [`Read`] and [`BufRead`].
+/// The input of a stage: chunks, or bytes through [`Read`] and [`BufRead`].
 pub struct StageInput {
     stream: Option<ByteStream>,
     chunk: Bytes,
@@ -95,10 +96,10 @@ pub struct StageInput {
 }
 
 impl StageInput {
-    /// The next chunk as it came, without copying; `None` at the end.
+    /// Returns the next chunk as received, without copying; `None` at the end.
     ///
     /// # Errors
-    /// The error of whoever is before this stage, as it is.
+    /// The error of the input, unchanged.
     pub fn next_chunk(&mut self) -> Result<Option<Bytes>> {
         if self.chunk.has_remaining() {
             let chunk = std::mem::take(&mut self.chunk);
@@ -137,10 +138,10 @@ impl StageInput {
         Ok(())
     }
 
-    /// Looks at the first `count` bytes that are still to be read (fewer at the end of the stream).
+    /// Returns the next `count` bytes without consuming them (fewer at the end of the stream).
     ///
     /// # Errors
-    /// The error of whoever is before this stage.
+    /// The error of the input.
     pub fn peek(&mut self, count: usize) -> Result<Bytes> {
         self.fill()?;
         if self.chunk.len() < count {
@@ -157,7 +158,7 @@ impl StageInput {
         Ok(self.chunk.slice(..count.min(self.chunk.len())))
     }
 
-    /// Bytes read so far.
+    /// The number of bytes read so far.
     pub fn consumed(&self) -> u64 {
         self.consumed
     }
@@ -185,7 +186,7 @@ impl Read for StageInput {
     }
 }
 
-/// What a stage writes: whole chunks without copying, or bytes through [`Write`], gathered into chunks.
+/// The output of a stage: whole chunks without copying, or bytes through [`Write`], collected into chunks.
 pub struct StageOutput {
     sender: mpsc::Sender<Message>,
     pending: Vec<u8>,
@@ -193,16 +194,16 @@ pub struct StageOutput {
     wipes: bool,
 }
 
-/// The bytes as a chunk, which is wiped in the end where that is asked for.
+/// The bytes as a chunk, which is wiped at its end if requested.
 fn chunk_of(bytes: Vec<u8>, wipes: bool) -> Bytes {
     if wipes { wiped(bytes) } else { bytes.into() }
 }
 
 impl StageOutput {
-    /// Passes a chunk on as it is, after what has been written before.
+    /// Passes a chunk on unchanged, after everything written before.
     ///
     /// # Errors
-    /// [`ErrorKind::Cancelled`] when nobody reads any more.
+    /// [`ErrorKind::Cancelled`] if the reader is gone.
     pub fn send(&mut self, chunk: Bytes) -> Result<()> {
         self.flush_pending()?;
         self.pass(chunk)
@@ -222,7 +223,7 @@ impl StageOutput {
 }
 
 impl Drop for StageOutput {
-    /// What was gathered and not passed on.
+    /// Wipes what was collected but not passed on.
     fn drop(&mut self) {
         if self.wipes {
             self.pending.zeroize();
@@ -233,7 +234,7 @@ impl Drop for StageOutput {
 impl Write for StageOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.pending.capacity() == 0 {
-            // Never more than this is put in: it does not move, and leaves no copy behind.
+            // It never grows beyond this, so it is not moved, and leaves no copy behind.
             self.pending.reserve_exact(CHUNK);
         }
         let count = bytes.len().min(CHUNK - self.pending.len());
@@ -244,8 +245,8 @@ impl Write for StageOutput {
         Ok(count)
     }
 
-    /// Does nothing: chunks are passed on when they are full and at the end, and a cipher that flushes often must not
-    /// make them small.
+    /// Does nothing: chunks are passed on when full and at the end, and a cipher that flushes often must not make them
+    /// small.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! A stream that stands still: told after a while, and given up after a long one.
+//! Stalled streams: reported after a while, and eventually given up.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,25 +14,25 @@ use crate::hint::Hint;
 use crate::progress::{Event, Progress};
 use crate::stream::ByteStream;
 
-/// How long nothing may move before that is told for the first time.
+/// How long a stall lasts before it is reported for the first time.
 const TOLD_AFTER: Duration = Duration::from_secs(60);
 
-/// How long nothing may move before a run is given up, when nothing else is set.
+/// How long a stall lasts before a run is given up, by default.
 pub(super) const STALL_LIMIT: Duration = Duration::from_secs(2 * 3600);
 
-/// Watches that something moves.
+/// Watches for progress.
 #[derive(Clone)]
 pub(super) struct Watch {
     pub(super) limit: Duration,
     pub(super) progress: Arc<dyn Progress>,
 }
 
-/// Who stands still.
+/// What has stalled.
 #[derive(Clone, Debug)]
 pub(super) struct Subject {
     /// The operation, for the error.
     pub(super) operation: &'static str,
-    /// Of which dataset or sink.
+    /// The dataset or sink.
     pub(super) name: String,
     /// What is missing, as in `no byte has come from the source of shop`.
     pub(super) missing: String,
@@ -50,10 +50,10 @@ impl Subject {
 }
 
 impl Watch {
-    /// Waits for `work`. That it takes long is told again and again, at twice the time.
+    /// Waits for `work`. If it takes long, this is reported repeatedly, at doubling intervals.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] when it takes longer than the limit; nothing is lost but `work`.
+    /// [`ErrorKind::Unavailable`] if it takes longer than the limit; only `work` is lost.
     async fn wait<T>(&self, subject: &Subject, work: impl Future<Output = T>) -> Result<T> {
         let stall = self.stall(subject, || true);
         tokio::select! {
@@ -63,8 +63,8 @@ impl Watch {
         }
     }
 
-    /// Passes a stream on, and ends it with an error when nothing comes for longer than the limit. The time counts in which
-    /// somebody waits for the next chunk, and not that in which nobody does.
+    /// Passes a stream on, and ends it with an error if nothing arrives for longer than the limit. Only the time counts
+    /// during which the reader waits for the next chunk.
     pub(super) fn reading(&self, input: ByteStream, subject: Subject) -> ByteStream {
         let watch = self.clone();
         futures::stream::unfold(Some(input), move |input| {
@@ -81,7 +81,7 @@ impl Watch {
         .boxed()
     }
 
-    /// Waits for a sink that takes this body. The time counts in which it does not ask for more, and confirms nothing.
+    /// Waits for a sink that consumes this body. The time counts during which it neither asks for more nor confirms.
     pub(super) async fn writing<T>(
         &self,
         subject: &Subject,
@@ -103,13 +103,13 @@ impl Watch {
         }
     }
 
-    /// Ends when `stands` has been true for as long as the limit.
+    /// Returns when `stands` has been true for as long as the limit.
     async fn stall(&self, subject: &Subject, mut stands: impl FnMut() -> bool) -> Error {
         let mut since = Instant::now();
         let mut told = TOLD_AFTER;
         loop {
             let limit = since + self.limit;
-            // Looked at often, so that a moment of standing still counts as one.
+            // Sampled often, so that a short stall is not mistaken for a long one.
             let look = (Instant::now() + TOLD_AFTER / 4).min(limit);
             sleep_until(look).await;
             if !stands() {
@@ -137,7 +137,7 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// Such times are round: `2h`, not `2h 0m`.
+/// Formats a limit, which is usually round: `2h`, not `2h 0m`.
 fn human(time: Duration) -> String {
     let text = crate::report::human_duration(time);
     let round = text.strip_suffix(" 0s").or_else(|| text.strip_suffix(" 0m"));

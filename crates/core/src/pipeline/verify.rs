@@ -89,7 +89,7 @@ impl<'a> Verify<'a> {
         self
     }
 
-    /// Sets how old the artifact may be.
+    /// Sets the maximum age of the artifact.
     #[must_use]
     pub fn age_limit(mut self, limit: Option<AgeLimit>) -> Self {
         self.age = limit;
@@ -109,15 +109,15 @@ impl<'a> Verify<'a> {
         encryptors.into_iter().fold(self, Self::key)
     }
 
-    /// Whether the outcome is recorded beside the artifact, for `list` and retention. It is by default.
+    /// Sets whether the outcome is recorded beside the artifact, for `list` and retention. It is by default.
     #[must_use]
     pub fn record(mut self, record: bool) -> Self {
         self.record = record;
         self
     }
 
-    /// Whether the run leaves a record in the [history](crate::history). It does, unless
-    /// said otherwise or nothing is [recorded](Verify::record).
+    /// Sets whether the run writes a record to the [history](crate::history). It does by default, unless
+    /// [recording](Verify::record) is off.
     #[must_use]
     pub fn history(mut self, history: bool) -> Self {
         self.history = history;
@@ -131,15 +131,15 @@ impl<'a> Verify<'a> {
         self
     }
 
-    /// Verifies.
+    /// Runs the verification.
     ///
     /// # Errors
-    /// What prevented the verification itself: the sink does not answer, there is no key, there are no server binaries.
-    /// A bad artifact gives a report that did not pass. One that could not be tested did not pass either,
-    /// and nothing is recorded about it ([`Status::Untested`]).
+    /// Any error that prevents the verification itself: the sink does not respond, there is no key, there are no server
+    /// binaries. A bad artifact is a report that did not pass. An artifact that could not be tested did not pass
+    /// either, but nothing is recorded about it ([`Status::Untested`]).
     ///
     /// # Cancel safety
-    /// As [`Verifier::restore_test`]: cancel through the context's token.
+    /// Like [`Verifier::restore_test`]: cancel through the context's token.
     pub async fn run(self) -> Result<Report> {
         let confidential = self.verifier.is_confidential();
         let mut journal = Journal::begin(Verb::Verify, &self.artifact.folder, self.context.now(), confidential);
@@ -234,7 +234,7 @@ impl<'a> Verify<'a> {
         self.context.unless_cancelled("verify", || self.artifact.key(), links).await
     }
 
-    /// The private part: `Some(None)` where there is none to have, `None` when it is damaged (a check says so).
+    /// The private part: `Some(None)` if there is none, `None` if it is damaged (a check says so).
     async fn private(&self, manifest: Option<&Manifest>, checks: &mut Vec<Check>) -> Result<Option<Option<Private>>> {
         let Some(manifest) = manifest else { return Ok(Some(None)) };
         match manifest.private(&self.keys).await {
@@ -423,7 +423,7 @@ impl<'a> Verify<'a> {
         Ok(checks)
     }
 
-    /// Records the outcome, without names of what is inside. A verifier whose key may not write verifies all the same.
+    /// Records the outcome, without names of the contents. Without the right to write, the verification still counts.
     async fn write_record(&self, report: &Report) {
         // Its age is no fault of the artifact: a good one must not count as bad because newer ones are missing.
         let worst = report.checks.iter().filter(|c| c.name != AGE_CHECK).map(|c| c.status).max();
@@ -451,7 +451,7 @@ pub(super) struct Verdict {
     pub(super) took: Duration,
 }
 
-/// Records the outcome of a verification beside its artifact. What goes wrong is a note.
+/// Records the outcome of a verification beside its artifact. A problem becomes a note.
 pub(super) async fn put_verdict(sink: &dyn Sink, artifact: &Artifact, verdict: &Verdict, cx: &Context) {
     let now = cx.now();
     let [pass, warn, fail] = verdict.counts;
@@ -481,15 +481,15 @@ impl std::fmt::Debug for Verify<'_> {
     }
 }
 
-/// Whether an error says that the artifact is bad, and not that it could not be looked at: without a key, or from a store
-/// that does not answer, nothing is known about it. A failure that is recorded makes retention give the artifact up.
+/// Whether an error means that the artifact is bad, not merely that it could not be examined: without a key, or if the
+/// store does not respond, nothing is known about it. A recorded failure makes retention give the artifact up.
 fn judges_the_artifact(error: &Error) -> bool {
     use ErrorKind as K;
     !error.is_transient()
         && !matches!(error.kind(), K::Decrypt | K::Cancelled | K::Permission | K::Unavailable | K::Internal)
 }
 
-/// Whether a key that does not fit is the artifact's fault: its stored bytes are not the manifest's.
+/// Whether a key mismatch is the artifact's fault: its stored bytes do not match the manifest.
 fn damaged_header(error: &Error, checks: &[Check]) -> bool {
     error.kind() == ErrorKind::Decrypt && checks.iter().any(|c| c.name == "stored" && c.status == Status::Fail)
 }

@@ -1,6 +1,7 @@
-//! How a decision is found: the artifacts are positions, the reasons small causes. Words and keys come when it is shown.
+//! How decisions are made. Artifacts are positions and reasons are small causes; they become keys and words only for
+//! display.
 //!
-//! Of an artifact it holds two bytes, and twelve for each of its reasons; of one that needs others, some 40 more.
+//! Memory: two bytes per artifact, twelve per reason, and about 40 more for an artifact that needs others.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,13 +14,13 @@ use super::policy::{Period, Policy};
 
 mod fuller;
 
-/// What the rules look at in an artifact.
+/// The properties of an artifact that the rules use.
 pub(crate) trait Subject {
     /// When it was taken.
     fn taken_at(&self) -> Timestamp;
     /// Whether it is good by itself.
     fn is_good(&self) -> bool;
-    /// Whether it holds nothing, or much less than those before it.
+    /// Whether it is empty, or much smaller than its predecessors.
     fn holds_less(&self) -> bool;
     /// Whether a verification that counts has passed.
     fn is_verified(&self) -> bool;
@@ -43,7 +44,7 @@ impl Subject for Candidate {
     }
 }
 
-/// A [`Reason`] without what the policy and the artifact say anyway.
+/// A [`Reason`] without what the policy and the artifact already say.
 #[derive(Clone, Copy, Debug)]
 enum Cause {
     Everything,
@@ -63,30 +64,30 @@ enum Cause {
     Unknown,
 }
 
-/// What was decided about artifacts, each named by its position among them.
+/// The decisions. Artifacts are identified by position.
 #[derive(Debug)]
 pub(crate) struct Verdicts {
     policy: Policy,
     good: Vec<bool>,
-    /// What keeps which, in the order of the positions. What has no cause is deleted.
+    /// What keeps each artifact, ordered by position. Artifacts without a cause are deleted.
     causes: Vec<(u32, Cause)>,
     warnings: Vec<Warning>,
     ties: Ties,
-    /// What is deleted, in an order in which nothing goes before what needs it, and where the next level of it begins.
+    /// The artifacts to delete, dependents before what they need, and where each next level begins.
     order: Vec<u32>,
     levels: Vec<usize>,
 }
 
-/// What stands between artifacts, each named by its position among them.
+/// The dependencies between artifacts, which are identified by position.
 #[derive(Debug, Default)]
 pub(crate) struct Ties {
-    /// Of those that need others: the positions of what is there of them.
+    /// For each artifact that needs others: the positions of those that exist.
     pub(crate) needs: BTreeMap<usize, Vec<usize>>,
-    /// Those of which something that they need is not there, with its key.
+    /// Artifacts with a missing dependency, and the key of that dependency.
     pub(crate) missing: Vec<(usize, String)>,
-    /// What is needed by a backup that is still being written, with that one's key.
+    /// Artifacts needed by a backup that is still being written, and that backup's key.
     pub(crate) awaited: Vec<(usize, String)>,
-    /// Keys of objects of the dataset that are not known here.
+    /// Keys of the dataset's objects that this version does not recognize.
     pub(crate) unknown: Vec<String>,
 }
 
@@ -104,19 +105,19 @@ impl Verdicts {
         !self.causes_of(i).is_empty()
     }
 
-    /// How many are kept.
+    /// The number of artifacts kept.
     pub(crate) fn kept(&self) -> usize {
         self.causes.chunk_by(|a, b| a.0 == b.0).count()
     }
 
-    /// The positions of what is deleted, level by level: what is deleted of a later level is needed by nothing that is deleted
-    /// with it or after it. Newest first within a level.
+    /// The positions of the artifacts to delete, level by level: no artifact is needed by another of its own or a later
+    /// level. Newest first within a level.
     pub(crate) fn deletions(&self) -> impl Iterator<Item = &[u32]> {
         let ends = self.levels.iter().copied().skip(1).chain([self.order.len()]);
         self.levels.iter().zip(ends).map(|(&from, to)| &self.order[from..to])
     }
 
-    /// What an artifact needs, directly.
+    /// The direct dependencies of an artifact.
     pub(crate) fn needs_of(&self, i: usize) -> &[usize] {
         self.ties.needs.get(&i).map_or(&[], Vec::as_slice)
     }
@@ -128,7 +129,7 @@ impl Verdicts {
         &rest[..rest.partition_point(|(of, _)| *of == i)]
     }
 
-    /// What is to be done with an artifact that was taken then, in words. `key_of` tells the key of another one.
+    /// The action for the artifact at position `i`, taken at `taken_at`. `key_of` maps a position to a key.
     pub(crate) fn action(&self, i: usize, taken_at: Timestamp, key_of: impl Fn(usize) -> String) -> Action {
         let causes = self.causes_of(i);
         if !causes.is_empty() {
@@ -195,8 +196,8 @@ pub(super) fn plan(policy: &Policy, candidates: &[Candidate], now: Timestamp) ->
     Plan { decisions: decisions.collect(), warnings: verdicts.warnings, order }
 }
 
-/// Decides about artifacts. They stand newest first, in the same second by key, and each once. `key_of` tells the key of
-/// one, for warnings.
+/// Decides about artifacts. They must be unique and sorted newest first, by key within a second. `key_of` maps a
+/// position to a key, for warnings.
 pub(crate) fn decide<S: Subject>(
     policy: &Policy,
     artifacts: &[S],
@@ -218,17 +219,18 @@ pub(super) fn wide(i: u32) -> usize {
     usize::try_from(i).expect("a position fits")
 }
 
-/// The artifacts, newest first, and what has been found to keep each. An artifact is its position.
+/// The artifacts, newest first, and the causes found so far to keep each. Artifacts are identified by position.
 struct Ledger<'a, S> {
     artifacts: &'a [S],
     ties: Ties,
     good: Vec<bool>,
-    /// Holds nothing or much less than those before it, or stands on one that does.
+    /// Empty or much smaller than its predecessors, or based on an artifact that is.
     less: Vec<bool>,
     causes: Vec<(u32, Cause)>,
     /// Kept for its causes, or because something kept needs it.
     kept: Vec<bool>,
-    /// Where the artifacts that are not dated in the future begin. Only they can be deleted or fill a slot.
+    /// The position of the first artifact not dated in the future. Only artifacts from there on can be deleted or fill
+    /// a slot.
     past: usize,
     warnings: Vec<Warning>,
 }
@@ -247,7 +249,7 @@ impl<'a, S: Subject> Ledger<'a, S> {
         }
     }
 
-    /// A chain is as good as its worst link. One with a gap, or that leads in a circle, is bad.
+    /// A chain is as good as its worst link. A chain with a gap or a cycle is bad.
     fn spoil(&mut self, key_of: &impl Fn(usize) -> String) {
         let mut spoiled: Vec<usize> = (0..self.artifacts.len()).filter(|&i| !self.good[i]).collect();
         for (i, missing) in &self.ties.missing {
@@ -291,7 +293,7 @@ impl<'a, S: Subject> Ledger<'a, S> {
         self.keep_bases(|_, _| true);
         self.name_needs();
         self.keep_what_is_not_known();
-        // Stable: an artifact's causes stay in the order in which they were found.
+        // A stable sort: each artifact's causes stay in the order in which they were found.
         self.causes.sort_by_key(|(i, _)| *i);
         let (order, levels) = order::deletions(&self.kept, &self.ties.needs);
         let Self { good, causes, warnings, ties, .. } = self;
@@ -305,12 +307,12 @@ impl<'a, S: Subject> Ledger<'a, S> {
         for (period, slots) in policy.periods() {
             self.apply_period(period, slots);
         }
-        // The good ones first: what the floor adds to them must not depend on what bad ones and wrong clocks hold.
+        // Good artifacts first: what the floor adds must not depend on what bad or future-dated ones keep.
         self.keep_bases(|ledger, i| i >= ledger.past && ledger.good[i]);
         self.apply_floor(policy.at_least);
     }
 
-    /// Whoever wrote what is not known here may mean by it that something must stay.
+    /// Keeps everything beside an unrecognized object: whoever wrote that object may rely on any of it.
     fn keep_what_is_not_known(&mut self) {
         let Some(object) = self.ties.unknown.first().cloned() else { return };
         self.warnings.push(Warning::Unknown { object, count: self.ties.unknown.len() });
@@ -322,17 +324,17 @@ impl<'a, S: Subject> Ledger<'a, S> {
         self.kept[i] = true;
     }
 
-    /// Those not dated in the future, newest first.
+    /// The positions of artifacts not dated in the future, newest first.
     fn past(&self) -> std::ops::Range<usize> {
         self.past..self.artifacts.len()
     }
 
-    /// The good ones among them, newest first.
+    /// The good artifacts among [`past`](Self::past), newest first.
     fn past_good(&self) -> impl Iterator<Item = usize> {
         self.past().filter(|&i| self.good[i])
     }
 
-    /// What is kept whatever the rules are.
+    /// Keeps what no policy can delete.
     fn protect(&mut self, policy: &Policy) {
         let total = self.artifacts.len();
         if policy.keeps_everything() {
@@ -347,7 +349,7 @@ impl<'a, S: Subject> Ledger<'a, S> {
             Some(newest) => self.keep(newest, Cause::NewestGood),
             None => {
                 self.past().for_each(|i| self.keep(i, Cause::NothingGood));
-                // Where all are dated in the future, that warning says what is the matter.
+                // When all are dated in the future, the warning about that is enough.
                 if self.past < total {
                     self.warnings.push(Warning::NothingGood { total });
                 }
@@ -401,7 +403,7 @@ impl<'a, S: Subject> Ledger<'a, S> {
         if of == 0 {
             return;
         }
-        // Newest first, so the artifacts of a period stand together.
+        // Newest first, so the artifacts of a period are adjacent.
         let (mut slot, mut rank) = (0, 0u64);
         let mut next = self.past;
         while next < self.artifacts.len() && slot < of {
@@ -423,13 +425,14 @@ impl<'a, S: Subject> Ledger<'a, S> {
         }
     }
 
-    /// Keeps what is needed by those of the kept that `from` chooses, and what is needed by that, and so on.
+    /// Keeps everything that kept artifacts selected by `from` need, directly or not.
     fn keep_bases(&mut self, from: impl Fn(&Self, usize) -> bool) {
         let chosen = self.ties.needs.keys().copied().filter(|&i| self.kept[i] && from(self, i)).collect();
         self.keep_bases_of(chosen);
     }
 
-    /// Keeps what these need. Returns how many good ones that adds which are not dated in the future.
+    /// Keeps what these artifacts need, directly or not. Returns how many newly kept ones are good and not dated in the
+    /// future.
     fn keep_bases_of(&mut self, mut open: Vec<usize>) -> usize {
         let mut added = 0;
         while let Some(i) = open.pop() {
@@ -443,7 +446,7 @@ impl<'a, S: Subject> Ledger<'a, S> {
         added
     }
 
-    /// Adds the newest good ones that nothing keeps until there are enough.
+    /// Keeps the newest good artifacts that nothing else keeps until the floor is reached.
     fn apply_floor(&mut self, floor: u32) {
         let enough = usize::try_from(floor).unwrap_or(usize::MAX);
         let mut count = self.past_good().filter(|&i| self.kept[i]).count();
@@ -458,7 +461,7 @@ impl<'a, S: Subject> Ledger<'a, S> {
         }
     }
 
-    /// Says of each that is needed by something kept what the newest such is.
+    /// Records, for each artifact needed by a kept one, the newest such dependent.
     fn name_needs(&mut self) {
         let mut named = BTreeSet::new();
         for (&i, bases) in self.ties.needs.iter().filter(|(i, _)| self.kept[**i]) {
@@ -471,7 +474,7 @@ impl<'a, S: Subject> Ledger<'a, S> {
     }
 }
 
-/// One artifact for each key, newest first; in the same second by key.
+/// Merges candidates with the same key. Newest first, by key within a second.
 fn merge(candidates: &[Candidate]) -> Vec<Candidate> {
     let mut by_key: BTreeMap<&str, Candidate> = BTreeMap::new();
     for candidate in candidates {
@@ -492,7 +495,7 @@ fn merge(candidates: &[Candidate]) -> Vec<Candidate> {
         let unique: BTreeSet<String> = artifact.depends_on.drain(..).collect();
         artifact.depends_on.extend(unique);
     }
-    // They stand in the order of their keys, and the sort is stable.
+    // They are already sorted by key, and this sort is stable.
     artifacts.sort_by_key(|a| Reverse(a.taken_at));
     artifacts
 }

@@ -1,7 +1,7 @@
 //! Retention: which artifacts of a dataset stay and which go, and why.
 //!
 //! A pure function of (policy, artifacts, now): [`Policy::plan`] decides, [`Plan`] can be shown before anything is done.
-//! Deleting is the caller's business. One call sees the artifacts of *one dataset in one sink*.
+//! The caller does the deleting. One call covers the artifacts of *one dataset in one sink*.
 //!
 //! # Rules
 //!
@@ -12,40 +12,43 @@
 //! | `within` (or `days`) | every artifact that is at most this old, counted from now |
 //! | `last` | the newest N |
 //! | `hourly`, `daily`, `weekly`, `monthly`, `yearly` | the newest artifact of each of the last N periods *that have one* |
-//! | `at_least` | a floor under the others: where they keep fewer good artifacts than this, the newest of the rest are added |
+//! | `at_least` | a floor under the others: if they keep fewer good artifacts than this, the newest of the rest are added |
 //!
-//! A policy without a rule keeps everything. A rule of zero is refused where people write it (config file, flag): it
-//! reads as "keep none". `at_least = 0` is no floor; `at_least` without a rule is refused, because a floor alone deletes
-//! nothing.
+//! A policy without rules keeps everything. Zero is rejected as the value of a rule in config files and flags, because
+//! it reads as "keep none". `at_least = 0` means no floor; `at_least` without a rule is rejected, because a floor alone
+//! deletes nothing.
 //!
 //! # Good and bad
 //!
 //! An artifact is good when its [`Candidate`] says so, and everything that it depends on, directly or not, is there
-//! and good. Only good artifacts fill a slot of `last` or of a period and count for `at_least`. A bad one is evidence and may be
-//! partly usable, so it is not deleted at sight. It stays, *beside* the good ones:
+//! and good. Only good artifacts fill a slot of `last` or of a period and count toward `at_least`. A bad artifact is
+//! evidence and may be partly usable, so it is not deleted right away. It is kept *in addition to* the good ones:
 //!
 //! - while `within` covers it;
 //! - while it is among the newest N of `last`, bad ones included;
-//! - while it is the newest of one of the last N periods, bad ones included, in which there is nothing good;
-//! - as long as there is nothing good at all: then nothing is deleted.
+//! - while it is the newest of one of the last N periods, bad ones included, that has no good artifact;
+//! - as long as there is no good artifact at all: then nothing is deleted.
 //!
-//! # Empty and smaller ones
+//! # Empty and shrunken artifacts
 //!
-//! An artifact that holds nothing, or much less than the one before it, is good and may still be the backup of a loss: it is
-//! [less](Candidate::less). It stays as long as any other good one would, and pushes out none that is fuller: what the rules
-//! would keep without the lesser ones is kept with them. An increment of a lesser one is as little worth.
+//! An artifact that is empty, or much smaller than the one before it, is good but may be the backup of a loss. Such an
+//! artifact is called [less](Candidate::less), or lesser. It is kept as long as any other good artifact would be, and
+//! never displaces a fuller one: what the rules would keep without the lesser ones is kept as well. An artifact based
+//! on a lesser one counts as lesser too.
 //!
-//! # What no policy can delete
+//! # What no policy deletes
 //!
 //! - The newest good artifact, however old: a failed or missing newer backup never costs the last good one.
-//! - The newest good artifact that is not less than those before it.
-//! - The newest verified artifact: good and passed, or, where no good one ever passed, the newest bad one that once did.
+//! - The newest good artifact that is not lesser.
+//! - The newest verified artifact: good and passed or, if no good one ever passed, the newest bad one that once did.
 //! - An artifact dated in the future. It takes no slot and is not "the newest": a backup stamped 2099 by a machine with a
-//!   wrong clock does not push the real ones out.
-//! - What something kept depends on, directly or not, and what a backup depends on that is still being written.
-//! - Anything, while an object of the dataset is not known here: a newer Lifeboat may mean by it that something must stay.
+//!   wrong clock does not displace the real ones.
+//! - Anything that a kept artifact, or a backup still being written, depends on, directly or not.
+//! - Anything at all while this version does not recognize an object of the dataset: a newer Lifeboat may have written
+//!   it to mark something that must be kept.
 //!
-//! What is deleted goes in an order in which nothing goes before what depends on it. Deleting any part of a plan, or all of it and planning again with the same `now`, deletes nothing more than the plan says.
+//! Artifacts are deleted before those they depend on. Executing any part of a plan, or all of it, and planning again
+//! with the same `now` deletes nothing beyond the plan.
 //!
 //! ```
 //! use jiff::Timestamp;

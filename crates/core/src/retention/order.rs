@@ -1,11 +1,11 @@
-//! The order of deletion: nothing goes before what needs it.
+//! The order of deletion: dependents go before what they need.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::ledger::{narrow, wide};
 
-/// What is deleted: of the first level is what nothing that is deleted needs, and so on down to the bases. Where
-/// artifacts need each other in a circle there is no right order, and they come last.
+/// The artifacts to delete, and where each next level begins. The first level holds those that no deleted artifact
+/// needs, and so on down to the bases. Artifacts that need each other in a cycle have no right order and come last.
 pub(super) fn deletions(kept: &[bool], needs: &BTreeMap<usize, Vec<usize>>) -> (Vec<u32>, Vec<usize>) {
     let doomed = |i: &usize| !kept[*i];
     let mut above: HashMap<usize, usize> = HashMap::new();
@@ -17,7 +17,7 @@ pub(super) fn deletions(kept: &[bool], needs: &BTreeMap<usize, Vec<usize>>) -> (
     let (mut levels, mut begin) = (vec![0], 0);
     while begin < order.len() || !above.is_empty() {
         if begin == order.len() {
-            // All that is left stands in circles or below them.
+            // Everything left is in a cycle or below one.
             let circular = in_circles(needs).into_iter().filter(|i| above.remove(i).is_some());
             order.extend(circular.map(narrow));
             if begin == order.len() {
@@ -44,9 +44,9 @@ pub(super) fn deletions(kept: &[bool], needs: &BTreeMap<usize, Vec<usize>>) -> (
     (order, levels)
 }
 
-/// Those that need themselves, directly or not.
+/// The artifacts in a cycle: those that need themselves, directly or not.
 pub(super) fn in_circles(needs: &BTreeMap<usize, Vec<usize>>) -> Vec<usize> {
-    // What needs nothing that is left is in no circle, and is taken away, again and again; then the same from above.
+    // Repeatedly strip what needs nothing that is left, which is in no cycle; then strip from above in the same way.
     let strip = |edges: &BTreeMap<usize, Vec<usize>>| {
         let mut count: HashMap<usize, usize> = edges.iter().map(|(&i, to)| (i, to.len())).collect();
         let mut back: HashMap<usize, Vec<usize>> = HashMap::new();

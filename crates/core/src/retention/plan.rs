@@ -1,4 +1,4 @@
-//! The decision about each artifact, and its reasons.
+//! The decision about each artifact, and the reasons for it.
 
 use std::fmt;
 
@@ -7,28 +7,30 @@ use serde::Serialize;
 
 use super::policy::{Age, Period};
 
-/// What retention needs to know of an artifact.
+/// What retention needs to know about an artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Candidate {
-    /// Its key, which names it in the plan and in others' `depends_on`.
+    /// The artifact's key, which identifies it in the plan and in the `depends_on` of other candidates.
     pub key: String,
-    /// When it was taken: the time in its name.
+    /// When the artifact was taken: the time in its name.
     pub taken_at: Timestamp,
-    /// Complete (it has its manifest, or is a foreign object), and no failed verification is newer than every passed one.
+    /// Whether the artifact is complete (it has a manifest, or is a foreign object) and no failed verification is newer
+    /// than every passed one.
     pub good: bool,
-    /// It holds nothing, or much less than those before it: it pushes out none that does not.
+    /// Whether the artifact is empty or much smaller than its predecessors. It then displaces no fuller artifact.
     pub less: bool,
-    /// When a verification last passed, at level `structure` or above.
+    /// When a verification at level `structure` or above last passed.
     pub verified_at: Option<Timestamp>,
-    /// The keys of the artifacts without which it cannot be restored: the base of an incremental one.
+    /// The keys of the artifacts without which this one cannot be restored, such as the base of an incremental backup.
     pub depends_on: Vec<String>,
-    /// Keys of objects that lie beside it and are not known here. While there is any, nothing is deleted.
+    /// The keys of objects beside the artifact that this version does not recognize. While there are any, nothing is
+    /// deleted.
     pub unknown: Vec<String>,
 }
 
 impl Candidate {
-    /// A good artifact that was never verified and depends on no other.
+    /// Creates a candidate for a good artifact that was never verified and has no dependencies.
     pub fn new(key: impl Into<String>, taken_at: Timestamp) -> Self {
         Self {
             key: key.into(),
@@ -41,35 +43,35 @@ impl Candidate {
         }
     }
 
-    /// Marks it as known to be bad.
+    /// Marks the artifact as known to be bad.
     #[must_use]
     pub fn bad(mut self) -> Self {
         self.good = false;
         self
     }
 
-    /// Marks it as holding nothing, or much less than those before it.
+    /// Marks the artifact as empty, or much smaller than its predecessors.
     #[must_use]
     pub fn less(mut self) -> Self {
         self.less = true;
         self
     }
 
-    /// Says when a verification last passed.
+    /// Sets when a verification last passed.
     #[must_use]
     pub fn verified(mut self, at: Timestamp) -> Self {
         self.verified_at = Some(at);
         self
     }
 
-    /// Adds artifacts that it depends on, by key.
+    /// Adds dependencies, by key.
     #[must_use]
     pub fn depends_on<K: Into<String>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
         self.depends_on.extend(keys.into_iter().map(Into::into));
         self
     }
 
-    /// Adds objects beside it that are not known here.
+    /// Adds the keys of unrecognized objects beside the artifact.
     #[must_use]
     pub fn beside<K: Into<String>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
         self.unknown.extend(keys.into_iter().map(Into::into));
@@ -77,27 +79,27 @@ impl Candidate {
     }
 }
 
-/// What is to be done with each artifact, and what a person should know before it is.
+/// The action for each artifact, and warnings to read before acting.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Plan {
-    /// One decision for each key, newest first.
+    /// One decision per key, newest first.
     pub decisions: Vec<Decision>,
-    /// Signs that something is wrong with the backups or the clock. The plan is safe to execute all the same.
+    /// Signs that something is wrong with the backups or the clock. The plan is still safe to execute.
     pub warnings: Vec<Warning>,
-    /// The positions of what is to be deleted, in the order of deletion.
+    /// The positions of the decisions to delete, in order of deletion.
     #[serde(skip)]
     pub(super) order: Vec<usize>,
 }
 
 impl Plan {
-    /// What is to be deleted, in the order of deletion: an incremental artifact goes before its base, so that an interrupted
-    /// run leaves none without. Those that nothing needs come first; among them, newest first.
+    /// The artifacts to delete, in order of deletion. An incremental artifact comes before its base, so that an
+    /// interrupted run leaves no increment without one. Artifacts that nothing needs come first, newest first.
     pub fn deletions(&self) -> impl Iterator<Item = &Decision> {
         self.order.iter().map(|&i| &self.decisions[i])
     }
 
-    /// What is kept, newest first.
+    /// The artifacts to keep, newest first.
     pub fn kept(&self) -> impl Iterator<Item = &Decision> {
         self.decisions.iter().filter(|d| d.keeps())
     }
@@ -111,9 +113,9 @@ pub struct Decision {
     pub key: String,
     /// When it was taken.
     pub taken_at: Timestamp,
-    /// Whether it counts as good: the candidate was, and so is all that it depends on.
+    /// Whether the artifact counts as good: the candidate and everything it depends on are good.
     pub good: bool,
-    /// What is to be done.
+    /// The action.
     #[serde(flatten)]
     pub action: Action,
 }
@@ -124,7 +126,7 @@ impl Decision {
         matches!(self.action, Action::Keep { .. })
     }
 
-    /// The reason or reasons, in words, joined by commas.
+    /// The reasons in words, joined by commas.
     pub fn why(&self) -> String {
         match &self.action {
             Action::Keep { reasons } => reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
@@ -144,12 +146,12 @@ impl fmt::Display for Decision {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "action", rename_all = "lowercase")]
 pub enum Action {
-    /// It stays.
+    /// Keep the artifact.
     Keep {
-        /// Everything that keeps it. Never empty.
+        /// Every reason to keep it. Never empty.
         reasons: Vec<Reason>,
     },
-    /// It goes.
+    /// Delete the artifact.
     Delete {
         /// Why nothing keeps it.
         reason: DeleteReason,
@@ -163,69 +165,70 @@ pub enum Action {
 pub enum Reason {
     /// The policy has no rule.
     Everything,
-    /// Taken after now.
+    /// The artifact is dated after `now`.
     Future,
     /// The newest good artifact.
     NewestGood,
-    /// The newest artifact that was verified.
+    /// The newest verified artifact.
     NewestVerified,
-    /// The rules would keep it if there were none that hold less than those before them.
+    /// The rules would keep it if there were no lesser artifacts.
     Fuller,
     /// No good artifact exists, so nothing is deleted.
     NothingGood,
-    /// Not older than the age rule.
+    /// Not older than the age rule allows.
     Within {
         /// The age rule.
         age: Age,
     },
-    /// One of the last good ones.
+    /// One of the last N good artifacts.
     Last {
-        /// Its place, from 1, the newest.
+        /// The slot, counted from 1 for the newest.
         slot: u32,
         /// How many are kept.
         of: u32,
     },
-    /// The newest good one of its hour, day, week, month or year.
+    /// The newest good artifact of its hour, day, week, month or year.
     Period {
         /// The rule.
         rule: Period,
-        /// The place of its period, from 1, the newest.
+        /// The slot of its period, counted from 1 for the newest.
         slot: u32,
         /// How many periods are kept.
         of: u32,
         /// The period, as [`Period::name_of`] writes it.
         period: String,
     },
-    /// Bad, but among the last ones, bad ones included. Takes no slot.
+    /// Bad, but among the last N, bad ones included. Takes no slot.
     BadLast {
         /// How many are kept.
         of: u32,
     },
-    /// Bad, but the newest of a period in which nothing is good. Takes no slot.
+    /// Bad, but the newest of a period without a good artifact. Takes no slot.
     BadPeriod {
         /// The rule.
         rule: Period,
         /// The period, as [`Period::name_of`] writes it.
         period: String,
     },
-    /// The other rules kept fewer good ones than the floor.
+    /// The other rules keep fewer good artifacts than the floor.
     AtLeast {
         /// The floor.
         floor: u32,
     },
-    /// Something that is kept depends on it.
+    /// A kept artifact depends on it.
     NeededBy {
-        /// The newest that does.
+        /// The newest artifact that does.
         key: String,
     },
-    /// A backup that is still being written, or was killed while it was, depends on it.
+    /// A backup that is still being written, or was killed while being written, depends on it.
     NeededByUnfinished {
-        /// That backup.
+        /// The key of that backup.
         key: String,
     },
-    /// There is an object of the dataset that is not known here: a newer Lifeboat may mean by it that something must stay.
+    /// This version does not recognize an object of the dataset; a newer Lifeboat may have written it to mark something
+    /// that must be kept.
     Unknown {
-        /// Its key.
+        /// The key of that object.
         object: String,
     },
 }
@@ -257,7 +260,7 @@ impl fmt::Display for Reason {
 #[serde(tag = "reason", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum DeleteReason {
-    /// Older than the age rule, and nothing else keeps it.
+    /// Older than the age rule allows, and nothing else keeps it.
     OlderThan {
         /// The age rule.
         age: Age,
@@ -266,7 +269,7 @@ pub enum DeleteReason {
     NoRule,
     /// Bad, and nothing keeps it.
     Bad {
-        /// The age rule, if there is one: it is older.
+        /// The age rule that it exceeds, if there is one.
         age: Option<Age>,
     },
 }
@@ -282,16 +285,16 @@ impl fmt::Display for DeleteReason {
     }
 }
 
-/// What a person should know of before a plan is executed. `Display` writes it as a sentence.
+/// A warning to read before a plan is executed. `Display` writes it as a sentence.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(tag = "warning", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Warning {
     /// Artifacts are dated after now: this machine's clock is slow, or the one that wrote them was fast.
     Future {
-        /// How many.
+        /// The number of such artifacts.
         count: usize,
-        /// Of how many.
+        /// The number of all artifacts.
         total: usize,
     },
     /// Every good artifact that is not dated in the future is older than the age rule: backups have stopped, or this
@@ -299,30 +302,30 @@ pub enum Warning {
     Stale {
         /// The age rule.
         age: Age,
-        /// When the newest good one was taken.
+        /// When the newest good artifact was taken.
         newest_good: Timestamp,
         /// Whole days since then.
         days: i64,
     },
-    /// The newest good artifact holds nothing, or much less than one before it. That one stays.
+    /// The newest good artifact is empty, or much smaller than an earlier one. The earlier one is kept.
     Less {
-        /// The newest.
+        /// The key of the newest good artifact.
         key: String,
-        /// How many of the newest do.
+        /// How many of the newest good artifacts are empty or much smaller.
         count: usize,
-        /// The newest one that does not.
+        /// The key of the newest one that is neither.
         fuller: String,
     },
-    /// There are artifacts, but none that is good and not dated in the future.
+    /// There are artifacts, but all of them are bad or dated in the future.
     NothingGood {
-        /// How many there are.
+        /// The number of artifacts.
         total: usize,
     },
-    /// An artifact depends on one that is not there. It cannot be restored and counts as bad.
+    /// An artifact depends on a missing one. It cannot be restored and counts as bad.
     MissingDependency {
         /// The artifact.
         key: String,
-        /// What it depends on.
+        /// The key of the missing artifact.
         missing: String,
     },
     /// An artifact depends on itself, directly or through others. It cannot be restored and counts as bad.
@@ -330,11 +333,11 @@ pub enum Warning {
         /// The artifact.
         key: String,
     },
-    /// There are objects of the dataset that are not known here. Nothing is deleted.
+    /// This version does not recognize some of the dataset's objects. Nothing is deleted.
     Unknown {
         /// The key of the first.
         object: String,
-        /// How many there are.
+        /// The number of such objects.
         count: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! The policy, as people write it: a config table, or a text.
+//! The policy, read from a config table or from a text.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,10 +16,11 @@ const KEEP_HINT: &str = "write for example 30d or 30d,at-least=3 or last=7,daily
                          to keep everything; as a table: { days = 30, at_least = 3 }";
 const AGE_HINT: &str = "write a number and a unit, as in 48h, 30d, 4w, 6m (months), 1y or 1y6m";
 
-/// What is kept: the union of its rules. See the [module](self::super) for what each means.
+/// A retention policy: it keeps the union of what its rules keep. The [module](self::super) documentation explains each
+/// rule.
 ///
-/// The default has no rule and keeps everything. It is read from a config table (`{ days = 30, at_least = 3 }`) or from a
-/// text (`30d,at-least=3`), and written as text by `Display` in the form that reads back.
+/// The default policy has no rules and keeps everything. A policy is parsed from a config table
+/// (`{ days = 30, at_least = 3 }`) or a text (`30d,at-least=3`); `Display` writes a text that parses back.
 ///
 /// ```
 /// use lifeboat_core::retention::{Age, Policy};
@@ -32,10 +33,10 @@ const AGE_HINT: &str = "write a number and a unit, as in 48h, 30d, 4w, 6m (month
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[non_exhaustive]
 pub struct Policy {
-    /// Keep what is at most this old.
+    /// Keep artifacts that are at most this old.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub within: Option<Age>,
-    /// Keep the newest N. 0: no such rule, here and below.
+    /// Keep the newest N. Here and below, 0 means no such rule.
     #[serde(skip_serializing_if = "is_zero")]
     pub last: u32,
     /// Keep the newest of each of the last N hours that have one.
@@ -53,7 +54,7 @@ pub struct Policy {
     /// Keep the newest of each of the last N years that have one.
     #[serde(skip_serializing_if = "is_zero")]
     pub yearly: u32,
-    /// The floor: never fewer good artifacts than this, where there are as many. 0: no floor.
+    /// Keep at least this many good artifacts, if there are as many. 0 means no floor.
     #[serde(skip_serializing_if = "is_zero")]
     pub at_least: u32,
 }
@@ -64,27 +65,27 @@ fn is_zero(n: &u32) -> bool {
 }
 
 impl Policy {
-    /// Keeps what is at most `days` days old; with 0, no age rule: everything.
+    /// Creates a policy that keeps what is at most `days` days old; with 0, everything.
     pub fn days(days: u32) -> Self {
         Self { within: Age::days(days), ..Self::default() }
     }
 
-    /// Whether it has no rule, so that it deletes nothing. A floor alone is no rule.
+    /// Whether the policy has no rules and so deletes nothing. A floor alone is not a rule.
     pub fn keeps_everything(&self) -> bool {
         Self { at_least: 0, ..*self } == Self::default()
     }
 
-    /// Decides about each of a dataset's artifacts, as of `now`. Pure: it reads no clock and deletes nothing.
+    /// Decides which of a dataset's artifacts to keep, as of `now`. Pure: it reads no clock and deletes nothing.
     ///
     /// # Behaviour
     /// - The order of `candidates` does not matter. Of two taken in the same second, the one whose key sorts first counts as
-    ///   the newer one.
-    /// - Candidates with the same key are one artifact: good if all are, with all their dependencies.
+    ///   newer.
+    /// - Candidates with the same key are one artifact, good only if all of them are, with all their dependencies.
     pub fn plan(&self, candidates: &[Candidate], now: Timestamp) -> Plan {
         super::ledger::plan(self, candidates, now)
     }
 
-    /// The rules by period, finest first, with their number of slots.
+    /// The rules by period, finest first, with the number of slots of each.
     pub(super) fn periods(&self) -> [(Period, u32); 5] {
         [
             (Period::Hourly, self.hourly),
@@ -158,7 +159,7 @@ impl FromStr for Policy {
     }
 }
 
-/// The config table, before it is judged.
+/// The config table, before validation.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
@@ -247,7 +248,7 @@ impl<'de> Deserialize<'de> for Policy {
     }
 }
 
-/// A deserializer's error has no place for a hint but its text.
+/// Appends the hint to the text, the only place a deserializer's error has for it.
 #[allow(clippy::needless_pass_by_value, reason = "map_err passes it by value")]
 fn with_advice<E: serde::de::Error>(error: Error) -> E {
     match error.advice() {
@@ -271,19 +272,19 @@ pub struct Age {
 impl Age {
     const NONE: Self = Self { years: 0, months: 0, weeks: 0, days: 0, hours: 0 };
 
-    /// That many days; `None` for 0, as in a policy without an age rule.
+    /// Creates an age of `days` days; `None` for 0, as in a policy without an age rule.
     pub fn days(days: u32) -> Option<Self> {
         (days > 0).then_some(Self { days, ..Self::NONE })
     }
 
-    /// The moment this long before `now`; the beginning of time when that is farther than time reaches.
+    /// The time this long before `now`, or the earliest timestamp if that is out of range.
     pub fn before(self, now: Timestamp) -> Timestamp {
         self.span()
             .and_then(|span| now.to_zoned(TimeZone::UTC).checked_sub(span).ok())
             .map_or(Timestamp::MIN, |zoned| zoned.timestamp())
     }
 
-    /// `None` when it is longer than the calendar.
+    /// `None` if it is out of the calendar's range.
     fn span(self) -> Option<Span> {
         Span::new()
             .try_years(self.years)
@@ -304,7 +305,7 @@ impl Age {
         ]
     }
 
-    /// In words, for sentences: `30 days`, `1 year 6 months`.
+    /// The age in words, for sentences: `30 days`, `1 year 6 months`.
     pub(super) fn in_words(self) -> String {
         let words = self.units().into_iter().filter(|(n, ..)| *n > 0);
         words.map(|(n, _, unit)| format!("{n} {unit}{}", if n == 1 { "" } else { "s" })).collect::<Vec<_>>().join(" ")
@@ -392,7 +393,7 @@ impl<'de> Deserialize<'de> for Age {
     }
 }
 
-/// The periods of the rules that thin out with age (grandfather, father, son). UTC.
+/// The periods of the rules that thin artifacts out with age (grandfather-father-son). UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Period {
@@ -409,7 +410,7 @@ pub enum Period {
 }
 
 impl Period {
-    /// The name of the rule, as in a config.
+    /// The name of the rule, as in the config file.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Hourly => "hourly",
@@ -420,7 +421,7 @@ impl Period {
         }
     }
 
-    /// The name of the period in which `time` lies: two times are in the same one exactly when the names are equal.
+    /// The name of the period that contains `time`. Two times are in the same period exactly when the names are equal.
     pub fn name_of(self, time: Timestamp) -> String {
         let zoned = time.to_zoned(TimeZone::UTC);
         let format = match self {

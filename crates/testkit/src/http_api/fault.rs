@@ -1,4 +1,4 @@
-//! Faults on purpose: which requests they meet, and what happens to those.
+//! Deliberate faults: which requests they apply to, and what happens to those.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Request, Response};
 
-/// What happens to a request that a fault meets.
+/// What happens to a request that a fault applies to.
 #[derive(Clone)]
 pub enum Kind {
     /// The imitation is not asked: this is the answer.
@@ -39,7 +39,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// A server that takes a parameter for this one, whatever was asked: `per_page` it caps, `page` it repeats.
+    /// A server that uses this value of a parameter, whatever was requested: it caps `per_page`, or repeats a `page`.
     pub fn heeds_not(parameter: &str, value: &str) -> Self {
         let (parameter, value) = (parameter.to_owned(), value.to_owned());
         Self::Rewrite(Arc::new(move |request| {
@@ -49,7 +49,7 @@ impl Kind {
     }
 }
 
-/// Meets the requests that fit it: after `skip` of them, `times` of them.
+/// A fault. It applies to `times` matching requests after the first `skip`.
 #[derive(Clone)]
 pub struct Fault {
     pub(super) method: Option<String>,
@@ -60,12 +60,12 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Meets every request whose path contains this, once.
+    /// Creates a fault for the first request whose path contains this.
     pub fn on(path: &str, kind: Kind) -> Self {
         Self { method: None, path: path.to_owned(), skip: 0, times: 1, kind }
     }
 
-    /// Only with this method.
+    /// Limits the fault to a method.
     #[must_use]
     pub fn method(mut self, method: &str) -> Self {
         self.method = Some(method.to_owned());
@@ -79,14 +79,14 @@ impl Fault {
         self
     }
 
-    /// Meets so many.
+    /// Sets how many requests it applies to.
     #[must_use]
     pub fn times(mut self, requests: usize) -> Self {
         self.times = requests;
         self
     }
 
-    /// Meets all.
+    /// Applies to all matching requests.
     #[must_use]
     pub fn always(self) -> Self {
         self.times(usize::MAX)

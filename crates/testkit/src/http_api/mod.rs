@@ -1,12 +1,12 @@
-//! Local servers that imitate HTTP APIs, with faults on purpose.
+//! Local servers that imitate HTTP APIs, with deliberate faults.
 //!
-//! An imitation implements [`Api`]: a function from a request to an answer, over state of its own. [`Server`] serves it on a
-//! loopback port, from a thread of its own, so that tests of programs can use it as well as asynchronous ones. It keeps a
-//! record of what was asked ([`Server::requests`]) and injects [`Fault`]s, by path and count, before the imitation sees the
+//! An imitation implements [`Api`]: a function from a request to a response, with its own state. [`Server`] serves it
+//! on a loopback port, on its own thread, so that it can be used by tests of programs and by asynchronous tests. It
+//! records all requests ([`Server::requests`]) and injects [`Fault`]s, by path and count, before the imitation sees the
 //! request.
 //!
-//! HTTP/1.1 is written out here and not taken from the library that the client uses, so that both cannot share a mistake,
-//! and because what is wanted here (a body shorter than announced, silence) is what a library prevents.
+//! HTTP/1.1 is implemented here instead of using the client's library, so that the two cannot share a bug, and because
+//! a library prevents what is needed here (a body shorter than announced, silence).
 
 mod fault;
 mod message;

@@ -35,7 +35,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it on a free loopback port.
+    /// Starts the server on a free loopback port.
     pub fn start(api: Arc<dyn Api>) -> Self {
         let shared = Arc::new(Shared { api, state: Mutex::default() });
         let (stop, stopped) = oneshot::channel();
@@ -63,7 +63,7 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// What was asked so far, in its order; a request that met a fault as well.
+    /// The requests so far, in order, including those that got a fault.
     pub fn requests(&self) -> Vec<Request> {
         self.shared.state.lock().unwrap().record.clone()
     }
@@ -73,17 +73,17 @@ impl Server {
         self.requests().iter().filter(|r| r.method == method && r.path.contains(path)).count()
     }
 
-    /// Forgets what was asked.
+    /// Clears the record of requests.
     pub fn forget(&self) {
         self.shared.state.lock().unwrap().record.clear();
     }
 
-    /// Adds a fault. Of several that fit a request the one added first that is not used up meets it.
+    /// Adds a fault. If several match a request, the first one added that is not used up applies.
     pub fn fault(&self, fault: Fault) {
         self.shared.state.lock().unwrap().faults.push(fault);
     }
 
-    /// Takes all faults away.
+    /// Removes all faults.
     pub fn heal(&self) {
         self.shared.state.lock().unwrap().faults.clear();
     }

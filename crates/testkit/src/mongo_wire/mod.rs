@@ -1,11 +1,11 @@
-//! A server that speaks MongoDB's wire protocol, for what no server at hand can do: replica sets, snapshots, the oplog, time
-//! series, faults at a chosen request, and batches of 16 MB at the speed of the loopback.
+//! A server that speaks MongoDB's wire protocol, for what no available server can do: replica sets, snapshots, the
+//! oplog, time series, faults at a chosen request, and batches of 16 MB at the speed of the loopback.
 //!
-//! It is scripted, not a database: it keeps documents in memory, answers the commands that dump and restore tools send, as
-//! the specifications of MongoDB's drivers have them (`mongodb/specifications`: OP_MSG, handshake, find/getMore/killCursors,
-//! sessions, snapshot sessions), and records every request. Checksums of messages are off.
+//! It is scripted, not a database: it keeps documents in memory, handles the commands that dump and restore tools send,
+//! according to the specifications of MongoDB's drivers (`mongodb/specifications`: OP_MSG, handshake,
+//! find/getMore/killCursors, sessions, snapshot sessions), and records every request. Checksums of messages are off.
 //!
-//! [`Script`] says what it holds and does; [`MongoWire`] runs it until it is dropped.
+//! [`Script`] defines its content and behaviour; [`MongoWire`] runs it until dropped.
 
 mod commands;
 mod filter;
@@ -77,7 +77,7 @@ struct Rule {
     seen: usize,
 }
 
-/// What a server holds and does.
+/// The content and behaviour of a server.
 #[derive(Clone, Debug)]
 pub struct Script {
     version: String,
@@ -93,7 +93,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// A server of its own: no sessions' times, no snapshots, no oplog.
+    /// A standalone server: no cluster times, no snapshots, no oplog.
     pub fn standalone() -> Self {
         Self {
             version: "7.0.14".to_owned(),
@@ -113,7 +113,7 @@ impl Script {
         Self { set: Some(name.to_owned()), snapshots: true, ..Self::standalone() }
     }
 
-    /// The version that it says it has; 7.0.14 when nothing is said.
+    /// Sets the version that it reports; by default 7.0.14.
     #[must_use]
     pub fn version(self, version: &str) -> Self {
         Self { version: version.to_owned(), ..self }

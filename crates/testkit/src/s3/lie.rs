@@ -1,4 +1,4 @@
-//! What a store says that is not true.
+//! Lies of a store.
 
 use crate::content::Random;
 use crate::faulty::{Call, Script, fnv};

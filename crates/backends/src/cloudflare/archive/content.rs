@@ -1,4 +1,4 @@
-//! What an archive says: records, settings, zone file.
+//! The content of an archive: records, settings, zone file.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +15,13 @@ use super::{EXPORT, PARTS, RECORDS, SETTINGS};
 pub struct Content {
     /// Every record.
     pub records: Vec<Record>,
-    /// The zone as the API told it, where the artifact has it.
+    /// The zone as the API returned it, if the artifact has it.
     pub zone: Option<Value>,
-    /// The settings, `{id, value, editable, …}` each.
+    /// The settings, each `{id, value, editable, …}`.
     pub settings: Vec<Value>,
-    /// The zone file, where the artifact has it.
+    /// The zone file, if the artifact has it.
     pub export: Option<String>,
-    /// The further files.
+    /// The other files.
     pub others: BTreeMap<String, Vec<u8>>,
 }
 
@@ -29,7 +29,7 @@ impl Content {
     /// Reads the files of an archive.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`], naming the file, when one is missing or not of its form.
+    /// [`ErrorKind::Corrupt`], naming the file, if one is missing or invalid.
     pub fn read(members: Vec<(String, Vec<u8>)>) -> Result<Self> {
         let mut content = Self::default();
         let mut has_records = false;
@@ -59,17 +59,17 @@ impl Content {
         Ok(content)
     }
 
-    /// The zone's name: as the settings say it, or the zone file.
+    /// The zone's name, from the settings or the zone file.
     pub fn zone_name(&self) -> Option<String> {
         if let Some(name) = self.zone.as_ref().and_then(|z| z["name"].as_str()) {
             return Some(dns::lower(name));
         }
-        // Scripts have written settings without the zone; its own name is that of the SOA.
+        // Some scripts wrote settings without the zone; the owner of the SOA is the zone's name.
         let entries = dns::read_file(self.export.as_deref()?, "").ok()?;
         entries.into_iter().find(|e| e.kind == "SOA").map(|e| e.name).filter(|n| !n.is_empty())
     }
 
-    /// How many records there are of each type.
+    /// The number of records of each type.
     pub fn breakdown(&self) -> BTreeMap<&str, u64> {
         let mut counts = BTreeMap::new();
         for record in &self.records {
@@ -78,7 +78,7 @@ impl Content {
         counts
     }
 
-    /// What must be the same after a restore.
+    /// The proof: everything that must be the same after a restore.
     pub fn proof(&self) -> Proof {
         let mut kinds: BTreeMap<&str, ProofItem> = BTreeMap::new();
         for record in &self.records {
@@ -111,7 +111,7 @@ impl Content {
         Proof::new(items).details(zone.into_iter().chain(failed).collect::<BTreeMap<_, _>>())
     }
 
-    /// Further parts of the zone that could not be read, although the token and the plan have them, with the reason.
+    /// Further parts of the zone that could not be read although token and plan allow it, with the reason.
     pub fn failed_parts(&self) -> Vec<String> {
         let list = self.others.get(PARTS).and_then(|bytes| serde_json::from_slice::<Vec<Value>>(bytes).ok());
         let text = |part: &Value, key: &str| part[key].as_str().unwrap_or_default().to_owned();
@@ -134,14 +134,14 @@ pub(super) fn corrupt(file: &str, why: impl Into<String>) -> Error {
     Error::new(ErrorKind::Corrupt, "read", format!("{file} in the archive"), why)
 }
 
-/// The values in a file, one after another.
+/// The JSON values in a file, in sequence.
 fn values(file: &str, bytes: &[u8]) -> Result<Vec<Value>> {
     let read: Result<Vec<Value>, serde_json::Error> = serde_json::Deserializer::from_slice(bytes).into_iter().collect();
     let read = read.map_err(|e| corrupt(file, format!("it is not JSON (line {}, column {})", e.line(), e.column())))?;
     if read.is_empty() { Err(corrupt(file, "it is empty")) } else { Ok(read) }
 }
 
-/// What an envelope holds; what is in none stays as it is.
+/// The content of an envelope; a value without an envelope is returned unchanged.
 fn opened(file: &str, value: Value) -> Result<Value> {
     #[derive(Deserialize)]
     struct Envelope {
@@ -152,7 +152,7 @@ fn opened(file: &str, value: Value) -> Result<Value> {
         return Ok(value);
     }
     match serde_json::from_value(value) {
-        // An error that a script has stored as if it were the answer.
+        // An error that a script has stored as if it were data.
         Ok(Envelope { success: Some(false), .. }) => Err(corrupt(file, "it holds an API error instead of data")),
         Ok(Envelope { result, .. }) => Ok(result),
         Err(_) => Err(corrupt(file, "it holds an API error instead of data")),

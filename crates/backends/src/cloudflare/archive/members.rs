@@ -1,21 +1,21 @@
-//! The files of a zone's archive, by their names.
+//! The files of a zone's archive, by name.
 
 use lifeboat_core::{Error, ErrorKind, Result};
 
 use super::content::corrupt;
 use crate::tar::{self, Piece, Reader};
 
-/// Bytes that a file may have.
+/// The largest size of a file, in bytes.
 const LARGEST_FILE: u64 = 64 << 20;
-/// Bytes that all files may have together.
+/// The largest total size of all files, in bytes.
 const LARGEST: u64 = 256 << 20;
-/// Files that an archive may have.
+/// The largest number of files in an archive.
 const MOST_FILES: usize = 1000;
 
 /// Writes an archive of these files. Times and owners are zero.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for more than can be read back.
+/// [`ErrorKind::Unsupported`] if it would be too large to be read back.
 pub(crate) fn write<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     for (name, content) in files {
@@ -32,7 +32,7 @@ pub(crate) fn write<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) ->
     Ok(out)
 }
 
-/// Takes an archive apart. It is fed; what it holds is bounded by the limits above.
+/// Unpacks an archive that is pushed to it. Memory is bounded by the limits above.
 #[derive(Default)]
 pub(crate) struct Members {
     reader: Reader,
@@ -44,13 +44,13 @@ impl Members {
     /// Takes the next bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] for what is no tar archive, and for files that no zone's archive has.
+    /// [`ErrorKind::Corrupt`] for anything but a tar archive, and for files that no zone's archive contains.
     pub(crate) fn push(&mut self, chunk: &[u8]) -> Result<()> {
         let (files, total) = (&mut self.files, &mut self.total);
         self.reader.push(chunk, &mut |piece| {
             match piece {
                 Piece::Begin { name, bytes } => {
-                    // The folder that a script has packed means nothing.
+                    // Scripts may have packed a folder; its name means nothing.
                     let base = name.rsplit('/').next().unwrap_or_default();
                     *total = total.saturating_add(bytes);
                     if bytes > LARGEST_FILE || *total > LARGEST || files.len() >= MOST_FILES {
@@ -76,15 +76,15 @@ impl Members {
         })
     }
 
-    /// How many files have begun.
+    /// The number of files begun so far.
     pub(crate) fn begun(&self) -> u64 {
         self.files.len() as u64
     }
 
-    /// The archive has ended: its files, by their names without folders.
+    /// Ends the archive and returns its files, by name without folders.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when this cannot be the end.
+    /// [`ErrorKind::Corrupt`] if this cannot be the end.
     pub(crate) fn finish(self) -> Result<Vec<(String, Vec<u8>)>> {
         self.reader.finish()?;
         Ok(self.files)

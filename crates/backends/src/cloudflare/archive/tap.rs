@@ -1,4 +1,4 @@
-//! The tap: the parser of the archive, fed with bytes.
+//! The tap: a push parser for the archive.
 
 use futures::StreamExt;
 use lifeboat_core::{ByteStream, Proof, Result, Tap};
@@ -6,7 +6,7 @@ use lifeboat_core::{ByteStream, Proof, Result, Tap};
 use super::Content;
 use super::members::Members;
 
-/// Takes the proof of a zone's archive as it flows by. It holds the files, whose sizes are limited.
+/// Takes the proof of a zone's archive as it flows past. It keeps the files in memory; their sizes are limited.
 #[derive(Default)]
 pub struct ZoneTap {
     members: Members,
@@ -19,15 +19,15 @@ impl std::fmt::Debug for ZoneTap {
 }
 
 impl ZoneTap {
-    /// A tap that has seen nothing yet.
+    /// Creates a tap.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The archive has ended: its content.
+    /// Ends the archive and returns its content.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`](lifeboat_core::ErrorKind::Corrupt) for what is no zone's archive, or not all of one.
+    /// [`ErrorKind::Corrupt`](lifeboat_core::ErrorKind::Corrupt) if it is not a zone's archive, or not a complete one.
     pub fn content(self) -> Result<Content> {
         Content::read(self.members.finish()?)
     }
@@ -54,13 +54,13 @@ impl Tap for ZoneTap {
 /// Reads a stream to its end.
 ///
 /// # Errors
-/// The stream's own, or that it is no zone's archive.
+/// The stream's own error, or that it is not a zone's archive.
 pub async fn read(mut stream: ByteStream) -> Result<Content> {
     let mut tap = ZoneTap::new();
     let mut failed = None;
     while let Some(chunk) = stream.next().await {
         let chunk = chunk?;
-        // The stream goes on to its end all the same: if the stored bytes are damaged, that is the reason.
+        // Read the stream to its end anyway: if the stored bytes are damaged, that is the cause to report.
         if failed.is_none() {
             failed = tap.push(&chunk).err();
         }

@@ -1,4 +1,4 @@
-//! Record data as text, from what the API tells: the structured `data` where there is one, the `content` otherwise.
+//! Record data as text, from what the API returns: the structured `data` if there is one, the `content` otherwise.
 //!
 //! The fields of `data` are those of
 //! <https://developers.cloudflare.com/api/resources/dns/subresources/records/>.
@@ -9,7 +9,7 @@ use super::super::record::Record;
 use super::text::{quoted, tokens, txt_strings};
 use super::{absolute, lower};
 
-/// The types whose data are understood here. Others are carried as RFC 3597 says, where their content has that form.
+/// The types whose data is understood here. Others are kept in the form of RFC 3597, if their content has that form.
 const KNOWN: [&str; 24] = [
     "A",
     "AAAA",
@@ -37,7 +37,7 @@ const KNOWN: [&str; 24] = [
     "URI",
 ];
 
-/// Whether the data of a type are understood here.
+/// Whether the data of a type is understood here.
 pub(crate) fn is_known(kind: &str) -> bool {
     KNOWN.contains(&kind)
 }
@@ -45,10 +45,10 @@ pub(crate) fn is_known(kind: &str) -> bool {
 /// The longest string of a TXT record, in bytes (RFC 1035, section 3.3).
 const LONGEST_STRING: usize = 255;
 
-/// The data of a record as a master file has it.
+/// The data of a record, as in a master file.
 ///
 /// # Errors
-/// What is missing in it.
+/// What is missing.
 pub(crate) fn presentation(record: &Record) -> Result<String, String> {
     let content = record.content().trim();
     let priority = || record.priority().ok_or_else(|| "it has no priority".to_owned());
@@ -60,13 +60,13 @@ pub(crate) fn presentation(record: &Record) -> Result<String, String> {
         ("URI", Some(data)) => Ok(format!("{} {} {}", priority()?, number(data, "weight")?, string(data, "target")?)),
         (kind, Some(data)) if is_known(kind) => structured(kind, data),
         (kind, _) if is_known(kind) => plain(kind, content, record.priority()),
-        // RFC 3597, section 5: whatever the type, its data as so many bytes.
+        // RFC 3597, section 5: the data of any type, as a number of bytes.
         (_, _) if content.starts_with("\\#") => Ok(tokens(content)?.join(" ")),
         (kind, _) => Err(format!("the type {kind} is not known here")),
     }
 }
 
-/// Strings in quotes, none longer than it may be.
+/// Strings in quotes, split to the permitted length.
 fn strings(strings: &[Vec<u8>]) -> String {
     let mut cut: Vec<String> = strings.iter().flat_map(|s| s.chunks(LONGEST_STRING)).map(quoted).collect();
     if cut.is_empty() {
@@ -120,7 +120,7 @@ fn structured(kind: &str, data: &Map<String, Value>) -> Result<String, String> {
     })
 }
 
-/// Data of which only the content is told. Names in it may lack their last dot.
+/// Data for which the API returns only the content. Names in it may lack the trailing dot.
 fn plain(kind: &str, content: &str, priority: Option<u64>) -> Result<String, String> {
     let mut parts: Vec<String> = tokens(content)?;
     let has_priority = match kind {
@@ -146,7 +146,7 @@ fn plain(kind: &str, content: &str, priority: Option<u64>) -> Result<String, Str
 fn number(data: &Map<String, Value>, key: &str) -> Result<String, String> {
     match data.get(key) {
         Some(Value::Number(number)) => Ok(number.as_f64().map_or_else(|| number.to_string(), |n| format!("{n}"))),
-        // Some are told as text.
+        // The API returns some numbers as text.
         Some(Value::String(text)) if text.parse::<f64>().is_ok() => Ok(text.clone()),
         _ => Err(format!("its {key} is missing or not a number")),
     }

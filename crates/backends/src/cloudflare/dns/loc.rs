@@ -1,9 +1,9 @@
-//! LOC (RFC 1876): where something is on Earth.
+//! LOC records (RFC 1876): locations on Earth.
 
-/// Data on the wire, from `52 22 23.000 N 4 53 32.000 E -2.00m 0.00m 10000m 10m`.
+/// Wire format of `52 22 23.000 N 4 53 32.000 E -2.00m 0.00m 10000m 10m`.
 ///
 /// # Errors
-/// Which part is wrong.
+/// Which part is invalid.
 pub(super) fn wire(parts: &[String]) -> Result<Vec<u8>, String> {
     let mut rest = parts;
     let latitude = angle(&mut rest, "latitude", 90, ['N', 'S'])?;

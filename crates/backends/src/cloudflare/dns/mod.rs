@@ -1,7 +1,7 @@
-//! Records as DNS knows them: names, record data in the form of master files (RFC 1035, section 5), data on the wire.
+//! Records as in DNS: names, record data in master file format (RFC 1035, section 5), wire format.
 //!
-//! Data on the wire is what two sides are compared in: it has one form, whatever the text was. The DNS library [`domain`]
-//! makes it of the text; of the few types that it does not read, [`wire`] does.
+//! Comparisons use the wire format, which is the same however the text was written. The DNS library [`domain`] converts
+//! the text; [`wire`] handles the few types that it does not support.
 
 mod data;
 mod loc;
@@ -14,23 +14,23 @@ pub(super) use data::{is_known, presentation};
 pub(super) use text::{Entry, quoted, read_file, txt_strings};
 pub(super) use wire::{NOT_OF_THE_LIBRARY, in_files, library_file, wire};
 
-/// A record with its data on the wire.
+/// A record with its data in wire format.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rr {
-    /// The whole name in lower case, in its ASCII form, without a dot at its end.
+    /// The full name in lower case, in ASCII form, without the trailing dot.
     pub(super) name: String,
     /// `A`, `MX`, …
     pub(super) kind: String,
-    /// The data in canonical form (RFC 4034, section 6.2). That of a TXT is its strings joined: whoever looks it up joins
-    /// them, and where one is cut means nothing.
+    /// The data in canonical form (RFC 4034, section 6.2). For TXT, the strings joined: readers join them, and where
+    /// they are split means nothing.
     pub(super) data: Vec<u8>,
 }
 
 impl Rr {
-    /// Of a name, a type and its data as text.
+    /// Creates a record from a name, a type and its data as text.
     ///
     /// # Errors
-    /// Why the text is no data of that type.
+    /// Why the text is not valid data of that type.
     pub(super) fn new(name: &str, kind: &str, presentation: &str) -> Result<Self, String> {
         let kind = wire::name_of(kind);
         let mut data = wire(&kind, presentation)?;
@@ -40,16 +40,16 @@ impl Rr {
         Ok(Self { name: lower(name), kind, data })
     }
 
-    /// Of a record.
+    /// Converts a record of the API.
     ///
     /// # Errors
-    /// Why its content is no data of its type.
+    /// Why its content is not valid data of its type.
     pub(super) fn of(record: &Record) -> Result<Self, String> {
         Self::new(record.name(), record.kind(), &presentation(record)?)
     }
 }
 
-/// Character strings (a length and so many bytes) without their lengths.
+/// Joins character strings (a length and that many bytes), without their lengths.
 pub(super) fn joined(strings: &[u8]) -> Vec<u8> {
     let (mut all, mut rest) = (Vec::with_capacity(strings.len()), strings);
     while let Some((length, after)) = rest.split_first() {
@@ -60,12 +60,12 @@ pub(super) fn joined(strings: &[u8]) -> Vec<u8> {
     all
 }
 
-/// A name in lower case, its ASCII form and without the dot at its end. What is no name stays as it is.
+/// A name in lower case and ASCII form, without the trailing dot. Invalid names are unchanged.
 pub(super) fn lower(name: &str) -> String {
     ascii(name).unwrap_or_else(|| name.to_lowercase()).trim_end_matches('.').to_owned()
 }
 
-/// The ASCII form of a name (RFC 5890), in lower case. `None` for what is no name.
+/// The ASCII form of a name (RFC 5890), in lower case. `None` for an invalid name.
 pub(super) fn ascii(name: &str) -> Option<String> {
     if name.is_ascii() {
         return Some(name.to_ascii_lowercase());
@@ -74,7 +74,7 @@ pub(super) fn ascii(name: &str) -> Option<String> {
     idna::domain_to_ascii_cow(name.as_bytes(), idna::AsciiDenyList::EMPTY).ok().map(std::borrow::Cow::into_owned)
 }
 
-/// Whether two names are one.
+/// Whether two names are the same.
 pub(super) fn same(one: &str, other: &str) -> bool {
     lower(one) == lower(other)
 }
@@ -85,7 +85,7 @@ pub(super) fn is_within(name: &str, zone: &str) -> bool {
     name == zone || name.strip_suffix(&zone).is_some_and(|rest| rest.ends_with('.'))
 }
 
-/// A name for a master file: absolute, in its ASCII form, with what has a meaning there escaped.
+/// A name for a master file: absolute, in ASCII form, with special characters escaped.
 pub(super) fn absolute(name: &str) -> String {
     let name = ascii(name.trim()).unwrap_or_else(|| name.to_owned());
     let name = name.trim_end_matches('.');

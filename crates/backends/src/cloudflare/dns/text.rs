@@ -7,13 +7,13 @@ use super::lower;
 pub(crate) struct Entry {
     /// The line at which it starts, from 1.
     pub(crate) line: usize,
-    /// The whole name in lower case, without a dot at its end.
+    /// The full name in lower case, without the trailing dot.
     pub(crate) name: String,
-    /// Seconds.
+    /// The TTL in seconds.
     pub(crate) ttl: Option<u64>,
     /// The type.
     pub(crate) kind: String,
-    /// The data, one space between its parts, names in it absolute.
+    /// The data, with single spaces between its parts and absolute names.
     pub(crate) data: String,
 }
 
@@ -35,8 +35,8 @@ pub(crate) fn quoted(bytes: &[u8]) -> String {
     text
 }
 
-/// The strings of a TXT record's content. The API takes content in quotes, one or several strings of them, and bare content,
-/// which is one string as it is.
+/// The strings of a TXT record's content. The API accepts one or several quoted strings, and unquoted content, which is
+/// a single string.
 pub(crate) fn txt_strings(content: &str) -> Vec<Vec<u8>> {
     let trimmed = content.trim();
     let quoted_parts = || {
@@ -49,7 +49,7 @@ pub(crate) fn txt_strings(content: &str) -> Vec<Vec<u8>> {
     }
 }
 
-/// The bytes of a token whose quotes are off.
+/// The bytes of a token without its quotes.
 pub(crate) fn unescaped(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -78,10 +78,10 @@ pub(crate) fn bytes_of(token: &str) -> Vec<u8> {
     }
 }
 
-/// The parts of a line's data, each as it is written, quotes and escapes included.
+/// The parts of a line's data, as written, including quotes and escapes.
 ///
 /// # Errors
-/// A quote that is not closed.
+/// An unclosed quote.
 pub(crate) fn tokens(text: &str) -> Result<Vec<String>, String> {
     let mut lexer = Lexer::new(text);
     let mut all = Vec::new();
@@ -93,7 +93,7 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<String>, String> {
 
 struct Line {
     at: usize,
-    /// Whether it starts with white space: the owner is the one before.
+    /// Whether it starts with white space and so has the previous owner.
     continues: bool,
     tokens: Vec<String>,
 }
@@ -108,7 +108,7 @@ impl<'a> Lexer<'a> {
         Self { rest: text.chars().peekable(), line: 1 }
     }
 
-    /// The next line that says something; what is in parentheses is one line.
+    /// The next line with content; parentheses join lines.
     fn line(&mut self) -> Result<Option<Line>, String> {
         let (mut depth, mut at) = (0usize, self.line);
         let mut line = Line { at, continues: matches!(self.rest.peek(), Some(' ' | '\t')), tokens: Vec::new() };
@@ -153,7 +153,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// One token. A quoted part within it belongs to it, as in `alpn="h2,h3"`.
+    /// One token. It may contain a quoted part, as in `alpn="h2,h3"`.
     fn token(&mut self) -> Result<String, String> {
         let (mut token, mut open) = (String::new(), false);
         let begun = self.line;
@@ -182,10 +182,10 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// Reads a master file. `origin` is the zone's name, for a file that does not say it.
+/// Parses a master file. `origin` is the zone's name, for a file that does not state it.
 ///
 /// # Errors
-/// The line and what is wrong with it.
+/// The line number and what is wrong.
 pub(crate) fn read_file(text: &str, origin: &str) -> Result<Vec<Entry>, String> {
     let mut origin = lower(origin);
     let (mut last, mut default_ttl) = (None, None);
@@ -244,7 +244,7 @@ fn names_in(kind: &str) -> &'static [usize] {
     }
 }
 
-/// A name that may be relative, without the dot at its end.
+/// Completes a name that may be relative, without the trailing dot.
 fn whole(name: &str, origin: &str) -> String {
     if name == "@" {
         return origin.to_owned();
@@ -259,7 +259,7 @@ fn whole(name: &str, origin: &str) -> String {
     }
 }
 
-/// A time in seconds, or with the units that many programs write: `1h30m`.
+/// Parses a time in seconds, or with the units that many programs use: `1h30m`.
 fn seconds(text: &str) -> Option<u64> {
     if let Ok(seconds) = text.parse::<u64>() {
         return Some(seconds);

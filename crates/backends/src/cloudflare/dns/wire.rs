@@ -1,4 +1,4 @@
-//! Record data on the wire, from its text.
+//! Record data in wire format, from its text.
 
 use std::collections::BTreeSet;
 
@@ -12,17 +12,17 @@ use super::data::is_known;
 use super::text::{bytes_of, tokens};
 use super::{Rr, joined, loc, lower};
 
-/// The types that Cloudflare has and the library does not read, with their numbers
+/// The types that Cloudflare supports and the library does not, with their numbers
 /// (<https://www.iana.org/assignments/dns-parameters/>).
 pub(crate) const NOT_OF_THE_LIBRARY: [(&str, u16); 5] =
     [("LOC", 29), ("CERT", 37), ("SMIMEA", 53), ("SPF", 99), ("URI", 256)];
 
-/// The number of a type that is written as RFC 3597 says: `TYPE65280`.
+/// The number of a type written in the form of RFC 3597: `TYPE65280`.
 fn numbered(kind: &str) -> Option<u16> {
     kind.strip_prefix("TYPE")?.parse().ok()
 }
 
-/// The one name of a type: `SPF` for `TYPE99`.
+/// The canonical name of a type: `SPF` for `TYPE99`.
 pub(super) fn name_of(kind: &str) -> String {
     numbered(kind).map_or_else(|| kind.to_owned(), name_of_number)
 }
@@ -32,10 +32,10 @@ fn name_of_number(number: u16) -> String {
     ours.unwrap_or_else(|| Rtype::from_int(number).to_string())
 }
 
-/// How a type is called in a master file: by its name where it is known, otherwise by its number.
+/// The type in a master file: by name if known, otherwise by number.
 ///
 /// # Errors
-/// When neither is known.
+/// If neither is known.
 pub(crate) fn in_files(kind: &str) -> Result<String, String> {
     if is_known(kind) || numbered(kind).is_some() {
         return Ok(kind.to_owned());
@@ -46,26 +46,26 @@ pub(crate) fn in_files(kind: &str) -> Result<String, String> {
     }
 }
 
-/// Data of a type, as text, on the wire in canonical form.
+/// Converts data of a type from text to the canonical wire format.
 ///
 /// # Errors
-/// Why the text is no data of that type.
+/// Why the text is not valid data of that type.
 pub(crate) fn wire(kind: &str, text: &str) -> Result<Vec<u8>, String> {
     match kind {
         "LOC" => loc::wire(&tokens(text)?),
         "CERT" => cert(&tokens(text)?),
         "URI" => uri(&tokens(text)?),
-        // Retired by RFC 7208, section 3.1, and of the same form.
+        // Retired by RFC 7208, section 3.1; the same format.
         "SPF" => by_library("TXT", text),
         // The same parts as a TLSA (RFC 8162, section 2).
         "SMIMEA" => by_library("TLSA", text),
-        // What the library does not accept without: a space between two strings.
+        // The library requires a space between two strings.
         _ => by_library(kind, text),
     }
 }
 
 fn by_library(kind: &str, text: &str) -> Result<Vec<u8>, String> {
-    // The rest of the line: what is no data must not become a line of its own.
+    // Otherwise, invalid data could become a line of its own.
     if text.contains(['\n', '\r']) {
         return Err("it has a line break in it".to_owned());
     }
@@ -116,10 +116,10 @@ fn uri(parts: &[String]) -> Result<Vec<u8>, String> {
     Ok(wire)
 }
 
-/// Reads a whole master file with the library alone. Types that it does not know have to be written as RFC 3597 says.
+/// Parses a whole master file with the library alone. Types that it does not know must be in the form of RFC 3597.
 ///
 /// # Errors
-/// The library's own words, with the line.
+/// The library's own message, with the line.
 pub(crate) fn library_file(text: &str) -> Result<BTreeSet<Rr>, String> {
     let mut file = Zonefile::load(&mut text.as_bytes()).map_err(|e| e.to_string())?;
     let mut found = BTreeSet::new();

@@ -3,7 +3,7 @@
 //! [`Writer`] makes an archive of blocks that [`Packer`]s cut from the server's replies. [`Parser`] reads one by push,
 //! in chunks of any size, and checks its structure and its checksums. [`Reader`] is the parser that hands out documents as
 //! slices of the chunks, for a restore; [`ArchiveTap`] is the parser with the proof on top of it. [`Metadata`] is what the
-//! archive says of a collection besides its documents, in canonical Extended JSON.
+//! archive contains about a collection besides its documents, in canonical Extended JSON.
 //!
 //! ```text
 //! archive  = magic(4) header { collection } TERM { block }
@@ -12,7 +12,8 @@
 //! ```
 //!
 //! All of `header`, `collection`, `namespace` and `document` are BSON documents; integers are little-endian. The format is
-//! described in `common/archive/spec.md` of mongo-tools; what its tools accept in fact is in `common/archive/*.go` there.
+//! described in `common/archive/spec.md` of mongo-tools; what its tools actually accept is in `common/archive/*.go`
+//! there.
 
 mod checksum;
 mod collection;
@@ -50,12 +51,12 @@ pub const MAGIC: [u8; 4] = [0x6d, 0xe2, 0x99, 0x81];
 /// What ends the prelude and each block.
 pub const TERMINATOR: [u8; 4] = [0xff; 4];
 
-/// The most bytes that a document in an archive can have: `MaxBSONSize` of mongo-tools.
+/// The largest size of a document in an archive, in bytes: `MaxBSONSize` of mongo-tools.
 pub const MAX_DOCUMENT: usize = 16 << 20;
 
-/// The fewest bytes that a BSON document can have: its length and the NUL at its end.
+/// The smallest size of a BSON document, in bytes: its length and the NUL at its end.
 pub const MIN_DOCUMENT: usize = 5;
 
-/// The most bytes that the prelude of an archive can have here. It is held in memory; a collection with a few indexes
-/// takes about a kilobyte.
+/// The largest accepted size of the prelude of an archive, in bytes. It is held in memory; a collection with a few
+/// indexes takes about a kilobyte.
 pub const MAX_PRELUDE: usize = 256 << 20;

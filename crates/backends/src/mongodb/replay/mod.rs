@@ -1,11 +1,11 @@
-//! The oplog of an archive, replayed: what was written while the collections were read. Afterwards they are of one time, that of
-//! its last entry.
+//! Replays the oplog of an archive: what was written while the collections were read. Afterwards they all have the
+//! state at the time of its last entry.
 //!
-//! The entries are applied to the collections for the time being, under the names that those have: whoever looks sees nothing of it,
-//! and what goes wrong is dropped with them. So entries of collections that are not restored are left out, and renamed
-//! collections are no obstacle (for mongorestore they are). Inserts, updates and deletes go through `applyOps`; commands
-//! are carried out here, on a collection's temporary name or on what is noted of it: indexes are built at the end, from
-//! what the oplog has made of them, as mongorestore has it. A transaction is held back until its commit.
+//! The entries are applied to the collections under their temporary names: users see nothing of it, and on failure it
+//! is dropped with them. Entries of collections that are not restored are left out, and renamed collections are
+//! supported (unlike in mongorestore). Inserts, updates and deletes go through `applyOps`; commands are carried out
+//! here, on a collection's temporary name or on its recorded metadata: indexes are built at the end, in the state that
+//! the oplog has left them in, as in mongorestore. A transaction is held back until its commit.
 
 mod apply;
 mod catalog;

@@ -12,21 +12,21 @@ const GATHERED: usize = 16 << 10;
 
 /// Counts and fingerprints rows.
 pub(super) struct Rows {
-    /// Rows so far.
+    /// The number of rows so far.
     pub count: u64,
-    /// Bytes of the rows, with their newlines.
+    /// The number of bytes in the rows, including their newlines.
     pub bytes: u64,
     /// The sum over the rows.
     pub sum: u128,
-    /// The start of a row that a chunk boundary has cut.
+    /// The start of a row that was split by a chunk boundary.
     cut: Vec<u8>,
-    /// The hash of the start of one that is too long to gather.
+    /// The hash of the start of a row that is too long to buffer.
     long: Option<Box<LongRow>>,
-    /// Newlines that have come from the terminator's on; 0 before it.
+    /// The number of newlines since the terminator, inclusive; 0 before it.
     ending: u8,
-    /// For each column of the order in which rows are hashed, its place in the rows that come.
+    /// For each column in hashing order, its index in the input rows.
     order: Option<Vec<usize>>,
-    /// A row could not be put into that order: there is no fingerprint.
+    /// Whether a row could not be put into that order, so that there is no fingerprint.
     pub lost: bool,
 }
 

@@ -1,4 +1,5 @@
-//! The encodings of the text in a table of contents: names and statements are read in UTF-8, whatever the database has.
+//! The encodings of the text in a table of contents: names and statements are converted to UTF-8 from the database's
+//! encoding.
 
 use encoding_rs::Encoding;
 

@@ -171,7 +171,7 @@ const KEYWORDS: &[&str] = &[
     "xmltable",
 ];
 
-/// A name as SQL, quoted only where it must be: `a`, `"Order"`, `"with ""quotes"""`.
+/// A name as an SQL identifier, quoted only if necessary: `a`, `"Order"`, `"with ""quotes"""`.
 pub fn quote_ident(name: &str) -> String {
     let plain =
         name.bytes().enumerate().all(|(i, b)| b.is_ascii_lowercase() || b == b'_' || (i > 0 && b.is_ascii_digit()));
@@ -181,7 +181,7 @@ pub fn quote_ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// `schema.name`, each quoted where it must be; only the name when there is no schema.
+/// `schema.name`, each quoted if necessary; only the name if there is no schema.
 pub fn quote_qualified(schema: Option<&[u8]>, name: &[u8]) -> String {
     let name = quote_ident(&String::from_utf8_lossy(name));
     match schema {

@@ -1,4 +1,4 @@
-//! LZ4 frames, fed by push: the frame is read here, its blocks are decoded by `lz4_flex`.
+//! A push decoder for LZ4 frames: this code parses the frame, `lz4_flex` decodes its blocks.
 //!
 //! ```text
 //! magic 04 22 4D 18 | FLG | BD | [content size: 8] | [dictionary id: 4] | HC

@@ -1,12 +1,12 @@
-//! PostgreSQL's custom archive format (`pg_dump -Fc`), versions 1.12 to 1.16, read by push.
+//! A push parser for PostgreSQL's custom archive format (`pg_dump -Fc`), versions 1.12 to 1.16.
 //!
 //! [`Parser`] turns chunks of any size into events and checks the structure; [`ArchiveTap`] is the parser with
-//! the proof on top of it; [`TocReader`] reads no further than the table of contents; [`fill_offsets`] fills in
-//! what a piped pg_dump could not; [`select`] chooses what to restore of an archive.
+//! the proof on top of it; [`TocReader`] reads only the table of contents; [`fill_offsets`] fills in the offsets that a
+//! piped pg_dump could not; [`select`] chooses what to restore from an archive.
 //!
-//! The format has no specification but its source: `src/bin/pg_dump/pg_backup_archiver.{h,c}` and
-//! `pg_backup_custom.c` of PostgreSQL. It has no checksums (only gzip blocks do, zlib's): what this parser
-//! accepts is complete and well-formed, and whether it is unchanged is for the hash around it to say.
+//! The format has no specification other than its source: `src/bin/pg_dump/pg_backup_archiver.{h,c}` and
+//! `pg_backup_custom.c` of PostgreSQL. It has no checksums (except zlib's in gzip blocks): what this parser accepts is
+//! complete and well-formed, but only the hash around it shows whether it is unchanged.
 
 mod codec;
 mod copy_text;

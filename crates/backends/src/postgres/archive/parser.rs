@@ -1,4 +1,4 @@
-//! The push parser: fed chunks of any size, it calls an [`EventHandler`].
+//! The push parser: it takes chunks of any size and calls an [`EventHandler`].
 //!
 //! After the table of contents come the data blocks, each a type byte, an int (the entry's number) and
 //!
@@ -6,7 +6,7 @@
 //! * type 3, `BLOBS`: `{int OID, chunks as above, int 0}`, ended by an int 0 in place of an OID.
 //!
 //! (`src/bin/pg_dump/pg_backup_custom.c`: `_StartData`, `_StartLO`, `_CustomWriteFunc`.) The archive ends after
-//! the last block, with no trailer. That it is whole shows only in that every entry that had data has come.
+//! the last block, without a trailer. It is complete if the data of every entry that has any was found.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub struct BlockStart {
     pub index: usize,
     /// Its kind.
     pub kind: BlockKind,
-    /// The offset of its type byte: what an entry's data offset says.
+    /// The offset of its type byte, which is the data offset of an entry.
     pub offset: u64,
 }
 
@@ -48,7 +48,7 @@ pub struct BlockEnd {
     pub len: u64,
 }
 
-/// What a [`Parser`] calls. An error stops it for good.
+/// Receives the events of a [`Parser`]. An error stops the parser for good.
 ///
 /// `at` is the offset in the archive, in bytes, of what the call is about.
 pub trait EventHandler {
@@ -89,10 +89,10 @@ pub trait EventHandler {
     }
 }
 
-/// A handler that wants nothing: the parser alone checks the archive's frame.
+/// A handler that ignores all events, for just checking the archive's structure.
 impl EventHandler for () {}
 
-/// Parses a custom archive from chunks of any size, holding nothing but its table of contents.
+/// Parses a custom archive from chunks of any size, keeping only its table of contents in memory.
 #[derive(Debug)]
 pub struct Parser {
     state: State,
@@ -129,7 +129,7 @@ impl Default for Parser {
 }
 
 impl Parser {
-    /// A parser at the start of an archive.
+    /// Creates a parser at the start of an archive.
     pub fn new() -> Self {
         Self {
             state: State::Toc(Box::default()),
@@ -149,7 +149,7 @@ impl Parser {
         self.toc.as_ref()
     }
 
-    /// Bytes taken so far.
+    /// The number of bytes taken so far.
     pub fn position(&self) -> u64 {
         self.at
     }
@@ -157,8 +157,8 @@ impl Parser {
     /// Takes the next bytes of the archive.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when they cannot be an archive's, [`ErrorKind::Unsupported`] when they are of a
-    /// version that is not known, and what the handler returns. The parser cannot be used after an error.
+    /// [`ErrorKind::Corrupt`] if they cannot be part of an archive, [`ErrorKind::Unsupported`] if the version is
+    /// unknown, and errors of the handler. The parser cannot be used after an error.
     pub fn push(&mut self, chunk: &[u8], events: &mut impl EventHandler) -> Result<()> {
         let done = self.take(chunk, events);
         if done.is_err() {
@@ -167,10 +167,10 @@ impl Parser {
         done
     }
 
-    /// The archive has ended. Gives its table of contents when this can be the end.
+    /// Ends the archive and returns its table of contents.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when it is cut: within something, or before the data of some entry.
+    /// [`ErrorKind::Corrupt`] if it is cut short: within something, or before the data of some entry.
     pub fn finish(self) -> Result<Arc<Toc>> {
         let toc = match (&self.state, self.toc) {
             (State::Toc(reader), _) => return Err(reader.cut_short()),

@@ -1,8 +1,8 @@
 //! Fills the data offsets of a table of contents.
 //!
-//! pg_dump that writes to a pipe cannot go back, so its entries say "offset not set", and pg_restore must then
-//! read through the archive to find a table, and cannot share the work among jobs by size. The field has a
-//! fixed width, so filling it makes the very file that pg_dump writes to a disk (`_CloseArchive` in
+//! When pg_dump writes to a pipe, it cannot seek back, so its entries say "offset not set". pg_restore must then read
+//! through the archive to find a table, and cannot distribute the work among jobs by size. The field has a fixed width,
+//! so filling it produces exactly the file that pg_dump writes to a disk (`_CloseArchive` in
 //! `src/bin/pg_dump/pg_backup_custom.c`).
 
 use std::io::{Seek, SeekFrom, Write};
@@ -17,7 +17,7 @@ use super::toc::Toc;
 /// Flag of an offset that is set (`K_OFFSET_POS_SET`).
 const SET: u8 = 2;
 
-/// Where one data block stands in the archive.
+/// The position of one data block in the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockPosition {
     /// The number of its entry.
@@ -28,20 +28,20 @@ pub struct BlockPosition {
     pub bytes: u64,
 }
 
-/// The block positions that a proof's details hold. Empty when it has none.
+/// The block positions in a proof's details. Empty if it has none.
 pub fn block_positions(proof: &Proof) -> Vec<BlockPosition> {
     let blocks = proof.details.get("blocks").and_then(|b| b.as_array());
     blocks.into_iter().flatten().filter_map(|b| BlockPosition::deserialize(b).ok()).collect()
 }
 
-/// Header and table of contents (`head`) with the offsets of `blocks` filled in. Its length stays the same.
+/// Fills the offsets of `blocks` into header and table of contents (`head`). The length stays the same.
 ///
-/// An entry whose block is not given stays as it is: pg_restore will search for its data. Entries without data
-/// say so already in every archive, piped or not.
+/// An entry whose block is not given stays as it is: pg_restore will search for its data. Entries without data are
+/// marked as such in every archive, piped or not.
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`] when `head` is not what `toc` was read from, or a block is of an entry that is not
-/// there or has no data.
+/// [`ErrorKind::Corrupt`] if `head` is not what `toc` was read from, or a block is of an entry that does not exist or
+/// has no data.
 pub fn fill_offsets(toc: &Toc, head: &[u8], blocks: &[BlockPosition]) -> Result<Vec<u8>> {
     if head.len() as u64 != toc.byte_len {
         return Err(refused(format!("{} bytes are given where there are {}", head.len(), toc.byte_len)));
@@ -54,10 +54,10 @@ pub fn fill_offsets(toc: &Toc, head: &[u8], blocks: &[BlockPosition]) -> Result<
     Ok(head)
 }
 
-/// Fills the offsets of `blocks` in an archive that stands in `file` from its start.
+/// Fills in the offsets of `blocks` in an archive that starts at the beginning of `file`.
 ///
 /// # Errors
-/// As [`fill_offsets`], and [`ErrorKind::Io`] when the file cannot be written.
+/// Those of [`fill_offsets`], and [`ErrorKind::Io`] if the file cannot be written.
 pub fn fill_offsets_in_place(file: &mut (impl Write + Seek), toc: &Toc, blocks: &[BlockPosition]) -> Result<()> {
     let failed = |e| Error::io("write", "the archive's data offsets", e);
     for (at, field) in fields(toc, blocks)? {
@@ -91,7 +91,7 @@ fn refused(message: String) -> Error {
     Error::new(ErrorKind::Corrupt, "fill", "the archive's data offsets", message)
 }
 
-/// Notes where the blocks of an archive are while a [`Parser`](super::Parser) reads it.
+/// Records where the blocks of an archive are while a [`Parser`](super::Parser) reads it.
 #[derive(Debug, Default)]
 pub struct BlockIndex {
     /// The table of contents, once it is complete.
@@ -101,10 +101,10 @@ pub struct BlockIndex {
 }
 
 impl BlockIndex {
-    /// Fills the offsets of the archive that was read, which stands in `file` from its start.
+    /// Fills in the offsets of the archive that was read, which starts at the beginning of `file`.
     ///
     /// # Errors
-    /// As [`fill_offsets_in_place`]; [`ErrorKind::Corrupt`] when no table of contents was read.
+    /// Those of [`fill_offsets_in_place`]; [`ErrorKind::Corrupt`] if no table of contents was read.
     pub fn fill_in_place(&self, file: &mut (impl Write + Seek)) -> Result<()> {
         let toc = self.toc.as_ref().ok_or_else(|| refused("no table of contents was read".to_owned()))?;
         fill_offsets_in_place(file, toc, &self.blocks)

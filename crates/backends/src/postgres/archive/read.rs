@@ -6,9 +6,9 @@
 /// What is wrong with some bytes. Whoever knows where they stand makes an error of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The bytes are not of the format.
+    /// The bytes do not have the right format.
     Corrupt(String),
-    /// The bytes may well be of the format, but of a version or kind that is not read here.
+    /// The bytes may have the right format, but in a version or variant that is not supported.
     Unsupported(String),
 }
 
@@ -21,9 +21,9 @@ impl Fault {
 /// Why a read gave nothing.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// Bytes are missing; read the same thing again when more have come.
+    /// Bytes are missing; read the same thing again when more have arrived.
     More,
-    /// It cannot become right any more.
+    /// The bytes are invalid, and more cannot help.
     Fault(Fault),
 }
 

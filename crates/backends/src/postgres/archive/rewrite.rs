@@ -1,7 +1,7 @@
-//! A table of contents that says less: entries without their owner, or with fewer statements.
+//! Rewrites a table of contents: entries without their owner, or with fewer statements.
 //!
 //! pg_restore keeps all owners or none (`--no-owner`), and all statements of an entry or none (`--use-list`). On a server that
-//! lacks one role of many, the grants of all would be lost.
+//! lacks only one of many roles, the grants of all would be lost.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,19 +10,19 @@ use lifeboat_core::{Error, ErrorKind, Result};
 
 use super::toc::{DataOffset, Toc};
 
-/// What an entry is to say instead.
+/// A change to an entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// It names no owner: what it makes belongs to who restores it.
+    /// Whether to remove the owner, so that the object belongs to the restoring role.
     pub without_owner: bool,
-    /// Its SQL, in the archive's encoding.
+    /// The new SQL, in the archive's encoding.
     pub defn: Option<Vec<u8>>,
 }
 
-/// Header and table of contents (`head`) with changed entries. Offsets of data that are set move with the data.
+/// Changes entries in header and table of contents (`head`). Data offsets that are set are adjusted.
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`] when `head` is not what `toc` was read from.
+/// [`ErrorKind::Corrupt`] if `head` is not what `toc` was read from.
 pub fn rewrite(toc: &Toc, head: &[u8], changes: &BTreeMap<i32, Change>) -> Result<Vec<u8>> {
     if head.len() as u64 != toc.byte_len {
         return Err(refused(format!("{} bytes are given where there are {}", head.len(), toc.byte_len)));

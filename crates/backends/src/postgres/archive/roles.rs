@@ -1,4 +1,4 @@
-//! The roles that an archive speaks of: pg_dump does not save them, so a restore must know which it needs.
+//! The roles that an archive refers to: pg_dump does not save them, so a restore must know which ones it needs.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ pub fn roles(toc: &Toc) -> BTreeSet<String> {
     roles
 }
 
-/// The roles without which an entry cannot be restored even when owners are left aside: those of a grant, policy or user mapping.
+/// The roles without which an entry cannot be restored, even without owners: those of a grant, policy or user mapping.
 pub fn granted_roles(entry: &TocEntry) -> Vec<String> {
     match entry.kind() {
         "ACL" | "DEFAULT ACL" => entry.defn.as_deref().map(acl_roles).unwrap_or_default(),

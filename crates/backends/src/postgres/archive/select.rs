@@ -1,8 +1,8 @@
 //! Chooses the entries of an archive that restore some tables or schemas: a list file for `pg_restore -L`.
 //!
-//! `pg_restore -t` restores a table without its indexes, constraints and defaults; `-L` restores what the list
-//! names. The choice goes by the entries' dependencies: forwards to what belongs to a chosen relation, and
-//! backwards to what it cannot be made without.
+//! `pg_restore -t` restores a table without its indexes, constraints and defaults; `-L` restores what the list names.
+//! The selection follows the entries' dependencies: forwards to what belongs to a chosen relation, and backwards to
+//! what it cannot be created without.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -12,14 +12,15 @@ use lifeboat_core::{Error, ErrorKind, Result};
 use super::ident::{ident_len, quote_qualified, unquote};
 use super::toc::{Toc, TocEntry};
 
-/// Which tables and schemas are wanted.
+/// Which tables and schemas to restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Tables, views, materialized views and sequences: `name` or `schema.name`, quoted as in SQL or not.
     pub tables: Vec<String>,
     /// Schemas, with everything in them.
     pub schemas: Vec<String>,
-    /// Numbers of entries that are there already: their rows do not come for the sake of what reads them.
+    /// The numbers of entries that already exist: their rows are not restored just because a chosen relation reads
+    /// them.
     pub present: BTreeSet<i32>,
 }
 
@@ -28,20 +29,20 @@ pub struct Wanted {
 pub struct Selection {
     /// Numbers of the entries to restore.
     pub ids: BTreeSet<i32>,
-    /// Those among them that were asked for by name or schema.
+    /// Those among them that were requested by name or schema.
     pub chosen: BTreeSet<i32>,
-    /// Relations that come with their rows, because a chosen materialized view is computed from them.
+    /// Relations that are included with their rows, because a chosen materialized view is computed from them.
     pub read: BTreeSet<i32>,
-    /// Relations among them that are made only because a chosen one needs them (a view's tables, a parent of an
-    /// inheriting table): their definition comes, and neither data nor indexes.
+    /// Relations that are included only because a chosen one needs them (a view's tables, a parent of an inheriting
+    /// table): only their definition, without data or indexes.
     pub bare: BTreeSet<i32>,
-    /// What belongs to a chosen relation and cannot come, because it also needs one that is not chosen: a
-    /// foreign key to another table.
+    /// Entries that belong to a chosen relation but cannot be restored, because they also need one that is not chosen:
+    /// a foreign key to another table.
     pub left_out: BTreeSet<i32>,
 }
 
 impl Selection {
-    /// The list file: one `<number>; …` a line, in the order of the archive.
+    /// The list file: one `<number>; …` per line, in the order of the archive.
     pub fn list(&self, toc: &Toc) -> String {
         let mut list = String::new();
         for entry in toc.entries.iter().filter(|e| self.ids.contains(&e.dump_id)) {
@@ -93,15 +94,15 @@ const REMARKS: &[&str] = &["ACL", "COMMENT", "SECURITY LABEL"];
 
 const SECTION_PRE_DATA: i32 = 2;
 
-/// The entries that restore what is wanted: the relations named, their data, everything that belongs to them
-/// and needs nothing else, and what all that cannot be made without (schemas, types, functions, extensions).
+/// Selects the entries to restore: the named relations, their data, everything that belongs to them and needs nothing
+/// else, and everything that these cannot be created without (schemas, types, functions, extensions).
 ///
-/// A partitioned table brings its partitions, and a table those that inherit from it: their rows are its rows. A materialized
-/// view brings the rows that it is computed from, as far as they are not there already.
+/// A partitioned table includes its partitions, and a table those that inherit from it: their rows are its rows. A
+/// materialized view includes the rows that it is computed from, unless they already exist.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] when nothing is wanted, and when a name has more than one meaning;
-/// [`ErrorKind::NotFound`] when a name matches nothing, with names that are near it.
+/// [`ErrorKind::Config`] if nothing is requested, or if a name is ambiguous; [`ErrorKind::NotFound`] if a name matches
+/// nothing, with similar names.
 pub fn select(toc: &Toc, wanted: &Wanted) -> Result<Selection> {
     if wanted.tables.is_empty() && wanted.schemas.is_empty() {
         return Err(Error::new(ErrorKind::Config, "select", "tables", "neither a table nor a schema is named"));

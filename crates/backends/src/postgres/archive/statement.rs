@@ -1,4 +1,4 @@
-//! The few SQL statements of a table of contents that are read, not only passed on.
+//! The few SQL statements in a table of contents that are parsed, not just passed on.
 
 use super::ident::{ident_len, qualified_len, quote_ident, unquote};
 use super::toc::TocEntry;
@@ -58,13 +58,13 @@ fn columns(relation: &str) -> Option<Vec<&str>> {
     }
 }
 
-/// The statement that reads back what a `COPY … FROM` of this table and column list has loaded (a value of the
-/// proof's detail `copy`).
+/// The statement that reads back what a `COPY … FROM` of this table and column list has loaded (a value of the proof's
+/// detail `copy`).
 ///
-/// A partitioned table (the root of `--load-via-partition-root`) and a foreign table give their rows only
-/// `by_query`; an inheritance parent gives only its own rows without one, as in the dump.
+/// Reading a partitioned table (the root of `--load-via-partition-root`) or a foreign table requires `by_query`;
+/// without it, an inheritance parent gives only its own rows, as in the dump.
 ///
-/// `None` when it is not a table with an optional column list.
+/// `None` if `relation` is not a table with an optional column list.
 pub fn copy_to_stdout(relation: &str, by_query: bool) -> Option<String> {
     if !by_query {
         return Some(format!("COPY {relation} TO STDOUT"));

@@ -20,18 +20,17 @@ use super::toc::Toc;
 ///
 /// The proof has
 ///
-/// * an item of kind `table` for each table with data: its name as the copy statement has it, rows, bytes of
-///   their COPY text with newlines, and the sum of XXH3-128 of each row's text without its newline. Several
-///   entries that load one table (partitions loaded through their root) are one item, and its rows are hashed with their columns
-///   in the order of the first. An entry of a dump made
-///   with `--inserts` has bytes and no fingerprint;
+/// * an item of kind `table` for each table with data: its name as in the copy statement, rows, bytes of their COPY
+///   text with newlines, and the sum of XXH3-128 of each row's text without its newline. Several entries that load one
+///   table (partitions loaded through their root) are one item, and its rows are hashed with their columns in the order
+///   of the first. An entry of a dump made with `--inserts` has bytes but no fingerprint;
 /// * an item of kind `sequence` for each sequence, with `last_value,is_called`;
-/// * one item of kind `large objects`, named `all`, when the archive has any entry of them: number, bytes, and
+/// * one item of kind `large objects`, named `all`, if the archive has any entry of them: number, bytes, and
 ///   the sum of XXH3-128 of each one's OID (4 bytes, little-endian) and content.
 ///
 /// Its details are
 ///
-/// | key | what |
+/// | key | value |
 /// |---|---|
 /// | `archive_version`, `pg_dump_version`, `server_version`, `dbname`, `encoding` | from header and `ENCODING` |
 /// | `toc_bytes` | length of header and table of contents |
@@ -61,7 +60,7 @@ impl Default for ArchiveTap {
 }
 
 impl ArchiveTap {
-    /// A tap at the start of an archive.
+    /// Creates a tap at the start of an archive.
     pub fn new() -> Self {
         Self { parser: Parser::new(), walk: Walk::new() }
     }

@@ -5,8 +5,8 @@
 //! server version | pg_dump version | int count | count entries
 //! ```
 //!
-//! Written by `WriteHead` and `WriteToc` of `src/bin/pg_dump/pg_backup_archiver.c`. Neither has a length or a
-//! checksum, so the only way to know where the data begins is to read all of it.
+//! They are written by `WriteHead` and `WriteToc` in `src/bin/pg_dump/pg_backup_archiver.c`. Neither has a length or a
+//! checksum, so the only way to find where the data begins is to read all of it.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ use lifeboat_core::{Error, ErrorKind, Result};
 use super::encoding::to_utf8;
 use super::read::{Cursor, Fault, Step, Widths};
 
-/// The most that header and table of contents may take, in bytes. A database of a million objects stays below.
+/// The largest size of header and table of contents, in bytes. A database of a million objects stays below this.
 pub const MAX_TOC_BYTES: usize = 256 << 20;
 
 /// The format byte of the custom format (`archCustom` in `pg_backup.h`).
@@ -26,7 +26,7 @@ const FORMAT_CUSTOM: u8 = 1;
 /// How the data blocks of an archive are compressed (`pg_compress_algorithm` in `src/include/common/compression.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BlockCompression {
-    /// Not at all: `-Z0`.
+    /// No compression: `-Z0`.
     None,
     /// A zlib stream for each block and large object.
     Gzip,
@@ -37,7 +37,7 @@ pub enum BlockCompression {
 }
 
 impl BlockCompression {
-    /// The name that pg_dump gives it.
+    /// pg_dump's name for it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -48,7 +48,7 @@ impl BlockCompression {
     }
 }
 
-/// What stands before the table of contents.
+/// The header, before the table of contents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Version of the archive format: major, minor, revision.
@@ -59,12 +59,12 @@ pub struct Header {
     pub off_size: u8,
     /// How the data blocks are compressed.
     pub compression: BlockCompression,
-    /// When the dump was made, in the local time of who made it: second, minute, hour, day of month, month
-    /// (0-based), year (less 1900), daylight saving time.
+    /// When the dump was made, in the local time of the machine that made it: second, minute, hour, day of month, month
+    /// (0-based), year (minus 1900), daylight saving time.
     pub created: [i32; 7],
     /// The database.
     pub dbname: Vec<u8>,
-    /// The server's version, as it says it: `15.18 (Debian 15.18-0+deb12u1)`.
+    /// The server's version, as the server reports it: `15.18 (Debian 15.18-0+deb12u1)`.
     pub server_version: Vec<u8>,
     /// The version of the pg_dump that wrote it.
     pub pg_dump_version: Vec<u8>,
@@ -92,15 +92,15 @@ pub struct TocEntry {
     pub table_oid: Option<Vec<u8>>,
     /// The OID of the object, in decimal.
     pub oid: Option<Vec<u8>>,
-    /// The name, without schema. Of some kinds it is several: `a_table a_constraint`.
+    /// The name, without schema. For some kinds, several names: `a_table a_constraint`.
     pub tag: Option<Vec<u8>>,
     /// The kind: `TABLE`, `TABLE DATA`, `INDEX`.
     pub desc: Option<Vec<u8>>,
     /// The section: 1 none, 2 pre-data, 3 data, 4 post-data.
     pub section: i32,
-    /// The SQL that makes it.
+    /// The SQL that creates it.
     pub defn: Option<Vec<u8>>,
-    /// Where the field [`defn`](Self::defn) stands in the archive, with its length before it.
+    /// The position of the field [`defn`](Self::defn) in the archive, including the length before it.
     pub defn_at: Range<u64>,
     /// The SQL that drops it.
     pub drop_stmt: Option<Vec<u8>>,
@@ -116,7 +116,7 @@ pub struct TocEntry {
     pub rel_kind: Option<i32>,
     /// The owner.
     pub owner: Option<Vec<u8>>,
-    /// Where the field [`owner`](Self::owner) stands in the archive, with its length before it.
+    /// The position of the field [`owner`](Self::owner) in the archive, including the length before it.
     pub owner_at: Range<u64>,
     /// `true` for tables `WITH OIDS` of old servers.
     pub with_oids: Option<Vec<u8>>,
@@ -124,7 +124,7 @@ pub struct TocEntry {
     pub dependencies: Vec<i32>,
     /// Where the data is.
     pub offset: DataOffset,
-    /// Where the entry's offset field stands in the archive: one flag byte, then `off_size` bytes.
+    /// The position of the entry's offset field in the archive: one flag byte, then `off_size` bytes.
     pub offset_position: u64,
 }
 
@@ -155,12 +155,12 @@ impl TocEntry {
         }
     }
 
-    /// The kind as text, empty when there is none.
+    /// The kind as text; empty if there is none.
     pub fn kind(&self) -> &str {
         self.desc.as_deref().and_then(|d| std::str::from_utf8(d).ok()).unwrap_or("")
     }
 
-    /// The tag for people: lossy where it is not UTF-8.
+    /// The tag for display: lossy if it is not UTF-8.
     pub fn label(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(self.tag.as_deref().unwrap_or_default())
     }
@@ -178,7 +178,7 @@ pub struct Toc {
     pub header: Header,
     /// The entries in the order of the archive.
     pub entries: Vec<TocEntry>,
-    /// Bytes of header and table of contents together: the offset of the first data block.
+    /// The total size of header and table of contents in bytes, which is the offset of the first data block.
     pub byte_len: u64,
     by_id: HashMap<i32, usize>,
 }
@@ -209,26 +209,26 @@ impl Toc {
     }
 }
 
-/// What [`TocReader::push`] has got so far.
+/// The result of [`TocReader::push`].
 #[derive(Debug)]
 pub enum TocProgress {
-    /// All of the chunk was taken, and more is needed.
+    /// The whole chunk was taken, and more is needed.
     Incomplete,
-    /// Header and table of contents are there.
+    /// Header and table of contents are complete.
     Complete {
-        /// What they say.
+        /// Their content.
         toc: Box<Toc>,
         /// Their bytes: the archive up to the first data block.
         head: Vec<u8>,
-        /// How many bytes of the chunk were still theirs. The rest is data.
+        /// How many bytes of the chunk belong to them. The rest is data.
         consumed: usize,
     },
 }
 
 /// Reads header and table of contents from chunks of any size.
 ///
-/// It resumes at the very field that was cut, so that its work is linear in the bytes, and keeps the bytes, at
-/// most [`MAX_TOC_BYTES`], because a restore hands them on.
+/// It resumes at the exact field that was split, so that its work is linear in the bytes, and keeps the bytes, at most
+/// [`MAX_TOC_BYTES`], because a restore passes them on.
 #[derive(Debug)]
 pub struct TocReader {
     raw: Vec<u8>,
@@ -288,12 +288,12 @@ impl Default for TocReader {
 }
 
 impl TocReader {
-    /// A reader at the start of an archive.
+    /// Creates a reader at the start of an archive.
     pub fn new() -> Self {
         Self::with_limit(MAX_TOC_BYTES)
     }
 
-    /// A reader that refuses headers and tables of contents of more than `limit` bytes.
+    /// Creates a reader that rejects headers and tables of contents of more than `limit` bytes.
     pub fn with_limit(limit: usize) -> Self {
         Self {
             raw: Vec::new(),
@@ -321,8 +321,8 @@ impl TocReader {
     /// Takes the next bytes of the archive. After [`TocProgress::Complete`] the reader is empty.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when they are not a custom archive's, [`ErrorKind::Unsupported`] when they are of
-    /// a version or format that is not read here.
+    /// [`ErrorKind::Corrupt`] if they are not a custom archive, [`ErrorKind::Unsupported`] if the version or format is
+    /// not supported.
     pub fn push(&mut self, chunk: &[u8]) -> Result<TocProgress> {
         let before = self.raw.len();
         self.raw.extend_from_slice(chunk);

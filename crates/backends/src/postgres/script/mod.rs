@@ -1,12 +1,12 @@
-//! Plain SQL as `pg_dump` and `pg_dumpall` write it: read by us, never by psql.
+//! Plain SQL as written by `pg_dump` and `pg_dumpall`, parsed here and never by psql.
 //!
-//! psql carries out lines of its own (`\!`, `\copy`, `\connect`, backquotes): a dump that lies in a bucket would be a
-//! shell script. So a [`Reader`] cuts the text into statements and the data of `COPY … FROM stdin`, refuses every line that
-//! is psql's but the few that the programs write themselves, and knows whether the end has been reached.
+//! psql executes commands of its own (`\!`, `\copy`, `\connect`, backquotes), so that a dump in a bucket could be a
+//! shell script. Therefore a [`Reader`] splits the text into statements and the data of `COPY … FROM stdin`, rejects
+//! every psql command except the few that the programs themselves write, and knows whether the end has been reached.
 //!
-//! The reader is fed bytes in chunks of any size, and remembers no more than the statement that is passing. Its rules are
-//! those of psql's and the server's scanners (`psqlscan.l`, `scan.l`) for what can stand in a dump: quotes, `E''`, dollar
-//! quotes, nested comments, the bodies of SQL functions (`BEGIN ATOMIC … END`), `standard_conforming_strings`.
+//! The reader takes bytes in chunks of any size, and keeps no more than the current statement. Its rules are those of
+//! psql's and the server's scanners (`psqlscan.l`, `scan.l`) for everything that can occur in a dump: quotes, `E''`,
+//! dollar quotes, nested comments, the bodies of SQL functions (`BEGIN ATOMIC … END`), `standard_conforming_strings`.
 
 mod data;
 mod reader;

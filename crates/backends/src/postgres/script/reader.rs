@@ -26,9 +26,9 @@ const UNSAFE_ENCODINGS: [&str; 7] = ["sjis", "shiftjis2004", "big5", "gbk", "uhc
 /// How much of a statement is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
-    /// All of it, up to what a server takes.
+    /// All of it, up to what a server accepts.
     All,
-    /// Its beginning, up to so many bytes.
+    /// Its beginning, up to this many bytes.
     Beginning(usize),
 }
 
@@ -64,7 +64,7 @@ enum Mode {
     Data(Data),
 }
 
-/// Cuts a plain SQL dump into its statements and rows.
+/// Splits a plain SQL dump into its statements and rows.
 ///
 /// ```
 /// use lifeboat_backends::postgres::script::{Event, Keep, Reader};
@@ -136,8 +136,8 @@ impl Reader {
     /// Takes the next bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] for what cannot stand in a dump, by name and line: a line that is for psql, `COPY` with a
-    /// file or a program. [`ErrorKind::Unsupported`] for an encoding or a size that cannot be read.
+    /// [`ErrorKind::Corrupt`] for anything that cannot occur in a dump, with its name and line: a psql command, `COPY`
+    /// with a file or a program. [`ErrorKind::Unsupported`] for an encoding or a size that is not supported.
     pub fn push(&mut self, chunk: &Bytes, events: &mut dyn FnMut(Event)) -> Result<()> {
         let mut at = 0;
         while at < chunk.len() {
@@ -182,11 +182,11 @@ impl Reader {
         Ok(())
     }
 
-    /// The end: what the dump is of.
+    /// Ends the dump, and returns what kind of dump it is.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when it is not whole: it does not end as pg_dump or pg_dumpall end one, or something is
-    /// still open.
+    /// [`ErrorKind::Corrupt`] if it is incomplete: it does not end like a dump by pg_dump or pg_dumpall, or something
+    /// is still open.
     pub fn finish(&mut self) -> Result<Whole> {
         match self.mode {
             Mode::LineComment => self.end_comment(),

@@ -1,7 +1,8 @@
 //! Sends a plain SQL dump to a server.
 //!
-//! One message holds one statement: what could be taken for several (it has a semicolon in it) is sent by the extended
-//! protocol, in which the server refuses more than one. So what the reader has judged is what the server carries out.
+//! One message contains one statement: text that could be mistaken for several (because it contains a semicolon) is
+//! sent by the extended protocol, in which the server rejects more than one. So the server executes exactly what the
+//! reader has judged.
 
 use std::collections::BTreeSet;
 use std::future::Future;

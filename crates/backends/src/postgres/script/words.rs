@@ -1,4 +1,4 @@
-//! What a statement is, told from its words outside of parentheses.
+//! Classifies a statement by its words outside of parentheses.
 
 /// Words of a statement that are remembered.
 const KEPT: usize = 64;
@@ -62,7 +62,7 @@ impl Words {
     }
 }
 
-/// What a statement is, as far as it matters here.
+/// The kind of a statement, as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Statement {
     /// `COPY … FROM stdin`, in text form.
@@ -70,26 +70,26 @@ pub enum Statement {
         /// Whether it has options.
         options: bool,
     },
-    /// Something that has no place in a dump: its name.
+    /// Something that does not belong in a dump, with its name.
     Refused(&'static str),
     /// `BEGIN`.
     Begin,
     /// `COMMIT`.
     Commit,
-    /// About a database as a whole: what it does to which.
+    /// A statement about a whole database.
     Database {
-        /// What: `CREATE DATABASE`.
+        /// The action: `CREATE DATABASE`.
         what: &'static str,
-        /// The database, where it is simple to tell.
+        /// The database, if it is easy to determine.
         name: Option<Vec<u8>>,
     },
-    /// About a role, a membership or a tablespace: things that a server has once.
+    /// A statement about a role, a membership or a tablespace, which belong to the whole server.
     ServerWide(&'static str),
     /// `SET name = value`.
     Set {
         /// The setting, in lower case.
         name: Vec<u8>,
-        /// Its value, where it is a name or a literal.
+        /// The value, if it is a name or a literal.
         value: Option<Vec<u8>>,
     },
     /// Everything else.

@@ -1,4 +1,4 @@
-//! Without the feature `ssh` there are no SSH keys, and naming one is an error that says so.
+//! Without the feature `ssh`, SSH keys are not supported, and using one is an error that says so.
 
 use secrecy::SecretString;
 

@@ -9,7 +9,7 @@ use super::age_secret;
 pub(super) struct Recipient(age::ssh::Recipient);
 
 impl Recipient {
-    /// Reads an SSH public key, or says what is wrong with it.
+    /// Parses an SSH public key, or returns what is wrong with it.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         use age::ssh::ParseRecipientKeyError as E;
         text.parse().map(Self).map_err(|e| match e {
@@ -29,7 +29,7 @@ impl Recipient {
 pub(super) struct Identity(age::ssh::Identity);
 
 impl Identity {
-    /// Reads an SSH private key, or says what is wrong with it. One that is encrypted itself takes a passphrase.
+    /// Parses an SSH private key, or returns what is wrong with it. An encrypted key needs a passphrase.
     pub(super) fn parse(text: &str, name: &str, has_passphrase: bool) -> Result<Self, String> {
         let key = age::ssh::Identity::from_buffer(text.as_bytes(), Some(name.to_owned()));
         match key.map_err(|e| format!("the SSH key in it cannot be read ({e})"))? {
@@ -48,7 +48,7 @@ impl Identity {
     }
 }
 
-/// Answers age's question for the passphrase of an encrypted SSH key; asks nobody.
+/// Gives age the passphrase of an encrypted SSH key, without prompting.
 #[derive(Clone)]
 struct KeyPassphrase(Option<SecretString>);
 

@@ -1,4 +1,4 @@
-//! How a copy that is there is read again, and replaced where it is not what its manifest says.
+//! Reading existing copies again, and replacing those that do not match their manifest.
 
 use std::time::Instant;
 
@@ -12,10 +12,11 @@ use crate::sink::PutOptions;
 use crate::verifier::Level;
 
 impl Replicate {
-    /// Reads a copy again and replaces those of its objects that are not what the manifest says.
+    /// Reads a copy again and replaces those of its objects that do not match the manifest.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when what the first sink holds is not what the manifest says either: then nothing is changed.
+    /// [`ErrorKind::Corrupt`] if the object in the first sink does not match the manifest either: then nothing is
+    /// changed.
     pub(super) async fn mend(&self, artifact: &Artifact, there: &Artifact) -> Result<Done> {
         if self.context.cancel.is_cancelled() {
             return Err(Error::cancelled("copy", artifact.key()));
@@ -48,7 +49,7 @@ impl Replicate {
         Ok(Done::Mended(sent))
     }
 
-    /// Whether an object there is what the manifest says; without a manifest, what the first sink holds.
+    /// Whether an object of the copy matches the manifest or, without a manifest, the first sink's object.
     async fn is_as_it_must_be(&self, object: &mut Wanted, artifact: &Artifact, there: &Artifact) -> Result<bool> {
         let found = match self.hash_of(&self.to, &object.key).await {
             Ok(found) => Some(found),
@@ -75,7 +76,7 @@ impl Replicate {
         Ok(false)
     }
 
-    /// Puts what the first sink holds in the place of a bad object, and reads it back.
+    /// Replaces a bad object from the first sink, and reads it back.
     async fn replace(&self, object: &Wanted) -> Result<u64> {
         let (body, hashed) = self.body(object).await?;
         let body = flow::count(body, self.context.progress.clone());
@@ -89,7 +90,7 @@ impl Replicate {
         Ok(bytes)
     }
 
-    /// Removes the records of verifications that failed: the bytes that they spoke of are gone.
+    /// Removes the records of failed verifications: the bytes they describe are gone.
     async fn forget_failures(&self, there: &Artifact) {
         let failed: Vec<String> = there.verifications.iter().filter(|v| !v.passed).map(|v| v.key.clone()).collect();
         if failed.is_empty() {
@@ -105,7 +106,7 @@ impl Replicate {
     }
 }
 
-/// What is to be said of a copy whose bytes are right although a verification failed.
+/// The note about a copy whose bytes are right although a verification failed.
 fn same(there: &Artifact) -> Option<String> {
     let failed = there.standing_failure().filter(|failed| failed.level > Level::Stored)?;
     Some(format!(

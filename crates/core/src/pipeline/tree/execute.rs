@@ -1,4 +1,4 @@
-//! The copying of a tree.
+//! Copying a tree.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -19,41 +19,41 @@ use crate::progress::{self, Event, Unit};
 use crate::sink::{PutOptions, see_that_it_is_there, upkeep};
 use crate::stream::ByteStream;
 
-/// Objects that are on their way side by side, where memory allows it.
+/// How many objects are copied concurrently, if memory allows.
 const SIDE_BY_SIDE: usize = 16;
-/// How often the source is listed again, for what came meanwhile.
+/// How often the source is listed again, for new objects.
 const ROUNDS: usize = 3;
-/// What has been copied is noted after so many objects, or so much time.
+/// Progress is noted after this many objects, or after some time.
 const NOTED_AFTER: usize = 200;
 const NOTED_EVERY: Duration = Duration::from_secs(5);
 /// Two writes within this time may leave the same time in a listing.
 const FRESH: SignedDuration = SignedDuration::from_secs(2);
-/// Keys in one request to delete.
+/// The number of keys in one delete request.
 const DELETED_AT_ONCE: usize = 1000;
 
-/// What a run has done.
+/// The result of a run.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct TreeCopied {
-    /// Objects that were copied for the first time.
+    /// The number of objects copied for the first time.
     pub copied: u64,
-    /// Objects that took the place of an older content.
+    /// The number of objects that replaced older content.
     pub replaced: u64,
-    /// Objects that were the same, by the record of the last copy or because they were compared.
+    /// The number of unchanged objects, by the record of the last copy or by comparison.
     pub unchanged: u64,
-    /// Bytes that were sent.
+    /// The number of bytes sent.
     pub bytes: u64,
-    /// Objects of the copy that are no longer at the source and were kept.
+    /// The number of objects in the copy that are no longer at the source and were kept.
     pub extra: u64,
-    /// Objects that were deleted because they are no longer at the source.
+    /// The number of objects deleted because they are no longer at the source.
     pub deleted: u64,
-    /// What was not copied or deleted, in ascending order of keys.
+    /// Objects that could not be copied or deleted, in ascending order of keys.
     pub failed: Vec<NotCopied>,
-    /// What a person should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
     /// The key of the record that was written.
     pub record: Option<String>,
-    /// How long it took, in seconds.
+    /// How long the run took, in seconds.
     pub seconds: f64,
 }
 
@@ -64,7 +64,7 @@ impl TreeCopied {
     }
 }
 
-/// What became of one object.
+/// The outcome for one object.
 enum Outcome {
     Copied(Entry),
     Replaced(Entry),
@@ -87,17 +87,19 @@ struct Run {
 }
 
 impl TreePlan {
-    /// Does what the plan says, and then lists the source again for what came meanwhile, up to three times. What others refer
-    /// to is copied first; what refers to something that could not be copied is held back.
+    /// Executes the plan, and then lists the source again for new objects, up to three times. Objects that others refer
+    /// to are copied first; objects that refer to something that could not be copied are held back.
     ///
-    /// What was done is in a record outside of the copy, and while it is done in notes there, from which the next run goes on.
+    /// A record outside of the copy lists what was done. While the run is in progress, notes there do, from which the
+    /// next run continues.
     ///
     /// # Errors
-    /// [`ErrorKind::Cancelled`]; what the last listing or the record failed with. What was not copied is in the result.
+    /// [`ErrorKind::Cancelled`]; errors of the last listing and of writing the record. Objects that were not copied are
+    /// in the result.
     ///
     /// # Cancel safety
-    /// Safe: every object in the copy is whole, old or new. At most the last 200 objects, or 5 seconds, are not noted yet, and
-    /// are read and compared by the next run instead of being known.
+    /// Safe: every object in the copy is whole, old or new. At most the last 200 objects, or 5 seconds, are not noted
+    /// yet; the next run reads and compares them.
     pub async fn execute(self) -> Result<TreeCopied> {
         let begun = Instant::now();
         let tree = self.tree.clone();
@@ -160,7 +162,7 @@ impl TreePlan {
 }
 
 impl Run {
-    /// Copies these objects, rank by rank. Breaks when there is no use in going on.
+    /// Copies these objects, rank by rank. Breaks if there is no point in continuing.
     async fn round(&mut self, tree: &TreeCopy, objects: Vec<PlannedObject>) -> std::ops::ControlFlow<()> {
         use std::ops::ControlFlow::{Break, Continue};
         let order = TreeOrder::new(&tree.layouts, self.plan.here.keys().map(String::as_str));
@@ -253,7 +255,7 @@ impl Run {
         self.plan.known.entries.insert(object.key, entry);
     }
 
-    /// Notes what was copied since the last note. Without it the next run only has to read more.
+    /// Notes what was copied since the last note. Without the note, the next run merely has to read more.
     async fn note(&mut self, tree: &TreeCopy) {
         self.noted_at = Instant::now();
         if self.pending.is_empty() {
@@ -269,7 +271,7 @@ impl Run {
         }
     }
 
-    /// Deletes what is no longer at the source, what refers to others first. Never after a failure.
+    /// Deletes objects that are no longer at the source, those that refer to others first. Never after a failure.
     async fn delete_extra(&mut self, tree: &TreeCopy) -> Result<()> {
         let extra = extra(&self.plan.here, &self.plan.there);
         let deletes = match (&self.plan.deletes, tree.deletes(&extra, self.plan.there.len())) {

@@ -1,4 +1,4 @@
-//! What a copy of a tree has to know of the tool that wrote it. It comes in as data, from whoever knows the tool.
+//! What a copy of a tree needs to know about the tool that wrote it, supplied as data by code that knows the tool.
 
 use std::borrow::Cow;
 
@@ -7,12 +7,12 @@ use crate::name::{join_key, split_key};
 /// Objects of a lower rank are copied before those of a higher one.
 pub(super) const RANKS: u8 = 4;
 
-/// How a tool lays out its tree: which objects refer to others, and whether it tolerates anything else beside its own.
+/// How a tool lays out its tree: which objects refer to others, and whether it tolerates foreign objects.
 ///
 /// ```
 /// use lifeboat_core::pipeline::{TreeLayout, TreeOrder, TreeRule};
 ///
-/// // A tool that keeps `data/…`, and in `index/…` what refers to it, beside a file called `repository`.
+/// // A tool with `data/…` and `index/…`, which refers to the data, beside a file called `repository`.
 /// let layout = TreeLayout::new().rule(TreeRule::any(1).in_folder("index").with_marker("repository", 1));
 /// let keys = ["db/repository", "db/data/1", "db/index/1", "else/index/1"];
 /// let order = TreeOrder::new([&layout], keys);
@@ -24,36 +24,36 @@ pub struct TreeLayout {
     pub(super) storage: Option<Storage>,
 }
 
-/// A storage at whose top there may be nothing but what its tool puts there.
+/// A storage whose tool tolerates nothing else at the top level.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Storage {
     /// `storage location of …`.
     pub(super) name: String,
     /// `which makes it …`.
     pub(super) consequence: String,
-    /// An object `<folder>/<anything>/<name>` tells that a storage begins above the folder.
+    /// An object `<folder>/<anything>/<name>` means that a storage begins above the folder.
     markers: Vec<(String, String)>,
 }
 
 impl TreeLayout {
-    /// A layout without rules: the oldest objects are copied first.
+    /// Creates a layout without rules: the oldest objects are copied first.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a rule. Of all rules, those of earlier layouts first, the first that fits an object decides.
+    /// Adds a rule. The first rule that matches an object decides, those of earlier layouts first.
     #[must_use]
     pub fn rule(mut self, rule: TreeRule) -> Self {
         self.rules.push(rule);
         self
     }
 
-    /// Says that the tool tolerates nothing else at the top of its storage. Then a copy is refused whose record would lie
-    /// there.
+    /// Declares that the tool tolerates nothing else at the top of its storage. A copy whose record would be stored
+    /// there is then refused.
     ///
-    /// `name` is what the tool calls such a place, `consequence` what would come of it (a clause that begins with `which`). A
-    /// storage is told by its objects: for each pair `(folder, name)` of `markers`, an object `<folder>/<anything>/<name>` is in
-    /// a storage that begins above the folder.
+    /// `name` is what the tool calls such a place, `consequence` what would happen (a clause that begins with `which`).
+    /// A storage is recognized by its objects: for each pair `(folder, name)` of `markers`, an object
+    /// `<folder>/<anything>/<name>` is in a storage that begins above the folder.
     #[must_use]
     pub fn storage<'a>(
         mut self,
@@ -76,7 +76,7 @@ impl TreeLayout {
     }
 }
 
-/// How a name is told.
+/// How a name is matched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Name {
     Any,
@@ -85,13 +85,13 @@ enum Name {
     Ends(Cow<'static, str>),
 }
 
-/// A rule of a [`TreeLayout`]: objects that fit have its rank, and are copied after all of a lower rank. Ranks go from 0, which
-/// is that of objects without a rule, to 3; a larger number counts as 3.
+/// A rule of a [`TreeLayout`]: matching objects get its rank, and are copied after all objects of a lower rank. Ranks
+/// range from 0, for objects without a rule, to 3; a larger number counts as 3.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TreeRule {
     name: Name,
     rank: u8,
-    /// The name of an object, in the folder so many folders up.
+    /// The name of an object, and how many folders up it is.
     marker: Option<(Cow<'static, str>, usize)>,
     folder: Option<Cow<'static, str>>,
 }
@@ -101,28 +101,28 @@ impl TreeRule {
         Self { name, rank: rank.min(RANKS - 1), marker: None, folder: None }
     }
 
-    /// A rule for objects of any name.
+    /// Creates a rule for objects of any name.
     pub fn any(rank: u8) -> Self {
         Self::new(Name::Any, rank)
     }
 
-    /// A rule for objects whose last part of the key is `name`.
+    /// Creates a rule for objects whose last part of the key is `name`.
     pub fn named(name: impl Into<Cow<'static, str>>, rank: u8) -> Self {
         Self::new(Name::Is(name.into()), rank)
     }
 
-    /// A rule for objects whose last part of the key starts with `start`.
+    /// Creates a rule for objects whose last part of the key starts with `start`.
     pub fn starting_with(start: impl Into<Cow<'static, str>>, rank: u8) -> Self {
         Self::new(Name::Starts(start.into()), rank)
     }
 
-    /// A rule for objects whose key ends with `end`.
+    /// Creates a rule for objects whose key ends with `end`.
     pub fn ending_with(end: impl Into<Cow<'static, str>>, rank: u8) -> Self {
         Self::new(Name::Ends(end.into()), rank)
     }
 
-    /// Restricts the rule to objects with an object called `marker` in their folder, or so many folders `up`. What they refer
-    /// to lies below that folder.
+    /// Restricts the rule to objects with an object called `marker` in their folder, or `up` folders above it.
+    /// Everything they refer to is below the folder of the marker.
     #[must_use]
     pub fn with_marker(self, marker: impl Into<Cow<'static, str>>, up: usize) -> Self {
         Self { marker: Some((marker.into(), up)), ..self }
@@ -138,17 +138,17 @@ impl TreeRule {
         self.rank
     }
 
-    /// The name of the object that has to be there, if any.
+    /// The name of the marker, if any.
     pub(super) fn marker(&self) -> Option<&str> {
         self.marker.as_ref().map(|(marker, _)| &**marker)
     }
 
-    /// The folder below which is what an object in `folder` refers to.
+    /// The folder that contains everything an object in `folder` refers to.
     pub(super) fn scope<'k>(&self, folder: &'k str) -> &'k str {
         above(folder, self.marker.as_ref().map_or(0, |(_, up)| *up))
     }
 
-    /// Whether it is for the object `name` in `folder`. `is_there` tells which markers are.
+    /// Whether the rule matches the object `name` in `folder`. `is_there` tells which markers exist.
     pub(super) fn fits(&self, folder: &str, name: &str, is_there: impl Fn(&str) -> bool) -> bool {
         let named = match &self.name {
             Name::Any => true,

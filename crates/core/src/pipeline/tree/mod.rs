@@ -1,12 +1,13 @@
-//! [`TreeCopy`]: an independent copy of what Lifeboat did not write: another tool's bucket, an archive of logs.
+//! [`TreeCopy`]: an independent copy of data that Lifeboat did not write: another tool's bucket, an archive of logs.
 //!
-//! Objects keep their keys, so that the tool that wrote them can use the copy as it is, and nothing of ours is ever written
-//! below the copied folder, neither here nor there. What was copied, with its SHA-256, is in a [record](record) outside of it.
+//! Objects keep their keys, so that the tool that wrote them can use the copy as is. Lifeboat never writes anything of
+//! its own below the copied folder, neither at the source nor in the copy. A [record](record) outside of it lists what
+//! was copied, with SHA-256 hashes.
 //!
 //! - `mod.rs`: options and plan; what has changed since the last copy.
-//! - [`layout`]: what has to be known of the tool that wrote the tree.
-//! - `execute.rs`: the copying, in the [order](order) in which objects refer to each other.
-//! - `prove.rs`: the copy read again and compared with its record.
+//! - [`layout`]: what needs to be known about the tool that wrote the tree.
+//! - `execute.rs`: copying, in the [order](order) in which objects refer to each other.
+//! - `prove.rs`: reading the copy again and comparing it with its record.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -33,26 +34,26 @@ pub use execute::TreeCopied;
 pub use layout::{TreeLayout, TreeRule};
 pub use order::TreeOrder;
 
-/// The folder of a sink that holds the records of copies, a folder for each.
+/// The folder of a sink that holds the records of copies, in one subfolder per copy.
 const RECORDS_FOLDER: &str = "_lifeboat/copies";
 
-/// What becomes of objects of the copy that are no longer at the source.
+/// What happens to objects in the copy that are no longer at the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Deletion {
-    /// They stay.
+    /// They are kept.
     #[default]
     Never,
     /// They are deleted, unless they are more than half of the copy: then the source was probably emptied by accident or by
     /// somebody else.
     AtMostHalf,
-    /// They are deleted, however many they are.
+    /// They are deleted, however many there are.
     All,
 }
 
 /// Copies a tree of objects: `TreeCopy::new("volumes", from, to)?.prefix("volumes").plan().await`, show it,
 /// [`execute`](TreePlan::execute).
 ///
-/// Memory grows with the number of objects, by some 400 bytes each, and not with their size.
+/// Memory grows with the number of objects, by about 400 bytes each, but not with their size.
 ///
 /// ```
 /// use lifeboat_core::{Result, Sink, TreeCopy};
@@ -81,11 +82,11 @@ pub struct TreeCopy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TreeStep {
-    /// It is not there: it is copied.
+    /// The copy lacks it: copy it.
     Copy,
-    /// Another content is there: it is replaced.
+    /// The copy has different content: replace it.
     Replace,
-    /// It may be another: it is read and compared, and replaced when it is.
+    /// The copy may differ: read and compare it, and replace it if it does.
     Compare,
 }
 
@@ -100,7 +101,7 @@ impl TreeStep {
     }
 }
 
-/// An object with which something is to be done.
+/// An object that needs work.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct PlannedObject {
@@ -108,18 +109,18 @@ pub struct PlannedObject {
     pub key: String,
     /// Its size at the source, in bytes.
     pub bytes: u64,
-    /// What is done with it.
+    /// What to do with it.
     pub step: TreeStep,
-    /// Why, in words.
+    /// The reason, in words.
     pub why: &'static str,
     #[serde(skip)]
     modified: Timestamp,
-    /// What the copy has, where the record says so.
+    /// The hash of the copied object, if the record has it.
     #[serde(skip)]
     recorded: Option<String>,
 }
 
-/// An object of the copy that is no longer at the source.
+/// An object in the copy that is no longer at the source.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Extra {
@@ -134,28 +135,28 @@ pub struct Extra {
 #[non_exhaustive]
 pub struct TreePlan {
     tree: TreeCopy,
-    /// The objects with which something is to be done, in ascending order of keys.
+    /// The objects that need work, in ascending order of keys.
     pub objects: Vec<PlannedObject>,
-    /// How many are the same as in the last copy.
+    /// The number of objects unchanged since the last copy.
     pub unchanged: u64,
-    /// What is in the copy, and no longer at the source.
+    /// The objects in the copy that are no longer at the source.
     pub extra: Vec<Extra>,
-    /// Whether those are deleted; an error when they would be, but are too many.
+    /// Whether those are deleted; an error if they would be, but there are too many.
     pub deletes: Result<bool>,
-    /// What lies at the source, is no object, and so cannot be copied.
+    /// Entries at the source that are not objects and so cannot be copied.
     pub left_out: Vec<LeftOut>,
-    /// The record of the last copy that was compared with.
+    /// The record of the last copy, which the source was compared with.
     pub last_record: Option<String>,
     known: Known,
     there: HashMap<String, u64>,
     here: Listing,
 }
 
-/// The objects of a tree: size, and when each was last written.
+/// The objects of a tree, with size and time of the last write.
 type Listing = BTreeMap<String, (u64, Timestamp)>;
 
 impl TreePlan {
-    /// Bytes that are to be sent at most.
+    /// The largest number of bytes to send.
     pub fn bytes_to_copy(&self) -> u64 {
         self.objects.iter().map(|o| o.bytes).sum()
     }
@@ -165,8 +166,8 @@ impl TreeCopy {
     /// Creates a copy called `name` (a valid dataset name) of everything in `from`, into the folder `name` of `to`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a name that cannot be one, [`ErrorKind::Unsupported`] for a sink that keeps its notes beside
-    /// its objects.
+    /// [`ErrorKind::Config`] for an invalid name, [`ErrorKind::Unsupported`] for a sink that keeps its notes beside its
+    /// objects.
     pub fn new(name: &str, from: impl Sink + 'static, to: impl Sink + 'static) -> Result<Self> {
         let name = Dataset::new(name)?.to_string();
         let records = join_key(RECORDS_FOLDER, &name);
@@ -182,8 +183,8 @@ impl TreeCopy {
         Ok(Self { name, from: Arc::new(from), prefix: String::new(), to, into, layouts: Vec::new(), deletion, context })
     }
 
-    /// The folder at the source; the copy is in a folder of the same name, unless [`into`](Self::into_folder) says
-    /// otherwise.
+    /// Sets the folder at the source. The copy goes into a folder of the same name, unless
+    /// [`into_folder`](Self::into_folder) names another.
     #[must_use]
     pub fn prefix(mut self, prefix: &str) -> Self {
         self.prefix = prefix.trim_matches('/').to_owned();
@@ -193,22 +194,22 @@ impl TreeCopy {
         self
     }
 
-    /// The folder at the destination.
+    /// Sets the folder at the destination.
     #[must_use]
     pub fn into_folder(mut self, into: &str) -> Self {
         self.into = into.trim_matches('/').to_owned();
         self
     }
 
-    /// How the tools lay out their trees whose objects may be there: in which order they are copied. Without layouts the oldest
-    /// come first.
+    /// Sets the layouts of the tools that may have written the tree, which determine the order of copying. Without
+    /// layouts, the oldest objects come first.
     #[must_use]
     pub fn layouts(mut self, layouts: impl IntoIterator<Item = TreeLayout>) -> Self {
         self.layouts = layouts.into_iter().collect();
         self
     }
 
-    /// What to do with objects that are no longer at the source.
+    /// Sets what happens to objects in the copy that are no longer at the source.
     #[must_use]
     pub fn deletion(mut self, deletion: Deletion) -> Self {
         self.deletion = deletion;
@@ -222,12 +223,12 @@ impl TreeCopy {
         self
     }
 
-    /// The place of the tree at the source, as a URL.
+    /// The location of the source tree, as a URL.
     pub fn source_url(&self) -> String {
         place(&*self.from, &self.prefix)
     }
 
-    /// The place of the copy, as a URL.
+    /// The location of the copy, as a URL.
     pub fn destination_url(&self) -> String {
         place(&*self.to, &self.into)
     }
@@ -242,7 +243,7 @@ impl TreeCopy {
         join_key(RECORDS_FOLDER, &self.name)
     }
 
-    /// The folder at the source, with the slash at its end.
+    /// The folder at the source, with a trailing slash.
     fn source_folder(&self) -> String {
         if self.prefix.is_empty() { String::new() } else { format!("{}/", self.prefix) }
     }
@@ -259,8 +260,8 @@ impl TreeCopy {
     /// the record.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for places that cannot be source and copy; [`ErrorKind::NoArtifact`] when nothing is at the
-    /// source; what a listing fails with: from half a listing nothing is decided.
+    /// [`ErrorKind::Config`] for places that cannot be source and copy; [`ErrorKind::NoArtifact`] if the source is
+    /// empty; errors of the listings: nothing is decided from an incomplete one.
     pub async fn plan(&self) -> Result<TreePlan> {
         self.check_places()?;
         let subject = || self.source_url();
@@ -328,8 +329,8 @@ impl TreeCopy {
         }
     }
 
-    /// All objects of the source. Markers of folders, which some tools leave, are none; what is named like one and has content
-    /// is one, which no sink can write: it is told as not copied.
+    /// Lists all objects of the source. Folder markers, which some tools create, do not count. An object that is named
+    /// like a marker but has content does: no sink can write it, so it is reported as not copied.
     async fn list_source(&self) -> Result<Listing> {
         let folder = self.source_folder();
         let mut here = Listing::new();
@@ -367,8 +368,8 @@ impl TreeCopy {
         Ok(())
     }
 
-    /// Some tools tolerate nothing but their own at the top of their storage, where the records would lie. `keys` are relative
-    /// to the tree.
+    /// Some tools tolerate no foreign objects at the top of their storage, where the records would be. `keys` are
+    /// relative to the tree.
     fn check_layout<'a>(&self, keys: impl Iterator<Item = &'a str>) -> Result<()> {
         let storages: Vec<_> = self.layouts.iter().filter_map(|l| Some((l, l.storage.as_ref()?))).collect();
         for key in keys.map(|key| self.destination_key(key)) {
@@ -389,7 +390,7 @@ fn place(sink: &dyn Sink, folder: &str) -> String {
     join_key(&sink.url(), folder).trim_end_matches('/').to_owned()
 }
 
-/// What is in the copy, and no longer at the source.
+/// The objects in the copy that are no longer at the source.
 fn extra(here: &Listing, there: &HashMap<String, u64>) -> Vec<Extra> {
     let mut extra: Vec<Extra> = there
         .iter()
@@ -400,7 +401,7 @@ fn extra(here: &Listing, there: &HashMap<String, u64>) -> Vec<Extra> {
     extra
 }
 
-/// The objects with which something is to be done. `careful`: one that was copied shortly after it was written is looked at
+/// The objects that need work. With `careful`, an object that was copied shortly after it was written is compared
 /// again.
 fn changed(here: &Listing, known: &Known, there: &HashMap<String, u64>, careful: bool) -> Vec<PlannedObject> {
     let mut objects = Vec::new();

@@ -1,16 +1,16 @@
-//! In which order the objects of a tree are copied: what others refer to comes first.
+//! The order in which the objects of a tree are copied: objects that others refer to come first.
 //!
-//! A reader that comes upon the copy at any moment, also after a run that was killed, must not find an index whose data is
-//! not there yet. Two things are known. An object that refers to others is as a rule younger than they are, so the oldest come
-//! first; and some names are those of commit points: which ones, the [layouts](TreeLayout) of the tools say. Of names, core
-//! knows Lifeboat's own: a manifest makes an artifact one.
+//! A reader of the copy must never find an index whose data does not exist yet, not even after a killed run. Two facts
+//! help. An object that refers to others is usually younger than they are, so the oldest come first. And some names are
+//! those of commit points; the tools' [layouts](TreeLayout) say which. Core itself knows only Lifeboat's own: the
+//! manifest completes an artifact.
 
 use std::collections::HashSet;
 
 use super::layout::{TreeLayout, TreeRule};
 use crate::name::{MANIFEST_SUFFIX, split_key};
 
-/// In which order the objects of one tree are copied.
+/// The order in which the objects of one tree are copied.
 #[derive(Clone, Debug)]
 pub struct TreeOrder {
     rules: Vec<TreeRule>,
@@ -19,7 +19,7 @@ pub struct TreeOrder {
 }
 
 impl TreeOrder {
-    /// The order of a tree with these keys, of tools with these layouts.
+    /// Creates the order for a tree with these keys, written by tools with these layouts.
     pub fn new<'a>(layouts: impl IntoIterator<Item = &'a TreeLayout>, keys: impl IntoIterator<Item = &'a str>) -> Self {
         let mut rules: Vec<TreeRule> = layouts.into_iter().flat_map(|layout| layout.rules.iter().cloned()).collect();
         rules.push(TreeRule::ending_with(MANIFEST_SUFFIX, 1));
@@ -28,12 +28,12 @@ impl TreeOrder {
         Self { rules, markers }
     }
 
-    /// The rank of an object, from 0 to 3: what it may refer to has a lower one.
+    /// The rank of an object, from 0 to 3. Objects that it may refer to have a lower rank.
     pub fn rank(&self, key: &str) -> u8 {
         self.place(key).0
     }
 
-    /// The rank of an object, and the folder below which is what it may refer to.
+    /// The rank of an object, and the folder that contains everything it may refer to.
     pub(super) fn place(&self, key: &str) -> (u8, String) {
         let (folder, name) = split_key(key);
         match self.rules.iter().find(|rule| rule.fits(folder, name, |marker| self.markers.contains(marker))) {

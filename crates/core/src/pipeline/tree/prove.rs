@@ -1,4 +1,4 @@
-//! The copy of a tree, read again and compared with its record; and whether one can be made at all.
+//! Reading the copy of a tree again to compare it with its record, and checking whether a copy can be made.
 
 use std::time::Instant;
 
@@ -14,21 +14,20 @@ use crate::progress::{Event, Step, Unit};
 use crate::report::{Check, Report, human_bytes};
 use crate::verifier::Level;
 
-/// Objects that are read side by side, where memory allows it.
+/// How many objects are read concurrently, if memory allows.
 const SIDE_BY_SIDE: usize = 16;
-/// Bad objects that have a check of their own; the rest is counted.
+/// How many bad objects get their own check; the rest are only counted.
 const NAMED: usize = 100;
-/// Keys that are looked at to see what kind of tree it is.
+/// How many keys are examined to see what kind of tree it is.
 const LOOKED_AT: usize = 10_000;
 
 impl TreeCopy {
     /// Reads every object of the copy, and compares its SHA-256 with the record of the last run.
     ///
-    /// Checks: `record`, `objects` (each that is missing or differs has its own, by key), `others` (objects that no record
-    /// knows).
+    /// Checks: `record`, `objects` (with one per missing or different object, by key), `others` (objects in no record).
     ///
     /// # Errors
-    /// [`ErrorKind::NoArtifact`] when no copy has been made yet; what the listing fails with.
+    /// [`ErrorKind::NoArtifact`] if no copy has been made yet; errors of the listing.
     pub async fn verify(&self) -> Result<Report> {
         let begun = Instant::now();
         self.check_places()?;
@@ -130,7 +129,7 @@ impl TreeCopy {
         })
     }
 
-    /// Whether the copy can be made, and when it was made last. Writes nothing.
+    /// Checks whether the copy can be made, and when it was last made. Writes nothing.
     pub async fn check(&self) -> Vec<Check> {
         let begun = Instant::now();
         if let Err(error) = self.check_places() {

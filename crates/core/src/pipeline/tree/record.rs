@@ -1,9 +1,9 @@
 //! The record of a copy: which objects were copied, with their SHA-256.
 //!
-//! It lies outside of the copied tree, in the sink's own folder: `_lifeboat/copies/<name>/<time>.jsonl.zst`. Zstandard of lines
-//! of JSON: a head, a line for each object in ascending order of keys, and a foot, without which it was cut short. While a copy
-//! runs, what it has done so far is noted in `<time>.<number>.part.jsonl.zst` of the same form, so that the next run need not
-//! copy it again.
+//! It is stored outside of the copied tree, in Lifeboat's folder of the sink:
+//! `_lifeboat/copies/<name>/<time>.jsonl.zst`. The format is Zstandard of JSON lines: a head, a line for each object in
+//! ascending order of keys, and a foot, without which the record was cut short. While a copy runs, its progress is
+//! noted in `<time>.<number>.part.jsonl.zst` of the same format, so that the next run need not copy it again.
 
 use std::collections::BTreeMap;
 
@@ -19,26 +19,26 @@ use crate::name::{format_stamp, parse_stamp};
 use crate::sink::Sink;
 use crate::stream::{ByteStream, CHUNK};
 
-/// The version of the form that is written and read here.
+/// The version of the format that this code reads and writes.
 const FORMAT_VERSION: u32 = 1;
 const SUFFIX: &str = ".jsonl.zst";
 const PART: &str = "part";
-/// Records that are kept: a copy of some weeks ago can still be compared.
+/// How many records are kept, so that a copy from weeks ago can still be compared.
 const KEPT: usize = 10;
-/// No line is longer: a key has at most 1,024 bytes.
+/// The longest line, in bytes. A key has at most 1,024.
 const LONGEST_LINE: usize = 64 << 10;
 
-/// What is known of a copied object. The key is relative to the tree.
+/// What is known about a copied object. The key is relative to the tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) bytes: u64,
     pub(super) sha256: String,
     /// When the source last wrote it, by the source's clock.
     pub(super) modified: Timestamp,
-    /// It was written so shortly before it was read that a second write could have left the same time.
+    /// Whether it was read so soon after it was written that a second write could have the same time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) fresh: bool,
-    /// It is no longer at the source, and was kept in the copy.
+    /// Whether it is no longer at the source, but was kept in the copy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) gone: bool,
 }
@@ -52,12 +52,12 @@ pub(super) struct Head {
     written_by: String,
     /// The name of the copy.
     pub(super) copy: String,
-    /// Where the tree was copied from, and to: URLs with the folder.
+    /// Where the tree was copied from and to, as URLs with the folder.
     pub(super) from: String,
     pub(super) to: String,
     pub(super) started_at: Timestamp,
     pub(super) finished_at: Timestamp,
-    /// Objects that could not be copied in that run.
+    /// The number of objects that could not be copied in that run.
     pub(super) failed: u64,
 }
 
@@ -130,9 +130,9 @@ fn parse_name(name: &str) -> Option<(&str, bool)> {
 }
 
 impl Known {
-    /// Reads the last record in `folder`, and what was noted since.
+    /// Reads the last record in `folder`, and the notes since.
     ///
-    /// A record that cannot be read is passed over with a warning: what it knew is found out again by reading.
+    /// A record that cannot be read is skipped with a warning: its objects are then read and compared.
     pub(super) async fn read(sink: &dyn Sink, folder: &str) -> Result<Self> {
         let mut known = Self::default();
         let prefix = format!("{folder}/");
@@ -180,7 +180,8 @@ impl Known {
         Ok(known)
     }
 
-    /// Removes the notes that a whole record has made useless, and the oldest records. A sink that may not delete keeps them.
+    /// Removes the notes that a whole record has superseded, and the oldest records. Without the right to delete, they
+    /// stay.
     pub(super) async fn tidy(&self, sink: &dyn Sink, own_parts: &[String]) {
         let old = self.whole.len().saturating_sub(KEPT - 1);
         let keys: Vec<String> =

@@ -1,4 +1,4 @@
-//! Artifacts that hold nothing, or much less than those before them: what they must not push out.
+//! Artifacts that are empty or much smaller than their predecessors, and the fuller ones they must not displace.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::retention::plan::Warning;
 use crate::retention::policy::Policy;
 
 impl<S: Subject> Ledger<'_, S> {
-    /// What changed since then is little use without what there was: one that needs a lesser one is as little worth.
+    /// Marks everything based on a lesser artifact as lesser too: changes are of little use without what they changed.
     pub(super) fn spread_less(&mut self, needed_by: &HashMap<usize, Vec<usize>>) {
         let mut less: Vec<usize> = (0..self.artifacts.len()).filter(|&i| self.less[i]).collect();
         while let Some(i) = less.pop() {
@@ -21,8 +21,7 @@ impl<S: Subject> Ledger<'_, S> {
         }
     }
 
-    /// What the rules would keep of the good ones if there were none that hold less than those before them: those push
-    /// nothing out.
+    /// The good artifacts that the rules would keep if there were no lesser ones: lesser artifacts displace nothing.
     pub(super) fn fuller_ones(&self, policy: &Policy, now: Timestamp) -> Vec<usize> {
         let whole = |i: usize| self.good[i] && !self.less[i];
         if !self.less.contains(&true) || !self.past().any(whole) {
@@ -42,7 +41,7 @@ impl<S: Subject> Ledger<'_, S> {
         self.past().filter(|&i| fuller.kept[i] && whole(i)).collect()
     }
 
-    /// Where the newest good one holds less than one before it.
+    /// Warns when the newest good artifact holds less than an earlier one.
     pub(super) fn warn_of_less(&mut self, key_of: &impl Fn(usize) -> String) {
         let Some(newest) = self.past_good().next().filter(|&i| self.less[i]) else { return };
         let fuller = self.past_good().find(|&i| !self.less[i]);
