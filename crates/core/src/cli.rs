@@ -30,6 +30,10 @@ pub const CONTENTS: &str = "What to back up";
 /// The heading of flags that only `check` takes.
 pub const CHECKS: &str = "What to check";
 
+/// What the value of `--at` is, in help texts.
+pub const AT: &str =
+    "latest, an age like 2d, a time or day in UTC (the newest backup taken at or before this time), or a key";
+
 /// A [`System`] with a command line.
 pub trait Commands: System<Settings: Args, Restore: Args, Verify: Args> {
     /// Its own commands, in addition to those of every system; [`NoVerbs`] if there are none.

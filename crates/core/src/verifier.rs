@@ -13,6 +13,7 @@ use crate::name::ArtifactName;
 use crate::proof::{Proof, Tap};
 use crate::report::Check;
 use crate::target::RestoreInput;
+use crate::words::Noun;
 
 /// How much a verification proves. Each level includes the ones before it, but for `live`, which compares with the
 /// live system what `structure` proved.
@@ -77,6 +78,12 @@ pub trait Verifier: Send + Sync {
         false
     }
 
+    /// What the items of this kind hold, as messages count it: [`System::unit`](crate::System::unit).
+    fn unit(&self, kind: &str) -> Option<Noun> {
+        let _ = kind;
+        Some(Noun::ROWS)
+    }
+
     /// Whether it restores, and compares, an artifact that needs others, after what [`RestoreInput::chain`] holds. One that
     /// does not is never given such an artifact.
     fn restores_series(&self) -> bool {
@@ -132,6 +139,10 @@ macro_rules! pointers {
 
             fn is_confidential(&self) -> bool {
                 (**self).is_confidential()
+            }
+
+            fn unit(&self, kind: &str) -> Option<Noun> {
+                (**self).unit(kind)
             }
 
             fn restores_series(&self) -> bool {

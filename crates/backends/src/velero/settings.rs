@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::pairs::{self, Pair};
 use super::restore_test::RestoreTestOptions;
 
+lifeboat_core::described! {
 /// The cluster, what of it is backed up and how, where Velero stores it, its restore test and its schedules.
 ///
 /// [`Velero`](super::Velero) takes from it what goes into a backup, and how long that may take.
@@ -104,6 +105,7 @@ pub struct VeleroSettings {
     #[cfg_attr(feature = "cli", arg(skip))]
     pub schedules: BTreeMap<String, ScheduleSettings>,
 }
+}
 
 lifeboat_core::setters!(VeleroSettings {
     location: Option<Setting>,
@@ -136,6 +138,7 @@ impl VeleroSettings {
     }
 }
 
+lifeboat_core::described! {
 /// A schedule as it should be.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -165,6 +168,7 @@ pub struct ScheduleSettings {
     pub default_volumes_to_fs_backup: Option<bool>,
     /// Whether it makes no backups for now. Left as it is when not set: who paused it by hand finds it paused.
     pub paused: Option<bool>,
+}
 }
 
 lifeboat_core::setters!(ScheduleSettings {

@@ -16,6 +16,7 @@ use crate::manifest::{Manifest, PrivatePart};
 use crate::name::ArtifactName;
 use crate::proof::Proof;
 use crate::sink::Sink;
+use crate::words::{Noun, size};
 
 /// How much an artifact holds, before compression and encryption.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -60,14 +61,14 @@ impl Amount {
     }
 }
 
-impl fmt::Display for Amount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use crate::words::{count, size};
-        let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        let (items, rows) = (count(number(self.items), "item"), count(number(self.rows), "row"));
-        write!(f, "{items}, {rows}, {}", size(self.bytes))
+impl Amount {
+    /// In words: `1 item, 20 rows, 3 B`.
+    pub fn in_words(self, unit: Noun) -> String {
+        format!("{}, {}, {}", ITEMS.count(self.items), unit.count(self.rows), size(self.bytes))
     }
 }
+
+const ITEMS: Noun = Noun::new("item", "items");
 
 /// By how much a dataset may shrink from one backup to the next before that is said, in per cent of its items, rows or bytes.
 /// With 100 nothing shrinks too much.
@@ -165,7 +166,7 @@ impl Artifact {
     }
 }
 
-/// What is the matter with an artifact that holds less than it should. `Display` writes it as the end of a sentence.
+/// What is the matter with an artifact that holds less than it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Less {
@@ -175,16 +176,12 @@ pub struct Less {
     pub fuller: Option<(ArtifactName, Amount)>,
 }
 
-impl fmt::Display for Less {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.amount.is_empty() {
-            true => write!(f, "empty ({})", self.amount)?,
-            false => write!(f, "much smaller than before ({})", self.amount)?,
-        }
-        match &self.fuller {
-            Some((name, amount)) => write!(f, "; {name} holds {amount}"),
-            None => Ok(()),
-        }
+impl Less {
+    /// The end of a sentence.
+    pub fn in_words(&self, unit: Noun) -> String {
+        let what = if self.amount.is_empty() { "empty" } else { "much smaller than before" };
+        let fuller = self.fuller.as_ref().map(|(name, amount)| format!("; {name} holds {}", amount.in_words(unit)));
+        format!("{what} ({}){}", self.amount.in_words(unit), fuller.unwrap_or_default())
     }
 }
 
