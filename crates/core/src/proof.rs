@@ -261,6 +261,8 @@ pub(crate) fn in_words<'a>(
             None => sums.push((noun, count)),
         }
     }
+    // What the system counts most comes first.
+    sums.sort_by_key(|(noun, _)| Some(*noun) != unit(""));
     let first = match sums[..] {
         // Each item is what is counted.
         [(noun, sum)] if noun != Noun::ROWS && sum == items as u64 => None,

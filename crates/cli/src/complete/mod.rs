@@ -95,7 +95,7 @@ fn answer(program: &Command, arguments: &[OsString], names: &dyn Names) -> Strin
     let described = matches!(shell.as_str(), "fish" | "zsh");
     let mut lines = String::new();
     for (candidate, about) in candidates(program, &words, &typed, names) {
-        if !candidate.starts_with(&typed) || candidate.contains(char::is_control) {
+        if !candidate.starts_with(&typed) || !candidate.chars().all(is_plain) {
             continue;
         }
         let _ = match about.lines().next().filter(|about| described && !about.is_empty()) {
@@ -104,6 +104,11 @@ fn answer(program: &Command, arguments: &[OsString], names: &dyn Names) -> Strin
         };
     }
     lines
+}
+
+/// Whether a character means nothing to a shell. A name from a bucket becomes part of a command line: others are not offered.
+fn is_plain(c: char) -> bool {
+    c.is_alphanumeric() || "._-/:@%+,=".contains(c)
 }
 
 /// The words before the cursor, and the one at it. bash breaks words at `=` and `:`, which are put together again.
@@ -247,7 +252,7 @@ mod tests {
         fn of(&self, kind: Kind, given: &Given) -> Candidates {
             let names: &[&str] = match kind {
                 Kind::Job => &["blog", "shop"],
-                Kind::Sink => &["local", "offsite"],
+                Kind::Sink => &["local", "offsite", "$(reboot)", "a b", "x\ny"],
                 Kind::Artifact if given.positionals() == ["shop"] => &["latest", "shop-20261101-030000.dump"],
                 _ => &[],
             };

@@ -237,8 +237,8 @@ mod tests {
             (amount(10, 1000, 49_999), true),
             (amount(100, 100_000, 10_000_000), false),
         ] {
-            assert_eq!(now.shrank(before, MaxShrink::default()), less, "{now}");
-            assert!(!now.shrank(before, "100%".parse().unwrap()), "{now}");
+            assert_eq!(now.shrank(before, MaxShrink::default()), less, "{now:?}");
+            assert!(!now.shrank(before, "100%".parse().unwrap()), "{now:?}");
         }
         assert!(amount(10, 999, 100_000).shrank(amount(10, 10_000, 100_000), "90%".parse().unwrap()));
         for wrong in ["", "0%", "101%", "50", "-1%", "half"] {
