@@ -436,7 +436,7 @@ fn all_zones_of_a_token_are_one_job() {
     lifeboat(&["restore", "dns", "--at", &key, "--into", "cloudflare://example.org"])
         .ended(1)
         .says("is not in example.org");
-    lifeboat(&["check"]).good().says("zone example.net");
+    lifeboat(&["check", "-v"]).good().says("zone example.net");
 }
 
 #[test]

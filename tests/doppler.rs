@@ -483,7 +483,7 @@ fn a_job_of_all_configs_backs_up_each_and_restores_one() {
     std::fs::write(place.desk.path("lifeboat.toml"), config).unwrap();
     std::fs::write(place.desk.path("token.txt"), format!("{READ}\n")).unwrap();
     place.doppler.set("shared", "dev", "DB_NAME", "orders-dev", "unmasked");
-    place.desk.run("lifeboat", &["check"]).good().says("service token").says("2 configs").says("personal token");
+    place.desk.run("lifeboat", &["check", "-v"]).good().says("service token").says("2 configs").says("personal token");
     place.desk.run("lifeboat", &["backup"]).good().says("shared.dev").says("shared.prd").says("DONE one");
     place.desk.run("lifeboat", &["verify", "--no-record"]).good().says("shared.dev (restore)").says("one (restore)");
     place

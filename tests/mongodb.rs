@@ -510,7 +510,7 @@ fn a_database_that_was_dropped_pushes_no_fuller_backup_out() {
     let (live, mut desk) = (shop(), desk());
     backup(&mut desk, &live).good();
     live.run(doc! { "dropDatabase": 1 });
-    backup(&mut desk, &live).good().says("warning: shop is empty (0 items, 0 rows");
+    backup(&mut desk, &live).good().says("warning: shop is empty (0 items, 0 documents");
     let key = desk.key();
     let verify = ["verify", "--dataset", "shop", "--identity", &key, "--level", "structure"];
     mongodb(&desk, &verify).good().says("amount");

@@ -474,7 +474,10 @@ fn a_database_that_was_emptied_pushes_no_fuller_backup_out() {
     };
     let (less, empty) = (Some("less".to_owned()), Some("empty".to_owned()));
     assert_eq!(holds(&desk), [None, less, empty.clone()]);
-    desk.run("lifeboat-postgres", &["list", "--to", &desk.sink()]).good().says("managed, LESS").says("managed, EMPTY");
+    desk.run("lifeboat-postgres", &["list", "-v", "--to", &desk.sink()])
+        .good()
+        .says("managed, LESS")
+        .says("managed, EMPTY");
     desk.run("lifeboat-postgres", &["show", "--dataset", "shop", "--to", &desk.sink()]).good().says("0 rows");
     // It is good, and says what it is.
     desk.verify("structure").good().says("amount").says("PASS");

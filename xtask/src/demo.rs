@@ -137,7 +137,7 @@ const STEPS: &[Step] = &[
              file=$(ls damaged/shop-*.age)\n\
              byte=$(od -An -tu1 -j 200000 -N 1 \"$file\")\n\
              printf \"\\\\$(printf %03o $((byte ^ 1)))\" |\n    dd of=\"$file\" bs=1 seek=200000 conv=notrunc status=none\n\
-             lifeboat-postgres verify --dataset shop --to \"file://$PWD/damaged\" \\\n    --identity lifeboat-identity.txt",
+             lifeboat-postgres verify --dataset shop --sink \"file://$PWD/damaged\" \\\n    --identity lifeboat-identity.txt",
             1,
         ),
         needs: &[],

@@ -165,7 +165,7 @@ async fn an_empty_timestamp_stays_empty_in_servers_that_replace_it() {
     let target = MongoWire::start(script.clone()).await;
     let error = restore(&target, "shop", &read.archive, RestoreOptions::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Mismatch);
-    assert!(error.advice().unwrap().contains("1 documents have a Timestamp(0, 0)"), "{:?}", error.advice());
+    assert!(error.advice().unwrap().contains("1 document with a Timestamp(0, 0)"), "{:?}", error.advice());
     assert_eq!(content(&target, "shop"), []);
     let target = MongoWire::start(script).await;
     let options = RestoreOptions::default().skip_proof(true);

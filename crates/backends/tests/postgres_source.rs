@@ -89,7 +89,7 @@ async fn every_kind_of_object_passes_the_restore_test() {
     let checks = prove(&dump, &proof).await;
     let said = said(&checks);
     assert!(passed(&checks), "{said}");
-    assert!(said.contains("content: large objects Pass 1 (2500 rows)"), "{said}");
+    assert!(said.contains("content: large objects Pass 1 (2500 objects)"), "{said}");
     assert!(said.contains("far_copy, far_copy_again"), "{said}");
 }
 

@@ -8,6 +8,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+mod platform;
+
 /// A sink with artifacts of several datasets; foreign, as nothing but their names makes them.
 fn sink(folder: &Path) {
     let databases = folder.join("databases");
@@ -59,12 +61,12 @@ fn commands_answer_as_they_are_documented_to() {
     let cases = trycmd::TestCases::new();
     cases
         .env("PLACE", place.to_str().unwrap())
-        .env("LIFEBOAT_TO", format!("file://{}", place.display()))
+        .env("LIFEBOAT_SINK", format!("file://{}", place.display()))
         .env("HOME", "/nonexistent")
         .env("XDG_CONFIG_HOME", "/nonexistent")
         .env("NO_COLOR", "1")
         .env("RUST_LOG", "")
-        .env("COLUMNS", "100")
+        .env("COLUMNS", "")
         .insert_var("[PLACE]", place.to_str().unwrap().to_owned())
         .unwrap();
     cases.case("tests/cmd/*.trycmd");
@@ -189,7 +191,7 @@ fn what_each_sink_holds_is_told_of_each_and_a_bad_copy_is_mended() {
     bytes[9] ^= 1;
     fs::write(&copy, &bytes).unwrap();
     platform.says(1, &["verify", "note", "--sink", "all", "--level", "stored"], &["PASS note in a", "FAIL note in b"]);
-    let listed = platform.run(0, &["list", "note"]);
+    let listed = platform.run(0, &["list", "note", "-v"]);
     let rows: Vec<&str> = listed.lines().filter(|line| line.contains(&name)).collect();
     assert!(rows.len() == 2 && rows[0].contains("structure") && !rows[0].contains("FAILED"), "{listed}");
     assert!(rows[1].contains("FAILED stored") && rows[1].contains("  b  "), "{listed}");

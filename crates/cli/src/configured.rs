@@ -15,12 +15,13 @@ use lifeboat_core::{Error, ErrorKind, Result};
 
 use crate::arguments::place::Keys;
 use crate::arguments::replicate::ReplicateArgs;
-use crate::arguments::{About, BackupArgs, EXIT_STATUS, Global, NewSink, PruneArgs, RestoreArgs, VerifyArgs};
-use crate::commands;
+use crate::arguments::{About, AtArg, BackupArgs, EXIT_STATUS, Global, NewSink, PruneArgs, RestoreArgs, VerifyArgs};
 use crate::exit::Exit;
 use crate::jobs::{self, Jobs};
+use crate::output::wrap;
 use crate::session::{self, Session};
 use crate::systems::{Entry, Systems};
+use crate::{commands, complete};
 
 /// Backs up databases to storage that you do not trust, and proves that each backup restores.
 ///
@@ -82,7 +83,7 @@ Examples:
         #[command(flatten)]
         backup: BackupArgs,
     },
-    /// List the backups: time, age, size, kind, last verified
+    /// List the backups: age, size, last verified; with -v everything
     #[command(after_help = "\
 Examples:
   lifeboat list
@@ -109,9 +110,8 @@ Examples:
         /// Which dataset of a job that has many
         #[arg(long, value_name = "NAME")]
         dataset: Option<String>,
-        /// Which backup of the job: latest, an age like 2d, a time or day in UTC (the newest backup taken at or before this time), or a key
-        #[arg(long, value_name = "latest|TIME|KEY", default_value = "latest", hide_default_value = true)]
-        at: String,
+        #[command(flatten)]
+        at: AtArg,
         /// Also list the contents (tables with their rows); needs the key if it is encrypted
         #[arg(long)]
         items: bool,
@@ -227,6 +227,9 @@ pub fn main(systems: &Systems) -> ExitCode {
 }
 
 fn run(systems: &Systems, arguments: Vec<OsString>) -> ExitCode {
+    if complete::is_asked(&arguments) {
+        return complete::run(whole(systems), &arguments, &complete::Configured(systems));
+    }
     let scope = scope(systems, &arguments);
     let program = program(systems, &scope);
     let matches = match program.clone().try_get_matches_from(&arguments) {
@@ -284,7 +287,10 @@ fn scope(systems: &Systems, arguments: &[OsString]) -> Scope {
     let named: Vec<&String> = command.try_get_many(id).ok().flatten().into_iter().flatten().collect();
     let path = command.try_get_one::<PathBuf>("config").ok().flatten();
     let Ok(config) = Config::load(path.map(PathBuf::as_path), systems.config()) else { return Scope::Unknown };
-    let chosen: Vec<_> = config.jobs.iter().filter(|job| named.is_empty() || named.contains(&&job.name)).collect();
+    let chosen: Vec<_> = match named[..] {
+        [] => config.jobs.iter().collect(),
+        _ => named.iter().filter_map(|name| Some(config.find(name).ok()?.0)).collect(),
+    };
     match chosen[..] {
         [] => Scope::Unknown,
         // Without a job there is no restore.
@@ -297,7 +303,7 @@ fn scope(systems: &Systems, arguments: &[OsString]) -> Scope {
 /// The program with the flags of these systems.
 fn program(systems: &Systems, scope: &Scope) -> Command {
     let program = Lifeboat::command().after_help(format!("{EXAMPLES}\n\n{EXIT_STATUS}"));
-    OF_SYSTEMS.iter().fold(program, |program, (name, _)| {
+    let program = OF_SYSTEMS.iter().fold(program, |program, (name, _)| {
         program.mut_subcommand(name, |command| match scope {
             Scope::System(entry) => entry.add(command),
             Scope::Several => command,
@@ -311,7 +317,16 @@ fn program(systems: &Systems, scope: &Scope) -> Command {
                 )
             }
         })
-    })
+    });
+    wrap::help(program)
+}
+
+/// The program with every option it accepts, under the name by which it was called.
+fn whole(systems: &Systems) -> Command {
+    let called = std::env::args_os().next().map(PathBuf::from);
+    let name = called.as_deref().and_then(|path| path.file_name()?.to_str()).unwrap_or("lifeboat").to_owned();
+    let program = Lifeboat::command().name(name);
+    OF_SYSTEMS.iter().fold(program, |program, (name, _)| program.mut_subcommand(name, |c| systems.add_all(c)))
 }
 
 /// Checks that the flags of a system do not clash with those of every system: [`assert_grammar`](crate::assert_grammar).
@@ -335,7 +350,10 @@ fn explain(systems: &Systems, scope: &Scope, error: clap::Error) -> ExitCode {
             return session::usage_error(&error);
         }
     }
-    session::usage(&error)
+    match session::misplaced(&whole(systems), &error) {
+        Some(error) => session::usage_error(&error),
+        None => session::usage(&error),
+    }
 }
 
 async fn dispatch(
@@ -359,7 +377,7 @@ async fn dispatch(
         Verb::Show { what, dataset, at, items, sink, keys } => {
             let is_key = commands::show::is_key(&what);
             let jobs = keys.replace(select(if is_key { &[] } else { std::slice::from_ref(&what) }, &sink)?);
-            let (job, at) = if is_key { commands::show::job_of_key(jobs, &what)? } else { (only(jobs)?, at.parse()?) };
+            let (job, at) = if is_key { commands::show::job_of_key(jobs, &what)? } else { (only(jobs)?, at.read()?) };
             let job = jobs::one(job, dataset.as_deref(), &at).await?;
             commands::show::run(session, &job, &at, items).await
         }
@@ -387,12 +405,7 @@ async fn dispatch(
             let selected = keys.replace(config.select(&jobs, None)?);
             Ok(commands::check::run(session, Some(&config), selected, !jobs.is_empty(), new.new_sink).await)
         }
-        Verb::About(about) => {
-            let program = OF_SYSTEMS
-                .iter()
-                .fold(Lifeboat::command(), |program, (name, _)| program.mut_subcommand(name, |c| systems.add_all(c)));
-            about.run(program, session)
-        }
+        Verb::About(about) => about.run(whole(systems), Some(systems.config()), session),
     }
 }
 

@@ -56,16 +56,10 @@ impl Console for Terminal<'_> {
                 for row in rows.rows {
                     table.add(row.into_iter().map(|cell| self.paint(&cell.text, cell.tone)).collect());
                 }
-                for line in table.lines() {
-                    output.line(line);
-                }
+                output.table(table, 0);
             }
-            Part::Checks(found) => {
-                for line in checks(output, &found) {
-                    output.line(format!("  {line}"));
-                }
-            }
-            Part::Report(report) => verify::print(self.session, &report, None),
+            Part::Checks(found) => output.table(checks(output, &found), 2),
+            Part::Report(report) => verify::print(self.session, &report, None, false),
             Part::Plan(plan) => restore::print_plan(self.session, &plan),
             Part::Warning(text) => output.warn(&text),
             Part::Failure(error) => output.error(&error),

@@ -88,7 +88,15 @@ pub(crate) async fn one(job: Job, named: Option<&str>, at: &At) -> Result<Job> {
         At::Key(key) => ArtifactName::parse(split_key(key).1).map(|name| name.dataset),
         _ => None,
     };
-    let named = named.map(Dataset::new).transpose()?;
+    // The name of the job is as good as that of its dataset.
+    let named = match named {
+        Some(named) if named == job.name => job.dataset.clone(),
+        Some(named) => {
+            let of_job = named.strip_prefix(&job.name).and_then(|rest| rest.strip_prefix('/'));
+            Some(Dataset::new(of_job.unwrap_or(named))?)
+        }
+        None => None,
+    };
     if let (Some(asked), Some(own)) = (&named, &job.dataset)
         && asked != own
     {

@@ -31,6 +31,7 @@
 
 mod arguments;
 mod commands;
+mod complete;
 mod configured;
 mod console;
 mod exit;

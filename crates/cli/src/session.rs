@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Command;
+use clap::error::{ContextKind, ContextValue};
 use lifeboat_core::cli::settle;
+use lifeboat_core::words::listed;
 use lifeboat_core::{Context, Error, ErrorKind, Result};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
@@ -92,6 +95,26 @@ pub(crate) fn usage_error(error: &Error) -> ExitCode {
     let json = std::env::args_os().any(|a| a == "--json");
     Output::new(json, true, false).fatal(error);
     ExitCode::from(Exit::Usage.code())
+}
+
+/// A flag that other commands of the program take. What clap suggests for it is another flag with a similar name.
+pub(crate) fn misplaced(program: &Command, error: &clap::Error) -> Option<Error> {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
+    let name = flag.strip_prefix("--").filter(|_| error.kind() == clap::error::ErrorKind::UnknownArgument)?;
+    let takes =
+        |command: &&Command| command.get_arguments().any(|arg| arg.get_long() == Some(name) && !arg.is_hide_set());
+    let commands: Vec<String> = program.get_subcommands().filter(takes).map(|c| c.get_name().to_owned()).collect();
+    if commands.is_empty() {
+        return None;
+    }
+    let why = format!("this command does not take it, only {}", listed(&commands));
+    let error = Error::new(ErrorKind::Config, "use", flag, why);
+    Some(match name {
+        "identity" => {
+            error.hint("elsewhere, the keys are those of the config: identity = \"PATH\" in [defaults] or in the job")
+        }
+        _ => error,
+    })
 }
 
 /// The hint of a value's own parser: clap shows only its message.

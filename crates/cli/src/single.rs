@@ -16,12 +16,13 @@ use lifeboat_core::system::Choices;
 use lifeboat_core::{AnySystem, Error, ErrorKind, Opening, Result};
 
 use crate::arguments::place::{Keys, Packing, Place};
-use crate::arguments::{About, BackupArgs, EXIT_STATUS, Global, NewSink, PruneArgs, RestoreArgs, VerifyArgs};
+use crate::arguments::{About, AtArg, BackupArgs, EXIT_STATUS, Global, NewSink, PruneArgs, RestoreArgs, VerifyArgs};
 use crate::console::Terminal;
 use crate::exit::Exit;
+use crate::output::wrap;
 use crate::session::{self, Session};
 use crate::systems::Systems;
-use crate::{commands, flags, jobs};
+use crate::{commands, complete, flags, jobs};
 
 /// Runs the program of one system with the arguments of this process. It links that system alone.
 pub fn single<S: Commands>() -> ExitCode {
@@ -30,6 +31,9 @@ pub fn single<S: Commands>() -> ExitCode {
 
 fn run<S: Commands>(arguments: Vec<OsString>) -> ExitCode {
     let program = program::<S>();
+    if complete::is_asked(&arguments) {
+        return complete::run(program, &arguments, &complete::Single(nowhere::<S>));
+    }
     let parsed = program.clone().try_get_matches_from(arguments).and_then(|matches| {
         let (name, command) = matches.subcommand().expect("clap demands a command");
         let task = Task::<S>::read(name, command, &matches)?;
@@ -37,7 +41,13 @@ fn run<S: Commands>(arguments: Vec<OsString>) -> ExitCode {
     });
     let (global, task, matches) = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => return session::usage(&error),
+        Err(error) => {
+            return match session::misplaced(&program, &error) {
+                // There is no config that names the keys.
+                Some(error) => session::usage_error(&error.hint("leave it out")),
+                None => session::usage(&error),
+            };
+        }
     };
     session::main(&global, async |session| {
         flags::warn_of_passwords(session, &program, &matches);
@@ -48,9 +58,8 @@ fn run<S: Commands>(arguments: Vec<OsString>) -> ExitCode {
 /// The options of `show`.
 #[derive(Args, Debug)]
 struct Show {
-    /// Which backup: latest, an age like 2d, a time or day in UTC (the newest backup taken at or before this time), or a key
-    #[arg(long, value_name = "latest|TIME|KEY", default_value = "latest", hide_default_value = true)]
-    at: String,
+    #[command(flatten)]
+    at: AtArg,
     /// Also list the contents (tables with their rows); needs the key if it is encrypted
     #[arg(long)]
     items: bool,
@@ -90,7 +99,7 @@ struct Tree {
 /// The general commands and their descriptions.
 const GENERAL: [(&str, &str); 8] = [
     ("backup", "Back up"),
-    ("list", "List the backups: time, age, size, kind, last verified"),
+    ("list", "List the backups: age, size, last verified; with -v everything"),
     ("show", "Show a backup's manifest, and the shell line that restores it without Lifeboat"),
     ("verify", "Prove that a backup is good"),
     ("restore", "Restore a backup"),
@@ -133,7 +142,7 @@ fn program<S: Commands>() -> Command {
     program = S::shape(program.name("")).name(name.clone()).bin_name(name);
     let after = program.get_after_help().map(ToString::to_string).unwrap_or_default();
     let after = if after.contains("Exit status") { after } else { format!("{after}\n\n{EXIT_STATUS}") };
-    About::augment_subcommands(program).about(S::ABOUT).after_help(after)
+    wrap::help(About::augment_subcommands(program).about(S::ABOUT).after_help(after))
 }
 
 fn is_general(name: &str) -> bool {
@@ -154,10 +163,11 @@ fn general<S: Commands>(command: Command) -> Command {
         command.mut_arg("compress", |arg| arg.default_value(text))
     };
     // What is to be seen first comes first; what a struct holds besides is added last, and withheld.
-    match command.get_name() {
+    let command = match command.get_name() {
         "backup" => {
             let command = of_settings(command, &[CONNECTION, CONTENTS], true);
-            compressed(BackupArgs::augment_args(Packing::augment_args(Place::augment_args(command))))
+            let command = Place::augment_args(command).mut_arg("to", |arg| arg.visible_alias("to"));
+            compressed(BackupArgs::augment_args(Packing::augment_args(command)))
         }
         "list" => Place::augment_args(command),
         "show" => Show::augment_args(Keys::augment_args(Place::augment_args(command))),
@@ -180,8 +190,18 @@ fn general<S: Commands>(command: Command) -> Command {
             compressed(NewSink::augment_args(Keys::augment_args(Packing::augment_args(Place::augment_args(command)))))
         }
         _ => command,
+    };
+    // The variable's older name.
+    let is_set = |name| std::env::var_os(name).is_some();
+    let has_sink = command.get_arguments().any(|arg| arg.get_id() == "to");
+    if has_sink && is_set(OLDER) && !is_set("LIFEBOAT_SINK") {
+        return command.mut_arg("to", |arg| arg.env(OLDER));
     }
+    command
 }
+
+/// The variable that named the sink before LIFEBOAT_SINK did.
+const OLDER: &str = "LIFEBOAT_TO";
 
 /// Only the flags of the settings that can be given.
 fn visible(command: Command, settings: &Command, headings: &[&str]) -> Command {
@@ -207,24 +227,25 @@ fn beside(command: Command, own: &Command) -> Command {
 
 fn examples(program: &str, verb: &str) -> String {
     let lines: &[&str] = match verb {
-        "list" => &["--to file:///backups", "--dataset shop --to file:///backups --json"],
-        "show" => {
-            &["--dataset shop --to file:///backups", "--dataset shop --to file:///backups --items --identity key.txt"]
-        }
+        "list" => &["--sink file:///backups", "--dataset shop --sink file:///backups --json"],
+        "show" => &[
+            "--dataset shop --sink file:///backups",
+            "--dataset shop --sink file:///backups --items --identity key.txt",
+        ],
         "verify" => &[
-            "--dataset shop --to file:///backups --identity key.txt",
-            "--dataset shop --to file:///backups --level stored --max-age 2d",
+            "--dataset shop --sink file:///backups --identity key.txt",
+            "--dataset shop --sink file:///backups --level stored --max-age 2d",
         ],
         "prune" => &[
-            "--dataset shop --to file:///backups --keep 30d,at-least=3 --dry-run",
-            "--dataset shop --to file:///backups --keep last=7,weekly=4,monthly=12",
-            "--dataset shop --to file:///backups --orphans",
+            "--dataset shop --sink file:///backups --keep 30d,at-least=3 --dry-run",
+            "--dataset shop --sink file:///backups --keep last=7,weekly=4,monthly=12",
+            "--dataset shop --sink file:///backups --orphans",
         ],
         "replicate" => &[
-            "--dataset shop --to minio://minio:9000/backups --to b2://offsite",
-            "--to file:///backups --to s3://backups --dry-run",
+            "--dataset shop --sink minio://minio:9000/backups --sink b2://offsite",
+            "--sink file:///backups --sink s3://backups --dry-run",
         ],
-        _ => &["--to file:///backups --encrypt age:age1…"],
+        _ => &["--sink file:///backups --encrypt age:age1…"],
     };
     let lines: Vec<String> = lines.iter().map(|line| format!("  {program} {verb} {line}")).collect();
     let levels = if verb == "verify" { format!("{LEVELS}\n\n") } else { String::new() };
@@ -309,7 +330,7 @@ impl<S: Commands> Task<S> {
             Self::List(place) => Ok(commands::list::run(session, place.stored(nowhere::<S>()?)?, true).await),
             Self::Show(place, keys, show) => {
                 let job = place.job(nowhere::<S>()?, None, Some(keys))?;
-                commands::show::run(session, &job, &show.at.parse()?, show.items).await
+                commands::show::run(session, &job, &show.at.read()?, show.items).await
             }
             Self::Verify { system, place, keys, verify, choices } => {
                 let mut options = verify.options(choices)?;
@@ -346,7 +367,7 @@ impl<S: Commands> Task<S> {
                         .hint("give --location s3://bucket/prefix, or set LIFEBOAT_LOCATION"));
                 };
                 let [to] = <[String; 1]>::try_from(place.to).map_err(|_| {
-                    Error::new(ErrorKind::Config, "use", "--to", "a bucket can be copied to only one sink at a time")
+                    Error::new(ErrorKind::Config, "use", "--sink", "a bucket can be copied to only one sink at a time")
                         .hint("run the command once for each sink")
                 })?;
                 let into = tree.into.unwrap_or_default();
@@ -374,7 +395,7 @@ impl<S: Commands> Task<S> {
                 let ended = verb.run(&Terminal::new(session, &systems)).await?;
                 Ok(Exit::from(ended))
             }
-            Self::About(about) => about.run(program::<S>(), session),
+            Self::About(about) => about.run(program::<S>(), None, session),
         }
     }
 }

@@ -11,16 +11,29 @@ use toml::Spanned;
 use crate::mistake::Mistake;
 use crate::reader::{Config, JobConfig, Reader, of_error};
 
+lifeboat_core::described! {
 /// `[copies.NAME]`, as written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Copy {
+    /// The sink in which the tree is. Required.
+    /// Example: `from = "minio"`
     from: Spanned<String>,
+    /// The sinks that get a copy. Required.
+    /// Example: `to = ["offsite"]`
     to: Vec<Spanned<String>>,
+    /// The folder in from. Default: everything in that sink.
+    /// Example: `prefix = "velero"`
     prefix: Option<Spanned<String>>,
+    /// The folder in each of to. Default: as prefix, or the copy's name.
+    /// Example: `into = "copies/velero"`
     into: Option<Spanned<String>>,
+    /// What happens to what is no longer at the source. false: it stays; true: it is deleted, unless it is more than half of the
+    /// copy; "all": it is deleted. Default: false.
+    /// Example: `delete_extra = true`
     #[serde(default, deserialize_with = "delete_extra")]
     delete_extra: Deletion,
+}
 }
 
 /// `delete_extra = true`, `false` or `"all"`.

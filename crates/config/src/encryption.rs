@@ -113,7 +113,7 @@ impl Encryption {
 pub fn undecided(what: &str) -> Error {
     Error::new(ErrorKind::Config, "back up", what, "no encryption was chosen").hint(
         "choose, as in --encrypt age:age1… or, in the config, encrypt = \"age:age1…\" (`lifeboat init` makes a key); \
-         to store it readable by everyone who can read the sink, give --encrypt none",
+         none in its place stores it readable by everyone who can read the sink",
     )
 }
 

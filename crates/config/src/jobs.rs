@@ -189,7 +189,7 @@ impl Job {
     pub fn store(&self) -> Result<&Store> {
         self.stores.first().ok_or_else(|| {
             Error::new(ErrorKind::Config, "use", format!("job {}", self.name), "it has no sink")
-                .hint("name one with --to, or with sinks = […] in the config")
+                .hint("name one with --sink, or with sinks = […] in the config")
         })
     }
 

@@ -166,24 +166,54 @@ impl Config {
             return Err(Error::new(ErrorKind::Config, "find", "a job", format!("{path} has none"))
                 .hint("write a table [jobs.NAME], as in the example that `lifeboat init` writes"));
         }
-        let mut selected: Vec<&JobConfig> = Vec::new();
+        let mut selected: Vec<(&JobConfig, Option<Dataset>)> = Vec::new();
         if names.is_empty() {
-            selected.extend(&self.jobs);
+            selected.extend(self.jobs.iter().map(|job| (job, None)));
         }
         for name in names {
-            match self.jobs.iter().find(|job| job.name == *name) {
-                // Named twice, it is done once.
-                Some(job) if selected.iter().any(|s| s.name == job.name) => {}
-                Some(job) => selected.push(job),
-                None => {
-                    let known: Vec<&str> = self.jobs.iter().map(|j| j.name.as_str()).collect();
-                    let subject = format!("job \"{name}\"");
-                    return Err(Error::new(ErrorKind::Config, "find", subject, format!("{path} has no such job"))
-                        .hint(suggest(name, &known)));
-                }
+            let (job, dataset) = self.find(name)?;
+            // Named twice, it is done once.
+            if !selected.iter().any(|(known, of)| known.name == job.name && *of == dataset) {
+                selected.push((job, dataset));
             }
         }
-        Ok(selected.into_iter().map(|job| (job.name.clone(), self.open(job, sink))).collect())
+        let open = |(job, dataset): (&JobConfig, Option<Dataset>)| {
+            let name = dataset.as_ref().map_or_else(|| job.name.clone(), |dataset| format!("{}/{dataset}", job.name));
+            let opened = self.open(job, sink);
+            (name, opened.map(|opened| dataset.map_or(opened.clone(), |dataset| opened.narrow(dataset))))
+        };
+        Ok(selected.into_iter().map(open).collect())
+    }
+
+    /// The job of this name, or the only one that backs up the dataset of this name. `JOB/DATASET` is one dataset of a job that
+    /// has many.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] where there is none, and for a dataset of several jobs.
+    pub fn find(&self, name: &str) -> Result<(&JobConfig, Option<Dataset>)> {
+        if let Some(job) = self.jobs.iter().find(|job| job.name == name) {
+            return Ok((job, None));
+        }
+        let mut many = self.jobs.iter().filter(|job| job.dataset.is_none() && job.system.has_many());
+        let of_many = name.split_once('/').and_then(|(of, dataset)| Some((many.find(|job| job.name == of)?, dataset)));
+        if let Some((job, dataset)) = of_many {
+            return Ok((job, Some(Dataset::new(dataset)?)));
+        }
+        let of_dataset = self.jobs.iter().filter(|job| job.dataset.as_ref().is_some_and(|own| own.as_str() == name));
+        match of_dataset.collect::<Vec<_>>()[..] {
+            [job] => Ok((job, None)),
+            [] => {
+                let known: Vec<&str> = self.jobs.iter().map(|job| job.name.as_str()).collect();
+                let why = format!("{} has no such job", self.path.display());
+                Err(Error::new(ErrorKind::Config, "find", format!("job \"{name}\""), why).hint(suggest(name, &known)))
+            }
+            ref several => {
+                let names: Vec<&str> = several.iter().map(|job| job.name.as_str()).collect();
+                let why = "several jobs back up that dataset";
+                Err(Error::new(ErrorKind::Config, "find", format!("job \"{name}\""), why)
+                    .hint(format!("name one of the jobs {}", names.join(", "))))
+            }
+        }
     }
 
     fn open(&self, job: &JobConfig, sink: Option<&str>) -> Result<Job> {

@@ -7,6 +7,7 @@ use lifeboat_core::pipeline::TreeLayout;
 use lifeboat_core::{AnySystem, Error, Opening, System};
 use serde::Deserialize;
 
+use crate::manual::{self, Section};
 use crate::node::{Node, NodeError};
 
 /// The systems that the jobs of a config file can name.
@@ -32,6 +33,7 @@ pub(crate) struct Entry {
     pub(crate) example: &'static str,
     layouts: fn() -> Vec<TreeLayout>,
     pub(crate) open: Open,
+    pub(crate) manual: fn() -> Vec<Section>,
 }
 
 /// Why a system could not be opened.
@@ -51,7 +53,13 @@ impl Systems {
     /// Adds a system. An existing one with the same name is replaced.
     pub fn add<S: System>(&mut self) {
         self.0.retain(|entry| entry.name != S::NAME);
-        self.0.push(Entry { name: S::NAME, example: S::EXAMPLE, layouts: S::layouts, open: open::<S> });
+        self.0.push(Entry {
+            name: S::NAME,
+            example: S::EXAMPLE,
+            layouts: S::layouts,
+            open: open::<S>,
+            manual: manual::of_system::<S>,
+        });
         self.0.sort_by_key(|entry| entry.name);
     }
 
@@ -63,6 +71,10 @@ impl Systems {
     /// The layouts of the trees that these systems' tools write, for copies of them.
     pub fn layouts(&self) -> Vec<TreeLayout> {
         self.0.iter().flat_map(|entry| (entry.layouts)()).collect()
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.0.iter()
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<Entry> {

@@ -10,28 +10,51 @@ use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+lifeboat_core::described! {
 /// `[sinks.NAME]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Sink {
+    /// Where it is: file:///folder, s3://bucket/prefix, minio://host:port/bucket/prefix or b2://bucket/prefix. Required.
+    /// Example: `url = "s3://backups/shop"`
     pub(crate) url: Spanned<String>,
+    /// The address of the store. Default: the one of AWS or of the region; with minio:// it is in the URL.
+    /// Example: `endpoint = "https://s3.example.org"`
     pub(crate) endpoint: Option<Spanned<String>>,
+    /// The region of the bucket. Default: the variable of the store, as AWS_REGION.
+    /// Example: `region = "eu-central-1"`
     pub(crate) region: Option<Spanned<String>>,
+    /// The access key: a variable or a file that holds it. Default: the variable of the store, as AWS_ACCESS_KEY_ID; for s3://
+    /// the role of the machine or Pod.
+    /// Example: `access_key = "${BACKUP_KEY}"`
     pub(crate) access_key: Option<Spanned<String>>,
+    /// The secret key: a variable or a file that holds it. Default: the variable of the store, as AWS_SECRET_ACCESS_KEY.
+    /// Example: `secret_key = "file:/etc/lifeboat/secret"`
     pub(crate) secret_key: Option<Spanned<String>>,
+    /// The token of temporary keys. Default: the variable of the store, as AWS_SESSION_TOKEN.
+    /// Example: `session_token = "${BACKUP_TOKEN}"`
     pub(crate) session_token: Option<Spanned<String>>,
+    /// Object Lock: nothing can delete a backup before this is over. Default: the bucket's own.
+    /// Example: `lock = { mode = "governance", days = 30 }`
     pub(crate) lock: Option<Lock>,
+}
 }
 
 /// `lock = { mode = "governance", days = 30 }`, or `"governance:30"`.
 #[derive(Clone, Copy)]
 pub(crate) struct Lock(pub(crate) lifeboat_sinks::Lock);
 
+lifeboat_core::described! {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LockTable {
+pub(crate) struct LockTable {
+    /// governance (who has the right may delete earlier) or compliance (nobody may). Required.
+    /// Example: `mode = "governance"`
     mode: String,
+    /// For how many days after it was stored. Required.
+    /// Example: `days = 30`
     days: u32,
+}
 }
 
 impl<'de> Deserialize<'de> for Lock {
@@ -57,57 +80,126 @@ impl<'de> Deserialize<'de> for Lock {
     }
 }
 
+lifeboat_core::described! {
 /// `[defaults]`: for jobs that do not say otherwise.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Defaults {
+    /// The names of the sinks in which it is stored; it is read once. Default: the only sink.
+    /// Example: `sinks = ["local", "offsite"]`
     pub(crate) sinks: Option<Vec<Spanned<String>>>,
+    /// The folder in each sink. Default: none.
+    /// Example: `prefix = "databases"`
     pub(crate) prefix: Option<Spanned<String>>,
+    /// zstd:LEVEL (1 to 22), gzip:LEVEL (1 to 9) or none. Default: zstd:3, or as the system is compressed best.
+    /// Example: `compress = "zstd:6"`
     pub(crate) compress: Option<Packing>,
+    /// How it is encrypted: a text as after --encrypt, a list of them, or a table. Default: none; without a choice, a backup is
+    /// an error.
+    /// Example: `encrypt = "age:age1…"`
     pub(crate) encrypt: Option<Spanned<Encrypt>>,
+    /// The keys to decrypt with: files with age identities or an SSH private key, age-passphrase:env:NAME or
+    /// openssl:env:NAME. Only verify and restore need them. Default: none.
+    /// Example: `identity = "/etc/lifeboat/identity.txt"`
     pub(crate) identity: Option<Spanned<Texts>>,
+    /// What prune keeps, by age and number: a text, or a table of the same rules. Default: everything.
+    /// Example: `keep = "30d,at-least=3"`
     pub(crate) keep: Option<Policy>,
+    /// What a verification asks for. Default: as its keys say.
+    /// Example: `verify = { level = "restore", max_age = "2d" }`
     pub(crate) verify: Option<Verify>,
+    /// How long a sink other than the first may hold up a backup. Default: 60s.
+    /// Example: `sink_grace = "2min"`
     #[serde(default, deserialize_with = "sink_grace")]
     pub(crate) sink_grace: Option<std::time::Duration>,
+    /// How long a backup may make no progress. Default: 2h.
+    /// Example: `stall_limit = "30min"`
     #[serde(default, deserialize_with = "stall_limit")]
     pub(crate) stall_limit: Option<std::time::Duration>,
+    /// Whether an empty dataset is as it should be. Default: false.
+    /// Example: `allow_empty = true`
     pub(crate) allow_empty: Option<bool>,
+    /// How much of its items, rows or bytes a dataset may lose between two backups without a warning; 100% never warns.
+    /// Default: 50%.
+    /// Example: `max_shrink = "80%"`
     pub(crate) max_shrink: Option<MaxShrink>,
 }
+}
 
+lifeboat_core::described! {
 /// `[jobs.NAME]`, without the one key that names its system.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Job {
+    /// The name of the dataset, in the names of its backups. Default: the name of the job.
+    /// Example: `dataset = "shop"`
     pub(crate) dataset: Option<Spanned<String>>,
+    /// The folder in each sink. Default: none.
+    /// Example: `prefix = "databases"`
     pub(crate) prefix: Option<Spanned<String>>,
+    /// When it is backed up: five fields of cron, with 0#1 for the first Sunday of a month. It is checked; nothing runs it yet.
+    /// Default: none.
+    /// Example: `schedule = "30 3 * * *"`
     pub(crate) schedule: Option<Spanned<String>>,
+    /// When it is verified, as schedule. Default: none.
+    /// Example: `verify_schedule = "0 5 * * 0#1"`
     pub(crate) verify_schedule: Option<Spanned<String>>,
+    /// The names of the sinks in which it is stored; it is read once. Default: the only sink.
+    /// Example: `sinks = ["local", "offsite"]`
     pub(crate) sinks: Option<Vec<Spanned<String>>>,
+    /// zstd:LEVEL (1 to 22), gzip:LEVEL (1 to 9) or none. Default: zstd:3, or as the system is compressed best.
+    /// Example: `compress = "zstd:6"`
     pub(crate) compress: Option<Packing>,
+    /// How it is encrypted: a text as after --encrypt, a list of them, or a table. Default: none; without a choice, a backup is
+    /// an error.
+    /// Example: `encrypt = "age:age1…"`
     pub(crate) encrypt: Option<Spanned<Encrypt>>,
+    /// The keys to decrypt with: files with age identities or an SSH private key, age-passphrase:env:NAME or
+    /// openssl:env:NAME. Only verify and restore need them. Default: none.
+    /// Example: `identity = "/etc/lifeboat/identity.txt"`
     pub(crate) identity: Option<Spanned<Texts>>,
+    /// What prune keeps, by age and number: a text, or a table of the same rules. Default: everything.
+    /// Example: `keep = "30d,at-least=3"`
     pub(crate) keep: Option<Policy>,
+    /// What a verification asks for. Default: as its keys say.
+    /// Example: `verify = { level = "restore", max_age = "2d" }`
     pub(crate) verify: Option<Verify>,
+    /// How long a sink other than the first may hold up a backup. Default: 60s.
+    /// Example: `sink_grace = "2min"`
     #[serde(default, deserialize_with = "sink_grace")]
     pub(crate) sink_grace: Option<std::time::Duration>,
+    /// How long a backup may make no progress. Default: 2h.
+    /// Example: `stall_limit = "30min"`
     #[serde(default, deserialize_with = "stall_limit")]
     pub(crate) stall_limit: Option<std::time::Duration>,
+    /// Whether an empty dataset is as it should be. Default: false.
+    /// Example: `allow_empty = true`
     pub(crate) allow_empty: Option<bool>,
+    /// How much of its items, rows or bytes a dataset may lose between two backups without a warning; 100% never warns.
+    /// Default: 50%.
+    /// Example: `max_shrink = "80%"`
     pub(crate) max_shrink: Option<MaxShrink>,
 }
+}
 
+lifeboat_core::described! {
 /// `verify = { level = "restore", max_age = "2d", age_status = "fail" }`.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Verify {
+    /// How much is proven: stored, structure, restore or live. Default: restore.
+    /// Example: `level = "structure"`
     #[serde(default, deserialize_with = "level")]
     pub(crate) level: Option<Level>,
+    /// How old the newest backup may be. Default: any age, where the system has no limit of its own.
+    /// Example: `max_age = "36h"`
     #[serde(default, deserialize_with = "max_age")]
     pub(crate) max_age: Option<std::time::Duration>,
+    /// What one that is older is: fail or warn. Default: fail.
+    /// Example: `age_status = "warn"`
     #[serde(default, deserialize_with = "age_status")]
     pub(crate) age_status: Option<Status>,
+}
 }
 
 /// A parse error with its hint; a deserializer's error can only carry it in its text.
@@ -189,27 +281,45 @@ pub(crate) enum Encrypt {
     Table(EncryptTable),
 }
 
+lifeboat_core::described! {
 /// `{ age = { recipients = […] } }` or `{ openssl = { passphrase = "${NAME}" } }`.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EncryptTable {
+    /// To recipients of age, or with a passphrase. Default: none.
+    /// Example: `age = { recipients = ["age1…"] }`
     pub(crate) age: Option<AgeTable>,
+    /// As openssl enc with AES-256-CBC. Default: none.
+    /// Example: `openssl = { passphrase = "${PASSPHRASE}" }`
     pub(crate) openssl: Option<OpenSslTable>,
 }
+}
 
+lifeboat_core::described! {
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AgeTable {
+    /// The public keys, of age or SSH. Default: none.
+    /// Example: `recipients = ["age1…", "ssh-ed25519 AAAA…"]`
     #[serde(default)]
     pub(crate) recipients: Vec<String>,
+    /// A file with such keys, one a line. Default: none.
+    /// Example: `recipients_file = "/etc/lifeboat/recipients.txt"`
     pub(crate) recipients_file: Option<String>,
+    /// A passphrase: a variable or a file that holds it. Default: none.
+    /// Example: `passphrase = "${PASSPHRASE}"`
     pub(crate) passphrase: Option<String>,
 }
+}
 
+lifeboat_core::described! {
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OpenSslTable {
+    /// A passphrase: a variable or a file that holds it. Default: none.
+    /// Example: `passphrase = "${PASSPHRASE}"`
     pub(crate) passphrase: String,
+}
 }
 
 impl<'de> Deserialize<'de> for Encrypt {

@@ -30,6 +30,10 @@ pub const CONTENTS: &str = "What to back up";
 /// The heading of flags that only `check` accepts.
 pub const CHECKS: &str = "What to check";
 
+/// What the value of `--at` is, in help texts.
+pub const AT: &str =
+    "latest, an age like 2d, a time or day in UTC (the newest backup taken at or before this time), or a key";
+
 /// A [`System`] with a command line.
 pub trait Commands: System<Settings: Args, Restore: Args, Verify: Args> {
     /// The system's own commands, in addition to the general ones; [`NoVerbs`] if there are none.

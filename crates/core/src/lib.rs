@@ -10,6 +10,7 @@ pub mod check;
 pub mod cli;
 pub mod compress;
 pub mod context;
+mod described;
 pub mod duration;
 pub mod encryptor;
 pub mod error;
@@ -42,6 +43,7 @@ pub use async_trait::async_trait;
 // Types in public signatures: a program that names them needs no own dependency of the same version.
 pub use compress::Compression;
 pub use context::Context;
+pub use described::Field;
 pub use encryptor::Encryptor;
 pub use error::{Error, ErrorKind, Result};
 pub use hint::Hint;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::report::Check;
+use crate::words::Noun;
 
 /// The order-independent fingerprint of a set of rows: wrapping 128-bit sum of XXH3-128 of each.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -150,6 +151,22 @@ impl Proof {
         self.items.iter().map(|i| i.count).sum()
     }
 
+    /// How many items of each kind there are, and how much they hold together.
+    pub fn by_kind(&self) -> BTreeMap<&str, (u64, u64)> {
+        let mut kinds: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        for item in &self.items {
+            let sum = kinds.entry(&item.kind).or_default();
+            *sum = (sum.0 + 1, sum.1 + item.count);
+        }
+        kinds
+    }
+
+    /// What is in it, in words: `2 items`, `1000 rows`. `unit` says what the items of a kind hold: see
+    /// [`System::unit`](crate::System::unit).
+    pub fn in_words(&self, unit: impl Fn(&str) -> Option<Noun>) -> Vec<String> {
+        in_words(self.items.len(), self.by_kind().into_iter().map(|(kind, (_, count))| (kind, count)), unit)
+    }
+
     /// The items of one kind.
     pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a ProofItem> {
         self.items.iter().filter(move |i| i.kind == kind)
@@ -160,6 +177,13 @@ impl Proof {
     ///
     /// An item that was found but not expected fails as well: content must not come from nowhere.
     pub fn compare(&self, found: &Proof) -> Vec<Check> {
+        self.compare_in(found, |_| Some(Noun::ROWS))
+    }
+
+    /// As [`compare`](Self::compare), for a system that counts something else than rows: see
+    /// [`System::unit`](crate::System::unit).
+    pub fn compare_in(&self, found: &Proof, unit: impl Fn(&str) -> Option<Noun>) -> Vec<Check> {
+        let count = |item: &ProofItem| unit(&item.kind).unwrap_or(Noun::ENTRIES).count(item.count);
         // Several items may have the same name for display: names may contain whatever separates their parts.
         let key = |i: &ProofItem| (i.kind.clone(), i.shown().into_owned());
         let mut left: BTreeMap<_, Vec<&ProofItem>> = BTreeMap::new();
@@ -174,17 +198,17 @@ impl Proof {
                 let same = |with: &dyn Fn(&ProofItem) -> bool| {
                     all.iter().position(|have| want.is_the_same_thing(have) && with(have))
                 };
-                same(&|have| difference(want, have).is_none()).or_else(|| same(&|_| true))
+                same(&|have| difference(want, have, None).is_none()).or_else(|| same(&|_| true))
             });
             let Some(have) = candidates.zip(at).map(|(all, at)| all.remove(at)) else {
                 checks.push(Check::fail(
                     format!("{} {}", want.kind, want.shown()),
                     "missing",
-                    format!("expected with {} rows, not found", want.count),
+                    format!("expected with {}, not found", count(want)),
                 ));
                 continue;
             };
-            if let Some(why) = difference(want, have) {
+            if let Some(why) = difference(want, have, unit(&want.kind)) {
                 checks.push(Check::fail(
                     format!("{} {}", want.kind, want.shown()),
                     format!("{} of {}", have.count, want.count),
@@ -200,13 +224,13 @@ impl Proof {
             checks.push(Check::fail(
                 format!("{} {}", extra.kind, extra.shown()),
                 "unexpected",
-                format!("found with {} rows, but not in the proof", extra.count),
+                format!("found with {}, but not in the proof", count(extra)),
             ));
         }
         for (kind, (items, rows)) in agreed {
             let (figure, detail) = match kind {
                 "sequence" => (items.to_string(), format!("{items} with their values")),
-                _ => (format!("{items} ({rows} rows)"), "counts and fingerprints equal the proof".to_owned()),
+                _ => (held(items, rows, unit(kind)), "counts and fingerprints equal the proof".to_owned()),
             };
             checks.push(Check::pass(format!("content: {kind}"), figure, detail));
         }
@@ -214,17 +238,47 @@ impl Proof {
     }
 }
 
-fn difference(want: &ProofItem, have: &ProofItem) -> Option<String> {
+/// So many items, and what they hold, where that says more.
+fn held(items: u64, count: u64, unit: Option<Noun>) -> String {
+    match unit {
+        Some(unit) => format!("{items} ({})", unit.count(count)),
+        None if items == count => items.to_string(),
+        None => format!("{items} ({})", Noun::ENTRIES.count(count)),
+    }
+}
+
+/// So many items, and what those of each kind hold together, in words.
+pub(crate) fn in_words<'a>(
+    items: usize,
+    kinds: impl Iterator<Item = (&'a str, u64)>,
+    unit: impl Fn(&str) -> Option<Noun>,
+) -> Vec<String> {
+    let mut sums: Vec<(Noun, u64)> = Vec::new();
+    for (noun, count) in kinds.filter_map(|(kind, count)| Some((unit(kind)?, count))) {
+        match sums.iter_mut().find(|(known, _)| *known == noun) {
+            Some((_, sum)) => *sum += count,
+            None => sums.push((noun, count)),
+        }
+    }
+    // What the system counts most comes first.
+    sums.sort_by_key(|(noun, _)| Some(*noun) != unit(""));
+    let first = match sums[..] {
+        // Each item is what is counted.
+        [(noun, sum)] if noun != Noun::ROWS && sum == items as u64 => None,
+        _ => Some(crate::words::count(items, "item")),
+    };
+    first.into_iter().chain(sums.into_iter().map(|(noun, sum)| noun.count(sum))).collect()
+}
+
+fn difference(want: &ProofItem, have: &ProofItem, unit: Option<Noun>) -> Option<String> {
+    let wanted = unit.unwrap_or(Noun::ENTRIES).count(want.count);
     if want.count != have.count {
-        return Some(format!("{} rows expected, {} found", want.count, have.count));
+        return Some(format!("{wanted} expected, {} found", have.count));
     }
     if let (Some(a), Some(b)) = (want.fingerprint, have.fingerprint)
         && a != b
     {
-        return Some(format!(
-            "{} rows as expected, but their content differs (fingerprint {a} expected, {b} found)",
-            want.count
-        ));
+        return Some(format!("{wanted} as expected, but their content differs (fingerprint {a} expected, {b} found)"));
     }
     // A proof by an older version may contain less.
     if want.value.is_some() && want.value != have.value {

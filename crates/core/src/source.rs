@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::name::ArtifactName;
 use crate::proof::Tap;
 use crate::stream::ByteStream;
+use crate::words::Noun;
 
 /// What a source is about to read. It is stored in the public part of the manifest, so it contains no secrets and no
 /// names of the dataset's contents.
@@ -42,6 +43,9 @@ pub struct Description {
     /// stored here; the manifest's `needs` and the sidecars state them.
     #[serde(skip)]
     pub needs: Vec<ArtifactName>,
+    /// What is counted most, for messages: [`System::unit`](crate::System::unit). Not stored.
+    #[serde(skip)]
+    pub unit: Noun,
     /// Anything else a reader of the manifest should know, in plain words: options that shaped the dump.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub facts: BTreeMap<String, String>,
@@ -62,6 +66,7 @@ crate::setters!(Description {
     server_version: Option<String>,
     tool: Option<String>,
     needs: Vec<ArtifactName>,
+    unit: Noun,
     facts: BTreeMap<String, String>,
 });
 

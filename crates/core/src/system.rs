@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 
 use crate::compress::Compression;
+use crate::described::Field;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::Manifest;
 use crate::name::{ArtifactName, Dataset};
@@ -25,6 +26,7 @@ use crate::sink::Sink;
 use crate::source::Source;
 use crate::target::Target;
 use crate::verifier::{Level, Verifier};
+use crate::words::Noun;
 
 /// What a system is opened with besides its settings.
 pub struct Opening<'a> {
@@ -246,6 +248,20 @@ pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
         None
     }
 
+    /// The keys of its table with their descriptions, and those of the tables in it: for the manual page of the config file. Each
+    /// table has its path in that of the job: `""` its own, `test`, `schedules.NAME`. [`described!`](crate::described) makes
+    /// them of the struct's comments; what is missing here is described as the flag of its name is.
+    fn tables() -> Vec<(&'static str, &'static [Field])> {
+        Vec::new()
+    }
+
+    /// What the items of this kind hold, as messages count it: documents, records. `None` where an item is one thing, as an index
+    /// is. Of the kind `""`: what the system counts most.
+    fn unit(kind: &str) -> Option<Noun> {
+        let _ = kind;
+        Some(Noun::ROWS)
+    }
+
     /// Why backups are never stored unencrypted, if that is so: completes "X: …, and is never stored without
     /// encryption".
     fn confidential(&self) -> Option<&'static str> {
@@ -336,6 +352,8 @@ pub trait AnySystem: fmt::Debug + Send + Sync + Any {
     fn dataset(&self) -> Result<Option<Dataset>>;
     /// [`System::dataset_of_job`].
     fn dataset_of_job(&self) -> Option<String>;
+    /// [`System::unit`].
+    fn unit(&self, kind: &str) -> Option<Noun>;
     /// [`System::confidential`].
     fn confidential(&self) -> Option<&'static str>;
     /// [`System::source`].
@@ -389,6 +407,10 @@ impl<S: System> AnySystem for S {
 
     fn dataset_of_job(&self) -> Option<String> {
         System::dataset_of_job(self)
+    }
+
+    fn unit(&self, kind: &str) -> Option<Noun> {
+        S::unit(kind)
     }
 
     fn confidential(&self) -> Option<&'static str> {

@@ -13,6 +13,7 @@ use crate::name::ArtifactName;
 use crate::proof::{Proof, Tap};
 use crate::report::Check;
 use crate::target::RestoreInput;
+use crate::words::Noun;
 
 /// How much a verification proves. Each level includes the ones before it, except `live`, which includes `structure`
 /// and compares with the live system.
@@ -77,6 +78,12 @@ pub trait Verifier: Send + Sync {
         false
     }
 
+    /// What the items of this kind hold, as messages count it: [`System::unit`](crate::System::unit).
+    fn unit(&self, kind: &str) -> Option<Noun> {
+        let _ = kind;
+        Some(Noun::ROWS)
+    }
+
     /// Whether the verifier can restore and compare an artifact that needs others, after those in
     /// [`RestoreInput::chain`]. If not, it is never given such an artifact.
     fn restores_series(&self) -> bool {
@@ -132,6 +139,10 @@ macro_rules! pointers {
 
             fn is_confidential(&self) -> bool {
                 (**self).is_confidential()
+            }
+
+            fn unit(&self, kind: &str) -> Option<Noun> {
+                (**self).unit(kind)
             }
 
             fn restores_series(&self) -> bool {

@@ -36,6 +36,58 @@ pub fn old(at: Timestamp, now: Timestamp) -> String {
     if at > now { "dated in the future".to_owned() } else { format!("{} old", age(at, now)) }
 }
 
+/// What is counted, as one and as several of it: `secret`, `secrets`.
+///
+/// ```
+/// use lifeboat_core::words::Noun;
+///
+/// const COPIES: Noun = Noun::new("copy", "copies");
+/// assert_eq!((COPIES.count(1), COPIES.count(0)), ("1 copy".to_owned(), "0 copies".to_owned()));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noun {
+    one: &'static str,
+    several: &'static str,
+}
+
+impl Noun {
+    /// What most systems count.
+    pub const ROWS: Self = Self::new("row", "rows");
+    /// What is counted where there is no better word.
+    pub const ENTRIES: Self = Self::new("entry", "entries");
+
+    /// A noun in both its forms.
+    pub const fn new(one: &'static str, several: &'static str) -> Self {
+        Self { one, several }
+    }
+
+    /// The form for this number.
+    pub fn of(self, n: u64) -> &'static str {
+        if n == 1 { self.one } else { self.several }
+    }
+
+    /// With its number.
+    pub fn count(self, n: impl TryInto<u64>) -> String {
+        let n = n.try_into().unwrap_or(u64::MAX);
+        format!("{n} {}", self.of(n))
+    }
+}
+
+/// Several things as a sentence names them: `a, b and c`.
+pub fn listed(things: &[String]) -> String {
+    match things {
+        [] => String::new(),
+        [one] => one.clone(),
+        [before @ .., last] => format!("{} and {last}", before.join(", ")),
+    }
+}
+
+impl Default for Noun {
+    fn default() -> Self {
+        Self::ROWS
+    }
+}
+
 /// A noun with its number: `1 table`, `2 tables`.
 pub fn count(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })

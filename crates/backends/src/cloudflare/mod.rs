@@ -35,6 +35,20 @@ pub use verifier::{CloudflareVerifier, VerifierOptions};
 pub use zone::{Zone, ZoneRef};
 pub use zone_file::ZoneFileTarget;
 
+use lifeboat_core::words::Noun;
+
+/// What a zone holds.
+pub(crate) const RECORDS: Noun = Noun::new("record", "records");
+
+/// What the items of a kind hold: [`System::unit`](lifeboat_core::System::unit).
+pub(crate) fn unit(kind: &str) -> Option<Noun> {
+    match kind {
+        "" | "record" => Some(RECORDS),
+        // Settings, and what is kept as it came.
+        _ => None,
+    }
+}
+
 /// The name of the system in manifests.
 pub const SYSTEM: &str = "cloudflare-dns";
 

@@ -241,7 +241,10 @@ fn pretty(value: &Value) -> Vec<u8> {
 impl Source for CloudflareZone {
     async fn describe(&self) -> Result<Description> {
         let zone = self.api.zone(&self.zone, &CancellationToken::new()).await?;
-        Ok(Description::new(super::SYSTEM, super::FORMAT).dataset(zone.name).tool("Cloudflare API v4".to_owned()))
+        Ok(Description::new(super::SYSTEM, super::FORMAT)
+            .unit(super::RECORDS)
+            .dataset(zone.name)
+            .tool("Cloudflare API v4".to_owned()))
     }
 
     async fn open(&self, cx: &Context) -> Result<Reading> {

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 #[cfg(feature = "cli")]
+use lifeboat_core::Field;
 use lifeboat_core::cli::CONNECTION;
 use lifeboat_core::system::{Defaults, NamedTarget, Opening, System};
+use lifeboat_core::words::Noun;
 use lifeboat_core::{
     ArtifactName, Check, Compression, Dataset, Error, ErrorKind, Level, Manifest, Result, Setting, Source, Verifier,
     setting,
@@ -24,6 +26,7 @@ use crate::outfile::Destination;
 /// The default variable for the token.
 const TOKEN: &str = "CLOUDFLARE_API_TOKEN";
 
+lifeboat_core::described! {
 /// Which zone, and how to reach Cloudflare.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
@@ -45,6 +48,7 @@ pub struct ZoneSettings {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "URL", env = "CLOUDFLARE_API_URL", help_heading = CONNECTION))]
     pub api_url: Option<Setting>,
+}
 }
 
 lifeboat_core::setters!(ZoneSettings { zone: Option<Setting>, token: Option<Setting>, api_url: Option<Setting> });
@@ -136,6 +140,14 @@ impl System for CloudflareSystem {
     type Settings = ZoneSettings;
     type Restore = RestoreOptions;
     type Verify = VerifyOptions;
+
+    fn tables() -> Vec<(&'static str, &'static [Field])> {
+        vec![("", ZoneSettings::FIELDS)]
+    }
+
+    fn unit(kind: &str) -> Option<Noun> {
+        super::unit(kind)
+    }
 
     fn open(settings: ZoneSettings, opening: &Opening<'_>) -> Result<Self> {
         let ZoneSettings { zone, token, api_url } = settings;
@@ -273,16 +285,16 @@ mod cli {
                     "\
 Examples:
   export CLOUDFLARE_API_TOKEN=…
-  lifeboat-cloudflare-dns backup --zone example.org --to file:///backups --encrypt age:age1…
-  lifeboat-cloudflare-dns verify --dataset example.org --to file:///backups --identity key.txt
-  lifeboat-cloudflare-dns restore --dataset example.org --to file:///backups --identity key.txt --into file:zone.txt",
+  lifeboat-cloudflare-dns backup --zone example.org --sink file:///backups --encrypt age:age1…
+  lifeboat-cloudflare-dns verify --dataset example.org --sink file:///backups --identity key.txt
+  lifeboat-cloudflare-dns restore --dataset example.org --sink file:///backups --identity key.txt --into file:zone.txt",
                 ),
                 "backup" => command.after_help(
                     "\
 Examples:
-  lifeboat-cloudflare-dns backup --zone example.org --to file:///backups --encrypt age:age1…
-  lifeboat-cloudflare-dns backup --zone example.org --dataset dns-zone --to s3://backups --encrypt none
-  lifeboat-cloudflare-dns backup --zone '*' --token file:token.txt --to b2://backups --encrypt age-file:keys.txt",
+  lifeboat-cloudflare-dns backup --zone example.org --sink file:///backups --encrypt age:age1…
+  lifeboat-cloudflare-dns backup --zone example.org --dataset dns-zone --sink s3://backups --encrypt none
+  lifeboat-cloudflare-dns backup --zone '*' --token file:token.txt --sink b2://backups --encrypt age-file:keys.txt",
                 ),
                 "show" => command.mut_arg("items", |arg| {
                     arg.help("Also list the contents (types with their records); needs the key if it is encrypted")
@@ -297,8 +309,8 @@ Levels:
   live        how far the live zone has drifted from it, record by record
 
 Examples:
-  lifeboat-cloudflare-dns verify --dataset example.org --to file:///backups --identity key.txt
-  lifeboat-cloudflare-dns verify --zone '*' --to file:///backups --identity key.txt --level live --max-drift 10",
+  lifeboat-cloudflare-dns verify --dataset example.org --sink file:///backups --identity key.txt
+  lifeboat-cloudflare-dns verify --zone '*' --sink file:///backups --identity key.txt --level live --max-drift 10",
                 ),
                 "restore" => command
                     .about("Restore a backup: into the live zone, into a zone file or to standard output")
@@ -314,15 +326,15 @@ Examples:
                     .after_help(
                         "\
 Examples:
-  lifeboat-cloudflare-dns restore --dataset example.org --to file:///backups --into cloudflare://example.org
-  lifeboat-cloudflare-dns restore --dataset example.org --to file:///backups --into cloudflare://example.org --apply
-  lifeboat-cloudflare-dns restore --dataset example.org --to file:///backups --identity key.txt --into file:zone.txt",
+  lifeboat-cloudflare-dns restore --dataset example.org --sink file:///backups --into cloudflare://example.org
+  lifeboat-cloudflare-dns restore --dataset example.org --sink file:///backups --into cloudflare://example.org --apply
+  lifeboat-cloudflare-dns restore --dataset example.org --sink file:///backups --identity key.txt --into file:zone.txt",
                     ),
                 "check" => command.about("Check the sink, the token and its rights, the zone and the keys").after_help(
                     "\
 Examples:
-  lifeboat-cloudflare-dns check --zone example.org --to file:///backups --encrypt age:age1…
-  lifeboat-cloudflare-dns check --zone '*' --to s3://backups --encrypt age-file:keys.txt",
+  lifeboat-cloudflare-dns check --zone example.org --sink file:///backups --encrypt age:age1…
+  lifeboat-cloudflare-dns check --zone '*' --sink s3://backups --encrypt age-file:keys.txt",
                 ),
                 _ => command,
             }

@@ -1,8 +1,10 @@
 //! [`CloudflareVerifier`]: what an artifact of a zone proves.
 
+use super::RECORDS;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lifeboat_core::report::Check;
+use lifeboat_core::words::Noun;
 use lifeboat_core::{
     Action, ArtifactName, Context, Error, ErrorKind, Proof, RestoreInput, Result, Status, Tap, Verifier, async_trait,
 };
@@ -46,6 +48,10 @@ impl CloudflareVerifier {
 
 #[async_trait]
 impl Verifier for CloudflareVerifier {
+    fn unit(&self, kind: &str) -> Option<Noun> {
+        super::unit(kind)
+    }
+
     fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>> {
         if name.format_or(super::FORMAT) != super::FORMAT {
             let message = format!("a zone's backup has the format tar, but this is {}", name.format);
@@ -101,7 +107,8 @@ impl Verifier for CloudflareVerifier {
         let (then, now) = (content.records.len() as u64, live.len() as u64);
         let drift = then.abs_diff(now);
         let status = if drift > limit { Status::Warn } else { Status::Pass };
-        let detail = format!("{then} records in the backup, {now} in the live zone; up to {limit} are no warning");
+        let detail =
+            format!("{} in the backup, {now} in the live zone; up to {limit} are no warning", RECORDS.count(then));
         let mut checks = vec![Check::new(status, "drift of the count", drift.to_string(), detail)];
         let planned = plan::records(&content.records, &live, &zone.name, true);
         let changed: Vec<&plan::Planned> = planned.iter().filter(|p| p.change.action.changes_something()).collect();
@@ -175,12 +182,12 @@ fn rebuild_checks(content: &Content, zone: &str, expected: Option<&Proof>) -> Ve
             if own > 0 {
                 detail += &format!("; {own} that only Cloudflare can serve are left out");
             }
-            Check::pass("rebuilt zone", format!("{} records", file.written.len()), detail)
+            Check::pass("rebuilt zone", RECORDS.count(file.written.len()), detail)
         }
         Err(why) => Check::fail("rebuilt zone", "differs", why),
     });
     if let Some(expected) = expected {
-        checks.extend(expected.compare(&content.proof()));
+        checks.extend(expected.compare_in(&content.proof(), super::unit));
     }
     checks
 }
@@ -198,7 +205,7 @@ fn unknown_check(content: &Content) -> Option<Check> {
     (!unknown.is_empty()).then(|| {
         let detail =
             format!("{named}: a restore at Cloudflare brings them back; a zone file has them only as comments");
-        Check::warn("unknown types", format!("{} records", unknown.len()), detail)
+        Check::warn("unknown types", RECORDS.count(unknown.len()), detail)
     })
 }
 
@@ -276,7 +283,7 @@ fn export_checks(content: &Content, zone: &str) -> Vec<Check> {
         if explained > 0 {
             detail += &format!("; {explained} differ there because Cloudflare answers for them itself");
         }
-        return vec![Check::pass(NAME, format!("{} records", wanted.len()), detail)];
+        return vec![Check::pass(NAME, RECORDS.count(wanted.len()), detail)];
     }
     let more = differences.len().saturating_sub(NAMED);
     let mut detail = differences[..differences.len().min(NAMED)].join("; ");

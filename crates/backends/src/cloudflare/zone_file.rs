@@ -1,5 +1,6 @@
 //! The zone as a master file (RFC 1035, section 5) for any DNS server or provider, and the target that writes it.
 
+use super::RECORDS;
 use std::collections::BTreeSet;
 
 use lifeboat_core::report::Check;
@@ -96,7 +97,8 @@ fn head(zone: &str, serial: &str, content: &Content, proxied: usize) -> String {
     head += "; The SOA is a stand-in, and the name servers are not here: those are your new provider's.\n";
     if proxied > 0 {
         head += &format!(
-            "; {proxied} records were behind Cloudflare's proxy (marked \"proxied\"): elsewhere their addresses are public.\n"
+            "; {} behind Cloudflare's proxy (marked \"proxied\"): elsewhere the addresses are public.\n",
+            RECORDS.count(proxied)
         );
     }
     let apex = dns::absolute(zone);
@@ -190,7 +192,7 @@ impl Target for ZoneFileTarget {
         })?;
         self.destination.write(file.text.as_bytes())?;
         let breakdown: Vec<String> = content.breakdown().iter().map(|(kind, n)| format!("{n} {kind}")).collect();
-        let figure = format!("{} records", file.written.len());
+        let figure = RECORDS.count(file.written.len());
         let mut checks = vec![
             Check::pass("zone file", figure, format!("{zone}: {}", breakdown.join(", "))),
             Check::pass("read back", "equal", "an independent DNS library reads the same records"),
@@ -198,7 +200,7 @@ impl Target for ZoneFileTarget {
         if file.proxied > 0 {
             let detail = "they were behind Cloudflare's proxy: elsewhere their addresses are public, and caching, TLS and \
                           rules of the proxy are gone";
-            checks.push(Check::warn("proxied", format!("{} records", file.proxied), detail));
+            checks.push(Check::warn("proxied", RECORDS.count(file.proxied), detail));
         }
         checks.extend(file.left_out.iter().map(|(what, why)| Check::warn(what, "a comment", why)));
         Ok(checks)

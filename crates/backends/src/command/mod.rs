@@ -16,6 +16,17 @@ pub use system::{CommandSettings, CommandSystem, RestoreOptions, Variable, Verif
 pub use target::CommandTarget;
 pub use verifier::CommandVerifier;
 
+use lifeboat_core::words::Noun;
+
+/// What the items of a kind hold: [`System::unit`](lifeboat_core::System::unit).
+pub(crate) fn unit(kind: &str) -> Option<Noun> {
+    match kind {
+        "" => Some(Noun::ENTRIES),
+        // The output is one thing.
+        _ => None,
+    }
+}
+
 /// The name of this system in manifests.
 pub const SYSTEM: &str = "command";
 

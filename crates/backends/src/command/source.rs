@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use lifeboat_core::progress::Event;
 use lifeboat_core::proof::WholeStream;
+use lifeboat_core::words::Noun;
 use lifeboat_core::{Context, Description, Error, ErrorKind, Proof, Reading, Result, Source, Tap};
 use tokio::io::AsyncReadExt;
 use tokio::process::ChildStdout;
@@ -56,7 +57,10 @@ impl Source for CommandSource {
     async fn describe(&self) -> Result<Description> {
         Prepared::new(&self.settings, Role::Run)?;
         let format = self.settings.format.as_deref().unwrap_or(FORMAT);
-        Ok(Description::new(SYSTEM, format).dataset(SYSTEM).tool(program_of(&self.settings, Role::Run)))
+        Ok(Description::new(SYSTEM, format)
+            .unit(Noun::ENTRIES)
+            .dataset(SYSTEM)
+            .tool(program_of(&self.settings, Role::Run)))
     }
 
     async fn open(&self, cx: &Context) -> Result<Reading> {

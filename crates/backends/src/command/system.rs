@@ -7,8 +7,10 @@ use std::str::FromStr;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use lifeboat_core::Field;
 use lifeboat_core::duration::Length;
 use lifeboat_core::system::{NamedTarget, Opening, System};
+use lifeboat_core::words::Noun;
 use lifeboat_core::{
     ArtifactName, Check, Dataset, Error, ErrorKind, Level, Manifest, Result, Setting, Source, Verifier,
 };
@@ -22,6 +24,7 @@ use super::{CommandSource, CommandTarget, CommandVerifier, FORMAT};
 #[cfg(feature = "cli")]
 use lifeboat_core::cli::{CONNECTION, CONTENTS};
 
+lifeboat_core::described! {
 /// The command, its environment, and the commands that verify and restore its output.
 ///
 /// `run`, `verify` and `restore` are a program and its arguments, one string each. Nothing is substituted in them: pass
@@ -73,6 +76,7 @@ pub struct CommandSettings {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "TIME", help_heading = CONNECTION))]
     pub timeout: Option<Length>,
+}
 }
 
 lifeboat_core::setters!(CommandSettings {
@@ -267,6 +271,14 @@ impl System for CommandSystem {
     type Restore = RestoreOptions;
     type Verify = VerifyOptions;
 
+    fn tables() -> Vec<(&'static str, &'static [Field])> {
+        vec![("", CommandSettings::FIELDS)]
+    }
+
+    fn unit(kind: &str) -> Option<Noun> {
+        super::unit(kind)
+    }
+
     fn open(settings: CommandSettings, opening: &Opening<'_>) -> Result<Self> {
         settings.check()?;
         if opening.is_of_flags() {
@@ -394,15 +406,15 @@ mod cli {
                 "" => command.after_help(
                     "\
 Examples:
-  lifeboat-command backup --run sqlite3 --run /srv/app.db --run .dump --format sql --dataset app --to file:///backups --encrypt age:age1…
-  lifeboat-command verify --dataset app --to file:///backups --identity key.txt --verify-command sqlite3 --verify-command new.db
-  lifeboat-command restore --dataset app --to file:///backups --identity key.txt --into file:app.sql",
+  lifeboat-command backup --run sqlite3 --run /srv/app.db --run .dump --format sql --dataset app --sink file:///backups --encrypt age:age1…
+  lifeboat-command verify --dataset app --sink file:///backups --identity key.txt --verify-command sqlite3 --verify-command new.db
+  lifeboat-command restore --dataset app --sink file:///backups --identity key.txt --into file:app.sql",
                 ),
                 "backup" => command.about("Back up the output of a command").after_help(
                     "\
 Examples:
-  lifeboat-command backup --run sqlite3 --run /srv/app.db --run .dump --format sql --dataset app --to file:///backups --encrypt age:age1…
-  lifeboat-command backup --shell --run 'curl -fsS -H \"Authorization: Bearer $TOKEN\" https://api.example/export' --env TOKEN=env:API_TOKEN --format json --dataset api --to s3://backups --encrypt age:age1…",
+  lifeboat-command backup --run sqlite3 --run /srv/app.db --run .dump --format sql --dataset app --sink file:///backups --encrypt age:age1…
+  lifeboat-command backup --shell --run 'curl -fsS -H \"Authorization: Bearer $TOKEN\" https://api.example/export' --env TOKEN=env:API_TOKEN --format json --dataset api --sink s3://backups --encrypt age:age1…",
                 ),
                 "verify" => command.after_help(
                     "\
@@ -412,8 +424,8 @@ Levels:
   restore     the verify command gets it, in an empty scratch folder, and ends with 0 (the default)
 
 Examples:
-  lifeboat-command verify --dataset app --to file:///backups --identity key.txt --verify-command sqlite3 --verify-command new.db
-  lifeboat-command verify --dataset api --to s3://backups --identity key.txt --shell --verify-command 'jq -e \".items | length > 0\"'",
+  lifeboat-command verify --dataset app --sink file:///backups --identity key.txt --verify-command sqlite3 --verify-command new.db
+  lifeboat-command verify --dataset api --sink s3://backups --identity key.txt --shell --verify-command 'jq -e \".items | length > 0\"'",
                 ),
                 "restore" => command
                     .about("Restore a backup: with the restore command, into a file or to standard output")
@@ -426,14 +438,14 @@ Examples:
                     .after_help(
                         "\
 Examples:
-  lifeboat-command restore --dataset app --to file:///backups --identity key.txt --into file:app.sql
-  lifeboat-command restore --dataset app --to file:///backups --identity key.txt --into - | sqlite3 new.db
-  lifeboat-command restore --dataset app --to file:///backups --identity key.txt --into command:/srv/new.db --shell --restore-command 'sqlite3 -bail \"$LIFEBOAT_INTO\"'",
+  lifeboat-command restore --dataset app --sink file:///backups --identity key.txt --into file:app.sql
+  lifeboat-command restore --dataset app --sink file:///backups --identity key.txt --into - | sqlite3 new.db
+  lifeboat-command restore --dataset app --sink file:///backups --identity key.txt --into command:/srv/new.db --shell --restore-command 'sqlite3 -bail \"$LIFEBOAT_INTO\"'",
                     ),
                 "check" => command.about("Check the sink, the commands, the variables and the keys").after_help(
                     "\
 Examples:
-  lifeboat-command check --run sqlite3 --run /srv/app.db --run .dump --to file:///backups --encrypt age:age1…",
+  lifeboat-command check --run sqlite3 --run /srv/app.db --run .dump --sink file:///backups --encrypt age:age1…",
                 ),
                 _ => command,
             }

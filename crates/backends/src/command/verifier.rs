@@ -8,6 +8,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use futures::StreamExt;
 use lifeboat_core::proof::WholeStream;
+use lifeboat_core::words::Noun;
 use lifeboat_core::{
     ArtifactName, ByteStream, Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Tap, Verifier,
 };
@@ -70,6 +71,10 @@ impl CommandVerifier {
 
 #[async_trait]
 impl Verifier for CommandVerifier {
+    fn unit(&self, kind: &str) -> Option<Noun> {
+        super::unit(kind)
+    }
+
     fn tap(&self, _: &ArtifactName) -> Result<Box<dyn Tap>> {
         Ok(Box::new(WholeStream::new(ITEM)))
     }

@@ -1,5 +1,6 @@
 //! Checks whether a backup can be made: the token, what it may read, whether a restore would be accepted.
 
+use super::SECRETS;
 use lifeboat_core::{Check, ErrorKind};
 use tokio_util::sync::CancellationToken;
 
@@ -53,7 +54,7 @@ pub async fn check(connection: &Connection, scope: &Scope, many: bool) -> Vec<Ch
             checks.push(Check::fail("access", "0 secrets", format!("{} has no secrets", scope.name())));
         }
         Ok(names) => {
-            checks.push(Check::pass("access", format!("{} secrets", names.len()), scope.name()));
+            checks.push(Check::pass("access", SECRETS.count(names.len()), scope.name()));
         }
         Err(error) => {
             checks.push(Check::from_error("access", &error));

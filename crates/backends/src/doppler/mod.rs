@@ -36,6 +36,21 @@ pub use system::{DopplerSettings, DopplerSystem, RestoreOptions, VerifyOptions};
 pub use target::SecretsFile;
 pub use verifier::{DopplerVerifier, VerifierOptions};
 
+use lifeboat_core::words::Noun;
+
+use self::content::KIND;
+
+/// What a config holds.
+pub(crate) const SECRETS: Noun = Noun::new("secret", "secrets");
+
+/// What the items of a kind hold: [`System::unit`](lifeboat_core::System::unit).
+pub(crate) fn unit(kind: &str) -> Option<Noun> {
+    match kind {
+        "" | KIND => Some(SECRETS),
+        _ => None,
+    }
+}
+
 /// The name of this system in manifests.
 pub const SYSTEM: &str = "doppler";
 

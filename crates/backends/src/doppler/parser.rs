@@ -1,5 +1,6 @@
 //! Parses a stored document into its secrets, one at a time.
 
+use super::SECRETS;
 use std::collections::BTreeSet;
 
 use lifeboat_core::Result;
@@ -65,7 +66,8 @@ impl Parser {
         let found = self.count();
         match self.state.header.count {
             Some(count) if count != found => {
-                Err(corrupt(format!("it announces {count} secrets, but holds {found}")).hint("use another artifact"))
+                Err(corrupt(format!("it announces {}, but holds {found}", SECRETS.count(count)))
+                    .hint("use another artifact"))
             }
             _ => Ok(self.state.header),
         }

@@ -51,7 +51,10 @@ impl Source for Doppler {
             return Err(Error::new(ErrorKind::NotFound, "back up", scope.name(), "it has no secrets")
                 .hint("check the project and the config: an empty backup is probably not what you want"));
         }
-        Ok(Description::new(SYSTEM, FORMAT).dataset(scope.dataset()).tool("Doppler API v3".to_owned()))
+        Ok(Description::new(SYSTEM, FORMAT)
+            .unit(super::SECRETS)
+            .dataset(scope.dataset())
+            .tool("Doppler API v3".to_owned()))
     }
 
     fn is_confidential(&self) -> bool {

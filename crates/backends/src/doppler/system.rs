@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 #[cfg(feature = "cli")]
+use lifeboat_core::Field;
 use lifeboat_core::cli::CONNECTION;
 use lifeboat_core::memory::NoCoreDumps;
 use lifeboat_core::system::{Defaults, NamedTarget, Opening, System};
+use lifeboat_core::words::Noun;
 use lifeboat_core::{
     ArtifactName, Check, Compression, Dataset, Error, ErrorKind, Level, Manifest, Result, Setting, Source, Verifier,
     setting,
@@ -31,6 +33,7 @@ const ALL: &str = "*";
 #[cfg(feature = "cli")]
 const SECRETS: &str = "Secrets";
 
+lifeboat_core::described! {
 /// Which configs, and how to reach Doppler.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
@@ -58,6 +61,7 @@ pub struct DopplerSettings {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "URL", env = "DOPPLER_API_HOST", help_heading = CONNECTION))]
     pub api_url: Option<Setting>,
+}
 }
 
 lifeboat_core::setters!(DopplerSettings {
@@ -186,6 +190,14 @@ impl System for DopplerSystem {
     type Settings = DopplerSettings;
     type Restore = RestoreOptions;
     type Verify = VerifyOptions;
+
+    fn tables() -> Vec<(&'static str, &'static [Field])> {
+        vec![("", DopplerSettings::FIELDS)]
+    }
+
+    fn unit(kind: &str) -> Option<Noun> {
+        super::unit(kind)
+    }
 
     fn open(settings: DopplerSettings, opening: &Opening<'_>) -> Result<Self> {
         let DopplerSettings { from, token, project, config, api_url } = settings;
@@ -386,16 +398,16 @@ mod cli {
                     "\
 Examples:
   export DOPPLER_TOKEN=dp.st.prd.…
-  lifeboat-doppler backup --to file:///backups --encrypt age:age1…
-  lifeboat-doppler verify --dataset backend.prd --to file:///backups --identity key.txt
-  lifeboat-doppler restore --dataset backend.prd --to file:///backups --identity key.txt --into -",
+  lifeboat-doppler backup --sink file:///backups --encrypt age:age1…
+  lifeboat-doppler verify --dataset backend.prd --sink file:///backups --identity key.txt
+  lifeboat-doppler restore --dataset backend.prd --sink file:///backups --identity key.txt --into -",
                 ),
                 "backup" => command.after_help(
                     "\
 Examples:
-  lifeboat-doppler backup --to file:///backups --encrypt age:age1…
-  lifeboat-doppler backup --from doppler://backend/prd --token file:token.txt --to s3://backups --encrypt openssl:env:PASSPHRASE
-  lifeboat-doppler backup --from 'doppler://backend/*' --to file:///backups --encrypt age:age1…",
+  lifeboat-doppler backup --sink file:///backups --encrypt age:age1…
+  lifeboat-doppler backup --from doppler://backend/prd --token file:token.txt --sink s3://backups --encrypt openssl:env:PASSPHRASE
+  lifeboat-doppler backup --from 'doppler://backend/*' --sink file:///backups --encrypt age:age1…",
                 ),
                 "show" => {
                     command.mut_arg("items", |arg| arg.help("Also list the names of the secrets; needs the key"))
@@ -409,8 +421,8 @@ Levels:
   live        how far Doppler has drifted from it: names, and how many values have changed
 
 Examples:
-  lifeboat-doppler verify --dataset backend.prd --to file:///backups --identity key.txt
-  lifeboat-doppler verify --dataset backend.prd --to file:///backups --identity key.txt --level live --max-drift 0",
+  lifeboat-doppler verify --dataset backend.prd --sink file:///backups --identity key.txt
+  lifeboat-doppler verify --dataset backend.prd --sink file:///backups --identity key.txt --level live --max-drift 0",
                 ),
                 "restore" => command
                     .about("Restore a backup: into Doppler, into a file or to standard output")
@@ -423,16 +435,16 @@ Examples:
                     .after_help(
                         "\
 Examples:
-  lifeboat-doppler restore --dataset backend.prd --to file:///backups --identity key.txt --into doppler://backend/prd
-  lifeboat-doppler restore --dataset backend.prd --to file:///backups --identity key.txt --into doppler://backend/prd --apply
-  lifeboat-doppler restore --dataset backend.prd --to file:///backups --identity key.txt --into file:/run/app.env
-  lifeboat-doppler restore --dataset backend.prd --to file:///backups --identity key.txt --into - --format kubernetes | kubectl apply -f -",
+  lifeboat-doppler restore --dataset backend.prd --sink file:///backups --identity key.txt --into doppler://backend/prd
+  lifeboat-doppler restore --dataset backend.prd --sink file:///backups --identity key.txt --into doppler://backend/prd --apply
+  lifeboat-doppler restore --dataset backend.prd --sink file:///backups --identity key.txt --into file:/run/app.env
+  lifeboat-doppler restore --dataset backend.prd --sink file:///backups --identity key.txt --into - --format kubernetes | kubectl apply -f -",
                     ),
                 "check" => command.about("Check the sink, the token, the config and the keys").after_help(
                     "\
 Examples:
-  lifeboat-doppler check --to file:///backups --encrypt age:age1…
-  lifeboat-doppler check --from doppler://backend/prd --to s3://backups --encrypt age-file:keys.txt",
+  lifeboat-doppler check --sink file:///backups --encrypt age:age1…
+  lifeboat-doppler check --from doppler://backend/prd --sink s3://backups --encrypt age-file:keys.txt",
                 ),
                 _ => command,
             }

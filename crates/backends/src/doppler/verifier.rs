@@ -1,6 +1,7 @@
 //! The verifier.
 
 use async_trait::async_trait;
+use lifeboat_core::words::Noun;
 use lifeboat_core::{ArtifactName, Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Tap, Verifier};
 
 use super::api::{Connection, Scope};
@@ -46,6 +47,10 @@ impl DopplerVerifier {
 
 #[async_trait]
 impl Verifier for DopplerVerifier {
+    fn unit(&self, kind: &str) -> Option<Noun> {
+        super::unit(kind)
+    }
+
     fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>> {
         if !is_known(name) {
             let why = format!("format \"{}\" is not a format of secrets", name.format);

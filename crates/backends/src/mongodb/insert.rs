@@ -339,7 +339,8 @@ fn tally(reply: &Document, count: u64, place: &Destination) -> Result<Tally> {
     }
     if made.inserted + made.duplicates + made.refused != count {
         let said = format!(
-            "of {count} documents the server counts {} in and {} not",
+            "of {} the server counts {} in and {} not",
+            super::DOCUMENTS.count(count),
             made.inserted,
             made.duplicates + made.refused
         );

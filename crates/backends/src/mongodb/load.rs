@@ -1,6 +1,7 @@
 //! Loads an archive into a server: creates, fills, indexes and reads back its collections. The plan determines their
 //! names; the target determines when they get their final ones.
 
+use super::DOCUMENTS;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -190,9 +191,9 @@ impl Loaded {
         let said =
             tally.first.as_deref().map(|said| format!(", first of {}: {said}", entry.shown())).unwrap_or_default();
         let why = match (duplicates, refused) {
-            (d, 0) => format!("{d} documents have a key that another one already has{said}"),
-            (0, r) => format!("the server refused {r} documents{said}"),
-            (d, r) => format!("{d} documents have a key that another one already has, and {r} were refused{said}"),
+            (d, 0) => format!("{} with a key that another one already has{said}", DOCUMENTS.count(d)),
+            (0, r) => format!("the server refused {}{said}", DOCUMENTS.count(r)),
+            (d, r) => format!("{} with a key that another one already has, and {r} refused{said}", DOCUMENTS.count(d)),
         };
         Err(Error::new(ErrorKind::Mismatch, "restore", "all documents", why)
             .hint("the archive holds them; mongorestore would leave them out and end with 0"))

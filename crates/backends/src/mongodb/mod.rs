@@ -41,6 +41,21 @@ use std::collections::BTreeMap;
 
 use lifeboat_core::{ArtifactName, Check};
 
+use lifeboat_core::words::Noun;
+
+/// What collections hold.
+pub(crate) const DOCUMENTS: Noun = Noun::new("document", "documents");
+
+/// What the items of a kind hold: [`System::unit`](lifeboat_core::System::unit).
+pub(crate) fn unit(kind: &str) -> Option<Noun> {
+    match kind {
+        "" | "collection" | "time series" => Some(DOCUMENTS),
+        "oplog" => Some(Noun::ENTRIES),
+        // An index is one thing, and a view holds nothing.
+        _ => None,
+    }
+}
+
 /// The name of this system in manifests.
 pub const SYSTEM: &str = "mongodb";
 

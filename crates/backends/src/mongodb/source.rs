@@ -130,6 +130,7 @@ impl Source for Mongo {
             facts.insert("selection".to_owned(), "a part of what is there".to_owned());
         }
         Ok(Description::new(SYSTEM, "archive")
+            .unit(super::DOCUMENTS)
             .dataset(self.connection.database().unwrap_or("all-databases"))
             .server_version(look.version)
             .tool(tool())
@@ -634,7 +635,11 @@ impl Tap for CountingTap {
         // The first items are those of the namespaces, in the order of the prelude.
         for (item, yielded) in proof.items.iter().zip(yielded.iter()) {
             if item.count != *yielded {
-                let why = format!("the cursor yielded {yielded} documents, but {} are in the archive", item.count);
+                let why = format!(
+                    "the cursor yielded {}, but the archive holds {}",
+                    super::DOCUMENTS.count(*yielded),
+                    item.count
+                );
                 return Err(Error::new(ErrorKind::Internal, "back up", &item.name, why));
             }
         }

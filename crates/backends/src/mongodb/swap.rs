@@ -197,7 +197,7 @@ impl Swap<'_> {
         inserter.finish().await?;
         let found = content::read(self.look, db, &into.collection, viewless, false, self.cx).await?;
         if found != seen {
-            let why = format!("{} documents of {} arrived as they are", found.count, seen.count);
+            let why = format!("{} of {} arrived as they are", found.count, super::DOCUMENTS.count(seen.count));
             return Err(Error::new(ErrorKind::Mismatch, "copy", entry.shown(), why));
         }
         if self.indexes {

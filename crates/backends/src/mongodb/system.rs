@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 #[cfg(feature = "cli")]
+use lifeboat_core::Field;
 use lifeboat_core::cli::CONTENTS;
 use lifeboat_core::system::{NamedTarget, Opening, System};
+use lifeboat_core::words::Noun;
 use lifeboat_core::{
     ArtifactName, Check, Dataset, Error, ErrorKind, Level, Manifest, Result, Setting, Source, Verifier, setting,
 };
@@ -17,6 +19,7 @@ use super::{Connection, Mongo, MongoTarget, MongoVerifier, RestoreOptions, Verif
 /// The variable with a server for restore tests.
 const SCRATCH: &str = "LIFEBOAT_SCRATCH_URL";
 
+lifeboat_core::described! {
 /// Which deployment to back up, and what from it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
@@ -73,6 +76,7 @@ pub struct MongoSettings {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", help_heading = CONTENTS))]
     pub cursors: Option<usize>,
+}
 }
 
 lifeboat_core::setters!(MongoSettings {
@@ -144,6 +148,14 @@ impl System for MongoSystem {
     type Settings = MongoSettings;
     type Restore = RestoreOptions;
     type Verify = VerifyOptions;
+
+    fn tables() -> Vec<(&'static str, &'static [Field])> {
+        vec![("", MongoSettings::FIELDS)]
+    }
+
+    fn unit(kind: &str) -> Option<Noun> {
+        super::unit(kind)
+    }
 
     fn open(settings: MongoSettings, _: &Opening<'_>) -> Result<Self> {
         settings.check()?;
@@ -237,15 +249,15 @@ mod cli {
                     "\
 Examples:
   export LIFEBOAT_FROM=mongodb://backup:password@db.example/shop?authSource=admin
-  lifeboat-mongodb backup --to file:///backups --encrypt age:age1…
-  lifeboat-mongodb verify --dataset shop --to file:///backups --identity key.txt",
+  lifeboat-mongodb backup --sink file:///backups --encrypt age:age1…
+  lifeboat-mongodb verify --dataset shop --sink file:///backups --identity key.txt",
                 ),
                 "backup" => command.after_help(
                     "\
 Examples:
-  lifeboat-mongodb backup --from env:SHOP_URL --to file:///backups --encrypt age:age1…
-  lifeboat-mongodb backup --from env:SHOP_URL --to s3://backups --encrypt openssl:env:PASSPHRASE
-  lifeboat-mongodb backup --from env:SHOP_URL --exclude-collection 'log_*' --to file:///backups --encrypt none",
+  lifeboat-mongodb backup --from env:SHOP_URL --sink file:///backups --encrypt age:age1…
+  lifeboat-mongodb backup --from env:SHOP_URL --sink s3://backups --encrypt openssl:env:PASSPHRASE
+  lifeboat-mongodb backup --from env:SHOP_URL --exclude-collection 'log_*' --sink file:///backups --encrypt none",
                 ),
                 "show" => command.mut_arg("items", |arg| {
                     let help =
@@ -261,22 +273,22 @@ Levels:
   live        how far the live database has drifted from it (needs --from)
 
 Examples:
-  lifeboat-mongodb verify --dataset shop --to file:///backups --identity key.txt
-  lifeboat-mongodb verify --dataset shop --to file:///backups --scratch env:SCRATCH_URL
-  lifeboat-mongodb verify --dataset shop --to file:///backups --level stored --max-age 2d",
+  lifeboat-mongodb verify --dataset shop --sink file:///backups --identity key.txt
+  lifeboat-mongodb verify --dataset shop --sink file:///backups --scratch env:SCRATCH_URL
+  lifeboat-mongodb verify --dataset shop --sink file:///backups --level stored --max-age 2d",
                 ),
                 "restore" => command.after_help(
                     "\
 Examples:
-  lifeboat-mongodb restore --dataset shop --to file:///backups --identity key.txt --into env:NEW
-  lifeboat-mongodb restore --dataset shop --to file:///backups --into env:SHOP_URL --replace
-  lifeboat-mongodb restore --dataset shop --to file:///backups --into env:URL --ns-from 'shop.*' --ns-to 'copy.*'",
+  lifeboat-mongodb restore --dataset shop --sink file:///backups --identity key.txt --into env:NEW
+  lifeboat-mongodb restore --dataset shop --sink file:///backups --into env:SHOP_URL --replace
+  lifeboat-mongodb restore --dataset shop --sink file:///backups --into env:URL --ns-from 'shop.*' --ns-to 'copy.*'",
                 ),
                 "check" => command.about("Check the sink, the database, the keys and the tools").after_help(
                     "\
 Examples:
-  lifeboat-mongodb check --from env:SHOP_URL --to file:///backups --encrypt age:age1…
-  lifeboat-mongodb check --from env:SHOP_URL --to s3://backups --encrypt age-file:keys.txt",
+  lifeboat-mongodb check --from env:SHOP_URL --sink file:///backups --encrypt age:age1…
+  lifeboat-mongodb check --from env:SHOP_URL --sink s3://backups --encrypt age-file:keys.txt",
                 ),
                 _ => command,
             }

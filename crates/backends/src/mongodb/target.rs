@@ -1,5 +1,7 @@
 //! The target: restores an archive into a live deployment.
 
+use super::DOCUMENTS;
+use lifeboat_core::words::{Noun, count};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -173,8 +175,8 @@ impl Target for MongoTarget {
         self.take_names(&mut restore, &loaded).await?;
         let restored = restore.work.entries.iter().filter(|e| e.into.is_some()).count();
         let documents: u64 = loaded.tallies.iter().map(|t| t.inserted).sum();
-        let figure = format!("{restored} collections");
-        let detail = format!("{documents} documents into {}", look.connection.redacted());
+        let figure = count(restored, "collection");
+        let detail = format!("{} into {}", DOCUMENTS.count(documents), look.connection.redacted());
         restore.checks.insert(0, Check::pass("restored", figure, detail).took(begun.elapsed()));
         self.mention_the_rest(&mut restore, &loaded);
         Ok(restore.checks)
@@ -211,7 +213,7 @@ impl MongoTarget {
         let (left, existing): (Vec<Listed>, Vec<Listed>) =
             existing.into_iter().partition(|l| l.name.starts_with(TEMPORARY));
         if let Some(first) = left.first() {
-            let figure = format!("{} collections", left.len());
+            let figure = count(left.len(), "collection");
             let detail = format!(
                 "{} and the like were left by a killed restore, or belong to a running one; if none is running, drop them",
                 first.full_name()
@@ -357,15 +359,18 @@ impl MongoTarget {
             if found != *seen {
                 let why = match found.count == seen.count {
                     true => format!(
-                        "{} documents, as in the archive, but with other content (fingerprint {} there, {} here)",
-                        seen.count, seen.fingerprint, found.fingerprint
+                        "{}, as in the archive, but with other content (fingerprint {} there, {} here)",
+                        DOCUMENTS.count(seen.count),
+                        seen.fingerprint,
+                        found.fingerprint
                     ),
-                    false => format!("{} documents in the archive, {} restored", seen.count, found.count),
+                    false => format!("{} in the archive, {} restored", DOCUMENTS.count(seen.count), found.count),
                 };
                 let hint = match tally.unsure {
                     0 => "the server changes documents that it receives; what was there before is untouched".to_owned(),
                     n => format!(
-                        "{n} documents have a Timestamp(0, 0) at the top, which this server replaces by the current time: restore into 8.0, 7.0.13, 6.0.17, 5.0.29 or later; what was there before is untouched"
+                        "{} with a Timestamp(0, 0) at the top, which this server replaces by the current time: restore into 8.0, 7.0.13, 6.0.17, 5.0.29 or later; what was there before is untouched",
+                        DOCUMENTS.count(n)
                     ),
                 };
                 return Err(Error::new(ErrorKind::Mismatch, "restore", entry.shown(), why).hint(hint));
@@ -374,7 +379,7 @@ impl MongoTarget {
             compared.bytes += found.bytes;
         }
         let detail = "read back: every document equals the archive's, byte by byte";
-        Ok(Check::pass("content", format!("{} documents", compared.count), detail).took(begun.elapsed()))
+        Ok(Check::pass("content", DOCUMENTS.count(compared.count), detail).took(begun.elapsed()))
     }
 
     async fn take_names(&self, restore: &mut Restore<'_>, loaded: &Loaded) -> Result<()> {
@@ -464,9 +469,10 @@ impl MongoTarget {
 pub(crate) fn check_of(done: &Replayed, begun: Instant) -> Vec<Check> {
     let mut detail = format!("replayed up to {}: the restored data is as of that time", done.until());
     if done.settled > 0 {
-        detail += &format!("; {} documents that had been read twice are as in the oplog", done.settled);
+        detail += &format!("; {} that had been read twice: as in the oplog", DOCUMENTS.count(done.settled));
     }
-    let mut checks = vec![Check::pass("oplog", format!("{} changes", done.applied), detail).took(begun.elapsed())];
+    let mut checks =
+        vec![Check::pass("oplog", Noun::new("change", "changes").count(done.applied), detail).took(begun.elapsed())];
     checks.extend(done.notes.iter().map(|note| Check::warn("oplog", "not all", note.clone())));
     checks
 }
@@ -484,8 +490,9 @@ fn same_as_proof(entries: &[Entry], seen: &[Content], proof: &Proof, later: Opti
         let same = item.fingerprint.is_none_or(|f| f == seen.fingerprint) && item.value.as_ref().is_none_or(order);
         if item.count != seen.count || !same {
             let why = format!(
-                "{} documents are in the archive, but {} were backed up, or their content differs",
-                seen.count, item.count
+                "the archive holds {}, but {} went into it, or the content differs",
+                DOCUMENTS.count(seen.count),
+                item.count
             );
             return Err(Error::new(ErrorKind::Mismatch, "restore", name, why)
                 .hint("the artifact does not match its manifest: use another one"));

@@ -1,11 +1,13 @@
 //! The verifier: parses archives, restores them into a scratch server, and compares with the proof.
 
+use super::DOCUMENTS;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bson::doc;
+use lifeboat_core::words::Noun;
 use lifeboat_core::{
     ArtifactName, Check, Context, Error, ErrorKind, Proof, ProofItem, RestoreInput, Result, Tap, Verifier,
 };
@@ -64,6 +66,10 @@ impl MongoVerifier {
 
 #[async_trait]
 impl Verifier for MongoVerifier {
+    fn unit(&self, kind: &str) -> Option<Noun> {
+        super::unit(kind)
+    }
+
     fn tap(&self, _name: &ArtifactName) -> Result<Box<dyn Tap>> {
         Ok(Box::new(ArchiveTap::new(Inside::Walked)))
     }
@@ -129,7 +135,7 @@ impl Verifier for MongoVerifier {
             }
             let shown = format!("{} {}", item.kind, item.name);
             if !there[db].contains(name) {
-                let detail = format!("{} documents in the backup, but no such collection live", item.count);
+                let detail = format!("{} in the backup, but no such collection live", DOCUMENTS.count(item.count));
                 checks.push(Check::warn(shown, "gone", detail));
                 continue;
             }
@@ -142,7 +148,7 @@ impl Verifier for MongoVerifier {
                 checks.push(Check::warn(
                     shown,
                     format!("{count} live"),
-                    format!("{} documents in the backup", item.count),
+                    format!("{} in the backup", DOCUMENTS.count(item.count)),
                 ));
             }
         }
@@ -274,7 +280,7 @@ impl MongoVerifier {
         let documents: u64 = loaded.tallies.iter().map(|t| t.inserted).sum();
         let notes = self.load(&look, &work, None, cx).index().await?;
         checks.push(
-            Check::pass("restore", format!("{documents} documents"), "into the scratch server, without an error")
+            Check::pass("restore", DOCUMENTS.count(documents), "into the scratch server, without an error")
                 .took(begun.elapsed()),
         );
         checks.extend(notes.into_iter().map(|note| Check::warn("indexes", "other", note)));
@@ -295,7 +301,7 @@ impl MongoVerifier {
             checks.push(Check::pass("restore mechanics verified", "0 documents", detail));
         }
         let found = self.found(&look, &work, &replayed, contents, &expected).await?;
-        checks.extend(expected.compare(&found).into_iter().map(|c| c.took(begun.elapsed())));
+        checks.extend(expected.compare_in(&found, super::unit).into_iter().map(|c| c.took(begun.elapsed())));
         if proof.is_none() {
             checks.push(Check::pass(
                 "proof",

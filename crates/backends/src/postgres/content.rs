@@ -33,7 +33,7 @@ pub(crate) async fn compare(
     match read(connection, &apart.named, others, jobs, cx).await {
         Ok(mut found) => {
             let unnamed = apart.compare(&mut found, others);
-            Ok(unnamed.into_iter().chain(apart.named.compare(&found)).collect())
+            Ok(unnamed.into_iter().chain(apart.named.compare_in(&found, super::unit)).collect())
         }
         Err(error) if error.kind() == ErrorKind::Unsupported => {
             Ok(vec![Check::warn("content", "not compared", error.message())])

@@ -48,6 +48,18 @@ pub use system::{PostgresSettings, PostgresSystem, VerifyOptions};
 pub use target::{PostgresTarget, RestoreOptions};
 pub use verifier::{PostgresVerifier, VerifierOptions};
 
+use lifeboat_core::words::Noun;
+
+/// What the items of a kind hold: [`System::unit`](lifeboat_core::System::unit).
+pub(crate) fn unit(kind: &str) -> Option<Noun> {
+    match kind {
+        "" | "table" => Some(Noun::ROWS),
+        "large objects" => Some(Noun::new("object", "objects")),
+        // Sequences, roles and settings are single things.
+        _ => None,
+    }
+}
+
 /// The name of this system in manifests.
 pub const SYSTEM: &str = "postgres";
 

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use lifeboat_core::Field;
 use lifeboat_core::pipeline::TreeLayout;
 use lifeboat_core::system::{NamedTarget, Opening, System};
+use lifeboat_core::words::Noun;
 use lifeboat_core::{
     ArtifactName, Check, Dataset, Error, ErrorKind, Level, Manifest, Result, Setting, Source, Verifier, setting,
 };
@@ -12,6 +14,7 @@ use serde::Deserialize;
 
 use super::{Connection, Globals, Postgres, PostgresTarget, PostgresVerifier, RestoreOptions, VerifierOptions};
 
+lifeboat_core::described! {
 /// Which database to dump, and what from it. Names are patterns, as in pg_dump's options of the same names.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
@@ -53,6 +56,7 @@ pub struct PostgresSettings {
         arg(long = "pg-dump-arg", value_name = "ARGUMENT", allow_hyphen_values = true, help_heading = CONTENTS)
     )]
     pub extra_args: Vec<String>,
+}
 }
 
 lifeboat_core::setters!(PostgresSettings {
@@ -112,6 +116,14 @@ impl System for PostgresSystem {
     type Settings = PostgresSettings;
     type Restore = RestoreOptions;
     type Verify = VerifyOptions;
+
+    fn tables() -> Vec<(&'static str, &'static [Field])> {
+        vec![("", PostgresSettings::FIELDS)]
+    }
+
+    fn unit(kind: &str) -> Option<Noun> {
+        super::unit(kind)
+    }
 
     fn open(settings: PostgresSettings, _: &Opening<'_>) -> Result<Self> {
         if settings.globals && !settings.is_whole_database() {
@@ -201,28 +213,28 @@ mod cli {
                     "\
 Examples:
   export LIFEBOAT_FROM=postgres://backup:password@db.example/shop
-  lifeboat-postgres backup --to file:///backups --encrypt age:age1…
-  lifeboat-postgres verify --dataset shop --to file:///backups --identity key.txt"
+  lifeboat-postgres backup --sink file:///backups --encrypt age:age1…
+  lifeboat-postgres verify --dataset shop --sink file:///backups --identity key.txt"
                 }
                 "backup" => {
                     "\
 Examples:
-  lifeboat-postgres backup --from env:SHOP_URL --to file:///backups --encrypt age:age1…
-  lifeboat-postgres backup --from env:SHOP_URL --to s3://backups --encrypt openssl:env:PASSPHRASE
-  lifeboat-postgres backup --from env:SHOP_URL --globals --to file:///backups --encrypt none"
+  lifeboat-postgres backup --from env:SHOP_URL --sink file:///backups --encrypt age:age1…
+  lifeboat-postgres backup --from env:SHOP_URL --sink s3://backups --encrypt openssl:env:PASSPHRASE
+  lifeboat-postgres backup --from env:SHOP_URL --globals --sink file:///backups --encrypt none"
                 }
                 "restore" => {
                     "\
 Examples:
-  lifeboat-postgres restore --dataset shop --to file:///backups --identity key.txt --into env:NEW
-  lifeboat-postgres restore --dataset shop --to file:///backups --into env:SHOP_URL --replace
-  lifeboat-postgres restore --dataset shop --to file:///backups --into env:SHOP_URL --table public.orders"
+  lifeboat-postgres restore --dataset shop --sink file:///backups --identity key.txt --into env:NEW
+  lifeboat-postgres restore --dataset shop --sink file:///backups --into env:SHOP_URL --replace
+  lifeboat-postgres restore --dataset shop --sink file:///backups --into env:SHOP_URL --table public.orders"
                 }
                 "check" => {
                     "\
 Examples:
-  lifeboat-postgres check --from env:SHOP_URL --to file:///backups --encrypt age:age1…
-  lifeboat-postgres check --from env:SHOP_URL --to s3://backups --encrypt age-file:keys.txt"
+  lifeboat-postgres check --from env:SHOP_URL --sink file:///backups --encrypt age:age1…
+  lifeboat-postgres check --from env:SHOP_URL --sink s3://backups --encrypt age-file:keys.txt"
                 }
                 _ => return command,
             };

@@ -2,6 +2,7 @@
 //! Lifeboat's sessions use UTF-8 only: pg_dump copies their bytes, but our statements cannot name them. Only the number
 //! of their rows is compared.
 
+use lifeboat_core::words::{Noun, count};
 use lifeboat_core::{Check, Error, ErrorKind, Proof, ProofItem, Result};
 
 use super::session::Session;
@@ -64,8 +65,9 @@ pub(super) async fn note(session: &Session) -> Result<Option<String>> {
     let more = if unnamed.len() > shown.len() { " …" } else { "" };
     Ok((!unnamed.is_empty()).then(|| {
         format!(
-            "{} tables, views or sequences have names that are not UTF-8 ({}{more}): they are backed up, and after a restore their rows can only be counted",
-            unnamed.len(),
+            "{} not UTF-8 ({}{more}): what has it is backed up, and after a restore its rows can only be counted",
+            Noun::new("name of a table, view or sequence is", "names of tables, views or sequences are")
+                .count(unnamed.len()),
             shown.join(", ")
         )
     }))
@@ -118,10 +120,12 @@ impl Apart {
                 .map(|item| item.count)
                 .sum(),
         };
-        let figure = format!("{} names", self.unnamed.len() + self.columns);
+        let figure = count(self.unnamed.len() + self.columns, "name");
         if all && expected != others {
-            let detail =
-                format!("tables whose names are not UTF-8 had {expected} rows together, and {others} came back");
+            let detail = format!(
+                "tables whose names are not UTF-8 had {} together, and {others} came back",
+                Noun::ROWS.count(expected)
+            );
             return Some(Check::fail(NAME, figure, detail));
         }
         let how = if all { "only counted" } else { "not compared" };
@@ -131,7 +135,7 @@ impl Apart {
                 parts.push(format!("{what}: {count} ({fate})"));
             }
         };
-        add("tables", tables.count(), format!("{expected} rows, {how}"));
+        add("tables", tables.count(), format!("{}, {how}", Noun::ROWS.count(expected)));
         let others = self.unnamed.iter().filter(|item| item.kind != "table").count();
         add("others", others, "not compared".to_owned());
         add("tables with such columns", self.columns, "only counted".to_owned());

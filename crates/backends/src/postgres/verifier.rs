@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use lifeboat_core::words::Noun;
 use lifeboat_core::{ArtifactName, Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Tap, Verifier};
 
 use super::archive::ArchiveTap;
@@ -126,6 +127,10 @@ fn known(start: &[u8]) -> Result<Box<dyn Tap>> {
 
 #[async_trait]
 impl Verifier for PostgresVerifier {
+    fn unit(&self, kind: &str) -> Option<Noun> {
+        super::unit(kind)
+    }
+
     fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>> {
         match super::format_of(name, self.options.globals) {
             "globals.sql" => Ok(Box::new(GlobalsTap::new())),
@@ -199,7 +204,7 @@ impl Verifier for PostgresVerifier {
                 checks.push(Check::warn(
                     name,
                     "gone",
-                    format!("{} rows in the backup, but no such table live", item.count),
+                    format!("{} in the backup, but no such table live", Noun::ROWS.count(item.count)),
                 ));
                 continue;
             }
@@ -207,7 +212,11 @@ impl Verifier for PostgresVerifier {
             let count: u64 = count.and_then(|c| c.parse().ok()).unwrap_or_default();
             let drift = count.abs_diff(item.count);
             if drift * 100 > item.count.max(1) * DRIFT_PERCENT {
-                checks.push(Check::warn(name, format!("{count} live"), format!("{} rows in the backup", item.count)));
+                checks.push(Check::warn(
+                    name,
+                    format!("{count} live"),
+                    format!("{} in the backup", Noun::ROWS.count(item.count)),
+                ));
             }
         }
         let compared = expected.of_kind("table").count() + expected.of_kind("role").count();
@@ -466,7 +475,7 @@ async fn describe_content(session: &Session) -> Result<Vec<Check>> {
         WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'";
     let tables = unnamed::counted(session, "", from).await?;
     let rows: u64 = tables.iter().map(|(_, count)| count).sum();
-    let figure = format!("{} ({rows} rows)", tables.len());
+    let figure = format!("{} ({})", tables.len(), Noun::ROWS.count(rows));
     Ok(vec![match tables.is_empty() {
         true => Check::warn("tables", "0", "the restored database has no tables: is this the right one?"),
         false => Check::pass("tables", figure, "restored; there is no proof to compare with: the artifact is foreign"),

@@ -62,6 +62,19 @@ pub use tap::BackupTap;
 pub use target::VeleroTarget;
 pub use verifier::{VeleroVerifier, VerifierOptions};
 
+use lifeboat_core::words::Noun;
+
+/// What a cluster holds.
+pub(crate) const OBJECTS: Noun = Noun::new("object", "objects");
+
+/// What the items of a kind hold: [`System::unit`](lifeboat_core::System::unit).
+pub(crate) fn unit(kind: &str) -> Option<Noun> {
+    match kind {
+        "" | "objects" => Some(OBJECTS),
+        _ => None,
+    }
+}
+
 /// The name of this system in manifests.
 pub const SYSTEM: &str = "velero";
 

@@ -44,6 +44,7 @@ const SCRATCH: &str = "velero-test-restore";
 /// How long Velero has to restore, where nobody says.
 const LIMIT: Duration = Duration::from_secs(1800);
 
+lifeboat_core::described! {
 /// What is tested, and how strictly. In the table of a config file, which backup is tested and what it must cover is not
 /// said here: the artifact and the job say it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -83,6 +84,7 @@ pub struct RestoreTestOptions {
     #[serde(skip)]
     #[cfg_attr(feature = "cli", arg(skip))]
     pub max_age: Option<Duration>,
+}
 }
 
 lifeboat_core::setters!(RestoreTestOptions {

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::pairs::{self, Pair};
 use super::restore_test::RestoreTestOptions;
 
+lifeboat_core::described! {
 /// The cluster, what to back up and how, where Velero stores it, the restore test and the schedules.
 ///
 /// [`Velero`](super::Velero) uses only what goes into a backup, and how long that may take.
@@ -104,6 +105,7 @@ pub struct VeleroSettings {
     #[cfg_attr(feature = "cli", arg(skip))]
     pub schedules: BTreeMap<String, ScheduleSettings>,
 }
+}
 
 lifeboat_core::setters!(VeleroSettings {
     location: Option<Setting>,
@@ -136,6 +138,7 @@ impl VeleroSettings {
     }
 }
 
+lifeboat_core::described! {
 /// The wanted state of a schedule.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -167,6 +170,7 @@ pub struct ScheduleSettings {
     /// Whether the schedule is paused. If not set, this is left as it is, so that a schedule paused by hand stays
     /// paused.
     pub paused: Option<bool>,
+}
 }
 
 lifeboat_core::setters!(ScheduleSettings {

@@ -48,6 +48,7 @@ impl Source for Velero {
         let bucket = self.check_location().await?;
         let version = self.cluster.version().await?;
         Ok(Description::new(SYSTEM, "tar")
+            .unit(super::OBJECTS)
             .dataset(self.settings.dataset())
             .server_version(format!("Kubernetes {version}"))
             .tool("Velero".to_owned())

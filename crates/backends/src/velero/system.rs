@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use lifeboat_core::Field;
 use lifeboat_core::system::{Defaults, NamedTarget, Opening, System};
+use lifeboat_core::words::Noun;
 use lifeboat_core::{
     ArtifactName, Check, Compression, Context, Dataset, Error, ErrorKind, Level, Manifest, Place, Result, Setting,
     Sink, Source, Verifier,
@@ -79,6 +81,18 @@ impl System for VeleroSystem {
     type Restore = RestoreOptions;
     type Verify = RestoreTestOptions;
 
+    fn tables() -> Vec<(&'static str, &'static [Field])> {
+        vec![
+            ("", VeleroSettings::FIELDS),
+            ("test", RestoreTestOptions::FIELDS),
+            ("schedules.NAME", ScheduleSettings::FIELDS),
+        ]
+    }
+
+    fn unit(kind: &str) -> Option<Noun> {
+        super::unit(kind)
+    }
+
     fn open(mut settings: VeleroSettings, opening: &Opening<'_>) -> Result<Self> {
         // A variable set to an empty string counts as an absent flag.
         let named = |setting: &&Setting| !(opening.is_of_flags() && setting.raw().is_empty());
@@ -131,7 +145,7 @@ impl System for VeleroSystem {
 
     async fn verifier(&self, level: Level, choices: RestoreTestOptions) -> Result<Box<dyn Verifier>> {
         if choices.backup.is_some() {
-            let why = "with --to, a copy is tested";
+            let why = "with --sink, a copy is tested";
             return Err(Error::new(ErrorKind::Config, "use", "--backup", why).hint("choose it by --dataset and --at"));
         }
         let test = choices.over(self.settings.test.clone().unwrap_or_default());

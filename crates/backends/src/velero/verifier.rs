@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 use lifeboat_core::report::human_duration;
+use lifeboat_core::words::Noun;
 use lifeboat_core::{
     ArtifactName, Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Sink, Status, Tap, Verifier,
     async_trait,
@@ -78,6 +79,10 @@ impl VeleroVerifier {
 
 #[async_trait]
 impl Verifier for VeleroVerifier {
+    fn unit(&self, kind: &str) -> Option<Noun> {
+        super::unit(kind)
+    }
+
     fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>> {
         if name.format_or(FORMAT) != FORMAT {
             let message = format!("the copy of a Velero backup has the format {FORMAT}, but this is {}", name.format);
@@ -186,12 +191,13 @@ async fn same(copy: &Proof, location: &Arc<dyn Sink>, name: &str, cx: &Context) 
         }
         Err(error) => return Err(error),
     };
-    let differ: Vec<_> = copy.compare(&stored).into_iter().filter(|check| check.status == Status::Fail).collect();
+    let differ: Vec<_> =
+        copy.compare_in(&stored, super::unit).into_iter().filter(|check| check.status == Status::Fail).collect();
     Ok(match differ.first() {
         None => {
             let detail =
                 format!("the storage location holds the same objects; compared in {}", human_duration(begun.elapsed()));
-            Check::pass(NAME, format!("{} objects", copy.total_count()), detail)
+            Check::pass(NAME, super::OBJECTS.count(copy.total_count()), detail)
         }
         Some(first) => {
             let detail =

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Command, Subcommand};
+use lifeboat_config::Systems;
+use lifeboat_core::catalog::At;
+use lifeboat_core::cli::AT;
 use lifeboat_core::system::Choices;
 use lifeboat_core::{Level, Result, Setting, duration};
 
@@ -32,7 +35,7 @@ pub(crate) struct Global {
     /// Say more on standard error; twice for everything (RUST_LOG overrides it)
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Output")]
     pub(crate) verbose: u8,
-    /// No progress and no notes; backup, verify, prune and check say only what is wrong
+    /// No progress and no notes; backup, verify, replicate, prune and check say only what is wrong
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Output")]
     pub(crate) quiet: bool,
     /// No colours, as with NO_COLOR
@@ -76,15 +79,33 @@ impl BackupArgs {
     }
 }
 
+/// A choice among the backups of a dataset.
+#[derive(Args, Debug)]
+pub(crate) struct AtArg {
+    #[arg(
+        long,
+        value_name = "latest|TIME|KEY",
+        default_value = "latest",
+        hide_default_value = true,
+        help = format!("Which backup: {AT}")
+    )]
+    at: String,
+}
+
+impl AtArg {
+    pub(crate) fn read(&self) -> Result<At> {
+        self.at.parse()
+    }
+}
+
 /// The options of `verify` for every system.
 #[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {
     /// How much to prove
     #[arg(long, value_name = "LEVEL", value_parser = level())]
     level: Option<Level>,
-    /// Which backup: latest, an age like 2d, a time or day in UTC (the newest backup taken at or before this time), or a key
-    #[arg(long, value_name = "latest|TIME|KEY", default_value = "latest", hide_default_value = true)]
-    at: String,
+    #[command(flatten)]
+    at: AtArg,
     /// Fail when the backup is older, as in 2d or 36h
     #[arg(long, value_name = "AGE")]
     max_age: Option<String>,
@@ -98,7 +119,7 @@ impl VerifyArgs {
     pub(crate) fn options(self, choices: Choices) -> Result<verify::Options> {
         Ok(verify::Options {
             level: self.level,
-            at: self.at.parse()?,
+            at: self.at.read()?,
             max_age: self.max_age.map(|text| duration::parse(&text, "--max-age")).transpose()?,
             record: !self.no_record,
             each_sink: false,
@@ -114,9 +135,8 @@ fn level() -> impl TypedValueParser<Value = Level> {
 /// The options of `restore` for every system.
 #[derive(Args, Debug)]
 pub(crate) struct RestoreArgs {
-    /// Which backup: latest, an age like 2d, a time or day in UTC (the newest backup taken at or before this time), or a key
-    #[arg(long, value_name = "latest|TIME|KEY", default_value = "latest", hide_default_value = true)]
-    at: String,
+    #[command(flatten)]
+    at: AtArg,
     /// Where to: a URL, env:NAME (a variable that holds it) or file:PATH
     #[arg(long, value_name = "URL", env = "LIFEBOAT_INTO", hide_env_values = true)]
     into: Setting,
@@ -125,7 +145,7 @@ pub(crate) struct RestoreArgs {
 impl RestoreArgs {
     /// Together with the system's own options.
     pub(crate) fn options(self, choices: Choices) -> Result<restore::Options> {
-        Ok(restore::Options { at: self.at.parse()?, into: self.into, choices })
+        Ok(restore::Options { at: self.at.read()?, into: self.into, choices })
     }
 }
 
@@ -166,11 +186,11 @@ pub(crate) enum About {
 }
 
 impl About {
-    /// `program`: with every option it accepts.
-    pub(crate) fn run(self, program: Command, session: &Session) -> Result<Exit> {
+    /// `program`: with every option it accepts. `systems`: of a program with a config file.
+    pub(crate) fn run(self, program: Command, systems: Option<&Systems>, session: &Session) -> Result<Exit> {
         match self {
             Self::Completions { shell } => crate::commands::completions::print(program, shell, session),
-            Self::Man { folder } => crate::commands::completions::write_man(program, &folder, session),
+            Self::Man { folder } => crate::commands::completions::write_man(program, &folder, systems, session),
         }
     }
 }

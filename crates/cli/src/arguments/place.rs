@@ -16,7 +16,7 @@ pub(crate) struct Place {
     dataset: Option<String>,
     /// The sink: file:///dir, s3://bucket/prefix, minio://host:port/bucket/prefix or b2://bucket/prefix; backup, list and
     /// verify take several
-    #[arg(long, visible_alias = "sink", value_name = "SINK-URL", env = "LIFEBOAT_TO", required = true)]
+    #[arg(long = "sink", alias = "to", value_name = "SINK-URL", env = "LIFEBOAT_SINK", required = true)]
     pub(crate) to: Vec<String>,
     /// The folder in the sink
     #[arg(long, value_name = "FOLDER", default_value = "", hide_default_value = true)]

@@ -1,17 +1,22 @@
 //! `backup`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lifeboat_config::{Job, hint};
 use lifeboat_core::catalog::MaxShrink;
+use lifeboat_core::name::split_key;
 use lifeboat_core::report::human_bytes;
-use lifeboat_core::{ErrorKind, Hint, Receipt, Result};
+use lifeboat_core::words::listed;
+use lifeboat_core::{AnySystem, Hint, Receipt, Result};
 use serde_json::{Value, json};
 
 use super::place;
+use super::tally::Tally;
 use crate::exit::Exit;
 use crate::jobs::{self, Jobs, LookIn};
-use crate::output::report::{count, seconds, size};
+use crate::output::report::{seconds, size};
+use crate::output::wrap::COLUMNS;
 use crate::output::{self, GREEN, YELLOW};
 use crate::session::Session;
 
@@ -37,7 +42,8 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exi
         return Exit::from(&error);
     }
     let jobs = jobs::expand(jobs, session, LookIn::Live).await;
-    let (all, mut failed) = (jobs.len(), Vec::new());
+    let mut tally = Tally::of(jobs.len());
+    let short = tally.is_short(&session.output);
     for (name, job) in jobs {
         let stores = job.as_ref().map(names).unwrap_or_default();
         let outcome = one(session, &name, job, options).await;
@@ -45,34 +51,21 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exi
             Ok(receipt) => {
                 exit.and(if receipt.is_complete() { Exit::Good } else { Exit::Failed });
                 if !receipt.is_complete() {
-                    failed.push(format!("{name} (not in every sink)"));
+                    tally.failed(&name, "not in every sink");
                 }
-                print(session, &receipt, &stores, all > 1 && !session.output.is_verbose());
+                print(session, &name, &receipt, &stores, short);
                 results.push(value(&name, &receipt));
             }
             Err(error) => {
-                session.output.error_of(&name, &error);
-                failed.push(format!("{name} ({})", in_a_word(error.kind())));
+                tally.error(&session.output, &name, &error);
                 exit.and(Exit::from(&error));
                 results.push(json!({ "job": name, "passed": false, "error": output::error_value(&error) }));
             }
         }
     }
-    if all > 1 {
-        let done = format!("{} of {} backed up", all - failed.len(), count(all, "job"));
-        let but = if failed.is_empty() { String::new() } else { format!("; failed: {}", failed.join(", ")) };
-        session.output.line(format!("{done}{but}"));
-    }
+    tally.end(&session.output, "backed up");
     session.output.result(&results);
     exit
-}
-
-/// Why a job failed, where there is room for no more. The error itself has been told.
-fn in_a_word(kind: ErrorKind) -> String {
-    match kind {
-        ErrorKind::Permission => "permission denied".to_owned(),
-        kind => kind.as_str().replace('_', " "),
-    }
 }
 
 async fn one(session: &Session, name: &str, job: Result<Job>, options: &Options) -> Result<Receipt> {
@@ -95,11 +88,16 @@ fn value(job: &str, receipt: &Receipt) -> Value {
 fn names(job: &Job) -> Names {
     // What comes from one job of the config is copied under that job's name.
     let config = job.name.split_once('/').map_or(&*job.name, |(name, _)| name);
-    Names { job: config.to_owned(), sinks: job.stores.iter().map(|store| store.name.clone()).collect() }
+    Names {
+        system: Some(job.system.clone()),
+        job: config.to_owned(),
+        sinks: job.stores.iter().map(|store| store.name.clone()).collect(),
+    }
 }
 
 #[derive(Default)]
 struct Names {
+    system: Option<Arc<dyn AnySystem>>,
     job: String,
     sinks: Vec<String>,
 }
@@ -121,24 +119,33 @@ impl Names {
     }
 }
 
+/// The job, the artifact's key as far as there is room for it, its size and time.
+fn in_a_line(job: &str, receipt: &Receipt, room: usize) -> String {
+    let figures = format!("{} in {}", human_bytes(receipt.stored_bytes), seconds(receipt.seconds));
+    let keys = [&*receipt.key, split_key(&receipt.key).1];
+    let line = keys.map(|key| format!("{job}: {key}, {figures}")).into_iter().find(|line| line.chars().count() <= room);
+    line.unwrap_or_else(|| format!("{job}: {figures}"))
+}
+
 /// What a backup did: in one line where it is one of several, and nothing is wrong.
-fn print(session: &Session, receipt: &Receipt, names: &Names, short: bool) {
+fn print(session: &Session, job: &str, receipt: &Receipt, names: &Names, short: bool) {
     let output = &session.output;
     let good = receipt.is_complete();
     let verdict = output.paint(if good { "DONE" } else { "PART" }, if good { GREEN } else { YELLOW });
     if short && good {
-        let (stored, took) = (human_bytes(receipt.stored_bytes), seconds(receipt.seconds));
-        output.line(format!("{verdict} {}: {}, {stored} in {took}", receipt.dataset, receipt.key));
+        output.line(format!(
+            "{verdict} {}",
+            in_a_line(job, receipt, output.columns().unwrap_or(COLUMNS) - "DONE ".len())
+        ));
         return;
     }
     output.line(format!("{verdict} {}: {}", receipt.dataset, receipt.key));
     output.line(format!(
-        "     {} read, {} stored in {}; {} and {} in the proof",
+        "     {} read, {} stored in {}; {} in the proof",
         size(receipt.plaintext_bytes),
         size(receipt.stored_bytes),
         seconds(receipt.seconds),
-        count(receipt.items, "item"),
-        count(usize::try_from(receipt.rows).unwrap_or(usize::MAX), "row")
+        listed(&receipt.in_words(|kind| names.system.as_ref().and_then(|system| system.unit(kind))))
     ));
     for (at, sink) in receipt.sinks.iter().enumerate() {
         match &sink.error {

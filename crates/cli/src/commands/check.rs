@@ -1,20 +1,20 @@
 //! `check`: whether everything that a backup and its restore need is there.
 
 mod readable;
+mod run;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use lifeboat_config::{Config, Encryption, Job, Store, demanded, guards, marker, undecided};
-use lifeboat_core::{Check, Context, Encryptor, Error, ErrorKind, Result, Setting, Status, check, stream};
-use serde_json::{Value, json};
+use lifeboat_core::{Check, Context, Encryptor, Error, ErrorKind, Result, Setting, check, stream};
 
+use self::run::Run;
 use super::place;
 use crate::exit::Exit;
 use crate::jobs::Jobs;
-use crate::output::report::{checks, count};
-use crate::output::{GREEN, RED};
+use crate::output::report::count;
 use crate::session::Session;
 
 /// A text that is encrypted and decrypted to see whether a key fits.
@@ -28,9 +28,9 @@ pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs, 
         session.output.fatal(&error);
         return Exit::from(&error);
     }
-    let mut run = Run { session, failed: false, warned: false, results: Vec::new() };
+    let mut run = Run::new(session, jobs.len());
     if let Some(config) = config {
-        run.tell("config", vec![of_config(config)]);
+        run.config(of_config(config));
     }
     let mut seen = BTreeSet::new();
     for (name, job) in jobs {
@@ -41,18 +41,17 @@ pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs, 
         let job = match job {
             Ok(job) => job,
             Err(error) => {
-                run.tell(&format!("job {name}"), vec![Check::from_error("config", &error)]);
+                run.job(&name, vec![Check::from_error("config", &error)]);
                 continue;
             }
         };
         for store in &job.stores {
             if seen.insert((store.sink.url(), job.prefix.clone())) {
-                let place = if job.prefix.is_empty() { String::new() } else { format!(", folder {}", job.prefix) };
                 let found = match guards::check(config, &job, store).await {
                     Some(foreign) => vec![foreign],
                     None => of_sink(session, store, &job.prefix).await,
                 };
-                run.tell(&format!("sink {}{place}", store.name), found);
+                run.sink(&store.name, &job.prefix, found);
             }
         }
         let mut found = job.system.check().await;
@@ -62,49 +61,14 @@ pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs, 
             Some(keep) => Check::pass("retention", keep.to_string(), "what `prune` keeps"),
             None => Check::pass("retention", "all", "no keep is set: nothing is ever deleted"),
         });
-        run.tell(&format!("job {name}"), found);
+        run.job(&name, found);
     }
     if let Some(config) = config.filter(|_| !named) {
         for (subject, found) in of_copies(config, &session.context).await {
-            run.tell(&subject, found);
+            run.copy(&subject, found);
         }
     }
     run.end()
-}
-
-struct Run<'a> {
-    session: &'a Session,
-    failed: bool,
-    warned: bool,
-    results: Vec<Value>,
-}
-
-impl Run<'_> {
-    fn tell(&mut self, subject: &str, found: Vec<Check>) {
-        let worst = found.iter().map(|c| c.status).max().unwrap_or(Status::Pass);
-        self.failed |= worst == Status::Fail;
-        self.warned |= matches!(worst, Status::Warn | Status::Untested);
-        self.session.output.line(subject);
-        for line in checks(&self.session.output, &found).into_iter().skip(1) {
-            self.session.output.line(format!("  {line}"));
-        }
-        for check in found.iter().filter(|check| check.status == Status::Fail) {
-            self.session.output.failure(&format!("{subject}: {} {}: {}", check.name, check.figure, check.detail));
-        }
-        self.results.push(json!({ "subject": subject, "passed": worst != Status::Fail, "checks": found }));
-    }
-
-    fn end(self) -> Exit {
-        let output = &self.session.output;
-        output.result(&self.results);
-        if self.failed {
-            output.line(format!("{} fix the checks marked FAIL", output.paint("FAIL", RED)));
-            return Exit::Failed;
-        }
-        let rest = if self.warned { "ready; look at the checks marked WARN" } else { "ready" };
-        output.line(format!("{} {rest}", output.paint("PASS", GREEN)));
-        Exit::Good
-    }
 }
 
 /// The checks of each copy in the config.
@@ -114,10 +78,10 @@ async fn of_copies(config: &Config, context: &Context) -> Vec<(String, Vec<Check
         match copy.open(config, None, context) {
             Ok(trees) => {
                 for (to, tree) in trees {
-                    found.push((format!("copy {} to {to}", copy.name), tree.check().await));
+                    found.push((format!("{} to {to}", copy.name), tree.check().await));
                 }
             }
-            Err(error) => found.push((format!("copy {}", copy.name), vec![Check::from_error("config", &error)])),
+            Err(error) => found.push((copy.name.clone(), vec![Check::from_error("config", &error)])),
         }
     }
     found

@@ -5,14 +5,18 @@ use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use lifeboat_config::{Job, marker};
 use lifeboat_core::catalog::{self, Artifact, At, Kind};
+use lifeboat_core::name::split_key;
+use lifeboat_core::report::human_bytes;
+use lifeboat_core::words::age;
 use lifeboat_core::{Dataset, ErrorKind, Level, Result};
 use serde::Serialize;
 
 use super::place;
 use crate::exit::Exit;
 use crate::jobs::Jobs;
-use crate::output::report::{age, count, size, time};
+use crate::output::report::{count, size, time};
 use crate::output::table::Table;
+use crate::output::wrap::COLUMNS;
 use crate::session::Session;
 
 /// One artifact, wherever it is stored. What it says itself is true of each of its copies: `verified_at` is the oldest of
@@ -84,6 +88,21 @@ impl Held {
         }
     }
 
+    /// Its kind where it is not the usual one, and what must not be overlooked.
+    fn unusual(&self) -> String {
+        let kind = Some(self.kind.as_str()).filter(|_| self.kind != Kind::Managed).map(str::to_owned);
+        kind.into_iter().chain(self.holds.map(str::to_uppercase)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// As [`verified`](Self::verified), with the room of a column.
+    fn verified_in_short(&self, now: Timestamp) -> String {
+        match (self.failed_at, self.verified_at.zip(self.verified_level)) {
+            (Some(at), _) => format!("FAIL {}", short_age(at, now)),
+            (None, Some((at, level))) => format!("{level} {}", short_age(at, now)),
+            (None, None) => "never".to_owned(),
+        }
+    }
+
     /// Whether it has less to show than this one.
     fn is_worse_than(&self, row: &Row) -> bool {
         let rank = |kind| match kind {
@@ -128,17 +147,28 @@ impl Row {
         }
     }
 
-    /// Its copies by what is to be said of them, in words: kind, size and proof, and the sinks of which it is true.
-    fn states(&self, now: Timestamp) -> Vec<([String; 3], Vec<&str>)> {
+    /// Its copies by what is to be said of them, in words, and the sinks of which it is true.
+    fn states(&self, words: impl Fn(&Held) -> [String; 3]) -> Vec<([String; 3], Vec<&str>)> {
         let mut states: Vec<([String; 3], Vec<&str>)> = Vec::new();
         for held in &self.copies {
-            let words = [size(held.bytes), held.kind(), held.verified(now)];
+            let words = words(held);
             match states.iter_mut().find(|(known, _)| *known == words) {
                 Some((_, sinks)) => sinks.push(&held.sink),
                 None => states.push((words, vec![&held.sink])),
             }
         }
         states
+    }
+}
+
+/// How long ago it was, in one unit: `2d`.
+fn short_age(at: Timestamp, now: Timestamp) -> String {
+    match now.duration_since(at).as_secs() {
+        ..0 => "future".to_owned(),
+        seconds @ ..60 => format!("{seconds}s"),
+        seconds @ ..3600 => format!("{}m", seconds / 60),
+        seconds @ ..86_400 => format!("{}h", seconds / 3600),
+        seconds => format!("{}d", seconds / 86_400),
     }
 }
 
@@ -216,7 +246,7 @@ async fn list(session: &Session, job: &Job, listing: &mut Listing<'_>, exit: &mu
         let mut same = stores.iter_mut().filter_map(|(_, next)| next.take_if(|row| row.key == key));
         if let Some(mut row) = same.next() {
             same.for_each(|other| row.merge(other));
-            listing.add(&row);
+            listing.add(row);
         }
     }
     if failed.is_empty() {
@@ -253,44 +283,59 @@ async fn list(session: &Session, job: &Job, listing: &mut Listing<'_>, exit: &mu
     Ok(())
 }
 
-/// Rows that are printed together: columns are as wide as the widest cell so far.
+/// Rows that are printed together: columns are as wide as the widest cell of a page.
 const TOGETHER: usize = 500;
 
 /// The output, page by page.
 struct Listing<'a> {
     session: &'a Session,
     now: Timestamp,
-    table: Table,
+    page: Vec<Row>,
+    /// The titles of the last page.
+    titles: Vec<&'static str>,
     rows: usize,
     future: usize,
 }
 
 impl<'a> Listing<'a> {
     fn new(session: &'a Session) -> Self {
-        let table = Table::new(["TAKEN AT", "AGE", "SIZE", "KIND", "VERIFIED", "SINKS", "KEY"]).right(2);
-        Self { session, now: session.context.now(), table, rows: 0, future: 0 }
+        Self { session, now: session.context.now(), page: Vec::new(), titles: Vec::new(), rows: 0, future: 0 }
     }
 
-    fn add(&mut self, row: &Row) {
+    fn add(&mut self, row: Row) {
         self.rows += 1;
         self.future += usize::from(row.taken_at > self.now);
         if self.session.output.is_json() {
-            self.session.output.item(row);
+            self.session.output.item(&row);
             return;
         }
-        for ([size, kind, verified], sinks) in row.states(self.now) {
-            let (taken, age) = (time(row.taken_at), age(row.taken_at, self.now));
-            self.table.row([taken, age, size, kind, verified, sinks.join(","), row.key.clone()]);
-        }
-        if self.rows.is_multiple_of(TOGETHER) {
+        self.page.push(row);
+        if self.page.len() == TOGETHER {
             self.flush();
         }
     }
 
     fn flush(&mut self) {
-        if !self.table.is_empty() {
-            self.session.output.line(self.table.take().join("\n"));
+        let page = std::mem::take(&mut self.page);
+        if page.is_empty() {
+            return;
         }
+        let output = &self.session.output;
+        let columns = output.columns();
+        let (titles, table) = if output.is_verbose() {
+            (LONG.to_vec(), long(&page, self.now).fit(columns))
+        } else {
+            let columns = columns.unwrap_or(COLUMNS);
+            let (titles, table) = short(&page, self.now, |row| &row.key);
+            // A folder that does not fit is left out: each key names its dataset and time.
+            let fits = table.width() <= columns;
+            let (titles, table) =
+                if fits { (titles, table) } else { short(&page, self.now, |row| split_key(&row.key).1) };
+            (titles, table.fit(Some(columns)))
+        };
+        let known = std::mem::replace(&mut self.titles, titles) == self.titles;
+        let table = if known { table.without_head() } else { table };
+        output.as_it_is(table.lines().join("\n"));
     }
 
     /// Prints the rest. Returns how many rows there were.
@@ -300,6 +345,49 @@ impl<'a> Listing<'a> {
         warn_of_future(self.session, self.future);
         self.rows
     }
+}
+
+/// The columns of everything, for `-v`.
+const LONG: [&str; 7] = ["TAKEN AT", "AGE", "SIZE", "KIND", "VERIFIED", "SINKS", "KEY"];
+
+fn long(page: &[Row], now: Timestamp) -> Table {
+    let mut table = Table::of(&LONG).right(2);
+    for row in page {
+        for ([size, kind, verified], sinks) in row.states(|held| [size(held.bytes), held.kind(), held.verified(now)]) {
+            let (taken, age) = (time(row.taken_at), age(row.taken_at, now));
+            table.row([taken, age, size, kind, verified, sinks.join(","), row.key.clone()]);
+        }
+    }
+    table
+}
+
+/// What fits: the kind only where one is not the usual one, the sinks only where there are several.
+fn short<'r>(page: &'r [Row], now: Timestamp, name: impl Fn(&'r Row) -> &'r str) -> (Vec<&'static str>, Table) {
+    let unusual = page.iter().flat_map(|row| &row.copies).any(|held| !held.unusual().is_empty());
+    let mut sinks = page.iter().flat_map(|row| &row.sinks);
+    let first = sinks.next();
+    let several = sinks.any(|sink| Some(sink) != first);
+    let titles: Vec<&str> =
+        [("AGE", true), ("SIZE", true), ("KIND", unusual), ("VERIFIED", true), ("SINKS", several), ("KEY", true)]
+            .into_iter()
+            .filter_map(|(title, shown)| shown.then_some(title))
+            .collect();
+    let mut table = Table::of(&titles).right(1);
+    for row in page {
+        let words = |held: &Held| [human_bytes(held.bytes), held.unusual(), held.verified_in_short(now)];
+        for ([size, kind, verified], sinks) in row.states(words) {
+            let cells = [
+                (short_age(row.taken_at, now), true),
+                (size, true),
+                (kind, unusual),
+                (verified, true),
+                (sinks.join(","), several),
+                (name(row).to_owned(), true),
+            ];
+            table.add(cells.into_iter().filter_map(|(cell, shown)| shown.then_some(cell)).collect());
+        }
+    }
+    (titles, table)
 }
 
 /// An artifact from the future means that a clock is wrong: here, or where it was made.

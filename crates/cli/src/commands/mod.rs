@@ -10,4 +10,5 @@ pub(crate) mod prune;
 pub(crate) mod replicate;
 pub(crate) mod restore;
 pub(crate) mod show;
+mod tally;
 pub(crate) mod verify;

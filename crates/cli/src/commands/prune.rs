@@ -13,9 +13,10 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::place;
+use super::tally::Tally;
 use crate::exit::Exit;
 use crate::jobs::{self, Jobs, LookIn};
-use crate::output::report::{count, time};
+use crate::output::report::count;
 use crate::output::table::Table;
 use crate::output::{self, RED};
 use crate::session::Session;
@@ -36,12 +37,23 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, asked: bool, options: &Op
     output.only_failures();
     let mut exit = Exit::Good;
     let mut cleaned = BTreeSet::new();
-    for (name, job) in jobs::expand(jobs, session, LookIn::Sink).await {
+    let jobs = jobs::expand(jobs, session, LookIn::Sink).await;
+    let mut tally = Tally::of(jobs.len());
+    let short = tally.is_short(output);
+    for (name, job) in jobs {
+        let (mut kept, mut undeleted) = (Vec::new(), 0);
         let outcome = async {
             session.begin("prune", &name)?;
             let job = job?;
             for store in &job.stores {
-                prune(session, &job, store, asked, options, &mut exit).await?;
+                match prune(session, &job, store, asked, options, short).await? {
+                    Some(Told::Kept(n)) => kept.push(format!("{n} in {}", store.name)),
+                    Some(Told::Undeleted(n)) => undeleted += n,
+                    None => {}
+                }
+            }
+            if !kept.is_empty() {
+                output.line(format!("{name}: nothing to delete; kept {}", kept.join(", ")));
             }
             if let Some(age) = options.orphans {
                 for store in &job.stores {
@@ -54,14 +66,30 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, asked: bool, options: &Op
             }
             Ok::<_, Error>(())
         };
-        if let Err(error) = session.settle("prune", &name, outcome.await) {
-            output.error_of(&name, &error);
+        let outcome = outcome.await;
+        if undeleted > 0 {
+            tally.failed(&name, &format!("{undeleted} not deleted"));
+            exit.and(Exit::Failed);
+        }
+        if let Err(error) = session.settle("prune", &name, outcome) {
+            tally.error(output, &name, &error);
             exit.and(Exit::from(&error));
             output.item(&json!({ "job": name, "error": output::error_value(&error) }));
         }
     }
+    if options.orphans.is_none() {
+        tally.end(output, if options.dry_run { "planned" } else { "pruned" });
+    }
     output.end_of_items();
     exit
+}
+
+/// What is still to be told of a dataset in a sink.
+enum Told {
+    /// Nothing was to be deleted, and so many are kept.
+    Kept(usize),
+    /// So many could not be deleted.
+    Undeleted(usize),
 }
 
 async fn prune(
@@ -70,9 +98,9 @@ async fn prune(
     store: &Store,
     asked: bool,
     options: &Options,
-    exit: &mut Exit,
-) -> Result<()> {
-    let Some(policy) = policy(session, job, asked, options)? else { return Ok(()) };
+    short: bool,
+) -> Result<Option<Told>> {
+    let Some(policy) = policy(session, job, asked, options)? else { return Ok(None) };
     let output = &session.output;
     let dataset = job.dataset()?;
     // On a disk that is not mounted there would be nothing to delete, and all would seem well.
@@ -88,24 +116,11 @@ async fn prune(
             return Err(place::nothing(job).await);
         }
         output.note(&format!("there is no artifact of {dataset} in {}", store.name));
-        return Ok(());
+        return Ok(None);
     }
-    output.line(format!("{dataset} in {}, keep {policy}:", store.name));
-    let mut table = Table::new(["ACTION", "TAKEN AT", "KEY", "WHY"]);
-    // What stays is a number, unless everything is asked for: it is the same list each night.
-    let mut decisions = prune.decisions().filter(|decision| output.is_verbose() || !decision.keeps()).peekable();
-    while !output.is_json() && decisions.peek().is_some() {
-        for decision in decisions.by_ref().take(TOGETHER) {
-            table.row([
-                if decision.keeps() { "keep".to_owned() } else { output.paint("delete", RED) },
-                time(decision.taken_at),
-                decision.key.clone(),
-                decision.why(),
-            ]);
-        }
-        for line in table.take() {
-            output.line(format!("  {line}"));
-        }
+    if !short {
+        output.line(format!("{dataset} in {}, keep {policy}:", store.name));
+        show(output, &prune, true);
     }
     let left_out = catalog::left_out_in_words(&*store.sink, &job.prefix, Some(dataset)).await?;
     let warnings: Vec<String> = prune.warnings().iter().map(ToString::to_string).chain(left_out).collect();
@@ -113,6 +128,12 @@ async fn prune(
         output.warn(warning);
     }
     let deletions = prune.to_delete();
+    let mut told = (short && deletions == 0).then_some(Told::Kept(prune.kept()));
+    let line = |text: String| match (short, &told) {
+        (false, _) => output.line(format!("  {text}")),
+        (true, None) => output.line(format!("{} in {}: {text}", job.name, store.name)),
+        (true, Some(_)) => {}
+    };
     let mut outcome = Outcome {
         dataset,
         sink: &store.name,
@@ -131,13 +152,13 @@ async fn prune(
         } else {
             format!("{} would be deleted, {} freed", count(deletions, "artifact"), human_bytes(prune.bytes_to_free()))
         };
-        output.line(format!("  {would}; {} kept", prune.kept()));
+        line(format!("{would}; {} kept", prune.kept()));
         outcome.pruned.held = would_stay;
     } else {
         let pruned = prune.execute().await?;
         held(output, &pruned.held);
-        output.line(format!(
-            "  {} deleted, {} freed; {} kept",
+        line(format!(
+            "{} deleted, {} freed; {} kept",
             count(pruned.deleted.len(), "artifact"),
             human_bytes(pruned.bytes),
             prune.kept()
@@ -147,12 +168,38 @@ async fn prune(
         }
         for undeleted in &pruned.failed {
             output.error(&Error::new(ErrorKind::Permission, "delete", &undeleted.key, &undeleted.why));
-            exit.and(Exit::Failed);
+        }
+        if !pruned.failed.is_empty() {
+            told = Some(Told::Undeleted(pruned.failed.len()));
         }
         outcome.pruned = pruned;
     }
+    if short {
+        show(output, &prune, false);
+    }
     output.item(&outcome);
-    Ok(())
+    Ok(told)
+}
+
+/// Shows what is deleted and why. What stays is a number, unless everything is asked for: it is the same list each night.
+fn show(output: &output::Output, prune: &PlannedPrune, headed: bool) {
+    let mut table = Table::new(["ACTION", "KEY", "WHY"]).fit(output.columns().map(|columns| columns - 2));
+    if !headed {
+        table = table.without_head();
+    }
+    let mut decisions = prune.decisions().filter(|decision| output.is_verbose() || !decision.keeps()).peekable();
+    while !output.is_json() && decisions.peek().is_some() {
+        for decision in decisions.by_ref().take(TOGETHER) {
+            table.row([
+                if decision.keeps() { "keep".to_owned() } else { output.paint("delete", RED) },
+                decision.key.clone(),
+                decision.why(),
+            ]);
+        }
+        for line in table.take() {
+            output.as_it_is(format!("  {line}"));
+        }
+    }
 }
 
 /// The `--json` result for one dataset in one sink. The field names are a stable interface.

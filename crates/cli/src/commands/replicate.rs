@@ -8,19 +8,23 @@ use lifeboat_core::name::join_key;
 use lifeboat_core::pipeline::{Deletion, NotCopied, ReplicatePlan, Replicated, Step, TreeCopied, TreePlan};
 use lifeboat_core::report::human_bytes;
 use lifeboat_core::sink::LeftOut;
-use lifeboat_core::words::suggest;
+use lifeboat_core::words::{Noun, suggest};
 use lifeboat_core::{Error, ErrorKind, Replicate, Result, Sink, TreeCopy};
 use serde_json::{Value, json};
 
+use super::tally::Tally;
 use super::{place, verify};
 use crate::exit::{Exit, no_artifact};
-use crate::output::report::{count, seconds, size, time};
+use crate::output::report::{count, seconds, size};
 use crate::output::table::Table;
 use crate::output::{self, GREEN, RED};
 use crate::session::Session;
 
 /// Objects of a tree that a dry run shows by name.
 const SHOWN: usize = 50;
+
+/// What is counted: each job once for each destination.
+const COPIES: Noun = Noun::new("copy", "copies");
 
 /// The options of the command line.
 #[derive(Debug, Default)]
@@ -77,13 +81,19 @@ pub(crate) async fn one(session: &Session, job: Job, options: &Options) -> Exit 
 
 /// Does each task; one that fails does not stop the others.
 async fn work(session: &Session, tasks: Tasks, asked: bool, options: &Options) -> Exit {
+    session.output.only_failures();
     let mut exit = Exit::Good;
     let mut results = Vec::new();
+    let all = tasks.iter().map(|(_, opened)| opened.as_ref().map_or(1, Vec::len)).sum();
+    let mut tally = Tally::of(all).counting(COPIES);
+    let short = tally.is_short(&session.output) && !options.dry_run;
     for (name, opened) in tasks {
         let copies = match opened {
             Ok(copies) => copies,
             Err(error) => {
-                fail(session, &name, None, &error, &mut exit, &mut results);
+                tally.error(&session.output, &name, &error);
+                exit.and(Exit::from(&error));
+                results.push(failure(&name, None, &error));
                 continue;
             }
         };
@@ -96,29 +106,53 @@ async fn work(session: &Session, tasks: Tasks, asked: bool, options: &Options) -
                 session.begin("replicate", &name)?;
                 match task {
                     Task::Backups { from, to, folder, job } => {
-                        backups(session, &name, from, to, folder, job, asked, options).await
+                        backups(session, &name, from, to, folder, job, How { asked, short, options }).await
                     }
-                    Task::Tree { tree, .. } if options.verify => prove(session, &name, &to, &tree).await,
-                    Task::Tree { tree, .. } => copy(session, &name, &to, &tree, options).await,
+                    Task::Tree { tree, .. } if options.verify => prove(session, &name, &to, &tree, short).await,
+                    Task::Tree { tree, .. } => copy(session, &name, &to, &tree, short, options).await,
                 }
             };
             match session.settle("replicate", &name, outcome.await) {
                 Ok((passed, value)) => {
+                    if !passed {
+                        tally.failed(&format!("{name} to {to}"), "not all of it");
+                    }
                     exit.and(if passed { Exit::Good } else { Exit::Failed });
                     results.push(value);
                 }
-                Err(error) => fail(session, &name, Some(&to), &error, &mut exit, &mut results),
+                Err(error) => {
+                    tally.error(&session.output, &format!("{name} to {to}"), &error);
+                    exit.and(Exit::from(&error));
+                    results.push(failure(&name, Some(&to), &error));
+                }
             }
         }
     }
+    tally.end(
+        &session.output,
+        if options.verify {
+            "verified"
+        } else if options.dry_run {
+            "planned"
+        } else {
+            "done"
+        },
+    );
     session.output.result(&results);
     exit
 }
 
-fn fail(session: &Session, name: &str, to: Option<&str>, error: &Error, exit: &mut Exit, results: &mut Vec<Value>) {
-    session.output.error(error);
-    exit.and(Exit::from(error));
-    results.push(json!({ "name": name, "to": to, "passed": false, "error": output::error_value(error) }));
+fn failure(name: &str, to: Option<&str>, error: &Error) -> Value {
+    json!({ "name": name, "to": to, "passed": false, "error": output::error_value(error) })
+}
+
+/// How a folder of backups is copied.
+struct How<'a> {
+    /// Whether it was named, so that there must be something.
+    asked: bool,
+    /// Whether what was done is told in one line.
+    short: bool,
+    options: &'a Options,
 }
 
 fn tasks(session: &Session, options: &Options, path: Option<&Path>, systems: &Systems) -> Result<Tasks> {
@@ -155,18 +189,24 @@ fn tasks(session: &Session, options: &Options, path: Option<&Path>, systems: &Sy
     let mut tasks = Tasks::new();
     let known: Vec<&str> =
         config.jobs.iter().map(|j| j.name.as_str()).chain(config.copies.iter().map(|c| c.name.as_str())).collect();
-    if let Some(unknown) = options.names.iter().find(|name| !known.contains(&name.as_str())) {
+    let is_copy = |name: &str| config.copies.iter().any(|copy| copy.name == name);
+    if let Some(unknown) = options.names.iter().find(|name| !is_copy(name) && config.find(name).is_err()) {
         let why = format!("{} has no such job and no such copy", config.path.display());
         return Err(Error::new(ErrorKind::Config, "find", format!("\"{unknown}\""), why).hint(suggest(unknown, &known)));
     }
     let named = |name: &str| options.names.iter().any(|n| n == name);
-    let chosen: Vec<String> = config
-        .jobs
-        .iter()
-        .filter(|job| named(&job.name) || (options.names.is_empty() && !options.verify))
-        .filter(|job| named(&job.name) || job.sinks.len() > 1 || both.is_some())
-        .map(|job| job.name.clone())
-        .collect();
+    let chosen: Vec<String> = match options.names[..] {
+        [] if options.verify => Vec::new(),
+        [] => {
+            let several = config.jobs.iter().filter(|job| job.sinks.len() > 1 || both.is_some());
+            several.map(|job| job.name.clone()).collect()
+        }
+        // A job and a copy may have one name: then both are meant.
+        _ => {
+            let is_job = |name: &&String| config.find(name).is_ok_and(|(job, _)| job.name == **name || !is_copy(name));
+            options.names.iter().filter(is_job).cloned().collect()
+        }
+    };
     if !chosen.is_empty() {
         for (name, job) in config.select(&chosen, None)? {
             let opened = job.and_then(|job| of_job(Some(&config), job, options));
@@ -217,7 +257,7 @@ fn of_job(config: Option<&Config>, job: Job, options: &Options) -> Result<Vec<Ta
         )
         .hint(format!("`lifeboat verify {} --sink NAME` verifies a backup in any sink", job.name)));
     }
-    if options.deletion.is_some() && options.names.contains(&job.name) {
+    if options.deletion.is_some() && !options.names.is_empty() {
         let why = "backups are never deleted because another sink lacks them";
         return Err(Error::new(ErrorKind::Config, "use", format!("--delete-extra with job {}", job.name), why)
             .hint("`lifeboat prune` deletes what the job no longer keeps, in each of its sinks"));
@@ -235,15 +275,18 @@ fn of_job(config: Option<&Config>, job: Job, options: &Options) -> Result<Vec<Ta
         None => job.stores.iter().filter(|store| store.name != from.name).cloned().collect(),
     };
     if to.is_empty() {
-        return Err(Error::new(ErrorKind::Config, "replicate", format!("job {}", job.name), "it has one sink")
-            .hint("name another with --to, or add sinks = [\"A\", \"B\"] to the job"));
+        return Err(Error::new(ErrorKind::Config, "replicate", format!("job {}", job.name), "it has one sink").hint(
+            match config {
+                Some(_) => "name another with --to, or add sinks = [\"A\", \"B\"] to the job",
+                None => "name several: the first is copied from, the others are copied to (--sink)",
+            },
+        ));
     }
     let job = Arc::new(job);
     let task = |to| Task::Backups { from: from.clone(), to, folder: job.prefix.clone(), job: Some(Arc::clone(&job)) };
     Ok(to.into_iter().map(task).collect())
 }
 
-#[allow(clippy::too_many_arguments, reason = "the parts of one task")]
 async fn backups(
     session: &Session,
     name: &str,
@@ -251,8 +294,7 @@ async fn backups(
     to: Store,
     folder: String,
     job: Option<Arc<Job>>,
-    asked: bool,
-    options: &Options,
+    How { asked, short, options }: How<'_>,
 ) -> Result<(bool, Value)> {
     let output = &session.output;
     let dataset = job.as_ref().and_then(|job| job.dataset.clone());
@@ -276,7 +318,9 @@ async fn backups(
         }
         output.note(&format!("nothing to replicate of {whose}: {message}"));
     }
-    output.line(format!("{whose}, {} to {}:", from.name, to.name));
+    if !short {
+        output.line(format!("{whose}, {} to {}:", from.name, to.name));
+    }
     let mut value = json!({
         "name": name, "kind": "backups", "from": from.name, "to": to.name, "dry_run": options.dry_run,
         "plan": plan.artifacts, "bytes_to_copy": plan.bytes_to_copy(), "present": plan.present,
@@ -288,7 +332,22 @@ async fn backups(
         plan.left_out.is_empty() && !plan.artifacts.iter().any(|a| matches!(a.step, Step::Conflict | Step::Unusable))
     } else {
         let done = plan.execute().await?;
-        tell_backups(session, &done);
+        match short {
+            true => {
+                let copied = format!("{} copied", done.copied.len());
+                tell_in_a_line(
+                    session,
+                    name,
+                    &to.name,
+                    &copied,
+                    done.bytes(),
+                    &format!("{} there already", done.present),
+                    &done.failed,
+                );
+                done.notes.iter().for_each(|note| output.warn(note));
+            }
+            false => tell_backups(session, &done),
+        }
         value["copied"] = json!(done.copied);
         value["mended"] = json!(done.mended);
         (value["present"], value["reread"]) = (done.present.into(), done.reread.into());
@@ -312,18 +371,16 @@ async fn admit(session: &Session, to: &dyn Sink, options: &Options) -> Result<()
 
 fn show_backups(session: &Session, plan: &ReplicatePlan) {
     let output = &session.output;
-    let mut table = Table::new(["ACTION", "TAKEN AT", "SIZE", "KEY", "WHY"]).right(2);
+    let mut table = Table::new(["ACTION", "SIZE", "KEY", "WHY"]).right(1);
     for artifact in &plan.artifacts {
         let action = match artifact.step {
             Step::Conflict | Step::Unusable => output.paint(artifact.step.as_str(), RED),
             step => step.as_str().to_owned(),
         };
-        table.row([action, time(artifact.taken_at), size(artifact.bytes), artifact.key.clone(), artifact.why.clone()]);
+        table.row([action, human_bytes(artifact.bytes), artifact.key.clone(), artifact.why.clone()]);
     }
     if !table.is_empty() {
-        for line in table.lines() {
-            output.line(format!("  {line}"));
-        }
+        output.table(table, 2);
     }
     let of = |steps: [Step; 2]| plan.artifacts.iter().filter(|a| steps.contains(&a.step)).count();
     let doubtful = match of([Step::Reread, Step::Mend]) {
@@ -372,6 +429,14 @@ fn tell_backups(session: &Session, done: &Replicated) {
     ));
 }
 
+/// What was done, in one line, and what was not.
+fn tell_in_a_line(session: &Session, name: &str, to: &str, copied: &str, bytes: u64, rest: &str, failed: &[NotCopied]) {
+    let bytes = if bytes == 0 { String::new() } else { format!(" ({})", human_bytes(bytes)) };
+    let verdict = verdict(session, failed.is_empty());
+    session.output.line(format!("{verdict} {name} to {to}: {copied}{bytes}, {rest}{}", failures(failed)));
+    tell_failed(session, failed);
+}
+
 fn verdict(session: &Session, good: bool) -> String {
     if good { session.output.paint("DONE", GREEN) } else { session.output.paint("FAIL", RED) }
 }
@@ -384,20 +449,30 @@ fn tell_failed(session: &Session, failed: &[NotCopied]) {
     for failure in failed {
         let word = session.output.paint("NOT copied", RED);
         session.output.line(format!("  {word} {}: {}", failure.key, failure.error));
-        if let Some(hint) = &failure.hint {
+        session.output.failure(&format!("{} was not copied: {}", failure.key, failure.error));
+        if let Some(hint) = failure.hint.as_ref().filter(|_| !session.output.is_silent()) {
             session.output.write_err(&format!("  hint: {}: {}", failure.key, hint::render(hint)));
         }
     }
 }
 
-async fn copy(session: &Session, name: &str, to: &str, tree: &TreeCopy, options: &Options) -> Result<(bool, Value)> {
+async fn copy(
+    session: &Session,
+    name: &str,
+    to: &str,
+    tree: &TreeCopy,
+    short: bool,
+    options: &Options,
+) -> Result<(bool, Value)> {
     let output = &session.output;
     let (sink, into) = tree.destination();
     // The copy may well be such a location; what lies around it may not.
     guards::refuse_folder(sink, into.rsplit_once('/').map_or("", |(around, _)| around)).await?;
     admit(session, sink, options).await?;
     let plan = tree.plan().await?;
-    output.line(format!("{name}, {} to {}:", tree.source_url(), tree.destination_url()));
+    if !short {
+        output.line(format!("{name}, {} to {}:", tree.source_url(), tree.destination_url()));
+    }
     let mut value = json!({
         "name": name, "kind": "tree", "from": tree.source_url(), "to": tree.destination_url(), "sink": to,
         "dry_run": options.dry_run, "plan": plan.objects, "bytes_to_copy": plan.bytes_to_copy(),
@@ -409,7 +484,22 @@ async fn copy(session: &Session, name: &str, to: &str, tree: &TreeCopy, options:
         plan.left_out.is_empty() && plan.deletes.is_ok()
     } else {
         let done = plan.execute().await?;
-        tell_tree(session, &done);
+        match short {
+            true => {
+                let copied = format!("{} copied", done.copied + done.replaced);
+                tell_in_a_line(
+                    session,
+                    name,
+                    to,
+                    &copied,
+                    done.bytes,
+                    &format!("{} unchanged", done.unchanged),
+                    &done.failed,
+                );
+                done.notes.iter().for_each(|note| output.note(note));
+            }
+            false => tell_tree(session, &done),
+        }
         value["done"] = json!(done);
         done.is_complete()
     };
@@ -422,16 +512,19 @@ fn show_tree(session: &Session, plan: &TreePlan) {
     let deletes = matches!(plan.deletes, Ok(true));
     let mut table = Table::new(["ACTION", "SIZE", "KEY", "WHY"]).right(1);
     for object in plan.objects.iter().take(SHOWN) {
-        table.row([object.step.as_str().to_owned(), size(object.bytes), object.key.clone(), object.why.to_owned()]);
+        table.row([
+            object.step.as_str().to_owned(),
+            human_bytes(object.bytes),
+            object.key.clone(),
+            object.why.to_owned(),
+        ]);
     }
     for extra in plan.extra.iter().take(SHOWN) {
         let action = if deletes { output.paint("delete", RED) } else { "keep".to_owned() };
-        table.row([action, size(extra.bytes), extra.key.clone(), "it is no longer at the source".to_owned()]);
+        table.row([action, human_bytes(extra.bytes), extra.key.clone(), "it is no longer at the source".to_owned()]);
     }
     if !table.is_empty() {
-        for line in table.lines() {
-            output.line(format!("  {line}"));
-        }
+        output.table(table, 2);
     }
     let hidden = plan.objects.len().saturating_sub(SHOWN) + plan.extra.len().saturating_sub(SHOWN);
     if hidden > 0 {
@@ -478,9 +571,9 @@ fn tell_tree(session: &Session, done: &TreeCopied) {
     }
 }
 
-async fn prove(session: &Session, name: &str, to: &str, tree: &TreeCopy) -> Result<(bool, Value)> {
+async fn prove(session: &Session, name: &str, to: &str, tree: &TreeCopy, short: bool) -> Result<(bool, Value)> {
     let report = tree.verify().await?;
-    verify::print(session, &report, None);
+    verify::print(session, &report, None, short);
     let mut value = json!(report);
     value["name"] = name.into();
     value["sink"] = to.into();

@@ -63,8 +63,11 @@ pub(crate) async fn run(session: &Session, job: &Job, options: Options) -> Resul
     } else {
         session.settle("restore", &job.name, restore.into(&*named.target).await)?
     };
-    for line in checks(output, &restored.checks) {
-        say(format!("  {line}"));
+    let table = checks(output, &restored.checks);
+    if named.to_stdout {
+        table.lines().iter().for_each(|line| output.aside(&format!("  {line}")));
+    } else {
+        output.table(table, 2);
     }
     let refused = restored.checks.iter().filter(|c| c.status == Status::Fail).count();
     let (word, color, how) = match refused {

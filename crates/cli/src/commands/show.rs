@@ -14,6 +14,7 @@ use crate::exit::{Exit, no_artifact};
 use crate::jobs::Jobs;
 use crate::output::report::{old, size, time};
 use crate::output::table::Table;
+use crate::output::wrap::pipeline;
 use crate::session::Session;
 
 /// Whether the word names an artifact and not a job.
@@ -102,15 +103,15 @@ pub(crate) async fn run(session: &Session, job: &Job, at: &At, items: bool) -> R
         session.output.result(&value);
         return Ok(Exit::Good);
     }
-    print(session, &artifact, &row, manifest.as_ref(), private.as_ref());
+    print(session, job, &artifact, &row, manifest.as_ref(), private.as_ref());
     for (sink, why) in unread {
-        session.output.line(format!("{:<12} {sink}: {why}", "also in"));
+        session.output.field("also in", &format!("{sink}: {why}"));
     }
     if let (true, Some(private)) = (items, &private) {
         print_items(session, private);
     }
     session.output.line("\nTo restore it without Lifeboat:\n");
-    session.output.line(format!("  {line}"));
+    session.output.as_it_is(format!("  {}", pipeline(&line, session.output.columns())));
     if let Some(caution) = caution {
         session.output.line(format!("\n{caution}"));
     }
@@ -137,9 +138,7 @@ async fn tell_of_what_is_gone(session: &Session, job: &Job, sink: &dyn Sink, key
         };
         table.row([time(run.finished_at), run.verb.to_string(), run.outcome.to_string(), what]);
     }
-    for line in table.lines() {
-        output.line(format!("  {line}"));
-    }
+    output.table(table, 2);
     output.result(&json!({ "key": key, "gone": true, "history": runs }));
     Ok(())
 }
@@ -166,9 +165,16 @@ async fn open_private(session: &Session, job: &Job, manifest: &Manifest, needed:
     }
 }
 
-fn print(session: &Session, artifact: &Artifact, row: &Row, manifest: Option<&Manifest>, private: Option<&Private>) {
+fn print(
+    session: &Session,
+    job: &Job,
+    artifact: &Artifact,
+    row: &Row,
+    manifest: Option<&Manifest>,
+    private: Option<&Private>,
+) {
     let now = session.context.now();
-    let line = |name: &str, value: String| session.output.line(format!("{name:<12} {value}"));
+    let line = |name: &str, value: String| session.output.field(name, &value);
     line("key", row.key.clone());
     line("dataset", row.dataset.to_string());
     line("taken at", format!("{} ({})", time(row.taken_at), old(row.taken_at, now)));
@@ -182,7 +188,10 @@ fn print(session: &Session, artifact: &Artifact, row: &Row, manifest: Option<&Ma
         }
     }
     if let Some(amount) = artifact.less() {
-        line("holds", format!("{amount}: {}", less_in_words(amount)));
+        line(
+            "holds",
+            format!("{}: {}", amount.in_words(job.system.unit("").unwrap_or_default()), less_in_words(amount)),
+        );
     }
     let Some(manifest) = manifest else {
         line("kind", "foreign: it has no manifest; Lifeboat did not write it".to_owned());
@@ -220,9 +229,7 @@ fn print(session: &Session, artifact: &Artifact, row: &Row, manifest: Option<&Ma
     line(
         "content",
         match private {
-            Some(private) => {
-                format!("{} items, {} rows", private.proof.items.len(), private.proof.total_count())
-            }
+            Some(private) => private.proof.in_words(|kind| job.system.unit(kind)).join(", "),
             None => "sealed: give the key to see it".to_owned(),
         },
     );
@@ -237,7 +244,7 @@ fn less_in_words(amount: Amount) -> &'static str {
 }
 
 fn print_items(session: &Session, private: &Private) {
-    let mut table = Table::new(["KIND", "ROWS", "SIZE", "FINGERPRINT", "NAME"]).right(1).right(2);
+    let mut table = Table::new(["KIND", "COUNT", "SIZE", "FINGERPRINT", "NAME"]).right(1).right(2);
     for item in &private.proof.items {
         table.row([
             item.kind.clone(),
@@ -248,9 +255,7 @@ fn print_items(session: &Session, private: &Private) {
         ]);
     }
     session.output.line("");
-    for line in table.lines() {
-        session.output.line(line);
-    }
+    session.output.table(table, 0);
 }
 
 /// The shell line that restores the artifact with stock tools: the suffixes of its name in reverse.

@@ -5,15 +5,20 @@ use std::time::{Duration, Instant};
 use lifeboat_config::Job;
 use lifeboat_core::catalog::{self, At};
 use lifeboat_core::system::Choices;
+use lifeboat_core::words::Noun;
 use lifeboat_core::{Check, Level, Report, Result, Status, Verify};
 use serde_json::{Value, json};
 
 use super::place;
+use super::tally::Tally;
 use crate::exit::Exit;
 use crate::jobs::{self, Jobs, LookIn};
 use crate::output::report::{checks, count, seconds};
 use crate::output::{self, GREEN, RED, YELLOW};
 use crate::session::Session;
+
+/// What is counted where each sink's copy is verified.
+const COPIES: Noun = Noun::new("copy", "copies");
 
 /// The options of the command line; the rest comes from the job.
 pub(crate) struct Options {
@@ -31,29 +36,42 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exi
     let mut exit = Exit::Good;
     session.output.only_failures();
     let mut results = Vec::new();
-    for (index, (name, job)) in jobs::expand(jobs, session, LookIn::Sink).await.into_iter().enumerate() {
+    let jobs = jobs::expand(jobs, session, LookIn::Sink).await;
+    let mut tally = Tally::of(jobs.len());
+    if options.each_sink {
+        tally = tally.counting(COPIES);
+    }
+    let short = tally.is_short(&session.output);
+    for (index, (name, job)) in jobs.into_iter().enumerate() {
         let begun = Instant::now();
         let dataset =
             job.as_ref().ok().and_then(|j| j.dataset.as_ref()).map_or_else(|| name.clone(), ToString::to_string);
         let sink = job.as_ref().ok().and_then(|j| j.stores.first()).map(|store| store.name.clone());
         let level = options.level.or_else(|| job.as_ref().ok().map(|j| j.limits.level)).unwrap_or_default();
-        if index > 0 {
+        if index > 0 && !short {
             session.output.line("");
         }
         let outcome = one(session, &name, job, level, options).await;
         match session.settle("verify", &name, outcome) {
             Ok(report) => {
                 exit.and(if report.passed { Exit::Good } else { Exit::Failed });
-                print(session, &report, sink.as_deref().filter(|_| options.each_sink));
+                let place = sink.as_deref().filter(|_| options.each_sink);
+                print(session, &report, place, short);
+                if !report.passed {
+                    let wrong: Vec<&str> = wrong(&report).map(|check| &*check.name).collect();
+                    tally.failed(&format!("{name}{}", in_words(place)), &wrong.join(", "));
+                }
                 let mut value = json!(report);
                 value["sink"] = sink.into();
                 results.push(value);
             }
             Err(error) => {
-                session.output.error_of(&name, &error);
                 let failed = session.output.paint("FAIL", RED);
                 let place = in_words(sink.as_deref().filter(|_| options.each_sink));
-                session.output.line(format!("{failed} {name}{place} ({level}): {error}"));
+                tally.error(&session.output, &format!("{name}{place}"), &error);
+                if !short {
+                    session.output.line(format!("{failed} {name}{place} ({level}): {error}"));
+                }
                 exit.and(Exit::from(&error));
                 let took = begun.elapsed();
                 let mut value = failure(&dataset, level, &error, took);
@@ -62,6 +80,7 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exi
             }
         }
     }
+    tally.end(&session.output, "verified");
     session.output.result(&results);
     exit
 }
@@ -106,12 +125,18 @@ fn in_words(sink: Option<&str>) -> String {
     sink.map(|sink| format!(" in {sink}")).unwrap_or_default()
 }
 
-/// Prints a report with its verdict, and where one of several copies is meant, with its sink.
-pub(crate) fn print(session: &Session, report: &Report, sink: Option<&str>) {
+/// The checks for which a report did not pass.
+fn wrong(report: &Report) -> impl Iterator<Item = &Check> {
+    report.checks.iter().filter(|check| matches!(check.status, Status::Fail | Status::Untested))
+}
+
+/// Prints a report with its verdict, and where one of several copies is meant, with its sink. In short, its verdict and what
+/// did not pass.
+pub(crate) fn print(session: &Session, report: &Report, sink: Option<&str>, short: bool) {
     let output = &session.output;
-    output.line(&report.key);
-    for line in checks(output, &report.checks) {
-        output.line(format!("  {line}"));
+    if !short {
+        output.line(&report.key);
+        output.table(checks(output, &report.checks), 2);
     }
     let (word, color) = match report.status() {
         Status::Pass | Status::Warn => ("PASS", GREEN),
@@ -134,8 +159,11 @@ pub(crate) fn print(session: &Session, report: &Report, sink: Option<&str>) {
         figures.join(", "),
         seconds(report.seconds)
     ));
-    let wrong = report.checks.iter().filter(|c| matches!(c.status, Status::Fail | Status::Untested));
-    let wrong: Vec<String> = wrong.map(|c| format!("{} {} ({})", c.name, c.status, c.detail)).collect();
+    if short {
+        let remarkable = report.checks.iter().filter(|check| check.status != Status::Pass);
+        output.table(checks(output, remarkable).without_head(), 2);
+    }
+    let wrong: Vec<String> = wrong(report).map(|c| format!("{} {} ({})", c.name, c.status, c.detail)).collect();
     if !wrong.is_empty() {
         output.failure(&format!("{word} {} ({}): {}", report.key, report.level, wrong.join("; ")));
     }

@@ -13,9 +13,12 @@ use lifeboat_core::{Error, Status};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use self::table::Table;
+
 pub(crate) mod report;
 mod seen;
 pub(crate) mod table;
+pub(crate) mod wrap;
 
 /// How results, notes and errors are written in this run.
 pub(crate) struct Output {
@@ -23,6 +26,9 @@ pub(crate) struct Output {
     quiet: bool,
     color_out: bool,
     color_err: bool,
+    /// How wide the lines of each stream may be; without it, messages are not broken.
+    columns_out: Option<usize>,
+    columns_err: Option<usize>,
     bars: Option<MultiProgress>,
     /// Whether everything is shown, and not only what is new or wrong.
     verbose: bool,
@@ -53,6 +59,8 @@ impl Output {
             quiet,
             color_out: !no_color && !dumb && io::stdout().is_terminal(),
             color_err: !no_color && terminal,
+            columns_out: wrap::columns(&io::stdout()),
+            columns_err: wrap::columns(&io::stderr()),
             bars: (terminal && !quiet).then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr())),
             verbose: false,
             silent: AtomicBool::new(false),
@@ -104,9 +112,35 @@ impl Output {
 
     /// A line of a human result. Nothing with `--json`.
     pub(crate) fn line(&self, text: impl AsRef<str>) {
+        self.as_it_is(wrap::text(text.as_ref(), self.columns_out));
+    }
+
+    /// What is not to be broken, however wide: lines that fit already, scripts, paths.
+    pub(crate) fn as_it_is(&self, text: impl AsRef<str>) {
         if !self.json && !self.is_silent() {
             self.write_out(text.as_ref());
         }
+    }
+
+    /// The lines of a table, indented.
+    pub(crate) fn table(&self, table: Table, indent: usize) {
+        for line in table.fit(self.columns_out.map(|columns| columns - indent)).lines() {
+            self.as_it_is(format!("{:indent$}{line}", ""));
+        }
+    }
+
+    /// A name and its value, in columns.
+    pub(crate) fn field(&self, name: &str, value: &str) {
+        let line = format!("{name:<12} {value}");
+        match self.columns_out {
+            Some(columns) => self.as_it_is(wrap::lines(&line, columns, 13).join("\n")),
+            None => self.as_it_is(line),
+        }
+    }
+
+    /// How wide lines of a result may be. `None`: as wide as they are.
+    pub(crate) fn columns(&self) -> Option<usize> {
+        self.columns_out
     }
 
     /// A line of a human result that goes to standard error, because standard output holds something else.
@@ -182,22 +216,28 @@ impl Output {
         } else if self.is_silent() {
             self.failure(&error.to_string());
         } else {
-            self.write_err(&format!("{}: {error}", self.paint_err("error", RED)));
-            for cause in chain(error) {
-                self.write_err(&format!("  caused by: {cause}"));
-            }
-            if let Some(hint) = hint::advice(error) {
-                self.write_err(&format!("  hint: {hint}"));
-            }
+            self.tell(&error.to_string(), error);
         }
     }
 
-    /// The error of one of several things that are done. In one line it would not say which.
+    /// The error of one of several things that are done, with its name.
     pub(crate) fn error_of(&self, what: &str, error: &Error) {
-        if self.is_silent() && !self.json {
+        if self.json {
+            self.error(error);
+        } else if self.is_silent() {
             self.failure(&format!("{what}: {error}"));
         } else {
-            self.error(error);
+            self.tell(&format!("{what}: {error}"), error);
+        }
+    }
+
+    fn tell(&self, text: &str, error: &Error) {
+        self.write_err(&format!("{}: {text}", self.paint_err("error", RED)));
+        for cause in chain(error) {
+            self.write_err(&format!("  caused by: {cause}"));
+        }
+        if let Some(hint) = hint::advice(error) {
+            self.write_err(&format!("  hint: {hint}"));
         }
     }
 
@@ -229,7 +269,8 @@ impl Output {
     /// A line to standard error, above the bars.
     pub(crate) fn write_err(&self, text: &str) {
         // Whoever closed standard error does not want it.
-        let text = seen::text(text);
+        let text = wrap::text(text, if self.json { None } else { self.columns_err });
+        let text = seen::text(&text);
         let write = || drop(writeln!(io::stderr(), "{text}"));
         match &self.bars {
             Some(bars) => bars.suspend(write),

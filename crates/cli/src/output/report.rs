@@ -1,13 +1,13 @@
 //! Checks as a table.
 
 use lifeboat_core::Check;
-pub(crate) use lifeboat_core::words::{age, count, old, seconds, size, time};
+pub(crate) use lifeboat_core::words::{count, old, seconds, size, time};
 
 use super::Output;
 use super::table::Table;
 
 /// A table of checks, in the order in which they were made.
-pub(crate) fn checks(output: &Output, checks: &[Check]) -> Vec<String> {
+pub(crate) fn checks<'a>(output: &Output, checks: impl IntoIterator<Item = &'a Check>) -> Table {
     let mut table = Table::new(["CHECK", "STATUS", "FIGURE", "TIME", "DETAIL"]);
     for check in checks {
         table.row([
@@ -18,5 +18,5 @@ pub(crate) fn checks(output: &Output, checks: &[Check]) -> Vec<String> {
             check.detail.clone(),
         ]);
     }
-    table.lines()
+    table
 }

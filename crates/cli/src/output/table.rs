@@ -1,10 +1,15 @@
 //! Tables of aligned columns.
 
-use unicode_width::UnicodeWidthStr;
-
 use super::seen;
+use super::wrap::{self, width};
 
-/// Rows under a head. Columns are as wide as their widest cell; the last one is not padded.
+/// With less room than this, the last column has lines of its own.
+const ROOM: usize = 24;
+/// How far those are indented.
+const INDENT: usize = 4;
+
+/// Rows under a head. Columns are as wide as their widest cell; the last one is not padded. Where it does not [fit](Table::fit), it
+/// goes on below.
 #[derive(Debug)]
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
@@ -13,6 +18,9 @@ pub(crate) struct Table {
     widths: Vec<usize>,
     /// Whether the head is among the rows.
     headed: bool,
+    /// Whether the head is shown.
+    shown: bool,
+    columns: Option<usize>,
 }
 
 impl Table {
@@ -23,12 +31,31 @@ impl Table {
     /// A table with these titles.
     pub(crate) fn of(head: &[&str]) -> Self {
         let titles = head.iter().map(|title| (*title).to_owned()).collect();
-        Self { rows: vec![titles], right: Vec::new(), widths: vec![0; head.len()], headed: true }
+        Self {
+            rows: vec![titles],
+            right: Vec::new(),
+            widths: vec![0; head.len()],
+            headed: true,
+            shown: true,
+            columns: None,
+        }
     }
 
     /// Aligns this column to the right.
     pub(crate) fn right(mut self, column: usize) -> Self {
         self.right.push(column);
+        self
+    }
+
+    /// Leaves the head out; columns are as wide as with it.
+    pub(crate) fn without_head(mut self) -> Self {
+        self.shown = false;
+        self
+    }
+
+    /// Breaks the last column so that lines are at most this wide. A longer word has a line of its own.
+    pub(crate) fn fit(mut self, columns: Option<usize>) -> Self {
+        self.columns = columns;
         self
     }
 
@@ -45,54 +72,62 @@ impl Table {
         self.rows.len() == usize::from(self.headed)
     }
 
+    /// How wide the lines are that are not broken.
+    pub(crate) fn width(&self) -> usize {
+        let widest = |column: usize| self.rows.iter().map(|row| width(&row[column])).max().unwrap_or_default();
+        (0..self.widths.len()).map(|column| widest(column) + 2).sum::<usize>().saturating_sub(2)
+    }
+
     /// The lines, without white space at their ends.
     pub(crate) fn lines(mut self) -> Vec<String> {
         self.take()
     }
 
-    /// Takes the lines so far and forgets their rows; later rows are at least as wide.
+    /// Takes the lines so far and forgets their rows; later rows are at least as wide. A row that does not fit has several lines.
     pub(crate) fn take(&mut self) -> Vec<String> {
         let rows = std::mem::take(&mut self.rows);
+        let hidden = usize::from(self.headed && !self.shown);
         self.headed = false;
         for (column, known) in self.widths.iter_mut().enumerate() {
             *known = rows.iter().map(|row| width(&row[column])).max().unwrap_or_default().max(*known);
         }
-        let widths = &self.widths;
-        rows.iter()
-            .map(|row| {
-                let mut line = String::new();
-                for (column, cell) in row.iter().enumerate() {
-                    let pad = " ".repeat(widths[column] - width(cell));
-                    if self.right.contains(&column) {
-                        line += &pad;
-                        line += cell;
-                    } else {
-                        line += cell;
-                        line += &pad;
-                    }
-                    line += "  ";
-                }
-                line.trim_end().to_owned()
-            })
-            .collect()
+        rows.iter().skip(hidden).flat_map(|row| self.lines_of(row)).collect()
+    }
+
+    fn lines_of(&self, row: &[String]) -> Vec<String> {
+        let Some((last, before)) = row.split_last() else { return Vec::new() };
+        let mut line = String::new();
+        for (column, cell) in before.iter().enumerate() {
+            line += &self.padded(column, cell);
+            line += "  ";
+        }
+        let start = width(&line);
+        let end = if self.right.contains(&before.len()) { self.padded(before.len(), last) } else { last.clone() };
+        let Some(columns) = self.columns.filter(|columns| start + width(&end) > *columns) else {
+            return vec![format!("{line}{end}").trim_end().to_owned()];
+        };
+        let longest = end.split(' ').map(width).max().unwrap_or_default();
+        if start + ROOM.max(longest) <= columns {
+            let mut lines = wrap::lines(&end, columns - start, 0);
+            for (at, part) in lines.iter_mut().enumerate() {
+                *part = if at == 0 { format!("{line}{part}") } else { format!("{:start$}{part}", "") };
+            }
+            return lines;
+        }
+        let above = wrap::lines(line.trim_end(), columns, INDENT);
+        let below = wrap::lines(&format!("{:INDENT$}{end}", ""), columns, INDENT);
+        above.into_iter().filter(|line| !line.is_empty()).chain(below).collect()
+    }
+
+    fn padded(&self, column: usize, cell: &str) -> String {
+        let pad = " ".repeat(self.widths[column] - width(cell));
+        if self.right.contains(&column) { pad + cell } else { cell.to_owned() + &pad }
     }
 }
 
 /// A cell stays in its line and column, whatever a server's message contains.
 fn one_line(text: &str) -> String {
     seen::cell(&text.split_whitespace().collect::<Vec<_>>().join(" ")).into_owned()
-}
-
-/// Width on the terminal; colour escapes take none.
-fn width(text: &str) -> usize {
-    let mut plain = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('\x1b') {
-        plain += before;
-        rest = after.split_once('m').map_or("", |(_, tail)| tail);
-    }
-    plain += rest;
-    plain.width()
 }
 
 #[cfg(test)]
@@ -107,6 +142,22 @@ mod tests {
         assert!(table.is_empty());
         table.row(["y".to_owned(), "z".to_owned()]);
         assert_eq!(table.take(), ["y         z"]);
+    }
+
+    #[test]
+    fn the_last_column_goes_on_below_where_it_does_not_fit() {
+        let table = |key: &str, detail: &str| {
+            let mut table = Table::new(["K", "DETAIL"]).without_head().fit(Some(36));
+            table.row([key.to_owned(), detail.to_owned()]);
+            table.lines()
+        };
+        assert_eq!(table("key", "fits"), ["key  fits"]);
+        let detail = "a detail with some words that is broken";
+        assert_eq!(table("key", detail), ["key  a detail with some words that", "     is broken"]);
+        let below = ["a key with words", "    a detail with some words that is", "    broken"];
+        assert_eq!(table("a key with words", detail), below);
+        let url = "https://example.org/a/very/long/one/of/them";
+        assert_eq!(table("key", &format!("see {url}")), ["key", "    see", &format!("    {url}")]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::manifest::{Manifest, PrivatePart};
 use crate::name::ArtifactName;
 use crate::proof::Proof;
 use crate::sink::Sink;
+use crate::words::{Noun, size};
 
 /// How much an artifact holds, before compression and encryption.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -60,14 +61,14 @@ impl Amount {
     }
 }
 
-impl fmt::Display for Amount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use crate::words::{count, size};
-        let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        let (items, rows) = (count(number(self.items), "item"), count(number(self.rows), "row"));
-        write!(f, "{items}, {rows}, {}", size(self.bytes))
+impl Amount {
+    /// In words: `1 item, 20 rows, 3 B`.
+    pub fn in_words(self, unit: Noun) -> String {
+        format!("{}, {}, {}", ITEMS.count(self.items), unit.count(self.rows), size(self.bytes))
     }
 }
+
+const ITEMS: Noun = Noun::new("item", "items");
 
 /// By how much a dataset may shrink from one backup to the next without being reported, in percent of its items, rows
 /// or bytes. 100 means no limit.
@@ -166,7 +167,7 @@ impl Artifact {
     }
 }
 
-/// Why an artifact holds less than it should. `Display` writes it as the end of a sentence.
+/// Why an artifact holds less than it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Less {
@@ -176,16 +177,12 @@ pub struct Less {
     pub fuller: Option<(ArtifactName, Amount)>,
 }
 
-impl fmt::Display for Less {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.amount.is_empty() {
-            true => write!(f, "empty ({})", self.amount)?,
-            false => write!(f, "much smaller than before ({})", self.amount)?,
-        }
-        match &self.fuller {
-            Some((name, amount)) => write!(f, "; {name} holds {amount}"),
-            None => Ok(()),
-        }
+impl Less {
+    /// The end of a sentence.
+    pub fn in_words(&self, unit: Noun) -> String {
+        let what = if self.amount.is_empty() { "empty" } else { "much smaller than before" };
+        let fuller = self.fuller.as_ref().map(|(name, amount)| format!("; {name} holds {}", amount.in_words(unit)));
+        format!("{what} ({}){}", self.amount.in_words(unit), fuller.unwrap_or_default())
     }
 }
 
@@ -241,8 +238,8 @@ mod tests {
             (amount(10, 1000, 49_999), true),
             (amount(100, 100_000, 10_000_000), false),
         ] {
-            assert_eq!(now.shrank(before, MaxShrink::default()), less, "{now}");
-            assert!(!now.shrank(before, "100%".parse().unwrap()), "{now}");
+            assert_eq!(now.shrank(before, MaxShrink::default()), less, "{now:?}");
+            assert!(!now.shrank(before, "100%".parse().unwrap()), "{now:?}");
         }
         assert!(amount(10, 999, 100_000).shrank(amount(10, 10_000, 100_000), "90%".parse().unwrap()));
         for wrong in ["", "0%", "101%", "50", "-1%", "half"] {

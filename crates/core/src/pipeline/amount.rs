@@ -13,6 +13,7 @@ use crate::progress::Event;
 use crate::report::Check;
 use crate::sink::{PutOptions, Sink};
 use crate::stream;
+use crate::words::Noun;
 
 /// The rules for how much a backup should hold.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,11 +66,11 @@ impl AmountRules {
     }
 
     /// What to tell the user about a backup, as a warning or note.
-    pub(super) fn words(self, name: &ArtifactName, sink: &str, judgement: &Judgement) -> Option<Told> {
+    pub(super) fn words(self, name: &ArtifactName, sink: &str, unit: Noun, judgement: &Judgement) -> Option<Told> {
         if let Some(less) = &judgement.less {
             let expected = less.amount.is_empty() && self.allow_empty && less.fuller.is_none();
             let hint = if less.fuller.is_none() { Hint::AllowEmpty } else { Hint::AllowShrink };
-            return (!expected).then(|| Told::Warning(format!("{} is {less}", name.dataset), hint));
+            return (!expected).then(|| Told::Warning(format!("{} is {}", name.dataset, less.in_words(unit)), hint));
         }
         let failure = judgement.failure.as_ref()?;
         Some(Told::Note(format!(
@@ -119,18 +120,21 @@ pub(super) async fn check(
     artifact: &Artifact,
     found: Option<Amount>,
     record: bool,
+    unit: Noun,
     cx: &Context,
 ) -> Option<Check> {
     let (said, judged) = artifact.amount()?;
     match (found, judged) {
         (Some(found), _) if found != said => {
+            let (said, found) = (said.in_words(unit), found.in_words(unit));
             let why =
                 format!("a name beside it says {said}, but it holds {found}: that name belongs to another backup");
             Some(Check::warn(CHECK, "differs", why))
         }
         (_, Judged::Whole) | (None, Judged::Unjudged) => None,
         (_, Judged::Less) => {
-            let why = format!("it is {}: was anything lost at the source?", Less { amount: said, fuller: None });
+            let less = Less { amount: said, fuller: None }.in_words(unit);
+            let why = format!("it is {less}: was anything lost at the source?");
             Some(Check::warn(CHECK, said.less_word(), why))
         }
         (Some(found), Judged::Unjudged) => {
@@ -142,7 +146,7 @@ pub(super) async fn check(
                 let note = format!("the amount in {} could not be written beside it: {error}", artifact.key());
                 cx.progress.event(Event::Note(note));
             }
-            let less = judgement.less?;
+            let less = judgement.less?.in_words(unit);
             Some(Check::warn(CHECK, found.less_word(), format!("it is {less}: was anything lost at the source?")))
         }
     }

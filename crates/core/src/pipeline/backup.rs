@@ -496,6 +496,7 @@ impl Run {
             sha256: hashed.sha256,
             items: tapped.proof.items.len(),
             rows: tapped.proof.total_count(),
+            kinds: tapped.proof.by_kind().into_iter().map(|(kind, (_, count))| (kind.to_owned(), count)).collect(),
             seconds: 0.0,
             sinks: self
                 .sinks
@@ -807,7 +808,7 @@ impl Run {
         }));
         let judged = judged.await;
         for (index, judgement) in sinks.iter().zip(&judged) {
-            match self.amount.words(&self.name, &self.sinks[*index].url(), judgement) {
+            match self.amount.words(&self.name, &self.sinks[*index].url(), self.description.unit, judgement) {
                 Some(Told::Warning(text, hint)) => self.cx.progress.event(Event::Warning { text, hint }),
                 Some(Told::Note(note)) => self.cx.progress.event(Event::Note(note)),
                 None => {}

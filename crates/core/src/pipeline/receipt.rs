@@ -1,5 +1,6 @@
 //! The receipt of a backup.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -10,6 +11,8 @@ use crate::hint::Hint;
 use crate::history::Failure;
 use crate::name::Dataset;
 use crate::progress::{Event, Progress};
+use crate::proof::in_words;
+use crate::words::Noun;
 
 /// The result of a backup.
 #[derive(Clone, Debug, Serialize)]
@@ -31,6 +34,8 @@ pub struct Receipt {
     pub items: usize,
     /// The number of rows of all items in the proof.
     pub rows: u64,
+    /// Rows by the kinds of items.
+    pub kinds: BTreeMap<String, u64>,
     /// How long the backup took, in seconds.
     pub seconds: f64,
     /// The outcome in each sink.
@@ -42,6 +47,12 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    /// What is in its proof, in words: `2 items`, `1000 rows`. `unit` says what the items of a kind hold: see
+    /// [`System::unit`](crate::System::unit).
+    pub fn in_words(&self, unit: impl Fn(&str) -> Option<Noun>) -> Vec<String> {
+        in_words(self.items, self.kinds.iter().map(|(kind, count)| (&**kind, *count)), unit)
+    }
+
     /// Whether every sink holds the artifact.
     pub fn is_complete(&self) -> bool {
         self.sinks.iter().all(|s| s.error.is_none())

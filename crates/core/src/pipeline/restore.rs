@@ -19,6 +19,7 @@ use crate::report::Check;
 use crate::sink::Sink;
 use crate::stream::ByteStream;
 use crate::target::{RestoreInput, Target};
+use crate::words::Noun;
 
 /// Restores an artifact: `Restore::new(sink, artifact).key(age).into(&target).await`.
 ///
@@ -194,7 +195,7 @@ impl Restore {
             .hint("use another artifact, or the copy in another sink"));
         }
         if let Some(amount) = self.artifact.less() {
-            let less = Less { amount, fuller: None };
+            let less = Less { amount, fuller: None }.in_words(Noun::ENTRIES);
             let text = format!("{} is {less}: you may want an older one", self.artifact.key());
             self.context.progress.event(Event::Warning { text, hint: Hint::ListArtifacts });
         }

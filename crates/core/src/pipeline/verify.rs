@@ -225,8 +225,20 @@ impl<'a> Verify<'a> {
         Ok(checks)
     }
 
+    fn figure_of(&self, proof: &crate::proof::Proof) -> String {
+        proof.in_words(|kind| self.verifier.unit(kind)).join(", ")
+    }
+
     async fn amount_check(&self, found: Option<Amount>) -> Option<Check> {
-        amount::check(&self.sink, &self.artifact, found, self.record, &self.context).await
+        amount::check(
+            &self.sink,
+            &self.artifact,
+            found,
+            self.record,
+            self.verifier.unit("").unwrap_or_default(),
+            &self.context,
+        )
+        .await
     }
 
     async fn links(&self, before: Vec<Artifact>) -> Result<Vec<Link>> {
@@ -347,18 +359,17 @@ impl<'a> Verify<'a> {
         }
         match tapped.await {
             Ok(tapped) => {
-                let items = tapped.proof.items.len();
-                let figure = format!("{items} items, {} rows", tapped.proof.total_count());
+                let figure = self.figure_of(&tapped.proof);
                 let detail = format!("{} bytes of plaintext, parsed to the end", tapped.bytes);
                 checks.push(Check::pass("structure", figure, detail).took(begun.elapsed()));
                 checks.extend(self.amount_check(Some(Amount::of(&tapped.proof, tapped.bytes))).await);
                 if let Some(expected) = &proof {
-                    let compared = expected.compare(&tapped.proof);
+                    let compared = expected.compare_in(&tapped.proof, |kind| self.verifier.unit(kind));
                     let failed: Vec<Check> = compared.into_iter().filter(|c| c.status == Status::Fail).collect();
                     if failed.is_empty() {
                         checks.push(Check::pass(
                             "proof",
-                            figure_of(expected),
+                            self.figure_of(expected),
                             "the stored archive holds what the source saw go past",
                         ));
                     }
@@ -492,10 +503,6 @@ fn judges_the_artifact(error: &Error) -> bool {
 /// Whether a key mismatch is the artifact's fault: its stored bytes do not match the manifest.
 fn damaged_header(error: &Error, checks: &[Check]) -> bool {
     error.kind() == ErrorKind::Decrypt && checks.iter().any(|c| c.name == "stored" && c.status == Status::Fail)
-}
-
-fn figure_of(proof: &crate::proof::Proof) -> String {
-    format!("{} items, {} rows", proof.items.len(), proof.total_count())
 }
 
 fn stored_check(seen: &std::sync::Mutex<read::Stored>, manifest: Option<&Manifest>) -> Check {

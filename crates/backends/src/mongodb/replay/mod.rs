@@ -11,6 +11,7 @@ mod apply;
 mod catalog;
 mod entry;
 
+use super::DOCUMENTS;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bson::Timestamp;
@@ -214,8 +215,8 @@ impl Replay<'_> {
         self.done.applied += self.applier.applied;
         if !self.settings.twice.is_empty() {
             let why = format!(
-                "{} documents are in the archive twice under one key, and its oplog does not say which is right",
-                self.settings.twice.len()
+                "the archive holds {} twice under one key, and its oplog does not say which is right",
+                DOCUMENTS.count(self.settings.twice.len())
             );
             return Err(Error::new(ErrorKind::Mismatch, "restore", "all documents", why).hint("use another artifact"));
         }

@@ -1,7 +1,7 @@
 //! The words of the general commands, where those that every system has do not fit.
 
 use clap::{Arg, Command};
-use lifeboat_core::cli::CONTENTS;
+use lifeboat_core::cli::{AT, CONTENTS};
 
 use super::super::system::INTO;
 
@@ -18,8 +18,8 @@ pub(crate) fn shape(command: Command) -> Command {
         "backup" => of_contents(command).about("Have Velero make a backup, and copy it").after_help(
             "\
 Examples:
-  lifeboat-velero backup --from-schedule daily --location s3://velero --to b2://offsite --prefix copies --encrypt age:age1…
-  lifeboat-velero backup --namespace shop --ttl 7d --location s3://velero --to file:///backups --encrypt age-file:keys.txt",
+  lifeboat-velero backup --from-schedule daily --location s3://velero --sink b2://offsite --prefix copies --encrypt age:age1…
+  lifeboat-velero backup --namespace shop --ttl 7d --location s3://velero --sink file:///backups --encrypt age-file:keys.txt",
         ),
         "list" if is_own => with(command, "schedule", |arg| arg.conflicts_with("to")),
         "show" if is_own => {
@@ -34,7 +34,7 @@ Examples:
             of_copy(command, &["dataset", "to", "prefix", "identity", "no_record"])
         }
         "restore" if is_own => {
-            let at = "Which copy: latest, an age like 2d, a time or day in UTC (the newest backup taken at or before this time), or a key";
+            let at = format!("Which copy: {AT}");
             let mut command = with(command, "at", |arg| arg.help(at));
             // There is but one place.
             command = with(command, "into", |arg| arg.required(false).env(None::<&str>).default_value(INTO).hide(true));
@@ -48,8 +48,8 @@ Examples:
 Velero deletes its own backups when they expire; --ttl and the schedules say when.
 
 Examples:
-  lifeboat-velero prune --dataset daily --to b2://offsite --prefix copies --keep 30d,at-least=3 --dry-run
-  lifeboat-velero prune --dataset daily --to b2://offsite --prefix copies --orphans",
+  lifeboat-velero prune --dataset daily --sink b2://offsite --prefix copies --keep 30d,at-least=3 --dry-run
+  lifeboat-velero prune --dataset daily --sink b2://offsite --prefix copies --orphans",
         ),
         "replicate" => {
             let into =
@@ -58,9 +58,9 @@ Examples:
             with(command, "into", |arg| arg.help(into)).about(about).after_help(
                 "\
 Examples:
-  lifeboat-velero replicate --dataset daily --to minio://minio:9000/backups --to b2://offsite
-  lifeboat-velero replicate --location minio://minio:9000/velero --to b2://offsite --into velero
-  lifeboat-velero replicate --location minio://minio:9000/velero --to b2://offsite --into velero --reread",
+  lifeboat-velero replicate --dataset daily --sink minio://minio:9000/backups --sink b2://offsite
+  lifeboat-velero replicate --location minio://minio:9000/velero --sink b2://offsite --into velero
+  lifeboat-velero replicate --location minio://minio:9000/velero --sink b2://offsite --into velero --reread",
             )
         }
         "check" => of_contents(command)
@@ -68,20 +68,20 @@ Examples:
             .after_help(
                 "\
 Examples:
-  lifeboat-velero check --location s3://velero --to b2://offsite --prefix copies --encrypt age:age1…
-  lifeboat-velero check --test shop --location s3://velero --to file:///backups --encrypt age-file:keys.txt",
+  lifeboat-velero check --location s3://velero --sink b2://offsite --prefix copies --encrypt age:age1…
+  lifeboat-velero check --test shop --location s3://velero --sink file:///backups --encrypt age-file:keys.txt",
             ),
         _ => command,
     }
 }
 
 const PROGRAM: &str = "\
-list, show, verify and restore work on the backups that Velero keeps; with --to SINK-URL, on copies of them.
+list, show, verify and restore work on the backups that Velero keeps; with --sink SINK-URL, on copies of them.
 
 Examples:
   export LIFEBOAT_LOCATION=minio://minio:9000/velero
   lifeboat-velero verify --from-schedule daily --namespace shop
-  lifeboat-velero backup --from-schedule daily --to b2://offsite --prefix copies --encrypt age:age1…
+  lifeboat-velero backup --from-schedule daily --sink b2://offsite --prefix copies --encrypt age:age1…
   lifeboat-velero restore daily-20261121030000 --namespace shop --map shop=shop-again
   lifeboat-velero judge --location s3://velero/production
 

@@ -73,7 +73,7 @@ pub(super) async fn test(verify: Verify, console: &dyn Console) -> Result<Outcom
 
 /// The levels of a copy have no meaning for a backup of Velero.
 fn only_of_copies(verify: &Verify) -> Result<()> {
-    let hint = "name the sink of the copies with --to; without it the restore of Velero's own backup is tested";
+    let hint = "name the sink of the copies with --sink; without it the restore of Velero's own backup is tested";
     if verify.level.is_some_and(|level| level != Level::Restore) {
         return Err(wrong("--level", "it is of a copy", hint));
     }

@@ -1,7 +1,7 @@
 //! The commands of `lifeboat-velero`.
 //!
 //! Two things are called a backup here: what Velero keeps in its storage location, and a copy of it that lies in a sink as an
-//! artifact. `list`, `show`, `verify` and `restore` work on Velero's own, and with `--to` on the copies.
+//! artifact. `list`, `show`, `verify` and `restore` work on Velero's own, and with `--sink` on the copies.
 
 use async_trait::async_trait;
 use clap::Command;

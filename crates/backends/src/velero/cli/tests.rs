@@ -186,7 +186,7 @@ fn the_way_to_velero_is_read_from_the_flags_of_the_settings() {
 async fn what_was_not_said_is_asked_for() {
     let hint = async |arguments: &[&str]| run(arguments).await.unwrap_err().advice().unwrap().to_owned();
     assert!(hint(&["verify"]).await.contains("--namespace"));
-    assert!(hint(&["verify", "--namespace", "x", "--level", "structure"]).await.contains("--to"));
+    assert!(hint(&["verify", "--namespace", "x", "--level", "structure"]).await.contains("--sink"));
     assert!(hint(&["verify", "--namespace", "x", "--at", "2026-01-01"]).await.contains("--backup"));
     assert!(hint(&["show"]).await.contains("lifeboat-velero list"));
     assert!(hint(&["restore"]).await.contains("lifeboat-velero list"));

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use lifeboat_core::Level;
-use lifeboat_core::cli::CONNECTION;
+use lifeboat_core::cli::{AT, CONNECTION};
 use lifeboat_core::duration::Length;
 
 use super::super::settings::claim;
@@ -18,24 +18,24 @@ use super::reach::{InBoth, InBucket, InCluster, OfSchedule, Reach};
 /// The commands of Velero's own.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// List Velero's backups; with --to, the copies in a sink
+    /// List Velero's backups; with --sink, the copies in a sink
     #[command(after_help = "\
 Examples:
   lifeboat-velero list
   lifeboat-velero list --from-schedule daily --json | jq -r '.[] | select(.phase != \"Completed\") | .name'
-  lifeboat-velero list --to b2://offsite --prefix copies")]
+  lifeboat-velero list --sink b2://offsite --prefix copies")]
     List(List),
-    /// Show a backup of Velero: what is in it, its volumes, what went wrong; with --to, a copy's manifest
+    /// Show a backup of Velero: what is in it, its volumes, what went wrong; with --sink, a copy's manifest
     #[command(after_help = "\
 Examples:
   lifeboat-velero show daily-20261121030000
-  lifeboat-velero show --dataset daily --to b2://offsite --prefix copies --items --identity key.txt")]
+  lifeboat-velero show --dataset daily --sink b2://offsite --prefix copies --items --identity key.txt")]
     Show(Show),
-    /// Prove that a backup comes back: restore a namespace into a scratch one, and compare; with --to, verify a copy
+    /// Prove that a backup comes back: restore a namespace into a scratch one, and compare; with --sink, verify a copy
     #[command(after_help = "\
-Without --to the latest Completed backup of the schedule is restored, by Velero, and each object compared.
+Without --sink the latest Completed backup of the schedule is restored, by Velero, and each object compared.
 
-Levels, of a copy (with --to):
+Levels, of a copy (with --sink):
   stored      it is there, young enough (48 hours), and has the size and SHA-256 of its manifest
   structure   it decrypts, every file in it decompresses and parses, and it agrees with its proof
   restore     the backup that it is a copy of is restored as above (the default)
@@ -44,7 +44,7 @@ Levels, of a copy (with --to):
 Examples:
   lifeboat-velero verify --from-schedule daily --namespace shop --location s3://velero
   lifeboat-velero verify --namespace shop --pods-ready 5min --must-cover shop/data --location s3://velero
-  lifeboat-velero verify --dataset daily --to b2://offsite --prefix copies --level structure --identity key.txt")]
+  lifeboat-velero verify --dataset daily --sink b2://offsite --prefix copies --level structure --identity key.txt")]
     Verify(Box<Verify>),
     /// Judge the backups in a bucket, Velero's own or a copy of it; needs no cluster
     #[command(after_help = "\
@@ -57,14 +57,14 @@ Examples:
     Judge(Judge),
     /// Restore a backup into the cluster: whole, or a part of it, or into other namespaces
     #[command(after_help = "\
-Velero restores; what it could not restore is listed at the end, by name. With --to a copy is put back into the \
+Velero restores; what it could not restore is listed at the end, by name. With --sink a copy is put back into the \
 storage location first, so that Velero finds it: --location says where.
 
 Examples:
   lifeboat-velero restore daily-20261121030000
   lifeboat-velero restore --from-schedule daily --namespace shop --map shop=shop-again
   lifeboat-velero restore daily-20261121030000 --namespace shop --resource configmaps --label app=web --existing update
-  lifeboat-velero restore --dataset daily --to b2://offsite --prefix copies --identity key.txt --location s3://velero-new")]
+  lifeboat-velero restore --dataset daily --sink b2://offsite --prefix copies --identity key.txt --location s3://velero-new")]
     Restore(Box<Restore>),
     /// Print the log of a backup or a restore
     #[command(after_help = "\
@@ -130,8 +130,14 @@ pub struct Verify {
     /// How much to prove, of a copy
     #[arg(long, value_name = "LEVEL", value_parser = level())]
     pub level: Option<Level>,
-    /// Which copy: latest, an age like 2d, a time or day in UTC (the newest backup taken at or before this time), or a key
-    #[arg(long, value_name = "latest|TIME|KEY", default_value = "latest", hide_default_value = true)]
+    /// The copy to verify: its time or its key.
+    #[arg(
+        long,
+        value_name = "latest|TIME|KEY",
+        default_value = "latest",
+        hide_default_value = true,
+        help = format!("Which copy: {AT}")
+    )]
     pub at: String,
     /// Fail when the backup is older, as in 2d or 36h
     #[arg(long, value_name = "AGE")]

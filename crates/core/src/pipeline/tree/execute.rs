@@ -316,8 +316,8 @@ impl Run {
                 }
                 self.done.notes.extend(deleted.notes);
                 if let Some(held) = deleted.held.first() {
-                    let count = deleted.held.len();
-                    self.done.notes.push(format!("{count} objects stay, as {}: {held}", held.key));
+                    let count = crate::words::count(deleted.held.len(), "object");
+                    self.done.notes.push(format!("{count} stay, as {}: {held}", held.key));
                 }
             }
             // What refers to others is gone before they go.

@@ -1,5 +1,6 @@
 //! Reading the copy of a tree again to compare it with its record, and checking whether a copy can be made.
 
+use crate::words::Noun;
 use std::time::Instant;
 
 use futures::StreamExt;
@@ -98,7 +99,11 @@ impl TreeCopy {
     fn of_record(&self, known: &Known) -> Check {
         match &known.last {
             Some((key, head)) if head.failed > 0 => {
-                let detail = format!("{key}: {} objects of {} could not be copied", head.failed, head.from);
+                let detail = format!(
+                    "{key}: {} of {} could not be copied",
+                    Noun::new("object", "objects").count(head.failed),
+                    head.from
+                );
                 Check::warn("record", head.finished_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), detail)
             }
             Some((key, head)) => {
