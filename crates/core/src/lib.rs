@@ -21,6 +21,7 @@ pub mod memory;
 pub mod name;
 pub mod pipeline;
 pub mod plan;
+pub mod process;
 pub mod progress;
 pub mod proof;
 mod replace;

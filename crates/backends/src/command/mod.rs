@@ -5,7 +5,6 @@
 //! only the commands know.
 
 mod process;
-mod said;
 mod source;
 mod system;
 mod target;

@@ -7,15 +7,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use lifeboat_core::process::{Ended, Process, words};
 use lifeboat_core::progress::Event;
 use lifeboat_core::proof::WholeStream;
 use lifeboat_core::{Context, Description, Error, ErrorKind, Proof, Reading, Result, Source, Tap};
 use tokio::io::AsyncReadExt;
 use tokio::process::ChildStdout;
 
-use super::process::{Ended, Prepared, Process, Role, program_of};
+use super::process::{Role, prepare, program_of};
 use super::system::CommandSettings;
-use super::{FORMAT, ITEM, SYSTEM, said};
+use super::{FORMAT, ITEM, SYSTEM};
 
 /// Bytes gathered from the pipe before they are passed on, and the room for them.
 const GATHER: usize = 512 << 10;
@@ -54,13 +55,13 @@ impl CommandSource {
 #[async_trait]
 impl Source for CommandSource {
     async fn describe(&self) -> Result<Description> {
-        Prepared::new(&self.settings, Role::Run)?;
+        prepare(&self.settings, Role::Run)?;
         let format = self.settings.format.as_deref().unwrap_or(FORMAT);
         Ok(Description::new(SYSTEM, format).dataset(SYSTEM).tool(program_of(&self.settings, Role::Run)))
     }
 
     async fn open(&self, cx: &Context) -> Result<Reading> {
-        let (process, stdout) = Prepared::new(&self.settings, Role::Run)?.start_reading(cx)?;
+        let (process, stdout) = prepare(&self.settings, Role::Run)?.start_reading(cx)?;
         // A pipe of 64 KiB makes both sides switch 16 times for each chunk. Refused beyond the user's limit: then it stays.
         let _ = rustix::pipe::fcntl_setpipe_size(&stdout, 1 << 20);
         let whole = Arc::new(AtomicU64::new(UNKNOWN));
@@ -123,7 +124,7 @@ impl Output {
 
     /// Reads some bytes; 0 at the end.
     async fn read(&mut self, chunk: &mut BytesMut) -> Result<usize> {
-        let limits = self.process.limits.clone();
+        let limits = self.process.limits();
         let name = self.process.name().to_owned();
         let failed = |e| Error::io("read from", &name, e);
         if self.left.is_none() {
@@ -166,11 +167,11 @@ const FAILURES: [&str; 8] = ["error", "fatal", "fail", "panic", "cannot", "can't
 /// that speaks of a failure: programs that go on after one end with 0.
 fn note(ended: &Ended) -> Option<String> {
     let lines = ended.stderr.lines().filter(|line| !line.trim().is_empty()).count();
-    let words = said::words(&ended.stderr, &ended.name);
+    let said = words(&ended.stderr, &ended.name);
     tracing::debug!(program = ended.name, stderr = ended.stderr, "the command has ended");
-    let is_short = (1..=LONGEST_NOTE_LINES).contains(&lines) && words.len() <= LONGEST_NOTE;
+    let is_short = (1..=LONGEST_NOTE_LINES).contains(&lines) && said.len() <= LONGEST_NOTE;
     if is_short {
-        return Some(format!("{}: {words}", ended.name));
+        return Some(format!("{}: {said}", ended.name));
     }
     let speaks = |line: &&str| {
         let line = line.to_ascii_lowercase();

@@ -1,4 +1,4 @@
-//! What a command says on standard error and output: its end is kept, and made fit for messages.
+//! What a program says on standard error and output: its end is kept, and made fit for messages.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -128,8 +128,8 @@ fn clean(text: &str) -> String {
     clean
 }
 
-/// The last lines of a text as one, without the program's name before each.
-pub(super) fn words(text: &str, program: &str) -> String {
+/// The last lines of what a program said as one, without its name before each.
+pub fn words(text: &str, program: &str) -> String {
     let lines = lines(text, program);
     lines[lines.len().saturating_sub(LINES)..].join("; ")
 }
