@@ -1,8 +1,10 @@
 //! The shape of the file: its tables as serde reads them. What they mean together is decided one level up.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 
 use lifeboat_core::catalog::MaxShrink;
+use lifeboat_core::limiter::{Rate, parse_size};
 use lifeboat_core::retention::Policy;
 use lifeboat_core::{Compression, Level, Status, duration};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
@@ -72,6 +74,12 @@ pub(crate) struct Defaults {
     pub(crate) sink_grace: Option<std::time::Duration>,
     #[serde(default, deserialize_with = "stall_limit")]
     pub(crate) stall_limit: Option<std::time::Duration>,
+    pub(crate) upload_limit: Option<Rate>,
+    pub(crate) download_limit: Option<Rate>,
+    pub(crate) source_limit: Option<Rate>,
+    pub(crate) thread_limit: Option<NonZeroUsize>,
+    pub(crate) memory_limit: Option<Size>,
+    pub(crate) hooks: Option<Spanned<Hooks>>,
     pub(crate) allow_empty: Option<bool>,
     pub(crate) max_shrink: Option<MaxShrink>,
 }
@@ -94,8 +102,37 @@ pub(crate) struct Job {
     pub(crate) sink_grace: Option<std::time::Duration>,
     #[serde(default, deserialize_with = "stall_limit")]
     pub(crate) stall_limit: Option<std::time::Duration>,
+    pub(crate) upload_limit: Option<Rate>,
+    pub(crate) download_limit: Option<Rate>,
+    pub(crate) source_limit: Option<Rate>,
+    pub(crate) thread_limit: Option<NonZeroUsize>,
+    pub(crate) memory_limit: Option<Size>,
+    pub(crate) hooks: Option<Spanned<Hooks>>,
     pub(crate) allow_empty: Option<bool>,
     pub(crate) max_shrink: Option<MaxShrink>,
+}
+
+/// `hooks = { before = ["freeze.sh", "now"], after = ["thaw.sh"], timeout = "5min" }`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hooks {
+    pub(crate) before: Option<Texts>,
+    pub(crate) after: Option<Texts>,
+    pub(crate) timeout: Option<duration::Length>,
+    #[serde(default)]
+    pub(crate) shell: bool,
+    pub(crate) on: Option<Vec<HookedVerb>>,
+    #[serde(default)]
+    pub(crate) pass_env: Vec<String>,
+}
+
+/// What hooks can be run before and after.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum HookedVerb {
+    Backup,
+    Restore,
+    Verify,
 }
 
 /// `verify = { level = "restore", max_age = "2d", age_status = "fail" }`.
@@ -143,6 +180,16 @@ fn age_status<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Status>, D::Erro
         "warn" => Ok(Some(Status::Warn)),
         "fail" => Ok(Some(Status::Fail)),
         _ => Err(D::Error::custom("age_status is \"warn\" or \"fail\"")),
+    }
+}
+
+/// `memory_limit = "512MiB"`, in bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        parse_size(&String::deserialize(d)?, "memory_limit").map(Self).map_err(|e| with_advice(&e))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lifeboat_config::{Job, hint};
 use lifeboat_core::catalog::MaxShrink;
 use lifeboat_core::report::human_bytes;
-use lifeboat_core::{ErrorKind, Hint, Receipt, Result};
+use lifeboat_core::{ErrorKind, Hint, Limiter, Receipt, Result};
 use serde_json::{Value, json};
 
 use super::place;
@@ -23,6 +23,8 @@ pub(crate) struct Options {
     pub(crate) stall_limit: Option<Duration>,
     /// Whether sinks may be new.
     pub(crate) new_sink: bool,
+    /// Of all jobs of this run together.
+    pub(crate) limiter: Limiter,
 }
 
 /// Backs up each job; one that fails does not stop the others.
@@ -43,9 +45,10 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exi
         let outcome = one(session, &name, job, options).await;
         match session.settle("back up", &name, outcome) {
             Ok(receipt) => {
-                exit.and(if receipt.is_complete() { Exit::Good } else { Exit::Failed });
-                if !receipt.is_complete() {
-                    failed.push(format!("{name} (not in every sink)"));
+                exit.and(if receipt.is_good() { Exit::Good } else { Exit::Failed });
+                if !receipt.is_good() {
+                    let why = if receipt.is_complete() { "its hook after" } else { "not in every sink" };
+                    failed.push(format!("{name} ({why})"));
                 }
                 print(session, &receipt, &stores, all > 1 && !session.output.is_verbose());
                 results.push(value(&name, &receipt));
@@ -81,13 +84,14 @@ async fn one(session: &Session, name: &str, job: Result<Job>, options: &Options)
     job.allow_empty |= options.allow_empty;
     job.max_shrink = options.max_shrink.unwrap_or(job.max_shrink);
     job.stall_limit = options.stall_limit.or(job.stall_limit);
+    job.limiter = options.limiter.clone().or(&job.limiter);
     job.backup().await?.context(session.context.clone()).run().await
 }
 
 fn value(job: &str, receipt: &Receipt) -> Value {
     let mut value = json!(receipt);
     value["job"] = job.into();
-    value["passed"] = receipt.is_complete().into();
+    value["passed"] = receipt.is_good().into();
     value
 }
 
@@ -126,7 +130,7 @@ fn print(session: &Session, receipt: &Receipt, names: &Names, short: bool) {
     let output = &session.output;
     let good = receipt.is_complete();
     let verdict = output.paint(if good { "DONE" } else { "PART" }, if good { GREEN } else { YELLOW });
-    if short && good {
+    if short && receipt.is_good() {
         let (stored, took) = (human_bytes(receipt.stored_bytes), seconds(receipt.seconds));
         output.line(format!("{verdict} {}: {}, {stored} in {took}", receipt.dataset, receipt.key));
         return;
@@ -150,6 +154,13 @@ fn print(session: &Session, receipt: &Receipt, names: &Names, short: bool) {
                     output.write_err(&format!("  hint: {}", hint::render(&names.direct(hint, at, receipt))));
                 }
             }
+        }
+    }
+    if let Some(hook) = &receipt.hook {
+        output.line(format!("     the backup is good, but {}", hook.error));
+        output.warn(&format!("{} is good, but {}", receipt.key, hook.error));
+        if let Some(hint) = hook.hint.as_ref().filter(|_| !output.is_silent()) {
+            output.write_err(&format!("  hint: {}", hint::render(hint)));
         }
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::hint::Hint;
-use crate::history::Failure;
+use crate::history::{Failure, Outcome};
 use crate::name::Dataset;
 use crate::progress::{Event, Progress};
 
@@ -35,6 +35,9 @@ pub struct Receipt {
     pub seconds: f64,
     /// What each sink holds now.
     pub sinks: Vec<SinkOutcome>,
+    /// What a [hook](crate::hooks) failed with that ran after it, where one did. The artifact is as good as without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hook: Option<HookFailure>,
     /// What the user should know: what the dump does not hold, what a role lacks.
     pub notes: Vec<String>,
     /// What is probably wrong: that the dataset is empty, or much smaller than before.
@@ -42,6 +45,15 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    /// Whether nothing has failed: every sink holds the artifact, and every hook has done its work.
+    pub fn is_good(&self) -> bool {
+        self.is_complete() && self.hook.is_none()
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        if self.is_good() && self.warnings.is_empty() { Outcome::Good } else { Outcome::Warning }
+    }
+
     /// Whether every sink holds the artifact.
     pub fn is_complete(&self) -> bool {
         self.sinks.iter().all(|s| s.error.is_none())
@@ -66,6 +78,33 @@ pub struct SinkOutcome {
     /// The same error, for the record there.
     #[serde(skip)]
     pub(super) failure: Option<Failure>,
+}
+
+/// What a hook failed with that ran after a backup.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct HookFailure {
+    /// Which, and why.
+    pub error: String,
+    /// What kind of failure that is.
+    pub kind: ErrorKind,
+    /// What to try.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<Hint>,
+    /// The same error, for the record.
+    #[serde(skip)]
+    pub(super) failure: Failure,
+}
+
+impl HookFailure {
+    pub(super) fn new(error: &Error, confidential: bool) -> Self {
+        Self {
+            error: error.to_string(),
+            kind: error.kind(),
+            hint: error.typed_hint().cloned(),
+            failure: Failure::of(error, confidential),
+        }
+    }
 }
 
 /// Passes progress on, and keeps what a person is told for the receipt.
