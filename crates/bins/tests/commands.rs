@@ -4,6 +4,9 @@
 //! `TRYCMD=overwrite cargo test -p lifeboat-bins --test commands` writes what is answered now into the files.
 #![allow(clippy::unwrap_used)]
 
+#[path = "commands/hooks.rs"]
+mod hooks;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;

@@ -11,7 +11,7 @@ use lifeboat_core::cli::settle;
 use lifeboat_core::words::listed;
 use lifeboat_core::{Context, Error, ErrorKind, Result};
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -25,6 +25,9 @@ use crate::progress::Reporter;
 const CANCEL_GRACE: Duration = Duration::from_secs(4);
 /// When the process ends in any case, measured from the signal.
 const CANCEL_LIMIT: Duration = Duration::from_millis(4800);
+
+/// How often is looked whether the hooks of a cancelled run have ended.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What a command receives.
 pub(crate) struct Session {
@@ -74,6 +77,13 @@ pub(crate) fn main(global: &Global, run: impl AsyncFnOnce(&Session) -> Result<Ex
         let cancelled = async {
             session.context.cancel.cancelled().await;
             tokio::time::sleep(CANCEL_GRACE).await;
+            // What a hook has frozen must be thawed.
+            if session.context.owes_hooks() {
+                while session.context.owes_hooks() {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                tokio::time::sleep(CANCEL_GRACE).await;
+            }
         };
         tokio::select! {
             ended = run(&session) => ended,
@@ -144,7 +154,7 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
 /// The first signal cancels; the second, or the end of patience, ends the process.
 fn watch_signals(session: &Session) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (cancel, output) = (session.context.cancel.clone(), session.output.clone());
+    let (context, output) = (session.context.clone(), session.output.clone());
     // Before anything runs: from now on a signal cancels, and does not kill. HUP comes when a terminal goes.
     let (sender, mut signals) = tokio::sync::mpsc::channel(4);
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()] {
@@ -163,10 +173,17 @@ fn watch_signals(session: &Session) {
                 std::process::exit(Exit::Failed.code().into());
             }
             output.note("cancelling; a second signal stops at once");
-            cancel.cancel();
+            context.cancel.cancel();
+            let context = context.clone();
             // Not a task: the runtime's threads may all be blocked.
-            std::thread::spawn(|| {
+            std::thread::spawn(move || {
                 std::thread::sleep(CANCEL_LIMIT);
+                if context.owes_hooks() {
+                    while context.owes_hooks() {
+                        std::thread::sleep(LOOK_EVERY);
+                    }
+                    std::thread::sleep(CANCEL_LIMIT);
+                }
                 std::process::exit(Exit::Failed.code().into());
             });
         }
@@ -201,7 +218,9 @@ fn log_to(output: &Arc<Output>, global: &Global) {
         .with_target(global.verbose > 0)
         .with_writer(LogLines(output.clone()));
     // Fails only when there is a subscriber already, which is as good.
-    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+    // Lines say what they are about; spans are for programs that collect them.
+    let lines = lines.with_filter(filter.and(filter_fn(|metadata| !metadata.is_span())));
+    let _ = tracing_subscriber::registry().with(lines).try_init();
 }
 
 /// Log lines go above the progress bars.

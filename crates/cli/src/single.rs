@@ -16,6 +16,7 @@ use lifeboat_core::system::Choices;
 use lifeboat_core::{AnySystem, Error, ErrorKind, Opening, Result};
 
 use crate::arguments::place::{Keys, Packing, Place};
+use crate::arguments::replicate::Pace;
 use crate::arguments::{About, AtArg, BackupArgs, EXIT_STATUS, Global, NewSink, PruneArgs, RestoreArgs, VerifyArgs};
 use crate::console::Terminal;
 use crate::exit::Exit;
@@ -86,6 +87,8 @@ struct Replicate {
     reread: bool,
     #[command(flatten)]
     new: NewSink,
+    #[command(flatten)]
+    pace: Pace,
 }
 
 /// The options of `replicate` for systems whose tool's bucket can be copied as it is.
@@ -355,6 +358,7 @@ impl<S: Commands> Task<S> {
                     dry_run: replicate.dry_run,
                     reread: replicate.reread,
                     new_sink: replicate.new.new_sink,
+                    limiter: replicate.pace.limiter()?,
                     ..commands::replicate::Options::default()
                 };
                 Ok(commands::replicate::one(session, job, &options).await)
@@ -379,6 +383,7 @@ impl<S: Commands> Task<S> {
                     verify: replicate.reread,
                     dry_run: replicate.dry_run,
                     new_sink: replicate.new.new_sink,
+                    limiter: replicate.pace.limiter()?,
                     ..commands::replicate::Options::default()
                 };
                 let mut systems = lifeboat_config::Systems::new();

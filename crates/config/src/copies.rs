@@ -110,6 +110,7 @@ impl CopyConfig {
             let to = config.sink(name)?;
             let mut tree = TreeCopy::new(&self.name, from.sink.clone(), to.sink)?
                 .layouts(config.layouts.clone())
+                .context(Context::default().limiter(config.limiter.clone()))
                 .context(context.clone());
             if let Some(prefix) = text(&self.prefix)? {
                 tree = tree.prefix(&prefix);

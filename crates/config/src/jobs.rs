@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use lifeboat_core::catalog::{self, MaxShrink};
+use lifeboat_core::history::Verb;
 use lifeboat_core::retention::Policy;
 use lifeboat_core::{
-    AgeLimit, AnySystem, ArtifactName, Backup, Compression, Dataset, Encryptor, Error, ErrorKind, Level, Result,
-    Setting, Sink, Status,
+    AgeLimit, AnySystem, ArtifactName, Backup, Compression, Context, Dataset, Encryptor, Error, ErrorKind, Hooks,
+    Level, Limiter, Result, Setting, Sink, Status,
 };
 
 use crate::encryption::{Encryption, demanded, keys, undecided};
+use crate::hooks::HookSettings;
 use crate::{guards, marker};
 
 /// One dataset, and how and where it is stored.
@@ -49,6 +51,10 @@ pub struct Job {
     pub allow_empty: bool,
     /// By how much the dataset may shrink from one backup to the next.
     pub max_shrink: MaxShrink,
+    /// What its runs may take, together with those of other jobs that have the same limits.
+    pub limiter: Limiter,
+    /// Commands that run before and after.
+    pub hooks: Option<HookSettings>,
 }
 
 /// A sink with its name in the config, or its URL.
@@ -126,6 +132,8 @@ impl Job {
             stall_limit: None,
             allow_empty: false,
             max_shrink: MaxShrink::default(),
+            limiter: Limiter::new(),
+            hooks: None,
         }
     }
 
@@ -180,6 +188,16 @@ impl Job {
             }
         }
         Ok(found.into_iter().collect())
+    }
+
+    /// A context with the job's limits where it sets none: for restores, verifications and copies of the job's backups.
+    pub fn context(&self, context: &Context) -> Context {
+        context.clone().limiter(context.limiter.clone().or(&self.limiter))
+    }
+
+    /// What runs before and after such a run of this job.
+    pub fn hooks(&self, verb: Verb) -> Hooks {
+        self.hooks.as_ref().map_or_else(Hooks::new, |hooks| hooks.hooks(&self.name, verb))
     }
 
     /// The first sink, from which backups are read.
@@ -255,6 +273,7 @@ impl Job {
             backup = backup.stall_limit(limit);
         }
         backup = backup.allow_empty(self.allow_empty).max_shrink(self.max_shrink);
+        backup = backup.context(self.context(&Context::default())).hooks(self.hooks(Verb::Backup));
         for store in &self.stores {
             backup = backup.also_to(store.sink.clone());
         }

@@ -23,6 +23,7 @@ mod copies;
 mod encryption;
 pub mod guards;
 pub mod hint;
+mod hooks;
 mod jobs;
 pub mod manual;
 pub mod marker;
@@ -39,6 +40,7 @@ mod unknown;
 
 pub use copies::CopyConfig;
 pub use encryption::{Encryption, demanded, keys, undecided};
+pub use hooks::HookSettings;
 pub use jobs::{Job, Limits, Store};
 pub use lifeboat_core::Setting;
 pub use reader::{Config, JobConfig, NAME};

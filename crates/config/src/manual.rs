@@ -62,6 +62,11 @@ impl Systems {
                 "What a verification asks for.",
                 table::Verify::FIELDS,
             ),
+            section::<table::Hooks>(
+                "hooks, in [defaults] and [jobs.NAME]",
+                "Commands that run before and after.",
+                table::Hooks::FIELDS,
+            ),
             section::<table::EncryptTable>("encrypt, as a table", "Exactly one of these.", table::EncryptTable::FIELDS),
             section::<table::AgeTable>("encrypt.age", "Recipients, or a passphrase alone.", table::AgeTable::FIELDS),
             section::<table::OpenSslTable>("encrypt.openssl", "", table::OpenSslTable::FIELDS),

@@ -1,17 +1,20 @@
 //! Finds, reads and checks the file.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lifeboat_core::catalog::MaxShrink;
+use lifeboat_core::history::Verb;
+use lifeboat_core::limiter::Rate;
 use lifeboat_core::pipeline::TreeLayout;
 use lifeboat_core::retention::Policy;
 use lifeboat_core::words::suggest;
 use lifeboat_core::{
-    AnySystem, Compression, Dataset, Error, ErrorKind, Opening, Result, Setting, Status, schedule, setting,
+    AnySystem, Compression, Dataset, Error, ErrorKind, Limiter, Opening, Result, Setting, Status, schedule, setting,
 };
 use serde::Deserialize;
 use toml::Spanned;
@@ -19,6 +22,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use crate::copies::CopyConfig;
 use crate::encryption::Encryption;
+use crate::hooks::HookSettings;
 use crate::jobs::{Job, Limits, Store};
 use crate::mistake::{self, Mistake};
 use crate::node::{Node, Source};
@@ -44,6 +48,8 @@ pub struct Config {
     pub copies: Vec<CopyConfig>,
     /// The layouts of the copied trees.
     pub layouts: Vec<TreeLayout>,
+    /// The limits of `[defaults]`: all jobs that set none of their own share them, and so do the copies.
+    pub limiter: Limiter,
 }
 
 /// The table `[jobs.NAME]`, completed from `[defaults]`.
@@ -78,6 +84,10 @@ pub struct JobConfig {
     pub allow_empty: bool,
     /// By how much the dataset may shrink from one backup to the next.
     pub max_shrink: MaxShrink,
+    /// What its runs may take.
+    pub limiter: Limiter,
+    /// What runs before and after.
+    pub hooks: Option<HookSettings>,
     /// When to back up, as five cron fields.
     pub schedule: Option<String>,
     /// When to verify.
@@ -244,6 +254,8 @@ impl Config {
             stall_limit: job.stall_limit,
             allow_empty: job.allow_empty,
             max_shrink: job.max_shrink,
+            limiter: job.limiter.clone(),
+            hooks: job.hooks.clone(),
             ..Job::new(&job.name, job.dataset.clone(), job.system.clone(), stores)
         })
     }
@@ -346,7 +358,8 @@ impl Reader<'_> {
         if !self.mistakes.is_empty() {
             return Err(mistake::error(self.source.path, self.source.text, self.mistakes));
         }
-        Ok(Config { path: self.source.path.to_owned(), sinks, jobs, copies, layouts: self.systems.layouts() })
+        let (path, layouts) = (self.source.path.to_owned(), self.systems.layouts());
+        Ok(Config { path, sinks, jobs, copies, layouts, limiter: defaults.limiter })
     }
 
     /// The tables in `[sinks]` or `[copies]`, each read by itself, in the order of the file.
@@ -453,9 +466,56 @@ impl Reader<'_> {
             verify: defaults.verify.unwrap_or_default(),
             sink_grace: defaults.sink_grace,
             stall_limit: defaults.stall_limit,
+            hooks: defaults.hooks.and_then(|hooks| self.hooks(hooks, table)),
             allow_empty: defaults.allow_empty,
             max_shrink: defaults.max_shrink,
+            limiter: limiter(
+                (defaults.upload_limit, defaults.download_limit, defaults.source_limit),
+                defaults.thread_limit,
+                defaults.memory_limit,
+            ),
         }
+    }
+
+    fn hooks(&mut self, hooks: Spanned<table::Hooks>, table: &str) -> Option<HookSettings> {
+        let at = hooks.span().start;
+        let hooks = hooks.into_inner();
+        let words = |texts: Option<table::Texts>| texts.map_or_else(Vec::new, |texts| texts.0);
+        let own = HookSettings::default();
+        let settings = HookSettings {
+            before: words(hooks.before),
+            after: words(hooks.after),
+            timeout: hooks.timeout.map_or(own.timeout, |length| length.0),
+            shell: hooks.shell,
+            on: hooks.on.map_or(own.on, |on| on.into_iter().map(Verb::from).collect()),
+            pass_env: hooks.pass_env,
+        };
+        let both = [("before", &settings.before), ("after", &settings.after)];
+        let wrong = both.into_iter().find_map(|(key, words)| match words.split_first() {
+            Some((first, _)) if first.trim().is_empty() => {
+                Some((key, "it names no program", "write [\"PROGRAM\", \"ARGUMENT\"]"))
+            }
+            Some((_, rest)) if settings.shell && !rest.is_empty() => {
+                Some((key, "with shell = true it is one line", "write it as one text"))
+            }
+            Some((line, _)) if !settings.shell && words.len() == 1 && line.contains(' ') => Some((
+                key,
+                "it is one word with spaces in it, and no shell splits it",
+                "write [\"PROGRAM\", \"ARGUMENT\"], or add shell = true",
+            )),
+            _ => None,
+        });
+        let wrong = wrong.or_else(|| {
+            let empty = settings.before.is_empty() && settings.after.is_empty();
+            empty.then_some((
+                "before",
+                "neither it nor after is set",
+                "write before = [\"PROGRAM\"], or leave hooks out",
+            ))
+        });
+        let Some((key, why, hint)) = wrong else { return Some(settings) };
+        self.mistakes.push(Mistake::new(at, format!("{key} in hooks of {table}: {why}")).hint(hint));
+        None
     }
 
     fn identities(&self, texts: Spanned<table::Texts>, table: &str) -> Vec<Setting> {
@@ -517,6 +577,10 @@ impl Reader<'_> {
             None => defaults.encrypt.clone(),
         };
         let verify = job.verify.unwrap_or_default();
+        let hooks = match job.hooks {
+            Some(hooks) => self.hooks(hooks, &table),
+            None => defaults.hooks.clone(),
+        };
         let sinks = self.sinks_of(&table, span, job.sinks.as_ref().or(defaults.sinks.as_ref()));
         let system = self.system(systems, span, &table);
         let named_at = job.dataset.as_ref().map(|d| d.span().start);
@@ -567,6 +631,13 @@ impl Reader<'_> {
             stall_limit: job.stall_limit.or(defaults.stall_limit),
             allow_empty: job.allow_empty.or(defaults.allow_empty).unwrap_or(false),
             max_shrink: job.max_shrink.or(defaults.max_shrink).unwrap_or_default(),
+            hooks,
+            limiter: limiter(
+                (job.upload_limit, job.download_limit, job.source_limit),
+                job.thread_limit,
+                job.memory_limit,
+            )
+            .or(&defaults.limiter),
             schedule: job.schedule.map(Spanned::into_inner),
             verify_schedule: job.verify_schedule.map(Spanned::into_inner),
         })
@@ -706,6 +777,40 @@ struct Defaults {
     stall_limit: Option<Duration>,
     allow_empty: Option<bool>,
     max_shrink: Option<MaxShrink>,
+    limiter: Limiter,
+    hooks: Option<HookSettings>,
+}
+
+impl From<table::HookedVerb> for Verb {
+    fn from(verb: table::HookedVerb) -> Self {
+        match verb {
+            table::HookedVerb::Backup => Self::Backup,
+            table::HookedVerb::Restore => Self::Restore,
+            table::HookedVerb::Verify => Self::Verify,
+        }
+    }
+}
+
+/// The limits that a table sets: rates of uploads, downloads and sources, threads, and memory.
+fn limiter(
+    (upload, download, source): (Option<Rate>, Option<Rate>, Option<Rate>),
+    threads: Option<NonZeroUsize>,
+    memory: Option<table::Size>,
+) -> Limiter {
+    let with = |limiter: Limiter, rate: Option<Rate>, set: fn(Limiter, Rate) -> Limiter| match rate {
+        Some(rate) => set(limiter, rate),
+        None => limiter,
+    };
+    let mut limiter = with(Limiter::new(), upload, Limiter::upload);
+    limiter = with(limiter, download, Limiter::download);
+    limiter = with(limiter, source, Limiter::source);
+    if let Some(threads) = threads {
+        limiter = limiter.threads(threads.get());
+    }
+    match memory {
+        Some(table::Size(bytes)) => limiter.memory(bytes),
+        None => limiter,
+    }
 }
 
 /// The mistake that an error describes. The error's own subject stays when it says more than the place.

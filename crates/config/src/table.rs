@@ -1,8 +1,10 @@
 //! The structure of the file: its tables as serde reads them. Their combined meaning is determined one level up.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 
 use lifeboat_core::catalog::MaxShrink;
+use lifeboat_core::limiter::{Rate, parse_size};
 use lifeboat_core::retention::Policy;
 use lifeboat_core::{Compression, Level, Status, duration};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
@@ -116,6 +118,24 @@ pub(crate) struct Defaults {
     /// Example: `stall_limit = "30min"`
     #[serde(default, deserialize_with = "stall_limit")]
     pub(crate) stall_limit: Option<std::time::Duration>,
+    /// Bytes per second that are sent to all sinks together. Default: no limit.
+    /// Example: `upload_limit = "20MB/s"`
+    pub(crate) upload_limit: Option<Rate>,
+    /// Bytes per second that are read from sinks. Default: no limit.
+    /// Example: `download_limit = "50MB/s"`
+    pub(crate) download_limit: Option<Rate>,
+    /// Bytes per second that are read from the source, before compression. Default: no limit.
+    /// Example: `source_limit = "50MB/s"`
+    pub(crate) source_limit: Option<Rate>,
+    /// How many stages (compression, encryption, hashing) compute at once. Default: no limit.
+    /// Example: `thread_limit = 1`
+    pub(crate) thread_limit: Option<NonZeroUsize>,
+    /// Bytes of memory that runs and copies may hold together. Default: no limit.
+    /// Example: `memory_limit = "200MiB"`
+    pub(crate) memory_limit: Option<Size>,
+    /// Commands that run before and after. Default: none.
+    /// Example: `hooks = { before = ["fsfreeze", "--freeze", "/srv"], after = ["fsfreeze", "--unfreeze", "/srv"] }`
+    pub(crate) hooks: Option<Spanned<Hooks>>,
     /// Whether an empty dataset is as it should be. Default: false.
     /// Example: `allow_empty = true`
     pub(crate) allow_empty: Option<bool>,
@@ -172,6 +192,24 @@ pub(crate) struct Job {
     /// Example: `stall_limit = "30min"`
     #[serde(default, deserialize_with = "stall_limit")]
     pub(crate) stall_limit: Option<std::time::Duration>,
+    /// Bytes per second that are sent to all sinks together. Default: no limit.
+    /// Example: `upload_limit = "20MB/s"`
+    pub(crate) upload_limit: Option<Rate>,
+    /// Bytes per second that are read from sinks. Default: no limit.
+    /// Example: `download_limit = "50MB/s"`
+    pub(crate) download_limit: Option<Rate>,
+    /// Bytes per second that are read from the source, before compression. Default: no limit.
+    /// Example: `source_limit = "50MB/s"`
+    pub(crate) source_limit: Option<Rate>,
+    /// How many stages (compression, encryption, hashing) compute at once. Default: no limit.
+    /// Example: `thread_limit = 1`
+    pub(crate) thread_limit: Option<NonZeroUsize>,
+    /// Bytes of memory that runs and copies may hold together. Default: no limit.
+    /// Example: `memory_limit = "200MiB"`
+    pub(crate) memory_limit: Option<Size>,
+    /// Commands that run before and after. Default: none.
+    /// Example: `hooks = { before = ["fsfreeze", "--freeze", "/srv"], after = ["fsfreeze", "--unfreeze", "/srv"] }`
+    pub(crate) hooks: Option<Spanned<Hooks>>,
     /// Whether an empty dataset is as it should be. Default: false.
     /// Example: `allow_empty = true`
     pub(crate) allow_empty: Option<bool>,
@@ -180,6 +218,43 @@ pub(crate) struct Job {
     /// Example: `max_shrink = "80%"`
     pub(crate) max_shrink: Option<MaxShrink>,
 }
+}
+
+lifeboat_core::described! {
+/// `hooks = { before = ["freeze.sh", "now"], after = ["thaw.sh"], timeout = "5min" }`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hooks {
+    /// The program that runs before, and its arguments. Default: none.
+    /// Example: `before = ["freeze.sh", "now"]`
+    pub(crate) before: Option<Texts>,
+    /// The program that runs after, and its arguments. Default: none.
+    /// Example: `after = ["thaw.sh"]`
+    pub(crate) after: Option<Texts>,
+    /// How long each may take. Default: 5min.
+    /// Example: `timeout = "1min"`
+    pub(crate) timeout: Option<duration::Length>,
+    /// Whether each is one text, a line for /bin/sh. Default: false.
+    /// Example: `shell = true`
+    #[serde(default)]
+    pub(crate) shell: bool,
+    /// The runs that have them: backup, restore, verify. Default: backup.
+    /// Example: `on = ["backup", "restore"]`
+    pub(crate) on: Option<Vec<HookedVerb>>,
+    /// Names of variables that the commands get besides PATH, HOME and the like. Default: none.
+    /// Example: `pass_env = ["FREEZE_TOKEN"]`
+    #[serde(default)]
+    pub(crate) pass_env: Vec<String>,
+}
+}
+
+/// What hooks can be run before and after.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum HookedVerb {
+    Backup,
+    Restore,
+    Verify,
 }
 
 lifeboat_core::described! {
@@ -235,6 +310,16 @@ fn age_status<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Status>, D::Erro
         "warn" => Ok(Some(Status::Warn)),
         "fail" => Ok(Some(Status::Fail)),
         _ => Err(D::Error::custom("age_status is \"warn\" or \"fail\"")),
+    }
+}
+
+/// `memory_limit = "512MiB"`, in bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        parse_size(&String::deserialize(d)?, "memory_limit").map(Self).map_err(|e| with_advice(&e))
     }
 }
 

@@ -112,6 +112,37 @@ fn what_is_said_of_a_dataset_that_shrinks_or_stands_still_reaches_the_job() {
 }
 
 #[test]
+fn limits_reach_the_job_and_its_own_come_first() {
+    let read_job = |own: &str, defaults: &str| {
+        let text = with_job(own).replace("[jobs.shop]", &format!("{defaults}\n[jobs.shop]"));
+        read(&text).map(|config| (format!("{:?}", config.jobs[0].limiter), format!("{:?}", config.limiter)))
+    };
+    let (none, _) = read_job("", "").unwrap();
+    assert_eq!(
+        none,
+        "Limiter { upload: None, download: None, source: None, runs: false, threads: false, mebibytes: None }"
+    );
+    let defaults = "upload_limit = \"20MB/s\"\nsource_limit = \"50MiB/s\"\nthread_limit = 1\nmemory_limit = \"200MiB\"";
+    let (job, all) = read_job("upload_limit = \"5MB/s\"\ndownload_limit = \"1.5MB/s\"", defaults).unwrap();
+    assert_eq!(
+        job,
+        "Limiter { upload: Some(\"5MB/s\"), download: Some(\"1500kB/s\"), source: Some(\"50MiB/s\"), runs: false, threads: true, mebibytes: Some(200) }"
+    );
+    assert!(all.contains("upload: Some(\"20MB/s\"), download: None"), "{all}");
+    for (wrong, why) in [
+        ("upload_limit = \"20MB\"", "a rate ends in /s; write bytes per second"),
+        ("upload_limit = \"20Mbit/s\"", "is not a unit of bytes"),
+        ("uplaod_limit = \"20MB/s\"", "did you mean \"upload_limit\"?"),
+        ("memory_limit = \"200\"", "its unit is missing"),
+        ("thread_limit = 0", "thread_limit"),
+    ] {
+        let error = read_job(wrong, "").unwrap_err();
+        let text = format!("{error} {}", error.advice().unwrap_or_default());
+        assert!(text.contains(why), "{text}");
+    }
+}
+
+#[test]
 fn the_example_that_init_writes_is_right() {
     let example = include_str!("../../cli/src/commands/lifeboat.example.toml");
     let text =

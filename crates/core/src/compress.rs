@@ -7,6 +7,7 @@ use std::str::FromStr;
 use zstd::zstd_safe::CParameter;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::limiter::Limiter;
 use crate::pipeline::stage::{self, StageInput};
 use crate::stream::ByteStream;
 
@@ -60,6 +61,8 @@ impl Compression {
         match self {
             Self::None => input,
             Self::Zstd { level, threads } => stage::spawn("zstd", input, move |input, output| {
+                // Workers of its own would compute beside the stages that are counted.
+                let threads = if Limiter::current().has_thread_limit() { 0 } else { threads };
                 let mut encoder = zstd::stream::write::Encoder::new(output, level).map_err(failed)?;
                 encoder.include_checksum(true).map_err(failed)?;
                 encoder.multithread(threads).map_err(failed)?;

@@ -1,17 +1,19 @@
-//! The context of a run: cancellation, progress, the clock.
+//! What every run is given from outside: cancellation, progress, the clock, limits.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
+use crate::limiter::{Limiter, Turn};
 use crate::progress::{Progress, Silent};
 
 /// The clock of a run. Passed in, so that a test can set it.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// The context of a run: cancellation, progress, the clock. Cheap to clone.
+/// What a run is given from outside. Cheap to clone.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -30,10 +32,14 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub struct Context {
     /// Cancelled to end the run early: children are ended, uploads aborted.
     pub cancel: CancellationToken,
-    /// The receiver of progress.
+    /// Where progress goes.
     pub progress: Arc<dyn Progress>,
     /// The clock.
     pub clock: Clock,
+    /// What it may take, together with the other runs that have the same one.
+    pub limiter: Limiter,
+    /// How many runs still have hooks to run.
+    pub(crate) owed: Arc<AtomicUsize>,
 }
 
 impl Context {
@@ -58,12 +64,39 @@ impl Context {
         self
     }
 
+    /// Keeps to these limits, together with all other runs that have the same ones.
+    #[must_use]
+    pub fn limiter(mut self, limiter: Limiter) -> Self {
+        self.limiter = limiter;
+        self
+    }
+
+    /// This context with the limits of `before` where it sets none itself.
+    pub(crate) fn after(mut self, before: &Self) -> Self {
+        self.limiter = self.limiter.or(&before.limiter);
+        self
+    }
+
+    /// Waits until a run may begin that holds at most so many bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
+    pub(crate) async fn turn(&self, operation: &'static str, subject: impl Fn() -> String, bytes: u64) -> Result<Turn> {
+        self.unless_cancelled(operation, subject, async { Ok(self.limiter.turn(bytes).await) }).await
+    }
+
+    /// Whether a run of this context, or of a clone of it, still has [hooks](crate::hooks) to run: a program that is told to end
+    /// waits for them.
+    pub fn owes_hooks(&self) -> bool {
+        self.owed.load(Ordering::SeqCst) > 0
+    }
+
     /// The time by this run's clock.
     pub fn now(&self) -> Timestamp {
         (self.clock)()
     }
 
-    /// Runs `work`, which must not need any undoing, but ends it when the run is cancelled.
+    /// Ends `work`, which holds nothing that must be undone, when the run is cancelled.
     pub(crate) async fn unless_cancelled<T>(
         &self,
         operation: &'static str,
@@ -80,7 +113,13 @@ impl Context {
 
 impl Default for Context {
     fn default() -> Self {
-        Self { cancel: CancellationToken::new(), progress: Arc::new(Silent), clock: Arc::new(Timestamp::now) }
+        Self {
+            cancel: CancellationToken::new(),
+            progress: Arc::new(Silent),
+            clock: Arc::new(Timestamp::now),
+            limiter: Limiter::new(),
+            owed: Arc::default(),
+        }
     }
 }
 

@@ -133,6 +133,14 @@ impl Report {
         Self { dataset: dataset.into(), key: key.into(), level, passed, checks, seconds: 0.0 }
     }
 
+    /// The report with a further check.
+    #[must_use]
+    pub(crate) fn with(mut self, check: Check) -> Self {
+        self.passed &= check.status < Status::Untested;
+        self.checks.push(check);
+        self
+    }
+
     /// The worst status of all checks.
     pub fn status(&self) -> Status {
         self.checks.iter().map(|c| c.status).max().unwrap_or(Status::Fail)

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::Hint;
@@ -83,7 +84,7 @@ pub fn split(input: ByteStream, count: usize, depth: usize, grace: Duration) -> 
     }
     type Item = Option<Result<Bytes>>;
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel::<Item>(depth)).unzip();
-    tokio::spawn(async move {
+    let copying = async move {
         let mut input = input;
         let mut senders: Vec<Option<mpsc::Sender<Item>>> = senders.into_iter().map(Some).collect();
         loop {
@@ -111,7 +112,8 @@ pub fn split(input: ByteStream, count: usize, depth: usize, grace: Duration) -> 
                 return;
             }
         }
-    });
+    };
+    tokio::spawn(copying.in_current_span());
     receivers
         .into_iter()
         .map(|receiver| {

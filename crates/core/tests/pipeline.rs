@@ -2,6 +2,12 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod doubles;
+#[path = "pipeline/hooks.rs"]
+mod hooks;
+#[path = "pipeline/limits.rs"]
+mod limits;
+#[path = "pipeline/spans.rs"]
+mod spans;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};

@@ -5,7 +5,6 @@
 //! output: only the commands know its structure.
 
 mod process;
-mod said;
 mod source;
 mod system;
 mod target;

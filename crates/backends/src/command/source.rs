@@ -7,27 +7,27 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use lifeboat_core::process::{Ended, Process, words};
 use lifeboat_core::progress::Event;
 use lifeboat_core::proof::WholeStream;
-use lifeboat_core::words::Noun;
 use lifeboat_core::{Context, Description, Error, ErrorKind, Proof, Reading, Result, Source, Tap};
 use tokio::io::AsyncReadExt;
 use tokio::process::ChildStdout;
 
-use super::process::{Ended, Prepared, Process, Role, program_of};
+use super::process::{Role, prepare, program_of};
 use super::system::CommandSettings;
-use super::{FORMAT, ITEM, SYSTEM, said};
+use super::{FORMAT, ITEM, SYSTEM};
 
-/// The number of bytes collected from the pipe before they are passed on, and the size of the buffer.
+/// Bytes gathered from the pipe before they are passed on, and the room for them.
 const GATHER: usize = 512 << 10;
 /// How long the output may be silent, and still open, after the command has ended.
 const SILENCE: Duration = Duration::from_secs(10);
-/// The longest standard error of a successful command that is passed on as a note, in bytes.
+/// The most that a command that ended well may have said on standard error to be passed on, in bytes.
 const LONGEST_NOTE: usize = 400;
-/// The same limit, in lines.
+/// The same in lines.
 const LONGEST_NOTE_LINES: usize = 3;
 
-/// Backs up what a command prints on standard output.
+/// What a command prints on standard output.
 ///
 /// ```no_run
 /// # fn example() -> lifeboat_core::Result<()> {
@@ -45,7 +45,7 @@ impl CommandSource {
     /// Creates a source that runs the command of `settings`. Nothing is looked up yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for settings that cannot be combined.
+    /// [`ErrorKind::Config`] for settings that do not go together.
     pub fn new(settings: CommandSettings) -> Result<Self> {
         settings.check()?;
         Ok(Self { settings })
@@ -55,18 +55,14 @@ impl CommandSource {
 #[async_trait]
 impl Source for CommandSource {
     async fn describe(&self) -> Result<Description> {
-        Prepared::new(&self.settings, Role::Run)?;
+        prepare(&self.settings, Role::Run)?;
         let format = self.settings.format.as_deref().unwrap_or(FORMAT);
-        Ok(Description::new(SYSTEM, format)
-            .unit(Noun::ENTRIES)
-            .dataset(SYSTEM)
-            .tool(program_of(&self.settings, Role::Run)))
+        Ok(Description::new(SYSTEM, format).dataset(SYSTEM).tool(program_of(&self.settings, Role::Run)))
     }
 
     async fn open(&self, cx: &Context) -> Result<Reading> {
-        let (process, stdout) = Prepared::new(&self.settings, Role::Run)?.start_reading(cx)?;
-        // A pipe of 64 KiB makes both sides switch 16 times per chunk. Beyond the user's limit this is refused and has
-        // no effect.
+        let (process, stdout) = prepare(&self.settings, Role::Run)?.start_reading(cx)?;
+        // A pipe of 64 KiB makes both sides switch 16 times for each chunk. Refused beyond the user's limit: then it stays.
         let _ = rustix::pipe::fcntl_setpipe_size(&stdout, 1 << 20);
         let whole = Arc::new(AtomicU64::new(UNKNOWN));
         let tap = OutputTap { inner: Box::new(WholeStream::new(ITEM)), seen: 0, whole: whole.clone() };
@@ -77,17 +73,17 @@ impl Source for CommandSource {
     }
 }
 
-/// The value while the command has not ended successfully.
+/// As long as the command has not ended well.
 const UNKNOWN: u64 = u64::MAX;
 
-/// The output of a running command.
+/// The output of a command that runs.
 struct Output {
     process: Process,
     stdout: ChildStdout,
     bytes: u64,
-    /// If the command has ended but its output is still open: how much was in the pipe then and is still unread.
+    /// When the command has ended, although its output is open: how much of it was in the pipe then, and is still unread.
     left: Option<u64>,
-    /// The number of bytes that arrived after its end, from something else.
+    /// Bytes that came after its end, from something else.
     late: u64,
     whole: Arc<AtomicU64>,
     cx: Context,
@@ -128,7 +124,7 @@ impl Output {
 
     /// Reads some bytes; 0 at the end.
     async fn read(&mut self, chunk: &mut BytesMut) -> Result<usize> {
-        let limits = self.process.limits.clone();
+        let limits = self.process.limits();
         let name = self.process.name().to_owned();
         let failed = |e| Error::io("read from", &name, e);
         if self.left.is_none() {
@@ -140,9 +136,9 @@ impl Output {
                 }
             };
             match limits.meanwhile(either).await?? {
-                // If it has failed, its output no longer matters, and something that it left behind may keep it open.
+                // When it has failed, its output does not matter any more, and something that it left behind may keep it open.
                 Some(read) => return read.map_err(failed),
-                // Its own output is in the pipe; anything beyond that comes from another process.
+                // What it wrote is in the pipe; what comes besides is another's.
                 None => self.left = Some(rustix::io::ioctl_fionread(&self.stdout).unwrap_or_default()),
             }
         }
@@ -164,19 +160,18 @@ impl Output {
     }
 }
 
-/// Words that indicate a failure in a line.
+/// Words of a line that speaks of a failure.
 const FAILURES: [&str; 8] = ["error", "fatal", "fail", "panic", "cannot", "can't", "denied", "abort"];
 
-/// The note about a successful command's standard error: all of it if it is short, as warnings are and progress bars
-/// and logs are not; otherwise the first line that indicates a failure, because some programs continue after one and
-/// exit with 0.
+/// What a command that ended well said, where it is short: warnings are, bars and logs are not. Of a long one the first line
+/// that speaks of a failure: programs that go on after one end with 0.
 fn note(ended: &Ended) -> Option<String> {
     let lines = ended.stderr.lines().filter(|line| !line.trim().is_empty()).count();
-    let words = said::words(&ended.stderr, &ended.name);
+    let said = words(&ended.stderr, &ended.name);
     tracing::debug!(program = ended.name, stderr = ended.stderr, "the command has ended");
-    let is_short = (1..=LONGEST_NOTE_LINES).contains(&lines) && words.len() <= LONGEST_NOTE;
+    let is_short = (1..=LONGEST_NOTE_LINES).contains(&lines) && said.len() <= LONGEST_NOTE;
     if is_short {
-        return Some(format!("{}: {words}", ended.name));
+        return Some(format!("{}: {said}", ended.name));
     }
     let speaks = |line: &&str| {
         let line = line.to_ascii_lowercase();
@@ -190,7 +185,7 @@ fn note(ended: &Ended) -> Option<String> {
 struct OutputTap {
     inner: Box<WholeStream>,
     seen: u64,
-    /// The size of the output, once the command has ended successfully.
+    /// How much there was, when the command has ended well.
     whole: Arc<AtomicU64>,
 }
 

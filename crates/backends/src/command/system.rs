@@ -17,7 +17,7 @@ use lifeboat_core::{
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::process::{Prepared, Role, program_of};
+use super::process::{Role, prepare, program_of};
 use super::target::INTO;
 use super::{CommandSource, CommandTarget, CommandVerifier, FORMAT};
 
@@ -336,8 +336,8 @@ impl System for CommandSystem {
     }
 
     async fn check(&self) -> Vec<Check> {
-        let found = |role: Role| match Prepared::new(&self.settings, role) {
-            Ok(prepared) => Check::pass(title(role), prepared.name, prepared.program.display().to_string()),
+        let found = |role: Role| match prepare(&self.settings, role) {
+            Ok(prepared) => Check::pass(title(role), prepared.name(), prepared.path().display().to_string()),
             Err(error) => Check::from_error(title(role), &error),
         };
         let mut checks = vec![found(Role::Run)];

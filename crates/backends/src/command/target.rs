@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use lifeboat_core::process::words;
 use lifeboat_core::proof::WholeStream;
 use lifeboat_core::words::size;
 use lifeboat_core::{Check, Context, Error, ErrorKind, RestoreInput, Result, Tap, Target};
@@ -14,9 +15,9 @@ use tempfile::NamedTempFile;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 
-use super::process::{Fed, Prepared, Role, difference, feed, program_of};
+use super::ITEM;
+use super::process::{Fed, Role, difference, feed, prepare, program_of};
 use super::system::CommandSettings;
-use super::{ITEM, said};
 
 /// The variable that tells a restore command where to restore to.
 pub(super) const INTO: &str = "LIFEBOAT_INTO";
@@ -110,7 +111,7 @@ impl Target for CommandTarget {
 async fn run(settings: &CommandSettings, into: &str, mut input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {
     const NAME: &str = "restore command";
     let begun = Instant::now();
-    let process = Prepared::new(settings, Role::Restore)?.variable(INTO, into).start_writing(cx)?;
+    let process = prepare(settings, Role::Restore)?.variable(INTO, into).start_writing(cx)?;
     let (ended, whole) = match feed(process, &mut input.stream, input.proof.as_ref(), true).await? {
         Fed::Ended { ended, whole } => (ended, whole),
         Fed::Broken(error) => return Err(error),
@@ -119,8 +120,8 @@ async fn run(settings: &CommandSettings, into: &str, mut input: RestoreInput, cx
     if !ended.is_good() {
         return Err(ended.error().hint("what it had done until then may still be there"));
     }
-    let printed = said::words(&ended.stdout, &ended.name);
-    let said = said::words(&ended.stderr, &ended.name);
+    let printed = words(&ended.stdout, &ended.name);
+    let said = words(&ended.stderr, &ended.name);
     let words: Vec<String> = [("it printed", printed), ("it said", said)]
         .into_iter()
         .filter(|(_, words)| !words.is_empty())

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use lifeboat_core::process::{Ended, words};
 use lifeboat_core::proof::WholeStream;
 use lifeboat_core::words::Noun;
 use lifeboat_core::{
@@ -14,10 +15,9 @@ use lifeboat_core::{
 };
 use tempfile::TempDir;
 
-use super::process::{Fed, Prepared, Role, difference, feed};
-use super::said;
+use super::ITEM;
+use super::process::{Fed, Role, difference, feed, prepare};
 use super::system::{CommandSettings, VerifyOptions};
-use super::{ITEM, process::Ended};
 
 /// The check of the verify command.
 const VERIFY: &str = "verify command";
@@ -41,7 +41,7 @@ impl CommandVerifier {
 
     async fn run(&self, stream: &mut ByteStream, proof: Option<&Proof>, cx: &Context) -> Result<Vec<Check>> {
         let begun = Instant::now();
-        let prepared = Prepared::new(&self.settings, Role::Verify)?;
+        let prepared = prepare(&self.settings, Role::Verify)?;
         let scratch = self.scratch()?;
         // Declared after the folder, so that a killed command is gone before its folder is removed.
         let process = prepared.in_folder(scratch.path()).start_writing(cx)?;
@@ -130,9 +130,9 @@ fn judged(ended: &Ended, whole: bool) -> Check {
         detail.push("it did not read everything".to_owned());
     }
     for (from, text) in [("it printed", &ended.stdout), ("it said", &ended.stderr)] {
-        let words = said::words(text, &ended.name);
-        if !words.is_empty() {
-            detail.push(format!("{from}: {words}"));
+        let said = words(text, &ended.name);
+        if !said.is_empty() {
+            detail.push(format!("{from}: {said}"));
         }
     }
     if detail.is_empty() {

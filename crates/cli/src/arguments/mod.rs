@@ -8,8 +8,9 @@ use clap::{Args, Command, Subcommand};
 use lifeboat_config::Systems;
 use lifeboat_core::catalog::At;
 use lifeboat_core::cli::AT;
+use lifeboat_core::limiter::Rate;
 use lifeboat_core::system::Choices;
-use lifeboat_core::{Level, Result, Setting, duration};
+use lifeboat_core::{Level, Limiter, Result, Setting, duration};
 
 use crate::commands::{backup, prune, restore, verify};
 use crate::exit::Exit;
@@ -55,8 +56,49 @@ pub(crate) struct BackupArgs {
     /// Give up when nothing moves for this long, as in 30min (2h)
     #[arg(long, value_name = "TIME")]
     stall_limit: Option<String>,
+    /// Read no more than this from the source, in bytes per second, as in 50MB/s
+    #[arg(long, value_name = "RATE")]
+    source_limit: Option<String>,
+    #[command(flatten)]
+    upload: Upload,
     #[command(flatten)]
     pub(crate) new: NewSink,
+}
+
+/// How fast is sent.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Upload {
+    /// Send no more than this to all sinks together, in bytes per second, as in 20MB/s or 20MiB/s
+    #[arg(long, value_name = "RATE")]
+    upload_limit: Option<String>,
+}
+
+impl Upload {
+    pub(crate) fn limit(&self, limiter: Limiter) -> Result<Limiter> {
+        let rate = self.upload_limit.as_ref().map(|text| Rate::parse(text, "--upload-limit")).transpose()?;
+        Ok(match rate {
+            Some(rate) => limiter.upload(rate),
+            None => limiter,
+        })
+    }
+}
+
+/// How fast is read from sinks.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Download {
+    /// Read no more than this from sinks, in bytes per second, as in 50MB/s or 50MiB/s
+    #[arg(long, value_name = "RATE")]
+    download_limit: Option<String>,
+}
+
+impl Download {
+    pub(crate) fn limit(&self, limiter: Limiter) -> Result<Limiter> {
+        let rate = self.download_limit.as_ref().map(|text| Rate::parse(text, "--download-limit")).transpose()?;
+        Ok(match rate {
+            Some(rate) => limiter.download(rate),
+            None => limiter,
+        })
+    }
 }
 
 /// Whether a place may be new.
@@ -75,7 +117,14 @@ impl BackupArgs {
             max_shrink: self.max_shrink.as_ref().map(|text| text.parse()).transpose()?,
             stall_limit: self.stall_limit.as_ref().map(|text| duration::parse(text, "--stall-limit")).transpose()?,
             new_sink: self.new.new_sink,
+            limiter: self.limiter()?,
         })
+    }
+
+    fn limiter(&self) -> Result<Limiter> {
+        let source = self.source_limit.as_ref().map(|text| Rate::parse(text, "--source-limit")).transpose()?;
+        let limiter = source.map_or_else(Limiter::new, |rate| Limiter::new().source(rate));
+        self.upload.limit(limiter)
     }
 }
 
@@ -112,6 +161,8 @@ pub(crate) struct VerifyArgs {
     /// Leave no record of the outcome beside the backup
     #[arg(long)]
     no_record: bool,
+    #[command(flatten)]
+    download: Download,
 }
 
 impl VerifyArgs {
@@ -123,6 +174,7 @@ impl VerifyArgs {
             max_age: self.max_age.map(|text| duration::parse(&text, "--max-age")).transpose()?,
             record: !self.no_record,
             each_sink: false,
+            limiter: self.download.limit(Limiter::new())?,
             choices,
         })
     }
@@ -140,12 +192,15 @@ pub(crate) struct RestoreArgs {
     /// Where to: a URL, env:NAME (a variable that holds it) or file:PATH
     #[arg(long, value_name = "URL", env = "LIFEBOAT_INTO", hide_env_values = true)]
     into: Setting,
+    #[command(flatten)]
+    download: Download,
 }
 
 impl RestoreArgs {
     /// Together with the system's own options.
     pub(crate) fn options(self, choices: Choices) -> Result<restore::Options> {
-        Ok(restore::Options { at: self.at.read()?, into: self.into, choices })
+        let limiter = self.download.limit(Limiter::new())?;
+        Ok(restore::Options { at: self.at.read()?, into: self.into, limiter, choices })
     }
 }
 

@@ -3,10 +3,25 @@
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use lifeboat_core::pipeline::Deletion;
-use lifeboat_core::{Error, ErrorKind, Result};
+use lifeboat_core::{Error, ErrorKind, Limiter, Result};
 
-use super::NewSink;
+use super::{Download, NewSink, Upload};
 use crate::commands::replicate::Options;
+
+/// How fast is copied.
+#[derive(Args, Debug)]
+pub(crate) struct Pace {
+    #[command(flatten)]
+    upload: Upload,
+    #[command(flatten)]
+    download: Download,
+}
+
+impl Pace {
+    pub(crate) fn limiter(&self) -> Result<Limiter> {
+        self.download.limit(self.upload.limit(Limiter::new())?)
+    }
+}
 
 #[derive(Args, Debug)]
 pub(crate) struct ReplicateArgs {
@@ -31,6 +46,8 @@ pub(crate) struct ReplicateArgs {
     /// Read copies of trees back and compare them with their records
     #[arg(long, conflicts_with_all = ["dry_run", "delete_extra"])]
     verify: bool,
+    #[command(flatten)]
+    pub(crate) pace: Pace,
     /// Copy a tree that another tool wrote, object by object under the same keys; needs --from and --to
     #[arg(long, requires_all = ["from", "to"], conflicts_with = "names", help_heading = "Without a config")]
     tree: bool,
@@ -60,6 +77,7 @@ impl ReplicateArgs {
             ));
         }
         Ok(Options {
+            limiter: self.pace.limiter()?,
             names: self.names,
             from: self.from,
             to: self.to,

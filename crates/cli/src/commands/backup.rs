@@ -8,7 +8,7 @@ use lifeboat_core::catalog::MaxShrink;
 use lifeboat_core::name::split_key;
 use lifeboat_core::report::human_bytes;
 use lifeboat_core::words::listed;
-use lifeboat_core::{AnySystem, Hint, Receipt, Result};
+use lifeboat_core::{AnySystem, Hint, Limiter, Receipt, Result};
 use serde_json::{Value, json};
 
 use super::place;
@@ -28,6 +28,8 @@ pub(crate) struct Options {
     pub(crate) stall_limit: Option<Duration>,
     /// Whether sinks may be new.
     pub(crate) new_sink: bool,
+    /// Of all jobs of this run together.
+    pub(crate) limiter: Limiter,
 }
 
 /// Backs up each job; one that fails does not stop the others.
@@ -49,9 +51,10 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exi
         let outcome = one(session, &name, job, options).await;
         match session.settle("back up", &name, outcome) {
             Ok(receipt) => {
-                exit.and(if receipt.is_complete() { Exit::Good } else { Exit::Failed });
-                if !receipt.is_complete() {
-                    tally.failed(&name, "not in every sink");
+                exit.and(if receipt.is_good() { Exit::Good } else { Exit::Failed });
+                if !receipt.is_good() {
+                    let why = if receipt.is_complete() { "its hook after" } else { "not in every sink" };
+                    tally.failed(&name, why);
                 }
                 print(session, &name, &receipt, &stores, short);
                 results.push(value(&name, &receipt));
@@ -74,13 +77,14 @@ async fn one(session: &Session, name: &str, job: Result<Job>, options: &Options)
     job.allow_empty |= options.allow_empty;
     job.max_shrink = options.max_shrink.unwrap_or(job.max_shrink);
     job.stall_limit = options.stall_limit.or(job.stall_limit);
+    job.limiter = options.limiter.clone().or(&job.limiter);
     job.backup().await?.context(session.context.clone()).run().await
 }
 
 fn value(job: &str, receipt: &Receipt) -> Value {
     let mut value = json!(receipt);
     value["job"] = job.into();
-    value["passed"] = receipt.is_complete().into();
+    value["passed"] = receipt.is_good().into();
     value
 }
 
@@ -157,6 +161,13 @@ fn print(session: &Session, job: &str, receipt: &Receipt, names: &Names, short: 
                     output.write_err(&format!("  hint: {}", hint::render(&names.direct(hint, at, receipt))));
                 }
             }
+        }
+    }
+    if let Some(hook) = &receipt.hook {
+        output.line(format!("     the backup is good, but {}", hook.error));
+        output.warn(&format!("{} is good, but {}", receipt.key, hook.error));
+        if let Some(hint) = hook.hint.as_ref().filter(|_| !output.is_silent()) {
+            output.write_err(&format!("  hint: {}", hint::render(hint)));
         }
     }
 }

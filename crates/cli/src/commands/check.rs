@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-use lifeboat_config::{Config, Encryption, Job, Store, demanded, guards, marker, undecided};
+use lifeboat_config::{Config, Encryption, HookSettings, Job, Store, demanded, guards, marker, undecided};
 use lifeboat_core::{Check, Context, Encryptor, Error, ErrorKind, Result, Setting, check, stream};
 
 use self::run::Run;
@@ -55,6 +55,7 @@ pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs, 
             }
         }
         let mut found = job.system.check().await;
+        found.extend(job.hooks.iter().flat_map(HookSettings::check));
         found.extend(of_encryption(&job).await);
         found.extend(readable::check(&job, session.context.now()).await);
         found.push(match job.keep {

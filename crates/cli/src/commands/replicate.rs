@@ -9,7 +9,7 @@ use lifeboat_core::pipeline::{Deletion, NotCopied, ReplicatePlan, Replicated, St
 use lifeboat_core::report::human_bytes;
 use lifeboat_core::sink::LeftOut;
 use lifeboat_core::words::{Noun, suggest};
-use lifeboat_core::{Error, ErrorKind, Replicate, Result, Sink, TreeCopy};
+use lifeboat_core::{Context, Error, ErrorKind, Limiter, Replicate, Result, Sink, TreeCopy};
 use serde_json::{Value, json};
 
 use super::tally::Tally;
@@ -42,6 +42,8 @@ pub(crate) struct Options {
     pub(crate) prefix: Option<String>,
     pub(crate) into: Option<String>,
     pub(crate) deletion: Option<Deletion>,
+    /// Of all copies of this run together.
+    pub(crate) limiter: Limiter,
 }
 
 /// Something to copy from one place to another.
@@ -155,6 +157,11 @@ struct How<'a> {
     options: &'a Options,
 }
 
+/// The context of a copy, with the limits of the flags.
+fn context(session: &Session, options: &Options) -> Context {
+    session.context.clone().limiter(options.limiter.clone())
+}
+
 fn tasks(session: &Session, options: &Options, path: Option<&Path>, systems: &Systems) -> Result<Tasks> {
     let is_url = |name: &Option<String>| name.as_ref().is_some_and(|n| n.contains("://"));
     let both = options.from.as_ref().zip(options.to.as_ref());
@@ -179,7 +186,7 @@ fn tasks(session: &Session, options: &Options, path: Option<&Path>, systems: &Sy
             .prefix(&folder)
             .into_folder(&into)
             .deletion(options.deletion.unwrap_or_default())
-            .context(session.context.clone());
+            .context(context(session, options));
         return Ok(vec![(name, Ok(vec![Task::Tree { to: to.name, tree: Box::new(tree) }]))]);
     }
     let config = Config::load(path, systems)?;
@@ -216,7 +223,7 @@ fn tasks(session: &Session, options: &Options, path: Option<&Path>, systems: &Sy
     for table in &config.copies {
         // Without names, --from and --to speak of jobs.
         if named(&table.name) || (options.names.is_empty() && options.from.is_none() && options.to.is_none()) {
-            let opened = table.open(&config, options.deletion, &session.context).and_then(|trees| {
+            let opened = table.open(&config, options.deletion, &context(session, options)).and_then(|trees| {
                 if options.from.is_some() || options.to.is_some() {
                     return Err(Error::new(
                         ErrorKind::Config,
@@ -304,8 +311,9 @@ async fn backups(
     // From a disk that is not mounted there would be nothing to copy, and all would seem well.
     marker::refuse_unknown(&*from.sink).await?;
     admit(session, &*to.sink, options).await?;
-    let mut replicate =
-        Replicate::new(from.sink, to.sink).folder(&folder).dataset(dataset).context(session.context.clone());
+    let cx = context(session, options);
+    let cx = job.as_ref().map_or_else(|| cx.clone(), |job| job.context(&cx));
+    let mut replicate = Replicate::new(from.sink, to.sink).folder(&folder).dataset(dataset).context(cx);
     replicate = replicate.reread(options.reread);
     if let Some(job) = job {
         replicate = replicate.only(move |name| job.claims(name));

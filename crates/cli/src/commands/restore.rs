@@ -2,10 +2,11 @@
 
 use lifeboat_config::Job;
 use lifeboat_core::catalog::{self, At};
+use lifeboat_core::history::Verb;
 use lifeboat_core::pipeline::Restored;
 use lifeboat_core::plan::Action;
 use lifeboat_core::system::Choices;
-use lifeboat_core::{Error, ErrorKind, NamedTarget, Plan, Restore, Result, Setting, Status};
+use lifeboat_core::{Error, ErrorKind, Limiter, NamedTarget, Plan, Restore, Result, Setting, Status};
 use serde_json::json;
 
 use super::place;
@@ -18,6 +19,7 @@ use crate::session::Session;
 pub(crate) struct Options {
     pub(crate) at: At,
     pub(crate) into: Setting,
+    pub(crate) limiter: Limiter,
     pub(crate) choices: Choices,
 }
 
@@ -46,7 +48,8 @@ pub(crate) async fn run(session: &Session, job: &Job, options: Options) -> Resul
     say(format!("  from {}: {}", store.name, artifact.key()));
     let how = if named.replaces { ", replacing what is there once the restored data is known to be good" } else { "" };
     say(format!("  into {}{how}", named.name));
-    let restore = Restore::new(store.sink.clone(), artifact).keys(keys).context(session.context.clone());
+    let cx = job.context(&session.context.clone().limiter(options.limiter));
+    let restore = Restore::new(store.sink.clone(), artifact).keys(keys).context(cx).hooks(job.hooks(Verb::Restore));
     let restored = if named.target.plans() {
         let planned = session.settle("plan the restore of", &job.name, restore.plan(&*named.target).await)?;
         print_plan(session, planned.plan());

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use lifeboat_config::Job;
 use lifeboat_core::catalog::{self, At};
+use lifeboat_core::history::Verb;
 use lifeboat_core::system::Choices;
 use lifeboat_core::words::Noun;
-use lifeboat_core::{Check, Level, Report, Result, Status, Verify};
+use lifeboat_core::{Check, Level, Limiter, Report, Result, Status, Verify};
 use serde_json::{Value, json};
 
 use super::place;
@@ -28,6 +29,7 @@ pub(crate) struct Options {
     pub(crate) record: bool,
     /// Whether the copies in several sinks are verified, so that each report says which it is of.
     pub(crate) each_sink: bool,
+    pub(crate) limiter: Limiter,
     pub(crate) choices: Choices,
 }
 
@@ -87,7 +89,8 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exi
 
 async fn one(session: &Session, name: &str, job: Result<Job>, level: Level, options: &Options) -> Result<Report> {
     session.begin("verify", name)?;
-    let job = job?;
+    let mut job = job?;
+    job.limiter = options.limiter.clone().or(&job.limiter);
     let store = job.store()?;
     let dataset = job.dataset()?;
     // What was asked for wrongly is said before anything is looked for.
@@ -116,7 +119,8 @@ async fn one(session: &Session, name: &str, job: Result<Job>, level: Level, opti
         .age_limit(limits.age_limit())
         .keys(keys)
         .record(options.record)
-        .context(session.context.clone())
+        .context(job.context(&session.context))
+        .hooks(job.hooks(Verb::Verify))
         .run()
         .await
 }

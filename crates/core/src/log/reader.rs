@@ -5,12 +5,14 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::name::{SegmentName, hash_of, log_folder};
 use super::{Position, Segment};
 use crate::compress::decompress;
 use crate::encryptor::{Encryptor, START};
 use crate::error::{Error, ErrorKind, Result};
+use crate::limiter::{Limiter, paced};
 use crate::manifest;
 use crate::name::Dataset;
 use crate::sink::Sink;
@@ -205,7 +207,9 @@ impl LogReader {
 
     async fn open(&self, name: &SegmentName) -> Result<Segment> {
         let key = format!("{}/{name}", self.folder);
-        let (start, stored) = stream::peek(self.sink.get(&key, None).await?, START).await?;
+        let stored = self.sink.get(&key, None).await?;
+        let stored = paced(stored, Limiter::current().download_bucket(), || 1, &CancellationToken::new());
+        let (start, stored) = stream::peek(stored, START).await?;
         let start = &start[..start.len().min(START)];
         let cipher = match name.encryption.as_deref() {
             Some(suffix) => manifest::choose(None, Some(suffix), start, &self.keys, &key)?,

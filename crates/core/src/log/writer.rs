@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::name::{SegmentName, hash_of, is_format, log_folder};
 use super::{LogDescription, LogSource, Position, Segment};
@@ -11,6 +12,7 @@ use crate::compress::Compression;
 use crate::context::Context;
 use crate::encryptor::{self, Encryptor};
 use crate::error::{Error, ErrorKind, Result};
+use crate::limiter::{Limiter, paced};
 use crate::progress::Event;
 use crate::sink::{PutOptions, Sink, see_that_it_is_there};
 use crate::stream;
@@ -110,6 +112,7 @@ impl LogWriter {
             Some(encryptor) => encryptor::seal(encryptor, packed)?,
             None => packed,
         };
+        let sealed = paced(sealed, Limiter::current().upload_bucket(), || 1, &CancellationToken::new());
         match self.sink.put_with(key, sealed, PutOptions::new().lock(true)).await {
             // Positions and content are in the name: it is the same segment, put by a run whose answer was lost.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(0),
@@ -157,6 +160,15 @@ impl LogWriter {
 /// # Cancel safety
 /// Safe: the next run sends what was not confirmed again.
 pub async fn ship(
+    source: &dyn LogSource,
+    writer: &mut LogWriter,
+    from: Option<Position>,
+    cx: &Context,
+) -> Result<Option<Position>> {
+    cx.limiter.govern(ship_all(source, writer, from, cx)).await
+}
+
+async fn ship_all(
     source: &dyn LogSource,
     writer: &mut LogWriter,
     from: Option<Position>,

@@ -1,17 +1,21 @@
 //! [`Backup`]: from a source through the pipeline into one or more sinks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use futures::future::join_all;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::amount::{self, AmountRules, Judgement, Told};
 use super::flow::{self, Hashed, Meter};
-use super::receipt::{Notes, Receipt, SinkOutcome};
+use super::receipt::{HookFailure, Notes, Receipt, SinkOutcome};
 use super::stall::{Asked, STALL_LIMIT, Subject, Watch};
+use super::{room, run};
 use crate::catalog::{Amount, Judged, Kind, MaxShrink, intent_key, lookup, need_name};
 use crate::compress::Compression;
 use crate::context::{Clock, Context};
@@ -19,13 +23,16 @@ use crate::encryptor::{self, Encryptor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::Hint;
 use crate::history::{Failure, Figures, Journal, Outcome, Verb};
+use crate::hooks::{Hooks, Occasion};
+use crate::limiter::paced;
 use crate::manifest::{EncryptionNote, FORMAT_VERSION, Manifest, Private, StoredObject};
 use crate::memory::Confidential;
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key};
 use crate::progress::{Event, Progress, Step, Unit};
 use crate::sink::{PutOptions, Sink, see_that_it_is_there};
 use crate::source::{Description, Source};
-use crate::stream;
+use crate::span;
+use crate::stream::{self, ByteStream};
 
 /// How long a further sink may take no data, or not answer a small request, before it is given up, when nothing else is set.
 const SINK_GRACE: Duration = Duration::from_secs(60);
@@ -77,6 +84,7 @@ pub struct Backup {
     stall_limit: Duration,
     amount: AmountRules,
     history: bool,
+    hooks: Hooks,
     context: Context,
 }
 
@@ -95,6 +103,7 @@ impl Backup {
             stall_limit: STALL_LIMIT,
             amount: AmountRules::default(),
             history: true,
+            hooks: Hooks::new(),
             context: Context::default(),
         }
     }
@@ -196,6 +205,13 @@ impl Backup {
         self
     }
 
+    /// What is done [before and after](crate::hooks).
+    #[must_use]
+    pub fn hooks(mut self, hooks: Hooks) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
     /// Sets the receiver of progress.
     #[must_use]
     pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
@@ -206,7 +222,7 @@ impl Backup {
     /// Sets cancellation, progress and clock together.
     #[must_use]
     pub fn context(mut self, context: Context) -> Self {
-        self.context = context;
+        self.context = context.after(&self.context);
         self
     }
 
@@ -226,7 +242,13 @@ impl Backup {
     /// A dropped future ends the source's children and leaves nothing that is listed; parts of an upload may stay
     /// behind for `prune --orphans`. To end early in good order, cancel the context's token, which aborts uploads. A
     /// dropped run writes no record.
-    pub async fn run(mut self) -> Result<Receipt> {
+    pub async fn run(self) -> Result<Receipt> {
+        let span = span::of_run(Verb::Backup, self.dataset.as_ref().map(|dataset| dataset as &dyn Display));
+        let cx = self.context.clone();
+        run::within(span, &cx, Receipt::outcome, self.run_all()).await
+    }
+
+    async fn run_all(mut self) -> Result<Receipt> {
         let started = Instant::now();
         let confidential = self.source.is_confidential();
         let _confidential = confidential.then(Confidential::begin);
@@ -250,7 +272,23 @@ impl Backup {
         let mut journal = Journal::begin(Verb::Backup, &self.prefix, cx.now(), confidential);
         journal.dataset.clone_from(&self.dataset);
         let (history, sinks, grace) = (self.history, self.sinks.clone(), self.grace);
-        let mut result = self.attempt(encryptor, &cx, &mut journal).await;
+        let attempt = async {
+            let subject = || self.dataset.as_ref().map_or_else(|| "the dataset".to_owned(), Dataset::to_string);
+            let _turn = cx.turn("back up", subject, room::of_run(sinks.len())).await?;
+            let (hooks, mut occasion) = (self.hooks.clone(), Occasion::new(Verb::Backup));
+            occasion.dataset.clone_from(&self.dataset);
+            let judge = |done: &Result<Receipt>, occasion: &mut Occasion| {
+                let Ok(receipt) = done else { return Outcome::Failed };
+                (occasion.dataset, occasion.key) = (Some(receipt.dataset.clone()), Some(receipt.key.clone()));
+                if notes.kept().warnings.is_empty() { receipt.outcome() } else { Outcome::Warning }
+            };
+            let work = self.attempt(encryptor, &cx, &mut journal);
+            let (done, failed) = hooks.around(occasion, &cx, judge, work).await;
+            let mut receipt = done?;
+            receipt.hook = failed.map(|error| HookFailure::new(&error, confidential));
+            Ok(receipt)
+        };
+        let mut result = attempt.await;
         if let Ok(receipt) = &mut result {
             receipt.seconds = started.elapsed().as_secs_f64();
             receipt.warnings.clone_from(&notes.kept().warnings);
@@ -275,6 +313,7 @@ impl Backup {
             None => Dataset::new(description.dataset.clone())?,
         };
         journal.dataset = Some(dataset.clone());
+        span::know(dataset.as_str(), &description.system);
         let name = ArtifactName {
             dataset: dataset.clone(),
             taken_at: this_second(cx),
@@ -346,16 +385,13 @@ async fn write_records(
 ) {
     let each = sinks.iter().enumerate().map(|(index, sink)| async move {
         let figures = result.map(|receipt| Figures {
-            outcome: Some(if receipt.is_complete() && receipt.warnings.is_empty() {
-                Outcome::Good
-            } else {
-                Outcome::Warning
-            }),
+            outcome: Some(receipt.outcome()),
             bytes: Some(receipt.stored_bytes),
             items: Some(receipt.items as u64),
             rows: Some(receipt.rows),
         });
         let mut record = journal.record(&**sink, figures.as_ref().map_err(|error| *error))?;
+        record.error = result.ok().and_then(|receipt| Some(receipt.hook.as_ref()?.failure.clone())).or(record.error);
         let failure = result.ok().and_then(|receipt| receipt.sinks.get(index)?.failure.clone());
         if let Some(failure) = failure {
             (record.outcome, record.error) = (Outcome::Failed, Some(failure));
@@ -510,6 +546,7 @@ impl Run {
                     failure: error.as_ref().map(|error| Failure::of(error, source.is_confidential())),
                 })
                 .collect(),
+            hook: None,
             notes: Vec::new(),
             warnings: Vec::new(),
         })
@@ -693,6 +730,8 @@ impl Run {
         let subject = Subject::source(&self.description.system, self.name.dataset.as_str());
         let source = self.watch.reading(reading.stream, subject);
         let source = if self.amount.allow_empty { source } else { flow::not_empty(source, &self.name.dataset) };
+        // Behind the watch: what waits for its turn does not stand still.
+        let source = paced(source, cx.limiter.source_bucket().as_ref(), || 1, &cx.cancel);
         let source = flow::until_cancelled(source, cx.cancel.clone(), "back up", self.name.dataset.to_string());
         let source = flow::count(source, cx.progress.clone());
         let (plain, tapped) = flow::tap(source, reading.tap, cx.progress.clone());
@@ -705,12 +744,18 @@ impl Run {
         let key = self.key();
         // Cancelled when the first of them has confirmed: the stream has ended then.
         let first_done = CancellationToken::new();
+        // Before it is split: a sink that is kept waiting by the limit has not stalled.
+        let writing = Arc::new(AtomicU64::new(willing.len() as u64));
+        let counted = writing.clone();
+        let stored = paced(stored, cx.limiter.upload_bucket(), move || counted.load(Ordering::Relaxed), &cx.cancel);
         let bodies = stream::split(stored, willing.len(), SINK_DEPTH, self.grace);
         let puts = bodies.into_iter().zip(willing).enumerate().map(|(place, (body, index))| {
             let (sink, key, meter, first_done) = (&self.sinks[*index], &key, Meter::default(), &first_done);
+            let body = OneLess { writing: writing.clone() }.with(body);
             async move {
                 let asked = Asked::default();
-                let put = sink.put_with(key, asked.watch(meter.watch(body)), PutOptions::new().lock(true));
+                let body = asked.watch(meter.watch(body));
+                let put = span::put(&**sink, key, sink.put_with(key, body, PutOptions::new().lock(true)));
                 let subject = Subject::sink(sink.url());
                 let put = self.watch.writing(&subject, &meter, &asked, put);
                 if place == 0 {
@@ -852,6 +897,26 @@ async fn given_up(first_done: &CancellationToken, meter: &Meter, grace: Duration
         if meter.bytes() == taken {
             return;
         }
+    }
+}
+
+/// Counts the sinks that are being written to: one less when the body of one of them has gone.
+struct OneLess {
+    writing: Arc<AtomicU64>,
+}
+
+impl OneLess {
+    fn with(self, body: ByteStream) -> ByteStream {
+        body.inspect(move |_| {
+            let _held = &self;
+        })
+        .boxed()
+    }
+}
+
+impl Drop for OneLess {
+    fn drop(&mut self) {
+        self.writing.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -16,6 +16,7 @@ mod receipt;
 mod replicate;
 mod restore;
 mod room;
+mod run;
 mod series;
 pub mod stage;
 mod stall;
@@ -24,7 +25,7 @@ mod verify;
 
 pub use backup::Backup;
 pub use prune::{PlannedPrune, Prune, Pruned, Undeleted};
-pub use receipt::{Receipt, SinkOutcome};
+pub use receipt::{HookFailure, Receipt, SinkOutcome};
 pub use replicate::{Copied, NotCopied, PlannedCopy, Replicate, ReplicatePlan, Replicated, Step};
 pub use restore::{PlannedRestore, Restore, Restored};
 pub use tree::{

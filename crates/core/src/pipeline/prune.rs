@@ -8,6 +8,7 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::run;
 use crate::catalog::{self, Artifact, Kind, Listed, State};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -16,6 +17,7 @@ use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, format_stamp, join_key
 use crate::progress::{Event, Step, Unit};
 use crate::retention::{Decision, Policy, Subject, Ties, Verdicts, Warning, decide};
 use crate::sink::{Deleted, Held, Sink, upkeep};
+use crate::span;
 use crate::verifier::Level;
 
 /// How many artifacts are deleted together. Each has a manifest, an object and some records, and stores delete 1,000
@@ -269,7 +271,7 @@ impl Prune {
     /// Sets cancellation, progress and clock.
     #[must_use]
     pub fn context(mut self, context: Context) -> Self {
-        self.context = context;
+        self.context = context.after(&self.context);
         self
     }
 
@@ -370,6 +372,12 @@ impl PlannedPrune {
     /// # Cancel safety
     /// Safe: a later prune continues where this one was dropped.
     pub async fn execute(&self) -> Result<Pruned> {
+        let judge = |done: &Pruned| if done.failed.is_empty() { Outcome::Good } else { Outcome::Failed };
+        let span = span::of_run(Verb::Prune, Some(&self.dataset));
+        run::within(span, &self.context, judge, self.run_all()).await
+    }
+
+    async fn run_all(&self) -> Result<Pruned> {
         let mut journal = Journal::begin(Verb::Prune, &self.folder, self.now, false);
         journal.dataset = Some(self.dataset.clone());
         let (mut pruned, mut gone) = (Pruned::default(), Vec::new());

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use tracing::Span;
 
 use super::flow::{self, Hashed};
 use crate::catalog::Artifact;
@@ -12,9 +13,11 @@ use crate::compress::{Compression, decompress};
 use crate::context::Context;
 use crate::encryptor::{Encryptor, START};
 use crate::error::{Error, ErrorKind, Result};
+use crate::limiter::paced;
 use crate::manifest::{self, Manifest, Private, StoredObject};
 use crate::name::join_key;
 use crate::sink::Sink;
+use crate::span;
 use crate::stream::{self, ByteStream};
 
 /// What reading the stored bytes has revealed so far.
@@ -53,16 +56,22 @@ pub(crate) fn stored(
         None => artifact.objects.iter().map(|o| (o.key.clone(), Expected::Listed(o.bytes))).collect(),
     };
     let seen = Arc::new(Mutex::new(Stored::default()));
+    // Objects are opened when they are asked for, by a stage.
+    let run = Span::current();
     let each = {
         let seen = seen.clone();
+        let (limiter, cancel) = (cx.limiter.clone(), cx.cancel.clone());
         move |(key, expected): (String, Expected)| {
             let (sink, seen) = (sink.clone(), seen.clone());
+            let (limiter, cancel, run) = (limiter.clone(), cancel.clone(), run.clone());
             async move {
                 let object = sink.get(&key, None).await?;
-                let (object, hashed) = match expected {
+                let object = run.in_scope(|| span::get(&*sink, &key, object));
+                let object = paced(object, limiter.download_bucket(), || 1, &cancel);
+                let (object, hashed) = run.in_scope(|| match expected {
                     Expected::Hashed(hashed) => flow::hash(object, Some(hashed), key),
                     Expected::Listed(bytes) => flow::hash(flow::exactly(object, bytes, key.clone()), None, key),
-                };
+                });
                 let noted = futures::stream::once(async move {
                     if let Ok(hashed) = hashed.await {
                         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::hint::Hint;
-use crate::history::Failure;
+use crate::history::{Failure, Outcome};
 use crate::name::Dataset;
 use crate::progress::{Event, Progress};
 use crate::proof::in_words;
@@ -40,6 +40,9 @@ pub struct Receipt {
     pub seconds: f64,
     /// The outcome in each sink.
     pub sinks: Vec<SinkOutcome>,
+    /// What a [hook](crate::hooks) failed with that ran after it, where one did. The artifact is as good as without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hook: Option<HookFailure>,
     /// Notes for the user: what the dump does not contain, which rights a role lacks.
     pub notes: Vec<String>,
     /// Probable problems: the dataset is empty, or much smaller than before.
@@ -51,6 +54,15 @@ impl Receipt {
     /// [`System::unit`](crate::System::unit).
     pub fn in_words(&self, unit: impl Fn(&str) -> Option<Noun>) -> Vec<String> {
         in_words(self.items, self.kinds.iter().map(|(kind, count)| (&**kind, *count)), unit)
+    }
+
+    /// Whether nothing has failed: every sink holds the artifact, and every hook has done its work.
+    pub fn is_good(&self) -> bool {
+        self.is_complete() && self.hook.is_none()
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        if self.is_good() && self.warnings.is_empty() { Outcome::Good } else { Outcome::Warning }
     }
 
     /// Whether every sink holds the artifact.
@@ -77,6 +89,33 @@ pub struct SinkOutcome {
     /// The same error, for the record there.
     #[serde(skip)]
     pub(super) failure: Option<Failure>,
+}
+
+/// What a hook failed with that ran after a backup.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct HookFailure {
+    /// Which, and why.
+    pub error: String,
+    /// What kind of failure that is.
+    pub kind: ErrorKind,
+    /// What to try.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<Hint>,
+    /// The same error, for the record.
+    #[serde(skip)]
+    pub(super) failure: Failure,
+}
+
+impl HookFailure {
+    pub(super) fn new(error: &Error, confidential: bool) -> Self {
+        Self {
+            error: error.to_string(),
+            kind: error.kind(),
+            hint: error.typed_hint().cloned(),
+            failure: Failure::of(error, confidential),
+        }
+    }
 }
 
 /// Passes progress on, and keeps warnings and notes for the receipt.

@@ -19,15 +19,18 @@ use tokio::sync::oneshot;
 
 use super::flow::{self, Hashed};
 use super::room::Room;
+use super::run;
 use crate::catalog::{self, Artifact, Kind, intent_key};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::Hint;
 use crate::history::{Figures, Journal, Outcome, Verb};
+use crate::limiter::paced;
 use crate::manifest::{MANIFEST_LIMIT, Manifest};
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, join_key, split_key};
 use crate::progress::{self, Event, Unit};
 use crate::sink::{LeftOut, PutOptions, Sink, see_that_it_is_there};
+use crate::span;
 use crate::stream::{self, ByteStream};
 
 mod mend;
@@ -277,7 +280,7 @@ impl Replicate {
     /// Sets cancellation, progress and clock.
     #[must_use]
     pub fn context(mut self, context: Context) -> Self {
-        self.context = context;
+        self.context = context.after(&self.context);
         self
     }
 
@@ -489,9 +492,22 @@ impl ReplicatePlan {
     /// Safe: whatever is finished stays, and the next run continues from there. An interrupted object is sent again
     /// from its start.
     pub async fn execute(&self) -> Result<Replicated> {
+        let Replicate { dataset, folder, context, .. } = &self.replicate;
+        let whose: &dyn fmt::Display = dataset.as_ref().map_or(folder, |dataset| dataset);
+        let judge = |done: &Replicated| if done.is_complete() { Outcome::Good } else { Outcome::Failed };
+        run::within(span::of_run(Verb::Replicate, Some(whose)), context, judge, self.run_all()).await
+    }
+
+    async fn run_all(&self) -> Result<Replicated> {
         let started_at = self.replicate.context.now();
         let journal = Journal::begin(Verb::Replicate, &self.replicate.folder, started_at, false);
-        let result = self.carry_out().await;
+        let cx = &self.replicate.context;
+        let attempt = async {
+            // Of memory each copy takes its own.
+            let _turn = cx.turn("replicate to", || self.replicate.to.url(), 0).await?;
+            self.carry_out().await
+        };
+        let result = attempt.await;
         if self.replicate.history {
             for (dataset, newest) in &self.datasets {
                 let mut journal = journal.clone();
@@ -538,7 +554,7 @@ impl ReplicatePlan {
             failed: Vec::new(),
             seconds: 0.0,
         };
-        let (room, away) = (Room::new(), AtomicU32::new(0));
+        let (room, away) = (Room::new(&cx.limiter), AtomicU32::new(0));
         // Bases first, each level side by side.
         for level in self.levels() {
             // By position: a future that holds a closure over references could not be spawned.
@@ -752,10 +768,9 @@ impl Replicate {
 
     /// Sends one object, comparing it with the manifest as it passes: an object that differs is never completed.
     async fn send(&self, object: &Wanted) -> Result<u64> {
-        let cx = &self.context;
         let (body, hashed) = self.body(object).await?;
-        let body = flow::count(body, cx.progress.clone());
-        match self.to.put_with(&object.key, body, PutOptions::new().lock(true)).await {
+        let put = self.to.put_with(&object.key, body, PutOptions::new().lock(true));
+        match span::put(&*self.to, &object.key, put).await {
             // Another copy was faster.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => self.check_there(object).await.map(|()| 0),
             Err(error) => Err(error),
@@ -777,10 +792,7 @@ impl Replicate {
 
     /// The object in the first sink. The stream ends with an error unless it is the wanted object.
     async fn body(&self, object: &Wanted) -> Result<(ByteStream, oneshot::Receiver<Hashed>)> {
-        let body = self.from.get(&object.key, None).await?;
-        let body = flow::until_cancelled(body, self.context.cancel.clone(), "copy", object.key.clone());
-        let body = flow::exactly(body, object.bytes, object.key.clone());
-        Ok(flow::hash(body, object.expected.clone(), object.key.clone()))
+        copied_body(&*self.from, &object.key, object.bytes, object.expected.clone(), &self.context).await
     }
 
     async fn read_back(&self, key: &str, expected: Hashed) -> Result<()> {
@@ -867,9 +879,31 @@ impl Replicate {
     }
 }
 
+/// An object as it is to be written elsewhere: within the limits, counted, as long as it was listed, and what is expected.
+pub(super) async fn copied_body(
+    from: &dyn Sink,
+    key: &str,
+    bytes: u64,
+    expected: Option<Hashed>,
+    cx: &Context,
+) -> Result<(ByteStream, oneshot::Receiver<Hashed>)> {
+    let body = read_body(from, key, "copy", cx).await?;
+    let body = flow::exactly(body, bytes, key.to_owned());
+    let (body, hashed) = flow::hash(body, expected, key.to_owned());
+    let body = paced(body, cx.limiter.upload_bucket(), || 1, &cx.cancel);
+    Ok((flow::count(body, cx.progress.clone()), hashed))
+}
+
+/// An object, within the limits, until the run is cancelled.
+async fn read_body(sink: &dyn Sink, key: &str, operation: &'static str, cx: &Context) -> Result<ByteStream> {
+    let body = span::get(sink, key, sink.get(key, None).await?);
+    let body = paced(body, cx.limiter.download_bucket(), || 1, &cx.cancel);
+    Ok(flow::until_cancelled(body, cx.cancel.clone(), operation, key.to_owned()))
+}
+
 /// Size and SHA-256 of an object, read to its end.
 pub(super) async fn hash_of(sink: &dyn Sink, key: &str, cx: &Context) -> Result<Hashed> {
-    let body = flow::until_cancelled(sink.get(key, None).await?, cx.cancel.clone(), "read", key.to_owned());
+    let body = read_body(sink, key, "read", cx).await?;
     let (mut body, hashed) = flow::hash(body, None, key.to_owned());
     while body.try_next().await?.is_some() {}
     hashed.await.map_err(|_| internal(key, "its end was not said"))

@@ -4,19 +4,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use tracing::{Instrument, Span};
 
-use super::{read, series};
+use super::{read, room, run, series};
 use crate::catalog::{Artifact, Less};
 use crate::context::Context;
 use crate::encryptor::Encryptor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::Hint;
-use crate::history::{Figures, Journal, Verb};
+use crate::history::{Figures, Journal, Outcome, Verb};
+use crate::hooks::{Hooks, Occasion};
+use crate::limiter::Turn;
 use crate::memory::Confidential;
 use crate::plan::{Plan, Prepared};
 use crate::progress::{Event, Step, Unit};
 use crate::report::Check;
 use crate::sink::Sink;
+use crate::span;
 use crate::stream::ByteStream;
 use crate::target::{RestoreInput, Target};
 use crate::words::Noun;
@@ -41,13 +45,21 @@ pub struct Restore {
     artifact: Artifact,
     keys: Vec<Arc<dyn Encryptor>>,
     history: bool,
+    hooks: Hooks,
     context: Context,
 }
 
 impl Restore {
     /// Creates a restore of `artifact`, as returned by [`catalog::find`](crate::catalog::find).
     pub fn new(sink: impl Sink + 'static, artifact: Artifact) -> Self {
-        Self { sink: Arc::new(sink), artifact, keys: Vec::new(), history: true, context: Context::default() }
+        Self {
+            sink: Arc::new(sink),
+            artifact,
+            keys: Vec::new(),
+            history: true,
+            hooks: Hooks::new(),
+            context: Context::default(),
+        }
     }
 
     /// Adds a key to decrypt with. The right one is chosen by the artifact's magic bytes.
@@ -70,10 +82,18 @@ impl Restore {
         self
     }
 
+    /// What is done [before and after](crate::hooks): of a restore with a plan, before and after it is carried out. An `after` that
+    /// fails is a failed check of the result.
+    #[must_use]
+    pub fn hooks(mut self, hooks: Hooks) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
     /// Sets cancellation, progress and clock.
     #[must_use]
     pub fn context(mut self, context: Context) -> Self {
-        self.context = context;
+        self.context = context.after(&self.context);
         self
     }
 
@@ -97,10 +117,17 @@ impl Restore {
     /// Errors of reading and decrypting; [`ErrorKind::NotFound`] if an artifact that it needs is missing;
     /// [`ErrorKind::Corrupt`] if its manifest and its sidecars disagree about what it needs.
     pub async fn input(&self) -> Result<RestoreInput> {
+        self.context.limiter.govern(self.open()).await
+    }
+
+    async fn open(&self) -> Result<RestoreInput> {
         let read = self.artifact.read_manifest(&*self.sink);
         let manifest = self.context.unless_cancelled("restore", || self.artifact.key(), read).await?;
         let private = match &manifest {
-            Some(manifest) => Some(manifest.private(&self.keys).await?),
+            Some(manifest) => {
+                span::know(manifest.dataset.as_str(), &manifest.source.system);
+                Some(manifest.private(&self.keys).await?)
+            }
             None => None,
         };
         let chain = async {
@@ -122,16 +149,20 @@ impl Restore {
     /// # Cancel safety
     /// Like [`Target::restore`]: cancel through the context's token.
     pub async fn into(self, target: &dyn Target) -> Result<Restored> {
+        run::within(self.span(), &self.context, Restored::outcome, self.restore_into(target)).await
+    }
+
+    async fn restore_into(&self, target: &dyn Target) -> Result<Restored> {
         let started = Instant::now();
         let _confidential = target.is_confidential().then(Confidential::begin);
         let journal = self.journal(target.is_confidential());
-        let attempt = async {
+        let work = async {
             let input = self.begin(target).await?;
             let checks = target.restore(input, &self.context).await?;
             self.context.progress.event(Event::End);
             Ok(self.restored(None, checks, started.elapsed()))
         };
-        let restored = attempt.await;
+        let restored = self.around(&journal, work).await;
         self.note(&journal, restored.as_ref()).await;
         restored
     }
@@ -150,10 +181,12 @@ impl Restore {
         let confidential = target.is_confidential().then(Confidential::begin);
         let journal = self.journal(target.is_confidential());
         let attempt = async {
+            let _turn = self.turn().await?;
             let input = self.begin(target).await?;
             target.plan(input, &self.context).await
         };
-        let prepared = match attempt.await {
+        let span = self.span();
+        let prepared = match self.context.limiter.govern(attempt).instrument(span).await {
             Ok(prepared) => prepared,
             Err(error) => {
                 self.note(&journal, Err(&error)).await;
@@ -162,6 +195,28 @@ impl Restore {
         };
         self.context.progress.event(Event::End);
         Ok(PlannedRestore { restore: self, journal, prepared, took: started.elapsed(), _confidential: confidential })
+    }
+
+    fn span(&self) -> Span {
+        span::of_run(Verb::Restore, Some(&self.artifact.name.dataset))
+    }
+
+    /// Waits for leave to run, and does the work between the hooks.
+    async fn around(&self, journal: &Journal, work: impl Future<Output = Result<Restored>>) -> Result<Restored> {
+        let _turn = self.turn().await?;
+        let mut occasion = Occasion::new(Verb::Restore);
+        (occasion.dataset, occasion.key) = (journal.dataset.clone(), journal.key.clone());
+        let judge =
+            |done: &Result<Restored>, _: &mut Occasion| done.as_ref().map_or(Outcome::Failed, Restored::outcome);
+        let (done, failed) = self.hooks.around(occasion, &self.context, judge, work).await;
+        let mut restored = done?;
+        restored.checks.extend(failed.map(|error| Check::from_error("hook", &error)));
+        Ok(restored)
+    }
+
+    /// Waits for leave to run.
+    async fn turn(&self) -> Result<Turn> {
+        self.context.turn("restore", || self.artifact.key(), room::of_run(0)).await
     }
 
     fn journal(&self, confidential: bool) -> Journal {
@@ -177,7 +232,7 @@ impl Restore {
             return;
         }
         let figures = result.map(|restored| Figures {
-            outcome: Some(Figures::of_checks(&restored.checks)),
+            outcome: Some(restored.outcome()),
             bytes: Some(restored.stored_bytes),
             ..Figures::default()
         });
@@ -253,13 +308,13 @@ impl PlannedRestore {
         let step = Step::Apply(self.restore.artifact.name.dataset.to_string());
         let total = Some(plan.counts().to_do() as u64);
         cx.progress.event(Event::Begin { step, unit: Unit::Items, total });
-        let restored = match self.prepared.apply(cx).await {
-            Ok(checks) => {
-                cx.progress.event(Event::End);
-                Ok(self.restore.restored(Some(plan), checks, self.took + started.elapsed()))
-            }
-            Err(error) => Err(error),
+        let (restore, journal) = (&self.restore, &self.journal);
+        let work = async {
+            let checks = self.prepared.apply(cx).await?;
+            cx.progress.event(Event::End);
+            Ok(restore.restored(Some(plan), checks, self.took + started.elapsed()))
         };
+        let restored = run::within(restore.span(), cx, Restored::outcome, restore.around(journal, work)).await;
         self.restore.note(&self.journal, restored.as_ref()).await;
         restored
     }
@@ -297,4 +352,10 @@ pub struct Restored {
     pub checks: Vec<Check>,
     /// Duration in seconds.
     pub seconds: f64,
+}
+
+impl Restored {
+    fn outcome(&self) -> Outcome {
+        Figures::of_checks(&self.checks)
+    }
 }

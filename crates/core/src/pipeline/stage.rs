@@ -4,6 +4,7 @@
 //! without sending the end, and its reader gets an error instead of a short stream that looks whole.
 
 use std::io::{self, BufRead, Read, Write};
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use futures::StreamExt;
@@ -12,7 +13,9 @@ use tokio::sync::mpsc;
 use zeroize::Zeroize;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::limiter::{Limiter, Seat};
 use crate::memory::{Confidential, wiped};
+use crate::span;
 use crate::stream::{ByteStream, CHUNK};
 
 /// The number of chunks that wait between two stages. Four of 1 MiB absorb the jitter of both sides; more only cost
@@ -36,25 +39,35 @@ where
     let (sender, receiver) = mpsc::channel(DEPTH);
     let wipes = Confidential::is_held();
     let runtime = Handle::current();
-    let spawned = std::thread::Builder::new().name(format!("lifeboat-{name}")).spawn(move || {
+    let limiter = Limiter::current();
+    let seat = limiter.seat(runtime.clone());
+    let span = span::stage(name);
+    let stage = move || {
+        let _inside = span.enter();
         let mut input = StageInput {
             stream: Some(input),
             chunk: Bytes::new(),
             downstream: sender.clone(),
             runtime,
+            seat: seat.clone(),
             name,
             consumed: 0,
             wipes,
         };
-        let mut output = StageOutput { sender, pending: Vec::new(), name, wipes };
+        let mut output = StageOutput { sender, pending: Vec::new(), seat: seat.clone(), name, wipes };
+        seat.take();
         let done = work(&mut input, &mut output).and_then(|()| output.flush_pending());
+        seat.leave();
+        span.record("bytes", input.consumed);
         let last = match done {
             Ok(()) => Message::End,
             Err(error) => Message::Failed(error),
         };
         // Nobody listens any more when the reader has gone: that is its business.
         let _ = output.sender.blocking_send(last);
-    });
+    };
+    let spawned =
+        std::thread::Builder::new().name(format!("lifeboat-{name}")).spawn(move || limiter.govern_thread(stage));
     if let Err(error) = spawned {
         let error = Error::io("start", format!("the {name} stage"), error);
         return futures::stream::iter([Err(error)]).boxed();
@@ -89,6 +102,7 @@ pub struct StageInput {
     chunk: Bytes,
     downstream: mpsc::Sender<Message>,
     runtime: Handle,
+    seat: Arc<Seat>,
     name: &'static str,
     consumed: u64,
     /// Whether what passes is secret: buffers are wiped.
@@ -117,13 +131,15 @@ impl StageInput {
     fn fill(&mut self) -> Result<()> {
         while self.chunk.is_empty() {
             let Some(stream) = self.stream.as_mut() else { return Ok(()) };
-            let downstream = &self.downstream;
-            let next = self.runtime.block_on(async {
-                tokio::select! {
-                    biased;
-                    next = stream.next() => Ok(next),
-                    () = downstream.closed() => Err(()),
-                }
+            let (runtime, downstream) = (&self.runtime, &self.downstream);
+            let next = self.seat.leave_for(|| {
+                runtime.block_on(async {
+                    tokio::select! {
+                        biased;
+                        next = stream.next() => Ok(next),
+                        () = downstream.closed() => Err(()),
+                    }
+                })
             });
             match next {
                 Ok(Some(Ok(chunk))) => self.chunk = chunk,
@@ -190,6 +206,7 @@ impl Read for StageInput {
 pub struct StageOutput {
     sender: mpsc::Sender<Message>,
     pending: Vec<u8>,
+    seat: Arc<Seat>,
     name: &'static str,
     wipes: bool,
 }
@@ -213,7 +230,8 @@ impl StageOutput {
         if chunk.is_empty() {
             return Ok(());
         }
-        self.sender.blocking_send(Message::Chunk(chunk)).map_err(|_| abandoned(self.name))
+        let sent = self.seat.leave_for(|| self.sender.blocking_send(Message::Chunk(chunk)));
+        sent.map_err(|_| abandoned(self.name))
     }
 
     fn flush_pending(&mut self) -> Result<()> {

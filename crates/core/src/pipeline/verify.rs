@@ -6,21 +6,22 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use jiff::Timestamp;
 
-use super::{amount, flow, read, series};
+use super::{amount, flow, read, room, run, series};
 use crate::catalog::{Amount, Artifact, Kind, verification_key};
 use crate::context::Context;
 use crate::encryptor::Encryptor;
 use crate::error::{Error, ErrorKind, Result};
-use crate::history::{Figures, Journal, Verb};
+use crate::history::{Figures, Journal, Outcome, Verb};
+use crate::hooks::{Hooks, Occasion};
 use crate::manifest::{Manifest, Private};
 use crate::memory::Confidential;
 use crate::progress::{Event, Step, Unit};
 use crate::proof::Tap;
 use crate::report::{Check, Report, Status};
 use crate::sink::Sink;
-use crate::stream;
 use crate::target::{Link, RestoreInput};
 use crate::verifier::{Level, Verifier};
+use crate::{span, stream};
 
 /// The name of the check that looks at the artifact's age.
 const AGE_CHECK: &str = "age";
@@ -63,6 +64,7 @@ pub struct Verify<'a> {
     keys: Vec<Arc<dyn Encryptor>>,
     record: bool,
     history: bool,
+    hooks: Hooks,
     context: Context,
 }
 
@@ -78,6 +80,7 @@ impl<'a> Verify<'a> {
             keys: Vec::new(),
             record: true,
             history: true,
+            hooks: Hooks::new(),
             context: Context::default(),
         }
     }
@@ -124,10 +127,18 @@ impl<'a> Verify<'a> {
         self
     }
 
+    /// What is done [before and after](crate::hooks). An `after` that fails is a failed check of the report; what is recorded beside
+    /// the artifact is about the artifact.
+    #[must_use]
+    pub fn hooks(mut self, hooks: Hooks) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
     /// Sets cancellation, progress and clock.
     #[must_use]
     pub fn context(mut self, context: Context) -> Self {
-        self.context = context;
+        self.context = context.after(&self.context);
         self
     }
 
@@ -141,12 +152,32 @@ impl<'a> Verify<'a> {
     /// # Cancel safety
     /// Like [`Verifier::restore_test`]: cancel through the context's token.
     pub async fn run(self) -> Result<Report> {
+        let span = span::of_run(Verb::Verify, Some(&self.artifact.name.dataset));
+        let judge = |report: &Report| Figures::of_checks(&report.checks);
+        run::within(span, &self.context, judge, self.run_all()).await
+    }
+
+    async fn run_all(&self) -> Result<Report> {
         let confidential = self.verifier.is_confidential();
         let mut journal = Journal::begin(Verb::Verify, &self.artifact.folder, self.context.now(), confidential);
         journal.dataset = Some(self.artifact.name.dataset.clone());
         journal.key = Some(self.artifact.key());
         journal.level = Some(self.level);
-        let report = self.report().await;
+        let attempt = async {
+            let _turn = self.context.turn("verify", || self.artifact.key(), room::of_run(0)).await?;
+            let mut occasion = Occasion::new(Verb::Verify);
+            (occasion.dataset, occasion.key) = (journal.dataset.clone(), journal.key.clone());
+            let judge = |done: &Result<Report>, _: &mut Occasion| {
+                done.as_ref().map_or(Outcome::Failed, |report| Figures::of_checks(&report.checks))
+            };
+            let (done, failed) = self.hooks.around(occasion, &self.context, judge, self.report()).await;
+            let report = done?;
+            Ok(match failed {
+                Some(error) => report.with(Check::from_error("hook", &error)),
+                None => report,
+            })
+        };
+        let report: Result<Report> = attempt.await;
         if self.history && self.record {
             let figures = report.as_ref().map(|report| Figures {
                 outcome: Some(Figures::of_checks(&report.checks)),
@@ -192,6 +223,9 @@ impl<'a> Verify<'a> {
             }
             Err(error) => return Err(error),
         };
+        if let Some(manifest) = &manifest {
+            span::know(manifest.dataset.as_str(), &manifest.source.system);
+        }
         let before = match series::before(&*self.sink, &self.artifact, manifest.as_ref()).await {
             Ok(before) => before,
             Err(error) if judges_the_artifact(&error) => {

@@ -13,6 +13,7 @@ use object_store::aws::AwsAuthorizer;
 use object_store::client::{HttpRequest, HttpRequestBody};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+use tracing::{Instrument, Span};
 
 use super::Store;
 use super::failure::{Action, Failure, chain};
@@ -176,7 +177,14 @@ impl Store {
         quick_xml::de::from_str(text).map_err(|e| strange(chain(&e)))
     }
 
+    /// One attempt, in a span of its own.
     async fn attempt(&self, ask: &Request<'_>) -> Result<Reply> {
+        let bytes = ask.body.map_or(0, |body| body.payload.content_length());
+        let span = tracing::debug_span!("request", method = %ask.method, bytes, status = tracing::field::Empty);
+        self.exchange(ask, &span).instrument(span.clone()).await
+    }
+
+    async fn exchange(&self, ask: &Request<'_>, span: &Span) -> Result<Reply> {
         let (action, subject) = (ask.action, ask.subject);
         let from_store = |error| self.place.store_error(action, subject, error);
         let path = ask.key.as_ref().map(|key| format!("/{}", encode_path(key))).unwrap_or_default();
@@ -207,6 +215,7 @@ impl Store {
         let failed = |error| from_store(object_store::Error::Generic { store: "S3", source: Box::new(error) });
         let response = self.client.execute(request).await.map_err(failed)?;
         let (parts, body) = response.into_parts();
+        span.record("status", parts.status.as_u16());
         // The wire makes failures of errors; a redirect or a cached answer is none of these.
         if !parts.status.is_success() && parts.status != StatusCode::NOT_MODIFIED {
             return Err(self.place.strange_answer(action, subject, format!("status {}", parts.status)));

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use super::Store;
 use super::adapt::Means;
@@ -533,11 +534,12 @@ impl Upload {
             self.done.push(None);
             let (store, key, id, action) = (store.clone(), self.key.clone(), self.id.clone(), self.way.action());
             let index = index as usize;
-            self.parts.spawn(async move {
+            let sending = async move {
                 let sent = store.send_part(&key, &id, index, part.payload, action).await;
                 drop(permit);
                 Ok((index, sent?))
-            });
+            };
+            self.parts.spawn(sending.in_current_span());
         }
         while let Some(part) = self.parts.join_next().await {
             self.note_part(part)?;

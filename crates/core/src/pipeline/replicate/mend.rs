@@ -5,10 +5,11 @@ use std::time::Instant;
 use super::{Done, Replicate, Wanted, internal, read_manifest, wanted};
 use crate::catalog::{Artifact, Kind};
 use crate::error::{Error, ErrorKind, Result};
-use crate::pipeline::flow::{self, Hashed};
+use crate::pipeline::flow::Hashed;
 use crate::pipeline::verify::{Verdict, put_verdict};
 use crate::progress::Event;
 use crate::sink::PutOptions;
+use crate::span;
 use crate::verifier::Level;
 
 impl Replicate {
@@ -79,9 +80,9 @@ impl Replicate {
     /// Replaces a bad object from the first sink, and reads it back.
     async fn replace(&self, object: &Wanted) -> Result<u64> {
         let (body, hashed) = self.body(object).await?;
-        let body = flow::count(body, self.context.progress.clone());
         let options = PutOptions::new().lock(true).replace(true);
-        let bytes = self.to.put_with(&object.key, body, options).await?;
+        let put = self.to.put_with(&object.key, body, options);
+        let bytes = span::put(&*self.to, &object.key, put).await?;
         let sent: Hashed = hashed.await.map_err(|_| internal(&object.key, "it was confirmed before its end"))?;
         if bytes != sent.bytes {
             return Err(internal(&object.key, &format!("{bytes} of {} bytes were confirmed", sent.bytes)));

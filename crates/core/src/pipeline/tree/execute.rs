@@ -7,17 +7,20 @@ use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::super::flow::{self, Hashed};
-use super::super::replicate::{ABANDONED, NotCopied, PATIENCE, hash_of, internal, is_about_the_store};
+use super::super::flow::Hashed;
+use super::super::replicate::{ABANDONED, NotCopied, PATIENCE, copied_body, hash_of, internal, is_about_the_store};
 use super::super::room::Room;
+use super::super::run;
 use super::layout::RANKS;
 use super::order::TreeOrder;
 use super::record::{self, Entries, Entry, Head};
 use super::{PlannedObject, TreeCopy, TreePlan, TreeStep, changed, extra};
+use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
+use crate::history::Outcome as History;
 use crate::progress::{self, Event, Unit};
 use crate::sink::{PutOptions, see_that_it_is_there, upkeep};
-use crate::stream::ByteStream;
+use crate::span;
 
 /// How many objects are copied concurrently, if memory allows.
 const SIDE_BY_SIDE: usize = 16;
@@ -101,9 +104,19 @@ impl TreePlan {
     /// Safe: every object in the copy is whole, old or new. At most the last 200 objects, or 5 seconds, are not noted
     /// yet; the next run reads and compares them.
     pub async fn execute(self) -> Result<TreeCopied> {
+        let (cx, span) = (self.tree.context.clone(), span::of_tree(&self.tree.name));
+        let attempt = async {
+            // Of memory each object takes its own.
+            let _turn = cx.turn("copy to", || self.tree.destination_url(), 0).await?;
+            self.carry_out(&cx).await
+        };
+        let judge = |done: &TreeCopied| if done.is_complete() { History::Good } else { History::Failed };
+        run::within(span, &cx, judge, attempt).await
+    }
+
+    async fn carry_out(self, cx: &Context) -> Result<TreeCopied> {
         let begun = Instant::now();
         let tree = self.tree.clone();
-        let cx = tree.context.clone();
         let now = cx.now();
         let before = SignedDuration::try_from(ABANDONED).ok().and_then(|age| now.checked_sub(age).ok());
         if let Some(before) = before {
@@ -174,7 +187,7 @@ impl Run {
         // Below these nothing of a later rank is copied.
         let mut damaged: HashSet<String> = self.failed.keys().cloned().collect();
         let mut away = 0;
-        let room = Room::new();
+        let room = Room::new(&tree.context.limiter);
         for mut rank in ranks {
             // An object that refers to others is younger than they are.
             rank.sort_by(|(_, a), (_, b)| (a.modified, &a.key).cmp(&(b.modified, &b.key)));
@@ -396,12 +409,9 @@ impl TreeCopy {
 
     async fn send(&self, object: &PlannedObject, replace: bool) -> Result<Hashed> {
         let (from, to) = (self.source_key(&object.key), self.destination_key(&object.key));
-        let body = self.from.get(&from, None).await?;
-        let body = flow::until_cancelled(body, self.context.cancel.clone(), "copy", from.clone());
-        let body = flow::exactly(body, object.bytes, from.clone());
-        let (body, hashed) = flow::hash(body, None, from);
-        let body: ByteStream = flow::count(body, self.context.progress.clone());
-        let bytes = self.to.put_with(&to, body, PutOptions::new().lock(true).replace(replace)).await?;
+        let (body, hashed) = copied_body(&*self.from, &from, object.bytes, None, &self.context).await?;
+        let put = self.to.put_with(&to, body, PutOptions::new().lock(true).replace(replace));
+        let bytes = span::put(&*self.to, &to, put).await?;
         let hashed = hashed.await.map_err(|_| internal(&to, "it was confirmed before its end"))?;
         if bytes != hashed.bytes {
             return Err(internal(&to, &format!("{bytes} of {} bytes were confirmed", hashed.bytes)));

@@ -219,7 +219,7 @@ impl TreeCopy {
     /// Sets cancellation, progress and clock.
     #[must_use]
     pub fn context(mut self, context: Context) -> Self {
-        self.context = context;
+        self.context = context.after(&self.context);
         self
     }
 

@@ -7,12 +7,16 @@ use futures::StreamExt;
 
 use super::super::replicate::{hash_of, is_not_made_yet};
 use super::super::room::Room;
+use super::super::run;
 use super::TreeCopy;
 use super::record::Known;
+use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::Hint;
+use crate::history::{Figures, Verb};
 use crate::progress::{Event, Step, Unit};
 use crate::report::{Check, Report, human_bytes};
+use crate::span;
 use crate::verifier::Level;
 
 /// How many objects are read concurrently, if memory allows.
@@ -30,9 +34,19 @@ impl TreeCopy {
     /// # Errors
     /// [`ErrorKind::NoArtifact`] if no copy has been made yet; errors of the listing.
     pub async fn verify(&self) -> Result<Report> {
-        let begun = Instant::now();
         self.check_places()?;
         let cx = &self.context;
+        let attempt = async {
+            // Of memory each object takes its own.
+            let _turn = cx.turn("read", || self.destination_url(), 0).await?;
+            self.read_all(cx).await
+        };
+        let judge = |report: &Report| Figures::of_checks(&report.checks);
+        run::within(span::of_run(Verb::Verify, Some(&self.name)), cx, judge, attempt).await
+    }
+
+    async fn read_all(&self, cx: &Context) -> Result<Report> {
+        let begun = Instant::now();
         let known = Known::read(&*self.to, &self.records()).await?;
         if known.entries.is_empty() {
             let why = format!("there is no record in {}/{}", self.to.url(), self.records());
@@ -42,7 +56,7 @@ impl TreeCopy {
         let mut checks = vec![self.of_record(&known)];
         let total: u64 = known.entries.values().map(|e| e.bytes).sum();
         cx.progress.event(Event::Begin { step: Step::Read(self.name.clone()), unit: Unit::Bytes, total: Some(total) });
-        let room = Room::new();
+        let room = Room::new(&cx.limiter);
         let entries: Vec<(&String, &super::record::Entry)> = known.entries.iter().collect();
         // By position: a future that holds a closure over references could not be spawned.
         let mut each = futures::stream::iter(0..entries.len())

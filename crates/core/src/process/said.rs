@@ -1,4 +1,4 @@
-//! The output of a command on standard error and output: its end is kept, and cleaned for messages.
+//! What a program says on standard error and output: its end is kept, and made fit for messages.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,13 +7,13 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::task::JoinHandle;
 
-/// How many bytes are kept from the end.
+/// How much is kept: the end.
 const KEPT: usize = 64 << 10;
-/// How long output is awaited after the end of a command. Later output comes from a process that it left behind.
+/// How long after the end of a command what it has written is waited for. What is later comes from a process that it left behind.
 const GRACE: Duration = Duration::from_secs(1);
-/// The largest number of lines in a message. The error's source contains everything that is kept.
+/// How many lines a message has. All that is kept is in the error's source.
 const LINES: usize = 12;
-/// The shortest value that is hidden: shorter ones occur in any text.
+/// The shortest value that is hidden: what is shorter is in every text.
 const SHORTEST: usize = 4;
 
 /// Reads a stream to its end and keeps the last of it.
@@ -25,7 +25,7 @@ pub(super) struct Tail {
 #[derive(Default)]
 struct Kept {
     bytes: Vec<u8>,
-    /// Whether earlier bytes are gone.
+    /// Whether something before them is gone.
     cut: bool,
 }
 
@@ -47,11 +47,11 @@ impl Tail {
         let _ = tokio::time::timeout(GRACE, &mut self.task).await;
     }
 
-    /// The text so far.
+    /// What there is so far.
     pub(super) fn text(&self, hidden: &Hidden) -> String {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bytes = &kept.bytes[kept.bytes.len().saturating_sub(KEPT)..];
-        // A partial line may contain part of a secret, which would not be recognized.
+        // The rest of a line may be the rest of a secret, which is not recognized by it.
         if kept.cut || bytes.len() < kept.bytes.len() {
             let line = bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| at + 1);
             bytes = &bytes[line..];
@@ -76,12 +76,12 @@ impl Kept {
     }
 }
 
-/// The values of variables, which must not appear in messages.
+/// The values of variables, none of which is shown in a message.
 #[derive(Clone, Default)]
 pub(super) struct Hidden(Vec<(String, SecretString)>);
 
 impl Hidden {
-    /// Adds a value. Each line of a multi-line value is hidden as well, because messages consist of lines.
+    /// A further one. Of a value with several lines, each is hidden as well: messages are made of lines.
     pub(super) fn add(&mut self, name: &str, value: &str) {
         let lines = value.lines().map(str::trim).filter(|line| *line != value);
         for part in std::iter::once(value).chain(lines).filter(|part| part.len() >= SHORTEST) {
@@ -91,13 +91,13 @@ impl Hidden {
         self.0.sort_by_key(|(_, value)| std::cmp::Reverse(value.expose_secret().len()));
     }
 
-    /// Replaces the values in a text by their names.
+    /// The text with names in the place of values.
     pub(super) fn hide(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, (name, value)| text.replace(value.expose_secret(), name))
     }
 }
 
-/// Removes control characters except line ends, and terminal escape sequences.
+/// The text without control characters but for the ends of lines, and without the sequences that colour a terminal.
 fn clean(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
@@ -116,10 +116,10 @@ fn clean(text: &str) -> String {
                 }
                 _ => {}
             },
-            // A progress bar that is redrawn becomes several lines.
+            // A bar that is drawn over and over is so many lines.
             '\n' | '\r' => clean.push('\n'),
             '\t' => clean.push(' '),
-            // Characters that change the direction of text.
+            // Characters that turn the direction of what follows.
             '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
             c if c.is_control() => {}
             c => clean.push(c),
@@ -128,8 +128,8 @@ fn clean(text: &str) -> String {
     clean
 }
 
-/// The last lines of a text joined into one, without the program's name before each.
-pub(super) fn words(text: &str, program: &str) -> String {
+/// The last lines of what a program said as one, without its name before each.
+pub fn words(text: &str, program: &str) -> String {
     let lines = lines(text, program);
     lines[lines.len().saturating_sub(LINES)..].join("; ")
 }
