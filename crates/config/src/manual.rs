@@ -138,7 +138,8 @@ fn kind_of(written: &str) -> &'static str {
             || has("RestoreTestOptions")
             || has("Verify")
             || has("AgeTable")
-            || has("OpenSslTable") =>
+            || has("OpenSslTable")
+            || has("Hooks") =>
         {
             "table"
         }
@@ -148,7 +149,7 @@ fn kind_of(written: &str) -> &'static str {
         () if has("Vec") => "list of texts",
         () if has("Deletion") => "true, false or text",
         () if has("bool") => "true or false",
-        () if has("u32") || has("u64") || has("usize") => "number",
+        () if has("u32") || has("u64") || has("usize") || has("NonZeroUsize") => "number",
         () if has("Duration") || has("Length") => "time",
         () => "text",
     }
