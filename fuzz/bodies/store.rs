@@ -37,13 +37,11 @@ fn place() -> &'static Place {
             }
         });
         let moment = Duration::from_millis(1);
-        let retry = Retry { limit: moment, first_contact: moment, first: moment, longest: moment, ..Retry::default() };
-        let settings = Settings {
-            environment: Environment::empty(),
-            credentials: Some(Credentials::new("user", "password")),
-            retry,
-            ..Settings::default()
-        };
+        let retry = Retry::default().limit(moment).first_contact(moment).first(moment).longest(moment);
+        let settings = Settings::default()
+            .environment(Environment::empty())
+            .credentials(Some(Credentials::new("user", "password")))
+            .retry(retry);
         let sink = lifeboat_sinks::open_with(&url, &settings).unwrap();
         Place { runtime, sink, answers }
     })

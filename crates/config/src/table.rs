@@ -129,6 +129,7 @@ pub(crate) struct Defaults {
     pub(crate) source_limit: Option<Rate>,
     /// How many stages (compression, encryption, hashing) compute at once. Default: no limit.
     /// Example: `thread_limit = 1`
+    #[serde(default, deserialize_with = "thread_limit")]
     pub(crate) thread_limit: Option<NonZeroUsize>,
     /// Bytes of memory that runs and copies may hold together. Default: no limit.
     /// Example: `memory_limit = "200MiB"`
@@ -203,6 +204,7 @@ pub(crate) struct Job {
     pub(crate) source_limit: Option<Rate>,
     /// How many stages (compression, encryption, hashing) compute at once. Default: no limit.
     /// Example: `thread_limit = 1`
+    #[serde(default, deserialize_with = "thread_limit")]
     pub(crate) thread_limit: Option<NonZeroUsize>,
     /// Bytes of memory that runs and copies may hold together. Default: no limit.
     /// Example: `memory_limit = "200MiB"`
@@ -303,6 +305,13 @@ fn sink_grace<'de, D: Deserializer<'de>>(d: D) -> Result<Option<std::time::Durat
 fn stall_limit<'de, D: Deserializer<'de>>(d: D) -> Result<Option<std::time::Duration>, D::Error> {
     let text = String::deserialize(d)?;
     duration::parse(&text, "stall_limit").map(Some).map_err(|e| with_advice(&e))
+}
+
+fn thread_limit<'de, D: Deserializer<'de>>(d: D) -> Result<Option<NonZeroUsize>, D::Error> {
+    let threads = usize::deserialize(d)?;
+    NonZeroUsize::new(threads)
+        .map(Some)
+        .ok_or_else(|| D::Error::custom("thread_limit is 1 or more; to set no limit, leave it out"))
 }
 
 fn age_status<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Status>, D::Error> {

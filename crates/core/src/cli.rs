@@ -99,6 +99,7 @@ impl Subcommand for NoVerbs {
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// It did what was asked.
     Good,
@@ -115,6 +116,7 @@ impl Outcome {
 
 /// The meaning of a text, which determines its colour on a terminal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Tone {
     /// Nothing special.
     #[default]
@@ -129,6 +131,7 @@ pub enum Tone {
 
 /// A cell of a table.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Cell {
     /// The text, in one line.
     pub text: String,
@@ -151,6 +154,7 @@ impl Cell {
 
 /// A table: rows under a header.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Rows {
     /// The titles of the columns.
     pub head: Vec<&'static str>,

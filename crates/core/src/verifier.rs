@@ -19,6 +19,7 @@ use crate::words::Noun;
 /// and compares with the live system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Level {
     /// The artifact exists, is recent enough, and matches the manifest's size and SHA-256.
     Stored,

@@ -20,11 +20,7 @@ fn over(sinks: &[&MemorySink]) -> Arc<dyn Sink> {
 }
 
 fn settings(user: &str, password: &str) -> Settings {
-    Settings {
-        environment: Environment::empty(),
-        credentials: Some(Credentials::new(user, password)),
-        ..Settings::default()
-    }
+    Settings::default().environment(Environment::empty()).credentials(Some(Credentials::new(user, password)))
 }
 
 /// A store that keeps versions.

@@ -11,6 +11,7 @@ const ACTIVE: &str = "active";
 
 /// A reference to a zone: by domain, by id, or to any.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ZoneRef {
     /// The domain, in lower case and ASCII form.
     Name(String),

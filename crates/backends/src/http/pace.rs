@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 /// A rate limit: `burst` requests at once, then one every `interval`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Rate {
     /// The time that one request costs.
     pub interval: Duration,

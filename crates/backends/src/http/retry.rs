@@ -8,6 +8,7 @@ use lifeboat_core::{Error, ErrorKind, Result};
 /// When requests are retried: always if they were rate-limited (429); if they failed on the server (5xx) or in the
 /// network, only if they are idempotent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Retry {
     /// The pause after the first failure; it doubles from failure to failure.
     pub first: Duration,

@@ -23,6 +23,7 @@ const PIECE: usize = 16 << 10;
 
 /// Where to read the files of backups and restores.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Files {
     /// Through links that Velero's server signs, by a DownloadRequest. No credentials for the bucket are needed.
     Links(LinkOptions),
@@ -57,6 +58,7 @@ impl Default for LinkOptions {
 
 /// Which log to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LogOf {
     /// A backup's.
     Backup(String),

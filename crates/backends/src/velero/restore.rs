@@ -31,6 +31,7 @@ const OBJECTS_LIMIT: usize = 64 << 20;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum ExistingPolicy {
     /// It stays as it is; a warning names it if it differs.
     #[cfg_attr(feature = "cli", value(help = None::<&str>))]

@@ -20,6 +20,7 @@ use crate::words::{Noun, size};
 
 /// How much an artifact holds, before compression and encryption.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[non_exhaustive]
 pub struct Amount {
     /// Items in its proof: tables, collections, zones.
     pub items: u64,
@@ -111,6 +112,7 @@ impl<'de> Deserialize<'de> for MaxShrink {
 /// The result of comparing an artifact with its predecessors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Judged {
     /// The backup could not compare, because its credentials may not read. A verification will.
     Unjudged,
@@ -139,6 +141,7 @@ impl Judged {
 
 /// How much an artifact holds, as stated in the name of a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Holds {
     /// The key of the sidecar.
     pub key: String,

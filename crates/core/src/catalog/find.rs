@@ -13,6 +13,7 @@ use crate::sink::Sink;
 
 /// Selects one of a dataset's artifacts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum At {
     /// The newest.
     #[default]

@@ -47,6 +47,7 @@ pub use writer::{Appended, LogWriter, ship};
 
 /// A place in a log. Ordered by epoch, then by position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[non_exhaustive]
 pub struct Position {
     /// The timeline.
     pub epoch: u32,

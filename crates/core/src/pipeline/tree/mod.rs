@@ -39,6 +39,7 @@ const RECORDS_FOLDER: &str = "_lifeboat/copies";
 
 /// What happens to objects in the copy that are no longer at the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Deletion {
     /// They are kept.
     #[default]
@@ -81,6 +82,7 @@ pub struct TreeCopy {
 /// What to do with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum TreeStep {
     /// The copy lacks it: copy it.
     Copy,
