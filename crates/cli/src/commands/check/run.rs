@@ -114,7 +114,7 @@ impl<'a> Run<'a> {
         let color = match status {
             Status::Pass => GREEN,
             Status::Warn | Status::Untested => YELLOW,
-            Status::Fail => RED,
+            _ => RED,
         };
         output.line(format!("{} {subject}: {figure}", output.paint(&status.to_string(), color)));
         output.table(checks(output, remarkable).without_head(), 2);
