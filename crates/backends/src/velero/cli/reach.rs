@@ -10,7 +10,7 @@ use super::super::VeleroSettings;
 
 /// Which flags.
 pub trait Ids {
-    /// Their ids: of those that [`Reach`] reads.
+    /// The ids of the flags that [`Reach`] reads.
     const IDS: &'static [&'static str];
 }
 
@@ -46,7 +46,7 @@ impl Ids for InBucket {
     const IDS: &'static [&'static str] = &["location"];
 }
 
-/// Settings of which only some can be given.
+/// Settings, of which only a subset can be given.
 pub struct Reach<I> {
     /// The settings.
     pub settings: Box<VeleroSettings>,
