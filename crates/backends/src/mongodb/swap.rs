@@ -93,7 +93,7 @@ impl Swap<'_> {
         }
     }
 
-    /// Takes away what has the name. Returns what it is called meanwhile, where it is not to stay.
+    /// Moves away what has the name. Returns its temporary name if it is to be dropped later.
     async fn out_of_the_way(&self, there: &Listed, checks: &mut Vec<Check>) -> Result<Option<String>> {
         let (db, name) = (&there.db, &there.name);
         if there.kind != "collection" {

@@ -1,4 +1,4 @@
-//! Some of the flags of [`VeleroSettings`]: a command that reads Velero's backups takes those that lead to them.
+//! Subsets of the flags of [`VeleroSettings`]: a command that reads Velero's backups takes those needed to reach them.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,7 +8,7 @@ use lifeboat_core::Setting;
 
 use super::super::VeleroSettings;
 
-/// Which flags.
+/// A set of flags.
 pub trait Ids {
     /// The ids of the flags that [`Reach`] reads.
     const IDS: &'static [&'static str];
