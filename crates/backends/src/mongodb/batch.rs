@@ -1,4 +1,4 @@
-//! How much is asked of a server at once.
+//! How much to request from a server at once.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,9 @@ use mongodb::action::RunCursorCommand;
 use super::archive::{BLOCK, MAX_DOCUMENT};
 use super::listing::{Look, number};
 
-/// Bytes of a batch of a server nearby: those of a block. A server would fill 16 MiB. This stays in the processor's cache while it is received, copied
-/// and packed: each byte of a reply is written five times before it is part of a block.
+/// The size of a batch from a nearby server, in bytes: that of a block. By itself, a server would fill 16 MiB. This
+/// size stays in the processor's cache while it is received, copied and packed: each byte of a reply is written five
+/// times before it is part of a block.
 const NEAR: f64 = BLOCK as f64;
 /// The size of a batch from a more distant server, in bytes, where each batch costs a round trip; four cursors with
 /// such batches stay within the memory budget of a backup.

@@ -1,7 +1,7 @@
-//! BSON to canonical Extended JSON v2, in the very form of mongodump.
+//! BSON to canonical Extended JSON v2, exactly as mongodump writes it.
 //!
 //! The specification is `source/extended-json/extended-json.md` of mongodb/specifications. Where it leaves a choice (the
-//! digits of a double, which characters are escaped) this does as Go's driver does, because mongodump does.
+//! digits of a double, which characters are escaped), this follows Go's driver, because mongodump uses it.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! What an archive says of a collection besides its documents: options, indexes, UUID.
+//! What an archive contains about a collection besides its documents: options, indexes, UUID.
 
 use bson::raw::RawDocumentBuf;
 use lifeboat_core::{Error, ErrorKind, Result};
@@ -7,8 +7,8 @@ use super::element::Elements;
 use super::extended_json::{self, to_extended_json};
 use super::extended_json_read::Json;
 
-/// A collection's options and indexes, as `listCollections` and `listIndexes` give them. Key order is kept: that of an
-/// index's keys means something.
+/// A collection's options and indexes, as returned by `listCollections` and `listIndexes`. The order of keys is kept,
+/// because that of an index's keys is significant.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metadata {
     /// `options` from `listCollections`; `None` if there are none.

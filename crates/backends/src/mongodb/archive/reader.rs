@@ -1,4 +1,4 @@
-//! The parser that hands out documents without copying them: what a restore reads.
+//! The parser that passes on documents without copying them, for restores.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use lifeboat_core::Result;
 
 use super::parser::{Handler, Parser, Prelude, Run};
 
-/// What comes out of an archive. A namespace is its index in the prelude's collections.
+/// An event of an archive. A namespace is identified by its index in the prelude's collections.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// Header and collections: the first event.

@@ -31,7 +31,7 @@ pub struct Writer {
     left: [usize; 3],
     /// The namespace whose block has no terminator yet.
     current: Option<usize>,
-    /// What has been written and is not yet a chunk.
+    /// Bytes written that are not yet a chunk.
     pending: BytesMut,
     failed: bool,
 }
@@ -44,7 +44,7 @@ struct Slot {
 
 enum State {
     Waiting,
-    /// With the checksum so far.
+    /// Begun, with the checksum so far.
     Open(u64),
     Ended,
 }
