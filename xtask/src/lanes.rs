@@ -21,7 +21,8 @@ const LANES: usize = 2;
 /// What cargo has built.
 #[derive(Debug, PartialEq, Eq)]
 struct Built {
-    /// The names of the integration tests, each once; the last of the alphabet first, since the longest are among them.
+    /// The names of the integration tests, each once, in reverse alphabetical order, because the longest ones are at
+    /// the end.
     tests: Vec<String>,
     /// How many programs there are.
     programs: usize,
