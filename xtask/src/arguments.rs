@@ -1,4 +1,4 @@
-//! The command line's few shapes: `COMMAND [--with NAME]... [FLAG]... [-- TAIL...]`.
+//! The grammar of the command line: `COMMAND [--with NAME]... [FLAG]... [-- TAIL...]`.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::Result;
 
-/// A command line that cannot be understood: exit status 2.
+/// An invalid command line: exit status 2.
 #[derive(Debug)]
 pub(crate) struct UsageError(pub(crate) String);
 
@@ -18,12 +18,12 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// The arguments that are not read yet.
+/// The arguments not parsed yet.
 pub(crate) struct Arguments {
     rest: std::vec::IntoIter<OsString>,
 }
 
-/// What a command was given.
+/// The arguments of a command.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
     pub(crate) help: bool,
@@ -36,12 +36,12 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// What `--flag VALUE` was given; the last one counts.
+    /// The value of `--flag VALUE`; the last one counts.
     pub(crate) fn value(&self, flag: &str) -> Option<&str> {
         self.values.iter().rev().find(|(given, _)| given == flag).map(|(_, value)| value.as_str())
     }
 
-    /// A number, or `default` where it is not given.
+    /// A number, or `default` if not given.
     pub(crate) fn number<T: FromStr>(&self, flag: &str, default: T) -> Result<T> {
         let Some(text) = self.value(flag) else { return Ok(default) };
         text.parse().map_err(|_| UsageError(format!("{flag}: `{text}` is not such a number")).into())
@@ -64,12 +64,12 @@ impl Arguments {
         Ok(Some(if matches!(word.as_str(), "--help" | "-h") { "help".to_owned() } else { word }))
     }
 
-    /// The rest: the named flags, and where `services` says so `--with NAME` and what follows `--`.
+    /// The rest: the named flags and, with `services`, `--with NAME` and whatever follows `--`.
     pub(crate) fn parse(self, flags: &[&str], services: bool) -> Result<Options> {
         self.parse_all(flags, &[], services)
     }
 
-    /// The rest: the named flags, and those that take a value.
+    /// The rest: the named flags, with and without values.
     pub(crate) fn parse_with_values(self, flags: &[&str], valued: &[&str]) -> Result<Options> {
         self.parse_all(flags, valued, false)
     }

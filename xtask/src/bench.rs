@@ -1,7 +1,7 @@
-//! `cargo xtask bench`: Lifeboat against the shell pipeline that does the same with stock tools.
+//! `cargo xtask bench`: compares Lifeboat with the shell pipeline that does the same with stock tools.
 //!
-//! Both run in turns, in one run, against the same servers: what counts are the ratios. A figure is of whole processes as
-//! `/usr/bin/time` sees them (start, end, and all children included), and of the servers as the kernel counts them.
+//! Both run alternately, against the same servers: what counts are the ratios. Figures are for whole processes as
+//! measured by `/usr/bin/time` (including start, end and all children), and for the servers as counted by the kernel.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -20,7 +20,7 @@ use crate::{minio, postgres, python, signals, workspace};
 
 mod mongodb;
 
-/// What can be measured, in this order.
+/// The benchmarks, in order.
 pub(crate) const CASES: &[(&str, &str)] = &[
     ("backup", "PostgreSQL to MinIO, against pg_dump | zstd | age | aws, and each stage of that alone"),
     ("file", "PostgreSQL to a local folder, against pg_dump | zstd | age"),
@@ -30,7 +30,7 @@ pub(crate) const CASES: &[(&str, &str)] = &[
     ("mongodb", "MongoDB, against mongodump and mongorestore: on FerretDB, and on a server of canned batches"),
 ];
 
-/// What a backup's peak memory may be, in KiB.
+/// The limit for a backup's peak memory, in KiB.
 const MOST_MEMORY: u64 = 128 << 10;
 
 /// Rows of benches/data.sql that make a GiB in COPY text form.
@@ -39,7 +39,7 @@ const ROWS_PER_GIB: f64 = 5_220_000.0;
 const TIME: Requirement =
     Requirement::Debian(Package { name: "time", present: || Ok(workspace::is_executable(Path::new("/usr/bin/time"))) });
 
-/// How data is packed by stock tools, as Lifeboat does by default.
+/// The stock tools' equivalent of Lifeboat's default compression and encryption.
 const PACK: &str = "zstd -q -3 -T2 | age -r $RECIPIENT";
 
 /// Runs the chosen cases.
@@ -68,7 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(if within { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The cases of PostgreSQL. Says whether memory stayed within its limit.
+/// Runs the cases for PostgreSQL. Returns whether memory stayed within its limit.
 fn postgres_cases(gib: f64, runs: usize, is_chosen: &dyn Fn(&str) -> bool, binaries: Option<PathBuf>) -> Result<bool> {
     let services: [&Service; 2] = [&postgres::SERVICE, &minio::SERVICE];
     let build = ["build", "--release", "-p", "lifeboat-bins", "--bin", "lifeboat-postgres"];
@@ -103,10 +103,10 @@ fn postgres_cases(gib: f64, runs: usize, is_chosen: &dyn Fn(&str) -> bool, binar
     Ok(within)
 }
 
-/// The version of the PyPI package `awscli`, where no `aws` is on the path.
+/// The version of the PyPI package `awscli` to use if no `aws` is on the path.
 const AWSCLI: &str = "1.45.11";
 
-/// Builds for release, unless the binaries are given, while the rest is installed. Returns their folder.
+/// Builds the release binaries, unless they are given, while the rest is installed. Returns their folder.
 fn build(given: Option<PathBuf>, services: &[&Service], builds: &[&[&str]], wanted: &[&str]) -> Result<PathBuf> {
     let mut required = services::requirements(services);
     required.extend(requirements::READERS);
@@ -136,7 +136,7 @@ fn build(given: Option<PathBuf>, services: &[&Service], builds: &[&[&str]], want
     Ok(folder)
 }
 
-/// What one run took.
+/// The resources that one run took.
 #[derive(Clone, Debug, Default)]
 struct Figures {
     /// Seconds from start to end.
@@ -145,11 +145,11 @@ struct Figures {
     cpu: f64,
     /// CPU seconds of each server meanwhile.
     servers: Vec<f64>,
-    /// Most KiB that any one process had in memory.
+    /// The peak memory of any one process, in KiB.
     memory: u64,
 }
 
-/// A command and what it took, run by run.
+/// A command and the resources it took, run by run.
 struct Contestant {
     name: String,
     line: String,
@@ -174,7 +174,7 @@ struct Bench {
     folder: PathBuf,
     runs: usize,
     environment: Vec<(&'static str, String)>,
-    /// What each server is called, and its process.
+    /// The name and process of each server.
     servers: Vec<(&'static str, u32)>,
 }
 
@@ -232,7 +232,7 @@ impl Bench {
         command.current_dir(&self.folder).envs(self.environment.iter().map(|(name, value)| (name, value)));
     }
 
-    /// Runs what is not measured.
+    /// Runs a line without measuring it.
     fn quietly(&self, line: &str) -> Result<()> {
         process::run_logged(&mut self.shell(line)?, &process::fresh_log("bench")?)
     }
@@ -261,7 +261,7 @@ impl Bench {
         })
     }
 
-    /// Runs all of them in turns, `runs` times, with `between` after each, and prints the table.
+    /// Runs all of them alternately, `runs` times, with `between` after each, and prints the table.
     fn compare(&self, title: &str, size: u64, between: &str, contestants: &mut [Contestant]) -> Result<()> {
         let started = Instant::now();
         for _ in 0..self.runs {
@@ -327,7 +327,7 @@ impl Bench {
         ))
     }
 
-    /// Makes the bucket and the stages' inputs, and returns the plaintext's size. (It also fills the page cache.)
+    /// Creates the bucket and the stages' inputs, and returns the plaintext's size. (It also fills the page cache.)
     fn prepare(&self) -> Result<u64> {
         process::step("prepare the stages' inputs", || {
             self.quietly(
@@ -428,7 +428,7 @@ impl Bench {
         self.quietly("rm -rf files; mkdir files")
     }
 
-    /// Whether the memory stays within its limit, for this much and for four times as much.
+    /// Whether memory stays within its limit, for this amount of data and for four times as much.
     fn memory(&self, size: u64, rows: u64) -> Result<bool> {
         println!("\n### Peak memory of a backup to MinIO\n");
         println!("| plaintext | peak RSS | wall |\n|---:|---:|---:|");
@@ -483,7 +483,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// The median of the runs' ratios, and their range: two neighbours in time see the same noise.
+/// The median of the runs' ratios, and their range: adjacent runs see the same noise.
 fn ratio(one: &Contestant, other: &Contestant, of: impl Fn(&Figures) -> f64) -> String {
     let mut ratios: Vec<f64> = one.figures.iter().zip(&other.figures).map(|(a, b)| of(a) / of(b)).collect();
     ratios.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: everything that CI asks for besides the tests.
+//! `cargo xtask ci`: everything that CI checks besides the tests.
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{process, signals, workspace};
 
-/// The package whose features choose backends and sinks.
+/// The package whose features select backends and sinks.
 const FACADE: &str = "lifeboat";
 
 /// Which dependencies belong to which feature of the facade: without the feature none of them may be in the tree. A
@@ -35,17 +35,17 @@ const COUNTS: &str = "docs/architecture.md";
 /// A package outside of the workspace, which uses only what everyone can.
 const OUTSIDE: &str = "examples/outside/Cargo.toml";
 
-/// How a check ended.
+/// The outcome of a check.
 enum Outcome {
     Passed,
     Failed(String),
     NotRun(String),
 }
 
-/// A check: its title, how it ended, how long it took.
+/// A check: its title, outcome and duration.
 type Row = (String, Outcome, Duration);
 
-/// Runs all checks, says how each ended.
+/// Runs all checks and reports the outcome of each.
 pub(crate) fn run() -> Result<ExitCode> {
     let mut rows: Vec<Row> = Vec::new();
 
@@ -118,7 +118,7 @@ fn summarize(rows: &[Row]) -> bool {
     failed
 }
 
-/// Runs cargo where its output is seen, with the command line above it.
+/// Runs cargo with visible output, after printing the command line.
 fn run_cargo(rows: &mut Vec<Row>, title: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
     let mut command = process::cargo();
     command.args(arguments).envs(environment.iter().copied());
@@ -212,7 +212,7 @@ fn check_leaks(features: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// As many crates are compiled as the documentation says, and no more than are allowed.
+/// Checks that as many crates are compiled as the documentation says, and no more than are allowed.
 fn check_counts() -> Result<()> {
     let page = workspace::root().join(COUNTS);
     let page = std::fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
@@ -254,7 +254,7 @@ fn count_crates(tree: &str) -> usize {
     versions.collect::<std::collections::BTreeSet<_>>().len()
 }
 
-/// The `rust-version` is true, where that toolchain is there to try it.
+/// Checks that the `rust-version` is right, if that toolchain is available.
 fn check_oldest_rust(rows: &mut Vec<Row>) -> Result<()> {
     let oldest = env!("CARGO_PKG_RUST_VERSION");
     let title = format!("Rust {oldest}, the oldest supported");

@@ -9,11 +9,11 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{process, workspace};
 
-/// A package, and how to see that what it brings is there already (whoever brought it).
+/// A package, and how to check whether what it provides is already installed (from any source).
 #[derive(Clone, Copy)]
 pub(crate) struct Package {
     pub(crate) name: &'static str,
-    /// An error is a setting that is wrong, which no package mends.
+    /// An error means a wrong setting, which no package can fix.
     pub(crate) present: fn() -> Result<bool>,
 }
 
@@ -22,7 +22,7 @@ pub(crate) fn can_install() -> bool {
     rustix::process::geteuid().is_root() && workspace::program("apt-get").is_some()
 }
 
-/// Those of them that are not there.
+/// Those of them that are missing.
 pub(crate) fn missing(packages: &[Package]) -> Result<Vec<Package>> {
     let mut missing = Vec::new();
     for package in packages {
@@ -36,7 +36,7 @@ pub(crate) fn missing(packages: &[Package]) -> Result<Vec<Package>> {
 /// Installs these packages.
 ///
 /// # Errors
-/// When we may not (it names the packages), when apt-get fails, when they do not bring what they should.
+/// If we may not (it names the packages), if apt-get fails, or if they do not provide what they should.
 pub(crate) fn install(packages: &[Package]) -> Result<()> {
     // Two threads may want packages; `apt-get update` is done once.
     static UPDATED: Mutex<bool> = Mutex::new(false);
@@ -80,8 +80,8 @@ pub(crate) fn install(packages: &[Package]) -> Result<()> {
     Ok(())
 }
 
-/// While it lives, installing a PostgreSQL server package creates and starts no cluster of Debian's own: the services
-/// are ours, in a scratch folder.
+/// A guard: while it exists, installing a PostgreSQL server package neither creates nor starts Debian's default
+/// cluster: the services run in a scratch folder.
 struct NoDefaultCluster {
     file: PathBuf,
 }

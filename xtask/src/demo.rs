@@ -1,6 +1,6 @@
-//! `cargo xtask demo`: Lifeboat at work on a real database, each command shown with what it answers.
+//! `cargo xtask demo`: Lifeboat at work on a real database, with each command and its output.
 //!
-//! The tour is the table `STEPS`. Nothing here is a second implementation: what is shown is what a reader can type.
+//! The tour is the table `STEPS`. Nothing is reimplemented here: a reader can type everything that is shown.
 
 use std::fs;
 use std::io::{self, IsTerminal as _};
@@ -20,21 +20,21 @@ const SHOP: &str = include_str!("demo/shop.sql");
 /// The key file, as `lifeboat init` names it.
 const IDENTITY: &str = "lifeboat-identity.txt";
 
-/// Columns of a terminal that nobody has widened.
+/// The columns of a terminal of default width.
 const WIDTH: usize = 80;
 
-/// One thing that the tour shows.
+/// One step of the tour.
 struct Step {
     title: &'static str,
-    /// Why one does it: a sentence.
+    /// The purpose, as a sentence.
     why: &'static str,
     action: Action,
-    /// Programs without which the step is left out.
+    /// Programs without which the step is skipped.
     needs: &'static [&'static str],
 }
 
 enum Action {
-    /// A line for bash, run in the demo's folder, and the exit status that it has to end with.
+    /// A line for bash, run in the demo's folder, and the expected exit status.
     Run(&'static str, i32),
     /// Writes `lifeboat.toml`, and shows it.
     Configure,
@@ -253,7 +253,7 @@ impl<'a> Tour<'a> {
         Ok(Self { folder, environment })
     }
 
-    /// bash with the line, in the demo's folder. It ends when we do.
+    /// bash with the line, in the demo's folder. It ends when this process does.
     fn shell(&self, line: &str) -> Result<Command> {
         let mut command = process::guarded("bash", Guard::default())?;
         command.args(["--noprofile", "--norc", "-o", "pipefail", "-e", "-c", line]);
@@ -268,7 +268,7 @@ impl<'a> Tour<'a> {
         process::run_logged(&mut command, &process::fresh_log("shop")?)
     }
 
-    /// Prints the line as a reader would type it, runs it, and holds its exit status against what it should be.
+    /// Prints the line as a reader would type it, runs it, and compares its exit status with the expected one.
     fn show(&self, line: &str, expected: i32) -> Result<()> {
         for (number, part) in line.lines().enumerate() {
             println!("{}", bold(&format!("{} {part}", if number == 0 { "$" } else { ">" })));
@@ -314,13 +314,13 @@ schedule = "30 3 * * *"
     }
 }
 
-/// Bold on a terminal, unless colours are unwanted.
+/// Bold on a terminal, unless colours are disabled.
 fn bold(text: &str) -> String {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     if plain || !io::stdout().is_terminal() { text.to_owned() } else { format!("\x1b[1m{text}\x1b[0m") }
 }
 
-/// The text in lines of a terminal's width.
+/// Wraps the text to a terminal's width.
 fn wrapped(text: &str) -> String {
     let mut lines = String::new();
     let mut column = 0;

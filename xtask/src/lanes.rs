@@ -1,5 +1,5 @@
-//! The whole test suite in two lanes. Much of a test is waiting (for a server, a limit, a pause), and `cargo test` runs one test
-//! program after the other.
+//! Runs the whole test suite in two lanes. Tests spend much time waiting (for a server, a limit, a pause), and
+//! `cargo test` runs one test program after the other.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -21,14 +21,15 @@ const LANES: usize = 2;
 /// What cargo has built.
 #[derive(Debug, PartialEq, Eq)]
 struct Built {
-    /// The names of the integration tests, each once; the last of the alphabet first, since the longest are among them.
+    /// The names of the integration tests, each once, in reverse alphabetical order, because the longest ones are at
+    /// the end.
     tests: Vec<String>,
     /// How many programs there are.
     programs: usize,
 }
 
-/// Reads what `cargo test --no-run` says of each program: `Executable tests/list.rs (target/…)`, and `unittests` before the path of
-/// a library's or a binary's own.
+/// Parses the output of `cargo test --no-run` for each program: `Executable tests/list.rs (target/…)`, with `unittests`
+/// before the path for the unit tests of a library or binary.
 fn built(said: &str) -> Result<Built> {
     let (mut tests, mut programs) = (Vec::new(), 0);
     for line in said.lines().filter_map(|line| line.trim_start().strip_prefix("Executable ")) {
@@ -47,10 +48,10 @@ fn built(said: &str) -> Result<Built> {
     Ok(Built { tests, programs })
 }
 
-/// Runs every test that is built, and says which failed at its end.
+/// Runs every test that was built, and reports at the end which failed.
 ///
 /// # Errors
-/// When cargo cannot be asked, and when fewer programs ran than were built.
+/// If cargo cannot be run, and if fewer programs ran than were built.
 pub(crate) fn run(session: &Session, arguments: &[&str]) -> Result<ExitCode> {
     let mut list = process::cargo();
     let listed = list.args(arguments).arg("--no-run").output().context("cannot start cargo")?;
@@ -91,7 +92,7 @@ pub(crate) fn run(session: &Session, arguments: &[&str]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs some tests to their end, then prints what they said. Returns how many programs ran, and whether all passed.
+/// Runs some tests to their end, then prints their output. Returns how many programs ran, and whether all passed.
 fn run_one(session: &Session, arguments: &[&str], unit: &[String]) -> Result<(usize, bool)> {
     let name = unit.join(" ").replace("--", "");
     let log = process::fresh_log(&format!("test-{}", name.replace(' ', "-")))?;

@@ -1,7 +1,7 @@
 //! `cargo xtask COMMAND`: everything that a newcomer or CI runs.
 //!
-//! This package compiles before everything else, so it stays on the standard library and a few small crates. It knows how
-//! to get and start the servers that the tests need; it holds no test and nothing of the product.
+//! This package compiles before everything else, so it uses only the standard library and a few small crates. It knows
+//! how to get and start the servers that the tests need; it contains no tests and no part of the product.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A terminal tool: what it prints is what it is for.
 
 use std::ffi::OsString;

@@ -59,7 +59,7 @@ fn start(session: &mut Session) -> Result<()> {
     Ok(())
 }
 
-/// Whether the server on this port says that it can take requests: `ready`, where `live` only says that it runs.
+/// Whether the server on this port accepts requests: it checks `ready`, because `live` only means that it is running.
 fn answers(port: u16) -> bool {
     let ask = || -> std::io::Result<bool> {
         let limit = Duration::from_secs(2);

@@ -11,7 +11,7 @@ use crate::requirements::Requirement;
 use crate::services::{Launch, Service, Session};
 use crate::toolchain::{GoBuild, Module, Recipe};
 
-/// A `main` of ours around FerretDB's embeddable package: `ferretdb ADDRESS FOLDER`. Its stock command lacks a generated
+/// A custom `main` around FerretDB's embeddable package: `ferretdb ADDRESS FOLDER`. The stock command lacks a generated
 /// file when it is built as a dependency.
 const FERRETDB: GoBuild = GoBuild {
     name: "ferretdb",

@@ -1,4 +1,4 @@
-//! The keys and certificates of a throw-away Kubernetes cluster, made by openssl.
+//! The keys and certificates of a temporary Kubernetes cluster, created by openssl.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use crate::process;
 
-/// Where the files lie. They end with the folder; the certificates are good for two days.
+/// The folder of the files, which are removed with it; the certificates are valid for two days.
 pub(crate) struct Pki {
     folder: PathBuf,
 }
@@ -46,7 +46,7 @@ impl Pki {
         self.folder.join(name)
     }
 
-    /// Writes the administrator's kubeconfig for the API server on this port, and says where it is.
+    /// Writes the administrator's kubeconfig for the API server on this port, and returns its path.
     pub(crate) fn kubeconfig(&self, port: u16) -> Result<PathBuf> {
         let path = self.file("kubeconfig");
         let folder = self.folder.display();

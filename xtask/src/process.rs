@@ -1,4 +1,4 @@
-//! Child processes: the environment they get, how they are awaited, and that they end when we do.
+//! Child processes: their environment, waiting for them, and ending them together with this process.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -13,14 +13,14 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::{signals, workspace};
 
-/// How often a wait looks.
+/// The polling interval of waits.
 const TICK: Duration = Duration::from_millis(20);
 
-/// How long a child has to end after it was asked to.
+/// How long a child may take to end after being asked to.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// A command without what `cargo run` put into our own environment: with it, a cargo that we start would think that
-/// build scripts have to run again.
+/// Creates a command without the variables that `cargo run` has set: with them, a cargo that we start would run build
+/// scripts again.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
@@ -46,15 +46,15 @@ pub(crate) fn cargo() -> Command {
 pub(crate) struct Guard<'a> {
     /// The user and group that it runs as; none: the same as ours.
     pub(crate) user: Option<(u32, u32)>,
-    /// The signal that the kernel sends it when we are gone, however we went; none: KILL.
+    /// The signal that the kernel sends it when this process is gone for any reason; by default KILL.
     pub(crate) at_our_death: Option<&'a str>,
 }
 
 /// A command that the kernel ends when the thread that started it ends, by kill -9 too. Start it from the main thread,
 /// or from one that waits for it.
 ///
-/// `setpriv` of util-linux does it: asking the kernel from here needs unsafe code between fork and exec. It runs the
-/// program in its own place, so the process id stays the same.
+/// `setpriv` from util-linux does it, because asking the kernel from here needs unsafe code between fork and exec. It
+/// replaces itself by the program, so the process id stays the same.
 pub(crate) fn guarded(program: impl AsRef<OsStr>, guard: Guard<'_>) -> Result<Command> {
     let Some(setpriv) = workspace::program("setpriv") else {
         if guard.user.is_some() {
@@ -70,7 +70,8 @@ pub(crate) fn guarded(program: impl AsRef<OsStr>, guard: Guard<'_>) -> Result<Co
     Ok(command)
 }
 
-/// Runs a step that talks into a log: one line when it begins, one when it ends, and the log's last lines if it fails.
+/// Runs a step that writes to a log: prints one line when it begins, one when it ends, and the log's last lines if it
+/// fails.
 pub(crate) fn step<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     eprintln!("xtask: {title} …");
     let started = Instant::now();
@@ -83,12 +84,13 @@ pub(crate) fn step<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T
     result
 }
 
-/// Runs a command to its end with its output in the log file; an error holds the last lines of it.
+/// Runs a command to its end with its output in the log file; an error contains the last lines of it.
 pub(crate) fn run_logged(command: &mut Command, log: &Path) -> Result<()> {
     finish_logged(command, log, true)
 }
 
-/// As `run_logged`, but a signal to us waits until the command has ended: for what must not be cut in two.
+/// Like `run_logged`, but a signal to this process waits until the command has ended: for commands that must not be
+/// interrupted.
 pub(crate) fn run_logged_to_the_end(command: &mut Command, log: &Path) -> Result<()> {
     finish_logged(command, log, false)?;
     signals::check()
@@ -111,7 +113,7 @@ fn finish_logged(command: &mut Command, log: &Path, interruptible: bool) -> Resu
     Ok(())
 }
 
-/// What the command prints on standard output; what it prints on standard error is in the error when it fails.
+/// Returns the standard output of a command; if it fails, the error contains its standard error.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let name = name_of(command);
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {name}"))?;
@@ -121,10 +123,10 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("{name} printed what is not UTF-8"))
 }
 
-/// Runs a command that talks to the terminal itself, to its end or to ours.
+/// Runs a command that uses the terminal itself, until it ends or this process is asked to.
 ///
-/// With a terminal it stays in our process group, so that it can read from it and Ctrl-C reaches all of it. Without
-/// one it gets a group of its own, and a signal to us goes to the whole group.
+/// With a terminal, it stays in this process group, so that it can read from the terminal and Ctrl-C reaches all of it.
+/// Without one, it gets its own group, and signals to this process are passed on to the whole group.
 pub(crate) fn run_attached(command: &mut Command) -> Result<ExitStatus> {
     let name = name_of(command);
     let own_group = !io::stdin().is_terminal();
@@ -145,7 +147,7 @@ pub(crate) fn run_attached(command: &mut Command) -> Result<ExitStatus> {
     }
 }
 
-/// Waits for a child that leads a process group; stops the group when we are asked to end.
+/// Waits for a child that leads a process group; stops the group when this process is asked to end.
 pub(crate) fn wait_or_stop(child: &mut Child) -> Result<ExitStatus> {
     loop {
         if let Some(status) = child.try_wait()? {
@@ -180,7 +182,7 @@ pub(crate) fn stop(child: &mut Child, signal: Signal, group: bool, grace: Durati
     let _ = child.wait();
 }
 
-/// A child's status as ours: 128 + n for a child that a signal ended, as shells do.
+/// A child's status as an exit status: 128 + n for a child that was ended by a signal, as in shells.
 pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     ExitCode::from(u8::try_from(code).unwrap_or(1))

@@ -1,4 +1,4 @@
-//! Python: what comes from PyPI needs pip, or a virtual environment.
+//! Python: packages from PyPI need pip, or a virtual environment.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use crate::debian::{self, Package};
 use crate::{process, workspace};
 
-/// The program of that name: the one on the path, or that of the PyPI package at this version, in an environment of its
-/// own in the cache folder.
+/// The program of that name: the one on the path, or that of the PyPI package at this version, in its own environment
+/// in the cache folder.
 pub(crate) fn program(name: &str, package: &str, version: &str) -> Result<PathBuf> {
     if let Some(program) = workspace::program(name) {
         return Ok(program);
@@ -36,13 +36,13 @@ pub(crate) fn program(name: &str, package: &str, version: &str) -> Result<PathBu
     Ok(program)
 }
 
-/// Debian's Python makes no environment until this package is there.
+/// Debian's Python cannot create environments without this package.
 const VENV: Package = Package {
     name: "python3-venv",
     present: || Ok(process::output(process::command("python3").args(["-c", "import ensurepip, venv"])).is_ok()),
 };
 
-/// A Python that has pip. Debian's has none until its package is there; a virtual environment may bring one.
+/// A Python with pip. Debian's has none until its package is installed; a virtual environment may provide one.
 pub(crate) fn with_pip(folder: &Path, log: &Path) -> Result<PathBuf> {
     let python = workspace::program("python3");
     if let Some(python) = &python {

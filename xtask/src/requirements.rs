@@ -1,4 +1,4 @@
-//! What has to be installed, as data, and its installation: Debian packages and Go programs side by side.
+//! The requirements, as data, and their installation: Debian packages and Go programs in parallel.
 
 use std::thread;
 
@@ -23,7 +23,7 @@ pub(crate) const READERS: &[Requirement] = &[
     Requirement::Debian(Package { name: "age", present: || Ok(workspace::program("age").is_some()) }),
 ];
 
-/// The programs that the tests hold Lifeboat's formats against.
+/// The programs that the tests check Lifeboat's formats with.
 pub(crate) const STOCK_TOOLS: &[Requirement] = &[
     Requirement::Debian(Package { name: "zstd", present: || Ok(workspace::program("zstd").is_some()) }),
     Requirement::Debian(Package { name: "age", present: || Ok(workspace::program("age").is_some()) }),
@@ -36,7 +36,7 @@ pub(crate) const STOCK_TOOLS: &[Requirement] = &[
     Requirement::Debian(Package { name: "procps", present: || Ok(workspace::program("ps").is_some()) }),
 ];
 
-/// Installs what is missing of these, and does `meanwhile` at the same time; returns when all of it is done.
+/// Installs what is missing of these, and runs `meanwhile` in parallel; returns when both are done.
 pub(crate) fn install(requirements: &[Requirement], meanwhile: impl FnOnce() -> Result<()>) -> Result<()> {
     let packages: Vec<Package> = requirements
         .iter()
@@ -72,7 +72,7 @@ pub(crate) fn install(requirements: &[Requirement], meanwhile: impl FnOnce() -> 
     Err(first)
 }
 
-/// As [`install`], and in the same go what is only good to have: where it cannot be installed, one goes on without.
+/// Like [`install`], but also installs optional requirements: if they cannot be installed, it continues without them.
 pub(crate) fn install_with(
     required: &[Requirement],
     wanted: &[Requirement],

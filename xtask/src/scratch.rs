@@ -1,4 +1,4 @@
-//! A folder that is gone when the run is over, and what makes a run its own: free ports, random secrets.
+//! A folder that is removed after the run, and what isolates a run from others: free ports, random secrets.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Read as _;
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 const PREFIX: &str = "lifeboat-xtask-";
 const LOCK: &str = ".lock";
 
-/// A fresh folder in the temporary folder. Dropping it removes it with all that is in it.
+/// A fresh folder in the temporary folder. Dropping it removes it with all its contents.
 pub(crate) struct Scratch {
     path: PathBuf,
     keep: bool,
@@ -37,7 +37,7 @@ impl Scratch {
         &self.path
     }
 
-    /// A new folder in it, for us only.
+    /// Creates a private folder in it.
     pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
         let folder = self.path.join(name);
         fs::create_dir(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -45,7 +45,7 @@ impl Scratch {
         Ok(folder)
     }
 
-    /// Leaves the folder there at the end. (Without its lock file nobody takes it for an abandoned one.)
+    /// Keeps the folder after the run. (Without its lock file, it is not mistaken for an abandoned one.)
     pub(crate) fn keep(&mut self) {
         self.keep = true;
         let _ = fs::remove_file(self.path.join(LOCK));
@@ -63,7 +63,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Removes what runs left that were killed with -9.
+/// Removes what runs killed with -9 have left behind.
 fn remove_abandoned(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
@@ -89,7 +89,7 @@ fn remove_abandoned(parent: &Path) {
     }
 }
 
-/// A port of 127.0.0.1 that was free just now. Somebody may take it before the server does: start it again then.
+/// A port of 127.0.0.1 that is currently free. Something else may take it before the server does: then start it again.
 pub(crate) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port on 127.0.0.1")?;
     Ok(listener.local_addr()?.port())
@@ -104,8 +104,8 @@ pub(crate) fn random_hex(bytes: usize) -> Result<String> {
     Ok(buffer.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// A folder that is removed unless it is renamed to its final name. Only who holds the lock of that name makes one, so
-/// one that is there already was left by a run that was killed.
+/// A folder that is removed unless it is renamed to its final name. Only the holder of that name's lock creates one, so
+/// an existing one was left by a killed run.
 pub(crate) struct Unfinished {
     pub(crate) path: PathBuf,
 }

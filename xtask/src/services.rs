@@ -1,4 +1,4 @@
-//! The services that tests need: which there are, and a session of running ones.
+//! The services that tests need: the list of services, and a session of running ones.
 //!
 //! A new service is a module with a `Service` and one line in `ALL`.
 
@@ -16,7 +16,7 @@ use crate::requirements::Requirement;
 use crate::scratch::{self, Scratch};
 use crate::{minio, mongodb, postgres, process, signals, velero, workspace};
 
-/// Every service there is, in the order in which they start: one may use what those before it exported.
+/// Every service, in the order in which they start: each may use what those before it have exported.
 pub(crate) const ALL: &[&Service] = &[&postgres::SERVICE, &minio::SERVICE, &mongodb::SERVICE, &velero::SERVICE];
 
 /// A kind of server that tests need.
@@ -25,7 +25,7 @@ pub(crate) struct Service {
     pub(crate) name: &'static str,
     /// One line for `--help`.
     pub(crate) about: &'static str,
-    /// Whether it starts without being asked for. One that takes long to build does not: only the whole test suite starts it.
+    /// Whether it starts by default. A service that takes long to build does not: only the whole test suite starts it.
     pub(crate) default: bool,
     pub(crate) requirements: &'static [Requirement],
     /// Starts its servers and exports the environment by which tests find them.
@@ -46,17 +46,17 @@ pub(crate) fn every() -> Vec<&'static Service> {
     ALL.to_vec()
 }
 
-/// What all of these services require.
+/// The requirements of all of these services.
 pub(crate) fn requirements(services: &[&Service]) -> Vec<Requirement> {
     services.iter().flat_map(|service| service.requirements).copied().collect()
 }
 
-/// Running servers, the scratch folder that they live in, and the environment that names them. Dropping it stops the
-/// servers, the last one first, and removes the folder; so does a panic. After a kill -9 the kernel stops the servers.
+/// Running servers, their scratch folder, and the environment that names them. Dropping it, or a panic, stops the
+/// servers, the last one first, and removes the folder. After a kill -9, the kernel stops the servers.
 pub(crate) struct Session {
     servers: Vec<Server>,
     environment: Vec<(&'static str, OsString)>,
-    /// Folders outside of the scratch folder that a server makes.
+    /// Folders that a server creates outside of the scratch folder.
     leftovers: Vec<PathBuf>,
     scratch: Scratch,
 }
@@ -71,14 +71,14 @@ struct Server {
 
 /// How to start a server on a port of 127.0.0.1.
 pub(crate) struct Launch {
-    /// From `process::guarded`, so that the server cannot outlive us.
+    /// From `process::guarded`, so that the server cannot outlive this process.
     pub(crate) command: Command,
     /// The signal that asks for an orderly end.
     pub(crate) stop: Signal,
 }
 
 impl Session {
-    /// Starts the services, one after the other. They have to be installed.
+    /// Starts the services, one after the other. They must be installed.
     pub(crate) fn start(services: &[&Service]) -> Result<Self> {
         let mut session =
             Self { servers: Vec::new(), environment: Vec::new(), leftovers: Vec::new(), scratch: Scratch::new()? };
@@ -104,7 +104,7 @@ impl Session {
         &self.environment
     }
 
-    /// Once the servers are stopped, removes this folder if it is empty. The folders go in the order of the calls.
+    /// Once the servers are stopped, removes this folder if it is empty. Folders are removed in the order of the calls.
     pub(crate) fn remove_empty_at_the_end(&mut self, folder: impl Into<PathBuf>) {
         self.leftovers.push(folder.into());
     }
@@ -165,7 +165,7 @@ impl Session {
         }
     }
 
-    /// Stays until a signal comes, or until a server ends by itself, which is an error.
+    /// Waits until a signal arrives, or until a server ends by itself, which is an error.
     pub(crate) fn stay(&mut self) -> Result<()> {
         loop {
             if signals::received().is_some() {
@@ -199,7 +199,7 @@ impl Server {
         Ok(())
     }
 
-    /// Copies the log to where it outlives the scratch folder, and says where, with its last lines.
+    /// Copies the log to a place outside of the scratch folder, and returns that place, with the log's last lines.
     fn keep_log(&self) -> String {
         let kept = workspace::log_file(self.name).and_then(|to| {
             std::fs::copy(&self.log, &to)?;

@@ -1,4 +1,4 @@
-//! Ctrl-C, SIGTERM and SIGHUP: they set a mark, every wait looks at it, and the way out stops what was started.
+//! Ctrl-C, SIGTERM and SIGHUP set a flag that every wait checks, and the exit path stops everything that was started.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -9,7 +9,7 @@ use signal_hook::flag;
 
 static RECEIVED: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
-/// Starts to listen. The first signal asks for an orderly end; the second one ends this process at once, and the
+/// Starts to listen. The first signal requests an orderly end; the second one ends this process at once, and the
 /// servers with it (`process::Guard`).
 pub(crate) fn listen() -> Result<()> {
     let received = RECEIVED.get_or_init(Arc::default);
@@ -22,13 +22,13 @@ pub(crate) fn listen() -> Result<()> {
     Ok(())
 }
 
-/// The number of the signal that asks for an end, if one came.
+/// The number of the signal that requested the end, if one has arrived.
 pub(crate) fn received() -> Option<u8> {
     let number = RECEIVED.get()?.load(Ordering::SeqCst);
     u8::try_from(number).ok().filter(|number| *number != 0)
 }
 
-/// An error once a signal has come.
+/// An error once a signal has arrived.
 pub(crate) fn check() -> Result<()> {
     if received().is_some() {
         bail!("interrupted");

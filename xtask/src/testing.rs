@@ -1,4 +1,4 @@
-//! `services` and `test`: a command with servers around it.
+//! `services` and `test`: run a command with servers.
 
 use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
@@ -82,7 +82,7 @@ pub(crate) fn test(options: &Options) -> Result<ExitCode> {
     run_with(&session, &mut command)
 }
 
-/// Whether the tests of some packages were asked for, not those of the whole workspace.
+/// Whether only the tests of some packages were requested.
 fn names_packages(given: &[OsString]) -> bool {
     given
         .iter()
@@ -108,7 +108,7 @@ fn run_with(session: &Session, command: &mut std::process::Command) -> Result<Ex
     Ok(process::exit_code(status))
 }
 
-/// In single quotes for a POSIX shell, unless it needs none.
+/// Puts a text in single quotes for a POSIX shell, if necessary.
 fn quoted(value: &OsStr) -> String {
     let text = value.to_string_lossy();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@,+=".contains(&byte);

@@ -384,7 +384,7 @@ pub async fn read(sink: &dyn Sink, key: &str) -> Result<Record> {
 }
 
 /// Reads the records of all runs that concern one artifact, oldest first: the evidence that outlives it. Every record
-/// of the dataset is read, so this takes a while if the history is long.
+/// of the dataset since the artifact was taken is read, which takes a while if there are many.
 ///
 /// # Errors
 /// Any error of the sink. Records that are invalid or of a newer format are skipped.

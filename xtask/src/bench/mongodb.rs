@@ -1,7 +1,8 @@
-//! The part of MongoDB: `lifeboat-mongodb` against mongodump and mongorestore.
+//! The MongoDB benchmarks: `lifeboat-mongodb` against mongodump and mongorestore.
 //!
-//! Two servers. FerretDB is a real one, and slow: what is seen there is that nothing gets slower. The other one serves canned
-//! batches without computing anything (`crates/testkit/examples/mongo-wire.rs`): there the tools themselves are seen.
+//! There are two servers. FerretDB is a real one, but slow: it shows whether anything gets slower. The other one serves
+//! canned batches without computing anything (`crates/testkit/examples/mongo-wire.rs`): it shows the speed of the tools
+//! themselves.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -17,13 +18,13 @@ use crate::services::Session;
 /// Collections of the canned database, and of the real one.
 const COLLECTIONS: u64 = 4;
 
-/// A folder in memory, for dumps that no disk holds up.
+/// A folder in memory, for dumps without disk overhead.
 const MEMORY: &str = "/dev/shm/lifeboat-bench";
 
-/// Documents in the real database: as many as FerretDB takes in half a minute.
+/// The number of documents in the real database: as many as FerretDB accepts in half a minute.
 const REAL_DOCUMENTS: u64 = 200_000;
 
-/// What is built, at once: apart, the same packages would be built with different features.
+/// What is built, in one go: separately, the same packages would be built with different features.
 #[rustfmt::skip]
 const BUILD: &[&str] = &[
     "build", "--release", "-p", "lifeboat-bins", "-p", "lifeboat-testkit",
@@ -31,7 +32,7 @@ const BUILD: &[&str] = &[
     "--bin", "lifeboat-mongodb", "--example", "mongodb-read", "--example", "mongo-wire",
 ];
 
-/// Measures, and says whether memory stayed within its limit.
+/// Runs the benchmarks. Returns whether memory stayed within its limit.
 pub(super) fn run(gib: f64, runs: usize, binaries: Option<PathBuf>) -> Result<bool> {
     let wanted = ["lifeboat-mongodb", "examples/mongo-wire", "examples/mongodb-read"];
     let binaries = super::build(binaries, &[&mongodb::SERVICE], &[BUILD], &wanted)?;
@@ -83,7 +84,7 @@ pub(super) fn run(gib: f64, runs: usize, binaries: Option<PathBuf>) -> Result<bo
     Ok(within)
 }
 
-/// The programs, and a server that they are pointed at.
+/// The programs, and the server that they use.
 fn bench(
     session: &Session,
     folder: &Path,
@@ -109,8 +110,8 @@ fn bench(
     Ok(Bench { folder: folder.to_path_buf(), runs, environment, servers: vec![server] })
 }
 
-/// Reading alone: the archive is made, and goes nowhere. Ours is the source and its proof; what a backup does behind them (SHA-256
-/// and XXH3-128 of the whole, the store) is not in it.
+/// Reading only: the archive is created and discarded. For Lifeboat, this is the source and its proof, without what a
+/// backup does after that (SHA-256 and XXH3-128 of the whole, the store).
 fn read(bench: &Bench, title: &str, bytes: u64) -> Result<bool> {
     let mut both = [
         Contestant::new("source and proof, thrown away", "mongodb-read $FROM_URL"),
@@ -120,17 +121,17 @@ fn read(bench: &Bench, title: &str, bytes: u64) -> Result<bool> {
     Ok(verdict(&both))
 }
 
-/// Where a dump goes.
+/// The destination of a dump.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// The bench's folder, on a disk.
     Disk,
-    /// A file system in memory: neither program is held up by a disk, nor does it spare either the kernel's copying.
+    /// A file system in memory, without disk overhead, but with the kernel's copying for both programs.
     Memory,
 }
 
-/// A dump to a local file. What is packed is packed the same way. Lifeboat syncs what it writes; mongodump does not, so it is
-/// there a second time with a sync behind it.
+/// A dump to a local file, compressed in the same way. Lifeboat syncs what it writes; mongodump does not, so it is also
+/// measured followed by a sync.
 fn dump(bench: &Bench, title: &str, bytes: u64, place: Place, gzip: bool) -> Result<bool> {
     let files = match place {
         Place::Disk => "$PWD/files",
@@ -163,7 +164,7 @@ fn dump(bench: &Bench, title: &str, bytes: u64, place: Place, gzip: bool) -> Res
     Ok(within)
 }
 
-/// A restore of one archive into a database that is not there.
+/// A restore of one archive into a database that does not exist.
 fn restore(bench: &Bench, title: &str, bytes: u64, read_back: bool) -> Result<bool> {
     bench.quietly(
         "rm -rf files; mkdir files\n\
@@ -186,7 +187,7 @@ fn restore(bench: &Bench, title: &str, bytes: u64, read_back: bool) -> Result<bo
     Ok(verdict(&all))
 }
 
-/// The ratios of the first two, and whether all of ours stayed within the limit of memory.
+/// The ratios of the first two, and whether all of Lifeboat's runs stayed within the memory limit.
 fn verdict(all: &[Contestant]) -> bool {
     let ours = all.iter().filter(|c| !c.name.starts_with("mongo"));
     let most = ours.flat_map(|c| &c.figures).map(|f| f.memory).max().unwrap_or(0);

@@ -107,8 +107,10 @@ impl Verifier for CloudflareVerifier {
         let (then, now) = (content.records.len() as u64, live.len() as u64);
         let drift = then.abs_diff(now);
         let status = if drift > limit { Status::Warn } else { Status::Pass };
-        let detail =
-            format!("{} in the backup, {now} in the live zone; up to {limit} are no warning", RECORDS.count(then));
+        let detail = format!(
+            "{} in the backup, {now} in the live zone; up to {limit} more or fewer are normal",
+            RECORDS.count(then)
+        );
         let mut checks = vec![Check::new(status, "drift of the count", drift.to_string(), detail)];
         let planned = plan::records(&content.records, &live, &zone.name, true);
         let changed: Vec<&plan::Planned> = planned.iter().filter(|p| p.change.action.changes_something()).collect();

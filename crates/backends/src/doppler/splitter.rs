@@ -225,7 +225,7 @@ impl Splitter {
         } else {
             "use another artifact"
         };
-        corrupt(format!("it is no JSON from byte {} on", self.at)).hint(hint)
+        corrupt(format!("it is not valid JSON from byte {} on", self.at)).hint(hint)
     }
 }
 

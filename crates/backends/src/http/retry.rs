@@ -12,15 +12,15 @@ use lifeboat_core::{Error, ErrorKind, Result};
 pub struct Retry {
     /// The pause after the first failure; it doubles from failure to failure.
     pub first: Duration,
-    /// The longest pause of our own.
+    /// The longest pause, unless the API asks for more.
     pub longest: Duration,
-    /// The longest pause that is taken because the API asks for it. Cloudflare blocks for five minutes.
+    /// The longest accepted pause that the API asks for. Cloudflare blocks for five minutes.
     pub longest_asked: Duration,
-    /// How often a request is sent at the most.
+    /// The largest number of attempts.
     pub attempts: u32,
-    /// How long a request may go on failing, without the pauses that the API asked for.
+    /// How long a request may keep failing, not counting pauses that the API asks for.
     pub limit: Duration,
-    /// The same for an API that has never answered: its address is probably wrong.
+    /// The same for an API that has never responded: its address is probably wrong.
     pub first_contact: Duration,
 }
 
@@ -38,10 +38,10 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// The default, with the limit of `LIFEBOAT_RETRY_LIMIT` (seconds) when that is set.
+    /// The default, with the limit of `LIFEBOAT_RETRY_LIMIT` (in seconds) if that is set.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when that is no number of seconds.
+    /// [`ErrorKind::Config`] if that is not a number of seconds.
     pub fn from_env() -> Result<Self> {
         const NAME: &str = "LIFEBOAT_RETRY_LIMIT";
         let Ok(text) = std::env::var(NAME) else { return Ok(Self::default()) };

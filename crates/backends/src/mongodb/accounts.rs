@@ -1,8 +1,8 @@
-//! Users and roles: from temporary collections into those of the server, by the command that mongorestore uses for it.
+//! Merges users and roles from temporary collections into the server's, with the command that mongorestore uses.
 //!
 //! `_mergeAuthzCollections` (`mergeAuthzCollections` in the server's `user_management_commands.cpp`) takes two collections of
-//! `admin`, adds the users and roles of theirs that are not there and updates those that are. With `drop` it would also remove all
-//! others, the one who restores among them: it is not asked to.
+//! `admin`, adds their missing users and roles and updates existing ones. With `drop` it would also remove all others,
+//! including the restoring user, so that is not used.
 
 use bson::{Document, doc};
 use lifeboat_core::{Error, ErrorKind, Result};
@@ -12,12 +12,12 @@ use super::listing::{Look, Topology, number};
 use super::load::{Loaded, Work};
 use super::plan::{Account, Kind};
 
-/// The schema of users that servers have had since 3.0, SCRAM.
+/// The schema version of users since server 3.0, SCRAM.
 const SCRAM: i64 = 5;
-/// That of 2.6, which later servers can read.
+/// The schema version of server 2.6, which later servers can read.
 const OLD: i64 = 3;
 
-/// The version that a document of `admin.system.version` says users and roles have.
+/// The schema version of users and roles according to a document in `admin.system.version`.
 pub(crate) fn schema<'a>(documents: impl Iterator<Item = &'a [u8]>) -> Option<i64> {
     let read = |document| bson::RawDocument::from_bytes(document).ok();
     documents
@@ -26,7 +26,7 @@ pub(crate) fn schema<'a>(documents: impl Iterator<Item = &'a [u8]>) -> Option<i6
         .find_map(|document| number(&Document::try_from(document).ok()?, "currentVersion"))
 }
 
-/// How many there are of users and roles in the archive.
+/// The number of users and roles in the archive.
 pub(crate) fn count(work: &Work, loaded: &Loaded) -> u64 {
     let of = work.entries.iter().zip(&loaded.seen);
     of.filter(|(e, _)| matches!(e.kind, Kind::Account(Account::Users | Account::Roles)))
@@ -34,10 +34,11 @@ pub(crate) fn count(work: &Work, loaded: &Loaded) -> u64 {
         .sum()
 }
 
-/// Merges what is in the places of users and roles into the server's.
+/// Merges the loaded users and roles into the server's.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] when the server cannot, or cannot with users of that version; [`ErrorKind::Permission`].
+/// [`ErrorKind::Unsupported`] if the server does not support it, or not with users of that version;
+/// [`ErrorKind::Permission`].
 pub(crate) async fn merge(look: &Look, work: &Work, loaded: &Loaded) -> Result<()> {
     let mut command = doc! { "_mergeAuthzCollections": 1 };
     let mut of = String::new();
@@ -74,7 +75,7 @@ pub(crate) async fn merge(look: &Look, work: &Work, loaded: &Loaded) -> Result<(
 
 async fn check_version(look: &Look, archive: Option<i64>) -> Result<()> {
     let ask = doc! { "getParameter": 1, "authSchemaVersion": 1 };
-    // A server that does not say has the only one that there has been for years.
+    // If the server does not say, it has the only version that has existed for years.
     let server = look.client.database("admin").run_command(ask).await.ok();
     let server = server.and_then(|reply| number(&reply, "authSchemaVersion")).unwrap_or(SCRAM);
     let archive = archive.unwrap_or(SCRAM);

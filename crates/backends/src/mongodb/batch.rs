@@ -1,4 +1,4 @@
-//! How much is asked of a server at once.
+//! How much to request from a server at once.
 
 use std::time::{Duration, Instant};
 
@@ -9,28 +9,30 @@ use mongodb::action::RunCursorCommand;
 use super::archive::{BLOCK, MAX_DOCUMENT};
 use super::listing::{Look, number};
 
-/// Bytes of a batch of a server nearby: those of a block. A server would fill 16 MiB. This stays in the processor's cache while it is received, copied
-/// and packed: each byte of a reply is written five times before it is part of a block.
+/// The size of a batch from a nearby server, in bytes: that of a block. By itself, a server would fill 16 MiB. This
+/// size stays in the processor's cache while it is received, copied and packed: each byte of a reply is written five
+/// times before it is part of a block.
 const NEAR: f64 = BLOCK as f64;
-/// Bytes of a batch of a server further away, where each costs a round trip; four cursors with these stay within the memory of a
-/// backup.
+/// The size of a batch from a more distant server, in bytes, where each batch costs a round trip; four cursors with
+/// such batches stay within the memory budget of a backup.
 const FAR: f64 = (4 * BLOCK) as f64;
-/// What a document takes in a batch besides: its type, its number, a NUL.
+/// The overhead of a document in a batch, in bytes: its type, its number, a NUL.
 const ELEMENT: f64 = 7.0;
-/// How long a server nearby takes at most to answer a small question.
+/// The longest response time to a small request of a nearby server.
 const SOON: Duration = Duration::from_millis(5);
 
-/// Permits for replies in memory, of all cursors together: a MiB each. The driver has a reply twice while it takes it apart.
+/// Permits for replies in memory, for all cursors together: one per MiB. The driver holds a reply twice while parsing
+/// it.
 pub(crate) const PERMITS: usize = 12;
-/// What even a small reply takes: more than four at once are no faster.
+/// The permits that even a small reply takes: more than four at once are no faster.
 const LEAST_PERMITS: usize = 3;
 
-/// What is asked for of a collection at once.
+/// How much of a collection to request at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchSize {
-    /// Documents; `None` leaves it to the server.
+    /// The number of documents; `None` leaves it to the server.
     pub(crate) documents: Option<u32>,
-    /// Bytes of its documents, by their average size.
+    /// The estimated size of these documents, in bytes.
     pub(crate) bytes: usize,
 }
 
@@ -38,8 +40,8 @@ impl BatchSize {
     /// As much as the server puts into a reply.
     const WHOLE: Self = Self { documents: None, bytes: MAX_DOCUMENT };
 
-    /// As many documents of a collection as make the bytes of a batch, by their average size; a whole reply when the server does
-    /// not say it.
+    /// As many documents of a collection as fill a batch, by their average size; a whole reply if the server does not
+    /// report that size.
     pub(crate) async fn of(look: &Look, db: &str, collection: &str) -> Self {
         let asked = Instant::now();
         let command = doc! { "collStats": collection };
@@ -59,12 +61,12 @@ impl BatchSize {
     /// The command that opens a cursor of such batches.
     pub(crate) fn run<'a>(&self, database: &'a Database, mut command: Document) -> RunCursorCommand<'a> {
         let Some(most) = self.documents else { return database.run_cursor_command(command) };
-        // The driver's option is for the batches after the first, which would have 101 documents of any size.
+        // The driver's option applies to the batches after the first, which would have 101 documents of any size.
         command.insert("batchSize", i64::from(most));
         database.run_cursor_command(command).batch_size(most)
     }
 
-    /// How many of the [`PERMITS`] a reply of so many bytes takes: all of them when it is a large one.
+    /// How many of the [`PERMITS`] a reply of this size takes: all of them if it is large.
     pub(crate) fn permits(bytes: usize) -> u32 {
         bytes.div_ceil(1 << 20).clamp(LEAST_PERMITS, PERMITS) as u32
     }

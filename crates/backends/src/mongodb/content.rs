@@ -12,7 +12,7 @@ use super::failure;
 use super::listing::Look;
 use super::order::Order;
 
-/// What a collection holds.
+/// The content of a collection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Content {
     pub(crate) count: u64,
@@ -23,7 +23,7 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// Nothing yet, of a collection whose order means something or not.
+    /// Creates an empty content; `capped` is whether the order matters.
     pub(crate) fn empty(capped: bool) -> Self {
         Self { order: capped.then(Order::default), ..Self::default() }
     }
@@ -39,7 +39,7 @@ impl Content {
         }
     }
 
-    /// Adds what comes next.
+    /// Appends the content that follows.
     fn append(&mut self, next: Self) {
         self.count += next.count;
         self.bytes += next.bytes;
@@ -104,7 +104,7 @@ fn of_batch(batch: &RawBatch, shown: &str, capped: bool) -> Result<Content> {
     Ok(content)
 }
 
-/// How many documents a live collection has, by its statistics where that is all documents.
+/// The number of documents in a live collection, from its statistics if they cover all documents.
 pub(crate) async fn count(look: &Look, db: &str, collection: &str) -> Result<u64> {
     let reply =
         look.ask(db, doc! { "count": collection }, "count the documents of", &format!("{db}.{collection}")).await?;

@@ -15,11 +15,11 @@ const NOT_CREATED: [&str; 4] = ["autoIndexId", "recordIdsReplicated", "uuid", "t
 /// own choice, as for mongorestore without `--keepIndexVersion`; `background` means nothing since 4.2.
 const NOT_INDEXED: [&str; 3] = ["v", "ns", "background"];
 
-/// Makes a collection as the archive's entry describes it. With `plain` a time series becomes an ordinary collection, which can
-/// be renamed and holds its buckets as they are.
+/// Creates a collection as described by the archive's entry. With `plain`, a time series becomes an ordinary collection
+/// of its buckets, which can be renamed.
 ///
 /// # Errors
-/// [`ErrorKind::AlreadyExists`] when one of that name already exists; otherwise what the server says.
+/// [`ErrorKind::AlreadyExists`] if one of that name already exists; any error of the server.
 pub(crate) async fn collection(look: &Look, entry: &Entry, db: &str, name: &str, plain: bool) -> Result<()> {
     let mut command = doc! { "create": name };
     if !(plain && entry.kind == Kind::Timeseries) {
@@ -51,7 +51,7 @@ fn options(entry: &Entry) -> Result<Document> {
     Ok(read.into_iter().filter(|(key, _)| !NOT_CREATED.contains(&key.as_str())).collect())
 }
 
-/// The indexes that are built: all but the one on `_id`, which comes with the collection.
+/// The indexes to build: all except the one on `_id`, which is created with the collection.
 pub(crate) fn indexes(entry: &Entry) -> Result<Vec<Document>> {
     let mut made = Vec::new();
     for index in &entry.metadata.indexes {
@@ -136,7 +136,7 @@ fn options_of(indexes: &[Document]) -> Vec<String> {
     let options = indexes.iter().flat_map(Document::keys).filter(|k| *k != "key" && *k != "name");
     options.cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
 }
-/// Drops a collection. One that is not there is no error.
+/// Drops a collection. A missing one is not an error.
 pub(crate) async fn drop_collection(look: &Look, db: &str, name: &str) -> Result<()> {
     match look.client.database(db).run_command(doc! { "drop": name }).await {
         Ok(_) => Ok(()),
@@ -145,7 +145,7 @@ pub(crate) async fn drop_collection(look: &Look, db: &str, name: &str) -> Result
     }
 }
 
-/// Drops a database. One that is not there is no error.
+/// Drops a database. A missing one is not an error.
 pub(crate) async fn drop_database(look: &Look, db: &str) -> Result<()> {
     look.run(db, doc! { "dropDatabase": 1 }, "drop the database", db).await.map(|_| ())
 }

@@ -1,7 +1,7 @@
-//! The documents in a BSON array, as slices of it: what a batch of a cursor is.
+//! The documents in a BSON array, such as a batch of a cursor, as slices of it.
 
-/// The documents of an array. Nothing of them is looked at but their lengths; the last item may be why it is no array of
-/// documents.
+/// The documents of an array. Only their lengths are examined; the last item may be the reason why it is not an array
+/// of documents.
 pub(crate) fn documents(array: &[u8]) -> Documents<'_> {
     Documents { array, at: 4, ended: false }
 }

@@ -31,7 +31,7 @@ const BATCH: usize = 1 << 20;
 const OPEN: usize = 8 << 20;
 /// Bytes that the first batch of a collection has room for, until it grows: of a thousand collections most are small.
 const SMALL: usize = 64 << 10;
-/// What a permit stands for, in bytes.
+/// The number of bytes per permit.
 const UNIT: usize = 1024;
 /// Keys of duplicates that are remembered, of each collection.
 const TWICE: usize = 100_000;
@@ -43,9 +43,9 @@ pub(crate) const CONNECTIONS: usize = 4;
 pub(crate) struct Destination {
     pub(crate) db: String,
     pub(crate) collection: String,
-    /// What it is called in messages.
+    /// The name in messages.
     pub(crate) shown: String,
-    /// Whether its validator is to let everything pass: what was in the source comes back, valid or not.
+    /// Whether to bypass its validator: what was in the source is restored, valid or not.
     pub(crate) bypass_validation: bool,
     /// Whether it is capped: its documents go in one batch after the other, since their order is part of them.
     pub(crate) capped: bool,
@@ -53,17 +53,17 @@ pub(crate) struct Destination {
     pub(crate) raw_buckets: bool,
 }
 
-/// What came of the inserts into one collection.
+/// The result of the inserts into one collection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) inserted: u64,
-    /// Documents whose `_id`, or another unique key, was there already.
+    /// The number of documents whose `_id`, or another unique key, already existed.
     pub(crate) duplicates: u64,
-    /// The keys of those, `{_id: …}`, as far as the server says them (4.4 and later) and they are few.
+    /// Their keys, `{_id: …}`, as far as the server reports them (4.4 and later) and there are only a few.
     pub(crate) twice: Vec<Vec<u8>>,
-    /// Documents that the server refused for another reason.
+    /// The number of documents that the server refused for another reason.
     pub(crate) refused: u64,
-    /// Its first words about them.
+    /// The server's first message about them.
     pub(crate) first: Option<String>,
     /// Documents with a `Timestamp(0, 0)` at the top in which the server may have put the present time.
     pub(crate) unsure: u64,
@@ -114,10 +114,11 @@ impl Inserter {
         }
     }
 
-    /// Takes a document. It waits when enough is on its way.
+    /// Takes a document. Waits if enough documents are in transit.
     ///
     /// # Errors
-    /// What an earlier insert failed with as a whole. Single documents that the server refuses are counted.
+    /// The error of an earlier insert that failed altogether. Single documents that the server refuses are only
+    /// counted.
     pub(crate) async fn push(&mut self, destination: usize, document: &[u8]) -> Result<()> {
         let full = self.open.get(&destination).is_some_and(|c| {
             c.bytes.len() + document.len() > self.batch.max(document.len()) || c.count >= self.look.max_batch
@@ -141,18 +142,18 @@ impl Inserter {
         Ok(())
     }
 
-    /// Sends what is there for a collection, whose last document has come.
+    /// Sends the rest of a collection, after its last document.
     ///
     /// # Errors
-    /// As [`push`](Self::push).
+    /// Those of [`push`](Self::push).
     pub(crate) async fn close(&mut self, destination: usize) -> Result<()> {
         self.send(destination).await
     }
 
-    /// Sends the rest and waits for all of it.
+    /// Sends the rest and waits for all inserts.
     ///
     /// # Errors
-    /// As [`push`](Self::push).
+    /// Those of [`push`](Self::push).
     pub(crate) async fn finish(mut self) -> Result<Vec<Tally>> {
         for destination in self.open.keys().copied().collect::<Vec<_>>() {
             self.send(destination).await?;

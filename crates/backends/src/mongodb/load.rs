@@ -58,7 +58,7 @@ impl Opened {
         Ok(Self { prelude, reader: None, events: events.into_iter(), rest: stream })
     }
 
-    /// What comes next in the archive; `None` when it has ended, and ended well.
+    /// The next event of the archive; `None` if it has ended successfully.
     async fn next(&mut self) -> Result<Option<Event>> {
         loop {
             if let Some(event) = self.events.next() {
@@ -76,7 +76,7 @@ impl Opened {
         }
     }
 
-    /// What comes next, if it is not of this namespace.
+    /// The next event, unless it is of this namespace.
     async fn next_before(&mut self, namespace: Option<usize>) -> Result<Option<Event>> {
         let Some(event) = self.next().await? else { return Ok(None) };
         let of = match &event {
@@ -105,18 +105,18 @@ impl Opened {
     }
 }
 
-/// Where an entry's documents are put for the time being.
+/// Where an entry's documents are put temporarily.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) db: String,
     pub(crate) collection: String,
 }
 
-/// What to restore, and where it is for the time being.
+/// What to restore, and where it is temporarily.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Work {
     pub(crate) entries: Vec<Entry>,
-    /// For each entry its collection for the time being; `None` for one that is not restored, and for views.
+    /// For each entry, its temporary collection; `None` for one that is not restored, and for views.
     pub(crate) places: Vec<Option<Place>>,
 }
 
@@ -143,7 +143,7 @@ impl Work {
     }
 }
 
-/// What is loaded where.
+/// What to load, and where.
 pub(crate) struct Load<'a> {
     pub(crate) look: &'a Look,
     pub(crate) entries: &'a [Entry],
@@ -157,20 +157,20 @@ pub(crate) struct Load<'a> {
     pub(crate) cx: &'a Context,
 }
 
-/// What came of it, for each entry.
+/// The result, for each entry.
 pub(crate) struct Loaded {
-    /// What the archive holds of it.
+    /// The content in the archive.
     pub(crate) seen: Vec<Content>,
     /// Of capped ones, the order of the first documents, up to each of them, as far as [`BEGINNINGS`] reach.
     beginnings: Vec<Vec<Order>>,
-    /// What the server made of it.
+    /// The result of the inserts.
     pub(crate) tallies: Vec<Tally>,
-    /// The version of the users and roles in the archive, where it says one.
+    /// The version of the users and roles in the archive, if it states one.
     pub(crate) accounts_version: Option<i64>,
 }
 
 impl Loaded {
-    /// Documents that are not in the server.
+    /// The number of documents that are not in the server.
     pub(crate) fn missing(&self) -> (u64, u64) {
         self.tallies.iter().fold((0, 0), |(d, r), t| (d + t.duplicates, r + t.refused))
     }
@@ -221,7 +221,7 @@ impl Loaded {
         beginning.is_some_and(|beginning| all.last(found.count, *beginning) == order)
     }
 
-    /// The keys of documents that came twice, each with its entry.
+    /// The keys of documents that occurred twice, each with its entry.
     pub(crate) fn twice(&self) -> HashSet<(usize, Vec<u8>)> {
         let all = self.tallies.iter().enumerate();
         all.flat_map(|(index, tally)| tally.twice.iter().map(move |key| (index, key.clone()))).collect()
@@ -229,11 +229,11 @@ impl Loaded {
 }
 
 impl Load<'_> {
-    /// Makes the collections and fills them. When it returns, the archive has been read to its end, or up to the oplog where that is to
-    /// be replayed, and all checksums were right.
+    /// Creates the collections and fills them. When it returns, the archive has been read to its end, or up to the
+    /// oplog if that is to be replayed, and all checksums were right.
     ///
     /// # Errors
-    /// The stream's, the archive's or the server's. What was made stays: see [`drop_all`](Self::drop_all).
+    /// Errors of the stream, the archive or the server. Created collections stay: see [`drop_all`](Self::drop_all).
     pub(crate) async fn fill(&self, opened: &mut Opened) -> Result<Loaded> {
         for (entry, place) in self.entries.iter().zip(self.places) {
             // `system.js` comes with its first document; it cannot be made.
@@ -294,7 +294,7 @@ impl Load<'_> {
         destination(self.look, self.plain_buckets, entry, place)
     }
 
-    /// Builds the indexes, all of a collection with one command. Returns what the server would not take of them.
+    /// Builds the indexes, all of a collection with one command. Returns what the server did not accept.
     ///
     /// # Errors
     /// [`create::build`]'s.
@@ -334,10 +334,10 @@ impl Load<'_> {
         Ok(notes)
     }
 
-    /// Reads back what is in the server, for each entry that has a place.
+    /// Reads back the content of each restored entry.
     ///
     /// # Errors
-    /// What the server fails with.
+    /// Any error of the server.
     pub(crate) async fn read_back(&self) -> Result<Vec<Option<Content>>> {
         let total = Some(Total::Exact(self.places.iter().flatten().count() as u64));
         self.cx.progress.event(ProgressEvent::Begin { step: Step::Compare, unit: Unit::Items, total });
@@ -362,7 +362,7 @@ impl Load<'_> {
         Ok(Some(content))
     }
 
-    /// Drops what was made. What cannot be dropped is named in the log.
+    /// Drops what was created. The log names what cannot be dropped.
     pub(crate) async fn drop_all(&self) {
         for place in self.places.iter().flatten() {
             if let Err(error) = create::drop_collection(self.look, &place.db, &place.collection).await {

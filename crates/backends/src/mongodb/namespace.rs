@@ -2,7 +2,7 @@
 
 use lifeboat_core::{Error, ErrorKind, Result};
 
-/// A name in which `*` stands for any characters and a backslash takes the next one as it is, as in `--nsInclude`.
+/// A pattern in which `*` matches any characters and a backslash escapes the next one, as in `--nsInclude`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pattern(Vec<Part>);
 
@@ -64,7 +64,7 @@ fn parts(text: &str, variables: bool) -> Vec<Part> {
     made
 }
 
-/// What each `*` of the pattern stands for; each takes as little as it can.
+/// What each `*` of the pattern matches; each matches as little as possible.
 fn captures<'a>(parts: &[Part], name: &'a str) -> Option<Vec<&'a str>> {
     let Some((first, rest)) = parts.split_first() else { return name.is_empty().then(Vec::new) };
     match first {
@@ -88,13 +88,13 @@ struct Rename {
     to: Vec<Part>,
 }
 
-/// The renames of a restore. The first that fits counts.
+/// The renames of a restore. The first matching one counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Renames(Vec<Rename>);
 
 impl Renames {
     /// # Errors
-    /// [`ErrorKind::Config`] when the lists are not of one length, or a pair has not the same stars or variables.
+    /// [`ErrorKind::Config`] if the lists differ in length, or a pair differs in stars or variables.
     pub(crate) fn new(from: &[String], to: &[String]) -> Result<Self> {
         let wrong = |subject: String, why: &str| {
             Error::new(ErrorKind::Config, "rename", subject, why).hint(
@@ -131,7 +131,7 @@ impl Renames {
         self.0.is_empty()
     }
 
-    /// The new name, where one fits.
+    /// The new name, if a rename matches.
     pub(crate) fn apply(&self, name: &str) -> Option<String> {
         self.0.iter().find_map(|rename| {
             let found = captures(&rename.from, name)?;

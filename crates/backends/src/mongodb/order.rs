@@ -1,4 +1,4 @@
-//! The order of a capped collection's documents, which is all that some programs want of it (queues, logs, tailing cursors).
+//! The order of a capped collection's documents, which is essential to some programs (queues, logs, tailing cursors).
 
 use lifeboat_core::Fingerprint;
 
@@ -26,7 +26,7 @@ impl Order {
         Self(self.0.wrapping_sub(beginning.0.wrapping_mul(power(count))))
     }
 
-    /// As a proof has it.
+    /// The text form in a proof.
     pub(crate) fn text(self) -> String {
         format!("in the order {}", Fingerprint(self.0))
     }

@@ -7,7 +7,7 @@ use lifeboat_core::{Error, ErrorKind, Result};
 use super::archive::{Metadata, Prelude};
 use super::namespace::{Pattern, Renames};
 
-/// What an entry of the prelude is.
+/// The kind of an entry in the prelude.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Collection,
@@ -45,7 +45,7 @@ pub(crate) struct Entry {
     pub(crate) collection: String,
     pub(crate) kind: Kind,
     pub(crate) metadata: Metadata,
-    /// The database and collection it becomes. `None`: it is not restored.
+    /// The database and collection that it becomes; `None` if it is not restored.
     pub(crate) into: Option<(String, String)>,
 }
 
@@ -63,7 +63,7 @@ impl Entry {
         }
     }
 
-    /// Whether it is capped: then the order of its documents means something, and old ones go when new ones come.
+    /// Whether it is capped: then the order of its documents matters, and new ones displace old ones.
     pub(crate) fn is_capped(&self) -> bool {
         self.metadata.is_capped()
     }
@@ -79,12 +79,12 @@ impl Entry {
 /// Which collections of the archive are restored, and under which names.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Mapping {
-    /// Only these; all when there is none.
+    /// Only these; all if empty.
     pub(crate) only: Vec<Pattern>,
     pub(crate) renames: Renames,
     /// The database that the archive's only one becomes.
     pub(crate) database: Option<String>,
-    /// For each database of the archive its name here: a restore test's. It goes before everything else.
+    /// For each database of the archive, its name in a restore test. Overrides everything else.
     pub(crate) databases: Option<BTreeMap<String, String>>,
 }
 
@@ -142,7 +142,7 @@ pub(crate) fn is_data(entry: &Entry) -> bool {
     !matches!(entry.kind, Kind::Account(_) | Kind::Oplog) && entry.db != "config"
 }
 
-/// The database and collection that an entry becomes; `None` when it was not chosen.
+/// The database and collection that an entry becomes; `None` if it was not selected.
 pub(crate) fn place_of(entry: &Entry, mapping: &Mapping) -> Option<(String, String)> {
     let shown = entry.shown();
     // A name without a database's is of whichever there is.

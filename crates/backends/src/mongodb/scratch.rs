@@ -16,7 +16,7 @@ use super::listing::Look;
 use super::mongod::{self, Mongod};
 use super::target::random;
 
-/// What all databases of restore tests are called first.
+/// The prefix of all databases of restore tests.
 const PREFIX: &str = "lifeboat_scratch_";
 /// The collection of the owner marker.
 const MARKER: &str = "lifeboat_owner";
@@ -93,7 +93,7 @@ impl Scratch {
         made
     }
 
-    /// Drops what was made. The marker goes last.
+    /// Drops the databases, the marker's last.
     pub(crate) async fn end(self) {
         match self.own {
             Some(own) => own.stop().await,

@@ -1,4 +1,4 @@
-//! From temporary names to the final ones: the only step of a restore that touches what was there.
+//! Renames collections to their final names: the only step of a restore that affects existing ones.
 //!
 //! An ordinary collection takes its name by `renameCollection`, which with `dropTarget` replaces the old one in one step of the
 //! server. A server that does not know `dropTarget`, and `--keep-replaced`, move the old one aside first. A time series cannot be
@@ -21,9 +21,9 @@ use super::plan::{Entry, Kind};
 /// Puts loaded collections into place.
 pub(crate) struct Swap<'a> {
     pub(crate) look: &'a Look,
-    /// What is there now, in all databases that are restored into.
+    /// The existing collections, in all databases that are restored into.
     pub(crate) existing: &'a [Listed],
-    /// What the replaced collections are called from now on is their name and this; `None`: they are dropped.
+    /// The suffix for the names of replaced collections; if `None`, they are dropped.
     pub(crate) aside: Option<&'a str>,
     pub(crate) indexes: bool,
     pub(crate) cx: &'a Context,
@@ -39,7 +39,7 @@ impl Swap<'_> {
     /// Puts one entry into place.
     ///
     /// # Errors
-    /// What the server fails with. Then the temporary collection still holds everything.
+    /// Any error of the server. The temporary collection then still has everything.
     pub(crate) async fn one(
         &self,
         entry: &Entry,
@@ -93,7 +93,7 @@ impl Swap<'_> {
         }
     }
 
-    /// Takes away what has the name. Returns what it is called meanwhile, where it is not to stay.
+    /// Moves away what has the name. Returns its temporary name if it is to be dropped later.
     async fn out_of_the_way(&self, there: &Listed, checks: &mut Vec<Check>) -> Result<Option<String>> {
         let (db, name) = (&there.db, &there.name);
         if there.kind != "collection" {

@@ -114,7 +114,7 @@ impl Verifier for MongoVerifier {
 
     async fn live(&self, expected: Option<&Proof>, cx: &Context) -> Result<Vec<Check>> {
         let Some(live) = &self.options.live else {
-            return Err(Error::new(ErrorKind::Config, "compare with", "the live database", "there is no URL of it")
+            return Err(Error::new(ErrorKind::Config, "compare with", "the live database", "no URL was given for it")
                 .hint("the job's mongodb.url is compared; from flags, give --from"));
         };
         let Some(expected) = expected else {

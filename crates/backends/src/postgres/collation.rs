@@ -6,11 +6,11 @@ use lifeboat_core::Check;
 
 use super::session::Session;
 
-/// What the database's own collation is called among the others.
+/// The name of the database's own collation among the others.
 const DATABASE: &str = "the database";
 
-/// The versions of the collations by which text of the database is sorted, as their libraries give them now: its own (since
-/// PostgreSQL 15) and those of columns and indexes (since 10). What has no version, as `C`, is not there.
+/// The current library versions of the collations that sort text in the database: its own (since PostgreSQL 15) and
+/// those of columns and indexes (since 10). Collations without a version, such as `C`, are omitted.
 pub(crate) async fn versions(session: &Session, major: u32) -> BTreeMap<String, String> {
     let mut queries = Vec::new();
     if major >= 15 {
@@ -45,7 +45,7 @@ pub(crate) async fn versions(session: &Session, major: u32) -> BTreeMap<String, 
     versions
 }
 
-/// What sorts text otherwise here than at the source, as far as both are known.
+/// The collations that sort differently here than at the source, as far as both versions are known.
 pub(crate) fn difference(source: &BTreeMap<String, String>, here: &BTreeMap<String, String>) -> Option<Check> {
     let other: Vec<String> = source
         .iter()

@@ -19,13 +19,13 @@ use super::passfile::Passfile;
 pub(crate) enum SslMode {
     /// Never.
     Disable,
-    /// When the server offers it.
+    /// If the server offers it.
     Prefer,
-    /// Always, but for a socket, which leads nowhere else.
+    /// Always, except for a socket, which never leaves the machine.
     Require,
 }
 
-/// What the server must be like (`target_session_attrs`).
+/// The required kind of server (`target_session_attrs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
     Any,
@@ -36,12 +36,12 @@ pub(crate) enum Wanted {
     PreferStandby,
 }
 
-/// One of the places where the server may be.
+/// One of the possible addresses of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Host {
     /// A host's name, which its certificate must have, or the folder of a socket.
     pub(crate) name: String,
-    /// Its address, where that need not be looked up.
+    /// Its address, if that need not be looked up.
     pub(crate) address: Option<IpAddr>,
     pub(crate) port: u16,
 }
@@ -51,7 +51,7 @@ impl Host {
         self.name.starts_with('/')
     }
 
-    /// On the machine itself nobody listens in, and Debian's self-signed certificate would only be in the way.
+    /// Nobody can eavesdrop on the machine itself, and Debian's self-signed certificate would only be an obstacle.
     pub(super) fn is_local(&self) -> bool {
         self.is_socket() || matches!(&*self.name, "localhost" | "127.0.0.1" | "::1")
     }
@@ -72,7 +72,7 @@ pub struct Connection {
     pub(crate) password: Option<SecretString>,
     pub(crate) passfile: Option<Passfile>,
     pub(crate) database: String,
-    /// By the host where nothing was said.
+    /// Determined by the host unless set.
     pub(crate) ssl_mode: Option<SslMode>,
     /// Whether a certificate of the named authority will do under any name (`verify-ca`).
     pub(crate) any_name: bool,
@@ -98,12 +98,12 @@ impl Connection {
         parameters::read(url, &Surroundings { variable: &variable, home, user: &user })
     }
 
-    /// The first host: the one, where this leads to one only.
+    /// The first host, or the only one.
     pub(crate) fn host(&self) -> &Host {
         &self.hosts[0]
     }
 
-    /// How the way to the first host is protected.
+    /// How the connection to the first host is protected.
     pub(crate) fn ssl_mode(&self) -> SslMode {
         let host = self.host();
         match self.ssl_mode {
@@ -209,7 +209,7 @@ impl Connection {
     }
 }
 
-/// The bundle of trusted roots as the distributions lay it. libpq before 16 cannot be told "the system's".
+/// The locations of the distributions' bundles of trusted roots. libpq before 16 does not support "the system's".
 fn system_roots() -> Option<PathBuf> {
     let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
     let known = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];

@@ -15,10 +15,10 @@ use super::session::{Session, quote_literal};
 use super::settings::Settings;
 use super::unnamed::{self, Apart};
 
-/// Bytes of a large object that are read at once.
+/// How many bytes of a large object are read at once.
 const LARGE_OBJECT_PIECE: i64 = 4 << 20;
 
-/// Compares a database's content with an expected proof. What cannot be read back is a warning.
+/// Compares a database's content with an expected proof. Content that cannot be read back is a warning.
 ///
 /// # Errors
 /// As [`read`].
@@ -42,8 +42,8 @@ pub(crate) async fn compare(
     }
 }
 
-/// Reads a database's content in the terms of an expected proof: the same tables, sequences and large objects, in the text
-/// form that pg_dump's session gives them. With `others`, tables that hold rows and are not expected are in it too.
+/// Reads a database's content as a proof comparable with an expected one: the same tables, sequences and large objects,
+/// in the text form of pg_dump's session. With `others`, it includes unexpected tables that have rows.
 ///
 /// # Errors
 /// What the server fails with. A table that is missing is no error: it is missing from the result.
@@ -99,7 +99,7 @@ async fn read(connection: &Connection, expected: &Proof, others: bool, jobs: usi
     Ok(found)
 }
 
-/// A session that writes values as the one did from which the proof was taken.
+/// A session that writes values in the same form as the one that the proof was taken from.
 async fn comparable_session(connection: &Connection, expected: &Proof) -> Result<Session> {
     let session = Session::open(connection).await?;
     // As setup_connection in pg_dump.c has them, and TimeZone as our pg_dump gets it.
@@ -120,7 +120,7 @@ async fn comparable_session(connection: &Connection, expected: &Proof) -> Result
     Ok(session)
 }
 
-/// How to read one table back.
+/// How to read back one table.
 struct Plan {
     name: String,
     sql: String,
@@ -170,7 +170,7 @@ async fn plans(session: &Session, expected: &Proof, names: &[String]) -> Result<
     Ok(plans)
 }
 
-/// Reads tables on several sessions side by side.
+/// Reads tables in several sessions concurrently.
 async fn read_tables(
     connection: &Connection,
     expected: &Proof,
@@ -255,7 +255,7 @@ async fn large_objects(session: &Session, cx: &Context) -> Result<ProofItem> {
     let mut oids = VecDeque::new();
     let mut last = 0u32;
     loop {
-        // There may be millions: some at a time. No object has the number 0.
+        // There may be millions, so read them in batches. No object has the number 0.
         if oids.is_empty() {
             oids = object_numbers(session, last).await?;
         }

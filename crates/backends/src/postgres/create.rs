@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::archive::{Toc, quote_ident};
 use super::session::{Session, quote_literal};
 
-/// How a database sorts and what it takes for letters.
+/// The locale of a database: how it sorts and classifies characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Locale {
     /// `LC_COLLATE`.
@@ -15,10 +15,11 @@ pub(crate) struct Locale {
     /// `LC_CTYPE`.
     #[serde(default)]
     pub(crate) ctype: Option<String>,
-    /// Who gives the default collation: `c` (the C library), `i` (ICU), `b` (the server itself). Since PostgreSQL 15.
+    /// The provider of the default collation: `c` (the C library), `i` (ICU), `b` (the server itself). Since PostgreSQL
+    /// 15.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) provider: Option<String>,
-    /// The provider's locale, where it is not the C library.
+    /// The provider's locale, if it is not the C library.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) locale: Option<String>,
     /// Rules beyond the locale's. Since PostgreSQL 16.
@@ -27,7 +28,7 @@ pub(crate) struct Locale {
 }
 
 impl Locale {
-    /// The columns of pg_database that hold it, in the order of the fields.
+    /// The columns of pg_database with these fields, in their order.
     pub(crate) fn columns(major: u32) -> &'static str {
         match major {
             0..15 => "datcollate, datctype, NULL, NULL, NULL",
@@ -37,7 +38,7 @@ impl Locale {
         }
     }
 
-    /// From a row of these columns.
+    /// Creates a locale from a row of these columns.
     pub(crate) fn of(row: &[Option<String>]) -> Self {
         let at = |column: usize| row.get(column).cloned().flatten();
         Self { collate: at(0), ctype: at(1), provider: at(2), locale: at(3), icu_rules: at(4) }
@@ -119,7 +120,7 @@ impl Locale {
         options
     }
 
-    /// Whether a server of this version can sort so.
+    /// Whether a server of this version supports this locale.
     pub(crate) fn is_known_to(&self, major: u32) -> bool {
         match self.provider.as_deref() {
             Some("i") => major >= if self.icu_rules.is_some() { 16 } else { 15 },
@@ -128,7 +129,7 @@ impl Locale {
         }
     }
 
-    /// The name to tell it by.
+    /// The name for messages.
     pub(crate) fn label(&self) -> String {
         match self.provider.as_deref() {
             Some("i") => format!("{} (ICU)", self.locale.as_deref().unwrap_or_default()),

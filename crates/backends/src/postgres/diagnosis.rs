@@ -7,7 +7,7 @@ use super::connection::Connection;
 use super::session::Session;
 use crate::child::Ended;
 
-/// Tables that row security keeps from the role, unless it owns them or may bypass it.
+/// Tables that row security hides from the role, unless it owns them or may bypass it.
 const ROW_SECURITY: &str = "
     SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles me ON me.rolname = current_user
     WHERE c.relrowsecurity AND NOT me.rolsuper AND NOT me.rolbypassrls
@@ -28,7 +28,7 @@ const CLOSED_SCHEMAS: &str = "
     WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND nspname !~ '^pg_(toast|temp)'
       AND NOT pg_catalog.has_schema_privilege(oid, 'USAGE') ORDER BY 1 LIMIT 11";
 
-/// Large objects that the role neither owns nor was granted. pg_read_all_data does not cover them.
+/// Large objects that the role neither owns nor has been granted. pg_read_all_data does not cover them.
 const LARGE_OBJECTS: &str = "
     SELECT l.oid::text FROM pg_catalog.pg_largeobject_metadata l JOIN pg_catalog.pg_roles me ON me.rolname = current_user
     WHERE NOT me.rolsuper AND NOT pg_catalog.pg_has_role(l.lomowner, 'USAGE')
@@ -36,7 +36,7 @@ const LARGE_OBJECTS: &str = "
                       WHERE a.privilege_type = 'SELECT' AND (a.grantee = 0 OR pg_catalog.pg_has_role(a.grantee, 'USAGE')))
     ORDER BY l.oid LIMIT 11";
 
-/// What a role lacks, of one kind.
+/// One kind of right that a role lacks.
 struct Lack {
     name: &'static str,
     sql: &'static str,
@@ -105,7 +105,7 @@ const LOST: [&str; 14] = [
     "canceling statement due to conflict with recovery",
 ];
 
-/// The error of a client program: [`ErrorKind::Unavailable`], which is transient, when it has lost its session.
+/// The error of a client program: [`ErrorKind::Unavailable`], which is transient, if it has lost its session.
 pub(super) fn of_program(ended: &Ended, operation: &'static str, connection: &Connection) -> Error {
     let error = ended.error(operation, connection.redacted());
     let words = ended.stderr.to_lowercase();
@@ -116,7 +116,7 @@ pub(super) fn of_program(ended: &Ended, operation: &'static str, connection: &Co
         .hint("run it again; if it keeps happening, look for a restart in the server's log, and for a proxy or pooler in between that ends sessions")
 }
 
-/// The error for a pg_dump that failed: its own words, and what the role lacks when that is the cause.
+/// The error for a failed pg_dump: its own words, and what the role lacks if that is the cause.
 pub(crate) async fn explain(connection: &Connection, ended: Ended) -> Error {
     let error = of_program(&ended, "back up", connection);
     if error.kind() == ErrorKind::Unavailable {
@@ -152,7 +152,7 @@ pub(crate) async fn explain(connection: &Connection, ended: Ended) -> Error {
     error
 }
 
-/// For whom the session with this `application_name` waits, as far as the role may know it.
+/// Which sessions the session with this `application_name` waits for, as far as the role may see them.
 pub(crate) async fn waits_for(session: &Session, application_name: &str) -> Option<String> {
     let sql = format!(
         "SELECT COALESCE(l.relation::pg_catalog.regclass::text, 'an object'), b.pid::text, b.usename, b.application_name
@@ -177,7 +177,7 @@ pub(crate) async fn waits_for(session: &Session, application_name: &str) -> Opti
     Some(format!("the backup waits for a lock on {relation}: {whom} holds it or is ahead in the queue"))
 }
 
-/// What the role lacks for a whole dump, as checks: for `lifeboat check`, before it is needed.
+/// Checks what the role lacks for a full dump, for `lifeboat check`.
 pub(crate) async fn rights(connection: &Connection, session: &Session) -> Vec<Check> {
     let mut checks = Vec::new();
     for lack in &LACKS {
@@ -196,7 +196,7 @@ pub(crate) async fn rights(connection: &Connection, session: &Session) -> Vec<Ch
     checks
 }
 
-/// What to do about a lack. What a role is a member of counts only if it inherits: another grant would change nothing.
+/// What to do about a missing right. Memberships count only if they are inherited: another grant would change nothing.
 async fn remedy(lack: &Lack, session: &Session, user: &str) -> String {
     let plain = (lack.remedy)(user);
     if !lack.by_membership {

@@ -26,10 +26,10 @@ use super::unnamed;
 use super::{SYSTEM, diagnosis, estimate};
 use crate::child::{Ended, Running};
 
-/// The oldest server that is read, as `server_version_num` writes it.
+/// The oldest supported server, as in `server_version_num`.
 const OLDEST_SERVER: u32 = 90_500;
 
-/// Arguments that Lifeboat sets itself, or that make a dump which proves nothing.
+/// Arguments that Lifeboat sets itself, or that would make the dump prove nothing.
 const FORBIDDEN: [(&str, &str, &str); 16] = [
     ("-F", "--format", "the format is the custom archive"),
     ("-f", "--file", "the dump is streamed"),
@@ -72,7 +72,7 @@ impl PostgresSettings {
             ("--exclude-table", &self.exclude_tables),
             ("--exclude-table-data", &self.exclude_table_data),
         ];
-        // Without it one pattern that fits is enough, and the others may be misspelt.
+        // Without it, one matching pattern is enough, and the others may be misspelt.
         let strict = (!self.schemas.is_empty() || !self.tables.is_empty()).then_some("--strict-names");
         lists
             .into_iter()
@@ -81,7 +81,7 @@ impl PostgresSettings {
             .chain(self.extra_args.iter().cloned())
     }
 
-    /// Whether anything is said about what of the database is dumped.
+    /// Whether the settings select a part of the database.
     pub(super) fn is_whole_database(&self) -> bool {
         self.arguments().next().is_none()
     }
@@ -128,7 +128,7 @@ impl Postgres {
     }
 }
 
-/// What a first look at the server shows.
+/// The result of inspecting the server.
 pub(super) struct Look {
     pub(super) session: Session,
     pub(super) version: String,
@@ -264,8 +264,8 @@ impl Source for Globals {
 
 type Explain = Box<dyn FnOnce(Ended) -> futures::future::BoxFuture<'static, Error> + Send>;
 
-/// Starts a child and streams its output. The stream ends well only when the child has ended with 0: one that closes
-/// its output and fails after that makes the last item an error.
+/// Starts a child and streams its output. The stream ends without an error only if the child exits with 0: if it closes
+/// its output and fails after that, the last item is an error.
 async fn read_child<F>(
     command: &mut tokio::process::Command,
     look: &Look,
@@ -285,7 +285,7 @@ where
     if !options.is_empty() {
         command.env("PGOPTIONS", options.join(" "));
     }
-    // By this its session is found on the server.
+    // Used to find its session on the server.
     let name = application_name()?;
     command.env("PGAPPNAME", &name);
     let mut running = Running::start(command)?;
@@ -302,11 +302,11 @@ struct ChildStream {
     stdout: ChildStdout,
     explain: Explain,
     cx: Context,
-    /// Until the first byte comes: then every lock is held.
+    /// Until the first byte arrives: by then, every lock is held.
     locks: Option<LockWatch>,
 }
 
-/// Bytes gathered from the pipe before they are passed on, and the room for them.
+/// The number of bytes collected from the pipe before they are passed on, and the size of the buffer.
 const GATHER: usize = 512 << 10;
 
 impl ChildStream {
@@ -344,10 +344,10 @@ impl ChildStream {
     }
 }
 
-/// How long nothing may come of a dump before it is looked for what it waits for, and how often after that.
+/// How long a dump may be silent before Lifeboat checks what it is waiting for, and the interval of further checks.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Looks whom a program that has not begun to write waits for.
+/// Finds out which sessions a program waits for that has not begun to write.
 struct LockWatch {
     connection: Connection,
     /// The `application_name` of its sessions.
@@ -356,10 +356,10 @@ struct LockWatch {
 }
 
 impl LockWatch {
-    /// Reads the first bytes, and tells meanwhile what holds them up.
+    /// Reads the first bytes, and meanwhile reports what delays them.
     async fn read(&mut self, from: &mut ChildStdout, into: &mut BytesMut, cx: &Context) -> std::io::Result<usize> {
         loop {
-            // A read that is dropped has taken nothing.
+            // A dropped read has consumed nothing.
             tokio::select! {
                 biased;
                 read = from.read_buf(into) => return read,
@@ -389,7 +389,7 @@ fn application_name() -> Result<String> {
     Ok(format!("lifeboat {}", hex::encode(random)))
 }
 
-/// The archive's tap, and what the session said about the database, for the proof.
+/// The archive's tap, and what the session found out about the database, for the proof.
 struct DumpTap {
     inner: Box<ArchiveTap>,
     settings: Settings,

@@ -8,7 +8,7 @@ use super::connection::Connection;
 use super::dump::Look;
 use super::script::{Event, Keep, Reader, Statement, Whole};
 
-/// More than any server's roles take.
+/// A limit larger than any server's roles.
 const SIZE_LIMIT: usize = 256 << 20;
 
 /// One statement about roles or tablespaces.
@@ -21,8 +21,8 @@ pub(super) struct Global {
 /// Reads a dump to its end.
 ///
 /// # Errors
-/// The stream's own, and [`ErrorKind::Corrupt`] for one that is not whole or holds what is not about roles: nothing has been
-/// run then.
+/// The stream's own error, and [`ErrorKind::Corrupt`] if it is incomplete or contains statements that are not about
+/// roles; nothing has been run then.
 pub(super) async fn read(stream: ByteStream) -> Result<Vec<Global>> {
     let text = lifeboat_core::stream::collect(stream, SIZE_LIMIT, "the globals dump").await?;
     let mut reader = Reader::new(Keep::All);
@@ -78,7 +78,7 @@ pub(super) async fn restore(connection: &Connection, input: RestoreInput, cx: &C
     let all = read(input.stream).await?;
     let mut checks = Vec::new();
     let (mut done, mut kept) = (0, Vec::new());
-    // One transaction for all: roles are made together or not at all. Tablespaces cannot be made in one.
+    // One transaction for all: roles are created together or not at all. Tablespaces cannot be created in one.
     let (tablespaces, roles): (Vec<&Global>, Vec<&Global>) = all.iter().partition(|g| g.tablespace);
     look.session.execute("BEGIN").await?;
     for Global { sql: statement, .. } in roles {
@@ -86,7 +86,7 @@ pub(super) async fn restore(connection: &Connection, input: RestoreInput, cx: &C
             return Err(Error::cancelled("restore", connection.redacted()));
         }
         let role = role_of(statement);
-        // What is said of a role that was there before is not done: its password and rights are this server's business.
+        // Statements about an existing role are skipped: its password and rights belong to this server.
         if role.is_some_and(|role| kept.contains(&role)) {
             continue;
         }

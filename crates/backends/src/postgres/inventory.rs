@@ -6,7 +6,7 @@ use super::archive::{Toc, TocEntry, quote_ident, quote_qualified};
 use super::needs;
 use super::session::{Session, quote_literal};
 
-/// The first thing in a database that somebody would miss.
+/// The first object in a database that somebody would miss.
 pub(super) async fn first_object(session: &Session) -> Result<Option<String>> {
     let relation = "SELECT CASE c.relkind WHEN 'S' THEN 'sequence ' WHEN 'v' THEN 'view ' WHEN 'm' THEN 'materialized view ' ELSE 'table ' END || c.oid::pg_catalog.regclass::text
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -30,7 +30,7 @@ pub(super) async fn first_object(session: &Session) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Extensions of the archive that the server cannot make: better known before than after an hour.
+/// Extensions in the archive that the server cannot create, reported up front instead of after an hour.
 pub(super) async fn missing_extensions(toc: &Toc, session: &Session) -> Result<()> {
     let mut missing = Vec::new();
     for entry in toc.of_kind("EXTENSION") {
@@ -59,7 +59,7 @@ pub(super) async fn is_there(session: &Session, schema: &str) -> Result<bool> {
     Ok(session.value(&format!("SELECT pg_catalog.to_regnamespace({name})")).await?.is_some())
 }
 
-/// What to say when the server lacks tablespaces that the archive names: then pg_restore is told to leave them all aside.
+/// The message if the server lacks tablespaces that the archive names: then pg_restore is told to ignore them all.
 pub(super) async fn missing_tablespaces(toc: &Toc, session: &Session) -> Result<Option<Check>> {
     let mut missing = Vec::new();
     for name in needs::tablespaces(toc) {

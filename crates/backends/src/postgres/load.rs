@@ -24,27 +24,27 @@ use crate::confine::Confinement;
 /// The start of every custom archive (`pg_backup_archiver.c`, `WriteHead`).
 const ARCHIVE_MAGIC: &[u8] = b"PGDMP";
 
-/// A dump whose beginning has been looked at.
+/// A dump whose beginning has been read.
 pub(crate) enum Dump {
     /// A custom archive: its table of contents has been read.
     Archive {
         toc: Arc<Toc>,
-        /// Header and table of contents as they came.
+        /// Header and table of contents, unchanged.
         head: Bytes,
-        /// What follows them.
+        /// The rest of the archive.
         rest: ByteStream,
     },
     /// Plain SQL.
     Sql {
-        /// The first bytes, in which it says which server it is of.
+        /// The first bytes, which name the source's server version.
         start: Bytes,
-        /// All of it, the start included.
+        /// The whole dump, including the start.
         stream: ByteStream,
     },
 }
 
 impl Dump {
-    /// How the source sorts, as far as the dump says.
+    /// The source's locale, as far as the dump states it.
     pub(crate) fn locale(&self) -> Locale {
         match self {
             Self::Archive { toc, .. } => Locale::of_archive(toc),
@@ -60,10 +60,10 @@ impl Dump {
         }
     }
 
-    /// Looks at the beginning of a stream: at a custom archive's whole table of contents.
+    /// Reads the beginning of a stream: for a custom archive, the whole table of contents.
     ///
     /// # Errors
-    /// The stream's own, or [`ErrorKind::Corrupt`] for what is neither.
+    /// The stream's own error, or [`ErrorKind::Corrupt`] if it is neither.
     pub(crate) async fn open(stream: ByteStream) -> Result<Self> {
         let mut stream = stream.fuse();
         let mut start = bytes::BytesMut::new();
@@ -127,11 +127,11 @@ pub(crate) struct Load<'a> {
 impl Load<'_> {
     /// Restores a custom archive with pg_restore.
     ///
-    /// The stream is always read to its end, also when pg_restore gives up early: whoever watches it learns whether the
-    /// artifact itself is whole.
+    /// The stream is always read to its end, even if pg_restore gives up early, so that earlier stages can tell whether
+    /// the artifact itself is whole.
     ///
     /// # Errors
-    /// The stream's own error, which outranks what pg_restore made of it. How pg_restore ended is the result.
+    /// The stream's own error, which takes precedence over pg_restore's. How pg_restore ended is in the result.
     pub(crate) async fn archive(&self, head: Bytes, rest: ByteStream) -> Result<Ended> {
         let mut command = self.command("pg_restore");
         command
@@ -241,7 +241,7 @@ impl Load<'_> {
     }
 }
 
-/// Tells how many tables have passed. What is wrong with the archive is for pg_restore to say: then nothing more is told.
+/// Reports how many tables have passed. If the archive is invalid, it stops reporting: pg_restore reports the error.
 fn count_tables(archive: ByteStream, progress: Arc<dyn Progress>) -> ByteStream {
     struct Tables(u64);
     impl EventHandler for Tables {
@@ -266,7 +266,8 @@ fn count_tables(archive: ByteStream, progress: Arc<dyn Progress>) -> ByteStream 
     })
 }
 
-/// Pours a stream into a program. When the program stops reading, the rest is read all the same, and its end says why.
+/// Pipes a stream into a program. If the program stops reading, the rest is still read, and the program's exit tells
+/// why.
 async fn pour(mut stream: ByteStream, stdin: ChildStdin) -> Result<()> {
     let mut open = Some(stdin);
     while let Some(chunk) = stream.next().await {

@@ -10,8 +10,8 @@ use super::inventory::missing_extensions;
 use super::scratch::Scratch;
 use super::session::{Session, quote_literal};
 
-/// Extensions that need their library in the server from its start on (`shared_preload_libraries`), where the library is
-/// called as the extension. In the order in which they are to be loaded: citus wants to be the first.
+/// Extensions whose library of the same name must be loaded at server start (`shared_preload_libraries`), in the order
+/// of loading: citus must be first.
 const PRELOADED: [&str; 19] = [
     "citus",
     "timescaledb",
@@ -34,7 +34,7 @@ const PRELOADED: [&str; 19] = [
     "anon",
 ];
 
-/// What a dump asks of the server that it is restored into.
+/// What a dump requires of the server that it is restored into.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Needs {
     /// Relations that one statement can lock at once, all of them together: a view over a table of 2,500 partitions locks
@@ -45,7 +45,7 @@ pub(crate) struct Needs {
 }
 
 impl Needs {
-    /// What an archive asks.
+    /// The requirements of an archive.
     pub(crate) fn of(toc: &Toc) -> Self {
         let kinds = ["TABLE", "INDEX", "CONSTRAINT", "SEQUENCE", "MATERIALIZED VIEW", "VIEW", "FOREIGN TABLE"];
         let extensions: HashSet<&[u8]> = toc.of_kind("EXTENSION").filter_map(|e| e.tag.as_deref()).collect();
@@ -55,17 +55,17 @@ impl Needs {
         }
     }
 
-    /// Whether there are libraries to start with.
+    /// Whether libraries have to be loaded at the start.
     pub(super) fn has_libraries(&self) -> bool {
         !self.libraries.is_empty()
     }
 
-    /// The same without libraries, for a machine that does not have them.
+    /// The same requirements without libraries, for a machine that lacks them.
     pub(super) fn without_libraries(&self) -> Self {
         Self { relations: self.relations, libraries: Vec::new() }
     }
 
-    /// The settings of a server of `connections` that can do it: `name=value`.
+    /// The settings (`name=value`) of a server with `connections` that meets the requirements.
     pub(super) fn settings(&self, connections: usize) -> Vec<String> {
         // The lock table has room for so many times the connections, and it is all one (`NLOCKENTS` in lock.c). An entry
         // takes some 300 bytes.
@@ -106,16 +106,16 @@ pub(super) async fn prepare(scratch: &Scratch, database: &Connection, toc: &Toc)
     }
 }
 
-/// What is left out of an archive in a restore test.
+/// What to leave out of an archive in a restore test.
 pub(super) struct Left {
-    /// What remains, as pg_restore's `--use-list` reads it; `None` when that is everything.
+    /// What remains, for pg_restore's `--use-list`; `None` if that is everything.
     pub(super) list: Option<String>,
-    /// What is to be said of it.
+    /// The check that reports it.
     pub(super) checks: Vec<Check>,
 }
 
-/// Leaves out what a scratch server cannot have: the schema that every database has already, and the content of views that
-/// is computed from other servers.
+/// Leaves out what a scratch server cannot restore: the schema that every database already has, and the content of
+/// views that is computed from other servers.
 pub(super) fn leave_out(toc: &Toc) -> Left {
     let mut checks = Vec::new();
     let remote = remote_views(toc);
@@ -135,27 +135,27 @@ pub(super) fn leave_out(toc: &Toc) -> Left {
     Left { list, checks }
 }
 
-/// The entries that are kept, as pg_restore's `--use-list` reads them.
+/// The entries that are kept, for pg_restore's `--use-list`.
 pub(super) fn list(toc: &Toc, keep: impl Fn(&TocEntry) -> bool) -> String {
     toc.entries.iter().filter(|entry| keep(entry)).map(|entry| format!("{};\n", entry.dump_id)).collect()
 }
 
-/// Whether an entry makes this schema. pg_dump makes even `public`, which every database has, when it was told to dump it by
-/// name (`selectDumpableNamespace` in pg_dump.c).
+/// Whether an entry creates this schema. pg_dump includes even `public`, which every database has, if it was requested
+/// by name (`selectDumpableNamespace` in pg_dump.c).
 pub(super) fn makes_schema(entry: &TocEntry, name: &str) -> bool {
     entry.is("SCHEMA")
         && entry.tag.as_deref() == Some(name.as_bytes())
         && entry.defn.as_deref().is_some_and(|sql| sql.trim_ascii_start().starts_with(b"CREATE SCHEMA"))
 }
 
-/// The tablespaces that an archive names, but for the two that every server has.
+/// The tablespaces that an archive names, except the two that every server has.
 pub(super) fn tablespaces(toc: &Toc) -> BTreeSet<String> {
     let named = toc.entries.iter().filter_map(|entry| entry.tablespace.as_deref());
     let named = named.filter(|name| !name.is_empty() && !matches!(*name, b"pg_default" | b"pg_global"));
     named.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
 }
 
-/// The numbers of the entries that fill materialized views from foreign tables, at whatever distance.
+/// The numbers of the entries that fill materialized views from foreign tables, directly or not.
 fn remote_views(toc: &Toc) -> Vec<i32> {
     let is_remote = |entry: &TocEntry| {
         let mut seen = HashSet::new();

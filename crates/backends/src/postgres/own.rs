@@ -5,7 +5,7 @@ use lifeboat_core::{Error, ErrorKind, Result};
 
 use super::session::{Session, quote_literal};
 
-/// What a setting does to a session that has another value than ours.
+/// What another value of a setting would do to a session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Harm {
     /// Ends the session or a statement. pg_dump, and the input of pg_restore, set it themselves at their beginning.
@@ -20,7 +20,7 @@ enum Harm {
 
 use Harm::{Bends, BendsDumps, Ends, EndsPrograms};
 
-/// Names as pg_settings has them in lower case, with the values that it shows. A server that does not know one leaves it out.
+/// Names in lower case and values, as in pg_settings. A server that does not know a setting omits it.
 const OWN: [(&str, &str, Harm); 24] = [
     ("statement_timeout", "0", Ends),
     ("lock_timeout", "0", Ends),
@@ -48,7 +48,7 @@ const OWN: [(&str, &str, Harm); 24] = [
     ("escape_string_warning", "on", Bends),
 ];
 
-/// Settings that only a superuser may change, and with which what is read or restored is not what is there.
+/// Settings that only a superuser may change, and that distort what is read or restored.
 const CRITICAL: [(&str, &str); 3] =
     [("session_replication_role", "origin"), ("zero_damaged_pages", "off"), ("ignore_checksum_failure", "off")];
 
@@ -65,7 +65,8 @@ fn own() -> String {
     list(OWN.iter().map(|(name, value, _)| (*name, *value)))
 }
 
-/// The statements that give a new session our settings. Their rows of two columns are critical settings that are otherwise.
+/// The statements that apply our settings to a new session. The rows of two columns that they return are critical
+/// settings with other values.
 pub(super) fn statements() -> String {
     format!(
         "SET search_path = ''; SET client_encoding = 'UTF8'; SET ROLE NONE; SET TimeZone = 'UTC';
@@ -78,7 +79,7 @@ pub(super) fn statements() -> String {
     )
 }
 
-/// The settings with which a session begins where a role's own would end it before it could set any.
+/// The settings to start a session with, because a role's own could end it before it sets any.
 pub(super) fn at_the_start(major: u32) -> Vec<(String, String)> {
     let since = |name: &str| match name {
         "transaction_timeout" => 17,
@@ -90,22 +91,22 @@ pub(super) fn at_the_start(major: u32) -> Vec<(String, String)> {
     ends.map(|(name, value, _)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// What a session of a client program is for.
+/// The purpose of a client program's session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     Dump,
     Restore,
 }
 
-/// The settings that a client program's session has to be begun with, since a new session of this role and database would
-/// have others and the program does not set them. None where there is no such thing: not every pooler takes them.
+/// The settings to start a client program's session with, because a new session of this role and database would have
+/// other values and the program does not set them. Empty if there are none: not every pooler accepts them.
 ///
 /// # Errors
-/// [`ErrorKind::Permission`] for a setting that bends the result and that the role may not change.
+/// [`ErrorKind::Permission`] for a setting that distorts the result and that the role may not change.
 pub(super) async fn for_program(session: &Session, purpose: Purpose) -> Result<Vec<(String, String)>> {
     session.not_bent()?;
     let mut found = session.startup().to_vec();
-    // reset_val is what a new session has, before ours was set.
+    // reset_val is the value of a new session, before ours was set.
     let sql = format!(
         "SELECT own.name, own.value, s.reset_val FROM pg_catalog.pg_settings s JOIN (VALUES {}, {}) own(name, value)
          ON own.name = pg_catalog.lower(s.name) WHERE s.reset_val <> own.value",
@@ -137,7 +138,7 @@ pub(super) async fn for_program(session: &Session, purpose: Purpose) -> Result<V
     Ok(found)
 }
 
-/// Settings as PGOPTIONS has them: libpq's server side splits at spaces; a backslash escapes.
+/// Settings in the form of PGOPTIONS: the server splits at spaces; a backslash escapes.
 pub(super) fn as_options(settings: &[(String, String)]) -> String {
     let escape = |value: &str| value.replace('\\', "\\\\").replace(' ', "\\ ");
     let options: Vec<String> = settings.iter().map(|(name, value)| format!("-c {name}={}", escape(value))).collect();

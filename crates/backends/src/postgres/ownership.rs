@@ -42,21 +42,21 @@ const OWNED: [&str; 27] = [
     "TYPE",
 ];
 
-/// The roles of a server, as the connecting one sees them, and what is asked to be kept.
+/// The roles of a server as seen by the connecting one, and what should be kept.
 pub(super) struct Roles {
     me: String,
     superuser: bool,
     there: BTreeSet<String>,
-    /// Those whose rights it has and for which it can act.
+    /// The roles whose rights it has and for which it can act.
     mine: BTreeSet<String>,
     owners: bool,
     privileges: bool,
 }
 
 impl Roles {
-    /// Asks a session.
+    /// Queries them in a session.
     pub(super) async fn ask(session: &Session, owners: bool, privileges: bool) -> Result<Self> {
-        // Since 16 a membership need not allow to act for the role.
+        // Since 16, a membership does not necessarily allow acting for the role.
         let act = if session.major() >= 16 { "SET" } else { "MEMBER" };
         let sql = format!(
             "SELECT rolname, (pg_catalog.pg_has_role(oid, 'USAGE') AND pg_catalog.pg_has_role(oid, '{act}'))::text,
@@ -77,7 +77,7 @@ impl Roles {
         Ok(roles)
     }
 
-    /// The owner of the archive's database, where a new one can be made for it.
+    /// The owner of the archive's database, if a new one can be created for it.
     pub(super) fn database_owner(&self, toc: &Toc) -> Option<String> {
         let owner = owner_of(toc.of_kind("DATABASE").next()?)?;
         (self.owners && self.mine.contains(&owner)).then_some(owner)
@@ -87,7 +87,7 @@ impl Roles {
         self.there.contains(role)
     }
 
-    /// Whether something of the session that acts for this role can be carried out.
+    /// Whether the session can act for this role.
     fn acts_for(&self, role: &str) -> bool {
         self.superuser || role == self.me
     }
@@ -98,8 +98,8 @@ fn owner_of(entry: &TocEntry) -> Option<String> {
     Some(String::from_utf8_lossy(owner).into_owned())
 }
 
-/// Whether an entry is about the database as a whole. pg_restore leaves it out without `--create`, whose database has the name
-/// that it had.
+/// Whether an entry is about the database as a whole. pg_restore omits it without `--create`, which restores under the
+/// original name.
 fn is_of_database(entry: &TocEntry) -> bool {
     match entry.kind() {
         "DATABASE" | "DATABASE PROPERTIES" => true,
@@ -125,18 +125,18 @@ fn statements(sql: &[u8]) -> Result<Vec<(Bytes, Statement)>> {
 /// What is kept of an archive's owners and privileges in one database.
 pub(super) struct Kept {
     changes: BTreeMap<i32, Change>,
-    /// Entries that are not restored.
+    /// The numbers of entries that are not restored.
     pub(super) left_out: BTreeSet<i32>,
     missing: BTreeSet<String>,
-    /// Roles that are there and that the connecting one may not act for, with how much they owned.
+    /// Existing roles that the connecting one may not act for, with the number of objects they owned.
     unable: BTreeMap<String, usize>,
 }
 
 impl Kept {
-    /// Decides for the entries that are restored. `whole` is whether the database is made for them.
+    /// Decides for the entries to restore. `whole` is whether the database is created for them.
     ///
     /// # Errors
-    /// What the server fails with.
+    /// Any error of the server.
     pub(super) async fn decide(
         toc: &Toc,
         head: &[u8],
@@ -193,7 +193,7 @@ impl Kept {
         Ok(())
     }
 
-    /// Leaves out the grants of an entry that cannot be made.
+    /// Removes the grants of an entry that cannot be executed.
     fn privileges(&mut self, entry: &TocEntry, head: &[u8], toc: &Toc, roles: &Roles) {
         let text = entry.defn.as_deref().unwrap_or_default();
         let unknown: Vec<String> = acl_roles(text).into_iter().filter(|role| !roles.is_known(role)).collect();
@@ -219,7 +219,7 @@ impl Kept {
         }
     }
 
-    /// The statements that can be carried out, in the archive's encoding. `text` is the same in UTF-8.
+    /// The statements that can be executed, in the archive's encoding. `text` is the same in UTF-8.
     fn without_others(&mut self, text: &[u8], raw: &[u8], roles: &Roles) -> Option<Vec<u8>> {
         let (read, written) = (statements(text).ok()?, statements(raw).ok()?);
         if read.len() != written.len() {
@@ -247,7 +247,7 @@ impl Kept {
         Some(defn)
     }
 
-    /// The archive's head with what is kept.
+    /// The archive's head, reduced to what is kept.
     ///
     /// # Errors
     /// See [`rewrite`].
@@ -255,12 +255,12 @@ impl Kept {
         if self.changes.is_empty() { Ok(head) } else { Ok(rewrite(toc, &head, &self.changes)?.into()) }
     }
 
-    /// Whether an entry still has the owner that it had.
+    /// Whether an entry keeps its owner.
     pub(super) fn keeps_owner(&self, entry: &TocEntry) -> bool {
         !self.changes.get(&entry.dump_id).is_some_and(|change| change.without_owner)
     }
 
-    /// What is not kept, and what to do to have it.
+    /// Reports what is not kept, and how to keep it.
     pub(super) fn checks(&self, roles: &Roles) -> Vec<Check> {
         let mut checks = Vec::new();
         if !self.missing.is_empty() {
@@ -287,10 +287,11 @@ impl Kept {
     }
 }
 
-/// Where a role that is no superuser can give objects to others: a new owner must be allowed to create in the schema.
+/// Where a role without superuser rights can give objects to others: a new owner must be allowed to create in the
+/// schema.
 #[derive(Default)]
 struct Places {
-    /// Schemas that the archive makes, with their owners.
+    /// The schemas that the archive creates, with their owners.
     made: BTreeMap<String, String>,
     asked: BTreeMap<(String, String), bool>,
 }
@@ -322,8 +323,8 @@ impl Places {
     }
 }
 
-/// Gives a new database what the archive says of it as a whole: its privileges, settings, connection limit, comment. What the
-/// server refuses is named; none of it makes a restore fail.
+/// Applies the archive's database-wide properties to a new database: privileges, settings, connection limit, comment.
+/// Anything that the server refuses is reported, but does not make the restore fail.
 ///
 /// # Errors
 /// The server cannot be reached.
@@ -374,7 +375,7 @@ pub(super) async fn dress(toc: &Toc, roles: &Roles, server: &Connection, databas
             };
             skipped &= !ends;
             let Some(sql) = run else { continue };
-            // By the extended protocol, which takes one statement and no more.
+            // By the extended protocol, which accepts only one statement.
             if let Err(error) = session.client().execute(&*sql, &[]).await {
                 let what = match kind {
                     Statement::Database { what, .. } => what,
@@ -400,7 +401,8 @@ fn altered_role(sql: &str) -> Option<String> {
     Some(unquote(rest.get(..ident_len(rest.as_bytes())?)?))
 }
 
-/// A statement about the database `from`, said of the database `to`: `… DATABASE from …`. `None` when it is about another one.
+/// Rewrites a statement about the database `from`, `… DATABASE from …`, to be about `to`. `None` if it is about another
+/// one.
 fn renamed(sql: &str, from: &str, to: &str) -> Option<String> {
     let bytes = sql.as_bytes();
     let (mut at, mut before) = (0, &b""[..]);

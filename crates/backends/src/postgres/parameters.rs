@@ -21,7 +21,7 @@ use super::service;
 const HINT: &str =
     "write postgres://user@host:5432/database?sslmode=require, with the password in PGPASSWORD or ~/.pgpass";
 
-/// Parameters that say something, with the variables that stand for them.
+/// Supported parameters, with the corresponding variables.
 const KNOWN: [(&str, &str); 18] = [
     ("host", "PGHOST"),
     ("hostaddr", "PGHOSTADDR"),
@@ -43,7 +43,7 @@ const KNOWN: [(&str, &str); 18] = [
     ("requiressl", ""),
 ];
 
-/// Parameters that change nothing of what is read or of who can see it, or that are Lifeboat's own business.
+/// Parameters that affect neither what is read nor who can see it, or that Lifeboat sets itself.
 const WITHOUT_EFFECT: [&str; 9] = [
     "application_name",
     "fallback_application_name",
@@ -56,14 +56,14 @@ const WITHOUT_EFFECT: [&str; 9] = [
     "sslcompression",
 ];
 
-/// A value, and where it stands.
+/// A value, and where it was found.
 #[derive(Clone)]
 pub(super) struct Value {
     pub(super) text: String,
     pub(super) from: Arc<str>,
 }
 
-/// Parameters by name. The first place that says something counts.
+/// Parameters by name. The first place that sets one counts.
 #[derive(Default)]
 pub(super) struct Parameters(BTreeMap<&'static str, Value>);
 
@@ -72,7 +72,7 @@ fn wrong(from: &str, why: impl Into<String>) -> Error {
 }
 
 impl Parameters {
-    /// Adds a parameter of this place, unless an earlier place has it. Within one place the last one counts.
+    /// Adds a parameter from this place, unless an earlier place has set it. Within one place, the last one counts.
     pub(super) fn add(&mut self, from: &Arc<str>, name: &str, text: String) -> Result<()> {
         if WITHOUT_EFFECT.contains(&name) {
             return Ok(());
@@ -170,7 +170,7 @@ impl Parameters {
         self.take(name).map(|value| value.text)
     }
 
-    /// One of the words that a parameter can be.
+    /// Parses a parameter with a fixed set of words.
     fn word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Result<Option<T>> {
         let Some(Value { text, from }) = self.take(name) else { return Ok(None) };
         match words.iter().find(|(word, _)| *word == text) {
@@ -226,7 +226,7 @@ impl Parameters {
         Ok(hosts)
     }
 
-    /// How the way is protected, and whether the login is bound to it.
+    /// How the connection is protected, and whether the login is bound to it.
     fn protection(&mut self, hosts: &[Host]) -> Result<Protection> {
         let modes = [
             ("disable", (SslMode::Disable, false)),
@@ -259,11 +259,11 @@ impl Parameters {
         let Some(Value { text, from }) = self.take("connect_timeout") else { return Ok(Duration::from_secs(15)) };
         let seconds: i64 =
             text.parse().map_err(|_| wrong(&from, format!("connect_timeout={text} is not a number of seconds")))?;
-        // What is not above zero is no limit, as libpq has it.
+        // Zero or less means no limit, as in libpq.
         Ok(Duration::from_secs(u64::try_from(seconds).unwrap_or_default()))
     }
 
-    /// The certificates' files: those that were named, or the user's own.
+    /// The certificate files: those that were named, or the user's own.
     fn certificates(&mut self, around: &Surroundings<'_>) -> Certificates {
         let mut file = |name: &str| self.text(name).map(PathBuf::from);
         let root = file("sslrootcert").or_else(|| around.own_file("root.crt"));
@@ -278,17 +278,17 @@ impl Parameters {
     }
 }
 
-/// How the way to the server is protected.
+/// How the connection to the server is protected.
 struct Protection {
     ssl_mode: Option<SslMode>,
-    /// Whether the certificate may be for another name.
+    /// Whether the certificate may have another name.
     any_name: bool,
     channel_binding: ChannelBinding,
 }
 
 /// Files of certificates.
 struct Certificates {
-    /// Who is trusted.
+    /// The trusted authorities.
     root: Option<PathBuf>,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
@@ -304,14 +304,14 @@ fn split_port(host: &str) -> Option<(&str, &str)> {
     Some(host.split_once(':').unwrap_or((host, "")))
 }
 
-/// Where the server's socket is: the folder that is built into libpq, which distributions choose.
+/// The folder of the server's socket: the default built into libpq, which depends on the distribution.
 fn socket_folder(port: u16) -> String {
     let known = ["/var/run/postgresql", "/run/postgresql", "/tmp"];
     let found = known.iter().find(|folder| Path::new(folder).join(format!(".s.PGSQL.{port}")).exists());
     (*found.unwrap_or(&known[0])).to_owned()
 }
 
-/// What surrounds the program.
+/// The environment of the program.
 pub(super) struct Surroundings<'a> {
     /// Variables that are set and not empty.
     pub(super) variable: &'a dyn Fn(&str) -> Option<String>,
@@ -322,14 +322,14 @@ pub(super) struct Surroundings<'a> {
 }
 
 impl Surroundings<'_> {
-    /// A file below `~/.postgresql`, if it is there.
+    /// A file below `~/.postgresql`, if it exists.
     fn own_file(&self, name: &str) -> Option<PathBuf> {
         let path = self.home.as_ref()?.join(".postgresql").join(name);
         path.is_file().then_some(path)
     }
 }
 
-/// Reads a URL, and what it leaves out from where libpq finds it.
+/// Reads a URL, and takes what it omits from where libpq finds it.
 pub(super) fn read(url: &SecretString, around: &Surroundings<'_>) -> Result<Connection> {
     let mut found = Parameters::default();
     found.url(url.expose_secret())?;

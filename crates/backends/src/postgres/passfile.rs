@@ -9,15 +9,15 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 use super::connection::Host;
 
-/// What a password file holds. It has a line for each database, so it is looked into for each session.
+/// The content of a password file. It has a line for each database, so it is consulted for each session.
 #[derive(Clone)]
 pub(crate) struct Passfile(Arc<SecretSlice<u8>>);
 
 impl Passfile {
-    /// Reads a file, if it is there.
+    /// Reads a file, if it exists.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when others can read it; what reading it fails with.
+    /// [`ErrorKind::Config`] if others can read it; errors of reading it.
     pub(super) fn open(path: Option<PathBuf>) -> Result<Option<Self>> {
         let Some(path) = path else { return Ok(None) };
         let Ok(metadata) = path.metadata() else { return Ok(None) };
@@ -37,7 +37,7 @@ impl Passfile {
         Self(Arc::new(SecretSlice::from(bytes)))
     }
 
-    /// The password of the first line that fits.
+    /// The password of the first matching line.
     pub(super) fn password(&self, host: &Host, database: &str, user: &str) -> Option<SecretString> {
         // libpq writes the default socket folder as localhost.
         let name = if host.is_socket() { "localhost" } else { &host.name };
@@ -55,7 +55,7 @@ impl Passfile {
     }
 }
 
-/// Five fields at unescaped colons; the password may hold further ones only when they are escaped.
+/// Splits a line into five fields at unescaped colons; colons in the password must be escaped.
 fn split(line: &[u8]) -> Option<[Vec<u8>; 5]> {
     let mut fields: [Vec<u8>; 5] = Default::default();
     let mut at = 0;
@@ -82,7 +82,7 @@ mod tests {
             let password = Passfile::of(text.to_vec()).password(&host, "d", "u")?;
             Some(password.expose_secret().to_owned())
         };
-        // A line that is not UTF-8 is somebody else's.
+        // A line that is not UTF-8 is for another program.
         let text = b"# comment\nother:*:*:u:no\n\xff:*:*:u:no\nh:5432:d:u:a\\:b\\\\c\n*:*:*:*:late\n";
         assert_eq!(find(text).unwrap(), "a:b\\c");
         assert!(find(b"h:5433:d:u:x\nshort:line\n").is_none());

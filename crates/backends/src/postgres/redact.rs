@@ -5,10 +5,10 @@
 
 use tokio_postgres::error::DbError;
 
-/// What stands for a value that is left out.
+/// The placeholder for a removed value.
 const GONE: &str = "\"…\"";
 
-/// The kind of a statement: its first words, as far as they can only be key words.
+/// The kind of a statement: its first words, as long as they can only be key words.
 pub(crate) fn kind_of(sql: &[u8]) -> String {
     const KINDS: [&str; 40] = [
         "ACCESS",
@@ -63,7 +63,7 @@ pub(crate) fn kind_of(sql: &[u8]) -> String {
     if words.is_empty() { "a statement".to_owned() } else { words.join(" ") }
 }
 
-/// A server's answer: its message without values, and the SQLSTATE.
+/// A server's error: its message without values, and the SQLSTATE.
 pub(crate) fn answer(db: &DbError) -> String {
     format!("{} ({})", without_values(db), db.code().code())
 }
@@ -82,17 +82,17 @@ pub(crate) fn told(text: &str, code: &str, file: Option<&str>) -> String {
     }
 }
 
-/// Sources of the server's languages from which functions raise errors of their own, with any SQLSTATE.
+/// Source files of the server's languages in which functions raise their own errors, with any SQLSTATE.
 const LANGUAGES: [&str; 7] =
     ["pl_exec.c", "plperl.c", "SPI.xs", "Util.xs", "plpy_elog.c", "plpy_plpymodule.c", "pltcl.c"];
 
-/// What is told of such an error: anything may be in its text.
+/// The replacement for such an error, whose text may contain anything.
 const RAISED: &str = "a function raised an error";
 
-/// A message without values. In the classes where what is quoted are the names of objects (access rules, constraints,
-/// resources), they stay.
+/// A message without values. In the classes that quote only names of objects (access rules, constraints, resources),
+/// quotes stay.
 fn message(text: &str, code: &str) -> String {
-    // What a function raises is its own text: anything may be in it.
+    // Errors raised by functions have arbitrary texts.
     if code.starts_with("P0") {
         return RAISED.to_owned();
     }
@@ -124,15 +124,15 @@ pub(crate) fn warnings<'a>(stderr: &'a str, program: &str) -> impl Iterator<Item
     stderr.lines().filter_map(move |line| Some(of_line(line.strip_prefix(&*prefix)?.trim()).0))
 }
 
-/// What is told of a program's lines so far.
+/// The redacted output of a program so far.
 #[derive(Default)]
 struct Said {
     kept: Vec<String>,
-    /// Within something of the server's that may go on over several lines.
+    /// Whether this is within text from the server that may continue over several lines.
     servers: bool,
-    /// Within the list of what has called what.
+    /// Whether this is within the call context.
     context: bool,
-    /// Where the last message of the server's is.
+    /// The position of the last message from the server.
     message: Option<usize>,
 }
 
@@ -155,7 +155,7 @@ impl Said {
         self.kept.push(told);
     }
 
-    /// A line without the program's name: what the one above goes on with.
+    /// Takes a line without the program's name, which continues the one above.
     fn further(&mut self, line: &str) {
         let (mark, rest) = line.split_once(':').unwrap_or((line, ""));
         match mark {
@@ -179,7 +179,7 @@ impl Said {
 
     fn context(&mut self, place: &str) {
         self.kept.extend(place_in_copy(place));
-        // What a function raises is its own text.
+        // Errors raised by functions have arbitrary texts.
         let raised = place.starts_with("PL/") && (place.ends_with(" at RAISE") || !place.starts_with("PL/pgSQL"));
         if let Some(message) = self.message.take().filter(|_| raised)
             && let Some(told) = self.kept.get_mut(message)
@@ -190,7 +190,7 @@ impl Said {
     }
 }
 
-/// Where in a COPY something is: `COPY t, line 1: "…"`, `COPY t, line 1, column a: "…"`.
+/// The position in a COPY: `COPY t, line 1: "…"`, `COPY t, line 1, column a: "…"`.
 fn place_in_copy(context: &str) -> Option<String> {
     let (_, line) = context.strip_prefix("COPY ")?.rsplit_once(", line ")?;
     line.starts_with(|c: char| c.is_ascii_digit()).then_some(())?;
@@ -199,7 +199,7 @@ fn place_in_copy(context: &str) -> Option<String> {
     Some(format!("in {}", one_line(place)))
 }
 
-/// The statement that a line of a program's quotes.
+/// The statement that a program's line quotes.
 fn statement_in(text: &str) -> Option<&str> {
     ["Command was: ", "The command was: ", "Query was: ", "query was: "].iter().find_map(|mark| text.strip_prefix(mark))
 }
@@ -222,7 +222,7 @@ fn of_line(line: &str) -> (String, bool) {
     (one_line(&format!("{before}: {told}")), true)
 }
 
-/// The server's message without what is quoted and not the name of an object.
+/// The server's message without quoted text other than names of objects.
 fn without_values_by_words(message: &str) -> String {
     let mut shown = String::new();
     let mut rest = message;
@@ -241,7 +241,7 @@ fn without_values_by_words(message: &str) -> String {
     shown
 }
 
-/// Words before the name of an object in the server's messages.
+/// Words that precede the name of an object in the server's messages.
 const OBJECTS: [&str; 24] = [
     "aggregate",
     "collation",
@@ -269,7 +269,7 @@ const OBJECTS: [&str; 24] = [
     "view",
 ];
 
-/// Everything in double quotes is left out; from the first quote on when they do not pair.
+/// Removes everything in double quotes; if they do not pair, everything from the first quote on.
 fn without_quoted(text: &str) -> String {
     let mut parts = text.splitn(2, '"');
     let before = parts.next().unwrap_or_default();

@@ -20,13 +20,13 @@ use super::tools::Tools;
 use crate::confine::Confinement;
 use crate::keeper::{Folder, Server};
 
-/// Name of the cluster's superuser: unlike any role in a dump, so that restoring roles finds none in the way.
+/// The name of the cluster's superuser, unlike any role in a dump, so that it does not conflict with restored roles.
 const SUPERUSER: &str = "lifeboat_scratch";
 
 /// The socket in the folder.
 const SOCKET: &str = ".s.PGSQL.5432";
 
-/// For speed alone: what is lost in a crash is a copy that is thrown away anyhow.
+/// For speed: a crash only loses a copy that is discarded anyway.
 const SETTINGS: [&str; 19] = [
     "listen_addresses=",
     "fsync=off",
@@ -49,10 +49,10 @@ const SETTINGS: [&str; 19] = [
     "unix_socket_permissions=0700",
 ];
 
-/// Connections that it takes.
+/// The number of connections that it accepts.
 const CONNECTIONS: usize = 20;
 
-/// The database that is restored into.
+/// The database to restore into.
 pub(super) const DATABASE: &str = "restored";
 
 /// A running scratch server.
@@ -62,8 +62,7 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes a cluster and starts it, fit for what the dump asks. Without the libraries that it asks for where they are not
-    /// installed.
+    /// Creates and starts a cluster that meets the dump's requirements, except for libraries that are not installed.
     ///
     /// # Errors
     /// [`ErrorKind::Tool`] with initdb's or the server's own words; [`ErrorKind::Io`] when the folder cannot be used;
@@ -138,17 +137,17 @@ impl Scratch {
         Ok(Self { server, connection })
     }
 
-    /// How programs that handle what it is given are confined.
+    /// The confinement of programs that process its input.
     pub(crate) fn confinement(&self) -> Confinement {
         self.server.confinement()
     }
 
-    /// Its folder, which what runs confined may enter.
+    /// Its folder, which confined programs may enter.
     pub(crate) fn folder(&self) -> &Path {
         Path::new(&self.connection.host().name)
     }
 
-    /// How to reach it, as its superuser.
+    /// The connection to it, as its superuser.
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
     }
@@ -180,7 +179,7 @@ impl Scratch {
         }
     }
 
-    /// Stops the server and waits until its folder has gone. What it said at its end when it had ended by itself.
+    /// Stops the server and waits until its folder is gone. Returns its last words if it had ended by itself.
     pub(crate) async fn stop(self) -> String {
         let said = self.server.stop().await;
         // Nothing of a statement: a line that goes on has no mark.

@@ -7,7 +7,7 @@ use lifeboat_core::{Error, ErrorKind, Result};
 
 use super::parameters::Parameters;
 
-/// Folders of the whole machine's file, as the distributions build libpq (`pg_config --sysconfdir`).
+/// The folders of the system-wide file, as configured by the distributions (`pg_config --sysconfdir`).
 const FOLDERS: [&str; 5] = [
     "/etc/postgresql-common",
     "/etc/sysconfig/pgsql",
@@ -16,10 +16,10 @@ const FOLDERS: [&str; 5] = [
     "/opt/homebrew/etc/postgresql",
 ];
 
-/// Adds the parameters of a service: from the file that was named, or else the user's and then the machine's.
+/// Adds the parameters of a service from the named file, or else from the user's file and then the system-wide one.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] when no file has it or one cannot be read; a service that is not found is never passed over.
+/// [`ErrorKind::Config`] if no file has it or one cannot be read; a missing service is never ignored.
 pub(super) fn add(
     found: &mut Parameters,
     service: &str,
@@ -58,7 +58,7 @@ fn wrong(path: &Path, why: impl Into<String>) -> Error {
     Error::new(ErrorKind::Config, "read", path.display().to_string(), why)
 }
 
-/// Whether the text has the service. Its parameters are added.
+/// Adds the parameters of the service, and returns whether the text has it.
 fn parse(found: &mut Parameters, text: &str, service: &str, path: &Path) -> Result<bool> {
     let from: Arc<str> = format!("service {service} in {}", path.display()).into();
     let mut within = false;
@@ -69,7 +69,7 @@ fn parse(found: &mut Parameters, text: &str, service: &str, path: &Path) -> Resu
             continue;
         }
         if let Some(name) = line.strip_prefix('[') {
-            // The first group of the name counts.
+            // The first group with this name counts.
             within = !seen && name.strip_suffix(']') == Some(service);
             seen |= within;
             continue;
@@ -77,7 +77,7 @@ fn parse(found: &mut Parameters, text: &str, service: &str, path: &Path) -> Resu
         if !within {
             continue;
         }
-        // What stands in a line that is wrong may be a password: only its number is told.
+        // An invalid line may contain a password: only its number is reported.
         let Some((name, value)) = line.split_once('=') else {
             return Err(wrong(path, format!("line {} is not of the form name=value", number + 1)));
         };

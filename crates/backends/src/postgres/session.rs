@@ -20,12 +20,12 @@ pub(crate) struct Session {
     connection: Connection,
     major: u32,
     startup: Vec<(String, String)>,
-    /// A critical setting that is not ours and could not be made so, with the value that it should have.
+    /// A critical setting that could not be changed to our value, with that value.
     bent: Option<(String, String)>,
 }
 
 impl Session {
-    /// Opens a session with settings of its own: with the first host that answers and is what was asked for.
+    /// Opens a session with our settings, on the first host that responds and satisfies the requirements.
     ///
     /// # Errors
     /// As [`open_first`].
@@ -47,7 +47,7 @@ impl Session {
         again.with_own_settings().await
     }
 
-    /// Lets a new session in.
+    /// Logs a new session in.
     async fn begin(to: &Connection, startup: &[(String, String)]) -> Result<Self> {
         // TLS that is preferred is asked for first: then it is known whether the server has it, and the client programs get
         // the same. What a server says of a session (pg_stat_ssl) is not true behind a proxy.
@@ -122,7 +122,7 @@ impl Session {
         })
     }
 
-    /// Where it leads, for others that must lead to the same server, no less protected.
+    /// The connection of this session, for other sessions that must reach the same server with no less protection.
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
     }
@@ -137,13 +137,13 @@ impl Session {
         self.major
     }
 
-    /// The settings that it had to begin with.
+    /// The settings that the session had to be started with.
     pub(super) fn startup(&self) -> &[(String, String)] {
         &self.startup
     }
 
     /// # Errors
-    /// [`ErrorKind::Permission`] when a setting bends what is read or written, and the role may not change it.
+    /// [`ErrorKind::Permission`] if a setting distorts what is read or written, and the role may not change it.
     pub(super) fn not_bent(&self) -> Result<()> {
         self.bent.as_ref().map_or(Ok(()), |(name, value)| Err(own::bent(&self.subject, name, value)))
     }
@@ -156,7 +156,7 @@ impl Session {
         Ok(suits(wanted, standby == "t", standby == "t" || read_only == "on"))
     }
 
-    /// Runs a query that gives at most one value, as text.
+    /// Runs a query that returns at most one value, as text.
     pub(crate) async fn value(&self, sql: &str) -> Result<Option<String>> {
         Ok(self.rows(sql).await?.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
     }
@@ -173,7 +173,7 @@ impl Session {
         Ok(rows)
     }
 
-    /// Runs statements that give nothing.
+    /// Runs statements without results.
     pub(crate) async fn execute(&self, sql: &str) -> Result<()> {
         self.client.batch_execute(sql).await.map_err(|e| self.error(&e))
     }
@@ -183,7 +183,7 @@ impl Session {
         &self.client
     }
 
-    /// The server has sent bytes of no encoding: it converts nothing from a database in SQL_ASCII.
+    /// The error for bytes from the server in no encoding: it converts nothing from a database in SQL_ASCII.
     fn not_unicode(&self) -> Error {
         let why = "a name or value is not UTF-8, and the database has no encoding to convert it from (SQL_ASCII)";
         Error::new(ErrorKind::Unsupported, "read", &self.subject, why)
@@ -316,7 +316,7 @@ fn other_than(to: &Connection, wanted: Wanted) -> Error {
     Error::new(ErrorKind::Unavailable, "use", to.redacted(), why)
 }
 
-/// The addresses of a host: `None` for what needs none.
+/// The addresses of a host: `None` if it needs none.
 async fn addresses(to: &Connection, host: &Host) -> Result<Vec<Option<IpAddr>>> {
     if host.is_socket() || host.address.is_some() {
         return Ok(vec![host.address]);
@@ -337,7 +337,7 @@ async fn addresses(to: &Connection, host: &Host) -> Result<Vec<Option<IpAddr>>> 
     .await
 }
 
-/// Lets a step of opening a session take no longer than the connection's limit.
+/// Limits a step of opening a session to the connection's time limit.
 async fn limited<T>(to: &Connection, step: impl Future<Output = Result<T>>) -> Result<T> {
     let limit = to.connect_timeout;
     if limit.is_zero() {
@@ -392,7 +392,7 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    // What fails here fails the query that waits for it, and is told there.
+    // A failure here fails the query that waits for it, and is reported there.
     if let Err(error) = connection.await {
         tracing::debug!(%error, "a session with PostgreSQL ended");
     }
@@ -466,7 +466,7 @@ fn connect_error(to: &Connection, error: tokio_postgres::Error) -> Error {
     }
 }
 
-/// Quotes a literal as `quote_literal` does.
+/// Quotes a literal like `quote_literal`.
 pub(crate) fn quote_literal(text: &str) -> String {
     let escaped = text.replace('\\', "\\\\").replace('\'', "''");
     if escaped.contains('\\') { format!("E'{escaped}'") } else { format!("'{escaped}'") }

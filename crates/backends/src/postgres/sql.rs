@@ -6,11 +6,11 @@ use lifeboat_core::{Error, ErrorKind, Fingerprint, Proof, ProofItem, Result, Tap
 
 use super::script::{Event, Keep, Reader, Statement, Whole};
 
-/// Of a statement, this much is looked at: the names in a `COPY` with every column that a table can have.
+/// How much of a statement is examined: enough for a `COPY` with the largest possible number of columns.
 const LOOKED_AT: usize = 256 << 10;
 
-/// Looks at what `pg_dumpall --globals-only` writes. The proof has an item for each role and tablespace: which there are
-/// must be known again after a restore. Passwords are not in it.
+/// Examines the output of `pg_dumpall --globals-only`. The proof has an item for each role and tablespace, so that a
+/// restore can be checked for completeness. It contains no passwords.
 pub(crate) struct GlobalsTap {
     reader: Reader,
     roles: Vec<String>,
@@ -53,7 +53,7 @@ impl Tap for GlobalsTap {
     }
 }
 
-/// Looks at a plain SQL dump of a database: counts and fingerprints the rows of its COPY blocks.
+/// Examines a plain SQL dump of a database: counts and fingerprints the rows of its COPY blocks.
 pub(crate) struct SqlTap {
     reader: Reader,
     seen: Seen,
@@ -62,16 +62,16 @@ pub(crate) struct SqlTap {
 /// What has gone past.
 #[derive(Default)]
 struct Seen {
-    /// The table whose rows are passing.
+    /// The table whose rows are currently passing.
     table: Option<ProofItem>,
-    /// A row that is not complete.
+    /// The start of an incomplete row.
     partial: Vec<u8>,
     tables: Vec<ProofItem>,
     copy: serde_json::Map<String, serde_json::Value>,
     has_inserts: bool,
 }
 
-/// No row is larger: PostgreSQL's limit for one field is 1 GB, and the text form escapes.
+/// The largest row: PostgreSQL's limit for one field is 1 GB, and the text form adds escapes.
 const ROW_LIMIT: usize = 2 << 30;
 
 impl SqlTap {

@@ -14,13 +14,13 @@ use super::archive::quote_ident;
 use super::connection::Connection;
 use super::session::{Session, quote_literal};
 
-/// How long prepared transactions of the live database are waited for.
+/// How long to wait for prepared transactions of the live database.
 const PREPARED_LIMIT: Duration = Duration::from_secs(5);
 /// How often the swap is tried. Each try keeps new sessions waiting for at most as long as the server waits for old ones.
 const TRIES: usize = 3;
-/// How often sessions that must end are told so.
+/// How often sessions that must end are terminated.
 const PACE: Duration = Duration::from_millis(50);
-/// How often a fresh session is tried for after one was lost, and how long is waited in between.
+/// How often a fresh session is attempted after one was lost, and the pause in between.
 const FRESH: (usize, Duration) = (25, Duration::from_millis(200));
 
 /// A swap: which database takes which name.
@@ -41,14 +41,14 @@ impl Swap<'_> {
         format!("{}{SUFFIX}", shortened(self.temporary, 63 - SUFFIX.len(), false))
     }
 
-    /// Gives the restored database the name. What happened is a check.
+    /// Gives the restored database the name. The check reports what happened.
     ///
     /// # Errors
-    /// The live database is as it was, or, with the connection lost for good, that could not be found out: the message says
-    /// how to look. A failure after the swap is a check, and no error.
+    /// The live database is unchanged or, if the connection is lost for good, its state is unknown: the message says
+    /// how to check. A failure after the swap is a check, not an error.
     ///
     /// # Cancel safety
-    /// A dropped future leaves either the old or the new database under the name, whole and open.
+    /// A dropped future leaves either the old or the new database under the name, complete and open.
     pub(super) async fn run(&self, cx: &Context) -> Result<Vec<Check>> {
         let aside = self.aside();
         // A session of its own: the one that began the restore may have been idle for hours.
@@ -104,7 +104,7 @@ impl Swap<'_> {
             if cx.cancel.is_cancelled() {
                 return Err(Error::cancelled("replace", self.name));
             }
-            // The rename comes first: it locks the name, and then waits for the sessions that are told to end.
+            // The rename comes first: it locks the name, and then waits for the sessions that are being terminated.
             let mut swapping = std::pin::pin!(swapper.execute(&swap));
             let swapped = loop {
                 tokio::select! {
@@ -135,7 +135,7 @@ impl Swap<'_> {
         Err(failed.expect("there was at least one try, and it failed"))
     }
 
-    /// Whether the swap has been committed, asked in a fresh session. `None` when there is none to be had.
+    /// Whether the swap has been committed, according to a fresh session. `None` if there is none.
     async fn has_happened(&self, mover: Mover, aside: &str) -> Option<bool> {
         let there =
             |name: &str| format!("EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = {})", quote_literal(name));
@@ -143,7 +143,7 @@ impl Swap<'_> {
         mover.ask_afterwards(self.server, &sql).await.map(|answer| answer == "true")
     }
 
-    /// What is left to do after the swap. Nothing of it can undo the restore.
+    /// The remaining steps after the swap, none of which can undo the restore.
     async fn settle(&self, aside: &str) -> Check {
         if self.keep_replaced {
             return Check::pass("replaced", aside, "the database that was replaced is kept under this name");
@@ -167,7 +167,7 @@ impl Swap<'_> {
 /// Gives a restored database a name that no other has.
 ///
 /// # Errors
-/// Nothing has the name, as far as can be found out.
+/// Whether the name is free, as far as can be found out.
 pub(super) async fn name_new(server: &Connection, temporary: &str, name: &str) -> Result<()> {
     let rename = format!("ALTER DATABASE {} RENAME TO {}", quote_ident(temporary), quote_ident(name));
     let mover = Mover::open(server).await?;
@@ -183,7 +183,7 @@ pub(super) async fn name_new(server: &Connection, temporary: &str, name: &str) -
     }
 }
 
-/// Drops the database of a restore that failed.
+/// Drops the database of a failed restore.
 pub(super) async fn discard(server: &Connection, temporary: &str) {
     let drop = format!("DROP DATABASE IF EXISTS {}", quote_ident(temporary));
     // What is left of the restore: sessions whose connections were lost. One may still be making the database.
@@ -262,7 +262,7 @@ impl Mover {
 /// Waits for the prepared transactions of a database to end.
 ///
 /// # Errors
-/// [`ErrorKind::Refused`] with their names when they do not: no database is renamed that has one.
+/// [`ErrorKind::Refused`] with their names if they do not: a database with a prepared transaction is not renamed.
 pub(super) async fn no_prepared_transactions(
     session: &Session,
     database: &str,
@@ -298,7 +298,7 @@ pub(super) async fn no_prepared_transactions(
 /// locks these are, the second is the number in the database's name.
 const RESTORES: i32 = 0x4c42_4f54;
 
-/// Says in the server that the restore that fills this database is alive, until the session ends.
+/// Marks the restore that fills this database as alive on the server, until the session ends.
 pub(super) async fn claim(session: &Session, temporary: &str) -> Result<()> {
     session.execute(&format!("SELECT pg_catalog.pg_advisory_lock({RESTORES}, {})", number_of(temporary))).await
 }
@@ -309,8 +309,8 @@ fn number_of(temporary: &str) -> i32 {
     u32::from_str_radix(digits, 16).unwrap_or_default().cast_signed()
 }
 
-/// Drops what killed restores into this database have left on the server, and says what it cannot drop: databases that are
-/// closed, such as belong to other restores, and such as hold what was replaced.
+/// Drops what killed restores into this database have left on the server, and reports what it cannot drop: closed
+/// databases, those of other restores, and replaced ones.
 pub(super) async fn sweep(session: &Session, target: &str) -> Result<Vec<Check>> {
     // Locks of every database of the server are seen in each (`pg_lock_status` of src/backend/utils/adt/lockfuncs.c).
     let sql = format!(
@@ -330,7 +330,7 @@ pub(super) async fn sweep(session: &Session, target: &str) -> Result<Vec<Check>>
         let [Some(name), Some(open), Some(dead)] = &row[..] else { continue };
         let quoted = quote_ident(name);
         if dead == "true" {
-            // Not by force: where somebody is in there, it stays.
+            // Without force: if somebody is connected, it stays.
             match session.execute(&format!("DROP DATABASE IF EXISTS {quoted}")).await {
                 Ok(()) => {
                     let detail = "an interrupted restore left this database: dropped";
@@ -358,10 +358,10 @@ pub(super) async fn sweep(session: &Session, target: &str) -> Result<Vec<Check>>
     Ok(checks)
 }
 
-/// How many bytes of a database's name stand in that of a temporary one. `NAMEDATALEN` - 1 is 63; the suffix has 18.
+/// How many bytes of a database's name are part of a temporary name. `NAMEDATALEN` - 1 is 63; the suffix has 18.
 pub(super) const STEM: usize = 45;
 
-/// At most so many bytes of a name, its beginning or its end, and no part of a character.
+/// At most this many bytes of a name, from its beginning or end, without splitting a character.
 pub(super) fn shortened(name: &str, bytes: usize, beginning: bool) -> &str {
     if name.len() <= bytes {
         return name;

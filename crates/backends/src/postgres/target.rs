@@ -135,7 +135,7 @@ impl PostgresTarget {
     }
 }
 
-/// Where the archive goes, decided before anything is written.
+/// How to restore the archive, decided before anything is written.
 enum Place {
     /// Restores directly into the database, in one transaction, and compares with the proof only after that.
     Inside,
@@ -143,14 +143,14 @@ enum Place {
     Beside { replaced: bool },
 }
 
-/// What a new database is made like, where it replaces none.
+/// The properties of a new database that replaces none.
 struct Like<'a> {
     encoding: Option<String>,
     settings: &'a Settings,
     owner: Option<String>,
 }
 
-/// What is known of the server when a database is filled.
+/// What is known about the server when a database is filled.
 struct Way<'a> {
     maintenance: &'a Look,
     roles: &'a Roles,
@@ -201,18 +201,18 @@ impl PostgresTarget {
                 swap::claim(&maintenance.session, &temporary.database).await?;
                 let toc = dump.toc();
                 let filled = async {
-                    // From here on the temporary database may be there, also when the answer was lost.
+                    // From here on, the temporary database may exist, even if the response was lost.
                     let owner = toc.as_deref().and_then(|toc| roles.database_owner(toc));
                     let like = Like { encoding: encoding_of(&dump), settings: &settings, owner };
                     self.create(&maintenance, &temporary.database, replaced, &like, &mut checks).await?;
                     if replaced {
-                        // Before the restore: what may not be set is better known now than after an hour.
+                        // Before the restore: settings that are not allowed are better reported now than after an hour.
                         copy_database_settings(&maintenance.session, name, &temporary.database).await?;
                     }
                     self.fill(&temporary, dump, &way, &mut checks, cx).await?;
                     self.prove(&temporary, false, input.proof.as_ref(), &mut checks, cx).await?;
                     if !replaced {
-                        // Before the name: nobody gets in who was not allowed to.
+                        // Before the rename, so that nobody can connect who was not allowed to.
                         if let Some(toc) = &toc {
                             checks.extend(ownership::dress(toc, &roles, &server, &temporary.database).await?);
                         }
@@ -239,8 +239,8 @@ impl PostgresTarget {
         Ok(checks)
     }
 
-    /// A session with a database of the server other than the target, and how to have another one: `postgres` or
-    /// `template1`, or any that the role may connect to.
+    /// A session with a database of the server other than the target, and its connection: `postgres` or `template1`, or
+    /// any that the role may connect to.
     async fn maintenance(&self) -> Result<(Look, Connection)> {
         let mut last = None;
         // The last is libpq's default.
@@ -267,7 +267,7 @@ impl PostgresTarget {
                 "the server has neither a database postgres nor template1",
             )
         });
-        // Only the target's own database can say which others there are.
+        // Only the target's own database can tell which others exist.
         let Ok(inside) = Session::open(&self.connection).await else { return Err(failed) };
         let connection = inside.connection().clone();
         let others =
@@ -294,7 +294,7 @@ impl PostgresTarget {
             return Ok(Place::Inside);
         }
         let found = match first_object(&inside).await {
-            // It holds something, and that is all that matters.
+            // It is not empty, which is all that matters.
             Err(error) if error.kind() == ErrorKind::Unsupported && self.options.replace.is_given() => {
                 Some(String::new())
             }
@@ -328,7 +328,7 @@ impl PostgresTarget {
         Ok(format!("{stem}_lifeboat_{}", hex::encode(random)))
     }
 
-    /// Makes the temporary database: as the one it replaces, or else as the source was.
+    /// Creates the temporary database, like the one it replaces, or else like the source.
     async fn create(
         &self,
         maintenance: &Look,
@@ -384,7 +384,7 @@ impl PostgresTarget {
         match session.execute(&create(temporary, encoding, &owner)).await {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::Permission => Err(may_not_create(error)),
-            // The server's default locale may not go with the encoding; C goes with all.
+            // The server's default locale may not support the encoding; C supports all.
             Err(_) => {
                 let options = format!(" LC_COLLATE 'C' LC_CTYPE 'C'{owner}");
                 session.execute(&create(temporary, encoding, &options)).await
@@ -464,7 +464,7 @@ impl PostgresTarget {
         if ended.status.success() { Ok(()) } else { Err(explain(&ended, into)) }
     }
 
-    /// Adds what to do to what plain SQL failed with.
+    /// Adds a hint to an error of plain SQL.
     fn explain_script(&self, error: Error) -> Error {
         if error.advice().is_some() {
             return error;
@@ -478,8 +478,8 @@ impl PostgresTarget {
         }
     }
 
-    /// Which entries are restored, as a list for pg_restore, what cannot be, and the archive's head with the owners and grants
-    /// that are kept.
+    /// The entries to restore, as a list for pg_restore, those that cannot be restored, and the archive's head with the
+    /// owners and grants that are kept.
     async fn choose(
         &self,
         toc: &Toc,
@@ -533,7 +533,7 @@ impl PostgresTarget {
                 if there && selection.chosen.contains(&id) && entry.kind() != "SCHEMA" {
                     taken.push(name);
                 } else if there {
-                    // What only a chosen one needs, and is there already.
+                    // Entries that are only needed by a chosen one, and already exist.
                     selection.ids.remove(&id);
                 }
             }
@@ -600,8 +600,8 @@ impl PostgresTarget {
         }
     }
 
-    /// Gives the schema `public` that is there already the owner that it had, where owners are kept. One that is filled in one
-    /// transaction keeps its own: a restore that fails must have changed nothing.
+    /// Restores the owner of the existing schema `public`, if owners are kept. A database that is filled in one
+    /// transaction keeps its own owner: a failed restore must have changed nothing.
     async fn own_public(&self, entry: &TocEntry, inside: &Session, way: &Way<'_>, kept: &Kept) -> Result<()> {
         let owner = String::from_utf8_lossy(entry.owner.as_deref().unwrap_or_default());
         let one_transaction = matches!(way.place, Place::Inside);
@@ -656,7 +656,7 @@ impl PostgresTarget {
             let here = collation::versions(&session, session.major()).await;
             checks.extend(collation::difference(&Settings::load(proof).collations, &here));
         }
-        // What is proven is not thrown away for the planner's sake.
+        // A proven restore is not discarded because of the planner.
         checks.push(match session.execute("ANALYZE").await {
             Ok(()) => {
                 Check::pass("statistics", "ANALYZE", "the planner's statistics are up to date").took(begun.elapsed())
@@ -671,7 +671,7 @@ impl PostgresTarget {
     }
 }
 
-/// A look, and the way to the server that was looked at.
+/// The result of an inspection, and the connection to the inspected server.
 fn at_its_server(look: Look) -> (Look, Connection) {
     let server = look.session.connection().clone();
     (look, server)
@@ -695,7 +695,7 @@ fn encoding_of(dump: &Dump) -> Option<String> {
     }
 }
 
-/// What is set for a database (`ALTER DATABASE … SET`) is not in its dump; it must not get lost with the name.
+/// Settings of a database (`ALTER DATABASE … SET`) are not in its dump, and must not get lost in the rename.
 async fn copy_database_settings(session: &Session, from: &str, to: &str) -> Result<()> {
     let sql = format!(
         "SELECT r.rolname, pg_catalog.split_part(c.setting, '=', 1), pg_catalog.substr(c.setting, pg_catalog.strpos(c.setting, '=') + 1)
@@ -747,7 +747,8 @@ const LIST_SETTINGS: [&str; 6] = [
     "unix_socket_directories",
 ];
 
-/// What of plain SQL was left out: of a dump by `pg_dump --create`, and what names tablespaces that are not here.
+/// Reports what was left out of plain SQL: parts of a dump by `pg_dump --create`, and references to missing
+/// tablespaces.
 pub(super) fn left_out(done: &Done) -> Vec<Check> {
     let kinds: Vec<&str> = done.left_out.iter().copied().collect();
     let own = done.database.as_deref().unwrap_or("the dump's");

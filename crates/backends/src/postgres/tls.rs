@@ -13,14 +13,14 @@ use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use super::connection::Connection;
 
-/// Who is trusted, and what we show of ourselves.
+/// The trusted authorities, and the client's certificate.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] when a file of certificates cannot be used.
+/// [`ErrorKind::Config`] if a certificate file cannot be used.
 pub(super) fn config(to: &Connection) -> Result<rustls::ClientConfig> {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
-        // Another part of the program may have chosen one already: that one is as good.
+        // Another part of the program may already have chosen one, which is just as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
     let wrong = |what: &str, path: &std::path::Path, e: String| {
@@ -41,7 +41,7 @@ pub(super) fn config(to: &Connection) -> Result<rustls::ClientConfig> {
             }
         }
         None => {
-            // A root that cannot be read is one that is not trusted.
+            // An unreadable root is not trusted.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
@@ -63,7 +63,7 @@ pub(super) fn config(to: &Connection) -> Result<rustls::ClientConfig> {
     }
 }
 
-/// Checks that an authority which was named has signed the certificate, and not for which name (`verify-ca`).
+/// Checks that a named authority has signed the certificate, but not the name in it (`verify-ca`).
 #[derive(Debug)]
 struct AnyName {
     roots: RootCertStore,

@@ -22,7 +22,7 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
-    /// A command of this folder, in an environment with only what programs need: what is about PostgreSQL is set by us.
+    /// A command from this folder, in a minimal environment: variables about PostgreSQL are set by Lifeboat.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.folder.join(program));
         confine::clear_environment(&mut command);
@@ -37,7 +37,7 @@ impl Tools {
         command
     }
 
-    /// A command of this folder whose environment is still empty: for one that runs confined.
+    /// A command from this folder with an empty environment, to run confined.
     pub(crate) fn bare_command(&self, program: &str) -> Command {
         Command::new(self.folder.join(program))
     }
@@ -48,11 +48,11 @@ impl Tools {
     }
 }
 
-/// The programs that fit a server: of its own major version, or else of the nearest newer one. `program` is the one that
-/// must be there.
+/// The programs that match a server: of its major version, or else of the nearest newer one. `program` is the one that
+/// must exist.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`], naming what was found, when all are older than the server (they would refuse it) or there are
+/// [`ErrorKind::NotFound`], naming what was found, if all are older than the server (and would refuse it) or there are
 /// none.
 pub(crate) async fn at_least(program: &str, major: u32) -> Result<Tools> {
     let found = match find(program, Some(major)).await {
@@ -88,7 +88,7 @@ pub(crate) async fn exactly(program: &str, major: u32) -> Result<Tools> {
     Err(missing(program, major, &why))
 }
 
-/// The newest programs that there are; of several of one version the preferred ones.
+/// The newest available programs; of several with the same version, the preferred ones.
 pub(crate) async fn newest(program: &str) -> Option<Tools> {
     match find(program, None).await {
         Found::Wanted(tools) => Some(tools),
@@ -107,13 +107,13 @@ fn missing(program: &str, major: u32, why: &str) -> Error {
 }
 
 enum Found {
-    /// The first of the major version that was asked for.
+    /// The first of the requested major version.
     Wanted(Tools),
-    /// All that there are, the preferred ones first.
+    /// All available ones, the preferred ones first.
     All(Vec<Tools>),
 }
 
-/// Looks through the folders, the preferred ones first, and no further than it has to: asking a program for its version
+/// Searches the folders, the preferred ones first, and no further than necessary: asking a program for its version
 /// takes a few milliseconds, and Debian's wrapper in /usr/bin up to a hundred.
 async fn find(program: &str, wanted: Option<u32>) -> Found {
     let mut found: Vec<Tools> = Vec::new();

@@ -7,7 +7,7 @@ use lifeboat_core::{Check, Error, ErrorKind, Proof, ProofItem, Result};
 
 use super::session::Session;
 
-/// An SQL expression for the bytes of a name, in hexadecimal digits: in UTF-8 where the database has an encoding.
+/// An SQL expression for the bytes of a name, in hexadecimal digits: in UTF-8 if the database has an encoding.
 fn hex_of(name: &str) -> String {
     format!(
         "pg_catalog.encode(pg_catalog.convert_to({name}, CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END), 'hex')"
@@ -23,11 +23,11 @@ fn count_of(oid: &str) -> String {
     )
 }
 
-/// The relations that a query of `pg_class c` gives, with the numbers of their rows. Bytes of a name that are no UTF-8 stand
-/// there as U+FFFD.
+/// The relations that a query of `pg_class c` returns, with their row counts. Bytes of a name that are not UTF-8 are
+/// replaced by U+FFFD.
 ///
 /// # Errors
-/// What the server fails with.
+/// Any error of the server.
 pub(super) async fn counted(session: &Session, with: &str, from: &str) -> Result<Vec<(String, u64)>> {
     let name = hex_of("c.oid::pg_catalog.regclass::text");
     let rows = session.rows(&format!("{with} SELECT {name}, {} FROM {from}", count_of("c.oid"))).await?;
@@ -37,7 +37,7 @@ pub(super) async fn counted(session: &Session, with: &str, from: &str) -> Result
             let name = String::from_utf8_lossy(&hex::decode(name).ok()?).into_owned();
             Some((name, count.parse().ok()?))
         };
-        // A table that is passed over would not be missed.
+        // A skipped table would go unnoticed.
         read(&row).ok_or_else(|| {
             let why = format!("a row that was not expected: {row:?}");
             Error::new(ErrorKind::Internal, "count the rows of", "tables whose names are not UTF-8", why)
@@ -46,10 +46,10 @@ pub(super) async fn counted(session: &Session, with: &str, from: &str) -> Result
     counted.collect()
 }
 
-/// What to say at a backup of names that are no text, if there are any.
+/// The note in a backup about names that are not text, if there are any.
 ///
 /// # Errors
-/// What the server fails with.
+/// Any error of the server.
 pub(super) async fn note(session: &Session) -> Result<Option<String>> {
     let name = hex_of("pg_catalog.concat_ws('.', n.nspname, c.relname)");
     let rows = session
@@ -78,9 +78,9 @@ pub(super) fn is_unnamed(text: &str) -> bool {
     text.contains('\u{fffd}')
 }
 
-/// An expected proof, apart by whether statements can name what it speaks of.
+/// An expected proof, split by whether statements can name its items.
 pub(super) struct Apart {
-    /// What can be named. Of tables with columns that cannot, only the number of rows.
+    /// The items that can be named; for tables with columns that cannot, only the number of rows.
     pub(super) named: Proof,
     unnamed: Vec<ProofItem>,
     /// Tables with columns that cannot be named.

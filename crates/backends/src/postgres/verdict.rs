@@ -7,7 +7,7 @@ use lifeboat_core::{Check, Error, ErrorKind};
 
 use crate::child::Ended;
 
-/// Words of a server, what they say of the machine, and what helps.
+/// Messages of a server, what they mean about the machine, and what helps.
 const MACHINE: [(&str, &str, &str); 22] = [
     ("No space left on device", "disk full", ROOM),
     ("Disk quota exceeded", "disk full", ROOM),
@@ -33,8 +33,8 @@ const MACHINE: [(&str, &str, &str); 22] = [
     ("could not open stop-word file", "not testable here", DICTIONARY),
 ];
 
-/// Words of a server that takes a row or a range for one that lies elsewhere: also where text is sorted otherwise than at the
-/// source.
+/// Messages of a server about rows or ranges in the wrong place, which may also mean that text is sorted differently
+/// than at the source.
 const ORDER: [&str; 5] = [
     "violates partition constraint",
     "no partition of relation",
@@ -54,7 +54,7 @@ const LOCALE: &str = "a locale of the source is not installed here";
 const SORTED: &str = "text is sorted otherwise here than at the source, which may be why: test it where the locale is installed in the source's version";
 const DICTIONARY: &str = "a dictionary of the source's text search is not installed here";
 
-/// What these words of a server say of the machine, and what helps; `None` when they are about the dump.
+/// What this message of a server means about the machine, and what helps; `None` if it is about the dump.
 fn machine(words: &str) -> Option<(&'static str, &'static str)> {
     let found = MACHINE.iter().find(|(said, ..)| words.contains(said)).map(|(_, figure, help)| (*figure, *help));
     let has = |all: &[&str]| all.iter().all(|part| words.contains(part));
@@ -64,13 +64,13 @@ fn machine(words: &str) -> Option<(&'static str, &'static str)> {
         .or_else(|| has(&["collation \"", "for encoding \"", "not exist"]).then_some(("not testable here", LOCALE)))
 }
 
-/// The same, with what another order of text can do where there is one.
+/// The same, including the effects of a different sort order, if there is one.
 fn machine_or_order(words: &str, sorted_otherwise: bool) -> Option<(&'static str, &'static str)> {
     let order = || sorted_otherwise && ORDER.iter().any(|said| words.contains(said));
     machine(words).or_else(|| order().then_some(("not testable here", SORTED)))
 }
 
-/// What to say of a client program that did not restore everything.
+/// The check for a client program that did not restore everything.
 pub(super) fn of_program(ended: &Ended, sorted_otherwise: bool) -> Check {
     let said = |line: &&str| ["ERROR:", "FATAL:", "PANIC:", " error: "].iter().any(|mark| line.contains(mark));
     let own = ended.stderr.lines().filter(said).find_map(|words| machine_or_order(words, sorted_otherwise));
@@ -84,7 +84,7 @@ pub(super) fn of_program(ended: &Ended, sorted_otherwise: bool) -> Check {
     }
 }
 
-/// What to say of an error of a restore test; `None` for one that ends the whole verification.
+/// The check for an error of a restore test; `None` if it ends the whole verification.
 pub(super) fn of_error(error: &Error, sorted_otherwise: bool) -> Option<Check> {
     if let Some((figure, help)) = machine_or_order(error.message(), sorted_otherwise) {
         return Some(Check::untested("restore", figure, format!("{error}; {help}")));
@@ -102,7 +102,7 @@ pub(super) fn is_the_machines(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Io | ErrorKind::Unavailable) || machine(error.message()).is_some()
 }
 
-/// Adds the last words of a scratch server that has ended to the check that says so: they know why.
+/// Adds the last words of a scratch server that has ended to the check that says so, because they tell why.
 pub(super) fn with_last_words(checks: &mut [Check], words: &str) {
     if let Some(check) = checks.last_mut()
         && check.figure == ENDED_FIGURE

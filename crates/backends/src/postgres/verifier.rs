@@ -26,7 +26,7 @@ use super::tools::{self, Tools};
 use super::unnamed;
 use super::verdict;
 
-/// Rows by which a table of the live system may differ before it is told, in percent of the backup's.
+/// By how many rows a live table may differ without being reported, in percent of the backup's.
 const DRIFT_PERCENT: u64 = 20;
 
 /// Options for verifying artifacts.
@@ -70,7 +70,7 @@ impl PostgresVerifier {
     }
 }
 
-/// Told apart by the first bytes: scripts name both kinds as they like.
+/// Distinguishes dumps by their first bytes, because scripts use any name for both kinds.
 enum AnyTap {
     Unknown(Vec<u8>),
     Known(Box<dyn Tap>),
@@ -173,7 +173,7 @@ impl Verifier for PostgresVerifier {
 
     async fn live(&self, expected: Option<&Proof>, cx: &Context) -> Result<Vec<Check>> {
         let Some(live) = &self.options.live else {
-            return Err(Error::new(ErrorKind::Config, "compare with", "the live database", "there is no URL of it")
+            return Err(Error::new(ErrorKind::Config, "compare with", "the live database", "no URL was given for it")
                 .hint("the job's postgres.url is compared; from flags, give --from"));
         };
         let Some(expected) = expected else {
@@ -394,13 +394,13 @@ impl PostgresVerifier {
     }
 }
 
-/// Reads the rest, so that whoever watches the stream learns whether it is whole.
+/// Reads the rest, so that earlier stages can tell whether the stream is complete.
 async fn drain(mut rest: lifeboat_core::ByteStream) {
     // What is wrong with it is told by the checks of `stored` and `structure`.
     while let Some(Ok(_)) = futures::StreamExt::next(&mut rest).await {}
 }
 
-/// What there is to say of a scratch server.
+/// The check for a scratch server.
 fn scratch_checks(scratch: &Scratch, tools: &Tools, started: std::time::Duration) -> Vec<Check> {
     let confined = scratch.confinement().is_without_network();
     let detail = match confined {
@@ -469,7 +469,7 @@ async fn extension_check(session: &Session, settings: &Settings) -> Result<Optio
     }))
 }
 
-/// What a foreign artifact restored to: tables and rows, as the scripts that wrote it would report.
+/// The result of restoring a foreign artifact: tables and rows, as the scripts that wrote it would report.
 async fn describe_content(session: &Session) -> Result<Vec<Check>> {
     let from = "pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'";

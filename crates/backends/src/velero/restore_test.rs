@@ -1,5 +1,5 @@
-//! The restore test: the latest backup of a schedule, restored into a scratch namespace of the same cluster, compared object
-//! by object, and cleaned up.
+//! The restore test: restores the latest backup of a schedule into a scratch namespace of the same cluster, compares it
+//! object by object, and cleans up.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,39 +21,39 @@ use super::inspection::expiration;
 use super::restored::{self, Mapping};
 use super::{MAX_AGE, restore, run};
 
-/// The label on what a restore test makes: its value is the scratch namespace, so that the next test on the same one finds
-/// what a killed test left.
+/// The label on everything that a restore test creates: its value is the scratch namespace, so that the next test with
+/// the same one finds what a killed test left behind.
 pub const OWNER_LABEL: &str = "lifeboat-restore-test";
 
-/// How long a namespace has to go away.
+/// How long a namespace may take to be deleted.
 const CLEAN_UP: Duration = Duration::from_secs(300);
 
-/// How long Velero's server has to take up a restore that shall be removed; one that does not run takes up none.
+/// How long Velero's server has to begin a restore that is to be removed; a server that is not running begins none.
 const BEGINS: Duration = Duration::from_secs(10);
 
-/// How often a namespace that goes away, or Pods that get ready, are looked at.
+/// The interval for checking whether a namespace is gone, or Pods are ready.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// The heading of the flags.
 #[cfg(feature = "cli")]
 const TEST: &str = "Restore test";
 
-/// The namespace that is restored into, where nobody says.
+/// The default namespace to restore into.
 const SCRATCH: &str = "velero-test-restore";
 
-/// How long Velero has to restore, where nobody says.
+/// How long Velero has to restore, by default.
 const LIMIT: Duration = Duration::from_secs(1800);
 
 lifeboat_core::described! {
-/// What is tested, and how strictly. In the table of a config file, which backup is tested and what it must cover is not
-/// said here: the artifact and the job say it.
+/// What to test, and how strictly. In a config file, the artifact and the job determine which backup is tested and what
+/// it must cover, not this table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RestoreTestOptions {
     /// The namespace in the backup that is restored
-    // As the flag of that name elsewhere: the settings of a job are read from the same arguments.
+    // The same flag as elsewhere: the settings of a job are read from the same arguments.
     #[cfg_attr(
         feature = "cli",
         arg(id = "namespaces", long = "namespace", value_name = "NAME", help_heading = TEST)
@@ -76,11 +76,11 @@ pub struct RestoreTestOptions {
     #[serde(skip)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "CLAIM", value_parser = claim, help_heading = TEST))]
     pub must_cover: Vec<String>,
-    /// The schedule whose latest completed backup is tested; any backup when not set.
+    /// The schedule whose latest completed backup is tested; any backup if not set.
     #[serde(skip)]
     #[cfg_attr(feature = "cli", arg(skip))]
     pub schedule: Option<String>,
-    /// How old the backup may be; as old as it likes when not set.
+    /// The maximum age of the backup; if not set, there is none.
     #[serde(skip)]
     #[cfg_attr(feature = "cli", arg(skip))]
     pub max_age: Option<Duration>,
@@ -107,17 +107,17 @@ impl RestoreTestOptions {
         Self { namespace: Some(namespace.into()), max_age: Some(MAX_AGE), ..Self::default() }
     }
 
-    /// The namespace in the backup, where it is named.
+    /// The namespace in the backup, if it is named.
     fn tested_namespace(&self) -> &str {
         self.namespace.as_deref().unwrap_or_default()
     }
 
-    /// The namespace that it is restored into.
+    /// The namespace to restore into.
     pub fn scratch(&self) -> &str {
         self.scratch_namespace.as_deref().unwrap_or(SCRATCH)
     }
 
-    /// With what these say, and where they say nothing with what the others do.
+    /// Combines these options with others; these take precedence.
     pub(crate) fn over(self, others: Self) -> Self {
         Self {
             namespace: self.namespace.or(others.namespace),
@@ -132,7 +132,7 @@ impl RestoreTestOptions {
     }
 }
 
-/// Tests whether a backup in the cluster's storage location comes back.
+/// Tests whether a backup in the cluster's storage location can be restored.
 #[derive(Clone, Debug)]
 pub struct RestoreTest {
     cluster: Cluster,
@@ -141,21 +141,22 @@ pub struct RestoreTest {
 }
 
 impl RestoreTest {
-    /// Creates a restore test in `cluster`. `location` is opened at the bucket and prefix of the backup storage location.
+    /// Creates a restore test in `cluster`. `location` must be opened at the bucket and prefix of the backup storage
+    /// location.
     pub fn new(cluster: Cluster, location: Arc<dyn Sink>, options: RestoreTestOptions) -> Self {
         Self { cluster, location, options }
     }
 
-    /// Makes the test.
+    /// Runs the test.
     ///
     /// # Behaviour
-    /// - The scratch namespace and the Restore are removed whatever happens, a cancelled run included. What a killed run
-    ///   left is removed by the next one.
-    /// - A namespace that no test made is never touched: then the test fails.
+    /// - The scratch namespace and the Restore are removed whatever happens, even if the run is cancelled. The next run
+    ///   removes what a killed one left behind.
+    /// - A namespace that no test created is never touched: then the test fails.
     ///
     /// # Errors
-    /// What kept the test itself from being made: the cluster does not answer, a right is missing. A backup that does not
-    /// come back is a report that did not pass.
+    /// Any error that prevents the test itself: the cluster does not respond, a right is missing. A backup that cannot
+    /// be restored is a report that did not pass.
     ///
     /// # Cancel safety
     /// Cancel through the context's token. A dropped future leaves the scratch namespace for the next test to remove.
@@ -169,7 +170,7 @@ impl RestoreTest {
         let mut test = Test { subject: self, checks: Vec::new(), backup: None, dirty: false };
         let outcome = test.steps(cx).await;
         if test.dirty {
-            // It must be done after a cancelled run as well.
+            // This must also be done after a cancelled run.
             let cleaned = self.clean_up(&Context::default()).await;
             match cleaned {
                 Ok(_) if outcome.is_ok() => {
@@ -192,8 +193,8 @@ impl RestoreTest {
         Api::all(self.cluster.client().clone())
     }
 
-    /// Removes the scratch namespace and the Restores of tests with it, and waits until the namespace is gone. Says what
-    /// there was.
+    /// Removes the scratch namespace and the Restores of tests with it, and waits until the namespace is gone. Returns
+    /// what was removed.
     async fn clean_up(&self, cx: &Context) -> Result<Vec<String>> {
         let name = self.options.scratch();
         let mut removed = Vec::new();
@@ -216,7 +217,7 @@ impl RestoreTest {
         }
         removed.push(format!("Namespace {name}"));
         match namespaces.delete(name, &DeleteParams::default()).await {
-            // A conflict says that it is going away already.
+            // A conflict means that it is already being deleted.
             Err(error) if !is_missing(&error) && !matches!(&error, kube::Error::Api(status) if status.code == 409) => {
                 return Err(self.cluster.explain(error, "delete", format!("Namespace {name}")));
             }
@@ -238,8 +239,9 @@ impl RestoreTest {
         Ok(removed)
     }
 
-    /// Waits for the end of a restore, since nothing stops one: Velero goes on without the Restore, and makes the namespace
-    /// again where it is removed. One that Velero's server has not begun, or does not end, is not waited for long.
+    /// Waits for the end of a restore, because nothing can stop one: Velero continues without the Restore object, and
+    /// creates the namespace again if it is removed. The wait for a restore that has not begun, or does not end, is
+    /// limited.
     async fn let_end(&self, restore: &Restore, cx: &Context) -> Result<()> {
         let name = restore.name_any();
         let phase = |restore: &Restore| restore.status.as_ref().and_then(|status| status.phase.clone());
@@ -256,7 +258,7 @@ impl RestoreTest {
         Ok(())
     }
 
-    /// The backup to test: the one that is named, or the latest completed one of the schedule.
+    /// The backup to test: the named one, or the latest completed one of the schedule.
     async fn choose(&self) -> Result<std::result::Result<Backup, Check>> {
         let labels = self.options.schedule.as_ref().map(|schedule| format!("{SCHEDULE_LABEL}={schedule}"));
         let mut backups: Vec<Backup> = match &self.options.backup {
@@ -292,7 +294,7 @@ impl RestoreTest {
     }
 }
 
-/// A test that is going on.
+/// A test in progress.
 struct Test<'a> {
     subject: &'a RestoreTest,
     checks: Vec<Check>,
@@ -302,7 +304,7 @@ struct Test<'a> {
 }
 
 impl Test<'_> {
-    /// Every step after the other; a step that fails ends the test, but not with an error.
+    /// Runs the steps in order; a failing step ends the test, but not with an error.
     async fn steps(&mut self, cx: &Context) -> Result<()> {
         let RestoreTest { cluster, location, options } = self.subject;
         let chosen = self.subject.choose().await?;
@@ -323,7 +325,7 @@ impl Test<'_> {
         self.checks.push(Check::pass("backup", name.clone(), which));
         self.checks.extend(options.max_age.map(|limit| age(&backup, cx.now(), limit)));
         self.checks.extend(backup.status.as_ref().and_then(|status| expiration(status, cx.now())));
-        // An old backup is restored all the same: whether it comes back is worth knowing.
+        // An old backup is restored anyway: it is worth knowing whether that works.
         if self.checks[0].status == Status::Fail {
             return Ok(());
         }
@@ -344,7 +346,7 @@ impl Test<'_> {
         Ok(())
     }
 
-    /// What the backup's files say of themselves and of the claims in the namespace. Whether they are there at all.
+    /// Checks the backup's files, and the claims in the namespace. Returns whether the files exist at all.
     async fn judge_files(&mut self, name: &str, cx: &Context) -> Result<bool> {
         let RestoreTest { location, options, .. } = self.subject;
         let bucket = BucketVerifier::new(Arc::clone(location)).must_cover(options.must_cover.iter().cloned());
@@ -368,7 +370,7 @@ impl Test<'_> {
         Ok(true)
     }
 
-    /// Removes what an earlier test left and makes the scratch namespace.
+    /// Removes what an earlier test left behind and creates the scratch namespace.
     async fn prepare(&mut self, cx: &Context) -> Result<bool> {
         let name = self.subject.options.scratch();
         match self.subject.clean_up(cx).await {
@@ -392,7 +394,7 @@ impl Test<'_> {
         Ok(true)
     }
 
-    /// Has Velero restore the namespace, and says whether it did.
+    /// Has Velero restore the namespace, and returns whether it did.
     async fn restore(&mut self, backup: &str, cx: &Context) -> Result<bool> {
         let RestoreTest { cluster, location, options } = self.subject;
         let begun = Instant::now();
@@ -463,14 +465,14 @@ impl Test<'_> {
     }
 }
 
-/// A Pod that has ended well counts as ready.
+/// Whether a Pod is ready. A Pod that has succeeded counts as ready.
 fn is_ready(pod: &Pod) -> bool {
     let Some(status) = &pod.status else { return false };
     status.phase.as_deref() == Some("Succeeded")
         || status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// How old a backup is.
+/// The age of a backup.
 pub(crate) fn age(backup: &Backup, now: Timestamp, limit: Duration) -> Check {
     let status = backup.status.clone().unwrap_or_default();
     let Some(taken) = status.start_timestamp.map(|time| time.0) else {

@@ -324,7 +324,7 @@ impl PlannedPrune {
     }
 
     /// The number of bytes that executing the plan frees, by the sizes in the listing. Older versions of the same keys
-    /// are not included, nor is it known what the store holds.
+    /// are freed in addition; objects that the store holds are counted but not freed.
     pub fn bytes_to_free(&self) -> u64 {
         self.deletions().map(|i| self.facts.all[i].bytes).sum()
     }

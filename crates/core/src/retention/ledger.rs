@@ -329,7 +329,7 @@ impl<'a, S: Subject> Ledger<'a, S> {
         self.past..self.artifacts.len()
     }
 
-    /// The good artifacts among [`past`](Self::past), newest first.
+    /// The positions of good artifacts not dated in the future, newest first.
     fn past_good(&self) -> impl Iterator<Item = usize> {
         self.past().filter(|&i| self.good[i])
     }

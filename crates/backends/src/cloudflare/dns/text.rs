@@ -199,8 +199,8 @@ pub(crate) fn read_file(text: &str, origin: &str) -> Result<Vec<Entry>, String> 
             let value = tokens.next().ok_or_else(|| wrong("a directive without a value"))?;
             match directive.as_str() {
                 "$ORIGIN" => origin = whole(&value, &origin),
-                "$TTL" => default_ttl = Some(seconds(&value).ok_or_else(|| wrong("$TTL is no time"))?),
-                _ => return Err(wrong("a directive that is not known")),
+                "$TTL" => default_ttl = Some(seconds(&value).ok_or_else(|| wrong("$TTL is not a time"))?),
+                _ => return Err(wrong("an unknown directive")),
             }
             continue;
         }

@@ -1,4 +1,4 @@
-//! What the prelude says of a collection, and where its data is.
+//! The prelude's entry for a collection, and where its data is.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,17 +9,17 @@ use super::element::{Builder, Elements};
 use super::header::Header;
 use super::metadata::Metadata;
 
-/// The first server whose time series have no collection of buckets that can be seen.
+/// The first server version whose time series have no visible collection of buckets.
 const VIEWLESS_TIMESERIES: (u32, u32, u32) = (8, 3, 0);
 
-/// Where a namespace has its place in an archive.
+/// The position of a namespace in an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// Users, roles and their version: one after the other, before everything else. mongorestore holds them in memory.
     First,
     /// Any collection.
     Middle,
-    /// The oplog: seeing it, mongorestore takes all collections for restored.
+    /// The oplog: when mongorestore reaches it, it assumes that all collections are restored.
     Last,
 }
 
@@ -34,15 +34,15 @@ pub struct CollectionMetadata {
     pub metadata: String,
     /// Always 0 in archives of mongodump.
     pub size: i64,
-    /// As `listCollections` says it: `collection`, `view` or `timeseries`. Empty in archives of old tools.
+    /// The type from `listCollections`: `collection`, `view` or `timeseries`. Empty in archives by old tools.
     pub kind: String,
 }
 
 impl CollectionMetadata {
-    /// The entry of a collection.
+    /// Creates the entry of a collection.
     ///
     /// # Errors
-    /// Those of [`Metadata::to_json`]; [`ErrorKind::Unsupported`] when it does not fit into a document.
+    /// Those of [`Metadata::to_json`]; [`ErrorKind::Unsupported`] if it does not fit into a document.
     pub fn new(db: impl Into<String>, metadata: &Metadata) -> Result<Self> {
         let entry = Self {
             db: db.into(),
@@ -62,15 +62,15 @@ impl CollectionMetadata {
         Ok(entry)
     }
 
-    /// The entry of the oplog, whose namespace is `.oplog`.
+    /// Creates the entry of the oplog, whose namespace is `.oplog`.
     pub fn oplog() -> Self {
         Self { collection: "oplog".to_owned(), ..Self::default() }
     }
 
-    /// What its JSON text says; `None` when there is none.
+    /// Parses the metadata; `None` if there is none.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when it cannot be read.
+    /// [`ErrorKind::Corrupt`] if it cannot be parsed.
     pub fn metadata(&self) -> Result<Option<Metadata>> {
         if self.metadata.is_empty() {
             return Ok(None);
@@ -89,7 +89,7 @@ impl CollectionMetadata {
         self.kind == "timeseries"
     }
 
-    /// Whether it is a view. Old tools do not say; the options do.
+    /// Whether it is a view. Old tools do not write the type; then the options tell.
     pub fn is_view(&self) -> bool {
         self.kind == "view"
             || (self.kind.is_empty()
@@ -97,7 +97,7 @@ impl CollectionMetadata {
                 && self.metadata().is_ok_and(|m| m.is_some_and(|m| m.option("viewOn").is_some())))
     }
 
-    /// Where its data has its place.
+    /// The position of its data in the archive.
     pub fn place(&self) -> Place {
         let special = ["system.users", "system.roles", "system.version"];
         if self.is_oplog() {
@@ -111,8 +111,8 @@ impl CollectionMetadata {
         }
     }
 
-    /// The collection under whose name its documents are in the archive: of a time series that of its buckets, unless the
-    /// server has none (8.3 and later).
+    /// The collection name of its documents in the archive: for a time series, the collection of its buckets, unless
+    /// the server has none (8.3 and later).
     pub fn data_collection(&self, header: &Header) -> Cow<'_, str> {
         if self.is_timeseries() && header.server().is_none_or(|version| version < VIEWLESS_TIMESERIES) {
             Cow::Owned(format!("system.buckets.{}", self.collection))

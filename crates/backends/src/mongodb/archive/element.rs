@@ -1,4 +1,4 @@
-//! BSON as bytes: what of its inside the codec has to know, and no more.
+//! BSON as bytes: the minimum that the codec has to know about it.
 //!
 //! The format is that of <https://bsonspec.org/spec.html>, version 1.1.
 
@@ -6,13 +6,13 @@ use std::fmt;
 
 use super::MIN_DOCUMENT;
 
-/// Nested documents that are followed. The server allows 100 (`maxBSONDepth` 200 with its own margins).
+/// The deepest nesting that is followed. The server allows 100 (`maxBSONDepth` 200 with its own margins).
 const MAX_DEPTH: usize = 256;
 
 /// Why bytes are not BSON, and where in the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
-    /// Bytes from the document's start.
+    /// The offset from the document's start, in bytes.
     pub at: usize,
     /// What is wrong.
     pub what: &'static str,
@@ -65,7 +65,7 @@ fn after_string(bytes: &[u8], at: usize, end: usize) -> Result<usize, Malformed>
     Ok(after)
 }
 
-/// The end of the document that starts at `at`; only its length and its last byte are looked at.
+/// The end of the document that starts at `at`; only its length and last byte are checked.
 #[inline]
 fn after_document(bytes: &[u8], at: usize, end: usize) -> Result<usize, Malformed> {
     let wrong = Malformed { at, what: "a document has an impossible length" };
@@ -77,7 +77,7 @@ fn after_document(bytes: &[u8], at: usize, end: usize) -> Result<usize, Malforme
     Ok(after)
 }
 
-/// The end of a value that is neither a document nor holds one.
+/// The end of a value that neither is nor contains a document.
 #[inline]
 fn after_scalar(bytes: &[u8], kind: u8, at: usize, end: usize) -> Result<usize, Malformed> {
     let fixed = match kind {
@@ -96,7 +96,7 @@ fn after_scalar(bytes: &[u8], kind: u8, at: usize, end: usize) -> Result<usize, 
             let wrong = Malformed { at, what: "binary data has an impossible length" };
             let length = usize::try_from(int32(bytes, at)?).map_err(|_| wrong)?;
             let after = (at + 5).checked_add(length).filter(|after| *after <= end).ok_or(wrong)?;
-            // The old kind has a length of its own within.
+            // The old subtype contains another length.
             if bytes[at + 4] == 2 && (length < 4 || i32::try_from(length - 4) != Ok(int32(bytes, at + 5)?)) {
                 return Err(Malformed { at, what: "binary data of subtype 2 has another length within" });
             }
@@ -140,7 +140,7 @@ impl<'a> Element<'a> {
             0x12 => int64(self.value, 0).ok(),
             0x01 => {
                 let number = f64::from_bits(int64(self.value, 0).ok()?.cast_unsigned());
-                // Beyond 2^53 neighbours cannot be told apart.
+                // Beyond 2^53, adjacent integers are indistinguishable.
                 (number.trunc() == number && number.abs() <= 9_007_199_254_740_992.0).then_some(number as i64)
             }
             _ => None,
@@ -156,7 +156,7 @@ pub(crate) struct Elements<'a> {
 }
 
 impl<'a> Elements<'a> {
-    /// The elements of `document`, which has to be one document and nothing else.
+    /// The elements of `document`, which must be exactly one document.
     pub(crate) fn of(document: &'a [u8]) -> Result<Self, Malformed> {
         if after_document(document, 0, document.len())? != document.len() {
             return Err(Malformed { at: 0, what: "its length is not the document's" });
@@ -206,7 +206,7 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// Walks through all elements of documents, nested ones included. Keeps its stack between documents.
+/// Walks through all elements of documents, including nested ones. Reuses its stack between documents.
 #[derive(Debug, Default)]
 pub struct Walker {
     /// The ends of the documents around the current place.
@@ -214,12 +214,12 @@ pub struct Walker {
 }
 
 impl Walker {
-    /// A walker.
+    /// Creates a walker.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Checks that `document` is one well-formed BSON document: lengths, types, ends. It does not look at values, so
+    /// Checks that `document` is one well-formed BSON document: lengths, types, ends. Values are not checked, so
     /// invalid UTF-8, which old drivers have stored, passes.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
-//! BSON to canonical Extended JSON v2, in the very form of mongodump.
+//! BSON to canonical Extended JSON v2, exactly as mongodump writes it.
 //!
 //! The specification is `source/extended-json/extended-json.md` of mongodb/specifications. Where it leaves a choice (the
-//! digits of a double, which characters are escaped) this does as Go's driver does, because mongodump does.
+//! digits of a double, which characters are escaped), this follows Go's driver, because mongodump uses it.
 
 use std::fmt::Write as _;
 
@@ -130,7 +130,7 @@ fn utf8(bytes: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(bytes).map_err(|_| "a string is not UTF-8".to_owned())
 }
 
-/// The text of a value with a length before it and a NUL after it; that both fit has been checked.
+/// The text of a value with a length before it and a NUL after it, both already checked.
 fn string(value: &[u8]) -> Result<&str, String> {
     utf8(value.get(4..value.len().saturating_sub(1)).ok_or("a text is cut")?)
 }
@@ -141,8 +141,8 @@ fn write_object_id(out: &mut String, id: &[u8]) {
     out.push_str("\"}");
 }
 
-/// As `strconv.FormatFloat(f, 'G', -1, 64)` of Go with `.0` behind a whole number: the fewest digits that give the same
-/// double again, with an exponent below 1e-4 and from 1e6.
+/// Formats like Go's `strconv.FormatFloat(f, 'G', -1, 64)` with `.0` after a whole number: the fewest digits that give
+/// the same double again, with an exponent below 1e-4 and from 1e6.
 fn write_double(out: &mut String, number: f64) {
     if number.is_nan() {
         out.push_str("NaN");
@@ -152,7 +152,7 @@ fn write_double(out: &mut String, number: f64) {
         out.push_str(if number < 0.0 { "-Infinity" } else { "Infinity" });
         return;
     }
-    // Rust's form is d.ddde-7: the same fewest digits.
+    // Rust's format is d.ddde-7, with the same fewest digits.
     let scientific = format!("{number:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
@@ -168,7 +168,7 @@ fn write_double(out: &mut String, number: f64) {
     }
 }
 
-/// Writes a JSON string. Escaped is what JSON asks for, and U+2028 and U+2029.
+/// Writes a JSON string, escaping what JSON requires, and U+2028 and U+2029.
 pub(super) fn quote(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {

@@ -4,13 +4,13 @@ use lifeboat_core::{Error, ErrorKind, Result};
 
 use super::element::{Builder, Elements, Malformed};
 
-/// The version of the format that is written. Tools read any.
+/// The version of the format that is written. Tools accept any.
 const FORMAT_VERSION: &str = "0.1";
 
 /// The archive's header: the first document of an archive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Header {
-    /// How many namespaces may be open at once. mongorestore hangs on an archive in which there are more.
+    /// How many namespaces may be open at once. mongorestore hangs on an archive with more.
     pub concurrent_collections: i32,
     /// The version of the format.
     pub version: String,
@@ -21,11 +21,11 @@ pub struct Header {
 }
 
 impl Header {
-    /// The header of a new archive.
+    /// Creates the header of a new archive.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] when the server's version is not of the form `a.b.c`: mongorestore 100.16 and later
-    /// refuses such an archive. [`ErrorKind::Internal`] when no collection could be open.
+    /// [`ErrorKind::Unsupported`] if the server's version does not have the form `a.b.c`: mongorestore 100.16 and later
+    /// rejects such an archive. [`ErrorKind::Internal`] if no collection could be open.
     pub fn new(
         concurrent_collections: usize,
         server_version: impl Into<String>,
@@ -54,7 +54,7 @@ impl Header {
         Ok(header)
     }
 
-    /// The server's version as numbers; `None` when it is not of the form `a.b.c`, with anything after a `-` or `+`.
+    /// The server's version as numbers; `None` if it does not have the form `a.b.c`, with anything after a `-` or `+`.
     pub fn server(&self) -> Option<(u32, u32, u32)> {
         let plain = self.server_version.split(['-', '+']).next()?;
         let mut parts = plain.split('.').map(|part| part.parse::<u32>().ok());
@@ -71,7 +71,7 @@ impl Header {
             .build()
     }
 
-    /// Fields that are missing are empty and unknown ones are passed over, as mongorestore does.
+    /// Parses the header. Missing fields are empty and unknown ones are skipped, as in mongorestore.
     pub(crate) fn parse(document: &[u8]) -> Result<Self, String> {
         let mut header = Self::default();
         for element in Elements::of(document).map_err(|e| e.to_string())? {
@@ -96,16 +96,16 @@ impl Header {
     }
 }
 
-/// The header of a block: which namespace its documents are of, or that this namespace has ended.
+/// The header of a block: the namespace of its documents, or that this namespace has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespaceHeader {
     /// The database; empty for the oplog.
     pub db: String,
-    /// The collection that holds the data: of a time series, on servers before 8.3, that of its buckets.
+    /// The collection with the data: for a time series on servers before 8.3, that of its buckets.
     pub collection: String,
     /// Whether the namespace ends here.
     pub eof: bool,
-    /// CRC-64/XZ of the namespace's documents, where it ends; else 0.
+    /// CRC-64/XZ of the namespace's documents if it ends here; otherwise 0.
     pub crc: u64,
 }
 
@@ -119,7 +119,7 @@ impl NamespaceHeader {
             .build()
     }
 
-    /// Exactly the four fields, of exactly their types: mongorestore 100.14 and later fails on any other.
+    /// Parses exactly the four fields, with exactly their types: mongorestore 100.14 and later fails on anything else.
     pub(crate) fn parse(document: &[u8]) -> Result<Self, String> {
         let (mut db, mut collection, mut eof, mut crc) = (None, None, None, None);
         let say = |e: Malformed| format!("the header of a block is malformed: {e}");

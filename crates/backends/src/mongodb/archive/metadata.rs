@@ -1,4 +1,4 @@
-//! What an archive says of a collection besides its documents: options, indexes, UUID.
+//! What an archive contains about a collection besides its documents: options, indexes, UUID.
 
 use bson::raw::RawDocumentBuf;
 use lifeboat_core::{Error, ErrorKind, Result};
@@ -7,13 +7,13 @@ use super::element::Elements;
 use super::extended_json::{self, to_extended_json};
 use super::extended_json_read::Json;
 
-/// A collection's options and indexes, as `listCollections` and `listIndexes` give them. Key order is kept: that of an
-/// index's keys means something.
+/// A collection's options and indexes, as returned by `listCollections` and `listIndexes`. The order of keys is kept,
+/// because that of an index's keys is significant.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metadata {
-    /// `options` of `listCollections`; `None` when there are none.
+    /// `options` from `listCollections`; `None` if there are none.
     pub options: Option<RawDocumentBuf>,
-    /// The documents of `listIndexes`, that of `_id_` included; none for a view.
+    /// The documents from `listIndexes`, including that of `_id_`; none for a view.
     pub indexes: Vec<RawDocumentBuf>,
     /// `info.uuid` of `listCollections`: 32 lower-case hexadecimal digits.
     pub uuid: Option<String>,
@@ -28,8 +28,8 @@ impl Metadata {
     /// `uuid`, `collectionName`, `type`.
     ///
     /// # Behaviour
-    /// - The text is read again and compared: what Extended JSON cannot express (a NaN with a payload) is an error, as
-    ///   it is for mongodump.
+    /// - The text is parsed again and compared: a value that Extended JSON cannot express (a NaN with a payload) is an
+    ///   error, as in mongodump.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] with the collection's name.
@@ -71,10 +71,10 @@ impl Metadata {
         Ok(out)
     }
 
-    /// Reads the JSON text, canonical or in the relaxed forms of old tools. Unknown keys are passed over.
+    /// Parses the JSON text, canonical or in the relaxed forms of old tools. Unknown keys are skipped.
     ///
     /// # Errors
-    /// What is wrong with it, and where.
+    /// What is wrong, and where.
     pub fn parse(json: &str) -> Result<Self, String> {
         let mut metadata = Self::default();
         let mut json = Json::new(json);
@@ -96,7 +96,7 @@ impl Metadata {
         Ok(metadata)
     }
 
-    /// Whether it is a capped collection. Servers before 3.2 noted numbers for booleans.
+    /// Whether it is a capped collection. Servers before 3.2 stored numbers for booleans.
     pub(crate) fn is_capped(&self) -> bool {
         match self.option("capped") {
             Some((0x01 | 0x08 | 0x10 | 0x12, value)) => value.iter().any(|byte| *byte != 0),
@@ -115,7 +115,7 @@ impl Metadata {
     }
 }
 
-/// A document's Extended JSON, from which the same bytes come again.
+/// A document's Extended JSON, from which the exact bytes can be recovered.
 fn exact(document: &RawDocumentBuf) -> Result<String, String> {
     let text = to_extended_json(document.as_bytes())?;
     let back = super::from_extended_json(&text)?;

@@ -1,4 +1,4 @@
-//! The server's batches to blocks: what a cursor's own task does, so that several cursors use several cores.
+//! Packs the server's batches into blocks, in each cursor's own task, so that several cursors use several cores.
 
 use bytes::{Bytes, BytesMut};
 use lifeboat_core::stream::CHUNK;
@@ -28,57 +28,58 @@ pub struct Block {
 }
 
 impl Block {
-    /// Bytes in it.
+    /// Its size in bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether nothing is in it.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Documents in it.
+    /// The number of documents in it.
     pub fn documents(&self) -> u64 {
         self.documents
     }
 }
 
-/// Gathers documents of one namespace into [`Block`]s of about 1 MiB, and takes their checksum.
+/// Collects documents of one namespace into [`Block`]s of about 1 MiB, and computes their checksum.
 ///
-/// A namespace has one packer, and its blocks are written in the order in which they come out. A document is not decoded; what is
-/// checked is its length and its last byte. It is copied once, out of the server's reply; a large one is not, and its block keeps
-/// the reply in memory.
+/// A namespace has one packer, and its blocks must be written in the order in which they are returned. Documents are
+/// not decoded; only their length and last byte are checked. A document is copied once, out of the server's reply; a
+/// large one is not copied, and its block keeps the reply in memory.
 #[derive(Debug)]
 pub struct Packer {
     /// The namespace, for errors.
     name: String,
     buffer: BytesMut,
     documents: u64,
-    /// The checksum of all that has gone into blocks. It is carried on here and not joined from those of the blocks: joining two
-    /// takes longer than a MiB does.
+    /// The checksum of everything in blocks so far. It is kept running here instead of combining those of the blocks:
+    /// combining two takes longer than computing that of a MiB.
     crc: Crc64,
 }
 
 impl Packer {
-    /// A packer for the namespace `name`.
+    /// Creates a packer for the namespace `name`.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), buffer: BytesMut::new(), documents: 0, crc: Crc64::new() }
     }
 
-    /// The documents of a batch, given as the bytes of the BSON array that holds them (`cursor.firstBatch` or
-    /// `cursor.nextBatch` of a reply). What does not fill a block stays for the next batch, or for [`finish`](Self::finish).
+    /// Adds the documents of a batch, given as the bytes of the BSON array that contains them (`cursor.firstBatch` or
+    /// `cursor.nextBatch` of a reply). What does not fill a block is kept for the next batch, or for
+    /// [`finish`](Self::finish).
     ///
     /// # Errors
-    /// Items are [`ErrorKind::Corrupt`] when the array or a document is malformed or has more than 16 MiB.
+    /// Items are [`ErrorKind::Corrupt`] if the array or a document is malformed or has more than 16 MiB.
     pub fn batch<'a>(&'a mut self, array: &'a Bytes) -> Batch<'a> {
         Batch { packer: self, array, at: 4, ended: false }
     }
 
-    /// Adds one document. Returns the block that it did not fit into any more.
+    /// Adds one document. Returns the block if the document no longer fitted into it.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when it is malformed or has more than 16 MiB.
+    /// [`ErrorKind::Corrupt`] if it is malformed or has more than 16 MiB.
     pub fn push(&mut self, document: &[u8]) -> Result<Option<Block>> {
         let length = int32(document, 0).ok().and_then(|length| usize::try_from(length).ok());
         if length != Some(document.len())
@@ -93,7 +94,7 @@ impl Packer {
         Ok(full)
     }
 
-    /// What is left, once no more documents come.
+    /// Returns what is left, after the last document.
     pub fn finish(&mut self) -> Option<Block> {
         if self.buffer.is_empty() {
             return None;
@@ -109,7 +110,7 @@ impl Packer {
         Block { bytes, documents, before, after: self.crc.value() }
     }
 
-    /// Makes sure that `length` bytes fit; returns what was there when they did not.
+    /// Makes sure that `length` bytes fit; returns the previous content if they did not.
     #[inline]
     fn make_room(&mut self, length: usize) -> Option<Block> {
         if self.buffer.capacity() - self.buffer.len() >= length {
@@ -126,7 +127,7 @@ impl Packer {
     }
 }
 
-/// The blocks that a batch fills: an iterator, so that no more than one of them is in memory besides the batch.
+/// The blocks that a batch fills: an iterator, so that only one of them is in memory besides the batch.
 #[derive(Debug)]
 pub struct Batch<'a> {
     packer: &'a mut Packer,
@@ -163,7 +164,7 @@ impl Batch<'_> {
                 return Err("a document does not end with NUL");
             }
             if length >= LARGE {
-                // What was gathered before it comes first; then this one is looked at again.
+                // Earlier documents come first; then this one is processed again.
                 if let Some(gathered) = self.packer.finish() {
                     return Ok(Some(gathered));
                 }

@@ -1,4 +1,4 @@
-//! Reads an archive by push: chunks of any size go in, events come out.
+//! A push parser for archives: chunks of any size go in, events come out.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,16 +12,17 @@ use super::collection::CollectionMetadata;
 use super::header::{Header, NamespaceHeader};
 use super::{MAGIC, MAX_DOCUMENT, MAX_PRELUDE, MIN_DOCUMENT, TERMINATOR};
 
-/// What stands before an archive's data.
+/// The part of an archive before the data.
 #[derive(Clone, Debug)]
 pub struct Prelude {
     /// The archive's header.
     pub header: Header,
-    /// The collections. A namespace is named by its index here.
+    /// The collections. A namespace is identified by its index here.
     pub collections: Vec<CollectionMetadata>,
-    /// Bytes of it, from the first of the archive to the end of its terminator; 0 in one that was not read.
+    /// The size of the prelude in bytes, from the start of the archive to the end of the terminator; 0 if it was not
+    /// parsed.
     pub bytes: u64,
-    /// XXH3-128 of its documents' bytes; 0 in one that was not read.
+    /// XXH3-128 of its documents' bytes; 0 if it was not parsed.
     pub hash: u128,
 }
 
@@ -31,11 +32,11 @@ impl Prelude {
     }
 }
 
-/// Whole documents that stand back to back.
+/// Whole documents, back to back.
 pub enum Run<'a> {
     /// A part of the chunk that was pushed.
     InChunk(&'a [u8]),
-    /// One document that came in pieces. Whoever wants to keep it takes the bytes away.
+    /// One document that arrived in pieces. To keep it, take the bytes.
     Assembled(&'a mut Vec<u8>),
 }
 
@@ -48,12 +49,12 @@ impl fmt::Debug for Run<'_> {
     }
 }
 
-/// What is done with an archive's events. A namespace is its index in the prelude's collections.
+/// Receives an archive's events. A namespace is identified by its index in the prelude's collections.
 pub trait Handler {
     /// The prelude has been read.
     ///
     /// # Errors
-    /// Whatever ends the parsing.
+    /// Any error ends the parsing.
     fn prelude(&mut self, prelude: &Arc<Prelude>) -> Result<()> {
         let _ = prelude;
         Ok(())
@@ -62,17 +63,17 @@ pub trait Handler {
     /// One document, at byte `at` of the archive: called for each, before [`run`](Self::run) is called for several.
     ///
     /// # Errors
-    /// What is wrong with it; [`Parser`] says where.
+    /// What is wrong with it; [`Parser`] adds the position.
     #[inline]
     fn document(&mut self, namespace: usize, document: &[u8]) -> Result<(), String> {
         let _ = (namespace, document);
         Ok(())
     }
 
-    /// Some documents, of which [`document`](Self::document) has seen each.
+    /// Several documents, each of which has been passed to [`document`](Self::document).
     ///
     /// # Errors
-    /// Whatever ends the parsing.
+    /// Any error ends the parsing.
     fn run(&mut self, namespace: usize, run: Run<'_>, documents: u64) -> Result<()> {
         let _ = (namespace, run, documents);
         Ok(())
@@ -81,30 +82,30 @@ pub trait Handler {
     /// A namespace has ended, and its checksum is right.
     ///
     /// # Errors
-    /// Whatever ends the parsing.
+    /// Any error ends the parsing.
     fn end(&mut self, namespace: usize, crc: u64) -> Result<()> {
         let _ = (namespace, crc);
         Ok(())
     }
 }
 
-/// A parser of archives. It checks everything but the inside of documents: lengths, order, checksums, that each namespace of
-/// the prelude ends, that nothing comes after.
+/// A parser of archives. It checks everything except the inside of documents: lengths, order, checksums, that each
+/// namespace of the prelude ends, that nothing follows.
 ///
-/// Memory: the prelude, which is refused above [`MAX_PRELUDE`], and one document of at most [`MAX_DOCUMENT`].
+/// Memory: the prelude, which is rejected above [`MAX_PRELUDE`], and one document of at most [`MAX_DOCUMENT`].
 #[derive(Clone)]
 pub struct Parser {
     state: State,
-    /// What has come of the next document or terminator, where a chunk has ended within it.
+    /// The start of the next document or terminator, if a chunk has ended within it.
     partial: Vec<u8>,
-    /// The place in the archive of the first byte of `partial`, or of the next byte.
+    /// The position in the archive of the first byte of `partial`, or of the next byte.
     position: u64,
     header: Option<Header>,
     collections: Vec<CollectionMetadata>,
     prelude: Option<Arc<Prelude>>,
     /// Until the prelude has been read.
     prelude_hash: Option<Box<Xxh3Default>>,
-    /// Database and collection, as the headers of blocks have them.
+    /// Database and collection, as in the headers of blocks.
     index: Arc<HashMap<(String, String), usize>>,
     namespaces: Vec<Namespace>,
     open: usize,
@@ -150,7 +151,7 @@ impl Default for Parser {
 }
 
 impl Parser {
-    /// A parser at the start of an archive.
+    /// Creates a parser at the start of an archive.
     pub fn new() -> Self {
         Self {
             state: State::Magic,
@@ -168,7 +169,7 @@ impl Parser {
         }
     }
 
-    /// The place in the archive up to which it has been understood, in bytes.
+    /// The position up to which the archive has been parsed, in bytes.
     pub fn position(&self) -> u64 {
         self.position
     }
@@ -178,7 +179,7 @@ impl Parser {
         self.prelude.as_ref()
     }
 
-    /// The most namespaces that have been open at once: mongorestore hangs when the header says less.
+    /// The largest number of namespaces open at once: mongorestore hangs if the header states a smaller one.
     pub fn most_open(&self) -> usize {
         self.most_open
     }
@@ -197,7 +198,7 @@ impl Parser {
     /// Reads the next bytes. Chunk boundaries mean nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] with the place, the namespace and what is wrong; or what `handler` returns. After an error
+    /// [`ErrorKind::Corrupt`] with the position, the namespace and what is wrong; errors of `handler`. After an error,
     /// nothing more can be pushed.
     pub fn push<H: Handler>(&mut self, chunk: &[u8], handler: &mut H) -> Result<()> {
         let done = self.advance(chunk, handler);
@@ -208,10 +209,10 @@ impl Parser {
         done
     }
 
-    /// The archive has ended.
+    /// Ends the archive.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when this cannot be its end.
+    /// [`ErrorKind::Corrupt`] if this cannot be its end.
     pub fn finish(self) -> Result<Arc<Prelude>> {
         if self.position == 0 && self.partial.is_empty() {
             return Err(self.corrupt("it is empty"));
@@ -296,12 +297,12 @@ impl Parser {
         Ok(())
     }
 
-    /// Adds to `partial` what is still missing of it. Returns what is left.
+    /// Adds the missing bytes to `partial`. Returns what is left.
     fn gather<'a>(&mut self, rest: &'a [u8]) -> Result<&'a [u8]> {
-        // The length first: it says how much is to come.
+        // The length first: it determines how much follows.
         let wanted = self.whole_length(&self.partial)?.unwrap_or(4);
         let (now, after) = rest.split_at(rest.len().min(wanted - self.partial.len()));
-        // Grows by what comes, not by what is announced: a length alone costs nothing.
+        // It grows by received bytes, not by the announced length, which alone costs nothing.
         self.partial.extend_from_slice(now);
         Ok(after)
     }
@@ -332,7 +333,7 @@ impl Parser {
         while let Some(first) = rest[at..].first_chunk::<4>() {
             let length = u32::from_le_bytes(*first) as usize;
             if !(MIN_DOCUMENT..=MAX_DOCUMENT).contains(&length) || length > rest.len() - at {
-                // A terminator, a document that is cut by the chunk, or one that cannot be.
+                // A terminator, a document split by the chunk boundary, or an invalid one.
                 break;
             }
             self.document(namespace, &rest[at..at + length], handler)?;

@@ -1,4 +1,4 @@
-//! The parser that hands out documents without copying them: what a restore reads.
+//! The parser that passes on documents without copying them, for restores.
 
 use std::sync::Arc;
 
@@ -7,30 +7,30 @@ use lifeboat_core::Result;
 
 use super::parser::{Handler, Parser, Prelude, Run};
 
-/// What comes out of an archive. A namespace is its index in the prelude's collections.
+/// An event of an archive. A namespace is identified by its index in the prelude's collections.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// Header and collections: the first event.
     Prelude(Arc<Prelude>),
     /// Whole documents, back to back.
     Documents {
-        /// Whose documents.
+        /// The namespace of the documents.
         namespace: usize,
-        /// The documents: a slice of the chunk that was pushed, or one document that came in pieces.
+        /// The documents: a slice of the chunk that was pushed, or one document that arrived in pieces.
         bytes: Bytes,
-        /// How many.
+        /// The number of documents.
         documents: u64,
     },
     /// A namespace has ended, and its checksum is right.
     End {
-        /// Which one.
+        /// The namespace.
         namespace: usize,
         /// CRC-64/XZ of its documents.
         crc: u64,
     },
 }
 
-/// Reads an archive by push, checked as [`Parser`] checks it.
+/// A push reader for archives, with the checks of [`Parser`].
 #[derive(Debug, Default)]
 pub struct Reader {
     parser: Parser,
@@ -63,20 +63,20 @@ impl Handler for Collect<'_> {
 }
 
 impl Reader {
-    /// A reader at the start of an archive.
+    /// Creates a reader at the start of an archive.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Reads the next chunk, and adds to `events` what is in it.
+    /// Reads the next chunk, and adds its events to `events`.
     ///
     /// # Errors
-    /// Those of [`Parser::push`]. The events up to the error are there.
+    /// Those of [`Parser::push`]. Events before the error are added.
     pub fn push(&mut self, chunk: &Bytes, events: &mut Vec<Event>) -> Result<()> {
         self.parser.push(chunk, &mut Collect { chunk, events })
     }
 
-    /// The archive has ended.
+    /// Ends the archive.
     ///
     /// # Errors
     /// Those of [`Parser::finish`].

@@ -13,13 +13,13 @@ use super::metadata::Metadata;
 use super::parser::{Handler, Parser, Prelude};
 use crate::mongodb::order::Order;
 
-/// Whether the inside of each document is looked at.
+/// Whether the inside of each document is checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Inside {
-    /// Only lengths and checksums: what came from the server is carried.
+    /// Only lengths and checksums: data from the server is passed on.
     #[default]
     Carried,
-    /// Each document is walked through, nested ones too: one that no server would take is found.
+    /// Each document is walked through, including nested ones, so that one that no server would accept is detected.
     Walked,
 }
 
@@ -37,7 +37,7 @@ pub enum Inside {
 ///
 /// Its details are
 ///
-/// | key | what |
+/// | key | value |
 /// |---|---|
 /// | `archive_version`, `server_version`, `tool_version`, `concurrent_collections` | from the header |
 /// | `prelude` | its bytes, and XXH3-128 of its documents as they are |
@@ -53,7 +53,7 @@ struct Proving {
     /// An item for each namespace.
     namespaces: Vec<ProofItem>,
     sums: Vec<Fingerprint>,
-    /// Of capped collections.
+    /// The order of the documents, for capped collections.
     orders: Vec<Option<Order>>,
     /// Options and indexes.
     items: Vec<ProofItem>,
@@ -71,7 +71,7 @@ impl fmt::Debug for ArchiveTap {
 }
 
 impl ArchiveTap {
-    /// A tap at the start of an archive.
+    /// Creates a tap at the start of an archive.
     pub fn new(inside: Inside) -> Self {
         let proof = Proving {
             walker: (inside == Inside::Walked).then(Walker::new),
@@ -205,10 +205,10 @@ impl Proving {
     }
 }
 
-/// The items of a collection's options and indexes, named as [`ArchiveTap`] says.
+/// The items of a collection's options and indexes, named as described at [`ArchiveTap`].
 ///
 /// # Errors
-/// What cannot be written as Extended JSON.
+/// A value that cannot be written as Extended JSON.
 pub(crate) fn metadata_items(collection: &str, metadata: &Metadata) -> Result<Vec<ProofItem>, String> {
     let mut items = Vec::new();
     if let Some(options) = metadata.options.as_ref().filter(|options| options.as_bytes().len() > super::MIN_DOCUMENT) {

@@ -14,23 +14,24 @@ use super::packer::Block;
 use super::parser::Prelude;
 use super::{MAGIC, MAX_DOCUMENT, MAX_PRELUDE, TERMINATOR};
 
-/// Blocks smaller than this are copied together, so that a thousand small collections are not as many chunks.
+/// Blocks smaller than this are copied together, so that a thousand small collections do not become as many chunks.
 const SMALL: usize = 64 << 10;
 
 /// Turns the blocks of several namespaces into an archive.
 ///
-/// It refuses to write what mongorestore rejects or hangs on: more namespaces open at once than the header says, documents
-/// after a namespace's end, users and roles after other collections, anything after the oplog, a namespace without an end.
+/// It refuses to write anything that mongorestore rejects or hangs on: more open namespaces than the header states,
+/// documents after a namespace's end, users and roles after other collections, anything after the oplog, a namespace
+/// without an end.
 pub struct Writer {
     prelude: Arc<Prelude>,
     slots: Vec<Slot>,
-    /// Namespaces that have begun and not ended.
+    /// The number of namespaces that have begun but not ended.
     open: usize,
-    /// Namespaces of each [`Place`] that have not ended.
+    /// The number of namespaces of each [`Place`] that have not ended.
     left: [usize; 3],
     /// The namespace whose block has no terminator yet.
     current: Option<usize>,
-    /// What has been written and is not yet a chunk.
+    /// Bytes written that are not yet a chunk.
     pending: BytesMut,
     failed: bool,
 }
@@ -43,7 +44,7 @@ struct Slot {
 
 enum State {
     Waiting,
-    /// With the checksum so far.
+    /// Begun, with the checksum so far.
     Open(u64),
     Ended,
 }
@@ -58,11 +59,11 @@ impl fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// Starts an archive with its prelude. A namespace is named by its index in `collections` from here on.
+    /// Starts an archive with its prelude. From here on, a namespace is identified by its index in `collections`.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] when the prelude is larger than a reader of ours accepts; [`ErrorKind::Internal`] when a
-    /// collection is there twice.
+    /// [`ErrorKind::Unsupported`] if the prelude is larger than our parser accepts; [`ErrorKind::Internal`] if a
+    /// collection occurs twice.
     pub fn new(header: Header, collections: Vec<CollectionMetadata>) -> Result<Self> {
         let mut pending = BytesMut::from(&MAGIC[..]);
         pending.extend_from_slice(&header.to_bytes());
@@ -92,15 +93,15 @@ impl Writer {
         Ok(Self { prelude, slots, open: 0, left, current: None, pending, failed: false })
     }
 
-    /// What the prelude says.
+    /// The prelude.
     pub fn prelude(&self) -> &Arc<Prelude> {
         &self.prelude
     }
 
-    /// Writes a block of a namespace. `out` gets what is ready of the archive, in chunks of at most 1 MiB.
+    /// Writes a block of a namespace. Finished parts of the archive are added to `out`, in chunks of at most 1 MiB.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] when the namespace may not have documents now; see [`Writer`].
+    /// [`ErrorKind::Internal`] if the namespace may not have documents now; see [`Writer`].
     pub fn block(&mut self, namespace: usize, block: &Block, out: &mut Vec<Bytes>) -> Result<()> {
         if block.is_empty() {
             return Ok(());
@@ -133,7 +134,7 @@ impl Writer {
     /// Ends a namespace. One without documents gets its empty block, which makes mongorestore create it.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] when it has ended before, or may not be written now.
+    /// [`ErrorKind::Internal`] if it has already ended, or may not be written now.
     pub fn end(&mut self, namespace: usize, out: &mut Vec<Bytes>) -> Result<()> {
         self.switch_to(namespace)?;
         let slot = &mut self.slots[namespace];
@@ -155,7 +156,7 @@ impl Writer {
     /// Ends the archive. Returns its last bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] when a namespace of the prelude has not ended.
+    /// [`ErrorKind::Internal`] if a namespace of the prelude has not ended.
     pub fn finish(mut self) -> Result<Bytes> {
         if self.failed {
             return Err(internal("an error has been passed over".to_owned()));
@@ -166,7 +167,7 @@ impl Writer {
         Ok(self.pending.split().freeze())
     }
 
-    /// Makes `namespace` the one whose block is open.
+    /// Makes `namespace`'s block the open one.
     fn switch_to(&mut self, namespace: usize) -> Result<()> {
         if self.current == Some(namespace) {
             return Ok(());
@@ -185,7 +186,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether the namespace begins now; an error when it must not.
+    /// Whether the namespace begins now; an error if it must not.
     fn may_open(&self, namespace: usize) -> Result<bool> {
         let Some(slot) = self.slots.get(namespace) else {
             return Err(internal(format!("there is no namespace {namespace}")));

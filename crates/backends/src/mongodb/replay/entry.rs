@@ -1,6 +1,6 @@
-//! One entry of the oplog: what it says, whose transaction it is of, and how it is given to `applyOps`.
+//! One entry of the oplog: its content, its transaction, and its form for `applyOps`.
 //!
-//! The fields are those of the server's `repl/oplog_entry.idl`. What mongorestore passes over is passed over here
+//! The fields are those of the server's `repl/oplog_entry.idl`. Entries that mongorestore skips are skipped here
 //! (`mongorestore/oplog.go`).
 
 use std::borrow::Cow;
@@ -16,7 +16,7 @@ const MAX_DEPTH: usize = 10;
 /// Operations that change nothing: notes, and what a server with replicated record IDs keeps for itself.
 const NOTHING: [&str; 6] = ["n", "cd", "ci", "cu", "km", "db"];
 
-/// An entry, its parts where they lie.
+/// An entry, whose parts are references into the document.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry<'a> {
     /// When it was written. Those within `applyOps` have that of the whole.
@@ -35,7 +35,7 @@ pub(crate) struct Entry<'a> {
     transaction: Option<(&'a [u8], i64)>,
 }
 
-/// What an entry is in its transaction.
+/// The role of an entry in its transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// More of it follows, or its commit.
@@ -50,7 +50,7 @@ impl<'a> Entry<'a> {
     /// Reads an entry.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] for what is none.
+    /// [`ErrorKind::Corrupt`] if it is not an entry.
     pub(crate) fn read(document: &'a [u8]) -> Result<Self> {
         Self::within(RawDocument::from_bytes(document).map_err(|e| corrupt(e.to_string()))?, None)
     }
@@ -120,7 +120,7 @@ impl<'a> Entry<'a> {
         Some((id, part))
     }
 
-    /// The single operations that it stands for: itself, or what its `applyOps` holds, to any depth.
+    /// The single operations that it consists of: itself, or those in its `applyOps`, at any depth.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] for what is no list of entries.
@@ -204,7 +204,7 @@ impl<'a> Entry<'a> {
         ended(whole)
     }
 
-    /// What it is, for messages: `u in shop.orders at 2026-11-21T13:08:24Z`. Nothing of its documents.
+    /// A description for messages, without its documents: `u in shop.orders at 2026-11-21T13:08:24Z`.
     pub(crate) fn shown(&self) -> String {
         let what: Cow<'_, str> = match self.command() {
             Some(command) => Cow::Owned(format!("{} {command}", self.op)),
@@ -214,7 +214,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// A time as people read it, and the number of the entry within its second.
+/// A time for display, and the number of the entry within its second.
 pub(crate) fn time(at: Timestamp) -> String {
     let text = bson::DateTime::from_millis(i64::from(at.time) * 1000).try_to_rfc3339_string().unwrap_or_default();
     format!("{text} ({}:{})", at.time, at.increment)

@@ -33,30 +33,31 @@ const OPEN_TRANSACTIONS: usize = 128 << 20;
 /// Namespaces that a note lists.
 const NAMED: usize = 10;
 
-/// How an oplog is replayed.
+/// The settings of a replay.
 pub(crate) struct Settings<'a> {
     pub(crate) look: &'a Look,
     /// Where collections go that the oplog makes.
     pub(crate) mapping: &'a Mapping,
-    /// What temporary collections are called before their number; `None` when they have their final names at once.
+    /// The prefix of temporary collections, before their number; `None` if they have their final names from the start.
     pub(crate) stem: Option<&'a str>,
     /// Whether time series are ordinary collections of their buckets.
     pub(crate) plain_buckets: bool,
-    /// Keys of documents that the archive holds twice, each with its entry: only the oplog knows which one is right.
+    /// The keys of documents that occur twice in the archive, each with its entry: only the oplog tells which one is
+    /// right.
     pub(crate) twice: HashSet<(usize, Vec<u8>)>,
     pub(crate) cx: &'a Context,
 }
 
-/// What came of it.
+/// The result of a replay.
 #[derive(Debug, Default)]
 pub(crate) struct Replayed {
-    /// What the oplog holds, as the proof has it.
+    /// The content of the oplog, as in the proof.
     pub(crate) seen: Content,
     /// Inserts, updates and deletes that were applied, and commands that were carried out.
     pub(crate) applied: u64,
     /// Documents that the archive holds twice, of which the oplog has said what became of them.
     pub(crate) settled: u64,
-    /// The time of the last entry: what was restored is of this time.
+    /// The time of the last entry, which is the time of the restored state.
     pub(crate) until: Option<Timestamp>,
     /// Entries whose options or indexes are others now, that were made or are gone.
     pub(crate) changed: BTreeSet<usize>,
@@ -74,7 +75,7 @@ impl Replayed {
 /// Session and number of a transaction.
 type Transaction = (Vec<u8>, i64);
 
-/// A replay on its way.
+/// A replay in progress.
 struct Replay<'a> {
     settings: Settings<'a>,
     work: &'a mut Work,
@@ -84,7 +85,7 @@ struct Replay<'a> {
     /// Entries of transactions that have not been committed.
     open: HashMap<Transaction, Vec<Vec<u8>>>,
     open_bytes: usize,
-    /// Operations of collections that nobody knows, by namespace.
+    /// The number of operations on unknown collections, by namespace.
     unknown: BTreeMap<String, u64>,
     done: Replayed,
 }

@@ -6,10 +6,10 @@ use zstd::stream::raw::{Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
 use super::lz4::FrameDecoder;
 use super::toc::BlockCompression;
 
-/// Bytes that come out at once: what Zstandard emits as a block.
+/// The size of the output buffer: what Zstandard emits as a block.
 const OUT: usize = 128 << 10;
 
-/// Decodes the streams of an archive one after the other. Each block and each large object is one.
+/// Decodes the streams of an archive one after the other. Each block and each large object is a stream.
 pub(super) struct Codec {
     kind: Kind,
     out: Vec<u8>,
@@ -52,7 +52,7 @@ impl Codec {
         Ok(())
     }
 
-    /// Decodes `input`, and gives what comes out to `sink`.
+    /// Decodes `input`, and passes the output to `sink`.
     #[inline]
     pub(super) fn push<E: From<String>>(
         &mut self,
@@ -85,7 +85,7 @@ impl Codec {
                     input = &input[taken..];
                     sink(&self.out[..given])?;
                     self.done = status == Status::StreamEnd;
-                    // A full buffer may hide more output; anything less means that all of the input is used up.
+                    // A full buffer may mean more output; anything less means that the input is used up.
                     if given < self.out.len() && (input.is_empty() || (taken == 0 && given == 0)) {
                         break;
                     }
@@ -116,8 +116,8 @@ impl Codec {
         Ok(())
     }
 
-    /// The stream has ended: it must have come to its own end. One without a single byte is an empty one,
-    /// which pg_dump writes for an empty large object.
+    /// Ends the stream, which must have reached its own end. A stream without a single byte is empty, as pg_dump writes
+    /// it for an empty large object.
     pub(super) fn end(&self) -> Result<(), String> {
         let done = match &self.kind {
             Kind::None => true,

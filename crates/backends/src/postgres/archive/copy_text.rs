@@ -7,7 +7,7 @@
 use lifeboat_core::Fingerprint;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
-/// From this size on, in bytes, a row that is cut by chunk boundaries is hashed piece by piece and not gathered.
+/// From this size on, in bytes, a row that is split by chunk boundaries is hashed piece by piece and not buffered.
 const GATHERED: usize = 16 << 10;
 
 /// Counts and fingerprints rows.
@@ -30,7 +30,7 @@ pub(super) struct Rows {
     pub lost: bool,
 }
 
-/// Rows that are put into another order are gathered up to this size, in bytes.
+/// Rows whose columns are reordered are buffered up to this size, in bytes.
 const REORDERED: usize = 64 << 20;
 
 impl Rows {
@@ -38,8 +38,8 @@ impl Rows {
         Self { count: 0, bytes: 0, sum: 0, cut: Vec::new(), long: None, ending: 0, order: None, lost: false }
     }
 
-    /// A new table's data begins. With `order`, a row is hashed with its columns put so: the n-th is the one that comes at
-    /// place `order[n]`.
+    /// Begins a new table's data. With `order`, rows are hashed with reordered columns: the n-th is the input column
+    /// `order[n]`.
     pub(super) fn start(&mut self, order: Option<Vec<usize>>) {
         self.order = order;
         self.lost = false;
@@ -88,7 +88,7 @@ impl Rows {
         Ok(())
     }
 
-    /// The data has ended: the terminator must have come.
+    /// Ends the data; the terminator must have been found.
     pub(super) fn end(&self) -> Result<(), String> {
         if self.ending == 3 { Ok(()) } else { Err("data that does not end with \\. and two empty lines".to_owned()) }
     }
@@ -118,7 +118,7 @@ impl Rows {
     fn end_cut_row(&mut self, last: &[u8]) {
         if let Some(mut long) = self.long.take() {
             long.hash.update(last);
-            // Too long to be taken apart.
+            // Too long to be split into columns.
             self.lost |= self.order.is_some();
             self.add(long.hash.digest128(), long.len + last.len());
             return;

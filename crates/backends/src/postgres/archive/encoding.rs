@@ -5,7 +5,7 @@ use encoding_rs::Encoding;
 
 use super::toc::{Toc, TocEntry};
 
-/// How text is read.
+/// How text is decoded.
 #[derive(Clone, Copy)]
 enum Decoder {
     /// Each byte is a character of its own number.
@@ -13,8 +13,9 @@ enum Decoder {
     Table(&'static Encoding),
 }
 
-/// The server's names of its encodings (`pg_enc2name_tbl` in encnames.c), and the labels of the Encoding Standard. What has
-/// none there (EUC_TW, JOHAB, MULE_INTERNAL) stays as it is, and so does SQL_ASCII, which is no encoding.
+/// The server's names of its encodings (`pg_enc2name_tbl` in encnames.c), and the labels of the Encoding Standard. Text
+/// in encodings without a label there (EUC_TW, JOHAB, MULE_INTERNAL) is not converted, nor is SQL_ASCII, which is not
+/// an encoding.
 const LABELS: [(&str, &str); 33] = [
     ("BIG5", "big5"),
     ("EUC_CN", "gb18030"),
@@ -60,7 +61,7 @@ fn decoder(name: &str) -> Option<Decoder> {
 }
 
 impl Decoder {
-    /// The text in UTF-8. `None` for what is not of the encoding.
+    /// The text in UTF-8. `None` if it is not valid in the encoding.
     fn decode(self, bytes: &[u8]) -> Option<String> {
         match self {
             Self::Latin1 => Some(bytes.iter().copied().map(char::from).collect()),
@@ -71,7 +72,7 @@ impl Decoder {
     }
 }
 
-/// Puts the text of a table of contents into UTF-8, where that can be had. What cannot stays as it is.
+/// Converts the text of a table of contents to UTF-8 as far as possible. The rest is unchanged.
 pub(super) fn to_utf8(toc: &mut Toc) {
     let Some(decoder) = toc.encoding().and_then(|name| decoder(&name)) else { return };
     for entry in &mut toc.entries {

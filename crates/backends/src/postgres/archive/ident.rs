@@ -190,7 +190,7 @@ pub fn quote_qualified(schema: Option<&[u8]>, name: &[u8]) -> String {
     }
 }
 
-/// The length of the identifier, quoted or not, at the start of some SQL. `None` when there is none.
+/// The length of the identifier, quoted or not, at the start of some SQL. `None` if there is none.
 pub(crate) fn ident_len(sql: &[u8]) -> Option<usize> {
     if sql.first() == Some(&b'"') {
         let mut at = 1;
@@ -217,7 +217,7 @@ pub(super) fn qualified_len(sql: &[u8]) -> Option<(usize, usize)> {
     Some((len, parts))
 }
 
-/// The plain name of an identifier as SQL has it: without its quotes, or in lower case when it has none.
+/// The name that an SQL identifier denotes: without its quotes, or in lower case if it has none.
 pub(crate) fn unquote(ident: &str) -> String {
     match ident.strip_prefix('"').and_then(|i| i.strip_suffix('"')) {
         Some(quoted) => quoted.replace("\"\"", "\""),

@@ -20,9 +20,9 @@ pub(super) struct FrameDecoder {
     part: Part,
     /// FLG and BD, which the header's checksum covers.
     flags: [u8; 2],
-    /// Bytes of the current part, when a chunk boundary has cut it.
+    /// The start of the current part, if it was split by a chunk boundary.
     cut: Vec<u8>,
-    /// Up to [`HISTORY`] bytes of what came out last, then room for one block.
+    /// Up to [`HISTORY`] bytes of the previous output, then room for one block.
     out: Vec<u8>,
     history: usize,
     max_block: usize,
@@ -50,7 +50,7 @@ enum Part {
 }
 
 impl FrameDecoder {
-    /// Goes back to before the frame, and keeps its memory.
+    /// Resets to before the frame, keeping the memory.
     pub(super) fn reset(&mut self) {
         self.part = Part::Start;
         self.cut.clear();
@@ -62,7 +62,7 @@ impl FrameDecoder {
         self.part == Part::End
     }
 
-    /// Decodes `input`, and gives what comes out to `sink`.
+    /// Decodes `input`, and passes the output to `sink`.
     pub(super) fn push<E: From<String>>(
         &mut self,
         mut input: &[u8],

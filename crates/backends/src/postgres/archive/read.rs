@@ -3,7 +3,7 @@
 //!
 //! A read either succeeds, needs bytes that have not come yet ([`Step::More`]), or finds a [`Fault`].
 
-/// What is wrong with some bytes. Whoever knows where they stand makes an error of it.
+/// What is wrong with some bytes. The caller, who knows their position, makes an error of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The bytes do not have the right format.
@@ -18,7 +18,7 @@ impl Fault {
     }
 }
 
-/// Why a read gave nothing.
+/// Why a read has no result.
 #[derive(Debug)]
 pub(super) enum Step {
     /// Bytes are missing; read the same thing again when more have arrived.
@@ -45,8 +45,8 @@ pub(super) struct Widths {
 /// The largest int on the wire: the sign and a magnitude of at most eight bytes.
 pub(super) const MAX_INT: usize = 9;
 
-/// Decodes an int: a sign byte, then a little-endian magnitude. PostgreSQL's own are all 32 bits wide, so
-/// what exceeds that is not an int of pg_dump's.
+/// Decodes an int: a sign byte, then a little-endian magnitude. PostgreSQL's are all 32 bits wide, so anything larger
+/// was not written by pg_dump.
 #[inline]
 pub(super) fn int(bytes: &[u8]) -> Result<i32, Fault> {
     // Four bytes of magnitude is what every pg_dump writes, once for each row of an uncompressed archive.
@@ -66,7 +66,7 @@ pub(super) fn int(bytes: &[u8]) -> Result<i32, Fault> {
     }
 }
 
-/// Reads primitives from a slice whose end may be cut.
+/// Reads primitives from a slice that may end in the middle of one.
 #[derive(Debug)]
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
@@ -107,7 +107,7 @@ impl<'a> Cursor<'a> {
         Ok(int(self.take(1 + widths.int)?)?)
     }
 
-    /// A string, `None` for NULL. The cursor stays before it when it is not there whole.
+    /// A string, `None` for NULL. The cursor stays before it if it is incomplete.
     pub(super) fn string(&mut self, widths: Widths) -> Result<Option<&'a [u8]>, Step> {
         let before = self.at;
         let len = self.int(widths)?;

@@ -50,7 +50,7 @@ impl Selection {
                 Some(t) if !t.is_empty() => String::from_utf8_lossy(t).replace(['\n', '\r'], " "),
                 _ => "-".to_owned(),
             };
-            // pg_restore reads the number and takes the rest for a comment (SortTocFromFile).
+            // pg_restore reads the number and treats the rest as a comment (SortTocFromFile).
             let parts = [&entry.namespace, &entry.tag, &entry.owner].map(text);
             let _ = writeln!(list, "{}; {} {}", entry.dump_id, entry.kind(), parts.join(" "));
         }
@@ -61,10 +61,10 @@ impl Selection {
 /// Always restored: they set the session, and the SQL of all others is written for it.
 const SESSION: &[&str] = &["ENCODING", "STDSTRINGS", "SEARCHPATH"];
 
-/// What can be wanted by name.
+/// Kinds of entries that can be requested by name.
 const RELATIONS: &[&str] = &["TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE", "SEQUENCE"];
 
-/// What comes along with the relation that it belongs to.
+/// Kinds of entries that are included with the relation that they belong to.
 const DEPENDENTS: &[&str] = &[
     "ACL",
     "CHECK CONSTRAINT",
@@ -89,7 +89,7 @@ const DEPENDENTS: &[&str] = &[
     "TRIGGER",
 ];
 
-/// What is only said about something: it comes with whatever it is about.
+/// Kinds of entries that only describe another one, and are included with it.
 const REMARKS: &[&str] = &["ACL", "COMMENT", "SECURITY LABEL"];
 
 const SECTION_PRE_DATA: i32 = 2;
@@ -138,9 +138,9 @@ struct Choice<'a> {
     schemas: HashMap<&'a [u8], usize>,
     /// (Partition, parent) of each attached partition.
     attached: HashSet<(usize, usize)>,
-    /// Wanted with all that belongs to it.
+    /// Entries restored with everything that belongs to them.
     full: HashSet<usize>,
-    /// All that is restored: `full`, what belongs to it, and what it needs.
+    /// All entries to restore: `full`, what belongs to it, and what it needs.
     set: HashSet<usize>,
 }
 
@@ -174,7 +174,7 @@ impl<'a> Choice<'a> {
         self.toc.entries[index].kind()
     }
 
-    /// Whether it is a relation with rows of its own or of others: not a sequence.
+    /// Whether it is a relation with rows, its own or others': not a sequence.
     fn is_table_like(&self, index: usize) -> bool {
         let kind = self.kind(index);
         RELATIONS.contains(&kind) && kind != "SEQUENCE"
@@ -207,7 +207,7 @@ impl<'a> Choice<'a> {
         Ok(())
     }
 
-    /// Adds the tables whose rows are rows of a chosen one too, at whatever distance.
+    /// Adds the tables whose rows also belong to a chosen one, directly or not.
     fn add_children(&mut self) {
         let inherits = |index: usize| {
             let defn = self.toc.entries[index].defn.as_deref().unwrap_or_default();
@@ -230,7 +230,7 @@ impl<'a> Choice<'a> {
         }
     }
 
-    /// Adds what chosen materialized views are computed from, but for what is there already.
+    /// Adds what chosen materialized views are computed from, except what already exists.
     fn add_read(&mut self, present: &BTreeSet<i32>) {
         let views = self.full.iter().copied().filter(|index| self.kind(*index) == "MATERIALIZED VIEW");
         let mut open: Vec<usize> = views.collect();
@@ -242,13 +242,13 @@ impl<'a> Choice<'a> {
             if self.is_table_like(index) && !present.contains(&self.toc.entries[index].dump_id) {
                 self.full.insert(index);
             }
-            // A view's rules are entries of their own only where it could not be made at once.
+            // A view's rules are separate entries only if it could not be created in one step.
             open.extend(self.deps[index].iter().filter(|dep| self.is_table_like(**dep)));
         }
         self.add_children();
     }
 
-    /// Adds what belongs to the chosen, and what all of it needs, until nothing changes.
+    /// Adds what belongs to the chosen entries, and what all of them need, until nothing changes.
     fn close(&mut self) {
         for index in self.full.clone() {
             self.add(index);
@@ -258,7 +258,7 @@ impl<'a> Choice<'a> {
             let before = self.set.len();
             for index in &dependents {
                 if !self.set.contains(index) && self.admits(*index) {
-                    // A sequence that a chosen table owns is as good as chosen itself.
+                    // A sequence that a chosen table owns counts as chosen itself.
                     self.full.insert(*index);
                     self.add(*index);
                 }
@@ -269,7 +269,7 @@ impl<'a> Choice<'a> {
         }
     }
 
-    /// Adds an entry and everything that it cannot be made without.
+    /// Adds an entry and everything that it cannot be created without.
     fn add(&mut self, index: usize) {
         let mut open = vec![index];
         while let Some(index) = open.pop() {
@@ -282,12 +282,12 @@ impl<'a> Choice<'a> {
         }
     }
 
-    /// Whether an entry really needs what it depends on, or is only to be restored after it.
+    /// Whether an entry really needs what it depends on, or must only be restored after it.
     fn needs(&self, index: usize, dep: usize) -> bool {
         match self.kind(index) {
-            // A partition is made by itself and attached later.
+            // A partition is created separately and attached later.
             "TABLE" => !self.attached.contains(&(index, dep)),
-            // An owned sequence is made by itself; one of an identity column is made by ALTER TABLE.
+            // An owned sequence is created separately; that of an identity column by ALTER TABLE.
             "SEQUENCE" => !(self.is_table_like(dep) && is_created_alone(&self.toc.entries[index])),
             // The index or key of a partition comes after its parent's, and is attached to it later.
             "INDEX" | "CONSTRAINT" => !matches!(self.kind(dep), "INDEX" | "CONSTRAINT") || self.set.contains(&dep),
@@ -295,7 +295,7 @@ impl<'a> Choice<'a> {
         }
     }
 
-    /// Whether something that comes along with others has what it belongs to.
+    /// Whether everything that a dependent entry belongs to is included.
     fn admits(&self, index: usize) -> bool {
         let deps = &self.deps[index];
         let kind = self.kind(index);
@@ -323,7 +323,7 @@ impl<'a> Choice<'a> {
             let entry = &self.toc.entries[*dep];
             match entry.kind() {
                 "INDEX" | "CONSTRAINT" => {
-                    // A partition's: that of a parent which is not restored is no hindrance.
+                    // A partition's: a parent that is not restored does not prevent it.
                     matches!(kind, "INDEX" | "CONSTRAINT")
                         && self.deps[*dep].iter().any(|d| self.is_table_like(*d) && !self.set.contains(d))
                 }
@@ -347,7 +347,7 @@ fn is_created_alone(sequence: &TocEntry) -> bool {
     defn.starts_with(b"CREATE SEQUENCE") || defn.starts_with(b"CREATE UNLOGGED SEQUENCE")
 }
 
-/// The index of the relation that a name means.
+/// The index of the relation that a name refers to.
 fn find_relation(toc: &Toc, wanted: &str) -> Result<usize> {
     let relations: Vec<(usize, &TocEntry)> =
         toc.entries.iter().enumerate().filter(|(_, e)| RELATIONS.contains(&e.kind())).collect();
@@ -359,7 +359,7 @@ fn find_relation(toc: &Toc, wanted: &str) -> Result<usize> {
             .map(|(i, _)| *i)
             .collect()
     };
-    // As it stands, then as SQL reads it: people write names of mixed case without quotes.
+    // First as written, then as SQL reads it: users write mixed-case names without quotes.
     let mut readings: Vec<(Option<String>, String)> = vec![(None, wanted.to_owned())];
     if let Some((schema, name)) = wanted.split_once('.') {
         readings.push((Some(schema.to_owned()), name.to_owned()));

@@ -3,12 +3,12 @@
 use super::ident::{ident_len, qualified_len, quote_ident, unquote};
 use super::toc::TocEntry;
 
-/// What a `COPY … FROM stdin` loads.
+/// The target of a `COPY … FROM stdin`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CopyTarget {
     /// The table, with its schema: `public."Order"`.
     pub table: String,
-    /// Table and column list, as they stand: `public.a (id, t)`.
+    /// Table and column list, as written: `public.a (id, t)`.
     pub relation: String,
 }
 
@@ -18,7 +18,7 @@ pub(super) fn copy_target(entry: &TocEntry) -> Option<CopyTarget> {
     let sql = entry.copy_stmt.as_deref()?.strip_prefix(b"COPY ")?;
     let (len, parts) = qualified_len(sql)?;
     let tail = &sql[len..];
-    // The last one, since a column can have any name.
+    // The last one, because a column can have any name.
     let end = memchr::memmem::rfind(tail, b" FROM stdin;")?;
     // pg_dump below 12 copies the OIDs of tables that have them.
     let columns = tail[..end].trim_ascii();
@@ -33,8 +33,7 @@ pub(super) fn copy_target(entry: &TocEntry) -> Option<CopyTarget> {
     Some(CopyTarget { table, relation })
 }
 
-/// For each column of the copy target `first`, its place in `other`, of the same table; `None` when they have not the same
-/// columns.
+/// For each column of the copy target `first`, its index in `other`, of the same table; `None` if their columns differ.
 pub(super) fn column_order(first: &str, other: &str) -> Option<Vec<usize>> {
     let (first, other) = (columns(first)?, columns(other)?);
     if first.len() != other.len() {
@@ -95,7 +94,7 @@ pub(super) fn sequence_state(entry: &TocEntry) -> Option<(String, String)> {
     (len == name.len()).then(|| (qualify(entry, &name, parts), format!("{last_value},{is_called}")))
 }
 
-/// The names of the roles that a `GRANT`, `REVOKE`, `ALTER DEFAULT PRIVILEGES` or `CREATE POLICY` speaks of.
+/// The names of the roles in a `GRANT`, `REVOKE`, `ALTER DEFAULT PRIVILEGES` or `CREATE POLICY`.
 pub(crate) fn acl_roles(sql: &[u8]) -> Vec<String> {
     let mut roles = Vec::new();
     let (mut before, mut last) = (String::new(), String::new());
@@ -139,7 +138,7 @@ pub(crate) fn acl_roles(sql: &[u8]) -> Vec<String> {
     roles
 }
 
-/// Reads `'…'`, or `E'…'` which pg_dump writes where `standard_conforming_strings` is off.
+/// Parses `'…'`, or `E'…'`, which pg_dump writes if `standard_conforming_strings` is off.
 fn string_literal(sql: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let (escaped, sql) = match sql.trim_ascii_start() {
         [b'E', b'\'', rest @ ..] => (true, rest),

@@ -90,7 +90,7 @@ impl Tap for ArchiveTap {
     }
 }
 
-/// What the bytes of the current stream are.
+/// The content of the current stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Content {
     Idle,
@@ -121,9 +121,9 @@ struct Walk {
     inserts: BTreeSet<String>,
     /// Entry number → index of the table's item.
     item_of: HashMap<i32, usize>,
-    /// Entry number → the order of its columns that is the table's first entry's.
+    /// Entry number → the permutation of its columns into the order of the table's first entry.
     order_of: HashMap<i32, Vec<usize>>,
-    /// Tables of whose entries one has other columns than the first.
+    /// Tables with an entry whose columns differ from those of the first.
     other_columns: BTreeSet<String>,
     blocks: Vec<Block>,
     tables_done: u64,

@@ -383,7 +383,7 @@ impl TocReader {
         let minor = self.header.version.1;
         let next = match self.field {
             Field::Fixed => {
-                // Enough to see a wrong file for what it is, even when it is shorter than a header.
+                // Enough to recognize a wrong file, even if it is shorter than a header.
                 let magic = &self.raw[..self.raw.len().min(5)];
                 if !b"PGDMP".starts_with(magic) {
                     return Err(Fault::corrupt("it does not start with PGDMP: not an archive of pg_dump -Fc").into());
@@ -561,7 +561,7 @@ impl TocReader {
                     3 => DataOffset::NoData,
                     flag => return Err(Fault::corrupt(format!("an offset with the flag {flag}")).into()),
                 };
-                // pg_restore skips an entry with this flag without a word, whatever data may follow.
+                // pg_restore silently skips an entry with this flag, whatever data follows.
                 if entry.had_dumper && entry.offset == DataOffset::NoData {
                     return Err(Fault::corrupt("an entry that has data and says that it has none").into());
                 }

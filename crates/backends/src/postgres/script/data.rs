@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-/// Finds the end of the rows. What may be a part of it is held back, at most three bytes.
+/// Finds the end of the rows. Up to three bytes that may be part of it are held back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Data {
     line: Line,
@@ -25,9 +25,9 @@ enum Line {
 
 /// How far a chunk went.
 pub(super) struct Taken {
-    /// Bytes of the chunk that are done with.
+    /// The number of bytes of the chunk that were consumed.
     pub(super) consumed: usize,
-    /// Newlines among them.
+    /// The number of newlines among them.
     pub(super) lines: u64,
     /// Whether the line `\.` was the last of them.
     pub(super) ended: bool,

@@ -21,7 +21,7 @@ use bytes::Bytes;
 pub use reader::{Keep, Reader};
 pub use words::Statement;
 
-/// What passes through a [`Reader`].
+/// An event of a [`Reader`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A statement, without its semicolon.
@@ -46,7 +46,7 @@ pub enum Event {
     Rows(Bytes),
     /// The last [`Event::Copy`] has all of its rows.
     CopyEnd,
-    /// psql is told to go to a database.
+    /// A psql command to connect to a database.
     Connect {
         /// Its name, where the line says it in one of the ways in which pg_dump does.
         database: Option<String>,
@@ -55,7 +55,7 @@ pub enum Event {
     },
 }
 
-/// Of what a dump is that has been read to its end.
+/// The kind of a dump that has been read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whole {
     /// Of a database: pg_dump wrote it.

@@ -18,10 +18,11 @@ use crate::postgres::connection::Connection;
 use crate::postgres::redact;
 use crate::postgres::session::{Session, quote_literal};
 
-/// Bytes that are scanned before others have their turn.
+/// The number of bytes scanned before yielding to other tasks.
 const PIECE: usize = 256 << 10;
 
-/// Settings that Lifeboat makes for its sessions itself: a dump's own are left out. Older servers do not know all of them.
+/// Settings that Lifeboat sets for its sessions itself: those in a dump are skipped. Older servers do not know all of
+/// them.
 const OURS: [&[u8]; 6] = [
     b"client_encoding",
     b"idle_in_transaction_session_timeout",
@@ -31,27 +32,27 @@ const OURS: [&[u8]; 6] = [
     b"transaction_timeout",
 ];
 
-/// How a dump is run. What names a role that is not here is left out, and told.
+/// How to run a dump. Statements that name missing roles are left out and reported.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rules {
-    /// All of it in one transaction: into a database that is not thrown away when it fails.
+    /// Run everything in one transaction, for a database that is not discarded on failure.
     pub(crate) one_transaction: bool,
-    /// Everything belongs to who restores it.
+    /// Everything belongs to the restoring role.
     pub(crate) without_owners: bool,
     /// Without grants.
     pub(crate) without_privileges: bool,
 }
 
-/// What a dump that was run to its end was.
+/// The result of running a dump to its end.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
-    /// What was left out because it is about the database as a whole: the kinds of statements.
+    /// The kinds of statements that were left out because they are about the database as a whole.
     pub(crate) left_out: BTreeSet<&'static str>,
     /// The database that the dump calls its own (`pg_dump --create`).
     pub(crate) database: Option<String>,
-    /// Tablespaces that are not here: what was to be in them is where the database is.
+    /// Missing tablespaces: their objects are in the database's tablespace instead.
     pub(crate) missing_tablespaces: BTreeSet<String>,
-    /// Roles that are not here: what names them is left out.
+    /// Missing roles: statements that name them were left out.
     pub(crate) missing_roles: BTreeSet<String>,
 }
 
@@ -83,7 +84,7 @@ struct Runner<'a> {
     encoding: Option<String>,
     copy: Option<(std::pin::Pin<Box<CopyInSink<Bytes>>>, u64)>,
     tables: u64,
-    /// A transaction of the dump's own is open.
+    /// Whether a transaction of the dump is open.
     block: bool,
     /// The server's roles.
     roles: BTreeSet<String>,
@@ -263,7 +264,7 @@ impl<'a> Runner<'a> {
 
     async fn rows(&mut self, rows: Bytes) -> Result<()> {
         let Some((mut sink, line)) = self.copy.take() else { return Ok(()) };
-        // Fed, not sent: only what is full is flushed.
+        // `feed` instead of `send`: only full buffers are flushed.
         if self.until_cancelled(sink.feed(rows)).await?.is_err() {
             // Why is in the answer.
             let error = sink.as_mut().finish().await.err();
@@ -285,7 +286,7 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// Whether a statement is left out: for a role that is not here, or because it was asked for.
+    /// Whether a statement is left out, because of a missing role or on request.
     fn leaves_out(&mut self, sql: &str) -> bool {
         let Some((speaks, named)) = Speaks::of(sql) else { return false };
         match speaks {
@@ -316,7 +317,7 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// What a statement says of roles.
+/// How a statement refers to roles.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Speaks {
     Owner,
@@ -325,7 +326,7 @@ enum Speaks {
 }
 
 impl Speaks {
-    /// What a statement says, and of which roles.
+    /// Classifies a statement, with the roles that it refers to.
     fn of(sql: &str) -> Option<(Self, Vec<String>)> {
         let starts = |words: &[&str]| words.iter().any(|word| sql.starts_with(word));
         if starts(&["GRANT ", "REVOKE ", "ALTER DEFAULT PRIVILEGES "]) {

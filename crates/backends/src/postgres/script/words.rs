@@ -1,11 +1,11 @@
 //! Classifies a statement by its words outside of parentheses.
 
-/// Words of a statement that are remembered.
+/// The number of words of a statement that are kept.
 const KEPT: usize = 64;
-/// Bytes of a word that are remembered: a name has at most 63, all of them quotes at worst.
+/// The number of bytes of a word that are kept: a name has at most 63, at worst all of them quotes.
 const KEPT_BYTES: usize = 160;
 
-/// A word, or what stands for one.
+/// A word, or an equivalent token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Word {
     /// A key word or a name without quotes, in lower case.
@@ -18,7 +18,7 @@ pub(super) enum Word {
     Mark(u8),
 }
 
-/// The words of the statement that is passing.
+/// The words of the current statement.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Words {
     kept: Vec<Word>,
@@ -48,7 +48,7 @@ impl Words {
         }
     }
 
-    /// What the statement is.
+    /// Classifies the statement.
     pub(super) fn statement(&self) -> Statement {
         Statement::of(&self.kept)
     }
@@ -165,8 +165,8 @@ fn set(words: &[Word]) -> Statement {
     }
 }
 
-/// Only what is certain to read the rows that follow is let through: the server must see the same, however it takes
-/// quotes. So there is no literal before `FROM stdin`.
+/// Accepts only statements that are certain to read the rows that follow: the server must see the same, however it
+/// interprets quotes. So there must be no literal before `FROM stdin`.
 fn copy(words: &[Word]) -> Statement {
     let direction = words.iter().position(|w| matches!(w, Word::Name(n) if n == b"from" || n == b"to"));
     let Some(direction) = direction else { return Statement::Refused("COPY") };

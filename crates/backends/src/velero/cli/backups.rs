@@ -15,14 +15,14 @@ use super::super::{BackupDetails, BackupSummary, Cluster, Files, LinkOptions, Lo
 use super::verbs::{self, Delete, List, Logs, Show};
 use super::{Outcomes, begin, open, unnamed};
 
-/// Messages that `show` prints one by one.
+/// The number of messages that `show` prints one by one.
 const SHOWN: usize = 20;
 
-/// How long Velero has to delete a backup, where nobody says.
+/// How long Velero has to delete a backup, by default.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// The cluster, and where the files of backups and restores are read: in the bucket, where one was given; otherwise Velero
-/// signs links.
+/// The cluster, and where to read the files of backups and restores: in the bucket, if one was given; otherwise through
+/// links that Velero signs.
 pub(super) async fn reach(files: verbs::Files, console: &dyn Console) -> Result<(Cluster, Files)> {
     use lifeboat_core::System;
     let system = open(*files.reach.settings, console)?;
@@ -40,7 +40,7 @@ pub(super) async fn reach(files: verbs::Files, console: &dyn Console) -> Result<
     Ok((cluster, Files::Links(LinkOptions { ca, ..LinkOptions::default() })))
 }
 
-/// Lists what Velero has, the oldest first.
+/// Lists Velero's backups, oldest first.
 pub(super) async fn list(list: List, console: &dyn Console) -> Result<Outcome> {
     begin(console, "list", "Velero's backups")?;
     let cluster = open(*list.cluster.settings, console)?.cluster().await?;
@@ -84,10 +84,10 @@ fn none(cluster: &Cluster, schedule: Option<&str>) -> Error {
     )
 }
 
-/// The latest backup of a schedule that is complete.
+/// The latest complete backup of a schedule.
 ///
 /// # Errors
-/// [`ErrorKind::NoArtifact`] when there is none.
+/// [`ErrorKind::NoArtifact`] if there is none.
 pub(super) async fn latest(cluster: &Cluster, schedule: &str) -> Result<BackupSummary> {
     let found = velero::backups(cluster, Some(schedule)).await?;
     let last = found.last().map(|last| format!("; the last one, {}, is {}", last.name, last.phase));
@@ -129,7 +129,7 @@ pub(super) async fn show(show: Show, console: &dyn Console) -> Result<Outcome> {
     Ok(Outcome::Good)
 }
 
-/// What is said of a backup.
+/// The output for a backup.
 pub(super) fn parts(details: &BackupDetails, now: Timestamp) -> Vec<Part> {
     let backup = &details.summary;
     let mut parts = vec![
@@ -197,7 +197,7 @@ pub(super) fn parts(details: &BackupDetails, now: Timestamp) -> Vec<Part> {
     parts
 }
 
-/// Prints the log of a backup or a restore, as it comes.
+/// Prints the log of a backup or a restore as it arrives.
 pub(super) async fn logs(logs: Logs, console: &dyn Console) -> Result<Outcome> {
     begin(console, "read the log of", &logs.name)?;
     let (cluster, files) = reach(logs.files, console).await?;
@@ -244,7 +244,8 @@ impl Lines<'_> {
     }
 }
 
-/// Has Velero delete backups, when told to; otherwise says what would go. One that fails does not stop the others.
+/// Has Velero delete backups, if requested; otherwise reports what would be deleted. A failure does not stop the
+/// others.
 pub(super) async fn delete(delete: Delete, console: &dyn Console) -> Result<Outcome> {
     let cluster = open(*delete.cluster.settings, console)?.cluster().await?;
     let (apply, cx) = (delete.apply, console.context());

@@ -1,17 +1,17 @@
-//! The words of the general commands, where those that every system has do not fit.
+//! Texts of the general commands, where the common ones do not fit.
 
 use clap::{Arg, Command};
 use lifeboat_core::cli::{AT, CONTENTS};
 
 use super::super::system::INTO;
 
-/// The heading of flags that have no meaning for Velero's own backups.
+/// The heading of flags that do not apply to Velero's own backups.
 const COPY: &str = "Of a copy";
 
-/// Gives a command its words.
+/// Sets the texts of a command.
 pub(crate) fn shape(command: Command) -> Command {
     let name = command.get_name().to_owned();
-    // Beside the commands of its own, and not among those of a config file.
+    // Among the system's own commands, not those for a config file.
     let is_own = has(&command, "to");
     match &*name {
         "" => command.after_help(PROGRAM),
@@ -36,7 +36,7 @@ Examples:
         "restore" if is_own => {
             let at = format!("Which copy: {AT}");
             let mut command = with(command, "at", |arg| arg.help(at));
-            // There is but one place.
+            // There is only one possible place.
             command = with(command, "into", |arg| arg.required(false).env(None::<&str>).default_value(INTO).hide(true));
             for id in ["backup", "schedule"] {
                 command = with(command, id, |arg| arg.conflicts_with("to"));
@@ -95,12 +95,12 @@ fn has(command: &Command, id: &str) -> bool {
     command.get_arguments().any(|arg| arg.get_id() == id)
 }
 
-/// Changes an argument, where the command has it.
+/// Changes an argument, if the command has it.
 fn with(command: Command, id: &str, change: impl FnOnce(Arg) -> Arg) -> Command {
     if has(&command, id) { command.mut_arg(id, change) } else { command }
 }
 
-/// The schedule says what is backed up, too; `verify` takes it as well, where it says what is tested.
+/// The schedule also determines what is backed up; in `verify`, it determines what is tested.
 fn of_contents(command: Command) -> Command {
     with(command, "from_schedule", |arg| arg.help_heading(CONTENTS))
 }

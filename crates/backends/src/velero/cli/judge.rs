@@ -1,4 +1,5 @@
-//! `judge`: the backups in a bucket, without a cluster. `verify` without a sink: the restore test of Velero's own backup.
+//! `judge`: judges the backups in a bucket, without a cluster. `verify` without a sink: the restore test of Velero's
+//! own backup.
 
 use lifeboat_core::cli::{Console, Outcome, Part, settle};
 use lifeboat_core::{Level, Report, Result, duration};
@@ -8,7 +9,7 @@ use super::super::{BucketVerifier, MAX_AGE, RestoreTest, RestoreTestOptions};
 use super::verbs::{Judge, Verify};
 use super::{Outcomes, begin, open, wrong};
 
-/// Judges the backups in the bucket, or those that are named; says what else lies there that keeps Velero from using it.
+/// Judges all backups in the bucket, or the named ones; reports other contents that keep Velero from using the bucket.
 pub(super) async fn run(judge: Judge, console: &dyn Console) -> Result<Outcome> {
     begin(console, "judge", "the bucket")?;
     let location = open(*judge.reach.settings, console)?.location()?;
@@ -51,7 +52,7 @@ pub(super) async fn test(verify: Verify, console: &dyn Console) -> Result<Outcom
         let why = "give a backup or a schedule, not both";
         return Err(wrong("--backup", why, "leave out --from-schedule or --backup"));
     }
-    // The limit tells whether backups have stopped; one that was named may be as old as it is.
+    // The limit reveals whether backups have stopped; a named backup may have any age.
     let newest = test.backup.is_none();
     let asked = max_age.map(|text| duration::parse(&text, "--max-age")).transpose()?;
     let max_age = asked.or(newest.then_some(MAX_AGE));
@@ -71,7 +72,7 @@ pub(super) async fn test(verify: Verify, console: &dyn Console) -> Result<Outcom
     Ok(Outcome::of(passed))
 }
 
-/// The levels of a copy have no meaning for a backup of Velero.
+/// Rejects flags that apply only to copies.
 fn only_of_copies(verify: &Verify) -> Result<()> {
     let hint = "name the sink of the copies with --sink; without it the restore of Velero's own backup is tested";
     if verify.level.is_some_and(|level| level != Level::Restore) {

@@ -1,7 +1,7 @@
 //! The commands of `lifeboat-velero`.
 //!
-//! Two things are called a backup here: what Velero keeps in its storage location, and a copy of it that lies in a sink as an
-//! artifact. `list`, `show`, `verify` and `restore` work on Velero's own, and with `--sink` on the copies.
+//! Two things are called a backup here: what Velero keeps in its storage location, and a copy of it in a sink, which is
+//! an artifact. `list`, `show`, `verify` and `restore` work on Velero's own backups, and with `--sink` on the copies.
 
 use async_trait::async_trait;
 use clap::Command;
@@ -48,15 +48,15 @@ impl Verbs for Verb {
     }
 }
 
-/// The system that flags describe.
+/// Opens the system that the flags describe.
 fn open(settings: VeleroSettings, console: &dyn Console) -> Result<VeleroSystem> {
     VeleroSystem::open(settings, &Opening::of_flags(console))
 }
 
-/// Whether a step may begin.
+/// Checks whether a step may begin.
 ///
 /// # Errors
-/// [`ErrorKind::Cancelled`] when the run was cancelled.
+/// [`ErrorKind::Cancelled`] if the run was cancelled.
 fn begin(console: &dyn Console, operation: &'static str, subject: &str) -> Result<()> {
     if console.context().cancel.is_cancelled() { Err(Error::cancelled(operation, subject)) } else { Ok(()) }
 }
@@ -73,12 +73,11 @@ fn unnamed(command: &str) -> Error {
     )
 }
 
-/// What became of several things: one that goes wrong does not stop the others.
+/// The outcomes of several operations: a failed one does not stop the others.
 struct Outcomes<'a> {
     console: &'a dyn Console,
     failed: bool,
-    /// What was only not there, or asked for in a wrong way. It ends the command if nothing worse does, so that the exit status
-    /// tells it.
+    /// A missing object or a usage error. It ends the command if nothing worse does, so that the exit status shows it.
     held: Option<Error>,
 }
 
@@ -109,7 +108,7 @@ impl<'a> Outcomes<'a> {
         }
     }
 
-    /// Whether all is well so far.
+    /// Whether everything has succeeded so far.
     fn is_good(&self) -> bool {
         !self.failed && self.held.is_none()
     }

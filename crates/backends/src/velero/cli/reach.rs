@@ -1,4 +1,4 @@
-//! Some of the flags of [`VeleroSettings`]: a command that reads Velero's backups takes those that lead to them.
+//! Subsets of the flags of [`VeleroSettings`]: a command that reads Velero's backups takes those needed to reach them.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,9 +8,9 @@ use lifeboat_core::Setting;
 
 use super::super::VeleroSettings;
 
-/// Which flags.
+/// A set of flags.
 pub trait Ids {
-    /// Their ids: of those that [`Reach`] reads.
+    /// The ids of the flags that [`Reach`] reads.
     const IDS: &'static [&'static str];
 }
 
@@ -46,7 +46,7 @@ impl Ids for InBucket {
     const IDS: &'static [&'static str] = &["location"];
 }
 
-/// Settings of which only some can be given.
+/// Settings, of which only a subset can be given.
 pub struct Reach<I> {
     /// The settings.
     pub settings: Box<VeleroSettings>,

@@ -1,4 +1,4 @@
-//! `restore` of a backup that Velero has.
+//! `restore` of one of Velero's own backups.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use super::super::restore::restore;
 use super::verbs::Restore;
 use super::{backups, begin, unnamed};
 
-/// Has Velero restore a backup, and says at the end what it could not restore.
+/// Has Velero restore a backup, and reports at the end what it could not restore.
 pub(super) async fn run(wanted: Restore, console: &dyn Console) -> Result<Outcome> {
     let Restore { backup, schedule, files, what } = wanted;
     if backup.is_none() && schedule.is_none() {

@@ -1,4 +1,4 @@
-//! `schedules`: those that Velero has, and those that it should have.
+//! `schedules`: lists Velero's schedules, and applies those in a config file.
 
 use lifeboat_core::cli::{Console, Jobs, Outcome, Part, Rows, Tone, settle};
 use lifeboat_core::words::{age, suggest};
@@ -46,7 +46,7 @@ pub(super) async fn list(reach: Reach<InCluster>, console: &dyn Console) -> Resu
     Ok(Outcome::Good)
 }
 
-/// Compares the schedules of a job with those that are there, and makes them so when told to.
+/// Compares the schedules of a job with the existing ones, and applies the changes on request.
 pub(super) async fn apply(wanted: Apply, console: &dyn Console) -> Result<Outcome> {
     let jobs = console.jobs(wanted.config.as_deref())?;
     let (name, system) = of_config(&jobs, wanted.job.as_deref())?;
@@ -76,7 +76,7 @@ pub(super) async fn apply(wanted: Apply, console: &dyn Console) -> Result<Outcom
     Ok(Outcome::of(passed))
 }
 
-/// The job with schedules: the one that is named, or the only one.
+/// The job with schedules: the named one, or the only one.
 pub(super) fn of_config<'a>(jobs: &'a Jobs, named: Option<&str>) -> Result<(&'a str, &'a VeleroSystem)> {
     let all: Vec<(&str, &VeleroSystem)> = jobs
         .jobs

@@ -1,4 +1,4 @@
-//! What the commands take.
+//! The arguments of the commands.
 //!
 //! `list`, `show`, `verify` and `restore` are read from the same arguments as the general commands of these names. So a flag
 //! that both have has the same id and type in both.
@@ -15,7 +15,7 @@ use super::super::settings::claim;
 use super::super::{RestoreOptions, RestoreTestOptions};
 use super::reach::{InBoth, InBucket, InCluster, OfSchedule, Reach};
 
-/// The commands of Velero's own.
+/// Velero's own commands.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// List Velero's backups; with --sink, the copies in a sink
