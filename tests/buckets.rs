@@ -39,10 +39,8 @@ fn is_note(key: &str) -> bool {
 }
 
 fn open(minio: &Minio, place: &str) -> Arc<dyn Sink> {
-    let settings = sinks::Settings {
-        credentials: Some(sinks::Credentials::new(minio.user(), minio.password())),
-        ..sinks::Settings::default()
-    };
+    let settings =
+        sinks::Settings::default().credentials(Some(sinks::Credentials::new(minio.user(), minio.password())));
     sinks::open_with(place, &settings).unwrap()
 }
 
@@ -328,10 +326,7 @@ async fn three_application_keys_with_the_documented_capabilities_do_their_work_o
 
     // The writer destroys nothing, and hides nothing.
     let key = b2.key();
-    let settings = sinks::Settings {
-        credentials: Some(sinks::Credentials::new(&key.id, key.secret.as_str())),
-        ..sinks::Settings::default()
-    };
+    let settings = sinks::Settings::default().credentials(Some(sinks::Credentials::new(&key.id, key.secret.as_str())));
     let root = sinks::open_with(&place, &settings).unwrap();
     root.put(SHOP, once("an old one of a script")).await.unwrap();
     let prune = with(&["prune", "--keep", "last=1"]);

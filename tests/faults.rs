@@ -270,10 +270,8 @@ async fn minio_killed_in_the_middle_leaves_nothing_after_prune() {
     // A compressor that is given nothing more may keep all that it was given.
     let mut backup = start_with(&desk, &live.url, &sink, &["--compress", "none"]);
     wait_for("the middle of the dump", || desk.path("halted").exists());
-    let settings = lifeboat::sinks::Settings {
-        credentials: Some(lifeboat::sinks::Credentials::new(minio.user(), minio.password())),
-        ..lifeboat::sinks::Settings::default()
-    };
+    let settings = lifeboat::sinks::Settings::default()
+        .credentials(Some(lifeboat::sinks::Credentials::new(minio.user(), minio.password())));
     let opened = lifeboat::sinks::open_with(&sink, &settings).unwrap();
     // Its upload has begun: the run's own note is not the only one.
     let begun = std::time::Instant::now();

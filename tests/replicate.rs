@@ -24,11 +24,9 @@ fn desk(minio: &Minio) -> Desk {
 }
 
 fn open(minio: &Minio, bucket: &str) -> Arc<dyn Sink> {
-    let settings = Settings {
-        environment: Environment::empty(),
-        credentials: Some(Credentials::new(minio.user(), minio.password())),
-        ..Settings::default()
-    };
+    let settings = Settings::default()
+        .environment(Environment::empty())
+        .credentials(Some(Credentials::new(minio.user(), minio.password())));
     open_with(&minio.sink_url(bucket), &settings).unwrap()
 }
 

@@ -95,7 +95,7 @@ fn velero() -> String {
 fn open(url: &str) -> std::sync::Arc<dyn Sink> {
     let minio = Minio::shared();
     let credentials = Some(sinks::Credentials::new(minio.user(), minio.password()));
-    sinks::open_with(url, &sinks::Settings { credentials, ..sinks::Settings::default() }).unwrap()
+    sinks::open_with(url, &sinks::Settings::default().credentials(credentials)).unwrap()
 }
 
 /// Names of failed checks in a report as JSON.

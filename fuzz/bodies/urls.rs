@@ -26,7 +26,7 @@ pub fn run(input: &[u8]) {
             tells_no_password(url, read);
         }
     };
-    let settings = Settings { environment: Environment::empty(), ..Settings::default() };
+    let settings = Settings::default().environment(Environment::empty());
     for scheme in ["file", "s3", "minio", "b2"] {
         let url = format!("{scheme}://user:{PASSWORD}{text}");
         tells_nothing(&url, lifeboat_sinks::open_with(&url, &settings).map(drop));

@@ -56,7 +56,7 @@ impl<'m> Bench<'m> {
         let bucket = runtime.block_on(minio.fresh_bucket());
         let store = minio.sink_url(&bucket);
         let credentials = Some(Credentials::new(minio.user(), minio.password()));
-        let opened = sinks::open_with(&store, &Settings { credentials, ..Settings::default() }).unwrap();
+        let opened = sinks::open_with(&store, &Settings::default().credentials(credentials)).unwrap();
         let [source, large, live] = [CONTENT, LARGE, LIVE].map(|content| {
             let database = Database::fresh();
             database.run(content);

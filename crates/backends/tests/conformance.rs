@@ -115,7 +115,7 @@ impl<V: Verifier> verifier::Fixture for Judged<V> {
     }
     fn unknown(&self) -> Option<ArtifactName> {
         let name = verifier::Fixture::name(self);
-        (!self.takes_any_name).then(|| ArtifactName { format: "unheard-of".to_owned(), ..name })
+        (!self.takes_any_name).then(|| name.format("unheard-of"))
     }
     async fn scratch(&self) -> Vec<String> {
         let left = std::fs::read_dir(self.scratch.path()).unwrap();

@@ -6,6 +6,10 @@
 
 #[path = "commands/hooks.rs"]
 mod hooks;
+#[path = "commands/limits.rs"]
+mod limits;
+#[path = "commands/public.rs"]
+mod public;
 
 use std::fs;
 use std::path::Path;

@@ -29,10 +29,10 @@ impl<'a> Terminal<'a> {
 
     fn paint(&self, text: &str, tone: Tone) -> String {
         let color: Color = match tone {
-            Tone::Plain => return text.to_owned(),
             Tone::Good => GREEN,
             Tone::Caution => YELLOW,
             Tone::Bad => RED,
+            _ => return text.to_owned(),
         };
         self.session.output.paint(text, color)
     }
@@ -108,7 +108,7 @@ impl From<Outcome> for Exit {
     fn from(outcome: Outcome) -> Self {
         match outcome {
             Outcome::Good => Self::Good,
-            Outcome::Failed => Self::Failed,
+            _ => Self::Failed,
         }
     }
 }

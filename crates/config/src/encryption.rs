@@ -21,6 +21,7 @@ const KEY_PASSPHRASE: &str = "LIFEBOAT_IDENTITY_PASSPHRASE";
 
 /// How a backup is encrypted.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Encryption {
     /// No encryption: whoever can read the sink can read the backup.
     None,

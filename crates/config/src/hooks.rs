@@ -5,7 +5,7 @@ use std::time::Duration;
 use lifeboat_core::history::{Outcome, Verb};
 use lifeboat_core::hooks::{Occasion, TIMEOUT};
 use lifeboat_core::process::{Environment, Program, name_of};
-use lifeboat_core::{Check, Context, Error, ErrorKind, Hook, Hooks, Result, async_trait};
+use lifeboat_core::{Check, Context, Dataset, Error, ErrorKind, Hook, Hooks, Result, async_trait};
 
 /// How long a command may take to end after `TERM`, before it is killed with its group.
 const GRACE: Duration = Duration::from_secs(3);
@@ -117,7 +117,7 @@ impl CommandHook {
             .open("LIFEBOAT_VERB", run.verb.as_str())
             .open("LIFEBOAT_HOOK", self.when.as_str());
         let known = [
-            ("LIFEBOAT_DATASET", run.dataset.as_ref().map(|dataset| dataset.as_str())),
+            ("LIFEBOAT_DATASET", run.dataset.as_ref().map(Dataset::as_str)),
             ("LIFEBOAT_KEY", run.key.as_deref()),
             ("LIFEBOAT_OUTCOME", outcome.map(Outcome::as_str)),
         ];

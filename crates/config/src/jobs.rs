@@ -97,7 +97,7 @@ pub struct Limits {
 impl Limits {
     /// The age limit, if there is one.
     pub fn age_limit(self) -> Option<AgeLimit> {
-        self.max_age.map(|max_age| AgeLimit { max_age, status: self.age_status })
+        self.max_age.map(|max_age| AgeLimit::new(max_age).status(self.age_status))
     }
 }
 

@@ -55,13 +55,11 @@ impl SinkConfig {
                     .hint("give both here, or set both in the environment"));
             }
         };
-        let settings = lifeboat_sinks::Settings {
-            credentials,
-            endpoint: text(&self.endpoint)?,
-            region: text(&self.region)?,
-            lock: self.lock,
-            ..lifeboat_sinks::Settings::default()
-        };
+        let settings = lifeboat_sinks::Settings::default()
+            .credentials(credentials)
+            .endpoint(text(&self.endpoint)?)
+            .region(text(&self.region)?)
+            .lock(self.lock);
         lifeboat_sinks::open_with(&self.url.text()?, &settings)
     }
 

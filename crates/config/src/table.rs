@@ -77,6 +77,7 @@ pub(crate) struct Defaults {
     pub(crate) upload_limit: Option<Rate>,
     pub(crate) download_limit: Option<Rate>,
     pub(crate) source_limit: Option<Rate>,
+    #[serde(default, deserialize_with = "thread_limit")]
     pub(crate) thread_limit: Option<NonZeroUsize>,
     pub(crate) memory_limit: Option<Size>,
     pub(crate) hooks: Option<Spanned<Hooks>>,
@@ -105,6 +106,7 @@ pub(crate) struct Job {
     pub(crate) upload_limit: Option<Rate>,
     pub(crate) download_limit: Option<Rate>,
     pub(crate) source_limit: Option<Rate>,
+    #[serde(default, deserialize_with = "thread_limit")]
     pub(crate) thread_limit: Option<NonZeroUsize>,
     pub(crate) memory_limit: Option<Size>,
     pub(crate) hooks: Option<Spanned<Hooks>>,
@@ -173,6 +175,13 @@ fn sink_grace<'de, D: Deserializer<'de>>(d: D) -> Result<Option<std::time::Durat
 fn stall_limit<'de, D: Deserializer<'de>>(d: D) -> Result<Option<std::time::Duration>, D::Error> {
     let text = String::deserialize(d)?;
     duration::parse(&text, "stall_limit").map(Some).map_err(|e| with_advice(&e))
+}
+
+fn thread_limit<'de, D: Deserializer<'de>>(d: D) -> Result<Option<NonZeroUsize>, D::Error> {
+    let threads = usize::deserialize(d)?;
+    NonZeroUsize::new(threads)
+        .map(Some)
+        .ok_or_else(|| D::Error::custom("thread_limit is 1 or more; to set no limit, leave it out"))
 }
 
 fn age_status<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Status>, D::Error> {

@@ -134,7 +134,7 @@ fn limits_reach_the_job_and_its_own_come_first() {
         ("upload_limit = \"20Mbit/s\"", "is not a unit of bytes"),
         ("uplaod_limit = \"20MB/s\"", "did you mean \"upload_limit\"?"),
         ("memory_limit = \"200\"", "its unit is missing"),
-        ("thread_limit = 0", "thread_limit"),
+        ("thread_limit = 0", "thread_limit is 1 or more"),
     ] {
         let error = read_job(wrong, "").unwrap_err();
         let text = format!("{error} {}", error.advice().unwrap_or_default());

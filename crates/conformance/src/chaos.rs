@@ -14,6 +14,7 @@ use crate::content::Random;
 
 /// What goes wrong. Bytes are counted over the stream of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fault {
     /// `put` fails after so many bytes, as if the store had gone.
     PutFails {

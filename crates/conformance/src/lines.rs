@@ -102,11 +102,26 @@ impl Table {
 
 /// Restores into a [`Table`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct LinesTarget {
     /// Where to.
     pub table: Table,
     /// Whether it may hold something.
     pub replace: bool,
+}
+
+impl LinesTarget {
+    /// A target that adds to this table.
+    pub fn new(table: Table) -> Self {
+        Self { table, replace: false }
+    }
+
+    /// Whether it replaces what is in the table.
+    #[must_use]
+    pub fn replace(mut self, replace: bool) -> Self {
+        self.replace = replace;
+        self
+    }
 }
 
 #[async_trait]

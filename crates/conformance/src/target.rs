@@ -26,7 +26,7 @@
 //! #[async_trait]
 //! impl Place for InMemory {
 //!     fn target(&self, replace: bool) -> Box<dyn Target> {
-//!         Box::new(LinesTarget { table: self.0.clone(), replace })
+//!         Box::new(LinesTarget::new(self.0.clone()).replace(replace))
 //!     }
 //!     async fn state(&self) -> String {
 //!         format!("{:?}", self.0.content())

@@ -61,7 +61,7 @@ pub trait Fixture: Send + Sync {
     /// The name of an artifact of a format that the verifier does not know. `None` for one that takes any name, and tells
     /// formats apart by their bytes.
     fn unknown(&self) -> Option<ArtifactName> {
-        Some(ArtifactName { format: "unheard-of".to_owned(), ..self.name() })
+        Some(self.name().format("unheard-of"))
     }
 
     /// What is left of scratch systems: the names of folders, databases or processes. Empty for a verifier that makes none.

@@ -95,6 +95,7 @@ impl Subcommand for NoVerbs {
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// As it was asked.
     Good,
@@ -111,6 +112,7 @@ impl Outcome {
 
 /// How something is meant, for its colour on a terminal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Tone {
     /// Nothing special.
     #[default]
@@ -125,6 +127,7 @@ pub enum Tone {
 
 /// A cell of a table.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Cell {
     /// What stands in it, in one line.
     pub text: String,
@@ -147,6 +150,7 @@ impl Cell {
 
 /// A table: rows under a head.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Rows {
     /// The titles of the columns.
     pub head: Vec<&'static str>,

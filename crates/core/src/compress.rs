@@ -17,6 +17,7 @@ const JOB: u32 = 4 << 20;
 
 /// How a stream is compressed. As text: `zstd:3`, `zstd`, `gzip:6`, `gzip`, `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Compression {
     /// Zstandard, with a content checksum in the frame.
     Zstd {

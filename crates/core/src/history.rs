@@ -94,6 +94,7 @@ impl fmt::Display for Verb {
 /// What came of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Outcome {
     /// All that was asked for.
     Good,
@@ -146,6 +147,20 @@ impl Failure {
 }
 
 /// What is recorded of a run.
+///
+/// ```
+/// use futures::TryStreamExt;
+/// use lifeboat_core::history::{self, Outcome, Verb};
+/// use lifeboat_core::{Dataset, Result, Sink};
+///
+/// /// Why the last backup failed, if it did.
+/// async fn failure(sink: &dyn Sink) -> Result<Option<String>> {
+///     let runs: Vec<_> = history::list(sink, "databases", Some(&Dataset::new("shop")?), None).try_collect().await?;
+///     let Some(last) = runs.iter().rfind(|run| run.verb == Verb::Backup) else { return Ok(None) };
+///     let record = history::read(sink, &last.key).await?;
+///     Ok(record.error.filter(|_| last.outcome == Outcome::Failed).map(|error| error.message))
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Record {

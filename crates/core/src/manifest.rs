@@ -29,6 +29,7 @@ pub const MANIFEST_LIMIT: usize = 256 << 20;
 
 /// One stored object of an artifact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StoredObject {
     /// Its name, without the folder: a manifest can be copied elsewhere together with its objects.
     pub name: String,
@@ -36,6 +37,13 @@ pub struct StoredObject {
     pub bytes: u64,
     /// SHA-256 of the stored bytes, in hexadecimal digits.
     pub sha256: String,
+}
+
+impl StoredObject {
+    /// An object of this name, without the folder, of so many bytes, and with this SHA-256 in hexadecimal digits.
+    pub fn new(name: impl Into<String>, bytes: u64, sha256: impl Into<String>) -> Self {
+        Self { name: name.into(), bytes, sha256: sha256.into() }
+    }
 }
 
 /// How an artifact was encrypted.
@@ -62,6 +70,7 @@ pub struct Private {
 /// The private part as it is stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum PrivatePart {
     /// Encrypted: base64 of the artifact's encryptor over zstd over JSON.
     Sealed(String),
@@ -71,6 +80,25 @@ pub enum PrivatePart {
 
 /// What is known of an artifact. A form that older readers must not take for this one has another name beside the artifact
 /// (`.manifest.v2.json`), so that they know from names alone that they do not know it. Written last: an object without a manifest was not finished by Lifeboat.
+///
+/// ```
+/// use lifeboat_core::catalog::{self, At};
+/// use lifeboat_core::{Dataset, Encryptor, Result, Sink};
+/// use std::sync::Arc;
+///
+/// /// What is known of the newest backup.
+/// async fn look(sink: impl Sink + 'static, keys: &[Arc<dyn Encryptor>]) -> Result<()> {
+///     let newest = catalog::find(&sink, "databases", &Dataset::new("shop")?, &At::Latest).await?;
+///     // A foreign artifact has none.
+///     let Some(manifest) = newest.read_manifest(&sink).await? else { return Ok(()) };
+///     println!("{} bytes of {}, of {}", manifest.plaintext_bytes, manifest.source.system, manifest.taken_at);
+///     // What is inside only a key tells.
+///     for item in &manifest.private(keys).await?.proof.items {
+///         println!("{}: {} rows", item.name, item.count);
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Manifest {

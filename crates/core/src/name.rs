@@ -98,6 +98,7 @@ impl fmt::Display for Dataset {
 /// assert_eq!(ArtifactName::parse("notes.txt"), None);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct ArtifactName {
     /// The dataset.
     pub dataset: Dataset,
@@ -112,7 +113,20 @@ pub struct ArtifactName {
     pub encryption: Option<String>,
 }
 
+crate::setters!(ArtifactName {
+    dataset: Dataset,
+    taken_at: Timestamp,
+    format: String,
+    compression: Option<String>,
+    encryption: Option<String>,
+});
+
 impl ArtifactName {
+    /// The name of an artifact that is neither compressed nor encrypted.
+    pub fn new(dataset: Dataset, taken_at: Timestamp, format: impl Into<String>) -> Self {
+        Self { dataset, taken_at, format: format.into(), compression: None, encryption: None }
+    }
+
     /// Reads the name of an object (the last part of its key).
     ///
     /// Returns `None` for what is no artifact's name: another tool's object, a manifest, a volume's part.

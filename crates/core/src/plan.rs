@@ -16,6 +16,7 @@ use crate::report::Check;
 /// What is done to one thing of the live system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Action {
     /// It is not there, and is made.
     Create,
@@ -67,7 +68,18 @@ impl fmt::Display for Action {
 /// One line of a plan: one thing of the live system and what is done to it.
 ///
 /// What holds a secret has neither `before` nor `after`: its name and its note are all that is shown.
+///
+/// ```
+/// use lifeboat_core::{Action, Change, Plan};
+///
+/// let plan = Plan::new(vec![
+///     Change::new(Action::Update, "A", "www.example.org").before("192.0.2.1").after("192.0.2.2"),
+///     Change::new(Action::Unchanged, "TXT", "example.org"),
+/// ]);
+/// assert_eq!((plan.counts().to_do(), plan.counts().unchanged), (1, 1));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Change {
     /// What is done.
     pub action: Action,
@@ -149,6 +161,7 @@ impl fmt::Display for Counts {
 
 /// What a restore would do to a live system, in the order in which a reviewer reads it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Plan {
     /// Every thing that was looked at.
     pub changes: Vec<Change>,

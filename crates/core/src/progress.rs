@@ -115,6 +115,15 @@ impl Progress for Silent {
 }
 
 /// Adds up what was advanced and keeps the notes: for tests and for receipts.
+///
+/// ```
+/// use lifeboat_core::progress::{Event, Progress, Tally};
+///
+/// let tally = Tally::default();
+/// tally.event(Event::Advance(1 << 20));
+/// tally.event(Event::Note("a role is missing".to_owned()));
+/// assert_eq!((tally.advanced(), tally.notes().len()), (1 << 20, 1));
+/// ```
 #[derive(Debug, Default)]
 pub struct Tally {
     advanced: AtomicU64,

@@ -15,6 +15,17 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::report::Check;
 
 /// The order-independent fingerprint of a set of rows: wrapping 128-bit sum of XXH3-128 of each.
+///
+/// ```
+/// use lifeboat_core::{Fingerprint, ProofItem};
+///
+/// let (mut there, mut back) = (Fingerprint::default(), Fingerprint::default());
+/// ["1,apple", "2,pear"].iter().for_each(|row| there.add(row.as_bytes()));
+/// ["2,pear", "1,apple"].iter().for_each(|row| back.add(row.as_bytes()));
+/// assert_eq!(there, back);
+/// let item = ProofItem::new("table", "public.fruit", 2).fingerprint(there);
+/// assert_eq!((item.count, item.fingerprint), (2, Some(back)));
+/// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub u128);
 

@@ -10,6 +10,7 @@ use crate::verifier::Level;
 /// The outcome of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Status {
     /// It is as it should be.
     Pass,
@@ -109,6 +110,15 @@ impl Check {
 }
 
 /// What a verification found out about one artifact.
+///
+/// ```
+/// use lifeboat_core::{Check, Level, Report, Status};
+///
+/// let checks = vec![Check::pass("stored", "1083 bytes", "size and SHA-256 match"), Check::fail("content", "1 table", "it lacks rows")];
+/// let report = Report::new("shop", "databases/shop-20261121-033000.dump.zst", Level::Restore, checks);
+/// assert_eq!((report.passed, report.status()), (false, Status::Fail));
+/// assert_eq!(report.failures().map(|check| check.name.as_str()).collect::<Vec<_>>(), ["content"]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Report {

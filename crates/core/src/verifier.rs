@@ -18,6 +18,7 @@ use crate::target::RestoreInput;
 /// live system what `structure` proved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Level {
     /// It exists, is young enough, and matches the manifest's size and SHA-256.
     Stored,

@@ -11,6 +11,7 @@ use doubles::*;
 use futures::StreamExt;
 use lifeboat_core::catalog::{Artifact, Kind};
 use lifeboat_core::encryptor::{Age, OpenSsl};
+use lifeboat_core::manifest::StoredObject;
 use lifeboat_core::proof::WholeStream;
 use lifeboat_core::{
     AgeLimit, ArtifactName, Check, Compression, Context, Encryptor, Error, ErrorKind, Level, Manifest, Proof, Report,
@@ -269,11 +270,12 @@ async fn volumes_are_read_as_one_and_each_is_compared() {
     };
     edit_manifest(&sink, KEY, |m| {
         let name = m.objects.remove(0).name;
-        m.objects.extend(parts.iter().enumerate().map(|(n, part)| lifeboat_core::manifest::StoredObject {
-            name: format!("{name}.{n:03}"),
-            bytes: part.len() as u64,
-            sha256: sha256(part),
-        }));
+        m.objects.extend(
+            parts
+                .iter()
+                .enumerate()
+                .map(|(n, part)| StoredObject::new(format!("{name}.{n:03}"), part.len() as u64, sha256(part))),
+        );
     });
     assert!(verify(&sink, Level::Stored).await.passed);
     assert!(verify(&sink, Level::Restore).await.passed);
@@ -437,7 +439,7 @@ async fn a_restore_test_that_could_not_be_made_is_no_verdict_and_is_not_recorded
     backup(source).compress(Compression::None).to(Arc::new(sink.clone())).run().await.unwrap();
     let verifier = LinesVerifier { untested: true, ..LinesVerifier::whole() };
     // That it is old as well makes it neither good nor bad.
-    for max_age in [None, Some(AgeLimit { max_age: Duration::ZERO, status: Status::Fail })] {
+    for max_age in [None, Some(AgeLimit::new(Duration::ZERO))] {
         let artifact = the_artifact(&sink).await;
         let run = Verify::new(Arc::new(sink.clone()), artifact, &verifier).level(Level::Restore).age_limit(max_age);
         let report = run.run().await.unwrap();
@@ -496,7 +498,7 @@ async fn a_foreign_artifact_of_openssl_with_the_wrong_passphrase_is_an_error() {
 
 #[tokio::test]
 async fn the_age_is_judged_as_the_limit_says() {
-    let limit = |hours: u64, status| Some(AgeLimit { max_age: Duration::from_secs(hours * 3600), status });
+    let limit = |hours: u64, status| Some(AgeLimit::new(Duration::from_secs(hours * 3600)).status(status));
     for (now, limit, status, passed) in [
         ("2026-11-21T03:30:00Z", limit(24, Status::Fail), Status::Pass, true),
         ("2026-11-22T03:30:00Z", limit(24, Status::Fail), Status::Pass, true),

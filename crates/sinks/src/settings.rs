@@ -13,14 +13,12 @@ use secrecy::SecretString;
 /// ```
 /// use lifeboat_sinks::{Credentials, Environment, Settings};
 ///
-/// let settings = Settings {
-///     environment: Environment::empty(),
-///     credentials: Some(Credentials::new("writer", "not-a-real-secret")),
-///     ..Settings::default()
-/// };
+/// let credentials = Credentials::new("writer", "not-a-real-secret");
+/// let settings = Settings::default().environment(Environment::empty()).credentials(credentials);
 /// let sink = lifeboat_sinks::open_with("minio://127.0.0.1:9000/backups?tls=false", &settings);
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Settings {
     /// Where to look up credentials and regions that are not given here. By default, the process's environment.
     pub environment: Environment,
@@ -42,6 +40,17 @@ pub struct Settings {
     /// the store's minimum (5 MiB) counts as the minimum.
     pub first_part: u64,
 }
+
+lifeboat_core::setters!(Settings {
+    environment: Environment,
+    credentials: Option<Credentials>,
+    endpoint: Option<String>,
+    region: Option<String>,
+    lock: Option<Lock>,
+    retry: Retry,
+    memory: u64,
+    first_part: u64,
+});
 
 impl Default for Settings {
     fn default() -> Self {
@@ -162,6 +171,7 @@ impl Credentials {
 
 /// How, and how long, a failing request is retried: the pause doubles from `first` to `longest`, with jitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Retry {
     /// How long a request is retried, measured from its first failure.
     pub limit: Duration,
@@ -174,6 +184,14 @@ pub struct Retry {
     /// A request that transfers nothing for this long is aborted and retried.
     pub stall: Duration,
 }
+
+lifeboat_core::setters!(Retry {
+    limit: Duration,
+    first_contact: Duration,
+    first: Duration,
+    longest: Duration,
+    stall: Duration,
+});
 
 impl Default for Retry {
     fn default() -> Self {

@@ -60,28 +60,25 @@ impl Source for Data {
 
 /// Gives up soon: most schedules in which that happens show it within a second.
 fn impatient() -> Retry {
-    Retry {
-        limit: Duration::from_millis(1200),
-        first_contact: Duration::from_millis(1200),
-        first: Duration::from_millis(10),
-        longest: Duration::from_millis(100),
-        stall: Duration::from_millis(400),
-    }
+    Retry::default()
+        .limit(Duration::from_millis(1200))
+        .first_contact(Duration::from_millis(1200))
+        .first(Duration::from_millis(10))
+        .longest(Duration::from_millis(100))
+        .stall(Duration::from_millis(400))
 }
 
 /// Outlasts a single fault, and a machine that has other things to do.
 fn steady() -> Retry {
-    Retry { limit: Duration::from_secs(20), first_contact: Duration::from_secs(20), ..impatient() }
+    impatient().limit(Duration::from_secs(20)).first_contact(Duration::from_secs(20))
 }
 
 fn open(minio: &Minio, url: &str, retry: Retry) -> Arc<dyn Sink> {
-    let settings = Settings {
-        environment: Environment::empty(),
-        credentials: Some(Credentials::new(minio.user(), minio.password())),
-        retry,
-        first_part: 5 << 20,
-        ..Settings::default()
-    };
+    let settings = Settings::default()
+        .environment(Environment::empty())
+        .credentials(Some(Credentials::new(minio.user(), minio.password())))
+        .retry(retry)
+        .first_part(5_u64 << 20);
     lifeboat_sinks::open_with(url, &settings).unwrap()
 }
 

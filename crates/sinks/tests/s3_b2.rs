@@ -15,19 +15,17 @@ use lifeboat_testkit::content::stream_of;
 use lifeboat_testkit::minio::Minio;
 
 fn settings(b2: &B2, key: &ApplicationKey) -> Settings {
-    Settings {
-        environment: Environment::empty(),
-        credentials: Some(Credentials::new(&key.id, key.secret.as_str())),
-        endpoint: Some(b2.endpoint()),
-        retry: Retry {
-            limit: Duration::from_secs(10),
-            first: Duration::from_millis(20),
-            longest: Duration::from_millis(200),
-            ..Retry::default()
-        },
-        first_part: 5 << 20,
-        ..Settings::default()
-    }
+    Settings::default()
+        .environment(Environment::empty())
+        .credentials(Some(Credentials::new(&key.id, key.secret.as_str())))
+        .endpoint(Some(b2.endpoint()))
+        .retry(
+            Retry::default()
+                .limit(Duration::from_secs(10))
+                .first(Duration::from_millis(20))
+                .longest(Duration::from_millis(200)),
+        )
+        .first_part(5_u64 << 20)
 }
 
 fn open_as(b2: &B2, key: &ApplicationKey) -> Arc<dyn Sink> {
@@ -73,10 +71,7 @@ async fn b2_that_is_busy_is_asked_again_after_the_time_it_asked_for() {
     sink.put("b", once("x")).await.unwrap();
     assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
     b2.be_busy(u64::MAX, None);
-    let impatient = Settings {
-        retry: Retry { limit: Duration::from_millis(300), ..settings(&b2, b2.key()).retry },
-        ..settings(&b2, b2.key())
-    };
+    let impatient = settings(&b2, b2.key()).retry(settings(&b2, b2.key()).retry.limit(Duration::from_millis(300)));
     let sink = lifeboat_sinks::open_with(&b2.sink_url(), &impatient).unwrap();
     let error = list_error(&*sink).await;
     assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -108,7 +103,7 @@ async fn a_wrong_application_key_is_said_to_be_wrong() {
     let (b2, _) = fresh().await;
     let with = |id: &str, secret: &str| {
         let credentials = Some(Credentials::new(id, secret));
-        lifeboat_sinks::open_with(&b2.sink_url(), &Settings { credentials, ..settings(&b2, b2.key()) }).unwrap()
+        lifeboat_sinks::open_with(&b2.sink_url(), &settings(&b2, b2.key()).credentials(credentials)).unwrap()
     };
     let other = b2.key().id.replace("004", "005");
     for (id, secret, words) in [

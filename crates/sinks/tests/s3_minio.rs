@@ -14,22 +14,19 @@ use lifeboat_testkit::content::{bytes, endless_stream, failing_stream, fresh_nam
 use lifeboat_testkit::minio::{Minio, free_port};
 
 fn settings(minio: &Minio) -> Settings {
-    Settings {
-        environment: Environment::empty(),
-        credentials: Some(Credentials::new(minio.user(), minio.password())),
-        retry: impatient(),
-        ..Settings::default()
-    }
+    Settings::default()
+        .environment(Environment::empty())
+        .credentials(Some(Credentials::new(minio.user(), minio.password())))
+        .retry(impatient())
 }
 
 fn impatient() -> Retry {
-    Retry {
-        limit: Duration::from_secs(10),
-        first_contact: Duration::from_millis(300),
-        first: Duration::from_millis(50),
-        longest: Duration::from_millis(500),
-        stall: Duration::from_secs(20),
-    }
+    Retry::default()
+        .limit(Duration::from_secs(10))
+        .first_contact(Duration::from_millis(300))
+        .first(Duration::from_millis(50))
+        .longest(Duration::from_millis(500))
+        .stall(Duration::from_secs(20))
 }
 
 fn open(url: &str, settings: &Settings) -> Arc<dyn Sink> {
@@ -176,8 +173,8 @@ async fn an_upload_outlives_a_restart_of_the_store() {
 async fn a_store_that_stays_away_ends_the_upload_with_an_error_that_names_it() {
     let mut minio = Minio::start().await;
     let bucket = minio.fresh_bucket().await;
-    let retry = Retry { limit: Duration::from_secs(2), ..impatient() };
-    let sink = open(&minio.sink_url(&bucket), &Settings { retry, ..settings(&minio) });
+    let retry = impatient().limit(Duration::from_secs(2));
+    let sink = open(&minio.sink_url(&bucket), &settings(&minio).retry(retry));
     let (body, at_gate, gate) = gated(60, 30);
     let writer = sink.clone();
     let put = tokio::spawn(async move { writer.put("pg/a.dump", body).await });
@@ -217,7 +214,7 @@ async fn a_wrong_secret_is_said_to_be_wrong() {
     let minio = Minio::shared();
     let bucket = minio.fresh_bucket().await;
     let with = |credentials| {
-        let settings = Settings { credentials: Some(credentials), ..settings(&minio) };
+        let settings = settings(&minio).credentials(Some(credentials));
         open(&minio.sink_url(&bucket), &settings)
     };
     let error = first_error(&*with(Credentials::new(minio.user(), "hunter2-hunter2"))).await;
@@ -235,7 +232,7 @@ async fn a_wrong_secret_is_said_to_be_wrong() {
         ("MINIO_ROOT_PASSWORD_FILE", &file, "the file that MINIO_ROOT_PASSWORD_FILE names"),
     ] {
         let variables = [("MINIO_ROOT_USER", minio.user()), (name, value)];
-        let settings = Settings { environment: Environment::fixed(variables), credentials: None, ..settings(&minio) };
+        let settings = settings(&minio).environment(Environment::fixed(variables)).credentials(None);
         let error = first_error(&*open(&minio.sink_url(&bucket), &settings)).await;
         assert_eq!(error.advice(), Some(&*format!("check {place}")));
     }
@@ -272,9 +269,9 @@ async fn a_missing_bucket_is_named() {
 #[tokio::test]
 async fn a_store_that_nobody_answers_for_is_named_soon() {
     let url = format!("minio://127.0.0.1:{}/bucket?tls=false", free_port());
-    let retry = Retry { limit: Duration::from_secs(180), ..impatient() };
+    let retry = impatient().limit(Duration::from_secs(180));
     let credentials = Some(Credentials::new("user", "hunter2-hunter2"));
-    let sink = open(&url, &Settings { credentials, retry, environment: Environment::empty(), ..Settings::default() });
+    let sink = open(&url, &Settings::default().credentials(credentials).retry(retry).environment(Environment::empty()));
     let start = std::time::Instant::now();
     let error = first_error(&*sink).await;
     assert!(start.elapsed() < Duration::from_secs(5), "a first contact does not take minutes");
@@ -323,7 +320,7 @@ async fn credentials_come_from_the_environment_or_from_files() {
         ),
     ] {
         let environment = Environment::fixed(variables.iter().map(|(k, v)| (*k, v.as_str())));
-        let sink = open(&url, &Settings { environment, retry: impatient(), ..Settings::default() });
+        let sink = open(&url, &Settings::default().environment(environment).retry(impatient()));
         assert_eq!(conformance::keys(&*sink, "").await, [""; 0], "{url} {variables:?}");
     }
     for (url, variables, words) in [
@@ -337,7 +334,7 @@ async fn credentials_come_from_the_environment_or_from_files() {
             "?tls=false",
         ),
     ] {
-        let settings = Settings { environment: Environment::fixed(variables), ..Settings::default() };
+        let settings = Settings::default().environment(Environment::fixed(variables));
         let error = lifeboat_sinks::open_with(&url, &settings).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");
         assert!(format!("{error} {}", error.advice().unwrap_or_default()).contains(words), "{error:?}");
@@ -380,7 +377,7 @@ async fn restricted(minio: &Minio, bucket: &str, actions: &[&str]) -> Arc<dyn Si
     let key = minio.restricted(&policy).await;
     let session_token = Some(key.session_token.into());
     let credentials = Credentials::new(key.access_key, key.secret_key).session_token(session_token);
-    open(&minio.sink_url(bucket), &Settings { credentials: Some(credentials), ..settings(minio) })
+    open(&minio.sink_url(bucket), &settings(minio).credentials(Some(credentials)))
 }
 
 #[tokio::test(flavor = "multi_thread")]

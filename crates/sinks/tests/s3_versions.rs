@@ -16,11 +16,9 @@ use lifeboat_testkit::minio::Minio;
 use lifeboat_testkit::versions;
 
 fn settings(minio: &Minio) -> Settings {
-    Settings {
-        environment: Environment::empty(),
-        credentials: Some(Credentials::new(minio.user(), minio.password())),
-        ..Settings::default()
-    }
+    Settings::default()
+        .environment(Environment::empty())
+        .credentials(Some(Credentials::new(minio.user(), minio.password())))
 }
 
 fn open(minio: &Minio, bucket: &str) -> Arc<dyn Sink> {
@@ -43,7 +41,7 @@ async fn restricted(minio: &Minio, bucket: &str, actions: &[&str]) -> Arc<dyn Si
     let key = minio.restricted(&policy).await;
     let session_token = Some(key.session_token.into());
     let credentials = Credentials::new(key.access_key, key.secret_key).session_token(session_token);
-    let settings = Settings { credentials: Some(credentials), ..settings(minio) };
+    let settings = settings(minio).credentials(Some(credentials));
     lifeboat_sinks::open_with(&minio.sink_url(bucket), &settings).unwrap()
 }
 
@@ -190,7 +188,7 @@ async fn what_is_written_under_a_lock_cannot_be_deleted_and_that_is_no_failure()
     let minio = Minio::shared();
     let bucket = minio.locked_bucket(None).await;
     let lock = Some("governance:3".parse().unwrap());
-    let sink = lifeboat_sinks::open_with(&minio.sink_url(&bucket), &Settings { lock, ..settings(&minio) }).unwrap();
+    let sink = lifeboat_sinks::open_with(&minio.sink_url(&bucket), &settings(&minio).lock(lock)).unwrap();
     let record = "db/shop-20261121-033000.dump.verified-20261122-000000-restore-pass.json";
     let keys = owned(&["db/large", "db/small", "db/_lifeboat/uploads/note", record]);
     for (key, (size, lock)) in keys.iter().zip([(20 << 20, true), (10, true), (10, false), (10, false)]) {
@@ -253,10 +251,7 @@ async fn a_lock_that_the_bucket_cannot_keep_is_an_error_of_configuration() {
     }
     let checks = sink.upkeep().unwrap().inspect("", None).await;
     assert_eq!(line(&checks, "object lock").status, Status::Fail);
-    let error = lifeboat_sinks::open_with(
-        "file:///tmp",
-        &Settings { lock: Some("governance:1".parse().unwrap()), ..settings(&minio) },
-    );
+    let error = lifeboat_sinks::open_with("file:///tmp", &settings(&minio).lock(Some("governance:1".parse().unwrap())));
     assert_eq!(error.unwrap_err().kind(), ErrorKind::Config);
 }
 

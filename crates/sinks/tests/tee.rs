@@ -28,11 +28,9 @@ async fn a_tee_of_memory_conforms() {
 async fn a_tee_of_a_folder_and_minio_conforms() {
     let folder = tempfile::tempdir().unwrap();
     let minio = Minio::shared();
-    let settings = Settings {
-        environment: Environment::empty(),
-        credentials: Some(Credentials::new(minio.user(), minio.password())),
-        ..Settings::default()
-    };
+    let settings = Settings::default()
+        .environment(Environment::empty())
+        .credentials(Some(Credentials::new(minio.user(), minio.password())));
     let store = open_with(&minio.sink_url(&minio.fresh_bucket().await), &settings).unwrap();
     conformance::sink::all(&*tee([Arc::new(LocalSink::new(folder.path())) as Arc<dyn Sink>, store]).unwrap()).await;
 }

@@ -16,6 +16,7 @@ const FIELDS: [&str; 9] = ["type", "name", "content", "ttl", "proxied", "priorit
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[non_exhaustive]
 pub enum Extra {
     /// Its tags.
     Tags,

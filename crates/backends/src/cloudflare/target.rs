@@ -156,7 +156,7 @@ impl Done {
             Action::Create => self.created += 1,
             Action::Update => self.updated += 1,
             Action::Delete => self.deleted += 1,
-            Action::Unchanged | Action::Skipped => {}
+            _ => {}
         }
     }
 

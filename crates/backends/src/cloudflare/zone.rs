@@ -11,6 +11,7 @@ const ACTIVE: &str = "active";
 
 /// A zone as it is named: by its domain, by its id, or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ZoneRef {
     /// By its domain, in lower case, in its ASCII form.
     Name(String),

@@ -89,6 +89,7 @@ lifeboat_core::setters!(CommandSettings {
 
 /// A variable of a command's environment, and where its value is.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Variable {
     /// Its name.
     pub name: String,
@@ -203,13 +204,7 @@ fn is_name(name: &str) -> bool {
 
 /// Whether a backup with this extension would be found again.
 fn check_format(format: &str) -> Result<()> {
-    let name = ArtifactName {
-        dataset: Dataset::new("x")?,
-        taken_at: Timestamp::UNIX_EPOCH,
-        format: format.to_owned(),
-        compression: None,
-        encryption: None,
-    };
+    let name = ArtifactName::new(Dataset::new("x")?, Timestamp::UNIX_EPOCH, format);
     if ArtifactName::parse(&name.to_string()).as_ref() == Some(&name) {
         return Ok(());
     }

@@ -25,6 +25,7 @@ const LARGEST_SECRET: usize = 1 << 20;
 
 /// A form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Form {
     /// Variables for a shell or a dotenv library.
     #[default]

@@ -208,7 +208,7 @@ impl Ready {
                 original_visibility: there.and_then(|s| s.raw_visibility.as_deref()),
                 should_delete: true,
             }),
-            Action::Unchanged | Action::Skipped => None,
+            _ => None,
         }
     }
 

@@ -32,6 +32,7 @@ pub type Explain = fn(&[u8]) -> Option<String>;
 
 /// What an answer that refuses says of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Refusal {
     /// It is not known: mistyped, revoked or expired.
     Unknown,
@@ -55,6 +56,7 @@ fn by_status(status: u16, _: &[u8]) -> Option<Refusal> {
 
 /// How an API is reached.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Settings {
     /// The name of the service, for messages: `Doppler`.
     pub service: &'static str,

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 /// How many requests may be sent in a time: `burst` at once, then one every `interval`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Rate {
     /// The time that one request costs.
     pub interval: Duration,

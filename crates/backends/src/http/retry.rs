@@ -8,6 +8,7 @@ use lifeboat_core::{Error, ErrorKind, Result};
 /// When requests are sent again: what an API refused for its rate (429) always; what failed on its side (5xx) or on the way
 /// only where doing it twice is doing it once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Retry {
     /// The pause after the first failure; it doubles from failure to failure.
     pub first: Duration,

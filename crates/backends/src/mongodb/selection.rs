@@ -13,6 +13,7 @@ use super::system::MongoSettings;
 /// How consistent the collections of one backup must be with each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Consistency {
     /// One snapshot where the server can give it (a replica set or sharded cluster from 5.0 on), otherwise each collection
     /// as it is when it is read; a note says which it was.
@@ -41,6 +42,7 @@ impl clap::ValueEnum for Consistency {
 
 /// Of a collection only the documents that a filter fits: after a flag `COLLECTION=JSON`, in a table `COLLECTION = "JSON"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Query {
     /// The collection; without a database's name it is of the one that is read.
     pub collection: String,

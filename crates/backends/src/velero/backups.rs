@@ -21,6 +21,7 @@ use super::run::{self, RESULTS_LIMIT};
 
 /// A backup in a list.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct BackupSummary {
     /// Its name.
     pub name: String,
@@ -84,6 +85,7 @@ impl From<&Backup> for BackupSummary {
 
 /// All that is known of a backup.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct BackupDetails {
     /// As in the list.
     #[serde(flatten)]
@@ -114,6 +116,7 @@ pub struct BackupDetails {
 
 /// What became of one volume.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct VolumeSummary {
     /// The claim, as `namespace/name`; of a volume without one the Pod and the volume, as `namespace/pod:volume`.
     pub claim: String,

@@ -22,6 +22,7 @@ const PIECE: usize = 16 << 10;
 
 /// Where the files of backups and restores are read.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Files {
     /// Through links that Velero's server signs, by a DownloadRequest: it takes no key of the bucket.
     Links(LinkOptions),
@@ -56,6 +57,7 @@ impl Default for LinkOptions {
 
 /// Whose log is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LogOf {
     /// A backup's.
     Backup(String),

@@ -27,6 +27,7 @@ const LIMIT: Duration = Duration::from_secs(4 * 3600);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum ExistingPolicy {
     /// It stays as it is; a warning names it when it differs.
     #[cfg_attr(feature = "cli", value(help = None::<&str>))]

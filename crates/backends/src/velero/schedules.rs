@@ -36,6 +36,7 @@ const KIND: &str = "Schedule";
 
 /// A schedule in a list.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct ScheduleSummary {
     /// Its name.
     pub name: String,

@@ -142,7 +142,7 @@ impl System for VeleroSystem {
         }
         let live = match level {
             Level::Restore | Level::Live => Some((self.cluster().await?, self.location()?)),
-            Level::Stored | Level::Structure => None,
+            _ => None,
         };
         let claims = self.settings.must_cover.iter().map(|claim| claim.raw().to_owned());
         Ok(Box::new(VeleroVerifier::new(VerifierOptions {

@@ -39,7 +39,7 @@ pub fn location() -> Arc<dyn Sink> {
 pub fn bucket(name: &str) -> Arc<dyn Sink> {
     let minio = Minio::shared();
     let credentials = Some(Credentials::new(minio.user(), minio.password()));
-    let settings = Settings { credentials, ..Settings::default() };
+    let settings = Settings::default().credentials(credentials);
     lifeboat_sinks::open_with(&minio.sink_url(name), &settings).unwrap()
 }
 

@@ -98,10 +98,8 @@ async fn the_copy_in_the_second_bucket_restores_a_cluster_whose_first_bucket_is_
         .backup(name)
         .scratch_namespace(fresh_name("scratch"))
         .limit(Length(Duration::from_secs(60)));
-    let settings = lifeboat_sinks::Settings {
-        credentials: Some(lifeboat_sinks::Credentials::new(Minio::shared().user(), Minio::shared().password())),
-        ..lifeboat_sinks::Settings::default()
-    };
+    let settings = lifeboat_sinks::Settings::default()
+        .credentials(Some(lifeboat_sinks::Credentials::new(Minio::shared().user(), Minio::shared().password())));
     let copied = lifeboat_sinks::open_with(&Minio::shared().sink_url(&format!("{second}/velero")), &settings).unwrap();
     let report = RestoreTest::new(server.cluster.clone(), copied, options).run(&Context::default()).await.unwrap();
     assert!(report.passed, "{report:#?}");

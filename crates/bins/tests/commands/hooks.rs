@@ -6,16 +6,21 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A folder with a config of one job with these hooks, which backs up what `run` prints.
-struct Hooked(tempfile::TempDir);
+pub(super) struct Hooked(tempfile::TempDir);
 
 impl Hooked {
     fn new(run: &str, hooks: &str) -> Self {
+        Self::with(run, &format!("hooks = {{ {hooks} }}"))
+    }
+
+    /// With these lines in the table of the job.
+    pub(super) fn with(run: &str, lines: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().display();
         let config = format!(
             "[sinks.a]\nurl = \"file://{place}/a\"\n\
              [jobs.note]\nencrypt = \"none\"\nverify = {{ level = \"structure\" }}\n\
-             command = {{ run = [\"{run}\"], shell = true }}\nhooks = {{ {hooks} }}\n"
+             command = {{ run = [\"{run}\"], shell = true }}\n{lines}\n"
         );
         fs::write(folder.path().join("lifeboat.toml"), config).unwrap();
         fs::create_dir_all(folder.path().join("a/_lifeboat")).unwrap();
@@ -35,7 +40,7 @@ impl Hooked {
 
     /// The standard output and error of a run. It must end with this status.
     #[track_caller]
-    fn run(&self, code: i32, arguments: &[&str]) -> (String, String) {
+    pub(super) fn run(&self, code: i32, arguments: &[&str]) -> (String, String) {
         let output = self.command(arguments).output().unwrap();
         let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {out}{err}");

@@ -89,7 +89,7 @@ impl Held {
         let rank = |kind| match kind {
             Kind::Managed => 0,
             Kind::Foreign => 1,
-            Kind::Damaged => 2,
+            _ => 2,
         };
         rank(self.kind) > rank(row.kind)
     }

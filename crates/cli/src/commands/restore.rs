@@ -104,7 +104,7 @@ pub(crate) fn print_plan(session: &Session, plan: &Plan) {
             Action::Create => Some(GREEN),
             Action::Update => Some(YELLOW),
             Action::Delete => Some(RED),
-            Action::Unchanged | Action::Skipped => None,
+            _ => None,
         }
     };
     for (action, line) in plan.lines() {

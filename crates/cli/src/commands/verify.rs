@@ -120,7 +120,7 @@ pub(crate) fn print(session: &Session, report: &Report, sink: Option<&str>) {
     let (word, color) = match report.status() {
         Status::Pass | Status::Warn => ("PASS", GREEN),
         Status::Untested => ("UNTESTED", YELLOW),
-        Status::Fail => ("FAIL", RED),
+        _ => ("FAIL", RED),
     };
     let of = |status| report.checks.iter().filter(|c| c.status == status).count();
     let mut figures = vec![count(report.checks.len(), "check")];

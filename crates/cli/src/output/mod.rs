@@ -212,7 +212,7 @@ impl Output {
         let color = match status {
             Status::Pass => GREEN,
             Status::Warn | Status::Untested => YELLOW,
-            Status::Fail => RED,
+            _ => RED,
         };
         self.paint(&status.to_string(), color)
     }

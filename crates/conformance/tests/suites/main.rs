@@ -54,7 +54,7 @@ impl Target for WrongTarget {
         let table = &self.good.table;
         match self.wrong {
             Wrong::NeverRefuses => {
-                return LinesTarget { replace: true, ..self.good.clone() }.restore(input, cx).await;
+                return self.good.clone().replace(true).restore(input, cx).await;
             }
             Wrong::EmptiesFirst if self.good.replace => table.set(Content::new()),
             Wrong::KeepsHalf => {
@@ -109,7 +109,7 @@ impl target::Fixture for Targets {
 #[async_trait]
 impl target::Place for Place {
     fn target(&self, replace: bool) -> Box<dyn Target> {
-        Box::new(WrongTarget { good: LinesTarget { table: self.0.clone(), replace }, wrong: self.1 })
+        Box::new(WrongTarget { good: LinesTarget::new(self.0.clone()).replace(replace), wrong: self.1 })
     }
     async fn state(&self) -> String {
         lines::format(&self.0.content())
@@ -196,7 +196,7 @@ impl Verifier for Verifiers {
         match self.fault {
             Fault::ComparesNothing => input.proof = None,
             Fault::Errs => {
-                let target = LinesTarget { table: Table::default(), replace: false };
+                let target = LinesTarget::new(Table::default());
                 input.proof = None;
                 let checks = target.restore(input, cx).await?;
                 return Ok(checks);
@@ -363,7 +363,7 @@ impl<const FLAW: u8> System for LinesSystem<FLAW> {
     }
 
     async fn target(&self, _: &Setting, _: NoChoices, _: &Dataset) -> Result<NamedTarget> {
-        Ok(NamedTarget::new(LinesTarget { table: Table::default(), replace: false }, "a table"))
+        Ok(NamedTarget::new(LinesTarget::new(Table::default()), "a table"))
     }
 
     async fn verifier(&self, _: Level, _: NoChoices) -> Result<Box<dyn Verifier>> {

@@ -19,6 +19,7 @@ use crate::sink::Sink;
 
 /// How much an artifact holds, before compression and encryption.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[non_exhaustive]
 pub struct Amount {
     /// Items in its proof: tables, collections, zones.
     pub items: u64,
@@ -110,6 +111,7 @@ impl<'de> Deserialize<'de> for MaxShrink {
 /// What was found when an artifact was compared with those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Judged {
     /// Its backup could not compare: its key may not read. A verification compares it.
     Unjudged,
@@ -138,6 +140,7 @@ impl Judged {
 
 /// How much an artifact holds, as the name of a sidecar tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Holds {
     /// Key of the sidecar.
     pub key: String,

@@ -13,6 +13,7 @@ use crate::sink::Sink;
 
 /// Which of a dataset's artifacts is meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum At {
     /// The newest.
     #[default]

@@ -57,6 +57,7 @@ const INTENT_SUFFIX: &str = ".intent.json";
 /// Who wrote an artifact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Kind {
     /// Lifeboat: it has a manifest.
     Managed,
@@ -99,6 +100,20 @@ impl Verification {
 }
 
 /// One artifact in a sink.
+///
+/// ```
+/// use lifeboat_core::catalog::{Artifact, Kind};
+/// use lifeboat_core::ArtifactName;
+///
+/// /// Whether it can be relied on, as far as names tell.
+/// fn is_good(artifact: &Artifact) -> bool {
+///     artifact.kind == Kind::Managed && artifact.last_passed().is_some() && !artifact.is_known_bad()
+/// }
+///
+/// let name = ArtifactName::parse("shop-20261121-033000.dump.zst").unwrap();
+/// let artifact = Artifact::new("databases", name, Kind::Managed);
+/// assert_eq!((artifact.key().as_str(), is_good(&artifact)), ("databases/shop-20261121-033000.dump.zst", false));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Artifact {

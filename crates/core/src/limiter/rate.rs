@@ -52,7 +52,7 @@ impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.0.get();
         // The largest unit in which it is a whole number.
-        let whole = UNITS.iter().filter(|(_, factor)| bytes % factor == 0);
+        let whole = UNITS.iter().filter(|(_, factor)| bytes.is_multiple_of(*factor));
         let (unit, factor) = whole.max_by_key(|(_, factor)| *factor).unwrap_or(&UNITS[0]);
         write!(f, "{}{unit}/s", bytes / factor)
     }

@@ -47,6 +47,7 @@ pub use writer::{Appended, LogWriter, ship};
 
 /// A place in a log. In order of epochs, and of positions within one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[non_exhaustive]
 pub struct Position {
     /// The timeline.
     pub epoch: u32,

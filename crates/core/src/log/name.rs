@@ -14,6 +14,7 @@ pub fn log_folder(folder: &str, dataset: &Dataset) -> String {
 
 /// The name of a segment, below the log's folder: what its key says about it. In the order of positions.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub struct SegmentName {
     /// The timeline.
     pub epoch: u32,

@@ -12,6 +12,20 @@ use crate::name::Dataset;
 use crate::progress::{Event, Progress};
 
 /// What became of a backup.
+///
+/// ```
+/// use lifeboat_core::Receipt;
+///
+/// fn tell(receipt: &Receipt) {
+///     println!("{}: {} rows of {} items", receipt.key, receipt.rows, receipt.items);
+///     for sink in receipt.sinks.iter().filter(|sink| sink.error.is_some()) {
+///         println!("not in {}: {:?}", sink.url, sink.error);
+///     }
+///     if !receipt.is_good() {
+///         // It is stored all the same: `is_complete` says whether in every sink, `hook` what a hook failed with.
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Receipt {

@@ -84,6 +84,7 @@ impl fmt::Debug for Only {
 /// What to do with an artifact of the first sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Step {
     /// It is not in the second sink: it is copied.
     Copy,

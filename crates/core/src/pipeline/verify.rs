@@ -30,12 +30,37 @@ const AGE_CHECK: &str = "age";
 const SERIES_CHECK: &str = "series";
 
 /// How old an artifact may be.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use lifeboat_core::{AgeLimit, Status};
+///
+/// let limit = AgeLimit::new(Duration::from_secs(2 * 86_400));
+/// assert_eq!(limit.status, Status::Fail);
+/// assert_eq!(limit.status(Status::Warn).status, Status::Warn);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AgeLimit {
     /// The limit.
     pub max_age: Duration,
     /// The status of an older artifact: [`Status::Warn`] or [`Status::Fail`].
     pub status: Status,
+}
+
+impl AgeLimit {
+    /// An older artifact fails.
+    pub fn new(max_age: Duration) -> Self {
+        Self { max_age, status: Status::Fail }
+    }
+
+    /// The status of an older artifact.
+    #[must_use]
+    pub fn status(mut self, status: Status) -> Self {
+        self.status = status;
+        self
+    }
 }
 
 /// Verifies an artifact: `Verify::new(sink, artifact, &verifier).level(Level::Restore).key(age).run().await`.

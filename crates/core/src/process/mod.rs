@@ -401,6 +401,7 @@ impl Drop for Process {
 }
 
 /// How a command ended.
+#[non_exhaustive]
 pub struct Ended {
     status: ExitStatus,
     /// The end of what it said there, fit for a message.

@@ -143,6 +143,7 @@ impl fmt::Display for Decision {
 /// Keep or delete, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "action", rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Action {
     /// It stays.
     Keep {

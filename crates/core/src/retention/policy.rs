@@ -395,6 +395,7 @@ impl<'de> Deserialize<'de> for Age {
 /// The periods of the rules that thin out with age (grandfather, father, son). UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Period {
     /// By the hour: `2026-11-19T03`.
     Hourly,

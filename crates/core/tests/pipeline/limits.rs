@@ -230,7 +230,7 @@ async fn runs_that_share_less_memory_than_each_wants_go_one_after_the_other() {
         made.context(limited(&limiter).clock(clock_at(&format!("2026-11-21T03:30:0{n}Z")))).to(stored.clone()).run()
     });
     let ended = soon(join_all(runs)).await;
-    assert!(ended.iter().all(|run| run.is_ok()), "{ended:?}");
+    assert!(ended.iter().all(Result::is_ok), "{ended:?}");
     assert_eq!(reading.most.load(Ordering::SeqCst), 1);
     // Copies side by side, each of which would want more than there is.
     let to = ScriptedSink::new(|_, _| Fate::Done).named("copy");

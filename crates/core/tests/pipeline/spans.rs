@@ -111,10 +111,8 @@ fn tree(dataset: &str) -> (Vec<String>, Vec<BTreeMap<&'static str, String>>) {
     let is_ours = |seen: &Seen| seen.fields.get("dataset").is_some_and(|of| of == dataset);
     let mut lines: Vec<String> = Vec::new();
     for seen in all.spans.values() {
-        if let Some(parent) = seen.parent.and_then(|id| all.spans.get(&id)) {
-            if is_ours(parent) {
-                lines.push(format!("{} > {}", label(parent), label(seen)));
-            }
+        if let Some(parent) = seen.parent.and_then(|id| all.spans.get(&id)).filter(|parent| is_ours(parent)) {
+            lines.push(format!("{} > {}", label(parent), label(seen)));
         }
     }
     lines.sort();

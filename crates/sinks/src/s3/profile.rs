@@ -2,6 +2,7 @@
 
 /// The quirks of one kind of store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Profile {
     /// The scheme of its URLs.
     pub scheme: &'static str,
@@ -47,6 +48,7 @@ pub struct Profile {
 
 /// The names of rights, for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Rights {
     /// To write an object.
     pub write: &'static str,

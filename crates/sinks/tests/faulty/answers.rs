@@ -16,24 +16,21 @@ use lifeboat_testkit::s3::{Lie, Lies, Refusal, S3, Ways};
 use super::MIB;
 
 pub(crate) fn retry() -> Retry {
-    Retry {
-        limit: Duration::from_millis(100),
-        first_contact: Duration::from_millis(100),
-        first: Duration::from_millis(2),
-        longest: Duration::from_millis(20),
-        stall: Duration::from_secs(20),
-    }
+    Retry::default()
+        .limit(Duration::from_millis(100))
+        .first_contact(Duration::from_millis(100))
+        .first(Duration::from_millis(2))
+        .longest(Duration::from_millis(20))
+        .stall(Duration::from_secs(20))
 }
 
 pub(crate) fn open(url: &str, endpoint: Option<String>) -> Arc<dyn Sink> {
-    let settings = Settings {
-        environment: Environment::empty(),
-        credentials: Some(Credentials::new("user", "hunter2-hunter2")),
-        endpoint,
-        retry: retry(),
-        first_part: 5 << 20,
-        ..Settings::default()
-    };
+    let settings = Settings::default()
+        .environment(Environment::empty())
+        .credentials(Some(Credentials::new("user", "hunter2-hunter2")))
+        .endpoint(endpoint)
+        .retry(retry())
+        .first_part(5_u64 << 20);
     lifeboat_sinks::open_with(url, &settings).unwrap()
 }
 

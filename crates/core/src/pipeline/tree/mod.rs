@@ -38,6 +38,7 @@ const RECORDS_FOLDER: &str = "_lifeboat/copies";
 
 /// What becomes of objects of the copy that are no longer at the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Deletion {
     /// They stay.
     #[default]
@@ -80,6 +81,7 @@ pub struct TreeCopy {
 /// What to do with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum TreeStep {
     /// It is not there: it is copied.
     Copy,
