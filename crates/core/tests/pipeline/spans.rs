@@ -7,7 +7,9 @@ use std::sync::{Mutex, OnceLock};
 use futures::StreamExt;
 use lifeboat_core::retention::Policy;
 use lifeboat_core::{Check, Context, async_trait};
-use lifeboat_core::{Hooks, Level, Proof, Prune, Replicate, Restore, RestoreInput, Result, Tap, Target, Verify};
+use lifeboat_core::{
+    Hooks, Level, Proof, ProofItem, Prune, Replicate, Restore, RestoreInput, Result, Tap, Target, Verify,
+};
 use lifeboat_testkit::memory::MemorySink;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -85,7 +87,7 @@ impl Tap for Pushes {
     }
 
     fn finish(self: Box<Self>) -> Result<Proof> {
-        Ok(Proof::new([]))
+        Ok(Proof::new([ProofItem::new("table", ITEM, 1000)]))
     }
 }
 
