@@ -75,6 +75,7 @@ impl Systems {
                 "Or as a text: governance:30.",
                 table::LockTable::FIELDS,
             ),
+            rules(),
             section::<copies::Copy>(
                 "[copies.NAME]",
                 "A tree of objects that another tool wrote, copied as it is.",
@@ -95,9 +96,38 @@ fn section<T: DeserializeOwned>(title: &str, about: &str, fields: &[Field]) -> S
     }
 }
 
+/// The rules of `keep` as a table, which is read in core.
+const RULES: [(&str, &str, &str); 9] = [
+    ("days", "Everything of so many days.", "number"),
+    ("within", "Everything of so long a time: 30d, 4w, 6m (months), 1y. Instead of days.", "time"),
+    ("last", "The newest so many.", "number"),
+    ("hourly", "The newest of each of so many hours.", "number"),
+    ("daily", "The newest of each of so many days.", "number"),
+    ("weekly", "The newest of each of so many weeks.", "number"),
+    ("monthly", "The newest of each of so many months.", "number"),
+    ("yearly", "The newest of each of so many years.", "number"),
+    ("at_least", "So many in any case, whatever the other rules say. It does not stand alone.", "number"),
+];
+
+fn rules() -> Section {
+    let keys = RULES.map(|(name, about, kind)| Key {
+        name: name.to_owned(),
+        about: about.to_owned(),
+        kind,
+        default: "no such rule".to_owned(),
+        example: if kind == "time" { format!("{name} = \"6m\"") } else { format!("{name} = 7") },
+    });
+    Section {
+        title: "keep, as a table".to_owned(),
+        about: "What any of the rules keeps is kept.".to_owned(),
+        example: String::new(),
+        keys: keys.into(),
+    }
+}
+
 /// The tables of a system: its own, and those in it.
 pub(crate) fn of_system<S: System>() -> Vec<Section> {
-    let described = S::tables();
+    let (described, required) = (S::tables(), probe::required::<S::Settings>());
     let sections = probe::keys::<S::Settings>().into_iter().map(|(path, read)| {
         let fields = described.iter().find(|(known, _)| *known == path).map_or(&[][..], |(_, fields)| fields);
         let dot = if path.is_empty() { "" } else { "." };
@@ -105,10 +135,33 @@ pub(crate) fn of_system<S: System>() -> Vec<Section> {
             title: format!("[jobs.NAME.{}{dot}{path}]", S::NAME),
             about: if path.is_empty() { format!("A job of {}.", S::TITLE) } else { String::new() },
             example: if path.is_empty() { S::EXAMPLE.to_owned() } else { String::new() },
-            keys: read.into_iter().map(|name| key(name, fields)).collect(),
+            keys: read
+                .into_iter()
+                .map(|name| {
+                    let mut key = key(name, fields);
+                    if path.is_empty() && required.as_deref() == Some(name) {
+                        key.default = REQUIRED.to_owned();
+                    }
+                    if let Some(value) = in_example(S::EXAMPLE, name).filter(|_| path.is_empty()) {
+                        key.example = format!("{name} = {value}");
+                    }
+                    key
+                })
+                .collect(),
         }
     });
     sections.collect()
+}
+
+/// The default of a key that has none.
+const REQUIRED: &str = "none: it is required";
+
+/// The value of a key in the example of a job: a text or a list.
+fn in_example<'a>(example: &'a str, name: &str) -> Option<&'a str> {
+    let (_, value) =
+        example.split_once(&format!("{{ {name} = ")).or_else(|| example.split_once(&format!(", {name} = ")))?;
+    let end = if value.starts_with('[') { value.find(']') } else { value.get(1..)?.find('"').map(|at| at + 1) };
+    value.get(..=end?)
 }
 
 fn key(name: &str, fields: &[Field]) -> Key {
@@ -122,7 +175,7 @@ fn key(name: &str, fields: &[Field]) -> Key {
     let (about, default) = match words.split_once(" Default: ") {
         Some((about, default)) => (about.to_owned(), default.trim_end_matches('.').to_owned()),
         None => match words.strip_suffix(" Required.") {
-            Some(about) => (about.to_owned(), "none: it is required".to_owned()),
+            Some(about) => (about.to_owned(), REQUIRED.to_owned()),
             None => (words, default_of(written).to_owned()),
         },
     };
@@ -160,7 +213,7 @@ fn default_of(written: &str) -> &'static str {
         () if written.starts_with("Option") => "not set",
         () if written == "bool" => "false",
         () if written.contains("Vec") || written.contains("BTreeMap") => "empty",
-        () => "none: it is required",
+        () => REQUIRED,
     }
 }
 
@@ -181,6 +234,24 @@ fn example_of(name: &str, kind: &str, about: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_rules_of_keep_are_those_that_are_read() {
+        let error =
+            toml::from_str::<std::collections::BTreeMap<String, lifeboat_core::retention::Policy>>("keep = { x = 1 }");
+        let said = error.unwrap_err().to_string();
+        let listed = said.split_once("expected one of ").unwrap().1.lines().next().unwrap();
+        let mut read: Vec<&str> = listed.split(", ").map(|name| name.trim_matches('`')).collect();
+        read.retain(|name| *name != "at-least");
+        assert_eq!(read, RULES.map(|(name, ..)| name));
+    }
+
+    #[test]
+    fn an_example_gives_its_keys_their_values() {
+        let example = "command = { run = [\"date\", \"-u\"], format = \"txt\" }";
+        let found = ["run", "format", "shell"].map(|name| in_example(example, name));
+        assert_eq!(found, [Some("[\"date\", \"-u\"]"), Some("\"txt\""), None]);
+    }
 
     #[test]
     fn every_general_key_is_described_with_type_default_and_example() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::value::{Error, StrDeserializer};
+use serde::de::value::{Error, MapDeserializer, StrDeserializer};
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
@@ -20,6 +20,13 @@ pub(crate) fn keys<T: DeserializeOwned>() -> Keys {
         let _ = T::deserialize(Probe { path: String::new(), found: &mut found, within: Some(key) });
     }
     found
+}
+
+/// The key that a table cannot do without, where there is one: what its deserializer misses first.
+pub(crate) fn required<T: DeserializeOwned>() -> Option<String> {
+    let empty = MapDeserializer::<_, Error>::new(std::iter::empty::<(&str, &str)>());
+    let missed = T::deserialize(empty).err()?.to_string();
+    Some(missed.strip_prefix("missing field `")?.split('`').next()?.to_owned())
 }
 
 /// A deserializer that notes the keys it is asked for and gives nothing.
@@ -114,6 +121,7 @@ mod tests {
             each: BTreeMap<String, Inner>,
             plain: u8,
         }
+        assert_eq!(required::<Outer>().as_deref(), Some("each"));
         let found = keys::<Outer>();
         assert_eq!(found[""], ["other", "each", "plain"]);
         assert_eq!((&found["other"][..], &found["each.NAME"][..], found.len()), (&["a"][..], &["a"][..], 3));

@@ -200,7 +200,7 @@ fn every_command_fits_into_80_columns() {
         (0, &["backup"]),
         (1, &["--config", "systems.toml", "backup"]),
         (1, &["--config", "systems.toml", "check"]),
-        (1, &["--config", "systems.toml", "verify"]),
+        (3, &["--config", "systems.toml", "verify"]),
         (2, &["--config", "one-fails.toml", "show", "codetalk"]),
         (2, &["--config", "nothing.toml", "list"]),
     ];
@@ -318,6 +318,8 @@ fn every_key_that_is_read_is_in_the_manual_of_the_config() {
         let item = format!("\\fB{}\\fR (", key.name.replace('-', "\\-"));
         assert!(page.contains(&item), "{}: {}", section.title, key.name);
     }
+    let zone = sections.iter().find(|section| section.title == "[jobs.NAME.cloudflare-dns]").unwrap();
+    assert_eq!((&*zone.keys[0].default, &*zone.keys[0].example), ("none: it is required", "zone = \"example.org\""));
     // From tables within tables as well.
     let test = sections.iter().find(|section| section.title == "[jobs.NAME.velero.test]").unwrap();
     assert!(test.keys.iter().any(|key| key.name == "scratch_namespace"), "{test:?}");

@@ -88,7 +88,8 @@ async fn work(session: &Session, tasks: Tasks, asked: bool, options: &Options) -
     let mut results = Vec::new();
     let all = tasks.iter().map(|(_, opened)| opened.as_ref().map_or(1, Vec::len)).sum();
     let mut tally = Tally::of(all).counting(COPIES);
-    let short = tally.is_short(&session.output) && !options.dry_run;
+    // One that is named tells everything of each destination.
+    let short = tasks.len() > 1 && tally.is_short(&session.output) && !options.dry_run;
     for (name, opened) in tasks {
         let copies = match opened {
             Ok(copies) => copies,
@@ -581,7 +582,7 @@ fn tell_tree(session: &Session, done: &TreeCopied) {
 
 async fn prove(session: &Session, name: &str, to: &str, tree: &TreeCopy, short: bool) -> Result<(bool, Value)> {
     let report = tree.verify().await?;
-    verify::print(session, &report, None, short);
+    verify::print(session, &report, short.then_some(to), short);
     let mut value = json!(report);
     value["name"] = name.into();
     value["sink"] = to.into();

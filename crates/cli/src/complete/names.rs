@@ -106,14 +106,16 @@ fn listed(job: &Job) -> Vec<(String, String)> {
         return Vec::new();
     };
     let mut found = Vec::new();
-    let _ = runtime.block_on(tokio::time::timeout(PATIENCE, async {
+    // A timer wants to be made within the runtime.
+    let listing = async {
         let mut artifacts = catalog::list(&*store.sink, &job.prefix, job.dataset.as_ref());
         while let Some(Ok(artifact)) = artifacts.next().await {
             if job.claims(&artifact.name) {
                 found.push((artifact.name.dataset.to_string(), artifact.key()));
             }
         }
-    }));
+    };
+    let _ = runtime.block_on(async { tokio::time::timeout(PATIENCE, listing).await });
     // What still blocks a thread is not waited for.
     runtime.shutdown_background();
     found
