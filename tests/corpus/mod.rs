@@ -30,6 +30,8 @@ mod service;
 mod urls;
 #[path = "../../fuzz/bodies/velero.rs"]
 mod velero;
+#[path = "../../fuzz/bodies/wal.rs"]
+mod wal;
 #[path = "../../fuzz/bodies/zone.rs"]
 mod zone;
 
@@ -48,6 +50,7 @@ const TARGETS: &[Target] = &[
     ("service", service::run),
     ("urls", urls::run),
     ("velero", velero::run),
+    ("wal", wal::run),
     ("zone", zone::run),
 ];
 

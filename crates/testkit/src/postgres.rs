@@ -150,6 +150,14 @@ impl Server {
     /// # Panics
     /// When it does not start.
     pub fn start_with(settings: impl FnOnce(&Path) -> Vec<String>) -> Self {
+        Self::start_as(&[], settings)
+    }
+
+    /// Like [`start_with`](Server::start_with), with further arguments of `initdb`.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_as(initdb: &[&str], settings: impl FnOnce(&Path) -> Vec<String>) -> Self {
         let folder = tempfile::Builder::new().prefix("lifeboat-pg-").tempdir().unwrap();
         let programs = programs();
         let password = fresh_name("password");
@@ -163,6 +171,7 @@ impl Server {
             .arg(&data)
             .args(["-U", "postgres", "-A", "scram-sha-256", "--no-sync", "-E", "UTF8", "--locale=C"])
             .arg(format!("--pwfile={}", password_file.display()))
+            .args(initdb)
             .output()
             .unwrap();
         assert!(initialized.status.success(), "{}", String::from_utf8_lossy(&initialized.stderr));
