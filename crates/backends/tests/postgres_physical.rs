@@ -1,4 +1,5 @@
-//! The foundations of physical backup against a real server: what it writes to its log, by its own `pg_waldump`.
+//! The foundations of physical backup against a real server: what it writes to its log, by its own `pg_waldump`, and what it says
+//! to who speaks its replication protocol.
 //!
 //! Needs PostgreSQL's server programs, in `LIFEBOAT_PG_BIN` or `/usr/lib/postgresql/*/bin`.
 #![cfg(feature = "postgres")]
@@ -6,3 +7,8 @@
 
 #[path = "postgres_physical/log.rs"]
 mod log;
+#[path = "postgres_physical/replication.rs"]
+mod replication;
+#[allow(dead_code, unreachable_pub)]
+#[path = "postgres/tls.rs"]
+mod tls;

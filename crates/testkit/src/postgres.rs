@@ -132,6 +132,8 @@ pub struct Server {
     /// Its URL, of the database `postgres`.
     pub url: String,
     folder: tempfile::TempDir,
+    port: u16,
+    settings: Vec<String>,
     process: Option<Child>,
 }
 
@@ -175,31 +177,73 @@ impl Server {
             .output()
             .unwrap();
         assert!(initialized.status.success(), "{}", String::from_utf8_lossy(&initialized.stderr));
-        let port = free_port();
         let settings = settings(folder.path());
         for entry in std::fs::read_dir(folder.path()).unwrap().flatten() {
             own(&entry.path());
         }
-        let process = unprivileged(programs.join("postgres"), folder.path())
+        Self::launched(folder, &password, settings)
+    }
+
+    /// A server over files that `fill` puts into a new data directory, such as those of a backup. `password` is that of the user
+    /// `postgres` in them.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn over(password: &str, fill: impl FnOnce(&Path), settings: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("lifeboat-pg-").tempdir().unwrap();
+        let data = folder.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        fill(&data);
+        own(folder.path());
+        own_all(&data);
+        std::fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        Self::launched(folder, password, settings.iter().map(|setting| (*setting).to_owned()).collect())
+    }
+
+    fn launched(folder: tempfile::TempDir, password: &str, settings: Vec<String>) -> Self {
+        let port = free_port();
+        let url = format!("postgres://postgres:{password}@127.0.0.1:{port}/postgres");
+        let mut server = Self { url, folder, port, settings, process: None };
+        server.launch();
+        server
+    }
+
+    /// Starts the server that was ended, on the same port.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn launch(&mut self) {
+        let folder = self.folder.path();
+        let process = unprivileged(programs().join("postgres"), folder)
             .arg("-D")
-            .arg(&data)
+            .arg(folder.join("data"))
             .arg("-k")
-            .arg(folder.path())
-            .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", &format!("port={port}")])
-            .args(settings.iter().flat_map(|setting| ["-c", setting]))
+            .arg(folder)
+            .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", &format!("port={}", self.port)])
+            .args(self.settings.iter().flat_map(|setting| ["-c", setting]))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let url = format!("postgres://postgres:{password}@127.0.0.1:{port}/postgres");
-        let server = Self { url, folder, process: Some(process) };
+        self.process = Some(process);
         let begun = Instant::now();
-        while let Err(error) = try_psql(&server.url, "SELECT 1") {
+        while let Err(error) = try_psql(&self.url, "SELECT 1") {
             assert!(begun.elapsed() < Duration::from_secs(60), "the test's PostgreSQL does not answer: {error}");
             std::thread::sleep(Duration::from_millis(50));
         }
-        server
+    }
+
+    /// Asks the server to shut down without waiting for its sessions (`pg_ctl stop -m fast`), and does not wait for it.
+    pub fn shut_down(&self) {
+        let process = self.process.as_ref().expect("the server runs");
+        let asked = Command::new("kill").args(["-INT", &process.id().to_string()]).status().unwrap();
+        assert!(asked.success());
+    }
+
+    /// Waits until the server has ended.
+    pub fn ended(&mut self) {
+        self.process.take().expect("the server runs").wait().unwrap();
     }
 
     /// Ends the server at once, as a crash would.
@@ -250,6 +294,17 @@ fn own(path: &Path) {
     if is_root() {
         let (uid, gid) = nobody();
         std::os::unix::fs::chown(path, Some(uid), Some(gid)).unwrap();
+    }
+}
+
+/// A folder with all that is in it.
+fn own_all(folder: &Path) {
+    own(folder);
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        match entry.file_type().unwrap().is_dir() {
+            true => own_all(&entry.path()),
+            false => own(&entry.path()),
+        }
     }
 }
 

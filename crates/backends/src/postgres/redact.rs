@@ -71,9 +71,14 @@ pub(crate) fn answer(db: &DbError) -> String {
 /// A server's message without values.
 pub(crate) fn without_values(db: &DbError) -> String {
     crate::whole_words::keep("PostgreSQL", &format!("{db:?}"));
-    match db.file().is_some_and(|file| LANGUAGES.iter().any(|language| file.ends_with(language))) {
+    told(db.message(), db.code().code(), db.file())
+}
+
+/// What is told of a message with this SQLSTATE from this source file of the server.
+pub(crate) fn told(text: &str, code: &str, file: Option<&str>) -> String {
+    match file.is_some_and(|file| LANGUAGES.iter().any(|language| file.ends_with(language))) {
         true => RAISED.to_owned(),
-        false => message(db.message(), db.code().code()),
+        false => message(text, code),
     }
 }
 

@@ -28,56 +28,9 @@ impl Session {
     /// Opens a session with settings of its own: with the first host that answers and is what was asked for.
     ///
     /// # Errors
-    /// With the kind that follows from the server's answer, and a hint. Of several hosts the next one is tried only after
-    /// one that does not answer, as libpq does.
+    /// As [`open_first`].
     pub(crate) async fn open(to: &Connection) -> Result<Self> {
-        let passes: &[Wanted] = match &to.wanted {
-            Wanted::PreferStandby => &[Wanted::Standby, Wanted::Any],
-            wanted => std::slice::from_ref(wanted),
-        };
-        let mut failed = Vec::new();
-        for wanted in passes {
-            for host in &to.hosts {
-                let opened = Self::open_at(to, host).await;
-                let error = match opened {
-                    Ok(session) if session.is(*wanted).await? => return Ok(session),
-                    Ok(session) => session.other_than(*wanted),
-                    Err(error) if error.kind() == ErrorKind::Unavailable => error,
-                    Err(error) => return Err(error),
-                };
-                failed.push(error);
-            }
-        }
-        let last = failed.pop().expect("there is at least one host");
-        if failed.is_empty() {
-            return Err(last);
-        }
-        let said: Vec<String> =
-            failed.iter().chain([&last]).map(|e| format!("{}: {}", e.subject(), e.message())).collect();
-        let error = Error::new(
-            last.kind(),
-            "connect to",
-            to.redacted(),
-            format!("none of the hosts is suitable: {}", said.join("; ")),
-        );
-        Err(match last.advice() {
-            Some(advice) => error.hint(advice),
-            None => error,
-        })
-    }
-
-    /// Within the time limit for each address of the host: until the server's first answer.
-    async fn open_at(to: &Connection, host: &Host) -> Result<Self> {
-        let mut last = None;
-        for address in addresses(to, host).await? {
-            let place = to.at(Host { address, ..host.clone() });
-            match limited(&place, Self::open_one(&place)).await {
-                Ok(session) => return Ok(session),
-                Err(error) if error.kind() == ErrorKind::Unavailable => last = Some(error),
-                Err(error) => return Err(error),
-            }
-        }
-        Err(last.expect("a name has an address, or looking it up is an error"))
+        open_first(to).await
     }
 
     async fn open_one(to: &Connection) -> Result<Self> {
@@ -195,32 +148,12 @@ impl Session {
         self.bent.as_ref().map_or(Ok(()), |(name, value)| Err(own::bent(&self.subject, name, value)))
     }
 
-    async fn is(&self, wanted: Wanted) -> Result<bool> {
-        if wanted == Wanted::Any {
-            return Ok(true);
-        }
+    async fn fits(&self, wanted: Wanted) -> Result<bool> {
         // As libpq asks it; reset_val is what the session had before it was given our settings.
         let sql = "SELECT pg_catalog.pg_is_in_recovery(), (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'default_transaction_read_only')";
         let rows = self.rows(sql).await?;
         let [Some(standby), Some(read_only)] = &rows.first().map_or(&[][..], |row| &row[..]) else { return Ok(false) };
-        let (standby, read_only) = (standby == "t", standby == "t" || read_only == "on");
-        Ok(match wanted {
-            Wanted::Any | Wanted::PreferStandby => true,
-            Wanted::ReadWrite => !read_only,
-            Wanted::ReadOnly => read_only,
-            Wanted::Primary => !standby,
-            Wanted::Standby => standby,
-        })
-    }
-
-    fn other_than(&self, wanted: Wanted) -> Error {
-        let why = match wanted {
-            Wanted::ReadWrite => "it takes no writes, but target_session_attrs=read-write",
-            Wanted::ReadOnly => "it takes writes, but target_session_attrs=read-only",
-            Wanted::Primary => "it is a standby, but target_session_attrs=primary",
-            _ => "it is not a standby, but target_session_attrs=standby",
-        };
-        Error::new(ErrorKind::Unavailable, "use", &self.subject, why)
+        Ok(suits(wanted, standby == "t", standby == "t" || read_only == "on"))
     }
 
     /// Runs a query that gives at most one value, as text.
@@ -286,6 +219,103 @@ impl Session {
     }
 }
 
+/// What can be opened with a server: a session, or what speaks another protocol on the same way in.
+pub(super) trait Opened: Sized {
+    /// Opens it at the one host and address that `to` leads to.
+    fn open_one(to: &Connection) -> impl Future<Output = Result<Self>> + Send;
+
+    /// Whether the server is like this. It is not asked for [`Wanted::Any`].
+    fn fits(&mut self, wanted: Wanted) -> impl Future<Output = Result<bool>> + Send;
+}
+
+impl Opened for Session {
+    fn open_one(to: &Connection) -> impl Future<Output = Result<Self>> + Send {
+        Self::open_one(to)
+    }
+
+    fn fits(&mut self, wanted: Wanted) -> impl Future<Output = Result<bool>> + Send {
+        Self::fits(self, wanted)
+    }
+}
+
+/// Opens it with the first host that answers and is what was asked for.
+///
+/// # Errors
+/// With the kind that follows from the server's answer, and a hint. Of several hosts the next one is tried only after
+/// one that does not answer, as libpq does.
+pub(super) async fn open_first<T: Opened>(to: &Connection) -> Result<T> {
+    let passes: &[Wanted] = match &to.wanted {
+        Wanted::PreferStandby => &[Wanted::Standby, Wanted::Any],
+        wanted => std::slice::from_ref(wanted),
+    };
+    let mut failed = Vec::new();
+    for wanted in passes {
+        for host in &to.hosts {
+            let opened = open_at::<T>(to, host).await;
+            let error = match opened {
+                Ok(opened) if *wanted == Wanted::Any => return Ok(opened),
+                Ok(mut opened) => match opened.fits(*wanted).await? {
+                    true => return Ok(opened),
+                    false => other_than(&to.at(host.clone()), *wanted),
+                },
+                Err(error) if error.kind() == ErrorKind::Unavailable => error,
+                Err(error) => return Err(error),
+            };
+            failed.push(error);
+        }
+    }
+    let last = failed.pop().expect("there is at least one host");
+    if failed.is_empty() {
+        return Err(last);
+    }
+    let said: Vec<String> = failed.iter().chain([&last]).map(|e| format!("{}: {}", e.subject(), e.message())).collect();
+    let error = Error::new(
+        last.kind(),
+        "connect to",
+        to.redacted(),
+        format!("none of the hosts is suitable: {}", said.join("; ")),
+    );
+    Err(match last.advice() {
+        Some(advice) => error.hint(advice),
+        None => error,
+    })
+}
+
+/// Within the time limit for each address of the host: until the server's first answer.
+async fn open_at<T: Opened>(to: &Connection, host: &Host) -> Result<T> {
+    let mut last = None;
+    for address in addresses(to, host).await? {
+        let place = to.at(Host { address, ..host.clone() });
+        match limited(&place, T::open_one(&place)).await {
+            Ok(opened) => return Ok(opened),
+            Err(error) if error.kind() == ErrorKind::Unavailable => last = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last.expect("a name has an address, or looking it up is an error"))
+}
+
+/// Whether a server that is a standby, and one that takes no writes, is what is wanted.
+pub(super) fn suits(wanted: Wanted, standby: bool, read_only: bool) -> bool {
+    match wanted {
+        Wanted::Any | Wanted::PreferStandby => true,
+        Wanted::ReadWrite => !read_only,
+        Wanted::ReadOnly => read_only,
+        Wanted::Primary => !standby,
+        Wanted::Standby => standby,
+    }
+}
+
+fn other_than(to: &Connection, wanted: Wanted) -> Error {
+    let why = match wanted {
+        Wanted::ReadWrite => "it takes no writes, but target_session_attrs=read-write",
+        Wanted::ReadOnly => "it takes writes, but target_session_attrs=read-only",
+        Wanted::Primary => "it is a standby, but target_session_attrs=primary",
+        _ => "it is not a standby, but target_session_attrs=standby",
+    };
+    Error::new(ErrorKind::Unavailable, "use", to.redacted(), why)
+}
+
 /// The addresses of a host: `None` for what needs none.
 async fn addresses(to: &Connection, host: &Host) -> Result<Vec<Option<IpAddr>>> {
     if host.is_socket() || host.address.is_some() {
@@ -321,25 +351,25 @@ async fn limited<T>(to: &Connection, step: impl Future<Output = Result<T>>) -> R
     })
 }
 
-fn no_answer(to: &Connection, why: &str) -> Error {
+pub(super) fn no_answer(to: &Connection, why: &str) -> Error {
     Error::new(ErrorKind::Unavailable, "connect to", to.redacted(), format!("no answer: {why}"))
         .hint("is the server running, and are the host and port right?")
 }
 
 /// `15` of `15.18 (Debian …)` and of `9.6`: 9.
-fn major_of(version: &str) -> u32 {
+pub(super) fn major_of(version: &str) -> u32 {
     let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().unwrap_or_default()
 }
 
 /// Why there is no session.
-enum Failed {
+pub(super) enum Failed {
     Config(Error),
     Server(tokio_postgres::Error),
 }
 
 impl Failed {
-    fn into_error(self, to: &Connection) -> Error {
+    pub(super) fn into_error(self, to: &Connection) -> Error {
         match self {
             Self::Config(error) => error,
             Self::Server(error) => connect_error(to, error),
@@ -347,7 +377,7 @@ impl Failed {
     }
 }
 
-fn no_tls(failed: &Failed) -> bool {
+pub(super) fn no_tls(failed: &Failed) -> bool {
     matches!(failed, Failed::Server(error) if error_chain(error).contains("server does not support TLS"))
 }
 
