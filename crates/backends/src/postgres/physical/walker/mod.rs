@@ -57,6 +57,7 @@ pub struct Walker {
     state: State,
     open: Open,
     previous: Option<Lsn>,
+    first: Option<Lsn>,
     verified: Option<Lsn>,
     records: u64,
     end: Option<End>,
@@ -117,6 +118,7 @@ impl Walker {
             state: if from.0.is_multiple_of(PAGE) { State::First } else { State::Blind },
             open: Open::default(),
             previous: None,
+            first: None,
             verified: None,
             records: 0,
             end: None,
@@ -157,6 +159,12 @@ impl Walker {
     /// The position of the next byte that it expects.
     pub fn position(&self) -> Lsn {
         Lsn(self.at.wrapping_add(self.header_have as u64))
+    }
+
+    /// Where the first record begins that is good: what lies before it, of a walk that began within a record, was not checked.
+    /// `None` before there was one.
+    pub fn first(&self) -> Option<Lsn> {
+        self.first
     }
 
     /// Where the last record ends that is good. `None` before the first one.
@@ -434,6 +442,7 @@ impl Walker {
             self.state = if self.at.is_multiple_of(size) { State::Record } else { State::Unused };
         }
         let end = Lsn(end);
+        self.first.get_or_insert(start);
         self.verified = Some(end);
         let is_whole = kept.len() == header.total as usize - HEADER;
         if header.kept() > 0

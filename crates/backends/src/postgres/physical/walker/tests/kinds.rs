@@ -175,3 +175,25 @@ fn what_is_laid_out_otherwise_is_told_and_no_end() {
     let unread = |event: &Event| matches!(event.kind, EventKind::Unread { .. });
     assert_eq!(log.walk().events.iter().filter(|event| unread(event)).count(), 2);
 }
+
+proptest! {
+    /// A checksum says that the server wrote it, and not that it is laid out as it is read here.
+    #[test]
+    fn any_content_is_read_or_told_as_unread(
+        manager in prop::sample::select(vec![XLOG, XACT, DATABASE, MESSAGE]),
+        info: u8,
+        magic in prop::sample::select(vec![0xD106u16, 0xD10D, 0xD110, 0xD113, 0xD116, 0xD118]),
+        parts in prop::collection::vec(prop_oneof![0..6u32, Just(0x1FF), Just(u32::MAX), any::<u32>()], 0..40),
+        is_short: bool,
+    ) {
+        let mut log = Log::new();
+        log.magic = magic;
+        match is_short {
+            true => log.short(manager, info, 900, &words(&parts)),
+            false => log.record(manager, info, 900, &words(&parts)),
+        };
+        let walked = log.walk();
+        prop_assert_eq!((walked.end, walked.records), (None, 1));
+        prop_assert!(walked.events.len() <= 1);
+    }
+}

@@ -119,11 +119,12 @@ fn the_position_and_what_is_known_are_told() {
     walker.push(&log.bytes[..20], &mut events).unwrap();
     assert_eq!(walker.position(), Lsn(log.start + 20));
     walker.push(&log.bytes[20..500], &mut events).unwrap();
-    assert!(!walker.is_between_records());
+    assert!(!walker.is_between_records() && walker.first().is_none());
     assert_eq!((walker.major(), walker.system(), walker.verified()), (Some(15), Some(SYSTEM), None));
     walker.push(&log.bytes[500..], &mut events).unwrap();
     assert!(walker.is_between_records());
     assert_eq!((walker.position(), walker.verified()), (Lsn(log.at()), Some(Lsn(log.at()))));
+    assert_eq!(walker.first(), Some(Lsn(log.start + 40)));
 }
 
 #[test]
