@@ -35,6 +35,41 @@ async fn a_source_keeps_what_its_trait_promises() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_estimate_is_of_what_is_chosen_and_asks_once_for_a_whole_database() {
+    let script = Script::standalone()
+        .collection(orders(1000))
+        .collection(Collection::new("shop", "events").documents(documents(3000)))
+        .collection(Collection::view("shop", "seen", "orders"))
+        .collection(Collection::new("blog", "posts").documents(documents(10)));
+    let server = MongoWire::start(script).await;
+    let bytes = |count: i32| documents(count).iter().map(|d| d.len() as u64).sum::<u64>();
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let only = |of: &[&str]| MongoSettings::default().collections(names(of));
+    let without = |of: &[&str]| MongoSettings::default().exclude_collections(names(of));
+    let query =
+        MongoSettings::default().queries(vec![lifeboat_backends::mongodb::Query::new("orders", "{\"_id\": 1}")]);
+    for (database, options, expected, asked) in [
+        ("shop", MongoSettings::default(), Some(bytes(1000) + bytes(3000)), (1, 0)),
+        (
+            "",
+            MongoSettings::default().users_and_roles(Some(false)),
+            Some(bytes(1000) + bytes(3000) + bytes(10)),
+            (2, 0),
+        ),
+        ("shop", only(&["orders", "seen"]), Some(bytes(1000)), (0, 1)),
+        ("shop", without(&["orders"]), Some(bytes(3000)), (0, 1)),
+        // How many documents a query takes, no statistics say.
+        ("shop", query, None, (0, 0)),
+    ] {
+        let before = (server.seen("dbStats").len(), server.seen("collStats").len());
+        let source = Mongo::new(connection(&server, database)).options(options).unwrap();
+        assert_eq!(source.estimate().await.unwrap().map(|estimate| estimate.bytes), expected, "{database}");
+        let after = (server.seen("dbStats").len(), server.seen("collStats").len());
+        assert_eq!((after.0 - before.0, after.1 - before.1), asked, "{database}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_replica_set_is_read_as_of_one_time() {
     let more = Collection::new("shop", "people").documents(documents(300));
     let script = Script::replica_set("rs0").collection(orders(500)).collection(more);

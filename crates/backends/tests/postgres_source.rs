@@ -10,7 +10,7 @@ use std::time::Duration;
 use lifeboat_backends::postgres::{
     Globals, Postgres, PostgresSettings, PostgresTarget, PostgresVerifier, RestoreOptions, VerifierOptions,
 };
-use lifeboat_core::{Context, RestoreInput, Status, Target, Verifier};
+use lifeboat_core::{Context, RestoreInput, Source, Status, Target, Verifier};
 use lifeboat_testkit::conformance::source;
 use lifeboat_testkit::postgres::{Database, Server, psql, try_psql, with_database};
 use postgres::{
@@ -23,6 +23,61 @@ async fn a_database() {
     live.run("CREATE TABLE t AS SELECT i AS id, repeat(md5(i::text), 10) AS x FROM generate_series(1, 30000) i");
     source::all(&Postgres::new(connection(&live.url))).await;
     assert_eq!(live.run("SELECT count(*) FROM t").trim(), "30000");
+}
+
+/// Tables of several kinds, some megabytes as COPY text.
+const SIZES: &str = "
+    CREATE TABLE narrow AS SELECT i AS id, i * 7 AS n FROM generate_series(1, 60000) i;
+    CREATE TABLE wide AS SELECT i AS id, md5(i::text) AS a, now() AS at, repeat(md5(i::text), 4) AS b FROM generate_series(1, 8000) i;
+    CREATE TABLE lengthy AS SELECT i AS id, string_agg(md5((i * j)::text), ' ') AS x FROM generate_series(1, 100) i, generate_series(1, 600) j GROUP BY i;
+    CREATE TABLE bin AS SELECT i AS id, decode(string_agg(md5((i * j)::text), ''), 'hex') AS x FROM generate_series(1, 100) i, generate_series(1, 600) j GROUP BY i;
+    CREATE SCHEMA \"Odd\"; CREATE TABLE \"Odd\".\"T.1\" AS SELECT i AS id, md5(i::text) AS x FROM generate_series(1, 20000) i;
+    CREATE INDEX ON wide (a); CREATE INDEX ON wide (b); CREATE INDEX ON wide (a, b);
+    CREATE MATERIALIZED VIEW seen AS SELECT * FROM wide;
+    SELECT lo_from_bytea(0, decode(repeat('00ff', 100000), 'hex'));";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_estimate_is_near_whatever_is_chosen() {
+    let live = Database::fresh();
+    live.run(SIZES);
+    let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let all = PostgresSettings::default;
+    let estimate = async |settings: &PostgresSettings| {
+        let source = Postgres::new(connection(&live.url)).options(settings.clone()).unwrap();
+        source.estimate().await.unwrap().unwrap().bytes
+    };
+    let choices = [
+        all(),
+        all().tables(named(&["narrow"])),
+        all().tables(named(&["WIDE"])),
+        all().tables(named(&["public.len*"])),
+        all().tables(named(&["bin"])),
+        all().tables(named(&["\"Odd\".\"T.1\""])),
+        all().schemas(named(&["\"Odd\""])),
+        all().exclude_schemas(named(&["pub*"])),
+        all().exclude_tables(named(&["narrow", "lengthy"])),
+        all().exclude_table_data(named(&["wide", "bin", "lengthy", "narrow"])),
+    ];
+    let mut dumped = Vec::new();
+    for settings in &choices {
+        dumped.push(backup_with(&live.url, settings.clone(), &Context::default()).await.unwrap().0.len() as u64);
+    }
+    for analyzed in [false, true] {
+        if analyzed {
+            live.run("VACUUM ANALYZE");
+        }
+        for (settings, bytes) in choices.iter().zip(&dumped) {
+            let estimate = estimate(settings).await;
+            assert!(
+                estimate.max(*bytes) < estimate.min(*bytes) * 3,
+                "{estimate} estimated, {bytes} dumped: {settings:?}"
+            );
+        }
+    }
+    // What pg_dump is told beside, it alone understands.
+    let more = all().extra_args(named(&["--schema-only"]));
+    let source = Postgres::new(connection(&live.url)).options(more).unwrap();
+    assert_eq!(source.estimate().await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -313,6 +368,17 @@ async fn a_backup_that_waits_for_a_lock_says_for_whom() {
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND application_name = 'migration'"
     );
     let holder = hold();
+    // The catalog is read at once; a table that nothing has counted yet is not waited for.
+    let estimate = async || {
+        let source = Postgres::new(connection(&live.url));
+        tokio::time::timeout(Duration::from_secs(10), source.estimate()).await
+    };
+    assert!(estimate().await.expect("it gives up soon").is_err());
+    live.run(&end);
+    assert!(holder.join().unwrap().is_err(), "it was ended");
+    live.run("VACUUM ANALYZE public.held");
+    let holder = hold();
+    assert!(estimate().await.expect("it waits for nobody").unwrap().is_some());
     let notes = Arc::new(postgres::Notes::default());
     let cx = Context::default().progress(notes.clone());
     let release = async {

@@ -36,6 +36,7 @@ const SOON: Duration = Duration::from_secs(5);
 pub async fn all(source: &dyn Source) {
     looking_changes_nothing(source).await;
     two_readings_agree(source).await;
+    an_estimate_is_near_and_changes_nothing(source).await;
     a_reading_can_be_left_in_the_middle(source).await;
     cancelling_ends_it(source).await;
 }
@@ -51,11 +52,19 @@ pub async fn looking_changes_nothing(source: &dyn Source) {
 }
 
 async fn read(source: &dyn Source) -> Proof {
+    measured(source).await.0
+}
+
+/// The proof, and how many bytes it was taken from.
+async fn measured(source: &dyn Source) -> (Proof, u64) {
     let mut reading = source.open(&Context::default()).await.unwrap();
+    let mut bytes = 0;
     while let Some(chunk) = reading.stream.next().await {
-        reading.tap.push(&chunk.unwrap()).unwrap();
+        let chunk = chunk.unwrap();
+        bytes += chunk.len() as u64;
+        reading.tap.push(&chunk).unwrap();
     }
-    reading.tap.finish().unwrap()
+    (reading.tap.finish().unwrap(), bytes)
 }
 
 /// What does not change has the same proof each time.
@@ -63,6 +72,21 @@ pub async fn two_readings_agree(source: &dyn Source) {
     let (first, second) = (read(source).await, read(source).await);
     assert!(!first.items.is_empty());
     assert_eq!(first.items, second.items);
+}
+
+/// An estimate is right to an order of magnitude, and asking for it changes nothing. A source may have none.
+pub async fn an_estimate_is_near_and_changes_nothing(source: &dyn Source) {
+    if source.estimate().await.unwrap().is_none() {
+        return;
+    }
+    let ((before, bytes), described) = (measured(source).await, source.describe().await.unwrap());
+    for _ in 0..2 {
+        let estimate = source.estimate().await.unwrap().expect("it had an estimate before").bytes;
+        let near = estimate.max(bytes) / 10 <= estimate.min(bytes);
+        assert!(near, "about {estimate} bytes were to come, and {bytes} came");
+    }
+    assert_eq!(source.describe().await.unwrap(), described);
+    assert_eq!(read(source).await.items, before.items, "something changed while it was asked");
 }
 
 /// A tap that has seen half does not say what one says that has seen everything, and a stream that is dropped holds nothing up.

@@ -57,7 +57,7 @@ pub use report::{Check, Report, Status};
 pub use repository::{Repository, Snapshot};
 pub use setting::Setting;
 pub use sink::{ObjectInfo, Sink};
-pub use source::{Description, Reading, Source};
+pub use source::{Description, Estimate, Reading, Source};
 pub use stream::ByteStream;
 pub use system::{AnySystem, Defaults, NamedTarget, Opening, Place, System};
 pub use target::{Link, RestoreInput, Target};

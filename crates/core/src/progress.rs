@@ -65,9 +65,12 @@ pub enum Event {
         step: Step,
         /// The unit in which [`Event::Advance`] counts.
         unit: Unit,
-        /// How much there is, where that is known.
-        total: Option<u64>,
+        /// How much there is, where that is known when it begins.
+        total: Option<Total>,
     },
+    /// How much there is in the current step has become known, or is known better, since it began: a backup does not wait for its
+    /// estimate.
+    Total(Total),
     /// The current step has advanced by this much.
     Advance(u64),
     /// This many tables, collections or zones have passed since the step began, in addition to the bytes that it counts.
@@ -90,6 +93,42 @@ pub enum Event {
     Note(String),
 }
 
+/// How much there is in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Total {
+    /// So much, as a manifest or a plan says.
+    Exact(u64),
+    /// About so much: a backup does not know how much it reads before it has read it. More or less may come, so a share of it
+    /// never says that all is done; only [`Event::End`] does.
+    About(u64),
+}
+
+impl Total {
+    /// The figure.
+    pub fn figure(self) -> u64 {
+        match self {
+            Self::Exact(figure) | Self::About(figure) => figure,
+        }
+    }
+
+    /// How much of it is done, in whole per cent: at most 99 of an estimate. `None` where there is nothing to do.
+    pub fn percent(self, done: u64) -> Option<u8> {
+        let share = (u128::from(done) * 100).checked_div(u128::from(self.figure()))?;
+        let most = match self {
+            Self::Exact(_) => 100,
+            Self::About(_) => 99,
+        };
+        u8::try_from(share.min(most)).ok()
+    }
+}
+
+impl From<u64> for Total {
+    fn from(exact: u64) -> Self {
+        Self::Exact(exact)
+    }
+}
+
 /// What progress is counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -101,6 +140,42 @@ pub enum Unit {
 }
 
 /// Receives progress. Called from many threads and often (each chunk): it must be quick and must not block.
+///
+/// ```
+/// use std::sync::Mutex;
+///
+/// use lifeboat_core::progress::{Event, Progress, Total};
+///
+/// /// The share of the current step that is done.
+/// #[derive(Default)]
+/// struct Share(Mutex<(u64, Option<Total>)>);
+///
+/// impl Share {
+///     fn percent(&self) -> Option<u8> {
+///         let (done, total) = *self.0.lock().unwrap();
+///         total?.percent(done)
+///     }
+/// }
+///
+/// impl Progress for Share {
+///     fn event(&self, event: Event) {
+///         let mut state = self.0.lock().unwrap();
+///         match event {
+///             Event::Begin { total, .. } => *state = (0, total),
+///             // Of a backup it is known a little later, and about.
+///             Event::Total(total) => state.1 = Some(total),
+///             Event::Advance(bytes) => state.0 += bytes,
+///             _ => {}
+///         }
+///     }
+/// }
+///
+/// let share = Share::default();
+/// share.event(Event::Advance(300));
+/// share.event(Event::Total(Total::About(200)));
+/// // However much more has come than was expected, the end is told by its event alone.
+/// assert_eq!(share.percent(), Some(99));
+/// ```
 pub trait Progress: Send + Sync {
     /// Something happened.
     fn event(&self, event: Event);

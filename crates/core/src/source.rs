@@ -66,6 +66,27 @@ crate::setters!(Description {
     facts: BTreeMap<String, String>,
 });
 
+/// About how much a source gives, known before it is read.
+///
+/// ```
+/// use lifeboat_core::Estimate;
+///
+/// assert_eq!(Estimate::new(40 << 30).bytes, 42_949_672_960);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Estimate {
+    /// Bytes of the stream: of plaintext, before compression.
+    pub bytes: u64,
+}
+
+impl Estimate {
+    /// About so many bytes.
+    pub fn new(bytes: u64) -> Self {
+        Self { bytes }
+    }
+}
+
 /// An opened source: the bytes, and the parser that takes the proof from them.
 #[non_exhaustive]
 pub struct Reading {
@@ -132,6 +153,26 @@ pub trait Source: Send + Sync {
         false
     }
 
+    /// About how many bytes [`open`](Source::open)'s stream has, from what the live system's statistics say: for a percentage and
+    /// the time that is left. `None`, the default, where it cannot say.
+    ///
+    /// A backup asks while it reads already, and only where the sink does not hold the one before, whose size says it better. It
+    /// goes on without an answer.
+    ///
+    /// # Behaviour
+    /// - It changes nothing, and may be called more than once.
+    /// - It costs the live system a query or two, and reads none of the data.
+    /// - It is right to an order of magnitude. A source that cannot promise that says nothing.
+    ///
+    /// # Errors
+    /// What kept the live system from saying.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is held over an await that outlives the future.
+    async fn estimate(&self) -> Result<Option<Estimate>> {
+        Ok(None)
+    }
+
     /// Starts reading.
     ///
     /// # Behaviour
@@ -161,6 +202,10 @@ macro_rules! pointers {
 
             fn is_confidential(&self) -> bool {
                 (**self).is_confidential()
+            }
+
+            async fn estimate(&self) -> Result<Option<Estimate>> {
+                (**self).estimate().await
             }
 
             async fn open(&self, cx: &Context) -> Result<Reading> {

@@ -73,6 +73,7 @@ pub struct Link {
     pub name: ArtifactName,
     /// What its source saw, when it has a manifest.
     pub proof: Option<Proof>,
+    pub(crate) stored_bytes: u64,
     open: Open,
 }
 
@@ -83,7 +84,13 @@ impl Link {
         proof: Option<Proof>,
         open: impl FnOnce() -> BoxFuture<'static, Result<ByteStream>> + Send + 'static,
     ) -> Self {
-        Self { name, proof, open: Box::new(open) }
+        Self { name, proof, stored_bytes: 0, open: Box::new(open) }
+    }
+
+    /// How much of a sink is read for it, for progress.
+    pub(crate) fn stored_bytes(mut self, bytes: u64) -> Self {
+        self.stored_bytes = bytes;
+        self
     }
 
     /// Its plaintext, which counts only after it has ended without an error, like [`RestoreInput::stream`].

@@ -15,10 +15,11 @@ use lifeboat_core::catalog::{self, Kind};
 use lifeboat_core::context::{Clock, Context};
 use lifeboat_core::encryptor::Age;
 use lifeboat_core::memory::Confidential;
-use lifeboat_core::progress::{Event, Tally};
+use lifeboat_core::progress::{Event, Progress, Tally, Total};
 use lifeboat_core::proof::WholeStream;
 use lifeboat_core::{
-    Backup, Compression, Description, ErrorKind, Hint, Manifest, Proof, Reading, Receipt, Restore, Sink, Source, Tap,
+    Backup, Compression, Description, ErrorKind, Estimate, Hint, Manifest, Proof, Reading, Receipt, Restore, Sink,
+    Source, Tap,
 };
 use lifeboat_testkit::chaos::{ChaosSink, Fault};
 use lifeboat_testkit::content;
@@ -799,6 +800,89 @@ async fn progress_counts_the_plaintext_and_notes_reach_the_receipt() {
         (receipt.notes, tally.notes()),
         (vec!["roles are not in it".to_owned()], vec!["roles are not in it".to_owned()])
     );
+}
+
+/// Keeps what is said of the total, and lets a source wait for it.
+#[derive(Default)]
+struct Totals(Mutex<Vec<Total>>, tokio::sync::Notify);
+
+impl Progress for Totals {
+    fn event(&self, event: Event) {
+        if let Event::Begin { total: Some(total), .. } | Event::Total(total) = event {
+            self.0.lock().unwrap().push(total);
+            self.1.notify_one();
+        }
+    }
+}
+
+/// What is told of the total of a backup of 5,000 bytes, which are held back until it is, where `told`.
+async fn totals(
+    sink: Arc<dyn Sink>,
+    day: &str,
+    needs: &[&str],
+    estimate: Result<Option<u64>, ErrorKind>,
+    told: bool,
+) -> Vec<Total> {
+    let totals = Arc::new(Totals::default());
+    let gate = totals.clone();
+    let mut source = FakeSource::new(move |_| {
+        let gate = gate.clone();
+        let wait = async move {
+            if told {
+                gate.1.notified().await;
+            }
+            Ok(Bytes::from(vec![7; 5000]))
+        };
+        stream::once(wait).boxed()
+    });
+    source.estimate = estimate;
+    let context = Context::default().clock(clock_at(&format!("{day}T03:30:00Z"))).progress(totals.clone());
+    let needs = needs.iter().map(|name| name.parse().unwrap());
+    soon(backup(source).needs(needs).context(context).to(sink).run()).await.unwrap();
+    totals.0.lock().unwrap().clone()
+}
+
+#[tokio::test]
+async fn how_much_is_coming_is_told_by_the_backup_before_or_else_by_the_source_and_nothing_waits_for_it() {
+    let memory = MemorySink::new();
+    let sink: Arc<dyn Sink> = Arc::new(memory.clone());
+    let unknown = Err(ErrorKind::Unavailable);
+    // Nothing is known: nothing is told, and the backup is made all the same.
+    for (day, nothing) in [("2026-11-01", unknown), ("2026-11-02", Ok(None)), ("2026-11-03", Ok(Some(0)))] {
+        let empty: Arc<dyn Sink> = Arc::new(MemorySink::new());
+        assert_eq!(totals(empty, day, &[], nothing, false).await, []);
+    }
+    assert_eq!(totals(sink.clone(), "2026-11-21", &[], Ok(Some(4000)), true).await, [Total::About(4000)]);
+    assert_eq!(totals(sink.clone(), "2026-11-22", &[], unknown, true).await, [Total::About(5000)]);
+    // What an increment holds, its base does not say.
+    let base = "shop-20261122-033000.dump.zst";
+    assert_eq!(totals(sink.clone(), "2026-11-23", &[base], Ok(Some(40)), true).await, [Total::About(40)]);
+    // A key that may not read.
+    let blind = ScriptedSink::over(memory, |call, _| if call == "get" { Fate::Fails } else { Fate::Done });
+    assert_eq!(totals(blind.arc(), "2026-11-24", &[], Ok(Some(4000)), true).await, [Total::About(4000)]);
+}
+
+#[tokio::test]
+async fn an_estimate_that_never_comes_holds_nothing_up() {
+    struct Silent(FakeSource);
+
+    #[lifeboat_core::async_trait]
+    impl Source for Silent {
+        async fn describe(&self) -> lifeboat_core::Result<Description> {
+            self.0.describe().await
+        }
+        async fn estimate(&self) -> lifeboat_core::Result<Option<Estimate>> {
+            std::future::pending().await
+        }
+        async fn open(&self, cx: &Context) -> lifeboat_core::Result<Reading> {
+            self.0.open(cx).await
+        }
+    }
+
+    let sink = MemorySink::new();
+    let source = Silent(FakeSource::new(|_| content::stream_of(1, 4_000_000)));
+    let receipt = soon(backup(source).to(Arc::new(sink)).run()).await.unwrap();
+    assert_eq!(receipt.plaintext_bytes, 4_000_000);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use doubles::*;
 use lifeboat_core::catalog::{self, Artifact, Kind};
+use lifeboat_core::progress::{Event, Progress, Total};
 use lifeboat_core::proof::WholeStream;
 use lifeboat_core::retention::{Decision, Policy};
 use lifeboat_core::{
@@ -199,6 +200,35 @@ async fn a_restore_gives_the_bases_first() {
     let (_, sink) = series().await;
     assert_eq!(restore(&sink, SECOND, &Series::default()).await.unwrap(), [BASE, FIRST, SECOND]);
     assert_eq!(restore(&sink, BASE, &Series { single: true, ..Series::default() }).await.unwrap(), [BASE]);
+}
+
+#[tokio::test]
+async fn the_total_of_a_restore_and_of_its_test_counts_what_is_restored_before() {
+    #[derive(Default)]
+    struct Shown(Mutex<(Option<Total>, u64)>);
+
+    impl Progress for Shown {
+        fn event(&self, event: Event) {
+            let mut shown = self.0.lock().unwrap();
+            match event {
+                Event::Begin { total: Some(total), .. } | Event::Total(total) => shown.0 = Some(total),
+                Event::Advance(bytes) => shown.1 += bytes,
+                _ => {}
+            }
+        }
+    }
+
+    let (_, sink) = series().await;
+    let last = artifact(&*sink, SECOND).await;
+    let all: u64 = catalog::chain(&*sink, &last).await.unwrap().iter().map(Artifact::bytes).sum();
+    let (restored, verified) = (Arc::new(Shown::default()), Arc::new(Shown::default()));
+    let cx = |shown: &Arc<Shown>| Context::default().progress(shown.clone());
+    Restore::new(sink.clone(), last.clone()).context(cx(&restored)).into(&Series::default()).await.unwrap();
+    let series = Series::default();
+    Verify::new(sink.clone(), last, &series).record(false).context(cx(&verified)).run().await.unwrap();
+    for shown in [restored, verified] {
+        assert_eq!(*shown.0.lock().unwrap(), (Some(Total::Exact(all)), all));
+    }
 }
 
 #[tokio::test]

@@ -141,6 +141,14 @@ impl Look {
         Ok(names)
     }
 
+    /// The names of the databases that a selection takes: the one that is named, or those of all.
+    pub(crate) async fn chosen_databases(&self, chosen: &Selection, database: Option<&str>) -> Result<Vec<String>> {
+        Ok(match database {
+            Some(name) => vec![name.to_owned()],
+            None => self.databases().await?.into_iter().filter(|db| chosen.takes_database(db)).collect(),
+        })
+    }
+
     /// The collections of a database that a selection takes, without their indexes.
     pub(crate) async fn collections(&self, db: &str, takes: impl Fn(&str) -> bool) -> Result<Vec<Listed>> {
         let database = self.client.database(db);
@@ -180,12 +188,8 @@ impl Look {
         database: Option<&str>,
         cx: &Context,
     ) -> Result<(Vec<Listed>, Vec<String>)> {
-        let names = match database {
-            Some(name) => vec![name.to_owned()],
-            None => self.databases().await?.into_iter().filter(|db| chosen.takes_database(db)).collect(),
-        };
         let mut found = Vec::new();
-        for db in &names {
+        for db in &self.chosen_databases(chosen, database).await? {
             found.extend(self.collections(db, |name| chosen.takes(db, name)).await?);
         }
         let mut gone = Vec::new();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use lifeboat_core::progress::{Event as ProgressEvent, Step, Unit};
+use lifeboat_core::progress::{Event as ProgressEvent, Step, Total, Unit};
 use lifeboat_core::{ByteStream, Context, Error, ErrorKind, Proof, ProofItem, Result};
 
 use super::accounts;
@@ -311,7 +311,7 @@ impl Load<'_> {
                 }
             }
         }
-        let total = Some(work.len() as u64);
+        let total = Some(Total::Exact(work.len() as u64));
         self.cx.progress.event(ProgressEvent::Begin { step: Step::Index, unit: Unit::Items, total });
         let notes: Vec<Vec<String>> = futures::stream::iter(work)
             .map(|(number, indexes)| self.index_one(number, indexes).boxed())
@@ -338,7 +338,7 @@ impl Load<'_> {
     /// # Errors
     /// What the server fails with.
     pub(crate) async fn read_back(&self) -> Result<Vec<Option<Content>>> {
-        let total = Some(self.places.iter().flatten().count() as u64);
+        let total = Some(Total::Exact(self.places.iter().flatten().count() as u64));
         self.cx.progress.event(ProgressEvent::Begin { step: Step::Compare, unit: Unit::Items, total });
         let found: Vec<Option<Content>> = futures::stream::iter(0..self.entries.len())
             .map(|number| self.read_one(number).boxed())

@@ -12,6 +12,7 @@ mod content;
 mod create;
 mod diagnosis;
 mod documents;
+mod estimate;
 mod failure;
 mod insert;
 mod listing;

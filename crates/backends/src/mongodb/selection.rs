@@ -189,6 +189,16 @@ impl Selection {
             && !self.without.iter().any(|p| p.matches(&full))
     }
 
+    /// Whether no pattern chooses among the collections of a database.
+    pub(crate) fn takes_every_collection(&self) -> bool {
+        self.only.is_empty() && self.without.is_empty()
+    }
+
+    /// Whether queries choose among documents.
+    pub(crate) fn has_queries(&self) -> bool {
+        !self.queries.is_empty()
+    }
+
     /// The documents of a collection that are read; all of them when `None`.
     pub(crate) fn query(&self, db: &str, collection: &str) -> Option<&RawDocumentBuf> {
         self.queries.get(&(db.to_owned(), collection.to_owned()))

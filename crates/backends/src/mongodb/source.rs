@@ -22,7 +22,9 @@ use bytes::Bytes;
 use futures::StreamExt;
 use lifeboat_core::progress::Event;
 use lifeboat_core::stream::CHUNK;
-use lifeboat_core::{ByteStream, Context, Description, Error, ErrorKind, Proof, Reading, Result, Source, Tap};
+use lifeboat_core::{
+    ByteStream, Context, Description, Error, ErrorKind, Estimate, Proof, Reading, Result, Source, Tap,
+};
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 use secrecy::SecretString;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -31,6 +33,7 @@ use tokio::task::JoinSet;
 use super::archive::{ArchiveTap, Block, CollectionMetadata, Header, Inside, Packer, Place, Writer};
 use super::batch::BatchSize;
 use super::connection::{Connection, selection};
+use super::estimate;
 use super::failure;
 use super::listing::{Listed, Look};
 use super::oplog;
@@ -138,6 +141,11 @@ impl Source for Mongo {
 
     fn is_confidential(&self) -> bool {
         self.selection.holds_accounts()
+    }
+
+    async fn estimate(&self) -> Result<Option<Estimate>> {
+        let look = Look::at(&self.connection).await?;
+        estimate::of(&look, &self.selection, self.connection.database()).await
     }
 
     async fn open(&self, cx: &Context) -> Result<Reading> {

@@ -186,7 +186,7 @@ async fn read_tables(
     while sessions.len() < workers {
         sessions.push(comparable_session(connection, expected).await?);
     }
-    cx.progress.event(Event::Begin { step: Step::Compare, unit: Unit::Items, total: Some(total) });
+    cx.progress.event(Event::Begin { step: Step::Compare, unit: Unit::Items, total: Some(total.into()) });
     let work = sessions.into_iter().map(|session| {
         let queue = queue.clone();
         async move {

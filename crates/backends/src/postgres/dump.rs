@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use lifeboat_core::progress::Event;
-use lifeboat_core::{ByteStream, Context, Description, Error, ErrorKind, Proof, Reading, Result, Source, Tap};
+use lifeboat_core::{
+    ByteStream, Context, Description, Error, ErrorKind, Estimate, Proof, Reading, Result, Source, Tap,
+};
 use secrecy::SecretString;
 use tokio::io::AsyncReadExt;
 use tokio::process::ChildStdout;
@@ -21,7 +23,7 @@ use super::sql::GlobalsTap;
 use super::system::PostgresSettings;
 use super::tools::{self, Tools};
 use super::unnamed;
-use super::{SYSTEM, diagnosis};
+use super::{SYSTEM, diagnosis, estimate};
 use crate::child::{Ended, Running};
 
 /// The oldest server that is read, as `server_version_num` writes it.
@@ -175,6 +177,10 @@ impl Source for Postgres {
             .server_version(look.version)
             .tool(format!("pg_dump {}", tools.version))
             .facts(facts))
+    }
+
+    async fn estimate(&self) -> Result<Option<Estimate>> {
+        estimate::of(&Session::open(&self.connection).await?, &self.options).await
     }
 
     async fn open(&self, cx: &Context) -> Result<Reading> {

@@ -10,6 +10,7 @@ mod content;
 mod create;
 mod diagnosis;
 mod dump;
+mod estimate;
 mod format;
 mod globals;
 mod inventory;

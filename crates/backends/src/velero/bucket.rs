@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use lifeboat_core::progress::{self, Event, Unit};
+use lifeboat_core::progress::{self, Event, Total, Unit};
 use lifeboat_core::{Check, Context, Error, ErrorKind, Level, Proof, Report, Result, Sink};
 use tokio::sync::mpsc;
 
@@ -95,7 +95,7 @@ impl BucketVerifier {
         cx.progress.event(Event::Begin {
             step: progress::Step::Verify(self.sink.url()),
             unit: Unit::Items,
-            total: Some(folders.len() as u64),
+            total: Some(Total::Exact(folders.len() as u64)),
         });
         let mut reports = Vec::new();
         for (name, files) in folders {

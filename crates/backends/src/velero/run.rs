@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
-use lifeboat_core::progress::{Event, Step, Unit};
+use lifeboat_core::progress::{Event, Step, Total, Unit};
 use lifeboat_core::report::human_duration;
 use lifeboat_core::{Check, Context, Error, ErrorKind, Result, Sink, Status, stream};
 
@@ -256,24 +256,21 @@ where
 /// Progress of a run in items, whose total grows.
 struct Shown<'a> {
     cx: &'a Context,
-    step: Step,
     total: Option<u64>,
     done: u64,
 }
 
 impl<'a> Shown<'a> {
     fn begin(cx: &'a Context, step: Step) -> Self {
-        cx.progress.event(Event::Begin { step: step.clone(), unit: Unit::Items, total: None });
-        Self { cx, step, total: None, done: 0 }
+        cx.progress.event(Event::Begin { step, unit: Unit::Items, total: None });
+        Self { cx, total: None, done: 0 }
     }
 
     fn show(&mut self, items: Option<(u64, u64)>) {
         let Some((total, done)) = items else { return };
         if self.total != Some(total) && total > 0 {
             self.total = Some(total);
-            let step = self.step.clone();
-            self.cx.progress.event(Event::Begin { step, unit: Unit::Items, total: self.total });
-            self.cx.progress.event(Event::Advance(self.done));
+            self.cx.progress.event(Event::Total(Total::Exact(total)));
         }
         self.cx.progress.event(Event::Advance(done.saturating_sub(self.done)));
         self.done = self.done.max(done);

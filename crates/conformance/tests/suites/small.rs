@@ -14,8 +14,8 @@ use lifeboat_core::proof::WholeStream;
 use lifeboat_core::sink::{Deleted, Upkeep};
 use lifeboat_core::stream::collect;
 use lifeboat_core::{
-    ByteStream, Context, Description, Encryptor, Error, ErrorKind, ObjectInfo, Reading, Result, Sink, Source, Tap,
-    async_trait,
+    ByteStream, Context, Description, Encryptor, Error, ErrorKind, Estimate, ObjectInfo, Reading, Result, Sink, Source,
+    Tap, async_trait,
 };
 
 use crate::found;
@@ -136,6 +136,8 @@ enum Behaviour {
     ProvesNothing,
     /// Its format cannot be in a name.
     NoFormat,
+    /// It says about how much it gives.
+    Estimates(u64),
 }
 
 struct Numbers(Behaviour, Mutex<u64>);
@@ -155,6 +157,10 @@ impl Tap for Constant {
 impl Source for Numbers {
     async fn describe(&self) -> Result<Description> {
         Ok(Description::new("numbers", if self.0 == Behaviour::NoFormat { "a/b" } else { "txt" }))
+    }
+
+    async fn estimate(&self) -> Result<Option<Estimate>> {
+        Ok(if let Behaviour::Estimates(bytes) = self.0 { Some(Estimate::new(bytes)) } else { None })
     }
 
     async fn open(&self, cx: &Context) -> Result<Reading> {
@@ -180,6 +186,7 @@ fn numbers(behaviour: Behaviour) -> Numbers {
 #[tokio::test]
 async fn a_source_without_name_and_structure_passes() {
     source::all(&numbers(Behaviour::Small)).await;
+    source::all(&numbers(Behaviour::Estimates(1 << 20))).await;
 }
 
 #[tokio::test]
@@ -189,6 +196,7 @@ async fn what_is_wrong_with_a_source_is_found() {
         (Behaviour::Counts, "left == right"),
         (Behaviour::ProvesNothing, "the proof of the whole"),
         (Behaviour::NoFormat, "no name can end"),
+        (Behaviour::Estimates(100), "about 100 bytes were to come"),
     ] {
         let said = found(async move { source::all(&numbers(behaviour)).await }).await;
         assert!(said.contains(says), "{behaviour:?}: {said}");

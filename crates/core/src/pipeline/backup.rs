@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::amount::{self, AmountRules, Judgement, Told};
+use super::estimate;
 use super::flow::{self, Hashed, Meter};
 use super::receipt::{Notes, Receipt, SinkOutcome};
 use super::stall::{Asked, STALL_LIMIT, Subject, Watch};
@@ -687,11 +688,11 @@ impl Run {
         // What a source does before its first byte has limits of its own, and may rightly take long.
         let reading = source.open(cx).await.map_err(Some)?;
         let subject = Subject::source(&self.description.system, self.name.dataset.as_str());
-        let source = self.watch.reading(reading.stream, subject);
-        let source = if self.amount.allow_empty { source } else { flow::not_empty(source, &self.name.dataset) };
-        let source = flow::until_cancelled(source, cx.cancel.clone(), "back up", self.name.dataset.to_string());
-        let source = flow::count(source, cx.progress.clone());
-        let (plain, tapped) = flow::tap(source, reading.tap, cx.progress.clone());
+        let stream = self.watch.reading(reading.stream, subject);
+        let stream = if self.amount.allow_empty { stream } else { flow::not_empty(stream, &self.name.dataset) };
+        let stream = flow::until_cancelled(stream, cx.cancel.clone(), "back up", self.name.dataset.to_string());
+        let stream = flow::count(stream, cx.progress.clone());
+        let (plain, tapped) = flow::tap(stream, reading.tap, cx.progress.clone());
         let packed = self.compression.compress(plain);
         let sealed = match &self.encryptor {
             Some(encryptor) => encryptor::seal(encryptor, packed).map_err(Some)?,
@@ -725,7 +726,10 @@ impl Run {
             }
         });
         let mut sizes = Vec::new();
-        for (index, meter, put) in join_all(puts).await {
+        let first: &dyn Sink = &*self.sinks[willing[0]];
+        let increment = !self.needs.is_empty();
+        let estimate = estimate::tell(source, (first, &self.folder), &self.name, increment, &*cx.progress);
+        for (index, meter, put) in estimate::beside(join_all(puts), estimate).await {
             match put {
                 Ok(bytes) if bytes == meter.bytes() => sizes.push((index, bytes)),
                 Ok(bytes) => {

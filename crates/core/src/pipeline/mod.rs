@@ -9,6 +9,7 @@
 
 mod amount;
 mod backup;
+mod estimate;
 mod flow;
 mod prune;
 mod read;

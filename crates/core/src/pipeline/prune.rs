@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::history::{DeletedArtifact, Figures, Journal, Outcome, Verb};
 use crate::name::{ArtifactName, Dataset, MANIFEST_SUFFIX, format_stamp, join_key, split_key};
-use crate::progress::{Event, Step, Unit};
+use crate::progress::{Event, Step, Total, Unit};
 use crate::retention::{Decision, Policy, Subject, Ties, Verdicts, Warning, decide};
 use crate::sink::{Deleted, Held, Sink, upkeep};
 use crate::verifier::Level;
@@ -372,7 +372,7 @@ impl PlannedPrune {
         let mut journal = Journal::begin(Verb::Prune, &self.folder, self.now, false);
         journal.dataset = Some(self.dataset.clone());
         let (mut pruned, mut gone) = (Pruned::default(), Vec::new());
-        let total = u64::try_from(self.to_delete()).ok();
+        let total = u64::try_from(self.to_delete()).ok().map(Total::Exact);
         let step = Step::Prune(self.dataset.to_string());
         self.context.progress.event(Event::Begin { step, unit: Unit::Items, total });
         let result = self.carry_out(&mut pruned, &mut gone).await;

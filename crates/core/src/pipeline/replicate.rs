@@ -527,7 +527,7 @@ impl ReplicatePlan {
         let begun = Instant::now();
         let cx = &self.replicate.context;
         let step = progress::Step::Replicate(self.replicate.to.url());
-        cx.progress.event(Event::Begin { step, unit: Unit::Bytes, total: Some(self.bytes_to_copy()) });
+        cx.progress.event(Event::Begin { step, unit: Unit::Bytes, total: Some(self.bytes_to_copy().into()) });
         let mut done = Replicated {
             copied: Vec::new(),
             mended: Vec::new(),

@@ -14,7 +14,7 @@ use crate::hint::Hint;
 use crate::history::{Figures, Journal, Verb};
 use crate::memory::Confidential;
 use crate::plan::{Plan, Prepared};
-use crate::progress::{Event, Step, Unit};
+use crate::progress::{Event, Step, Total, Unit};
 use crate::report::Check;
 use crate::sink::Sink;
 use crate::stream::ByteStream;
@@ -199,10 +199,14 @@ impl Restore {
             self.context.progress.event(Event::Warning { text, hint: Hint::ListArtifacts });
         }
         let step = Step::Restore(self.artifact.name.dataset.to_string());
-        let total = Some(self.artifact.bytes());
+        let total = Some(self.artifact.bytes().into());
         self.context.progress.event(Event::Begin { step, unit: Unit::Bytes, total });
         let input = self.input().await?;
         input.check_series(target.restores_series())?;
+        let before: u64 = input.chain.iter().map(|link| link.stored_bytes).sum();
+        if before > 0 {
+            self.context.progress.event(Event::Total(Total::Exact(self.artifact.bytes() + before)));
+        }
         Ok(input)
     }
 
@@ -250,7 +254,7 @@ impl PlannedRestore {
         let plan = self.plan().clone();
         let cx = &self.restore.context;
         let step = Step::Apply(self.restore.artifact.name.dataset.to_string());
-        let total = Some(plan.counts().to_do() as u64);
+        let total = Some(Total::Exact(plan.counts().to_do() as u64));
         cx.progress.event(Event::Begin { step, unit: Unit::Items, total });
         let restored = match self.prepared.apply(cx).await {
             Ok(checks) => {

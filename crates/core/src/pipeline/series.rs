@@ -47,6 +47,7 @@ pub(crate) async fn links(
             None => None,
         };
         let (name, proof) = (artifact.name.clone(), private.as_ref().map(|p| p.proof.clone()));
+        let bytes = artifact.bytes();
         let (sink, keys, cx) = (sink.clone(), keys.to_vec(), cx.clone());
         let open = move || {
             async move {
@@ -56,7 +57,7 @@ pub(crate) async fn links(
             }
             .boxed()
         };
-        links.push(Link::new(name, proof, open));
+        links.push(Link::new(name, proof, open).stored_bytes(bytes));
     }
     Ok(links)
 }

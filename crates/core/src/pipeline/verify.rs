@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::history::{Figures, Journal, Verb};
 use crate::manifest::{Manifest, Private};
 use crate::memory::Confidential;
-use crate::progress::{Event, Step, Unit};
+use crate::progress::{Event, Step, Total, Unit};
 use crate::proof::Tap;
 use crate::report::{Check, Report, Status};
 use crate::sink::Sink;
@@ -163,7 +163,7 @@ impl<'a> Verify<'a> {
         let _confidential = self.verifier.is_confidential().then(Confidential::begin);
         let cx = &self.context;
         let step = Step::Verify(self.artifact.name.dataset.to_string());
-        cx.progress.event(Event::Begin { step, unit: Unit::Bytes, total: Some(self.artifact.bytes()) });
+        cx.progress.event(Event::Begin { step, unit: Unit::Bytes, total: Some(self.artifact.bytes().into()) });
         let checks = self.checks().await?;
         cx.progress.event(Event::End);
         if cx.cancel.is_cancelled() {
@@ -230,6 +230,10 @@ impl<'a> Verify<'a> {
     }
 
     async fn links(&self, before: Vec<Artifact>) -> Result<Vec<Link>> {
+        let before_bytes: u64 = before.iter().map(Artifact::bytes).sum();
+        if before_bytes > 0 {
+            self.context.progress.event(Event::Total(Total::Exact(self.artifact.bytes() + before_bytes)));
+        }
         let links = series::links(&self.sink, before, &self.keys, &self.context);
         self.context.unless_cancelled("verify", || self.artifact.key(), links).await
     }

@@ -15,8 +15,8 @@ use lifeboat_core::context::Clock;
 use lifeboat_core::proof::WholeStream;
 use lifeboat_core::sink::{Deleted, PutOptions};
 use lifeboat_core::{
-    Backup, ByteStream, Context, Dataset, Description, Encryptor, Error, ErrorKind, Fingerprint, ObjectInfo, Proof,
-    ProofItem, Prune, Reading, Result, Sink, Source, Tap, async_trait,
+    Backup, ByteStream, Context, Dataset, Description, Encryptor, Error, ErrorKind, Estimate, Fingerprint, ObjectInfo,
+    Proof, ProofItem, Prune, Reading, Result, Sink, Source, Tap, async_trait,
 };
 use lifeboat_testkit::memory::MemorySink;
 
@@ -87,6 +87,8 @@ pub struct FakeSource {
     pub opens: Arc<AtomicUsize>,
     pub describe: Result<Description, ErrorKind>,
     pub open_fails: bool,
+    /// What it says of its size; an error where it cannot be asked.
+    pub estimate: Result<Option<u64>, ErrorKind>,
 }
 
 impl FakeSource {
@@ -101,6 +103,7 @@ impl FakeSource {
             opens: Arc::default(),
             describe: Ok(description),
             open_fails: false,
+            estimate: Ok(None),
         }
     }
 
@@ -132,6 +135,13 @@ impl Source for FakeSource {
         match &self.describe {
             Ok(description) => Ok(description.clone()),
             Err(kind) => Err(Error::new(*kind, "connect to", "db.example.org", "refused")),
+        }
+    }
+
+    async fn estimate(&self) -> Result<Option<Estimate>> {
+        match self.estimate {
+            Ok(bytes) => Ok(bytes.map(Estimate::new)),
+            Err(kind) => Err(Error::new(kind, "ask", "db.example.org", "no")),
         }
     }
 

@@ -128,7 +128,7 @@ impl TreePlan {
         cx.progress.event(Event::Begin {
             step: progress::Step::Copy(tree.name.clone()),
             unit: Unit::Bytes,
-            total: Some(run.plan.bytes_to_copy()),
+            total: Some(run.plan.bytes_to_copy().into()),
         });
         let mut objects = std::mem::take(&mut run.plan.objects);
         for round in 1.. {

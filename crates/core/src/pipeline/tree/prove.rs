@@ -41,7 +41,11 @@ impl TreeCopy {
         }
         let mut checks = vec![self.of_record(&known)];
         let total: u64 = known.entries.values().map(|e| e.bytes).sum();
-        cx.progress.event(Event::Begin { step: Step::Read(self.name.clone()), unit: Unit::Bytes, total: Some(total) });
+        cx.progress.event(Event::Begin {
+            step: Step::Read(self.name.clone()),
+            unit: Unit::Bytes,
+            total: Some(total.into()),
+        });
         let room = Room::new();
         let entries: Vec<(&String, &super::record::Entry)> = known.entries.iter().collect();
         // By position: a future that holds a closure over references could not be spawned.
