@@ -54,6 +54,9 @@ struct Show {
     /// Also list the contents (tables with their rows); needs the key if it is encrypted
     #[arg(long)]
     items: bool,
+    /// Write one item of the contents (the rows of a table) to standard output, compared with its proof
+    #[arg(long, value_name = "NAME", conflicts_with = "items")]
+    item: Option<String>,
 }
 
 /// The options of `prune`.
@@ -208,9 +211,11 @@ fn beside(command: Command, own: &Command) -> Command {
 fn examples(program: &str, verb: &str) -> String {
     let lines: &[&str] = match verb {
         "list" => &["--to file:///backups", "--dataset shop --to file:///backups --json"],
-        "show" => {
-            &["--dataset shop --to file:///backups", "--dataset shop --to file:///backups --items --identity key.txt"]
-        }
+        "show" => &[
+            "--dataset shop --to file:///backups",
+            "--dataset shop --to file:///backups --items --identity key.txt",
+            "--dataset shop --to file:///backups --item NAME > item",
+        ],
         "verify" => &[
             "--dataset shop --to file:///backups --identity key.txt",
             "--dataset shop --to file:///backups --level stored --max-age 2d",
@@ -309,7 +314,11 @@ impl<S: Commands> Task<S> {
             Self::List(place) => Ok(commands::list::run(session, place.stored(nowhere::<S>()?)?, true).await),
             Self::Show(place, keys, show) => {
                 let job = place.job(nowhere::<S>()?, None, Some(keys))?;
-                commands::show::run(session, &job, &show.at.parse()?, show.items).await
+                let at = show.at.parse()?;
+                match show.item {
+                    Some(item) => commands::item::run(session, &job, &at, &item).await,
+                    None => commands::show::run(session, &job, &at, show.items).await,
+                }
             }
             Self::Verify { system, place, keys, verify, choices } => {
                 let mut options = verify.options(choices)?;

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use lifeboat_core::proof::WholeStream;
 use lifeboat_core::{
-    ArtifactName, ByteStream, Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Tap, Verifier,
+    ArtifactName, ByteStream, Check, Context, Error, ErrorKind, Extract, Proof, ProofItem, RestoreInput, Result, Tap,
+    Verifier,
 };
 use tempfile::TempDir;
 
@@ -70,6 +71,15 @@ impl CommandVerifier {
 
 #[async_trait]
 impl Verifier for CommandVerifier {
+    fn has_content(&self, _: &ProofItem) -> bool {
+        true
+    }
+
+    fn extract(&self, name: &ArtifactName, item: &str, _: Option<&Proof>) -> Result<Box<dyn Extract>> {
+        lifeboat_core::extract::find(&[ProofItem::new("stream", ITEM, 1)], item, &name.to_string())?;
+        Ok(Box::new(WholeStream::new(ITEM)))
+    }
+
     fn tap(&self, _: &ArtifactName) -> Result<Box<dyn Tap>> {
         Ok(Box::new(WholeStream::new(ITEM)))
     }

@@ -77,6 +77,11 @@ impl Restore {
         self
     }
 
+    /// What is restored.
+    pub(super) fn artifact(&self) -> &Artifact {
+        &self.artifact
+    }
+
     /// The plaintext as a stream, for a program that does its own restore. It counts only after it has ended without an error: stored
     /// bytes and plaintext are compared with the manifest on the way.
     ///
