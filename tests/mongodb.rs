@@ -75,6 +75,20 @@ fn a_database_comes_back_byte_by_byte_and_is_proven() {
         .good();
     restore(&mut desk, &restored, &[]).good().says("byte by byte");
     same(&live, &restored);
+    // The documents of a collection alone, as mongodump has them in its `.bson`.
+    let sink = desk.sink();
+    let mut show = desk.command("lifeboat-mongodb");
+    show.args(["show", "--dataset", "shop", "--to", &sink, "--identity", &key, "--item", "people"]);
+    let shown = show.output().unwrap();
+    assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+    let (mut found, mut rest) = (Vec::new(), &shown.stdout[..]);
+    while let Some(length) = rest.first_chunk::<4>() {
+        let (document, after) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        found.push(document.to_vec());
+        rest = after;
+    }
+    found.sort();
+    assert!(found == live.documents("people"));
 }
 
 #[test]

@@ -3,8 +3,10 @@
 
 mod harness;
 
+use std::process::Command;
+
 use harness::{Desk, MORE, SHOP};
-use lifeboat_testkit::postgres::{Database, Server, psql, with_database};
+use lifeboat_testkit::postgres::{Database, Server, programs, psql, with_database};
 
 #[test]
 fn every_awkward_thing_comes_back_and_is_proven() {
@@ -164,6 +166,27 @@ fn several_jobs_and_single_tables_restore_what_they_must() {
     // A table that is there already is not touched.
     restore(&one.url, &["--table", "public.products"]).ended(1).says("products");
     restore(&one.url, &["--table", "public.prodcts"]).ended(1).says("products");
+    // Its rows alone, without a server.
+    let show = |more: &[&str]| {
+        let base = ["show", "--dataset", "shop", "--to", &sink, "--identity", &key];
+        desk.run("lifeboat-postgres", &[&base[..], more].concat())
+    };
+    let rows = show(&["--item", "public.products"]).good();
+    assert!(rows.stdout == live.run("COPY products TO STDOUT"), "{}", rows.stderr);
+    let rows = rows.says("rows for COPY public.products (").says("2000 rows, as its proof says");
+    assert!(!rows.stderr.contains("warning"), "{}", rows.stderr);
+    show(&["--item", "public.prodcts"]).ended(1).says("public.products").says("can be read alone");
+    show(&["--item", "products", "--json"]).ended(2).says("--json");
+    // A foreign dump has its format alone to tell that it is whole.
+    let plain = Command::new(programs().join("pg_dump")).arg(format!("--dbname={}", live.url)).output().unwrap().stdout;
+    let whole = std::str::from_utf8(&plain).unwrap();
+    let foreign = "shop-20200101-033000.sql";
+    let store = |text: &str| std::fs::write(desk.path("sink").join(foreign), text).unwrap();
+    store(whole);
+    let rows = show(&["--item", "public.products", "--at", foreign]).good().says("compared with nothing");
+    assert!(rows.stdout == live.run("COPY products TO STDOUT"));
+    store(&whole[..whole.len() - 200]);
+    show(&["--item", "public.products", "--at", foreign]).ended(1).says("do not use it").says("not whole");
 }
 
 #[test]

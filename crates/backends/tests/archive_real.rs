@@ -10,10 +10,10 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use lifeboat_backends::postgres::archive::{
-    ArchiveTap, BlockIndex, Parser, Toc, TocProgress, TocReader, Wanted, block_positions, copy_to_stdout, fill_offsets,
-    select,
+    ArchiveTap, BlockIndex, Parser, TableRows, Toc, TocProgress, TocReader, Wanted, block_positions, copy_to_stdout,
+    fill_offsets, select,
 };
-use lifeboat_core::{Fingerprint, Proof, ProofItem, Tap};
+use lifeboat_core::{ErrorKind, Extract, Fingerprint, Proof, ProofItem, Tap};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// The newest PostgreSQL that is installed.
@@ -150,8 +150,23 @@ fn names(proof: &Proof) -> Vec<&str> {
     proof.items.iter().map(|i| i.name.as_str()).collect()
 }
 
-/// Rows of the COPY text of every table, as the server gives it, against the proof.
-fn assert_tables_are_proven(cluster: &Cluster, database: &str, proof: &Proof) -> usize {
+/// The rows of a table as they are read alone out of an archive, with its proof.
+fn rows_of(archive: &[u8], table: &str) -> lifeboat_core::Result<(Vec<u8>, Proof)> {
+    let mut rows = Vec::new();
+    let mut out = |bytes: &[u8]| {
+        rows.extend_from_slice(bytes);
+        Ok(())
+    };
+    let mut extract = Box::new(TableRows::new(table, None));
+    for chunk in archive.chunks(70_000) {
+        extract.take(chunk, &mut out)?;
+    }
+    let proof = extract.end(&mut out)?;
+    Ok((rows, proof))
+}
+
+/// Rows of the COPY text of every table, as the server gives it, against the proof, and against what is read alone.
+fn assert_tables_are_proven(cluster: &Cluster, database: &str, archive: &[u8], proof: &Proof) -> usize {
     let copies = proof.details["copy"].as_object().unwrap();
     for (table, relation) in copies {
         let sql = copy_to_stdout(relation.as_str().unwrap(), table == "public.pt").unwrap();
@@ -162,6 +177,14 @@ fn assert_tables_are_proven(cluster: &Cluster, database: &str, proof: &Proof) ->
         let item = item(proof, table);
         let found = (rows.len() as u64, text.len() as u64, Some(sum));
         assert_eq!((item.count, item.bytes, item.fingerprint), found, "{table}");
+        let (alone, whole) = rows_of(archive, table).unwrap();
+        let lines = |text: &[u8]| {
+            let mut lines: Vec<Vec<u8>> = text.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
+            lines.sort();
+            lines
+        };
+        assert!(lines(&alone) == lines(&text), "{table}, read alone");
+        assert_eq!(whole.items, proof.items, "{table}");
     }
     copies.len()
 }
@@ -226,7 +249,15 @@ fn proof_of_a_dump_is_what_the_server_says() {
     for args in [&["-Z0"][..], &["-Z1"], &["-Z9"]] {
         let archive = cluster.piped("shop", args);
         let proof = prove(&archive);
-        assert_eq!(assert_tables_are_proven(&cluster, "shop", &proof), TABLES, "{args:?}");
+        assert_eq!(assert_tables_are_proven(&cluster, "shop", &archive, &proof), TABLES, "{args:?}");
+        // What is not all there is never given out as if it were.
+        for cut in [archive.len() / 3, archive.len() - 400_000, archive.len() - 1] {
+            let error = rows_of(&archive[..cut], "public.many").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "cut to {cut}: {error}");
+        }
+        let error = rows_of(&archive, "public.many_").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.advice().unwrap().contains("public.many") && error.message().contains("13 items"), "{error:?}");
         assert_eq!(item(&proof, "public.nocol").count, 2);
         assert_eq!(item(&proof, "public.one_text").count, 4);
         assert_eq!(item(&proof, "\"Odd Schema\".\"Order\"").count, 3);
@@ -255,11 +286,14 @@ fn proof_of_a_dump_is_what_the_server_says() {
 fn dumps_of_other_shapes_are_read_for_what_they_are() {
     let cluster = Cluster::start();
     cluster.create("shop", SHOP);
-    let proof = prove(&cluster.piped("shop", &["-Z0", "--load-via-partition-root"]));
+    let archive = cluster.piped("shop", &["-Z0", "--load-via-partition-root"]);
+    let proof = prove(&archive);
     assert_eq!(item(&proof, "public.pt").count, 200);
     assert!(!names(&proof).contains(&"public.pt1"));
-    assert_tables_are_proven(&cluster, "shop", &proof);
-    let proof = prove(&cluster.piped("shop", &["--inserts"]));
+    assert_tables_are_proven(&cluster, "shop", &archive, &proof);
+    let archive = cluster.piped("shop", &["--inserts"]);
+    assert_eq!(rows_of(&archive, "public.many").unwrap_err().kind(), ErrorKind::Unsupported);
+    let proof = prove(&archive);
     assert_eq!(item(&proof, "public.many").fingerprint, None);
     assert!(item(&proof, "public.many").bytes > 1_000_000);
     assert_eq!(proof.details["inserts"].as_array().unwrap().len(), TABLES);

@@ -69,6 +69,54 @@ async fn an_estimate_is_of_what_is_chosen_and_asks_once_for_a_whole_database() {
     }
 }
 
+/// The documents of a collection, read alone out of an archive.
+fn alone(archive: &[u8], collection: &str) -> lifeboat_core::Result<Vec<u8>> {
+    let mut documents = Vec::new();
+    let mut out = |bytes: &[u8]| {
+        documents.extend_from_slice(bytes);
+        Ok(())
+    };
+    let name = "shop-20261121-033000.archive".parse().unwrap();
+    let mut extract = MongoVerifier::default().extract(&name, collection, None)?;
+    for chunk in archive.chunks(70_001) {
+        extract.take(chunk, &mut out)?;
+    }
+    extract.end(&mut out)?;
+    Ok(documents)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_is_read_alone_out_of_an_archive() {
+    let script = Script::standalone()
+        .collection(two_batches())
+        .collection(Collection::new("shop", "a.b").documents(documents(300)))
+        .collection(Collection::new("shop", "nothing"))
+        .collection(Collection::view("shop", "seen", "orders"));
+    let server = MongoWire::start(script).await;
+    let read = read(&server).await.unwrap();
+    let stored = content(&server, "shop");
+    for (name, expected) in stored.iter().filter(|(name, _)| name != "seen") {
+        // In the order of the server, which is that of their numbers here.
+        let bytes = alone(&read.archive, &format!("shop.{name}")).unwrap();
+        let (mut found, mut rest) = (Vec::new(), &bytes[..]);
+        while let Some(length) = rest.first_chunk::<4>() {
+            let (document, after) = rest.split_at(u32::from_le_bytes(*length) as usize);
+            found.push(document.to_vec());
+            rest = after;
+        }
+        found.sort();
+        assert!(found == *expected, "{name}");
+    }
+    for (name, near) in [("shop.order", "near it: shop.orders"), ("shop.seen", "shop.orders")] {
+        let error = alone(&read.archive, name).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        assert!(error.advice().unwrap().contains(near), "{error:?}");
+    }
+    for cut in [read.archive.len() / 2, read.archive.len() - 1] {
+        assert_eq!(alone(&read.archive[..cut], "shop.nothing").unwrap_err().kind(), ErrorKind::Corrupt, "cut to {cut}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_set_is_read_as_of_one_time() {
     let more = Collection::new("shop", "people").documents(documents(300));

@@ -102,6 +102,7 @@ Examples:
 Examples:
   lifeboat show shop
   lifeboat show shop --at 2026-11-20 --items
+  lifeboat show shop --item public.orders > orders.copy
   lifeboat show databases/shop-20261121-033000.dump.zst.age")]
     Show {
         /// A job, or the key of a backup as `lifeboat list` prints it
@@ -115,6 +116,9 @@ Examples:
         /// Also list the contents (tables with their rows); needs the key if it is encrypted
         #[arg(long)]
         items: bool,
+        /// Write one item of the contents (the rows of a table) to standard output, compared with its proof
+        #[arg(long, value_name = "NAME", conflicts_with = "items")]
+        item: Option<String>,
         #[command(flatten)]
         sink: SinkArg,
         #[command(flatten)]
@@ -374,12 +378,15 @@ async fn dispatch(
             Ok(commands::backup::run(session, select(&jobs, &every_sink)?, &options).await)
         }
         Verb::List { jobs, sink } => Ok(commands::list::run(session, select(&jobs, &sink)?, !jobs.is_empty()).await),
-        Verb::Show { what, dataset, at, items, sink, keys } => {
+        Verb::Show { what, dataset, at, items, item, sink, keys } => {
             let is_key = commands::show::is_key(&what);
             let jobs = keys.replace(select(if is_key { &[] } else { std::slice::from_ref(&what) }, &sink)?);
             let (job, at) = if is_key { commands::show::job_of_key(jobs, &what)? } else { (only(jobs)?, at.read()?) };
             let job = jobs::one(job, dataset.as_deref(), &at).await?;
-            commands::show::run(session, &job, &at, items).await
+            match item {
+                Some(item) => commands::item::run(session, &job, &at, &item).await,
+                None => commands::show::run(session, &job, &at, items).await,
+            }
         }
         Verb::Verify { names, verify, sink, keys } => {
             let mut options = verify.options(choices)?;

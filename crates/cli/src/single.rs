@@ -64,6 +64,9 @@ struct Show {
     /// Also list the contents (tables with their rows); needs the key if it is encrypted
     #[arg(long)]
     items: bool,
+    /// Write one item of the contents (the rows of a table) to standard output, compared with its proof
+    #[arg(long, value_name = "NAME", conflicts_with = "items")]
+    item: Option<String>,
 }
 
 /// The options of `prune`.
@@ -234,6 +237,7 @@ fn examples(program: &str, verb: &str) -> String {
         "show" => &[
             "--dataset shop --sink file:///backups",
             "--dataset shop --sink file:///backups --items --identity key.txt",
+            "--dataset shop --sink file:///backups --item NAME > item",
         ],
         "verify" => &[
             "--dataset shop --sink file:///backups --identity key.txt",
@@ -333,7 +337,11 @@ impl<S: Commands> Task<S> {
             Self::List(place) => Ok(commands::list::run(session, place.stored(nowhere::<S>()?)?, true).await),
             Self::Show(place, keys, show) => {
                 let job = place.job(nowhere::<S>()?, None, Some(keys))?;
-                commands::show::run(session, &job, &show.at.read()?, show.items).await
+                let at = show.at.read()?;
+                match show.item {
+                    Some(item) => commands::item::run(session, &job, &at, &item).await,
+                    None => commands::show::run(session, &job, &at, show.items).await,
+                }
             }
             Self::Verify { system, place, keys, verify, choices } => {
                 let mut options = verify.options(choices)?;

@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
+use lifeboat_core::extract::Out;
 use lifeboat_core::{
-    ArtifactName, ByteStream, Check, Context, Error, ErrorKind, Fingerprint, Proof, ProofItem, RestoreInput, Result,
-    Tap, Target, Verifier, async_trait,
+    ArtifactName, ByteStream, Check, Context, Error, ErrorKind, Extract, Fingerprint, Proof, ProofItem, RestoreInput,
+    Result, Tap, Target, Verifier, async_trait,
 };
 
 /// The name of the format in artifact names.
 pub const FORMAT: &str = "lines";
+/// The name of the table in proofs.
+const ITEM: &str = "lines";
 
 /// The content of a table.
 pub type Content = BTreeMap<String, String>;
@@ -46,14 +49,42 @@ impl LinesTap {
     }
 }
 
-impl Tap for LinesTap {
-    fn push(&mut self, chunk: &[u8]) -> Result<()> {
+impl LinesTap {
+    /// Takes the next bytes, and shows each line that is complete, with its end.
+    fn look(&mut self, chunk: &[u8], each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         self.rest.extend_from_slice(chunk);
         while let Some(at) = self.rest.iter().position(|b| *b == b'\n') {
             let line: Vec<u8> = self.rest.drain(..=at).collect();
             self.line(&line[..at])?;
+            if !self.ended {
+                each(&line)?;
+            }
         }
         Ok(())
+    }
+}
+
+/// Gives out the lines of the table, without the one that says that it ends.
+#[derive(Debug, Default)]
+pub struct LinesItem(LinesTap);
+
+impl Extract for LinesItem {
+    fn form(&self) -> String {
+        "lines key=value".to_owned()
+    }
+
+    fn take(&mut self, chunk: &[u8], out: &mut Out<'_>) -> Result<()> {
+        self.0.look(chunk, out)
+    }
+
+    fn end(self: Box<Self>, _: &mut Out<'_>) -> Result<Proof> {
+        Tap::finish(Box::new(self.0))
+    }
+}
+
+impl Tap for LinesTap {
+    fn push(&mut self, chunk: &[u8]) -> Result<()> {
+        self.look(chunk, &mut |_| Ok(()))
     }
 
     fn finish(self: Box<Self>) -> Result<Proof> {
@@ -66,7 +97,7 @@ pub fn proof(content: &Content) -> Proof {
     let mut fingerprint = Fingerprint::default();
     content.iter().for_each(|(key, value)| fingerprint.add(format!("{key}={value}").as_bytes()));
     let bytes: u64 = content.iter().map(|(key, value)| (key.len() + value.len() + 2) as u64).sum();
-    let item = ProofItem::new("table", "lines", content.len() as u64).bytes(bytes).fingerprint(fingerprint);
+    let item = ProofItem::new("table", ITEM, content.len() as u64).bytes(bytes).fingerprint(fingerprint);
     Proof::new([item])
 }
 
@@ -153,6 +184,15 @@ impl Verifier for LinesVerifier {
             ));
         }
         Ok(Box::new(LinesTap::default()))
+    }
+
+    fn has_content(&self, item: &ProofItem) -> bool {
+        item.name == ITEM
+    }
+
+    fn extract(&self, name: &ArtifactName, item: &str, _: Option<&Proof>) -> Result<Box<dyn Extract>> {
+        lifeboat_core::extract::find(&[ProofItem::new("table", ITEM, 0)], item, &name.to_string())?;
+        Ok(Box::new(LinesItem::default()))
     }
 
     async fn restore_test(&self, input: RestoreInput, cx: &Context) -> Result<Vec<Check>> {

@@ -74,6 +74,7 @@ pub trait Fixture: Send + Sync {
 pub async fn all(fixture: &dyn Fixture) {
     an_unknown_format_is_unsupported(fixture);
     pieces_mean_nothing(fixture);
+    an_item_can_be_read_alone(fixture);
     a_good_artifact_passes(fixture).await;
     what_is_cut_short_is_found(fixture).await;
     what_was_altered_is_found(fixture).await;
@@ -96,6 +97,60 @@ fn proof(fixture: &dyn Fixture) -> Proof {
     let proof = prove(fixture, &fixture.plaintext(), 1 << 20).unwrap();
     assert!(proof.total_count() > 0, "the artifact of the fixture holds nothing: {proof:?}");
     proof
+}
+
+/// What an extract gives out of these bytes, cut like this, and the proof that it has at the end.
+fn extract(
+    fixture: &dyn Fixture,
+    (item, good): (&str, &Proof),
+    plaintext: &Bytes,
+    size: usize,
+) -> Result<(Vec<u8>, Proof)> {
+    let mut given = Vec::new();
+    let mut out = |bytes: &[u8]| {
+        given.extend_from_slice(bytes);
+        Ok(())
+    };
+    let mut extract = fixture.verifier().extract(&fixture.name(), item, Some(good))?;
+    for at in (0..plaintext.len()).step_by(size) {
+        extract.take(&plaintext[at..plaintext.len().min(at + size)], &mut out)?;
+    }
+    let form = extract.form();
+    assert!(!form.trim().is_empty() && !form.contains('\n'), "what {item} is, is not said in one line: {form:?}");
+    let proof = extract.end(&mut out)?;
+    Ok((given, proof))
+}
+
+/// An item that has content is read alone, however the bytes are cut, and with the proof of the whole; not out of an artifact that is
+/// cut short. One that is not there is said to be missing, and a verifier of which nothing can be read alone says that.
+pub fn an_item_can_be_read_alone(fixture: &dyn Fixture) {
+    let (plaintext, good) = (fixture.plaintext(), proof(fixture));
+    let readable: Vec<_> = good.items.iter().filter(|item| fixture.verifier().has_content(item)).collect();
+    let elsewhere =
+        extract(fixture, ("an item of somebody else", &good), &plaintext, usize::MAX).map(|(given, _)| given);
+    let expected = if readable.is_empty() { ErrorKind::Unsupported } else { ErrorKind::NotFound };
+    assert_eq!(elsewhere.map_err(|error| error.kind()), Err(expected), "an item that is not there");
+    for item in readable {
+        let (whole, proof) = extract(fixture, (&item.name, &good), &plaintext, usize::MAX).unwrap();
+        assert_eq!(proof.items, good.items, "{}: the proof is not that of the tap", item.name);
+        for size in [7, 4096] {
+            let (given, _) = extract(fixture, (&item.name, &good), &plaintext, size).unwrap();
+            assert!(given == whole, "{}: other bytes in pieces of {size}", item.name);
+        }
+        for length in [plaintext.len() / 3, plaintext.len() * 2 / 3, plaintext.len() - plaintext.len() / 20 - 1] {
+            if let Ok((_, proof)) = extract(fixture, (&item.name, &good), &plaintext.slice(..length), 4096) {
+                assert_ne!(proof.items, good.items, "{}: cut to {length} bytes, it is taken for whole", item.name);
+            }
+        }
+        if whole.is_empty() {
+            continue;
+        }
+        // Whoever reads it may have gone.
+        let mut refusing = fixture.verifier().extract(&fixture.name(), &item.name, Some(&good)).unwrap();
+        let mut refuse = |_: &[u8]| Err(failure());
+        let taken = refusing.take(&plaintext, &mut refuse).and_then(|()| refusing.end(&mut refuse).map(drop));
+        assert_eq!(taken.map_err(|error| error.kind()), Err(failure().kind()), "{}", item.name);
+    }
 }
 
 async fn test(fixture: &dyn Fixture, stream: ByteStream, proof: Option<Proof>) -> Result<Vec<Check>> {

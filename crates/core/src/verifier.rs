@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
+use crate::extract::Extract;
 use crate::name::ArtifactName;
-use crate::proof::{Proof, Tap};
+use crate::proof::{Proof, ProofItem, Tap};
 use crate::report::Check;
 use crate::target::RestoreInput;
 use crate::words::Noun;
@@ -74,6 +75,29 @@ pub trait Verifier: Send + Sync {
     /// [`ErrorKind::Unsupported`] for a format that this backend does not know.
     fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>>;
 
+    /// Whether [`extract`](Verifier::extract) can read this item of a proof alone: it has rows or documents of its own, or is a
+    /// document. None can by default.
+    fn has_content(&self, item: &ProofItem) -> bool {
+        let _ = item;
+        false
+    }
+
+    /// What takes one item out of an artifact of this name. The item is named as the `proof` names one that
+    /// [has content](Verifier::has_content); without a proof (a foreign artifact) as somebody asked for it.
+    ///
+    /// # Behaviour
+    /// - What it gives out is what the proof has counted, in an order in which it can be read back.
+    /// - It holds a bounded amount of what it saw, as a [tap](Verifier::tap) does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where items cannot be read alone, as it is by default, and for a format that this backend does
+    /// not know.
+    fn extract(&self, name: &ArtifactName, item: &str, proof: Option<&Proof>) -> Result<Box<dyn Extract>> {
+        let _ = proof;
+        let why = format!("{item} cannot be read alone: its system restores backups as a whole");
+        Err(Error::new(ErrorKind::Unsupported, "read an item of", name.to_string(), why).hint("restore the backup"))
+    }
+
     /// Whether the verifier reads nothing but secrets: see [`memory`](crate::memory).
     fn is_confidential(&self) -> bool {
         false
@@ -136,6 +160,14 @@ macro_rules! pointers {
         impl<T: Verifier + ?Sized> Verifier for $pointer<T> {
             fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>> {
                 (**self).tap(name)
+            }
+
+            fn has_content(&self, item: &ProofItem) -> bool {
+                (**self).has_content(item)
+            }
+
+            fn extract(&self, name: &ArtifactName, item: &str, proof: Option<&Proof>) -> Result<Box<dyn Extract>> {
+                (**self).extract(name, item, proof)
             }
 
             fn is_confidential(&self) -> bool {

@@ -845,8 +845,7 @@ async fn totals(
     let context = Context::default().clock(clock_at(&format!("{day}T03:30:00Z"))).progress(totals.clone());
     let needs = needs.iter().map(|name| name.parse().unwrap());
     soon(backup(source).needs(needs).context(context).to(sink).run()).await.unwrap();
-    let all = totals.0.lock().unwrap().clone();
-    all
+    totals.0.lock().unwrap().clone()
 }
 
 #[tokio::test]

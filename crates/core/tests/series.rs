@@ -240,6 +240,8 @@ async fn whoever_knows_single_artifacts_only_is_never_given_a_half() {
     assert!(error.message().contains(BASE), "{error}");
     let verify = Verify::new(sink.clone(), artifact(&*sink, SECOND).await, &single).record(false);
     assert_eq!(verify.run().await.unwrap_err().kind(), ErrorKind::Unsupported);
+    let item = Restore::new(sink.clone(), artifact(&*sink, SECOND).await).item(&single, ITEM).await;
+    assert_eq!(item.err().map(|e| e.kind()), Some(ErrorKind::Unsupported));
     let raw = Restore::new(sink.clone(), artifact(&*sink, SECOND).await).stream().await;
     assert_eq!(raw.err().map(|e| e.kind()), Some(ErrorKind::Unsupported));
     assert_eq!(single.given.lock().unwrap().len(), 0);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod doubles;
+mod item;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -296,9 +296,13 @@ Examples:
   lifeboat-cloudflare-dns backup --zone example.org --dataset dns-zone --sink s3://backups --encrypt none
   lifeboat-cloudflare-dns backup --zone '*' --token file:token.txt --sink b2://backups --encrypt age-file:keys.txt",
                 ),
-                "show" => command.mut_arg("items", |arg| {
-                    arg.help("Also list the contents (types with their records); needs the key if it is encrypted")
-                }),
+                "show" => command
+                    .mut_arg("items", |arg| {
+                        arg.help("Also list the contents (types with their records); needs the key if it is encrypted")
+                    })
+                    .mut_arg("item", |arg| {
+                        arg.help("Write the records of one type (A), or one file, to standard output, compared with its proof")
+                    }),
                 "verify" => command.after_help(
                     "\
 Levels:

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use lifeboat_core::report::Check;
 use lifeboat_core::words::Noun;
 use lifeboat_core::{
-    Action, ArtifactName, Context, Error, ErrorKind, Proof, RestoreInput, Result, Status, Tap, Verifier, async_trait,
+    Action, ArtifactName, Context, Error, ErrorKind, Extract, Proof, ProofItem, RestoreInput, Result, Status, Tap,
+    Verifier, async_trait,
 };
 
 use super::api::Api;
-use super::archive::{self, Content, EXPORT, ZoneTap};
+use super::archive::{self, Content, EXPORT, ZoneItem, ZoneTap};
 use super::dns::{self, Rr};
 use super::target::live_records;
 use super::zone::ZoneRef;
@@ -46,6 +47,15 @@ impl CloudflareVerifier {
     }
 }
 
+/// Whether it is of the format of a zone.
+fn known(name: &ArtifactName) -> Result<()> {
+    if name.format_or(super::FORMAT) == super::FORMAT {
+        return Ok(());
+    }
+    let message = format!("a zone's backup has the format tar, but this is {}", name.format);
+    Err(Error::new(ErrorKind::Unsupported, "read", name.to_string(), message))
+}
+
 #[async_trait]
 impl Verifier for CloudflareVerifier {
     fn unit(&self, kind: &str) -> Option<Noun> {
@@ -53,11 +63,17 @@ impl Verifier for CloudflareVerifier {
     }
 
     fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>> {
-        if name.format_or(super::FORMAT) != super::FORMAT {
-            let message = format!("a zone's backup has the format tar, but this is {}", name.format);
-            return Err(Error::new(ErrorKind::Unsupported, "read", name.to_string(), message));
-        }
+        known(name)?;
         Ok(Box::new(ZoneTap::new()))
+    }
+
+    fn has_content(&self, _: &ProofItem) -> bool {
+        true
+    }
+
+    fn extract(&self, name: &ArtifactName, item: &str, _: Option<&Proof>) -> Result<Box<dyn Extract>> {
+        known(name)?;
+        Ok(Box::new(ZoneItem::new(item)))
     }
 
     async fn restore_test(&self, input: RestoreInput, _: &Context) -> Result<Vec<Check>> {

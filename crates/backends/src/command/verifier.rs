@@ -11,7 +11,8 @@ use lifeboat_core::process::{Ended, words};
 use lifeboat_core::proof::WholeStream;
 use lifeboat_core::words::Noun;
 use lifeboat_core::{
-    ArtifactName, ByteStream, Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Tap, Verifier,
+    ArtifactName, ByteStream, Check, Context, Error, ErrorKind, Extract, Proof, ProofItem, RestoreInput, Result, Tap,
+    Verifier,
 };
 use tempfile::TempDir;
 
@@ -73,6 +74,15 @@ impl CommandVerifier {
 impl Verifier for CommandVerifier {
     fn unit(&self, kind: &str) -> Option<Noun> {
         super::unit(kind)
+    }
+
+    fn has_content(&self, _: &ProofItem) -> bool {
+        true
+    }
+
+    fn extract(&self, name: &ArtifactName, item: &str, _: Option<&Proof>) -> Result<Box<dyn Extract>> {
+        lifeboat_core::extract::find(&[ProofItem::new("stream", ITEM, 1)], item, &name.to_string())?;
+        Ok(Box::new(WholeStream::new(ITEM)))
     }
 
     fn tap(&self, _: &ArtifactName) -> Result<Box<dyn Tap>> {

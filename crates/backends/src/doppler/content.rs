@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use hmac::{Hmac, KeyInit, Mac};
-use lifeboat_core::{Error, ErrorKind, Fingerprint, Proof, ProofItem, Result, Tap};
+use lifeboat_core::extract::Out;
+use lifeboat_core::{Error, ErrorKind, Extract, Fingerprint, Proof, ProofItem, Result, Tap};
 use serde_json::Value;
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -112,16 +113,24 @@ impl Taken {
     }
 }
 
-impl Tap for SecretsTap {
-    fn push(&mut self, chunk: &[u8]) -> Result<()> {
+impl SecretsTap {
+    /// Takes the next bytes, and shows each secret that is complete.
+    fn look(&mut self, chunk: &[u8], each: &mut dyn FnMut(&str, &Secret) -> Result<()>) -> Result<()> {
         // The salt comes before the first secret, but may come in the same chunk: secrets wait until the chunk is read.
         let mut read: Vec<(String, Secret)> = Vec::new();
         self.parser.push(chunk, &mut |name, secret| read.push((name, secret)))?;
         let salt = self.parser.header().salt.as_ref().unwrap_or(&self.own_salt);
         for (name, secret) in read {
+            each(&name, &secret)?;
             self.taken.add(salt, name, &secret);
         }
         Ok(())
+    }
+}
+
+impl Tap for SecretsTap {
+    fn push(&mut self, chunk: &[u8]) -> Result<()> {
+        self.look(chunk, &mut |_, _| Ok(()))
     }
 
     fn finish(self: Box<Self>) -> Result<Proof> {
@@ -143,6 +152,50 @@ impl Tap for SecretsTap {
 
     fn units(&self) -> &'static str {
         "secrets"
+    }
+}
+
+/// Gives out the value of one secret, as a program gets it, while the document is looked at as by its tap.
+pub(super) struct SecretValue {
+    tap: SecretsTap,
+    wanted: String,
+    given: bool,
+}
+
+impl SecretValue {
+    pub(super) fn new(secret: &str, unauthenticated: bool) -> Result<Self> {
+        Ok(Self { tap: SecretsTap::new(unauthenticated)?, wanted: secret.to_owned(), given: false })
+    }
+}
+
+impl Extract for SecretValue {
+    fn form(&self) -> String {
+        format!("the value of {}, as a program gets it", self.wanted)
+    }
+
+    fn take(&mut self, chunk: &[u8], out: &mut Out<'_>) -> Result<()> {
+        let Self { tap, wanted, given } = self;
+        tap.look(chunk, &mut |name, secret| {
+            if name != wanted {
+                return Ok(());
+            }
+            *given = true;
+            let Some(value) = secret.value() else {
+                let why = format!("the value of {name} is not in the backup: the secret is restricted");
+                return Err(Error::new(ErrorKind::Unsupported, "read", "the secrets", why));
+            };
+            out(value.as_bytes())
+        })
+    }
+
+    fn end(self: Box<Self>, _: &mut Out<'_>) -> Result<Proof> {
+        let proof = Tap::finish(Box::new(self.tap))?;
+        if !self.given {
+            let near = lifeboat_core::extract::find(&proof.items, &self.wanted, "the secrets")?;
+            let why = format!("there is no \"{}\", but {}", self.wanted, near.name);
+            return Err(Error::new(ErrorKind::NotFound, "find an item in", "the secrets", why));
+        }
+        Ok(proof)
     }
 }
 

@@ -409,9 +409,9 @@ Examples:
   lifeboat-doppler backup --from doppler://backend/prd --token file:token.txt --sink s3://backups --encrypt openssl:env:PASSPHRASE
   lifeboat-doppler backup --from 'doppler://backend/*' --sink file:///backups --encrypt age:age1…",
                 ),
-                "show" => {
-                    command.mut_arg("items", |arg| arg.help("Also list the names of the secrets; needs the key"))
-                }
+                "show" => command
+                    .mut_arg("items", |arg| arg.help("Also list the names of the secrets; needs the key"))
+                    .mut_arg("item", |arg| arg.help("Write the value of one secret to standard output")),
                 "verify" => command.after_help(
                     "\
 Levels:

@@ -2,10 +2,12 @@
 
 use async_trait::async_trait;
 use lifeboat_core::words::Noun;
-use lifeboat_core::{ArtifactName, Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Tap, Verifier};
+use lifeboat_core::{
+    ArtifactName, Check, Context, Error, ErrorKind, Extract, Proof, ProofItem, RestoreInput, Result, Tap, Verifier,
+};
 
 use super::api::{Connection, Scope};
-use super::content::{RESTRICTED, Salt, SecretsTap, VALUES};
+use super::content::{RESTRICTED, Salt, SecretValue, SecretsTap, VALUES};
 use super::document::Document;
 use super::form::{Form, KubernetesName};
 use super::source::listed;
@@ -52,12 +54,17 @@ impl Verifier for DopplerVerifier {
     }
 
     fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>> {
-        if !is_known(name) {
-            let why = format!("format \"{}\" is not a format of secrets", name.format);
-            return Err(Error::new(ErrorKind::Unsupported, "verify", name.to_string(), why)
-                .hint("secrets are stored as .json, or by scripts as <name>-<time>.json.enc or <name>-<time>.enc"));
-        }
+        known(name)?;
         Ok(Box::new(SecretsTap::new(is_unauthenticated(name))?))
+    }
+
+    fn has_content(&self, _: &ProofItem) -> bool {
+        true
+    }
+
+    fn extract(&self, name: &ArtifactName, item: &str, _: Option<&Proof>) -> Result<Box<dyn Extract>> {
+        known(name)?;
+        Ok(Box::new(SecretValue::new(item, is_unauthenticated(name))?))
     }
 
     fn is_confidential(&self) -> bool {
@@ -115,9 +122,15 @@ impl Verifier for DopplerVerifier {
     }
 }
 
-fn is_known(name: &ArtifactName) -> bool {
+/// Whether it is of a format of secrets.
+fn known(name: &ArtifactName) -> Result<()> {
     let format = name.format_or(FORMAT);
-    format == FORMAT || format.ends_with(&format!(".{FORMAT}"))
+    if format == FORMAT || format.ends_with(&format!(".{FORMAT}")) {
+        return Ok(());
+    }
+    let why = format!("format \"{}\" is not a format of secrets", name.format);
+    Err(Error::new(ErrorKind::Unsupported, "verify", name.to_string(), why)
+        .hint("secrets are stored as .json, or by scripts as <name>-<time>.json.enc or <name>-<time>.enc"))
 }
 
 /// The check of the number of secrets, with a sample of names, and a warning about those without a value.

@@ -259,11 +259,17 @@ Examples:
   lifeboat-mongodb backup --from env:SHOP_URL --sink s3://backups --encrypt openssl:env:PASSPHRASE
   lifeboat-mongodb backup --from env:SHOP_URL --exclude-collection 'log_*' --sink file:///backups --encrypt none",
                 ),
-                "show" => command.mut_arg("items", |arg| {
-                    let help =
-                        "Also list the contents (collections with their documents); needs the key if it is encrypted";
-                    arg.help(help)
-                }),
+                "show" => command
+                    .mut_arg("items", |arg| {
+                        let help =
+                            "Also list the contents (collections with their documents); needs the key if it is encrypted";
+                        arg.help(help)
+                    })
+                    .mut_arg("item", |arg| {
+                        let help =
+                            "Write the documents of one collection to standard output as BSON, compared with its proof";
+                        arg.help(help)
+                    }),
                 "verify" => command.after_help(
                     "\
 Levels:

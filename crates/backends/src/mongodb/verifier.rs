@@ -9,10 +9,10 @@ use async_trait::async_trait;
 use bson::doc;
 use lifeboat_core::words::Noun;
 use lifeboat_core::{
-    ArtifactName, Check, Context, Error, ErrorKind, Proof, ProofItem, RestoreInput, Result, Tap, Verifier,
+    ArtifactName, Check, Context, Error, ErrorKind, Extract, Proof, ProofItem, RestoreInput, Result, Tap, Verifier,
 };
 
-use super::archive::{ArchiveTap, Inside, Metadata, from_extended_json};
+use super::archive::{ArchiveTap, CollectionDocuments, Inside, Metadata, from_extended_json, has_documents};
 use super::connection::Connection;
 use super::content;
 use super::create;
@@ -68,6 +68,14 @@ impl MongoVerifier {
 impl Verifier for MongoVerifier {
     fn unit(&self, kind: &str) -> Option<Noun> {
         super::unit(kind)
+    }
+
+    fn has_content(&self, item: &ProofItem) -> bool {
+        has_documents(item)
+    }
+
+    fn extract(&self, _: &ArtifactName, item: &str, _: Option<&Proof>) -> Result<Box<dyn Extract>> {
+        Ok(Box::new(CollectionDocuments::new(item)))
     }
 
     fn tap(&self, _name: &ArtifactName) -> Result<Box<dyn Tap>> {

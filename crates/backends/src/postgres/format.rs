@@ -1,6 +1,10 @@
-//! Recognizes input that is not a dump by its first bytes, and says what to do.
+//! What a dump is, told by its first bytes: an archive, SQL, or neither, and then what to do.
 
-use lifeboat_core::{Error, ErrorKind};
+use lifeboat_core::extract::Out;
+use lifeboat_core::{Error, ErrorKind, Extract, Proof, Result, Tap};
+
+use super::archive::{ArchiveTap, TableRows, form_of_rows};
+use super::sql::{SqlRows, SqlTap};
 
 /// Bytes of a dump that tell what it is: a tar header has its mark at 257.
 pub(super) const TELLING: usize = 512;
@@ -41,6 +45,127 @@ pub(super) fn refused(start: &[u8]) -> Option<Error> {
         None => return None,
     };
     Some(Error::new(ErrorKind::Unsupported, "read", "the dump", format!("it is {what}")).hint(help))
+}
+
+/// Told apart by the first bytes: scripts name both kinds as they like.
+pub(super) enum AnyTap {
+    Unknown(Vec<u8>),
+    Known(Box<dyn Tap>),
+}
+
+impl AnyTap {
+    pub(super) fn new() -> Self {
+        Self::Unknown(Vec::new())
+    }
+}
+
+impl Tap for AnyTap {
+    fn push(&mut self, chunk: &[u8]) -> Result<()> {
+        match self {
+            Self::Known(tap) => tap.push(chunk),
+            Self::Unknown(start) => {
+                start.extend_from_slice(chunk);
+                if start.len() < TELLING {
+                    return Ok(());
+                }
+                let start = std::mem::take(start);
+                let mut tap = known(&start)?;
+                tap.push(&start)?;
+                *self = Self::Known(tap);
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(self: Box<Self>) -> Result<Proof> {
+        match *self {
+            Self::Known(tap) => tap.finish(),
+            Self::Unknown(start) => {
+                let mut tap = known(&start)?;
+                tap.push(&start)?;
+                tap.finish()
+            }
+        }
+    }
+
+    fn units_done(&self) -> u64 {
+        match self {
+            Self::Known(tap) => tap.units_done(),
+            Self::Unknown(_) => 0,
+        }
+    }
+
+    fn units(&self) -> &'static str {
+        "tables"
+    }
+}
+
+fn known(start: &[u8]) -> Result<Box<dyn Tap>> {
+    if let Some(error) = refused(start) {
+        return Err(error);
+    }
+    // What cannot be text is given to the archive's parser, which says best what is wrong with it.
+    Ok(if is_text(start) { Box::new(SqlTap::new()) } else { Box::new(ArchiveTap::new()) })
+}
+
+/// As [`AnyTap`], for the rows of a table.
+pub(super) enum AnyRows {
+    Unknown { start: Vec<u8>, table: String, relation: Option<String> },
+    Known(Box<dyn Extract>),
+}
+
+impl AnyRows {
+    /// The rows of a table, of which a proof says its columns.
+    pub(super) fn new(table: &str, relation: Option<String>) -> Self {
+        Self::Unknown { start: Vec::new(), table: table.to_owned(), relation }
+    }
+
+    /// What reads a dump that starts so.
+    fn known(start: &[u8], table: &str, relation: Option<&str>) -> Result<Box<dyn Extract>> {
+        if let Some(error) = refused(start) {
+            return Err(error);
+        }
+        Ok(match is_text(start) {
+            true => Box::new(SqlRows::new(table)),
+            false => Box::new(TableRows::new(table, relation)),
+        })
+    }
+}
+
+impl Extract for AnyRows {
+    fn form(&self) -> String {
+        match self {
+            Self::Known(rows) => rows.form(),
+            Self::Unknown { table, relation, .. } => form_of_rows(relation.as_deref().unwrap_or(table)),
+        }
+    }
+
+    fn take(&mut self, chunk: &[u8], out: &mut Out<'_>) -> Result<()> {
+        let (start, table, relation) = match self {
+            Self::Known(rows) => return rows.take(chunk, out),
+            Self::Unknown { start, table, relation } => (start, table, relation),
+        };
+        start.extend_from_slice(chunk);
+        if start.len() < TELLING {
+            return Ok(());
+        }
+        let start = std::mem::take(start);
+        let mut rows = Self::known(&start, table, relation.as_deref())?;
+        rows.take(&start, out)?;
+        *self = Self::Known(rows);
+        Ok(())
+    }
+
+    fn end(self: Box<Self>, out: &mut Out<'_>) -> Result<Proof> {
+        match *self {
+            Self::Known(rows) => rows.end(out),
+            Self::Unknown { start, table, relation } => {
+                let mut rows = Self::known(&start, &table, relation.as_deref())?;
+                rows.take(&start, out)?;
+                rows.end(out)
+            }
+        }
+    }
 }
 
 #[cfg(test)]

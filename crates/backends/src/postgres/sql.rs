@@ -2,7 +2,8 @@
 //! scripts.
 
 use bytes::Bytes;
-use lifeboat_core::{Error, ErrorKind, Fingerprint, Proof, ProofItem, Result, Tap};
+use lifeboat_core::extract::Out;
+use lifeboat_core::{Error, ErrorKind, Extract, Fingerprint, Proof, ProofItem, Result, Tap};
 
 use super::script::{Event, Keep, Reader, Statement, Whole};
 
@@ -156,6 +157,69 @@ impl Tap for SqlTap {
     fn units(&self) -> &'static str {
         "tables"
     }
+}
+
+/// Gives out the rows of a table of a plain SQL dump, each with its newline, while the dump is looked at as by a [`SqlTap`].
+pub(crate) struct SqlRows {
+    tap: SqlTap,
+    wanted: String,
+    form: String,
+    given: u64,
+}
+
+impl SqlRows {
+    pub(crate) fn new(table: &str) -> Self {
+        Self { tap: SqlTap::new(), wanted: table.to_owned(), form: super::archive::form_of_rows(table), given: 0 }
+    }
+}
+
+impl Extract for SqlRows {
+    fn form(&self) -> String {
+        self.form.clone()
+    }
+
+    fn take(&mut self, chunk: &[u8], out: &mut Out<'_>) -> Result<()> {
+        let Self { tap: SqlTap { reader, seen }, wanted, given, .. } = self;
+        let mut told = Ok(());
+        reader.push(&Bytes::copy_from_slice(chunk), &mut |event| {
+            if told.is_err() {
+                return;
+            }
+            told = (|| {
+                if let Event::Rows(rows) = &event
+                    && seen.table.as_ref().is_some_and(|table| same(&table.name, wanted))
+                {
+                    *given += rows.len() as u64;
+                    out(rows)?;
+                }
+                seen.event(event)
+            })();
+        })?;
+        told
+    }
+
+    fn end(self: Box<Self>, _: &mut Out<'_>) -> Result<Proof> {
+        let proof = Tap::finish(Box::new(self.tap))?;
+        let counted: u64 =
+            proof.items.iter().filter(|table| same(&table.name, &self.wanted)).map(|table| table.bytes).sum();
+        // Says which there are, when it is none of them, and when they are several.
+        let mut tables = proof.items.iter().filter(|table| same(&table.name, &self.wanted));
+        if tables.next().is_none() || tables.next().is_some() {
+            lifeboat_core::extract::find(&proof.items, &self.wanted, "the SQL dump")?;
+            let why = format!("\"{}\" needs its schema: only that tells it while it passes", self.wanted);
+            return Err(Error::new(ErrorKind::Config, "find", "the table in the SQL dump", why));
+        }
+        if counted != self.given {
+            let why = format!("its rows have {counted} bytes, but {} were given out", self.given);
+            return Err(Error::new(ErrorKind::Internal, "read", format!("table {}", self.wanted), why));
+        }
+        Ok(proof)
+    }
+}
+
+/// Whether a table is the wanted one, which may be written without its quotes.
+fn same(name: &str, wanted: &str) -> bool {
+    name == wanted || (!wanted.contains('"') && name.replace('"', "") == wanted)
 }
 
 #[cfg(test)]

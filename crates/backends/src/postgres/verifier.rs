@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use lifeboat_core::words::Noun;
-use lifeboat_core::{ArtifactName, Check, Context, Error, ErrorKind, Proof, RestoreInput, Result, Tap, Verifier};
+use lifeboat_core::{
+    ArtifactName, Check, Context, Error, ErrorKind, Extract, Proof, ProofItem, RestoreInput, Result, Tap, Verifier,
+};
 
-use super::archive::ArchiveTap;
 use super::collation;
 use super::connection::Connection;
 use super::content;
-use super::format::TELLING;
+use super::format::{AnyRows, AnyTap};
 use super::globals::{self, Global};
 use super::load::{Dump, Load, encoding_in_text};
 use super::needs::{self, Needs};
@@ -20,7 +21,7 @@ use super::script;
 use super::script::run::Rules;
 use super::session::{Session, quote_literal};
 use super::settings::Settings;
-use super::sql::{GlobalsTap, SqlTap};
+use super::sql::GlobalsTap;
 use super::target::left_out;
 use super::tools::{self, Tools};
 use super::unnamed;
@@ -70,63 +71,22 @@ impl PostgresVerifier {
     }
 }
 
-/// Distinguishes dumps by their first bytes, because scripts use any name for both kinds.
-enum AnyTap {
-    Unknown(Vec<u8>),
-    Known(Box<dyn Tap>),
-}
-
-impl Tap for AnyTap {
-    fn push(&mut self, chunk: &[u8]) -> Result<()> {
-        match self {
-            Self::Known(tap) => tap.push(chunk),
-            Self::Unknown(start) => {
-                start.extend_from_slice(chunk);
-                if start.len() < TELLING {
-                    return Ok(());
-                }
-                let start = std::mem::take(start);
-                let mut tap = known(&start)?;
-                tap.push(&start)?;
-                *self = Self::Known(tap);
-                Ok(())
-            }
-        }
-    }
-
-    fn finish(self: Box<Self>) -> Result<Proof> {
-        match *self {
-            Self::Known(tap) => tap.finish(),
-            Self::Unknown(start) => {
-                let mut tap = known(&start)?;
-                tap.push(&start)?;
-                tap.finish()
-            }
-        }
-    }
-
-    fn units_done(&self) -> u64 {
-        match self {
-            Self::Known(tap) => tap.units_done(),
-            Self::Unknown(_) => 0,
-        }
-    }
-
-    fn units(&self) -> &'static str {
-        "tables"
-    }
-}
-
-fn known(start: &[u8]) -> Result<Box<dyn Tap>> {
-    if let Some(error) = super::format::refused(start) {
-        return Err(error);
-    }
-    // What cannot be text is given to the archive's parser, which says best what is wrong with it.
-    Ok(if super::format::is_text(start) { Box::new(SqlTap::new()) } else { Box::new(ArchiveTap::new()) })
-}
-
 #[async_trait]
 impl Verifier for PostgresVerifier {
+    fn has_content(&self, item: &ProofItem) -> bool {
+        // One without a fingerprint was dumped as statements, or in parts that do not fit together.
+        item.kind == "table" && item.fingerprint.is_some()
+    }
+
+    fn extract(&self, name: &ArtifactName, item: &str, proof: Option<&Proof>) -> Result<Box<dyn Extract>> {
+        if super::format_of(name, self.options.globals) == "globals.sql" {
+            let why = format!("{item} cannot be read alone: roles and tablespaces are restored together");
+            return Err(Error::new(ErrorKind::Unsupported, "read an item of", name.to_string(), why));
+        }
+        let relation = proof.and_then(|proof| proof.details.get("copy")?.get(item)?.as_str().map(str::to_owned));
+        Ok(Box::new(AnyRows::new(item, relation)))
+    }
+
     fn unit(&self, kind: &str) -> Option<Noun> {
         super::unit(kind)
     }
@@ -134,7 +94,7 @@ impl Verifier for PostgresVerifier {
     fn tap(&self, name: &ArtifactName) -> Result<Box<dyn Tap>> {
         match super::format_of(name, self.options.globals) {
             "globals.sql" => Ok(Box::new(GlobalsTap::new())),
-            _ => Ok(Box::new(AnyTap::Unknown(Vec::new()))),
+            _ => Ok(Box::new(AnyTap::new())),
         }
     }
 

@@ -65,6 +65,23 @@ pub fn proven(dump: &[u8], proof: &Proof) -> RestoreInput {
     RestoreInput::new(stream, name, Some(proof.clone()))
 }
 
+/// The rows of a table, read alone out of a dump of this format.
+pub fn rows_alone(format: &str, dump: &[u8], proof: Option<&Proof>, table: &str) -> Result<(String, String)> {
+    let name = format!("a-20261121-033000.{format}").parse().unwrap();
+    let mut rows = Vec::new();
+    let mut out = |bytes: &[u8]| {
+        rows.extend_from_slice(bytes);
+        Ok(())
+    };
+    let mut extract = PostgresVerifier::default().extract(&name, table, proof)?;
+    for chunk in dump.chunks(4099) {
+        extract.take(chunk, &mut out)?;
+    }
+    let form = extract.form();
+    extract.end(&mut out)?;
+    Ok((String::from_utf8(rows).unwrap(), form))
+}
+
 /// The checks of a restore test.
 pub async fn test(format: &str, dump: &[u8]) -> Vec<Check> {
     let verifier = PostgresVerifier::new(VerifierOptions::default());

@@ -4,6 +4,7 @@ pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod init;
+pub(crate) mod item;
 pub(crate) mod list;
 pub(crate) mod place;
 pub(crate) mod prune;

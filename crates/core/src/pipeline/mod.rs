@@ -11,6 +11,7 @@ mod amount;
 mod backup;
 mod estimate;
 mod flow;
+mod item;
 mod prune;
 mod read;
 mod receipt;
@@ -25,6 +26,7 @@ mod tree;
 mod verify;
 
 pub use backup::Backup;
+pub use item::Item;
 pub use prune::{PlannedPrune, Prune, Pruned, Undeleted};
 pub use receipt::{HookFailure, Receipt, SinkOutcome};
 pub use replicate::{Copied, NotCopied, PlannedCopy, Replicate, ReplicatePlan, Replicated, Step};
@@ -40,6 +42,7 @@ mod tests {
     use crate::catalog;
     use crate::sink::Sink;
     use crate::target::Target;
+    use crate::verifier::Verifier;
 
     fn can_be_spawned<T: Send>(_: T) {}
 
@@ -47,18 +50,19 @@ mod tests {
     #[allow(dead_code, clippy::too_many_arguments, reason = "one parameter for each thing that runs")]
     fn every_run_can_be_spawned(
         backup: Backup,
-        (restore, planned, target): ([Restore; 3], PlannedRestore, &dyn Target),
-        verify: Verify<'_>,
+        (restore, planned, target): ([Restore; 4], PlannedRestore, &dyn Target),
+        (verify, verifier): (Verify<'_>, &dyn Verifier),
         (prune, planned_prune): (Prune, &PlannedPrune),
         (replicate, replication): (&Replicate, &ReplicatePlan),
         (tree, copy): (&TreeCopy, TreePlan),
         sink: std::sync::Arc<dyn Sink>,
     ) {
         can_be_spawned(backup.run());
-        let [first, second, third] = restore;
+        let [first, second, third, fourth] = restore;
         can_be_spawned(first.into(target));
         can_be_spawned(second.plan(target));
         can_be_spawned(async move { third.stream().await.map(drop) });
+        can_be_spawned(async move { fourth.item(verifier, "public.orders").await.map(drop) });
         can_be_spawned(planned.apply());
         can_be_spawned(verify.run());
         can_be_spawned(planned_prune.execute());

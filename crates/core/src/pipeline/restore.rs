@@ -97,6 +97,11 @@ impl Restore {
         self
     }
 
+    /// What is restored.
+    pub(super) fn artifact(&self) -> &Artifact {
+        &self.artifact
+    }
+
     /// Opens the plaintext as a stream, for a program that does its own restore. It can be trusted only after it has
     /// ended without an error: stored bytes and plaintext are compared with the manifest on the way.
     ///

@@ -226,6 +226,32 @@ impl StageOutput {
         self.pass(chunk)
     }
 
+    /// Adds bytes, which are passed on in whole chunks.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Cancelled`] when nobody reads any more.
+    pub fn gather(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let count = self.add(bytes)?;
+            bytes = &bytes[count..];
+        }
+        Ok(())
+    }
+
+    /// Adds as many as there is room for.
+    fn add(&mut self, bytes: &[u8]) -> Result<usize> {
+        if self.pending.capacity() == 0 {
+            // Never more than this is put in: it does not move, and leaves no copy behind.
+            self.pending.reserve_exact(CHUNK);
+        }
+        let count = bytes.len().min(CHUNK - self.pending.len());
+        self.pending.extend_from_slice(&bytes[..count]);
+        if self.pending.len() == CHUNK {
+            self.flush_pending()?;
+        }
+        Ok(count)
+    }
+
     fn pass(&mut self, chunk: Bytes) -> Result<()> {
         if chunk.is_empty() {
             return Ok(());
@@ -251,16 +277,7 @@ impl Drop for StageOutput {
 
 impl Write for StageOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.pending.capacity() == 0 {
-            // It never grows beyond this, so it is not moved, and leaves no copy behind.
-            self.pending.reserve_exact(CHUNK);
-        }
-        let count = bytes.len().min(CHUNK - self.pending.len());
-        self.pending.extend_from_slice(&bytes[..count]);
-        if self.pending.len() == CHUNK {
-            self.flush_pending()?;
-        }
-        Ok(count)
+        Ok(self.add(bytes)?)
     }
 
     /// Does nothing: chunks are passed on when full and at the end, and a cipher that flushes often must not make them

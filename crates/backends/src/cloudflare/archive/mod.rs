@@ -14,10 +14,12 @@
 //! list or a sequence of envelopes (one per page), `zone_settings.json` may be a list of settings or the zone alone.
 
 mod content;
+mod item;
 mod members;
 mod tap;
 
 pub use content::Content;
+pub use item::ZoneItem;
 pub(crate) use members::write;
 pub use tap::{ZoneTap, read};
 

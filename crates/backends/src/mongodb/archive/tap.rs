@@ -48,7 +48,7 @@ pub struct ArchiveTap {
     proof: Proving,
 }
 
-struct Proving {
+pub(super) struct Proving {
     walker: Option<Walker>,
     /// An item for each namespace.
     namespaces: Vec<ProofItem>,
@@ -73,16 +73,7 @@ impl fmt::Debug for ArchiveTap {
 impl ArchiveTap {
     /// Creates a tap at the start of an archive.
     pub fn new(inside: Inside) -> Self {
-        let proof = Proving {
-            walker: (inside == Inside::Walked).then(Walker::new),
-            namespaces: Vec::new(),
-            sums: Vec::new(),
-            orders: Vec::new(),
-            items: Vec::new(),
-            uuids: BTreeMap::new(),
-            done: 0,
-        };
-        Self { parser: Parser::new(), proof }
+        Self { parser: Parser::new(), proof: Proving::new(inside == Inside::Walked) }
     }
 
     /// Header and collections, once they have passed.
@@ -176,7 +167,24 @@ impl Handler for Proving {
 }
 
 impl Proving {
-    fn into_proof(self, prelude: &Prelude, most_open: usize) -> Proof {
+    pub(super) fn new(walks: bool) -> Self {
+        Self {
+            walker: walks.then(Walker::new),
+            namespaces: Vec::new(),
+            sums: Vec::new(),
+            orders: Vec::new(),
+            items: Vec::new(),
+            uuids: BTreeMap::new(),
+            done: 0,
+        }
+    }
+
+    /// The items of the namespaces, by their numbers.
+    pub(super) fn namespaces(&self) -> &[ProofItem] {
+        &self.namespaces
+    }
+
+    pub(super) fn into_proof(self, prelude: &Prelude, most_open: usize) -> Proof {
         let header = &prelude.header;
         let details = BTreeMap::from([
             ("archive_version".to_owned(), Value::from(header.version.as_str())),

@@ -12,6 +12,7 @@ mod codec;
 mod copy_text;
 mod encoding;
 mod ident;
+mod item;
 mod lz4;
 mod parser;
 mod patch;
@@ -29,6 +30,7 @@ mod writer;
 
 pub(crate) use ident::{ident_len, unquote};
 pub use ident::{quote_ident, quote_qualified};
+pub use item::TableRows;
 pub use parser::{BlockEnd, BlockKind, BlockStart, EventHandler, Parser};
 pub use patch::{BlockIndex, BlockPosition, block_positions, fill_offsets, fill_offsets_in_place};
 pub use rewrite::{Change, rewrite};
@@ -38,3 +40,8 @@ pub(crate) use statement::acl_roles;
 pub use statement::copy_to_stdout;
 pub use tap::ArchiveTap;
 pub use toc::{BlockCompression, DataOffset, Header, MAX_TOC_BYTES, Toc, TocEntry, TocProgress, TocReader};
+
+/// What the rows of a relation are, for a person.
+pub(super) fn form_of_rows(relation: &str) -> String {
+    format!("rows for COPY {relation} FROM STDIN")
+}

@@ -92,13 +92,27 @@ impl Tap for ArchiveTap {
 
 /// The content of the current stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Content {
+pub(super) enum Content {
     Idle,
     /// Rows of COPY text.
     Rows,
     /// SQL statements, which are only measured.
     Inserts,
     LargeObject,
+}
+
+/// Why the content of a block could not be taken.
+enum Fault {
+    /// It is wrong.
+    Data(String),
+    /// Whoever it was given to did not take it.
+    Elsewhere(Error),
+}
+
+impl From<String> for Fault {
+    fn from(message: String) -> Self {
+        Self::Data(message)
+    }
 }
 
 struct Block {
@@ -110,24 +124,27 @@ struct Block {
     raw_bytes: u64,
 }
 
-struct Walk {
+/// Takes the proof from what the parser says.
+pub(super) struct Walk {
     toc: Option<Arc<Toc>>,
     codec: Option<Codec>,
     /// The items of tables.
-    tables: Vec<ProofItem>,
+    pub(super) tables: Vec<ProofItem>,
     /// The items of sequences.
     sequences: Vec<ProofItem>,
-    copy: BTreeMap<String, String>,
-    inserts: BTreeSet<String>,
+    /// Table → table and columns of its first entry.
+    pub(super) copy: BTreeMap<String, String>,
+    /// Tables that are dumped as statements.
+    pub(super) inserts: BTreeSet<String>,
     /// Entry number → index of the table's item.
-    item_of: HashMap<i32, usize>,
+    pub(super) item_of: HashMap<i32, usize>,
     /// Entry number → the permutation of its columns into the order of the table's first entry.
     order_of: HashMap<i32, Vec<usize>>,
     /// Tables with an entry whose columns differ from those of the first.
     other_columns: BTreeSet<String>,
     blocks: Vec<Block>,
     tables_done: u64,
-    content: Content,
+    pub(super) content: Content,
     /// The index of the entry whose block is being read.
     entry: usize,
     rows: Rows,
@@ -138,7 +155,7 @@ struct Walk {
 }
 
 impl Walk {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             toc: None,
             codec: None,
@@ -170,7 +187,33 @@ impl Walk {
         self.codec.as_mut().expect("the codec is made with the table of contents, before any block")
     }
 
-    fn into_proof(self, toc: &Toc) -> Proof {
+    /// Whether an entry of this table has its columns in another order than the first, or others.
+    pub(super) fn has_other_orders(&self, table: &str) -> bool {
+        let in_order = |id: &i32| self.item_of.get(id).is_none_or(|item| self.tables[*item].name != table);
+        self.other_columns.contains(table) || !self.order_of.keys().all(in_order)
+    }
+
+    /// Takes bytes of a block, and gives each piece of the content to `each` as well.
+    #[inline]
+    pub(super) fn data_with(&mut self, bytes: &[u8], at: u64, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let codec = self.codec.as_mut().expect("the codec is made with the table of contents, before any block");
+        let (rows, object, raw, content) = (&mut self.rows, &mut self.object, &mut self.raw, self.content);
+        let mut sink = |plain: &[u8]| -> std::result::Result<(), Fault> {
+            *raw += plain.len() as u64;
+            match content {
+                Content::Rows => rows.push(plain)?,
+                Content::LargeObject => object.update(plain),
+                Content::Inserts | Content::Idle => {}
+            }
+            each(plain).map_err(Fault::Elsewhere)
+        };
+        codec.push(bytes, &mut sink).map_err(|fault| match fault {
+            Fault::Data(message) => self.corrupt(at, message),
+            Fault::Elsewhere(error) => error,
+        })
+    }
+
+    pub(super) fn into_proof(self, toc: &Toc) -> Proof {
         let text = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes));
         let names = |kind: &str| -> Value {
             toc.of_kind(kind)
@@ -291,18 +334,7 @@ impl EventHandler for Walk {
 
     #[inline]
     fn data(&mut self, bytes: &[u8], at: u64) -> Result<()> {
-        let codec = self.codec.as_mut().expect("the codec is made with the table of contents, before any block");
-        let (rows, object, raw, content) = (&mut self.rows, &mut self.object, &mut self.raw, self.content);
-        let mut sink = |plain: &[u8]| -> std::result::Result<(), String> {
-            *raw += plain.len() as u64;
-            match content {
-                Content::Rows => rows.push(plain)?,
-                Content::LargeObject => object.update(plain),
-                Content::Inserts | Content::Idle => {}
-            }
-            Ok(())
-        };
-        codec.push(bytes, &mut sink).map_err(|message| self.corrupt(at, message))
+        self.data_with(bytes, at, |_| Ok(()))
     }
 
     fn large_object_start(&mut self, oid: u32, at: u64) -> Result<()> {
