@@ -449,3 +449,82 @@ fn a_hint_names_no_flag_that_does_not_exist() {
     assert!(hints > 300, "{hints} hints were found");
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// `lifeboat` in a folder, without anything of the environment that speaks of jobs.
+fn lifeboat(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_lifeboat"))
+        .args(arguments)
+        .current_dir(folder)
+        .env("HOME", "/nonexistent")
+        .env("NO_COLOR", "1")
+        .env_remove("XDG_CONFIG_HOME")
+        .env_remove("LIFEBOAT_IDENTITY")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), said)
+}
+
+#[track_caller]
+fn ends(folder: &Path, arguments: &[&str], code: i32, says: &[&str]) -> String {
+    let (ended, said) = lifeboat(folder, arguments);
+    assert_eq!(ended, Some(code), "{arguments:?}\n{said}");
+    for text in says {
+        assert!(said.contains(text), "{arguments:?} does not say \"{text}\":\n{said}");
+    }
+    said
+}
+
+#[test]
+fn each_sink_keeps_what_it_is_to_keep() {
+    let desk_folder = tempfile::tempdir().unwrap();
+    let folder = desk_folder.path();
+    for sink in ["near", "far", "third"] {
+        fs::create_dir(folder.join(sink)).unwrap();
+        for day in 1..=9 {
+            fs::write(folder.join(sink).join(format!("notes-2026010{day}-030000.txt")), "x").unwrap();
+        }
+    }
+    // Of what only one holds, the newest good one stays, whatever is kept there.
+    for day in 4..=9 {
+        fs::remove_file(folder.join(format!("far/notes-2026010{day}-030000.txt"))).unwrap();
+    }
+    let sinks =
+        ["near", "far", "third"].map(|sink| format!("[sinks.{sink}]\nurl = \"file://{}/{sink}\"\n", folder.display()));
+    let text = format!(
+        "{}{}keep = \"last=1\"\n{}keep = \"last=2\"\n[jobs.notes]\nsinks = [\"near\", \"far\", \"third\"]\nencrypt = \"none\"\n\
+         keep = \"last=4\"\nkeep_in = {{ third = \"last=3\" }}\ncommand = {{ run = [\"printf\", \"x\"], format = \"txt\" }}\n",
+        sinks[0], sinks[1], sinks[2]
+    );
+    fs::write(folder.join("lifeboat.toml"), &text).unwrap();
+    ends(
+        folder,
+        &["prune", "--dry-run"],
+        0,
+        &[
+            "notes in near, keep last=4:",
+            "5 artifacts would be deleted, 5 B freed; 4 kept",
+            "notes in far, keep last=1:",
+            "2 artifacts would be deleted, 2 B freed; 1 kept",
+            "notes in third, keep last=3:",
+            "6 artifacts would be deleted, 6 B freed; 3 kept",
+        ],
+    );
+    ends(folder, &["check"], 0, &["near: last=4; far: last=1; third: last=3"]);
+    // What the next prune would delete there is not copied.
+    ends(folder, &["replicate", "--to", "far", "--dry-run"], 0, &["1 artifact would be copied"]);
+    ends(folder, &["prune"], 0, &[]);
+    let left =
+        |sink: &str| fs::read_dir(folder.join(sink)).unwrap().filter(|e| e.as_ref().unwrap().path().is_file()).count();
+    assert_eq!((left("near"), left("far"), left("third")), (4, 1, 3));
+    assert!(folder.join("far/notes-20260103-030000.txt").exists());
+    ends(folder, &["replicate"], 0, &[]);
+    ends(folder, &["replicate"], 0, &["0 artifacts copied"]);
+    fs::write(folder.join("lifeboat.toml"), text.replace("third = \"last=3\"", "thrid = \"last=3\"")).unwrap();
+    ends(
+        folder,
+        &["prune"],
+        2,
+        &["keep_in of [jobs.notes]: the job does not store in \"thrid\"", "did you mean \"third\"?"],
+    );
+}

@@ -37,7 +37,7 @@ pub struct Job {
     pub encrypt: Option<Encryption>,
     /// The keys to decrypt with.
     pub identities: Vec<Setting>,
-    /// What is kept. `None` keeps all.
+    /// What is kept, where a sink has [no policy of its own](Store::keep). `None` keeps all.
     pub keep: Option<Policy>,
     /// What a verification requires.
     pub limits: Limits,
@@ -59,12 +59,21 @@ pub struct Store {
     pub name: String,
     /// The sink.
     pub sink: Arc<dyn Sink>,
+    /// What is kept in it, in place of what the job keeps.
+    pub keep: Option<Policy>,
 }
 
 impl Store {
     /// A sink with a name. It is not written to where it may be the [wrong place](marker).
     pub fn new(name: impl Into<String>, sink: Arc<dyn Sink>) -> Self {
-        Self { name: name.into(), sink: marker::guarded(sink) }
+        Self { name: name.into(), sink: marker::guarded(sink), keep: None }
+    }
+
+    /// Sets what is kept in it, in place of what the job keeps.
+    #[must_use]
+    pub fn keep(mut self, keep: Option<Policy>) -> Self {
+        self.keep = keep;
+        self
     }
 
     /// The sink at a URL, with credentials from the environment.
@@ -180,6 +189,11 @@ impl Job {
             }
         }
         Ok(found.into_iter().collect())
+    }
+
+    /// What is kept in one of its sinks. `None` keeps all.
+    pub fn keep_in(&self, store: &Store) -> Option<Policy> {
+        store.keep.or(self.keep)
     }
 
     /// The first sink: where backups are read.

@@ -1,5 +1,6 @@
 //! The shape of the file: its tables as serde reads them. What they mean together is decided one level up.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use lifeboat_core::catalog::MaxShrink;
@@ -21,6 +22,7 @@ pub(crate) struct Sink {
     pub(crate) secret_key: Option<Spanned<String>>,
     pub(crate) session_token: Option<Spanned<String>>,
     pub(crate) lock: Option<Lock>,
+    pub(crate) keep: Option<Policy>,
 }
 
 /// `lock = { mode = "governance", days = 30 }`, or `"governance:30"`.
@@ -89,6 +91,7 @@ pub(crate) struct Job {
     pub(crate) encrypt: Option<Spanned<Encrypt>>,
     pub(crate) identity: Option<Spanned<Texts>>,
     pub(crate) keep: Option<Policy>,
+    pub(crate) keep_in: Option<Spanned<BTreeMap<String, Policy>>>,
     pub(crate) verify: Option<Verify>,
     #[serde(default, deserialize_with = "sink_grace")]
     pub(crate) sink_grace: Option<std::time::Duration>,

@@ -58,10 +58,7 @@ pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs, 
         let mut found = job.system.check().await;
         found.extend(of_encryption(&job).await);
         found.extend(readable::check(&job, session.context.now()).await);
-        found.push(match job.keep {
-            Some(keep) => Check::pass("retention", keep.to_string(), "what `prune` keeps"),
-            None => Check::pass("retention", "all", "no keep is set: nothing is ever deleted"),
-        });
+        found.push(of_retention(&job));
         run.tell(&format!("job {name}"), found);
     }
     if let Some(config) = config.filter(|_| !named) {
@@ -137,6 +134,22 @@ async fn of_sink(session: &Session, store: &Store, prefix: &str) -> Vec<Check> {
     // A local folder would keep the empty folders of a prefix with a typo.
     let beside = if store.sink.url().starts_with("file://") { "" } else { prefix };
     check::sink(&*store.sink, prefix, beside, session.context.now()).await
+}
+
+/// What is kept, and where that is not the same everywhere.
+fn of_retention(job: &Job) -> Check {
+    if job.stores.iter().any(|store| store.keep.is_some()) {
+        let in_words = |store: &Store| {
+            let kept = job.keep_in(store).map_or_else(|| "all".to_owned(), |policy| policy.to_string());
+            format!("{}: {kept}", store.name)
+        };
+        let all: Vec<String> = job.stores.iter().map(in_words).collect();
+        return Check::pass("retention", "by sink", all.join("; "));
+    }
+    match job.keep {
+        Some(keep) => Check::pass("retention", keep.to_string(), "what `prune` keeps"),
+        None => Check::pass("retention", "all", "no keep is set: nothing is ever deleted"),
+    }
 }
 
 /// Whether backups can be encrypted, and whether they can be decrypted here.

@@ -12,7 +12,7 @@ use lifeboat_core::words::suggest;
 use lifeboat_core::{Error, ErrorKind, Replicate, Result, Sink, TreeCopy};
 use serde_json::{Value, json};
 
-use super::{place, verify};
+use super::{place, prune, verify};
 use crate::exit::{Exit, no_artifact};
 use crate::output::report::{count, seconds, size, time};
 use crate::output::table::Table;
@@ -262,11 +262,17 @@ async fn backups(
     // From a disk that is not mounted there would be nothing to copy, and all would seem well.
     marker::refuse_unknown(&*from.sink).await?;
     admit(session, &*to.sink, options).await?;
-    let mut replicate =
-        Replicate::new(from.sink, to.sink).folder(&folder).dataset(dataset).context(session.context.clone());
+    let unwanted = match &job {
+        Some(job) => prune::would_go(session, job, &from, &to).await?,
+        None => Default::default(),
+    };
+    let mut replicate = Replicate::new(from.sink.clone(), to.sink.clone())
+        .folder(&folder)
+        .dataset(dataset)
+        .context(session.context.clone());
     replicate = replicate.reread(options.reread);
     if let Some(job) = job {
-        replicate = replicate.only(move |name| job.claims(name));
+        replicate = replicate.only(move |name| job.claims(name) && !unwanted.contains(name));
     }
     let plan = replicate.plan().await?;
     if plan.artifacts.is_empty() && plan.present == 0 {
