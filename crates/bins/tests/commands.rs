@@ -475,6 +475,114 @@ fn ends(folder: &Path, arguments: &[&str], code: i32, says: &[&str]) -> String {
     said
 }
 
+/// A folder with a sink, a key that fits and one that does not. Returns the recipient.
+fn desk(folder: &Path) -> String {
+    use secrecy::ExposeSecret;
+    fs::create_dir_all(folder.join("sink/_lifeboat")).unwrap();
+    fs::write(folder.join("sink/_lifeboat/sink.json"), "{}").unwrap();
+    let ((secret, recipient), (other, _)) = (lifeboat::Age::generate(), lifeboat::Age::generate());
+    fs::write(folder.join("key.txt"), secret.expose_secret()).unwrap();
+    fs::write(folder.join("other.txt"), other.expose_secret()).unwrap();
+    recipient
+}
+
+/// Of an artifact in a folder: its key.
+fn artifact(folder: &Path, within: &str) -> String {
+    let names = fs::read_dir(folder.join("sink").join(within)).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names = names.map(|name| name.into_string().unwrap()).filter(|name| name.ends_with(".age"));
+    format!("{within}/{}", names.next().unwrap())
+}
+
+#[test]
+fn what_a_sink_holds_is_restored_with_nothing_but_its_url_and_the_key() {
+    let desk_folder = tempfile::tempdir().unwrap();
+    let folder = desk_folder.path();
+    let recipient = desk(folder);
+    let jobs = [("a", "notes"), ("b", "notes"), ("b", "single")].map(|(within, dataset)| {
+        format!(
+            "[jobs.{dataset}-{within}]\ndataset = \"{dataset}\"\nprefix = \"{within}\"\n\
+             command = {{ run = [\"printf\", \"{dataset} of {within}\"], format = \"txt\" }}\n"
+        )
+    });
+    let config =
+        format!("[sinks.s]\nurl = \"file://{}/sink\"\n[defaults]\nencrypt = \"age:{recipient}\"\n", folder.display());
+    fs::write(folder.join("lifeboat.toml"), config + &jobs.concat()).unwrap();
+    ends(folder, &["backup"], 0, &["3 of 3 jobs backed up"]);
+    fs::remove_file(folder.join("lifeboat.toml")).unwrap();
+    let url = format!("file://{}/sink", folder.display());
+    let from = ["--from-sink", url.as_str()];
+    let with = |verb: &'static str, more: &[&'static str]| [&[verb][..], &from, more].concat();
+
+    let listed = ends(folder, &with("list", &[]), 0, &["a/notes-", "b/notes-", "b/single-"]);
+    assert!(!listed.contains("_lifeboat"), "{listed}");
+    ends(folder, &with("list", &["b/notes"]), 0, &["b/notes-"]);
+    ends(folder, &with("list", &["nots"]), 3, &["did you mean \"notes\"?"]);
+    ends(folder, &with("show", &["single"]), 0, &["system       command", "age -d -i KEY"]);
+    ends(
+        folder,
+        &with("verify", &["--identity", "key.txt", "--level", "structure"]),
+        0,
+        &["a/notes-", "b/notes-", "b/single-", "PASS single (structure)"],
+    );
+
+    // A name that several folders hold is told with them.
+    let into = ["--into", "file:out", "--identity", "key.txt"];
+    ends(folder, &[&with("restore", &["notes"])[..], &into].concat(), 2, &["a/notes or b/notes"]);
+    for (named, content) in [("a/notes", "notes of a"), ("b/notes", "notes of b"), ("single", "single of b")] {
+        ends(folder, &[&with("restore", &[]), &[named][..], &into].concat(), 0, &["DONE"]);
+        assert_eq!(fs::read_to_string(folder.join("out")).unwrap(), content);
+        fs::remove_file(folder.join("out")).unwrap();
+    }
+    let key = artifact(folder, "a");
+    ends(folder, &[&with("restore", &[]), &[key.as_str()][..], &into].concat(), 0, &["DONE"]);
+    assert_eq!(fs::read_to_string(folder.join("out")).unwrap(), "notes of a");
+
+    // The second reading knows the flags of that system, and no others.
+    let command = ["--restore-command", "sh", "--restore-command=-c", "--restore-command", "cat > by-command"];
+    ends(
+        folder,
+        &[&with("restore", &["single", "--into", "command", "--identity", "key.txt"])[..], &command].concat(),
+        0,
+        &["DONE"],
+    );
+    assert_eq!(fs::read_to_string(folder.join("by-command")).unwrap(), "single of b");
+    ends(
+        folder,
+        &[&with("restore", &["single"])[..], &into, &["--keep-replaced"]].concat(),
+        2,
+        &["unexpected argument '--keep-replaced'"],
+    );
+    let help = ends(folder, &with("restore", &["single", "--help"]), 0, &["--restore-command"]);
+    assert!(!help.contains("--keep-replaced"), "{help}");
+
+    // No key, a wrong one, nothing there, and what nobody can tell.
+    let place = ["--into", "file:none"];
+    ends(folder, &[&with("restore", &["single"])[..], &place].concat(), 1, &["--identity PATH"]);
+    ends(
+        folder,
+        &[&with("restore", &["single", "--identity", "other.txt"])[..], &place].concat(),
+        1,
+        &["give the identity of one of them"],
+    );
+    fs::write(folder.join("sink/b/stray-20260101-030000.tar"), "x").unwrap();
+    ends(folder, &[&with("restore", &["stray"])[..], &place].concat(), 2, &["no manifest", "--system cloudflare-dns"]);
+    ends(
+        folder,
+        &[&with("restore", &["stray", "--system", "comand"])[..], &place].concat(),
+        2,
+        &["did you mean \"command\"?"],
+    );
+    ends(folder, &with("restore", &["stray", "--system", "command", "--into", "file:stray"]), 0, &["DONE"]);
+    assert_eq!(fs::read_to_string(folder.join("stray")).unwrap(), "x");
+    fs::create_dir(folder.join("empty")).unwrap();
+    let empty = format!("file://{}/empty", folder.display());
+    for verb in ["list", "verify"] {
+        ends(folder, &[verb, "--from-sink", &empty], 3, &["there is none in", "nor in any folder of it"]);
+    }
+    ends(folder, &["list", "--from-sink", &empty, "--sink", "s"], 2, &["cannot be used with"]);
+    ends(folder, &["verify", "--system", "command"], 2, &["--from-sink"]);
+}
+
 #[test]
 fn each_sink_keeps_what_it_is_to_keep() {
     let desk_folder = tempfile::tempdir().unwrap();

@@ -231,6 +231,12 @@ pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
         Defaults::default()
     }
 
+    /// The [formats](ArtifactName::format) by which an artifact without a manifest is known as one of this system, where no
+    /// config says it. A format that several systems have tells nothing.
+    fn formats() -> &'static [&'static str] {
+        &[]
+    }
+
     /// The dataset that the settings name by themselves, for flags without `--dataset`: the database of a URL. `None` where
     /// they name none.
     ///

@@ -158,6 +158,10 @@ impl System for CloudflareSystem {
         Defaults::compressed(Compression::gzip(6)).max_age(Duration::from_secs(8 * 86_400))
     }
 
+    fn formats() -> &'static [&'static str] {
+        &[super::FORMAT]
+    }
+
     fn dataset(&self) -> Result<Option<Dataset>> {
         match &self.zone {
             Some(_) => self.zone()?.name().map(Dataset::new).transpose(),

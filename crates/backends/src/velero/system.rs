@@ -108,6 +108,10 @@ impl System for VeleroSystem {
         Defaults::compressed(Compression::None).max_age(MAX_AGE)
     }
 
+    fn formats() -> &'static [&'static str] {
+        &[super::FORMAT]
+    }
+
     fn dataset(&self) -> Result<Option<Dataset>> {
         Dataset::new(self.settings.dataset()).map(Some)
     }
