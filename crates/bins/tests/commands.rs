@@ -584,6 +584,99 @@ fn what_a_sink_holds_is_restored_with_nothing_but_its_url_and_the_key() {
 }
 
 #[test]
+fn the_config_lies_beside_the_backups_without_its_secrets_and_comes_back() {
+    let desk_folder = tempfile::tempdir().unwrap();
+    let folder = desk_folder.path();
+    let recipient = desk(folder);
+    let url = format!("file://{}/sink", folder.display());
+    let text = format!(
+        "# Ours.\n[sinks.s]\nurl = \"{url}\"\n\n[defaults]\nencrypt = \"age:{recipient}\"\nidentity = \"elsewhere.txt\"\n\
+         keep = \"last=1\"\n\n[jobs.notes]   # every night\nprefix = \"a\"\n\
+         command = {{ run = [\"printenv\", \"IT\"], format = \"txt\", env = {{ IT = \"hunter2\" }} }}\n"
+    );
+    let config = folder.join("lifeboat.toml");
+    fs::write(&config, &text).unwrap();
+    let stored = || {
+        let names = fs::read_dir(folder.join("sink/a/_lifeboat/config")).unwrap();
+        let mut names: Vec<String> = names.map(|name| name.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    ends(folder, &["backup"], 0, &[]);
+    assert_eq!(stored().len(), 1);
+    assert!(stored()[0].ends_with(".toml.age"), "{:?}", stored());
+    // The same again is not stored; another one is, and the older one stays.
+    ends(folder, &["backup"], 0, &[]);
+    assert_eq!(stored().len(), 1);
+    fs::write(&config, text.replace("Ours", "Mine")).unwrap();
+    ends(
+        folder,
+        &["backup", "-v"],
+        0,
+        &["the config is stored in s: a/_lifeboat/config/", "1 secret in it became a variable"],
+    );
+    assert_eq!(stored().len(), 2);
+    // It is no artifact, and keeps nothing from being deleted.
+    ends(folder, &["prune"], 0, &["2 artifacts deleted"]);
+    let listed = ends(folder, &["list"], 0, &[]);
+    assert_eq!(listed.matches("a/notes-").count(), 1, "{listed}");
+    for second in 10..30 {
+        fs::write(folder.join(format!("sink/a/_lifeboat/config/202601{second}-000000-00112233445566aa.toml")), "x")
+            .unwrap();
+    }
+    ends(folder, &["prune"], 0, &["older configs in s deleted"]);
+    assert_eq!(stored().len(), 10);
+    assert!(stored()[9].ends_with(".toml.age"), "the newest stay");
+
+    // Never over another one, never without the key.
+    let from = ["init", "--from-sink", url.as_str()];
+    ends(folder, &[&from[..], &["--identity", "key.txt"]].concat(), 1, &["already exists"]);
+    assert_eq!(fs::read_to_string(&config).unwrap(), text.replace("Ours", "Mine"));
+    fs::remove_file(&config).unwrap();
+    ends(folder, &from, 1, &["--identity PATH"]);
+    ends(folder, &[&from[..], &["--identity", "other.txt"]].concat(), 1, &["error: cannot"]);
+    assert!(!config.exists());
+    let said = ends(
+        folder,
+        &[&from[..], &["--identity", "key.txt"]].concat(),
+        0,
+        &[
+            "wrote lifeboat.toml",
+            "read it before you run anything with it",
+            "it RUNS:\n  notes: run: printenv IT",
+            "not set in the environment:\n  NOTES_IT",
+            "not there:\n  elsewhere.txt",
+            "next: ",
+        ],
+    );
+    assert!(!said.contains("hunter2"), "{said}");
+    let expected = text.replace("Ours", "Mine").replace("\"hunter2\"", "\"${NOTES_IT}\"");
+    assert_eq!(fs::read_to_string(&config).unwrap(), expected);
+    // Somebody may have stored a newer one: the others can be had too.
+    let older = format!("a/_lifeboat/config/{}", stored()[8]);
+    let at = ["--config", "older.toml", "init", "--from-sink", url.as_str(), "--identity", "key.txt", "--at"];
+    ends(folder, &[&at[..], &[older.as_str()]].concat(), 0, &[older.as_str()]);
+    assert!(fs::read_to_string(folder.join("older.toml")).unwrap().starts_with("# Ours."));
+    ends(folder, &[&at[..], &["2020-01-01"]].concat(), 1, &["already exists"]);
+    fs::remove_file(folder.join("older.toml")).unwrap();
+    ends(folder, &[&at[..], &["2020-01-01"]].concat(), 3, &["a stored config of 2020-01-01"]);
+    // With what it names it works.
+    fs::copy(folder.join("key.txt"), folder.join("elsewhere.txt")).unwrap();
+    ends(folder, &["verify"], 0, &["PASS"]);
+
+    // What may be a secret in an argument cannot be taken out: the config stays here, and that is said.
+    let unsure = expected
+        .replace(", env = { IT = \"${NOTES_IT}\" }", "")
+        .replace("\"printenv\", \"IT\"", "\"echo\", \"--password=x1\"");
+    fs::write(&config, unsure).unwrap();
+    let before = stored();
+    ends(folder, &["check"], 0, &["it is not stored beside the backups: lifeboat.toml (line 12)"]);
+    ends(folder, &["backup"], 0, &["the config is not stored beside the backups: lifeboat.toml (line 12)"]);
+    assert_eq!(ends(folder, &["-q", "backup"], 0, &[]), "");
+    assert_eq!(stored(), before);
+}
+
+#[test]
 fn each_sink_keeps_what_it_is_to_keep() {
     let desk_folder = tempfile::tempdir().unwrap();
     let folder = desk_folder.path();

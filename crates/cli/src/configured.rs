@@ -239,10 +239,12 @@ async fn dispatch(
     };
     let every_sink = SinkArg::default();
     match command {
-        Verb::Init(args) => commands::init::run(session, &args, path),
+        Verb::Init(args) => commands::init::run(session, &args, path, systems.config()).await,
         Verb::Backup { jobs, backup } => {
             let options = backup.options()?;
-            Ok(commands::backup::run(session, select(&jobs, &every_sink)?, &options).await)
+            let config = Config::load(path, systems.config())?;
+            let selected = config.select(&jobs, None)?;
+            Ok(commands::backup::run(session, selected, &options, Some((&config, systems.config()))).await)
         }
         Verb::List { jobs, sink } => Ok(commands::list::run(session, select(&jobs, &sink)?, !jobs.is_empty()).await),
         Verb::Show { what, dataset, at, items, sink, keys, .. } => {
@@ -274,7 +276,8 @@ async fn dispatch(
         Verb::Check { jobs, new, keys } => {
             let config = Config::load(path, systems.config())?;
             let selected = keys.replace(config.select(&jobs, None)?);
-            Ok(commands::check::run(session, Some(&config), selected, !jobs.is_empty(), new.new_sink).await)
+            let config = Some((&config, systems.config()));
+            Ok(commands::check::run(session, config, selected, !jobs.is_empty(), new.new_sink).await)
         }
         Verb::About(about) => {
             let program = OF_SYSTEMS

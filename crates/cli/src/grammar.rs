@@ -72,7 +72,8 @@ pub(crate) enum Verb {
 Examples:
   lifeboat init                                     ./lifeboat.toml and ./lifeboat-identity.txt
   lifeboat --config /etc/lifeboat/lifeboat.toml init
-  lifeboat init --recipient age1…                   for a key that you already have")]
+  lifeboat init --recipient age1…                   for a key that you already have
+  lifeboat init --from-sink s3://backups --identity key.txt   the stored config")]
     Init(commands::init::InitArgs),
     /// Back up; all jobs when none is named
     #[command(after_help = "\

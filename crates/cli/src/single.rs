@@ -301,7 +301,7 @@ impl<S: Commands> Task<S> {
             Self::Backup { system, place, packing, backup } => {
                 let options = backup.options()?;
                 let job = place.named(open::<S>(system)?, Some(packing), None)?;
-                Ok(commands::backup::run(session, jobs::only(job), &options).await)
+                Ok(commands::backup::run(session, jobs::only(job), &options, None).await)
             }
             Self::List(place) => Ok(commands::list::run(session, place.stored(nowhere::<S>()?)?, true).await),
             Self::Show(place, keys, show) => {

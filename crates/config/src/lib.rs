@@ -29,6 +29,7 @@ mod mistake;
 mod node;
 mod reader;
 mod sinks;
+pub mod stored;
 mod systems;
 mod table;
 #[cfg(test)]

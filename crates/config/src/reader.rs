@@ -13,6 +13,7 @@ use lifeboat_core::words::suggest;
 use lifeboat_core::{
     AnySystem, Compression, Dataset, Error, ErrorKind, Opening, Result, Setting, Status, schedule, setting,
 };
+use secrecy::SecretString;
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -44,6 +45,8 @@ pub struct Config {
     pub copies: Vec<CopyConfig>,
     /// The layouts of the copied trees.
     pub layouts: Vec<TreeLayout>,
+    /// The file itself, in which secrets may be written out.
+    pub(crate) text: SecretString,
 }
 
 /// `[jobs.NAME]` with what it takes from `[defaults]`.
@@ -254,7 +257,7 @@ pub(crate) struct Reader<'s> {
 }
 
 impl<'s> Reader<'s> {
-    fn new(source: &'s Source<'s>, systems: &'s Systems) -> Self {
+    pub(crate) fn new(source: &'s Source<'s>, systems: &'s Systems) -> Self {
         Self { source, systems, mistakes: Vec::new(), named: NamedSinks::default() }
     }
 }
@@ -270,7 +273,7 @@ struct JobTables<'a> {
 }
 
 impl Reader<'_> {
-    fn read(mut self) -> Result<Config> {
+    pub(crate) fn read(mut self) -> Result<Config> {
         let text = self.source.text;
         let root = match DeTable::parse(text) {
             Ok(root) => root.into_inner(),
@@ -322,7 +325,8 @@ impl Reader<'_> {
         if !self.mistakes.is_empty() {
             return Err(mistake::error(self.source.path, self.source.text, self.mistakes));
         }
-        Ok(Config { path: self.source.path.to_owned(), sinks, jobs, copies, layouts: self.systems.layouts() })
+        let (path, layouts) = (self.source.path.to_owned(), self.systems.layouts());
+        Ok(Config { path, sinks, jobs, copies, layouts, text: self.source.text.into() })
     }
 
     /// The tables in `[sinks]` or `[copies]`, each read by itself, in the order of the file.

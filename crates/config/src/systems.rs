@@ -31,6 +31,7 @@ pub(crate) struct Entry {
     pub(crate) name: &'static str,
     pub(crate) example: &'static str,
     layouts: fn() -> Vec<TreeLayout>,
+    plain: fn() -> &'static [&'static str],
     pub(crate) open: Open,
 }
 
@@ -51,7 +52,13 @@ impl Systems {
     /// Adds a system. One that is there already, by its name, is replaced.
     pub fn add<S: System>(&mut self) {
         self.0.retain(|entry| entry.name != S::NAME);
-        self.0.push(Entry { name: S::NAME, example: S::EXAMPLE, layouts: S::layouts, open: open::<S> });
+        self.0.push(Entry {
+            name: S::NAME,
+            example: S::EXAMPLE,
+            layouts: S::layouts,
+            plain: S::plain_settings,
+            open: open::<S>,
+        });
         self.0.sort_by_key(|entry| entry.name);
     }
 
@@ -63,6 +70,11 @@ impl Systems {
     /// The layouts of the trees that these systems' tools write, for copies of them.
     pub fn layouts(&self) -> Vec<TreeLayout> {
         self.0.iter().flat_map(|entry| (entry.layouts)()).collect()
+    }
+
+    /// The settings of a system that hold no secret.
+    pub(crate) fn plain(&self, system: &str) -> &'static [&'static str] {
+        self.find(system).map_or(&[], |entry| (entry.plain)())
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<Entry> {

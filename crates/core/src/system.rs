@@ -256,6 +256,18 @@ pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
         None
     }
 
+    /// The keys of its table whose [`Setting`]s hold no secret. All others are taken for secrets where they are written out: a
+    /// config that is stored beside the backups has variables in their places. A URL is a secret when it holds a password.
+    fn plain_settings() -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The programs that its settings name, as people write them: whoever gets a config from elsewhere looks at them before
+    /// anything is run.
+    fn programs(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What to back up.
     ///
     /// # Errors
@@ -340,6 +352,8 @@ pub trait AnySystem: fmt::Debug + Send + Sync + Any {
     fn dataset_of_job(&self) -> Option<String>;
     /// [`System::confidential`].
     fn confidential(&self) -> Option<&'static str>;
+    /// [`System::programs`].
+    fn programs(&self) -> Vec<String>;
     /// [`System::source`].
     async fn source(&self) -> Result<Box<dyn Source>>;
     /// [`System::target`].
@@ -395,6 +409,10 @@ impl<S: System> AnySystem for S {
 
     fn confidential(&self) -> Option<&'static str> {
         System::confidential(self)
+    }
+
+    fn programs(&self) -> Vec<String> {
+        System::programs(self)
     }
 
     async fn source(&self) -> Result<Box<dyn Source>> {

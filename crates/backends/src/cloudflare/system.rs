@@ -173,6 +173,10 @@ impl System for CloudflareSystem {
         self.written()?.name().map(ToOwned::to_owned)
     }
 
+    fn plain_settings() -> &'static [&'static str] {
+        &["zone"]
+    }
+
     async fn source(&self) -> Result<Box<dyn Source>> {
         Ok(Box::new(CloudflareZone::new(self.api(None)?, self.zone()?)))
     }

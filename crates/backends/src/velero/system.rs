@@ -116,6 +116,10 @@ impl System for VeleroSystem {
         Dataset::new(self.settings.dataset()).map(Some)
     }
 
+    fn plain_settings() -> &'static [&'static str] {
+        &["location", "kubeconfig", "must_cover", "cron"]
+    }
+
     async fn source(&self) -> Result<Box<dyn Source>> {
         let location = self.location()?;
         Ok(Box::new(Velero::new(self.cluster().await?, location, self.settings.clone())))

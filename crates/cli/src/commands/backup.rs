@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use lifeboat_config::{Job, hint};
+use lifeboat_config::{Config, Job, Systems, hint};
 use lifeboat_core::catalog::MaxShrink;
 use lifeboat_core::report::human_bytes;
 use lifeboat_core::{ErrorKind, Hint, Receipt, Result};
 use serde_json::{Value, json};
 
+use super::config::Places;
 use super::place;
 use crate::exit::Exit;
 use crate::jobs::{self, Jobs, LookIn};
@@ -25,8 +26,8 @@ pub(crate) struct Options {
     pub(crate) new_sink: bool,
 }
 
-/// Backs up each job; one that fails does not stop the others.
-pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exit {
+/// Backs up each job; one that fails does not stop the others. The config that they are from is stored beside their backups.
+pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options, config: Option<(&Config, &Systems)>) -> Exit {
     session.output.only_failures();
     let mut exit = Exit::Good;
     let mut results = Vec::new();
@@ -38,11 +39,13 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exi
     }
     let jobs = jobs::expand(jobs, session, LookIn::Live).await;
     let (all, mut failed) = (jobs.len(), Vec::new());
+    let mut places = Places::default();
     for (name, job) in jobs {
         let stores = job.as_ref().map(names).unwrap_or_default();
         let outcome = one(session, &name, job, options).await;
         match session.settle("back up", &name, outcome) {
-            Ok(receipt) => {
+            Ok((job, receipt)) => {
+                places.add(&job, &receipt);
                 exit.and(if receipt.is_complete() { Exit::Good } else { Exit::Failed });
                 if !receipt.is_complete() {
                     failed.push(format!("{name} (not in every sink)"));
@@ -57,6 +60,9 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exi
                 results.push(json!({ "job": name, "passed": false, "error": output::error_value(&error) }));
             }
         }
+    }
+    if let Some((config, systems)) = config {
+        super::config::keep(session, config, systems, places).await;
     }
     if all > 1 {
         let done = format!("{} of {} backed up", all - failed.len(), count(all, "job"));
@@ -75,13 +81,14 @@ fn in_a_word(kind: ErrorKind) -> String {
     }
 }
 
-async fn one(session: &Session, name: &str, job: Result<Job>, options: &Options) -> Result<Receipt> {
+async fn one(session: &Session, name: &str, job: Result<Job>, options: &Options) -> Result<(Job, Receipt)> {
     session.begin("back up", name)?;
     let mut job = job?;
     job.allow_empty |= options.allow_empty;
     job.max_shrink = options.max_shrink.unwrap_or(job.max_shrink);
     job.stall_limit = options.stall_limit.or(job.stall_limit);
-    job.backup().await?.context(session.context.clone()).run().await
+    let receipt = job.backup().await?.context(session.context.clone()).run().await?;
+    Ok((job, receipt))
 }
 
 fn value(job: &str, receipt: &Receipt) -> Value {

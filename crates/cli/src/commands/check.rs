@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-use lifeboat_config::{Config, Encryption, Job, Store, demanded, guards, marker, undecided};
+use lifeboat_config::{Config, Encryption, Job, Store, Systems, demanded, guards, marker, undecided};
 use lifeboat_core::{Check, Context, Encryptor, Error, ErrorKind, Result, Setting, Status, check, stream};
 use serde_json::{Value, json};
 
@@ -22,16 +22,23 @@ const PROBE: &[u8] = b"lifeboat check\n";
 
 /// Checks the config, then each place in a sink, then each job.
 /// Without names of jobs, the copies too.
-pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs, named: bool, new_sink: bool) -> Exit {
+pub(crate) async fn run(
+    session: &Session,
+    config: Option<(&Config, &Systems)>,
+    jobs: Jobs,
+    named: bool,
+    new_sink: bool,
+) -> Exit {
     session.output.only_failures();
     if new_sink && let Err(error) = place::take_sinks_as_new(session, &jobs).await {
         session.output.fatal(&error);
         return Exit::from(&error);
     }
     let mut run = Run { session, failed: false, warned: false, results: Vec::new() };
-    if let Some(config) = config {
-        run.tell("config", vec![of_config(config)]);
+    if let Some((config, systems)) = config {
+        run.tell("config", [of_config(config)].into_iter().chain(super::config::check(config, systems)).collect());
     }
+    let config = config.map(|(config, _)| config);
     let mut seen = BTreeSet::new();
     for (name, job) in jobs {
         if let Err(error) = session.begin("check", &name) {

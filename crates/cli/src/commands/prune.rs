@@ -36,13 +36,19 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, asked: bool, options: &Op
     let output = &session.output;
     output.only_failures();
     let mut exit = Exit::Good;
-    let mut cleaned = BTreeSet::new();
+    let (mut cleaned, mut tidied) = (BTreeSet::new(), BTreeSet::new());
     for (name, job) in jobs::expand(jobs, session, LookIn::Sink).await {
         let outcome = async {
             session.begin("prune", &name)?;
             let job = job?;
             for store in &job.stores {
                 prune(session, &job, store, asked, options, &mut exit).await?;
+                if !options.dry_run
+                    && job.keep_in(store).is_some()
+                    && tidied.insert((store.sink.url(), job.prefix.clone()))
+                {
+                    super::config::prune(session, store, &job.prefix).await;
+                }
             }
             if let Some(age) = options.orphans {
                 for store in &job.stores {

@@ -295,6 +295,7 @@ async fn backups(
     } else {
         let done = plan.execute().await?;
         tell_backups(session, &done);
+        super::config::replicate(session, &from, &to, &folder).await;
         value["copied"] = json!(done.copied);
         value["mended"] = json!(done.mended);
         (value["present"], value["reread"]) = (done.present.into(), done.reread.into());
