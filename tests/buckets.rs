@@ -33,7 +33,7 @@ const NEIGHBOURS: &[&str] = &[
     "restic/default/index/shop-20260901-030000.dump",
 ];
 
-/// Whether this is a note about a run that goes on, or a probe. Records of runs stay.
+/// Whether this is a note about a run that goes on, or a probe. Records of runs, and configs, stay.
 fn is_note(key: &str) -> bool {
     key.contains("_lifeboat/") && !harness::is_record(key)
 }
@@ -257,6 +257,26 @@ async fn three_keys_with_the_documented_policies_do_their_own_work_and_no_other(
     let left = versions::of(&minio, &bucket).await;
     assert!(left.iter().all(|v| !is_note(&v.key)), "{left:?}");
     assert!(root.head(&artifact).await.is_ok());
+
+    // The writer's run leaves its config, which it can neither find nor overwrite; the pruner takes the old ones away.
+    let config = format!(
+        "[sinks.s]\nurl = \"{place}\"\n[jobs.word]\nkeep = \"last=1\"\nencrypt = \"none\"\ncommand = {{ run = [\"printf\", \"x\"] }}\n"
+    );
+    for desk in [&writer, &pruner] {
+        std::fs::write(desk.path("lifeboat.toml"), &config).unwrap();
+    }
+    for _ in 0..2 {
+        let said = writer.run("lifeboat", &["backup"]).good();
+        assert!(!said.stderr.contains("the config"), "{}", said.stderr);
+    }
+    let configs =
+        || async { versions::of(&minio, &bucket).await.into_iter().filter(|v| harness::is_config(&v.key)).count() };
+    assert_eq!(configs().await, 2, "a key that may not list stores it on each run");
+    for day in 10..20 {
+        root.put(&format!("_lifeboat/config/202601{day}-000000-00112233445566aa.toml"), once("x")).await.unwrap();
+    }
+    pruner.run("lifeboat", &["prune"]).good().says("2 older configs in s deleted");
+    assert_eq!(configs().await, 10);
 
     // With a lock the writer needs one right more, and the pruner is told until when.
     let locked = format!("{place}&lock=governance:1");

@@ -212,9 +212,14 @@ pub fn stored_in(folder: &Path) -> Vec<String> {
     files(folder).into_iter().filter(|file| !is_record(file) && file != MARKER).collect()
 }
 
-/// Whether this is the record of a run.
+/// Whether this is the record of a run, or the config that it stored.
 pub fn is_record(key: &str) -> bool {
-    key.contains("_lifeboat/history/")
+    key.contains("_lifeboat/history/") || is_config(key)
+}
+
+/// Whether this is a stored config.
+pub fn is_config(key: &str) -> bool {
+    key.contains("_lifeboat/config/")
 }
 
 pub fn files(folder: &Path) -> Vec<String> {

@@ -458,3 +458,283 @@ fn a_hint_names_no_flag_that_does_not_exist() {
     assert!(hints > 300, "{hints} hints were found");
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// `lifeboat` in a folder, without anything of the environment that speaks of jobs.
+fn lifeboat(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_lifeboat"))
+        .args(arguments)
+        .current_dir(folder)
+        .env("HOME", "/nonexistent")
+        .env("NO_COLOR", "1")
+        .env_remove("XDG_CONFIG_HOME")
+        .env_remove("LIFEBOAT_IDENTITY")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), said)
+}
+
+#[track_caller]
+fn ends(folder: &Path, arguments: &[&str], code: i32, says: &[&str]) -> String {
+    let (ended, said) = lifeboat(folder, arguments);
+    assert_eq!(ended, Some(code), "{arguments:?}\n{said}");
+    for text in says {
+        assert!(said.contains(text), "{arguments:?} does not say \"{text}\":\n{said}");
+    }
+    said
+}
+
+/// A folder with a sink, a key that fits and one that does not. Returns the recipient.
+fn desk(folder: &Path) -> String {
+    use secrecy::ExposeSecret;
+    fs::create_dir_all(folder.join("sink/_lifeboat")).unwrap();
+    fs::write(folder.join("sink/_lifeboat/sink.json"), "{}").unwrap();
+    let ((secret, recipient), (other, _)) = (lifeboat::Age::generate(), lifeboat::Age::generate());
+    fs::write(folder.join("key.txt"), secret.expose_secret()).unwrap();
+    fs::write(folder.join("other.txt"), other.expose_secret()).unwrap();
+    recipient
+}
+
+/// Of an artifact in a folder: its key.
+fn artifact(folder: &Path, within: &str) -> String {
+    let names = fs::read_dir(folder.join("sink").join(within)).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names = names.map(|name| name.into_string().unwrap()).filter(|name| name.ends_with(".age"));
+    format!("{within}/{}", names.next().unwrap())
+}
+
+#[test]
+fn what_a_sink_holds_is_restored_with_nothing_but_its_url_and_the_key() {
+    let desk_folder = tempfile::tempdir().unwrap();
+    let folder = desk_folder.path();
+    let recipient = desk(folder);
+    let jobs = [("a", "notes"), ("b", "notes"), ("b", "single")].map(|(within, dataset)| {
+        format!(
+            "[jobs.{dataset}-{within}]\ndataset = \"{dataset}\"\nprefix = \"{within}\"\n\
+             command = {{ run = [\"printf\", \"{dataset} of {within}\"], format = \"txt\" }}\n"
+        )
+    });
+    let config =
+        format!("[sinks.s]\nurl = \"file://{}/sink\"\n[defaults]\nencrypt = \"age:{recipient}\"\n", folder.display());
+    fs::write(folder.join("lifeboat.toml"), config + &jobs.concat()).unwrap();
+    ends(folder, &["backup"], 0, &["3 of 3 jobs backed up"]);
+    fs::remove_file(folder.join("lifeboat.toml")).unwrap();
+    let url = format!("file://{}/sink", folder.display());
+    let from = ["--from-sink", url.as_str()];
+    let with = |verb: &'static str, more: &[&'static str]| [&[verb][..], &from, more].concat();
+
+    let listed = ends(folder, &with("list", &[]), 0, &["a/notes-", "b/notes-", "b/single-"]);
+    assert!(!listed.contains("_lifeboat"), "{listed}");
+    ends(folder, &with("list", &["b/notes"]), 0, &["b/notes-"]);
+    ends(folder, &with("list", &["nots"]), 3, &["did you mean \"notes\"?"]);
+    ends(folder, &with("show", &["single"]), 0, &["system       command", "age -d -i KEY"]);
+    ends(
+        folder,
+        &with("verify", &["--identity", "key.txt", "--level", "structure"]),
+        0,
+        &["a/notes-", "b/notes-", "b/single-", "PASS single (structure)"],
+    );
+
+    // A name that several folders hold is told with them.
+    let into = ["--into", "file:out", "--identity", "key.txt"];
+    ends(folder, &[&with("restore", &["notes"])[..], &into].concat(), 2, &["a/notes or b/notes"]);
+    for (named, content) in [("a/notes", "notes of a"), ("b/notes", "notes of b"), ("single", "single of b")] {
+        ends(folder, &[&with("restore", &[]), &[named][..], &into].concat(), 0, &["DONE"]);
+        assert_eq!(fs::read_to_string(folder.join("out")).unwrap(), content);
+        fs::remove_file(folder.join("out")).unwrap();
+    }
+    let key = artifact(folder, "a");
+    ends(folder, &[&with("restore", &[]), &[key.as_str()][..], &into].concat(), 0, &["DONE"]);
+    assert_eq!(fs::read_to_string(folder.join("out")).unwrap(), "notes of a");
+
+    // The second reading knows the flags of that system, and no others.
+    let command = ["--restore-command", "sh", "--restore-command=-c", "--restore-command", "cat > by-command"];
+    ends(
+        folder,
+        &[&with("restore", &["single", "--into", "command", "--identity", "key.txt"])[..], &command].concat(),
+        0,
+        &["DONE"],
+    );
+    assert_eq!(fs::read_to_string(folder.join("by-command")).unwrap(), "single of b");
+    ends(
+        folder,
+        &[&with("restore", &["single"])[..], &into, &["--keep-replaced"]].concat(),
+        2,
+        &["unexpected argument '--keep-replaced'"],
+    );
+    let help = ends(folder, &with("restore", &["single", "--help"]), 0, &["--restore-command"]);
+    assert!(!help.contains("--keep-replaced"), "{help}");
+
+    // No key, a wrong one, nothing there, and what nobody can tell.
+    let place = ["--into", "file:none"];
+    ends(folder, &[&with("restore", &["single"])[..], &place].concat(), 1, &["--identity PATH"]);
+    ends(
+        folder,
+        &[&with("restore", &["single", "--identity", "other.txt"])[..], &place].concat(),
+        1,
+        &["give the identity of one of them"],
+    );
+    fs::write(folder.join("sink/b/stray-20260101-030000.tar"), "x").unwrap();
+    ends(folder, &[&with("restore", &["stray"])[..], &place].concat(), 2, &["no manifest", "--system cloudflare-dns"]);
+    ends(
+        folder,
+        &[&with("restore", &["stray", "--system", "comand"])[..], &place].concat(),
+        2,
+        &["did you mean \"command\"?"],
+    );
+    ends(folder, &with("restore", &["stray", "--system", "command", "--into", "file:stray"]), 0, &["DONE"]);
+    assert_eq!(fs::read_to_string(folder.join("stray")).unwrap(), "x");
+    fs::create_dir(folder.join("empty")).unwrap();
+    let empty = format!("file://{}/empty", folder.display());
+    for verb in ["list", "verify"] {
+        ends(folder, &[verb, "--from-sink", &empty], 3, &["there is none in", "nor in any folder of it"]);
+    }
+    ends(folder, &["list", "--from-sink", &empty, "--sink", "s"], 2, &["cannot be used with"]);
+    ends(folder, &["verify", "--system", "command"], 2, &["--from-sink"]);
+}
+
+#[test]
+fn the_config_lies_beside_the_backups_without_its_secrets_and_comes_back() {
+    let desk_folder = tempfile::tempdir().unwrap();
+    let folder = desk_folder.path();
+    let recipient = desk(folder);
+    let url = format!("file://{}/sink", folder.display());
+    let text = format!(
+        "# Ours.\n[sinks.s]\nurl = \"{url}\"\n\n[defaults]\nencrypt = \"age:{recipient}\"\nidentity = \"elsewhere.txt\"\n\
+         keep = \"last=1\"\n\n[jobs.notes]   # every night\nprefix = \"a\"\n\
+         command = {{ run = [\"printenv\", \"IT\"], format = \"txt\", env = {{ IT = \"hunter2\" }} }}\n"
+    );
+    let config = folder.join("lifeboat.toml");
+    fs::write(&config, &text).unwrap();
+    let stored = || {
+        let names = fs::read_dir(folder.join("sink/a/_lifeboat/config")).unwrap();
+        let mut names: Vec<String> = names.map(|name| name.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    ends(folder, &["backup"], 0, &[]);
+    assert_eq!(stored().len(), 1);
+    assert!(stored()[0].ends_with(".toml.age"), "{:?}", stored());
+    // The same again is not stored; another one is, and the older one stays.
+    ends(folder, &["backup"], 0, &[]);
+    assert_eq!(stored().len(), 1);
+    fs::write(&config, text.replace("Ours", "Mine")).unwrap();
+    ends(
+        folder,
+        &["backup", "-v"],
+        0,
+        &["the config is stored in s: a/_lifeboat/config/", "1 secret in it became a variable"],
+    );
+    assert_eq!(stored().len(), 2);
+    // It is no artifact, and keeps nothing from being deleted.
+    ends(folder, &["prune"], 0, &["2 artifacts deleted"]);
+    let listed = ends(folder, &["list"], 0, &[]);
+    assert_eq!(listed.matches("a/notes-").count(), 1, "{listed}");
+    for second in 10..30 {
+        fs::write(folder.join(format!("sink/a/_lifeboat/config/202601{second}-000000-00112233445566aa.toml")), "x")
+            .unwrap();
+    }
+    ends(folder, &["prune"], 0, &["older configs in s deleted"]);
+    assert_eq!(stored().len(), 10);
+    assert!(stored()[9].ends_with(".toml.age"), "the newest stay");
+
+    // Never over another one, never without the key.
+    let from = ["init", "--from-sink", url.as_str()];
+    ends(folder, &[&from[..], &["--identity", "key.txt"]].concat(), 1, &["already exists"]);
+    assert_eq!(fs::read_to_string(&config).unwrap(), text.replace("Ours", "Mine"));
+    fs::remove_file(&config).unwrap();
+    ends(folder, &from, 1, &["--identity PATH"]);
+    ends(folder, &[&from[..], &["--identity", "other.txt"]].concat(), 1, &["error: cannot"]);
+    assert!(!config.exists());
+    let said = ends(
+        folder,
+        &[&from[..], &["--identity", "key.txt"]].concat(),
+        0,
+        &[
+            "wrote lifeboat.toml",
+            "read it before you run anything with it",
+            "it RUNS:\n  notes: run: printenv IT",
+            "not set in the environment:\n  NOTES_IT",
+            "not there:\n  elsewhere.txt",
+            "next: ",
+        ],
+    );
+    assert!(!said.contains("hunter2"), "{said}");
+    let expected = text.replace("Ours", "Mine").replace("\"hunter2\"", "\"${NOTES_IT}\"");
+    assert_eq!(fs::read_to_string(&config).unwrap(), expected);
+    // Somebody may have stored a newer one: the others can be had too.
+    let older = format!("a/_lifeboat/config/{}", stored()[8]);
+    let at = ["--config", "older.toml", "init", "--from-sink", url.as_str(), "--identity", "key.txt", "--at"];
+    ends(folder, &[&at[..], &[older.as_str()]].concat(), 0, &[older.as_str()]);
+    assert!(fs::read_to_string(folder.join("older.toml")).unwrap().starts_with("# Ours."));
+    ends(folder, &[&at[..], &["2020-01-01"]].concat(), 1, &["already exists"]);
+    fs::remove_file(folder.join("older.toml")).unwrap();
+    ends(folder, &[&at[..], &["2020-01-01"]].concat(), 3, &["a stored config of 2020-01-01"]);
+    // With what it names it works.
+    fs::copy(folder.join("key.txt"), folder.join("elsewhere.txt")).unwrap();
+    ends(folder, &["verify"], 0, &["PASS"]);
+
+    // What may be a secret in an argument cannot be taken out: the config stays here, and that is said.
+    let unsure = expected
+        .replace(", env = { IT = \"${NOTES_IT}\" }", "")
+        .replace("\"printenv\", \"IT\"", "\"echo\", \"--password=x1\"");
+    fs::write(&config, unsure).unwrap();
+    let before = stored();
+    ends(folder, &["check"], 0, &["it is not stored beside the backups: lifeboat.toml (line 12)"]);
+    ends(folder, &["backup"], 0, &["the config is not stored beside the backups: lifeboat.toml (line 12)"]);
+    assert_eq!(ends(folder, &["-q", "backup"], 0, &[]), "");
+    assert_eq!(stored(), before);
+}
+
+#[test]
+fn each_sink_keeps_what_it_is_to_keep() {
+    let desk_folder = tempfile::tempdir().unwrap();
+    let folder = desk_folder.path();
+    for sink in ["near", "far", "third"] {
+        fs::create_dir(folder.join(sink)).unwrap();
+        for day in 1..=9 {
+            fs::write(folder.join(sink).join(format!("notes-2026010{day}-030000.txt")), "x").unwrap();
+        }
+    }
+    // Of what only one holds, the newest good one stays, whatever is kept there.
+    for day in 4..=9 {
+        fs::remove_file(folder.join(format!("far/notes-2026010{day}-030000.txt"))).unwrap();
+    }
+    let sinks =
+        ["near", "far", "third"].map(|sink| format!("[sinks.{sink}]\nurl = \"file://{}/{sink}\"\n", folder.display()));
+    let text = format!(
+        "{}{}keep = \"last=1\"\n{}keep = \"last=2\"\n[jobs.notes]\nsinks = [\"near\", \"far\", \"third\"]\nencrypt = \"none\"\n\
+         keep = \"last=4\"\nkeep_in = {{ third = \"last=3\" }}\ncommand = {{ run = [\"printf\", \"x\"], format = \"txt\" }}\n",
+        sinks[0], sinks[1], sinks[2]
+    );
+    fs::write(folder.join("lifeboat.toml"), &text).unwrap();
+    ends(
+        folder,
+        &["prune", "--dry-run"],
+        0,
+        &[
+            "notes in near, keep last=4:",
+            "5 artifacts would be deleted, 5 B freed; 4 kept",
+            "notes in far, keep last=1:",
+            "2 artifacts would be deleted, 2 B freed; 1 kept",
+            "notes in third, keep last=3:",
+            "6 artifacts would be deleted, 6 B freed; 3 kept",
+        ],
+    );
+    ends(folder, &["check"], 0, &["near: last=4; far: last=1; third: last=3"]);
+    // What the next prune would delete there is not copied.
+    ends(folder, &["replicate", "--to", "far", "--dry-run"], 0, &["1 artifact would be copied"]);
+    ends(folder, &["prune"], 0, &[]);
+    let left =
+        |sink: &str| fs::read_dir(folder.join(sink)).unwrap().filter(|e| e.as_ref().unwrap().path().is_file()).count();
+    assert_eq!((left("near"), left("far"), left("third")), (4, 1, 3));
+    assert!(folder.join("far/notes-20260103-030000.txt").exists());
+    ends(folder, &["replicate"], 0, &[]);
+    ends(folder, &["replicate"], 0, &["0 artifacts copied"]);
+    fs::write(folder.join("lifeboat.toml"), text.replace("third = \"last=3\"", "thrid = \"last=3\"")).unwrap();
+    ends(
+        folder,
+        &["prune"],
+        2,
+        &["keep_in of [jobs.notes]: the job does not store in \"thrid\"", "did you mean \"third\"?"],
+    );
+}

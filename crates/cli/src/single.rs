@@ -9,17 +9,18 @@ use std::sync::Arc;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Subcommand};
-use lifeboat_config::{ByUrl, Job};
+use lifeboat_config::Job;
 use lifeboat_core::cli::{CHECKS, CONNECTION, CONTENTS, Commands, Verbs};
 use lifeboat_core::name::join_key;
 use lifeboat_core::system::Choices;
-use lifeboat_core::{AnySystem, Error, ErrorKind, Opening, Result};
+use lifeboat_core::{Error, ErrorKind, Result};
 
 use crate::arguments::place::{Keys, Packing, Place};
 use crate::arguments::replicate::Pace;
 use crate::arguments::{About, AtArg, BackupArgs, EXIT_STATUS, Global, NewSink, PruneArgs, RestoreArgs, VerifyArgs};
 use crate::console::Terminal;
 use crate::exit::Exit;
+use crate::opening::{self, Taken, nowhere, open, settings};
 use crate::output::wrap;
 use crate::session::{self, Session};
 use crate::systems::Systems;
@@ -158,11 +159,7 @@ fn is_general(name: &str) -> bool {
 /// A general command with those flags of the system that apply to it.
 fn general<S: Commands>(command: Command) -> Command {
     let settings = S::Settings::augment_args(Command::new("settings"));
-    let of_settings = |command: Command, headings: &[&str], plain: bool| {
-        flags::add(command, &settings, |arg| {
-            arg.get_help_heading().map_or(plain, |heading| headings.contains(&heading))
-        })
-    };
+    let of_settings = |command: Command, headings, plain| opening::add::<S>(command, Taken { headings, plain });
     let compressed = |command: Command| {
         let text = S::defaults().compression.to_string();
         let text = if text.starts_with("gzip") { "gzip".to_owned() } else { text };
@@ -280,7 +277,7 @@ impl<S: Commands> Task<S> {
         if S::Verbs::has_subcommand(name) && (!is_general(name) || !has_sink) {
             return S::Verbs::from_arg_matches(whole).map(Self::Own);
         }
-        let system = || settings::<S>(name, command);
+        let system = || settings::<S>(taken(name), command);
         let place = Place::from_arg_matches;
         let keys = Keys::from_arg_matches;
         Ok(match name {
@@ -332,7 +329,7 @@ impl<S: Commands> Task<S> {
             Self::Backup { system, place, packing, backup } => {
                 let options = backup.options()?;
                 let job = place.named(open::<S>(system)?, Some(packing), None)?;
-                Ok(commands::backup::run(session, jobs::only(job), &options).await)
+                Ok(commands::backup::run(session, jobs::only(job), &options, None).await)
             }
             Self::List(place) => Ok(commands::list::run(session, place.stored(nowhere::<S>()?)?, true).await),
             Self::Show(place, keys, show) => {
@@ -413,34 +410,13 @@ impl<S: Commands> Task<S> {
     }
 }
 
-/// The settings that this command takes. A flag that it does not take may have another meaning in it.
-fn settings<S: Commands>(name: &str, command: &ArgMatches) -> Result<S::Settings, clap::Error> {
-    let headings: &[&str] =
-        if matches!(name, "verify" | "restore") { &[CONNECTION] } else { &[CONNECTION, CONTENTS, CHECKS] };
-    let mut matches = command.clone();
-    for arg in S::Settings::augment_args(Command::new("settings")).get_arguments() {
-        let is_taken = arg.get_help_heading().map_or(name != "restore", |heading| headings.contains(&heading));
-        if !is_taken && arg.get_action().takes_values() {
-            // It is there, or was never given.
-            let _ = matches.try_clear_id(arg.get_id().as_str());
-        }
+/// The flags of the settings that a command takes.
+fn taken(name: &str) -> Taken {
+    match name {
+        "restore" => Taken { headings: &[CONNECTION], plain: false },
+        "verify" => Taken { headings: &[CONNECTION], plain: true },
+        _ => Taken { headings: &[CONNECTION, CONTENTS, CHECKS], plain: true },
     }
-    S::Settings::from_arg_matches(&matches)
-}
-
-fn open<S: Commands>(settings: S::Settings) -> Result<Arc<dyn AnySystem>> {
-    Ok(Arc::new(S::open(settings, &Opening::of_flags(&ByUrl))?))
-}
-
-/// The system with empty settings: for commands that read sinks only.
-fn nowhere<S: Commands>() -> Result<Arc<dyn AnySystem>> {
-    let scratch = S::Settings::augment_args(Command::new("settings"));
-    let command = flags::add(Command::new("settings"), &scratch, |_| false);
-    let matches = command.try_get_matches_from(["settings"]);
-    let settings = matches
-        .and_then(|matches| S::Settings::from_arg_matches(&matches))
-        .map_err(|error| Error::new(ErrorKind::Internal, "make", "empty settings", error.to_string()))?;
-    open::<S>(settings)
 }
 
 async fn one(job: Job, options: &commands::restore::Options) -> Result<Job> {

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use lifeboat_core::cli::Commands;
+use lifeboat_core::cli::{CONNECTION, Commands};
 use lifeboat_core::system::Choices;
+use lifeboat_core::{AnySystem, Error, ErrorKind};
 
 use crate::flags;
+use crate::opening::{self, Taken};
 
 /// The systems of a program, which the jobs of its config file can name, each with its flags.
 ///
@@ -31,6 +33,20 @@ pub(crate) struct Entry {
     restore: Flags,
     verify: Flags,
     shape: fn(Command) -> Command,
+    formats: fn() -> &'static [&'static str],
+    /// Adds the flags that say how the live system is reached.
+    reach: fn(Command) -> Command,
+    open: fn(Option<&ArgMatches>) -> lifeboat_core::Result<Arc<dyn AnySystem>>,
+}
+
+/// Of a system's settings, a restore without a config takes what says how the live system is reached.
+const REACH: Taken = Taken { headings: &[CONNECTION], plain: false };
+
+fn open<S: Commands>(reached: Option<&ArgMatches>) -> lifeboat_core::Result<Arc<dyn AnySystem>> {
+    let Some(matches) = reached else { return opening::nowhere::<S>() };
+    let settings = opening::settings::<S>(REACH, matches)
+        .map_err(|error| Error::new(ErrorKind::Config, "read", "the options", error.to_string()))?;
+    opening::open::<S>(settings)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +81,9 @@ impl Systems {
             restore: Flags::of::<S::Restore>(),
             verify: Flags::of::<S::Verify>(),
             shape: S::shape,
+            formats: S::formats,
+            reach: |command| opening::add::<S>(command, REACH),
+            open: open::<S>,
         });
         self.entries.sort_by_key(|entry| entry.name);
     }
@@ -76,6 +95,21 @@ impl Systems {
 
     pub(crate) fn find(&self, name: &str) -> Option<Entry> {
         self.entries.iter().find(|entry| entry.name == name).copied()
+    }
+
+    /// The systems that have this format.
+    pub(crate) fn of_format(&self, format: &str) -> Vec<Entry> {
+        self.entries.iter().filter(|entry| (entry.formats)().contains(&format)).copied().collect()
+    }
+
+    /// Any one of them.
+    pub(crate) fn first(&self) -> Option<Entry> {
+        self.entries.first().copied()
+    }
+
+    /// The names of all of them.
+    pub(crate) fn names(&self) -> Vec<&'static str> {
+        self.entries.iter().map(|entry| entry.name).collect()
     }
 
     /// A command with the flags of all systems, each under the name of its system: for completions and manual pages, and to
@@ -129,6 +163,16 @@ impl Entry {
             command = command.after_help(after);
         }
         command
+    }
+
+    /// A command with the flags of this system that say how its live system is reached: what a config would say.
+    pub(crate) fn reach(&self, command: Command) -> Command {
+        (self.reach)(command)
+    }
+
+    /// The system without a config: with the flags that [`reach`](Self::reach) has added, or with none.
+    pub(crate) fn open(&self, reached: Option<&ArgMatches>) -> lifeboat_core::Result<Arc<dyn AnySystem>> {
+        (self.open)(reached)
     }
 
     /// The options given for this system.

@@ -39,7 +39,7 @@ pub struct Job {
     pub encrypt: Option<Encryption>,
     /// The keys to decrypt with.
     pub identities: Vec<Setting>,
-    /// The retention policy. `None` keeps everything.
+    /// The retention policy where a sink has [none of its own](Store::keep). `None` keeps everything.
     pub keep: Option<Policy>,
     /// What a verification requires.
     pub limits: Limits,
@@ -65,12 +65,21 @@ pub struct Store {
     pub name: String,
     /// The sink.
     pub sink: Arc<dyn Sink>,
+    /// What is kept in it, in place of what the job keeps.
+    pub keep: Option<Policy>,
 }
 
 impl Store {
     /// Creates a store from a sink. A sink that may be the [wrong place](marker) is not written to.
     pub fn new(name: impl Into<String>, sink: Arc<dyn Sink>) -> Self {
-        Self { name: name.into(), sink: marker::guarded(sink) }
+        Self { name: name.into(), sink: marker::guarded(sink), keep: None }
+    }
+
+    /// Sets what is kept in it, in place of what the job keeps.
+    #[must_use]
+    pub fn keep(mut self, keep: Option<Policy>) -> Self {
+        self.keep = keep;
+        self
     }
 
     /// The sink at a URL, with credentials from the environment.
@@ -188,6 +197,11 @@ impl Job {
             }
         }
         Ok(found.into_iter().collect())
+    }
+
+    /// What is kept in one of its sinks. `None` keeps all.
+    pub fn keep_in(&self, store: &Store) -> Option<Policy> {
+        store.keep.or(self.keep)
     }
 
     /// A context with the job's limits where it sets none: for restores, verifications and copies of the job's backups.

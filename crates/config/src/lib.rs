@@ -32,6 +32,7 @@ mod node;
 mod probe;
 mod reader;
 mod sinks;
+pub mod stored;
 mod systems;
 mod table;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A part of the file as a deserializer: it knows where each value is, and gives a [`Setting`] its place.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
@@ -23,11 +23,13 @@ pub(crate) struct Source<'a> {
     pub(crate) text: &'a str,
     /// The positions of the strings that became settings, by their places.
     places: RefCell<HashMap<String, usize>>,
+    /// The positions of all of them: several can have one place.
+    settings: RefCell<BTreeSet<usize>>,
 }
 
 impl<'a> Source<'a> {
     pub(crate) fn new(path: &'a Path, text: &'a str) -> Self {
-        Self { path, text, places: RefCell::default() }
+        Self { path, text, places: RefCell::default(), settings: RefCell::default() }
     }
 
     /// A string of the file at a byte offset.
@@ -40,11 +42,17 @@ impl<'a> Source<'a> {
         let (line, _) = position(self.text, at);
         let place = format!("{key} of {table} ({}, line {line})", self.path.display());
         self.places.borrow_mut().insert(place.clone(), at);
+        self.settings.borrow_mut().insert(at);
         place
     }
 
     fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new(""))
+    }
+
+    /// The positions of the strings that have become settings so far.
+    pub(crate) fn settings(&self) -> BTreeSet<usize> {
+        self.settings.borrow().clone()
     }
 
     /// The position of this place's setting.

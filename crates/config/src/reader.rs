@@ -16,6 +16,7 @@ use lifeboat_core::words::suggest;
 use lifeboat_core::{
     AnySystem, Compression, Dataset, Error, ErrorKind, Limiter, Opening, Result, Setting, Status, schedule, setting,
 };
+use secrecy::SecretString;
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -50,6 +51,8 @@ pub struct Config {
     pub layouts: Vec<TreeLayout>,
     /// The limits of `[defaults]`: all jobs that set none of their own share them, and so do the copies.
     pub limiter: Limiter,
+    /// The file itself, in which secrets may be written out.
+    pub(crate) text: SecretString,
 }
 
 /// The table `[jobs.NAME]`, completed from `[defaults]`.
@@ -72,8 +75,10 @@ pub struct JobConfig {
     pub encrypt: Option<Encryption>,
     /// The keys to decrypt with.
     pub identities: Vec<Setting>,
-    /// The retention policy. `None` keeps everything.
+    /// The retention policy where a sink has none of its own. `None` keeps everything.
     pub keep: Option<Policy>,
+    /// What is kept in single sinks of it, whatever those say.
+    pub keep_in: BTreeMap<String, Policy>,
     /// What a verification requires.
     pub limits: Limits,
     /// How long a sink other than the first may hold up a backup.
@@ -233,7 +238,11 @@ impl Config {
             return Err(Error::new(ErrorKind::Config, "use", format!("--sink {sink}"), why)
                 .hint(format!("its sinks are {}", job.sinks.join(", "))));
         }
-        let stores = names.into_iter().map(|name| self.sink(name)).collect::<Result<Vec<_>>>()?;
+        let open = |name: &String| {
+            let of_sink = || self.sinks.get(name).and_then(|sink| sink.keep);
+            self.sink(name).map(|store| store.keep(job.keep_in.get(name).copied().or_else(of_sink)))
+        };
+        let stores = names.into_iter().map(open).collect::<Result<Vec<_>>>()?;
         let others = match job.dataset {
             Some(_) => Vec::new(),
             None => {
@@ -290,7 +299,7 @@ pub(crate) struct Reader<'s> {
 }
 
 impl<'s> Reader<'s> {
-    fn new(source: &'s Source<'s>, systems: &'s Systems) -> Self {
+    pub(crate) fn new(source: &'s Source<'s>, systems: &'s Systems) -> Self {
         Self { source, systems, mistakes: Vec::new(), named: NamedSinks::default() }
     }
 }
@@ -306,7 +315,7 @@ struct JobTables<'a> {
 }
 
 impl Reader<'_> {
-    fn read(mut self) -> Result<Config> {
+    pub(crate) fn read(mut self) -> Result<Config> {
         let text = self.source.text;
         let root = match DeTable::parse(text) {
             Ok(root) => root.into_inner(),
@@ -359,7 +368,8 @@ impl Reader<'_> {
             return Err(mistake::error(self.source.path, self.source.text, self.mistakes));
         }
         let (path, layouts) = (self.source.path.to_owned(), self.systems.layouts());
-        Ok(Config { path, sinks, jobs, copies, layouts, limiter: defaults.limiter })
+        let (text, limiter) = (self.source.text.into(), defaults.limiter);
+        Ok(Config { path, sinks, jobs, copies, layouts, limiter, text })
     }
 
     /// The tables in `[sinks]` or `[copies]`, each read by itself, in the order of the file.
@@ -451,6 +461,7 @@ impl Reader<'_> {
             secret_key: read(sink.secret_key, "secret_key"),
             session_token: read(sink.session_token, "session_token"),
             lock: sink.lock.map(|lock| lock.0),
+            keep: sink.keep,
         }
     }
 
@@ -609,12 +620,14 @@ impl Reader<'_> {
             ));
         }
         let suggested = system.defaults();
+        let sinks = sinks?;
+        let keep_in = self.keep_in(job.keep_in, &sinks, &table);
         Some(JobConfig {
             name: name.to_owned(),
             dataset: if system.has_many() { None } else { Some(dataset?) },
             system,
             prefix: job.prefix.map(|p| self.spanned(p, "prefix", &table)).or_else(|| defaults.prefix.clone()),
-            sinks: sinks?,
+            sinks,
             compress: job.compress.map(|p| p.0).or(defaults.compress).unwrap_or(suggested.compression),
             encrypt,
             identities: match job.identity {
@@ -622,6 +635,7 @@ impl Reader<'_> {
                 None => defaults.identities.clone().unwrap_or_default(),
             },
             keep: job.keep.or(defaults.keep),
+            keep_in,
             limits: Limits {
                 level: verify.level.or(defaults.verify.level).unwrap_or_default(),
                 max_age: verify.max_age.or(defaults.verify.max_age).or(suggested.max_age),
@@ -641,6 +655,23 @@ impl Reader<'_> {
             schedule: job.schedule.map(Spanned::into_inner),
             verify_schedule: job.verify_schedule.map(Spanned::into_inner),
         })
+    }
+
+    /// What a job keeps in single sinks, each of which must be its own.
+    fn keep_in(
+        &mut self,
+        keep_in: Option<Spanned<BTreeMap<String, Policy>>>,
+        sinks: &[String],
+        table: &str,
+    ) -> BTreeMap<String, Policy> {
+        let Some(keep_in) = keep_in else { return BTreeMap::new() };
+        let at = keep_in.span().start;
+        let known: Vec<&str> = sinks.iter().map(String::as_str).collect();
+        for unknown in keep_in.get_ref().keys().filter(|name| !sinks.contains(name)) {
+            let message = format!("keep_in of {table}: the job does not store in \"{unknown}\"");
+            self.mistakes.push(Mistake::new(at, message).hint(suggest(unknown, &known)));
+        }
+        keep_in.into_inner()
     }
 
     /// The one system that a job names, and where.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lifeboat_core::retention::Policy;
 use lifeboat_core::system::Sinks;
 use lifeboat_core::words::suggest;
 use lifeboat_core::{Error, ErrorKind, Place, Result, Setting, Sink};
@@ -26,12 +27,23 @@ pub struct SinkConfig {
     pub session_token: Option<Setting>,
     /// Object Lock for what is stored.
     pub lock: Option<Lock>,
+    /// What is kept here, in place of what the jobs keep.
+    pub keep: Option<Policy>,
 }
 
 impl SinkConfig {
     /// The sink at a URL, with credentials from the environment.
     pub fn of_url(url: Setting) -> Self {
-        Self { url, endpoint: None, region: None, access_key: None, secret_key: None, session_token: None, lock: None }
+        Self {
+            url,
+            endpoint: None,
+            region: None,
+            access_key: None,
+            secret_key: None,
+            session_token: None,
+            lock: None,
+            keep: None,
+        }
     }
 
     /// Opens it. Nothing is contacted yet.

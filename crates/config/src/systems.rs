@@ -32,6 +32,7 @@ pub(crate) struct Entry {
     pub(crate) name: &'static str,
     pub(crate) example: &'static str,
     layouts: fn() -> Vec<TreeLayout>,
+    plain: fn() -> &'static [&'static str],
     pub(crate) open: Open,
     pub(crate) manual: fn() -> Vec<Section>,
 }
@@ -57,6 +58,7 @@ impl Systems {
             name: S::NAME,
             example: S::EXAMPLE,
             layouts: S::layouts,
+            plain: S::plain_settings,
             open: open::<S>,
             manual: manual::of_system::<S>,
         });
@@ -75,6 +77,11 @@ impl Systems {
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.0.iter()
+    }
+
+    /// The settings of a system that hold no secret.
+    pub(crate) fn plain(&self, system: &str) -> &'static [&'static str] {
+        self.find(system).map_or(&[], |entry| (entry.plain)())
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<Entry> {

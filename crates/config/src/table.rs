@@ -1,5 +1,6 @@
 //! The structure of the file: its tables as serde reads them. Their combined meaning is determined one level up.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 
@@ -39,6 +40,7 @@ pub(crate) struct Sink {
     /// Object Lock: nothing can delete a backup before this is over. Default: the bucket's own.
     /// Example: `lock = { mode = "governance", days = 30 }`
     pub(crate) lock: Option<Lock>,
+    pub(crate) keep: Option<Policy>,
 }
 }
 
@@ -182,6 +184,9 @@ pub(crate) struct Job {
     /// What prune keeps, by age and number: a text, or a table of the same rules. Default: everything.
     /// Example: `keep = "30d,at-least=3"`
     pub(crate) keep: Option<Policy>,
+    /// What prune keeps in single sinks, by their names, instead of keep. Default: none.
+    /// Example: `keep_in = { offsite = "90d" }`
+    pub(crate) keep_in: Option<Spanned<BTreeMap<String, Policy>>>,
     /// What a verification asks for. Default: as its keys say.
     /// Example: `verify = { level = "restore", max_age = "2d" }`
     pub(crate) verify: Option<Verify>,

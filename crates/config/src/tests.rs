@@ -13,7 +13,7 @@ use crate::{Config, Encryption, Systems};
 const RECIPIENT: &str = "age1lvyvwawkr0mcnnnncaghunadrqkmuf9e6507x9y920xxpp866cnql7dp2z";
 
 /// All of this project's.
-fn systems() -> Systems {
+pub(crate) fn systems() -> Systems {
     let mut systems = Systems::new();
     systems.add::<cloudflare::CloudflareSystem>();
     systems.add::<command::CommandSystem>();

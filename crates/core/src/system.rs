@@ -235,6 +235,12 @@ pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
         Defaults::default()
     }
 
+    /// The [formats](ArtifactName::format) by which an artifact without a manifest is known as one of this system, where no
+    /// config says it. A format that several systems have tells nothing.
+    fn formats() -> &'static [&'static str] {
+        &[]
+    }
+
     /// The dataset that follows from the settings, for flags without `--dataset`: the database of a URL. `None` if they
     /// name none.
     ///
@@ -266,6 +272,18 @@ pub trait System: Clone + fmt::Debug + Send + Sync + Sized + 'static {
     /// encryption".
     fn confidential(&self) -> Option<&'static str> {
         None
+    }
+
+    /// The keys of its table whose [`Setting`]s hold no secret. All others are taken for secrets where they are written out: a
+    /// config that is stored beside the backups has variables in their places. A URL is a secret when it holds a password.
+    fn plain_settings() -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The programs that its settings name, as people write them: whoever gets a config from elsewhere looks at them before
+    /// anything is run.
+    fn programs(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Creates the source.
@@ -356,6 +374,8 @@ pub trait AnySystem: fmt::Debug + Send + Sync + Any {
     fn unit(&self, kind: &str) -> Option<Noun>;
     /// [`System::confidential`].
     fn confidential(&self) -> Option<&'static str>;
+    /// [`System::programs`].
+    fn programs(&self) -> Vec<String>;
     /// [`System::source`].
     async fn source(&self) -> Result<Box<dyn Source>>;
     /// [`System::target`].
@@ -415,6 +435,10 @@ impl<S: System> AnySystem for S {
 
     fn confidential(&self) -> Option<&'static str> {
         System::confidential(self)
+    }
+
+    fn programs(&self) -> Vec<String> {
+        System::programs(self)
     }
 
     async fn source(&self) -> Result<Box<dyn Source>> {

@@ -170,6 +170,10 @@ impl System for CloudflareSystem {
         Defaults::compressed(Compression::gzip(6)).max_age(Duration::from_secs(8 * 86_400))
     }
 
+    fn formats() -> &'static [&'static str] {
+        &[super::FORMAT]
+    }
+
     fn dataset(&self) -> Result<Option<Dataset>> {
         match &self.zone {
             Some(_) => self.zone()?.name().map(Dataset::new).transpose(),
@@ -179,6 +183,10 @@ impl System for CloudflareSystem {
 
     fn dataset_of_job(&self) -> Option<String> {
         self.written()?.name().map(ToOwned::to_owned)
+    }
+
+    fn plain_settings() -> &'static [&'static str] {
+        &["zone"]
     }
 
     async fn source(&self) -> Result<Box<dyn Source>> {

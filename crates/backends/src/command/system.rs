@@ -297,6 +297,19 @@ impl System for CommandSystem {
         Ok(None)
     }
 
+    fn plain_settings() -> &'static [&'static str] {
+        &["folder"]
+    }
+
+    fn programs(&self) -> Vec<String> {
+        let Self { settings } = self;
+        let all = [("run", &settings.run), ("verify", &settings.verify), ("restore", &settings.restore)];
+        let named = all.into_iter().filter(|(_, words)| !words.is_empty());
+        named
+            .map(|(what, words)| format!("{what}: {}", words.iter().map(|w| quoted(w)).collect::<Vec<_>>().join(" ")))
+            .collect()
+    }
+
     async fn source(&self) -> Result<Box<dyn Source>> {
         Ok(Box::new(CommandSource::new(self.settings.clone())?))
     }

@@ -226,6 +226,10 @@ impl System for DopplerSystem {
         Defaults::compressed(Compression::None).max_age(Duration::from_secs(8 * 86_400))
     }
 
+    fn formats() -> &'static [&'static str] {
+        &[super::FORMAT]
+    }
+
     fn dataset(&self) -> Result<Option<Dataset>> {
         let scope = self.scope()?;
         match (&scope.project, &scope.config) {

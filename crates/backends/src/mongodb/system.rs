@@ -162,6 +162,10 @@ impl System for MongoSystem {
         Ok(Self { settings })
     }
 
+    fn formats() -> &'static [&'static str] {
+        &["archive"]
+    }
+
     fn dataset(&self) -> Result<Option<Dataset>> {
         if self.settings.url.is_none() {
             return Ok(None);

@@ -134,6 +134,10 @@ impl System for PostgresSystem {
         Ok(Self { settings })
     }
 
+    fn formats() -> &'static [&'static str] {
+        &["dump", "sql", "globals.sql"]
+    }
+
     fn dataset(&self) -> Result<Option<Dataset>> {
         if self.settings.url.is_none() {
             return Ok(None);

@@ -122,8 +122,16 @@ impl System for VeleroSystem {
         Defaults::compressed(Compression::None).max_age(MAX_AGE)
     }
 
+    fn formats() -> &'static [&'static str] {
+        &[super::FORMAT]
+    }
+
     fn dataset(&self) -> Result<Option<Dataset>> {
         Dataset::new(self.settings.dataset()).map(Some)
+    }
+
+    fn plain_settings() -> &'static [&'static str] {
+        &["location", "kubeconfig", "must_cover", "cron"]
     }
 
     async fn source(&self) -> Result<Box<dyn Source>> {

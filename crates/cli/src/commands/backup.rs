@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lifeboat_config::{Job, hint};
+use lifeboat_config::{Config, Job, Systems, hint};
 use lifeboat_core::catalog::MaxShrink;
 use lifeboat_core::name::split_key;
 use lifeboat_core::report::human_bytes;
@@ -11,6 +11,7 @@ use lifeboat_core::words::listed;
 use lifeboat_core::{AnySystem, Hint, Limiter, Receipt, Result};
 use serde_json::{Value, json};
 
+use super::config::Places;
 use super::place;
 use super::tally::Tally;
 use crate::exit::Exit;
@@ -32,8 +33,8 @@ pub(crate) struct Options {
     pub(crate) limiter: Limiter,
 }
 
-/// Backs up each job; one that fails does not stop the others.
-pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exit {
+/// Backs up each job; one that fails does not stop the others. The config that they are from is stored beside their backups.
+pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options, config: Option<(&Config, &Systems)>) -> Exit {
     session.output.only_failures();
     let mut exit = Exit::Good;
     let mut results = Vec::new();
@@ -46,11 +47,13 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exi
     let jobs = jobs::expand(jobs, session, LookIn::Live).await;
     let mut tally = Tally::of(jobs.len());
     let short = tally.is_short(&session.output);
+    let mut places = Places::default();
     for (name, job) in jobs {
         let stores = job.as_ref().map(names).unwrap_or_default();
         let outcome = one(session, &name, job, options).await;
         match session.settle("back up", &name, outcome) {
-            Ok(receipt) => {
+            Ok((job, receipt)) => {
+                places.add(&job, &receipt);
                 exit.and(if receipt.is_good() { Exit::Good } else { Exit::Failed });
                 if !receipt.is_good() {
                     let why = if receipt.is_complete() { "its hook after" } else { "not in every sink" };
@@ -66,19 +69,23 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exi
             }
         }
     }
+    if let Some((config, systems)) = config {
+        super::config::keep(session, config, systems, places).await;
+    }
     tally.end(&session.output, "backed up");
     session.output.result(&results);
     exit
 }
 
-async fn one(session: &Session, name: &str, job: Result<Job>, options: &Options) -> Result<Receipt> {
+async fn one(session: &Session, name: &str, job: Result<Job>, options: &Options) -> Result<(Job, Receipt)> {
     session.begin("back up", name)?;
     let mut job = job?;
     job.allow_empty |= options.allow_empty;
     job.max_shrink = options.max_shrink.unwrap_or(job.max_shrink);
     job.stall_limit = options.stall_limit.or(job.stall_limit);
     job.limiter = options.limiter.clone().or(&job.limiter);
-    job.backup().await?.context(session.context.clone()).run().await
+    let receipt = job.backup().await?.context(session.context.clone()).run().await?;
+    Ok((job, receipt))
 }
 
 fn value(job: &str, receipt: &Receipt) -> Value {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-use lifeboat_config::{Config, Encryption, HookSettings, Job, Store, demanded, guards, marker, undecided};
+use lifeboat_config::{Config, Encryption, HookSettings, Job, Store, Systems, demanded, guards, marker, undecided};
 use lifeboat_core::{Check, Context, Encryptor, Error, ErrorKind, Result, Setting, check, stream};
 
 use self::run::Run;
@@ -22,16 +22,23 @@ const PROBE: &[u8] = b"lifeboat check\n";
 
 /// Checks the config, then each place in a sink, then each job.
 /// Without names of jobs, the copies too.
-pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs, named: bool, new_sink: bool) -> Exit {
+pub(crate) async fn run(
+    session: &Session,
+    config: Option<(&Config, &Systems)>,
+    jobs: Jobs,
+    named: bool,
+    new_sink: bool,
+) -> Exit {
     session.output.only_failures();
     if new_sink && let Err(error) = place::take_sinks_as_new(session, &jobs).await {
         session.output.fatal(&error);
         return Exit::from(&error);
     }
     let mut run = Run::new(session, jobs.len());
-    if let Some(config) = config {
-        run.config(of_config(config));
+    if let Some((config, systems)) = config {
+        run.config([of_config(config)].into_iter().chain(super::config::check(config, systems)).collect());
     }
+    let config = config.map(|(config, _)| config);
     let mut seen = BTreeSet::new();
     for (name, job) in jobs {
         if let Err(error) = session.begin("check", &name) {
@@ -58,10 +65,7 @@ pub(crate) async fn run(session: &Session, config: Option<&Config>, jobs: Jobs, 
         found.extend(job.hooks.iter().flat_map(HookSettings::check));
         found.extend(of_encryption(&job).await);
         found.extend(readable::check(&job, session.context.now()).await);
-        found.push(match job.keep {
-            Some(keep) => Check::pass("retention", keep.to_string(), "what `prune` keeps"),
-            None => Check::pass("retention", "all", "no keep is set: nothing is ever deleted"),
-        });
+        found.push(of_retention(&job));
         run.job(&name, found);
     }
     if let Some(config) = config.filter(|_| !named) {
@@ -102,6 +106,22 @@ async fn of_sink(session: &Session, store: &Store, prefix: &str) -> Vec<Check> {
     // A local folder would keep the empty folders of a prefix with a typo.
     let beside = if store.sink.url().starts_with("file://") { "" } else { prefix };
     check::sink(&*store.sink, prefix, beside, session.context.now()).await
+}
+
+/// What is kept, and where that is not the same everywhere.
+fn of_retention(job: &Job) -> Check {
+    if job.stores.iter().any(|store| store.keep.is_some()) {
+        let in_words = |store: &Store| {
+            let kept = job.keep_in(store).map_or_else(|| "all".to_owned(), |policy| policy.to_string());
+            format!("{}: {kept}", store.name)
+        };
+        let all: Vec<String> = job.stores.iter().map(in_words).collect();
+        return Check::pass("retention", "by sink", all.join("; "));
+    }
+    match job.keep {
+        Some(keep) => Check::pass("retention", keep.to_string(), "what `prune` keeps"),
+        None => Check::pass("retention", "all", "no keep is set: nothing is ever deleted"),
+    }
 }
 
 /// Whether backups can be encrypted, and whether they can be decrypted here.

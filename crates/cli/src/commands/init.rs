@@ -1,4 +1,6 @@
-//! `init`: a config file to start with, and a key.
+//! `init`: a config file to start with, and a key; or the config that a sink holds.
+
+mod back;
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -6,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use lifeboat_config::NAME;
+use lifeboat_config::{NAME, Systems};
 use lifeboat_core::encryptor::Age;
 use lifeboat_core::{Error, ErrorKind, Result};
 use secrecy::{ExposeSecret, SecretString};
@@ -18,22 +20,46 @@ use crate::session::Session;
 /// The options of `init`.
 #[derive(Args, Debug)]
 pub(crate) struct InitArgs {
-    /// Where to write the new secret key; an existing file is never overwritten
-    #[arg(long, value_name = "PATH", default_value = "lifeboat-identity.txt", conflicts_with = "recipients")]
-    identity: PathBuf,
+    /// Where to write the new secret key (lifeboat-identity.txt); an existing file is never overwritten. With --from-sink the
+    /// key that opens the stored config
+    #[arg(long, value_name = "PATH", conflicts_with = "recipients")]
+    identity: Option<PathBuf>,
     /// Encrypt to this recipient instead of making a key; may be given several times
     #[arg(long = "recipient", value_name = "RECIPIENT")]
     recipients: Vec<String>,
     /// Overwrite an existing config file
     #[arg(long)]
     force: bool,
+    /// Bring the config back that the last backup has stored in the sink at this URL, or in any folder of it
+    #[arg(long, value_name = "SINK-URL", conflicts_with_all = ["recipients", "force"])]
+    from_sink: Option<String>,
+    /// Which of the stored configs: latest, an age like 2d, a time or day in UTC, or a key
+    #[arg(
+        long,
+        value_name = "latest|TIME|KEY",
+        requires = "from_sink",
+        default_value = "latest",
+        hide_default_value = true
+    )]
+    at: String,
 }
+
+/// The file of the new key where none is named.
+const IDENTITY: &str = "lifeboat-identity.txt";
 
 const EXAMPLE: &str = include_str!("lifeboat.example.toml");
 
-/// Writes both files.
-pub(crate) fn run(session: &Session, args: &InitArgs, config: Option<&Path>) -> Result<Exit> {
+/// Writes a config: one to start with, and a key; or the one that a sink holds.
+pub(crate) async fn run(session: &Session, args: &InitArgs, config: Option<&Path>, systems: &Systems) -> Result<Exit> {
     let config = config.unwrap_or(Path::new(NAME));
+    match &args.from_sink {
+        Some(url) => back::run(session, (url, &args.at), args.identity.as_deref(), config, systems).await,
+        None => start(session, args, config),
+    }
+}
+
+/// Writes both files.
+fn start(session: &Session, args: &InitArgs, config: &Path) -> Result<Exit> {
     let folder = config.parent().unwrap_or(Path::new(""));
     if config.exists() && !args.force {
         return Err(Error::new(ErrorKind::AlreadyExists, "write", config.display().to_string(), "it already exists")
@@ -45,10 +71,9 @@ pub(crate) fn run(session: &Session, args: &InitArgs, config: Option<&Path>) -> 
         None => Age::to(&args.recipients)?.recipients().to_vec(),
     };
     // A path that is not given lies beside the config, which names it relative to itself.
-    let identity = folder.join(&args.identity);
-    if !folder.as_os_str().is_empty() {
-        std::fs::create_dir_all(folder).map_err(|e| Error::io("make", folder.display().to_string(), e))?;
-    }
+    let named = args.identity.as_deref().unwrap_or(Path::new(IDENTITY));
+    let identity = folder.join(named);
+    make(folder)?;
     if let Some((secret, public)) = &generated {
         write_identity(session, &identity, secret, public)?;
     }
@@ -77,6 +102,13 @@ pub(crate) fn run(session: &Session, args: &InitArgs, config: Option<&Path>) -> 
     Ok(Exit::Good)
 }
 
+fn make(folder: &Path) -> Result<()> {
+    if folder.as_os_str().is_empty() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder).map_err(|e| Error::io("make", folder.display().to_string(), e))
+}
+
 fn write_identity(session: &Session, path: &Path, secret: &SecretString, public: &str) -> Result<()> {
     let failed = |e: std::io::Error| {
         match e.kind() {
@@ -99,7 +131,7 @@ fn write_config(session: &Session, path: &Path, args: &InitArgs, recipients: &[S
     let failed = |e| Error::io("write", path.display().to_string(), e);
     let quoted: Vec<String> = recipients.iter().map(|r| json!(r).to_string()).collect();
     let identity = match args.recipients.is_empty() {
-        true => format!("identity = {}", json!(args.identity)),
+        true => format!("identity = {}", json!(args.identity.as_deref().unwrap_or(Path::new(IDENTITY)))),
         false => "# identity = \"/path/to/the/secret/key\"".to_owned(),
     };
     let text = EXAMPLE.replace("{recipients}", &quoted.join(", ")).replace("{identity}", &identity);

@@ -1,14 +1,15 @@
 //! `prune`: shows the plan, then does it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use lifeboat_config::{Job, Store, marker};
+use lifeboat_core::name::split_key;
 use lifeboat_core::pipeline::Pruned;
 use lifeboat_core::report::human_bytes;
 use lifeboat_core::retention::Policy;
 use lifeboat_core::sink::Held;
-use lifeboat_core::{Dataset, Error, ErrorKind, PlannedPrune, Prune, Result, catalog};
+use lifeboat_core::{ArtifactName, Dataset, Error, ErrorKind, PlannedPrune, Prune, Result, catalog};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
@@ -36,7 +37,7 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, asked: bool, options: &Op
     let output = &session.output;
     output.only_failures();
     let mut exit = Exit::Good;
-    let mut cleaned = BTreeSet::new();
+    let (mut cleaned, mut tidied) = (BTreeSet::new(), BTreeSet::new());
     let jobs = jobs::expand(jobs, session, LookIn::Sink).await;
     let mut tally = Tally::of(jobs.len());
     let short = tally.is_short(output);
@@ -50,6 +51,12 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, asked: bool, options: &Op
                     Some(Told::Kept(n)) => kept.push(format!("{n} in {}", store.name)),
                     Some(Told::Undeleted(n)) => undeleted += n,
                     None => {}
+                }
+                if !options.dry_run
+                    && job.keep_in(store).is_some()
+                    && tidied.insert((store.sink.url(), job.prefix.clone()))
+                {
+                    super::config::prune(session, store, &job.prefix).await;
                 }
             }
             if !kept.is_empty() {
@@ -100,7 +107,7 @@ async fn prune(
     options: &Options,
     short: bool,
 ) -> Result<Option<Told>> {
-    let Some(policy) = policy(session, job, asked, options)? else { return Ok(None) };
+    let Some(policy) = policy(session, job, store, asked, options)? else { return Ok(None) };
     let output = &session.output;
     let dataset = job.dataset()?;
     // On a disk that is not mounted there would be nothing to delete, and all would seem well.
@@ -202,6 +209,24 @@ fn show(output: &output::Output, prune: &PlannedPrune, headed: bool) {
     }
 }
 
+/// What the next prune of the destination would delete, where less is kept there than in the source: to copy it would be in
+/// vain.
+pub(crate) async fn would_go(session: &Session, job: &Job, from: &Store, to: &Store) -> Result<HashSet<ArtifactName>> {
+    let is_own = job.stores.iter().any(|store| store.name == to.name);
+    let (Some(dataset), Some(policy)) = (&job.dataset, job.keep_in(to)) else { return Ok(HashSet::new()) };
+    if !is_own || job.keep_in(from) == Some(policy) {
+        return Ok(HashSet::new());
+    }
+    let plan = Prune::new(from.sink.clone(), dataset.clone())
+        .folder(&job.prefix)
+        .keep(policy)
+        .context(session.context.clone())
+        .plan()
+        .await?;
+    let left = plan.decisions().filter(|decision| !decision.keeps());
+    Ok(left.filter_map(|decision| ArtifactName::parse(split_key(&decision.key).1)).collect())
+}
+
 /// The `--json` result for one dataset in one sink. The field names are a stable interface.
 #[derive(Serialize)]
 struct Outcome<'a> {
@@ -225,18 +250,21 @@ impl Serialize for Decisions<'_> {
     }
 }
 
-/// The policy; `None` when there is none and the job was not named.
-fn policy(session: &Session, job: &Job, asked: bool, options: &Options) -> Result<Option<Policy>> {
-    match job.keep {
-        Some(policy) => Ok(Some(policy)),
-        None if options.orphans.is_some() => Ok(None),
-        None if asked => Err(Error::new(ErrorKind::Config, "prune", &job.name, "no `keep` is set")
-            .hint("add keep = \"30d,at-least=3\" to the job or to [defaults]")),
-        None => {
-            session.output.note(&format!("job {} has no keep: everything is kept", job.name));
-            Ok(None)
-        }
+/// What is kept in a sink; `None` when that is everything. A job that was named must keep less than that somewhere.
+fn policy(session: &Session, job: &Job, store: &Store, asked: bool, options: &Options) -> Result<Option<Policy>> {
+    if let Some(policy) = job.keep_in(store) {
+        return Ok(Some(policy));
     }
+    let anywhere = job.stores.iter().any(|store| job.keep_in(store).is_some());
+    if anywhere {
+        session.output.note(&format!("job {} has no keep for {}: everything there is kept", job.name, store.name));
+    } else if options.orphans.is_none() && asked {
+        return Err(Error::new(ErrorKind::Config, "prune", &job.name, "no `keep` is set")
+            .hint("add keep = \"30d,at-least=3\" to the job, to its sink or to [defaults]"));
+    } else if options.orphans.is_none() {
+        session.output.note(&format!("job {} has no keep: everything is kept", job.name));
+    }
+    Ok(None)
 }
 
 async fn orphans(session: &Session, job: &Job, store: &Store, age: Duration, dry_run: bool) -> Result<Value> {

@@ -13,7 +13,7 @@ use lifeboat_core::{Context, Error, ErrorKind, Limiter, Replicate, Result, Sink,
 use serde_json::{Value, json};
 
 use super::tally::Tally;
-use super::{place, verify};
+use super::{place, prune, verify};
 use crate::exit::{Exit, no_artifact};
 use crate::output::report::{count, seconds, size};
 use crate::output::table::Table;
@@ -314,10 +314,14 @@ async fn backups(
     admit(session, &*to.sink, options).await?;
     let cx = context(session, options);
     let cx = job.as_ref().map_or_else(|| cx.clone(), |job| job.context(&cx));
-    let mut replicate = Replicate::new(from.sink, to.sink).folder(&folder).dataset(dataset).context(cx);
+    let unwanted = match &job {
+        Some(job) => prune::would_go(session, job, &from, &to).await?,
+        None => Default::default(),
+    };
+    let mut replicate = Replicate::new(from.sink.clone(), to.sink.clone()).folder(&folder).dataset(dataset).context(cx);
     replicate = replicate.reread(options.reread);
     if let Some(job) = job {
-        replicate = replicate.only(move |name| job.claims(name));
+        replicate = replicate.only(move |name| job.claims(name) && !unwanted.contains(name));
     }
     let plan = replicate.plan().await?;
     if plan.artifacts.is_empty() && plan.present == 0 {
@@ -357,6 +361,7 @@ async fn backups(
             }
             false => tell_backups(session, &done),
         }
+        super::config::replicate(session, &from, &to, &folder).await;
         value["copied"] = json!(done.copied);
         value["mended"] = json!(done.mended);
         (value["present"], value["reread"]) = (done.present.into(), done.reread.into());

@@ -17,6 +17,8 @@
 //! An object without a manifest that is named like an artifact is *foreign*: a shell script wrote it. If there is an
 //! intent for it, it is not an artifact: a run is still writing it, or was killed.
 
+use std::collections::BTreeSet;
+
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
@@ -275,6 +277,23 @@ pub fn list<'a>(sink: &'a dyn Sink, folder: &str, dataset: Option<&Dataset>) -> 
         }
     };
     list_all(sink, folder, dataset).filter_map(finished).boxed()
+}
+
+/// Every dataset in every folder of a sink, told from the names of artifacts and manifests. The listing is read to its end;
+/// memory grows with the number of datasets.
+///
+/// # Errors
+/// What the sink's listing fails with.
+pub async fn datasets(sink: &dyn Sink) -> Result<BTreeSet<(String, Dataset)>> {
+    let mut found = BTreeSet::new();
+    let mut objects = sink.list("");
+    while let Some(object) = objects.next().await.transpose()? {
+        let (folder, name) = split_key(&object.key);
+        if let Some((artifact, Role::Object | Role::Manifest | Role::OtherManifest)) = role(name) {
+            found.insert((folder.to_owned(), artifact.dataset));
+        }
+    }
+    Ok(found)
 }
 
 /// Whether there is an object with this key. If an identity may list only below a prefix, some stores answer a request

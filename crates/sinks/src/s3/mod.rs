@@ -167,8 +167,12 @@ impl S3Sink {
         }
 
         let pacing = Pacing::new(settings.retry.limited_by(&settings.environment)?);
-        let wire = Wire::new(endpoint.clone(), pacing.clone())
-            .map_err(|e| wrong(format!("no HTTP client: {}", failure::chain(&e))))?;
+        let wire = Wire::new(endpoint.clone(), pacing.clone()).map_err(|e| {
+            wrong(format!("no HTTP client: {}", failure::chain(&e))).hint(
+                "are there certificates of authorities on this machine? Install ca-certificates, or name a file of them in \
+                 SSL_CERT_FILE",
+            )
+        })?;
         let credentials = match &settings.credentials {
             Some(credentials) => Some(credentials.clone()),
             None => credentials_of(settings, &profile)?,

@@ -46,13 +46,19 @@ impl Wire {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("lifeboat/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(10))
-            .http1_only()
-            // A redirect says that the region is wrong; followed, it would only fail less clearly.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
+        let builder = || {
+            reqwest::Client::builder()
+                .user_agent(concat!("lifeboat/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(Duration::from_secs(10))
+                .http1_only()
+                // A redirect says that the region is wrong; followed, it would only fail less clearly.
+                .redirect(reqwest::redirect::Policy::none())
+        };
+        let client = match builder().build() {
+            // On a machine without any certificate of an authority plain http works as ever; TLS then trusts nobody.
+            Err(_) if endpoint.starts_with("http://") => builder().tls_certs_only([]).build()?,
+            built => built?,
+        };
         Ok(Self { client, pacing, endpoint })
     }
 

@@ -38,8 +38,7 @@ impl<'a> Run<'a> {
         Self { session, tally, short, sinks, jobs, failed: Vec::new(), warned: false, results: Vec::new() }
     }
 
-    pub(super) fn config(&mut self, found: Check) {
-        let found = vec![found];
+    pub(super) fn config(&mut self, found: Vec<Check>) {
         self.note("config", &found);
         if !self.short {
             self.tell("config", &found);
