@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-#[cfg(feature = "cli")]
 use lifeboat_core::Field;
+#[cfg(feature = "cli")]
 use lifeboat_core::cli::CONNECTION;
 use lifeboat_core::system::{Defaults, NamedTarget, Opening, System};
 use lifeboat_core::words::Noun;

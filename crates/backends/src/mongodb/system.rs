@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-#[cfg(feature = "cli")]
 use lifeboat_core::Field;
+#[cfg(feature = "cli")]
 use lifeboat_core::cli::CONTENTS;
 use lifeboat_core::system::{NamedTarget, Opening, System};
 use lifeboat_core::words::Noun;
