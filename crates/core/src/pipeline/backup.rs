@@ -240,7 +240,7 @@ impl Backup {
     /// # Cancel safety
     /// A dropped future ends the source's children and leaves nothing that is listed; parts of an upload may stay
     /// behind for `prune --orphans`. To end early and orderly, cancel the context's token: uploads are aborted then.
-    /// Only a run that ends by itself or so leaves a record.
+    /// Only a run that ends by itself or so leaves a record. Of [hooks](crate::hooks), each `after` runs in both cases.
     pub async fn run(self) -> Result<Receipt> {
         let span = span::of_run(Verb::Backup, self.dataset.as_ref().map(|dataset| dataset as &dyn Display));
         let cx = self.context.clone();
