@@ -59,7 +59,7 @@ impl Console for Terminal<'_> {
                 output.table(table, 0);
             }
             Part::Checks(found) => output.table(checks(output, &found), 2),
-            Part::Report(report) => verify::print(self.session, &report, None, false),
+            Part::Report(report) => verify::print(self.session, &report.dataset, &report, None, false),
             Part::Plan(plan) => restore::print_plan(self.session, &plan),
             Part::Warning(text) => output.warn(&text),
             Part::Failure(error) => output.error(&error),

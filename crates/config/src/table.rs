@@ -40,6 +40,8 @@ pub(crate) struct Sink {
     /// Object Lock: nothing can delete a backup before this is over. Default: the bucket's own.
     /// Example: `lock = { mode = "governance", days = 30 }`
     pub(crate) lock: Option<Lock>,
+    /// What prune keeps in this sink, for jobs that do not say otherwise. Default: the jobs' keep.
+    /// Example: `keep = "90d,at-least=3"`
     pub(crate) keep: Option<Policy>,
 }
 }

@@ -25,9 +25,7 @@ fn settings(user: &str, password: &str) -> Settings {
 
 /// A store that keeps versions.
 async fn versioned() -> S3 {
-    let mut ways = Ways::default();
-    ways.is_versioned = true;
-    S3::start(ways, Lies::none()).await
+    S3::start(Ways { is_versioned: true, ..Ways::default() }, Lies::none()).await
 }
 
 fn open(store: &S3) -> Arc<dyn Sink> {

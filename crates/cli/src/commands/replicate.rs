@@ -587,7 +587,7 @@ fn tell_tree(session: &Session, done: &TreeCopied) {
 
 async fn prove(session: &Session, name: &str, to: &str, tree: &TreeCopy, short: bool) -> Result<(bool, Value)> {
     let report = tree.verify().await?;
-    verify::print(session, &report, short.then_some(to), short);
+    verify::print(session, name, &report, short.then_some(to), short);
     let mut value = json!(report);
     value["name"] = name.into();
     value["sink"] = to.into();

@@ -58,7 +58,7 @@ pub(crate) async fn run(session: &Session, jobs: Jobs, options: &Options) -> Exi
             Ok(report) => {
                 exit.and(if report.passed { Exit::Good } else { Exit::Failed });
                 let place = sink.as_deref().filter(|_| options.each_sink);
-                print(session, &report, place, short);
+                print(session, &name, &report, place, short);
                 if !report.passed {
                     let wrong: Vec<&str> = wrong(&report).map(|check| &*check.name).collect();
                     tally.failed(&format!("{name}{}", in_words(place)), &wrong.join(", "));
@@ -135,8 +135,8 @@ fn wrong(report: &Report) -> impl Iterator<Item = &Check> {
 }
 
 /// Prints a report with its verdict, and where one of several copies is meant, with its sink. In short, its verdict and what
-/// did not pass.
-pub(crate) fn print(session: &Session, report: &Report, sink: Option<&str>, short: bool) {
+/// did not pass, under the job's name: several folders may hold a dataset of one name.
+pub(crate) fn print(session: &Session, whose: &str, report: &Report, sink: Option<&str>, short: bool) {
     let output = &session.output;
     if !short {
         output.line(&report.key);
@@ -157,7 +157,7 @@ pub(crate) fn print(session: &Session, report: &Report, sink: Option<&str>, shor
     output.line(format!(
         "{} {}{} ({}): {} in {}",
         output.paint(word, color),
-        report.dataset,
+        if short { whose } else { &report.dataset },
         in_words(sink),
         report.level,
         figures.join(", "),

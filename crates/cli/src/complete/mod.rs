@@ -245,6 +245,7 @@ fn values(command: &str, arg: &Arg, given: &Given, names: &dyn Names) -> Candida
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grammar::CONFIG;
 
     struct Known;
 
@@ -266,7 +267,7 @@ mod tests {
         let restore = Command::new("restore").about("Restore").arg(Arg::new("job")).arg(value("at")).arg(value("sink"));
         let mut program = Command::new("tool")
             .arg(Arg::new("json").long("json").global(true).action(ArgAction::SetTrue))
-            .arg(Arg::new("config").short('c').long("config").global(true).action(ArgAction::Set))
+            .arg(Arg::new(CONFIG).short('c').long("config").global(true).action(ArgAction::Set))
             .subcommand(Command::new("backup").arg(jobs).arg(value("level").value_parser(["stored", "live"])))
             .subcommand(restore)
             .subcommand(Command::new("secret").hide(true));

@@ -10,6 +10,7 @@ use lifeboat_core::catalog;
 use lifeboat_core::{AnySystem, Dataset, Result};
 
 use super::{Candidates, Given, Kind};
+use crate::grammar::CONFIG;
 use crate::systems::Systems;
 
 /// How long a sink may take: somebody waits with a finger on a key.
@@ -29,7 +30,7 @@ pub(crate) struct Configured<'a>(pub(crate) &'a Systems);
 impl Configured<'_> {
     fn config(&self, given: &Given) -> Option<Config> {
         let variable = || std::env::var_os("LIFEBOAT_CONFIG").map(PathBuf::from);
-        let path = given.one("config").map(PathBuf::from).or_else(variable);
+        let path = given.one(CONFIG).map(PathBuf::from).or_else(variable);
         Config::load(path.as_deref(), self.0.config()).ok()
     }
 

@@ -242,7 +242,7 @@ impl Backup {
     /// # Cancel safety
     /// A dropped future ends the source's children and leaves nothing that is listed; parts of an upload may stay
     /// behind for `prune --orphans`. To end early in good order, cancel the context's token, which aborts uploads. A
-    /// dropped run writes no record.
+    /// dropped run writes no record. Either way each `after` of its [hooks](crate::hooks) runs.
     pub async fn run(self) -> Result<Receipt> {
         let span = span::of_run(Verb::Backup, self.dataset.as_ref().map(|dataset| dataset as &dyn Display));
         let cx = self.context.clone();
