@@ -234,7 +234,7 @@ pub struct Needs {
 }
 
 impl Config {
-    /// The text of the file without its secrets, for [storing](write).
+    /// The text of the file without its secrets, for [storing](write()) it.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] when something in it may be a secret, and no variable can stand for it.
