@@ -601,7 +601,8 @@ fn the_config_lies_beside_the_backups_without_its_secrets_and_comes_back() {
     let text = format!(
         "# Ours.\n[sinks.s]\nurl = \"{url}\"\n\n[defaults]\nencrypt = \"age:{recipient}\"\nidentity = \"elsewhere.txt\"\n\
          keep = \"last=1\"\n\n[jobs.notes]   # every night\nprefix = \"a\"\n\
-         command = {{ run = [\"printenv\", \"IT\"], format = \"txt\", env = {{ IT = \"hunter2\" }} }}\n"
+         command = {{ run = [\"printenv\", \"IT\"], format = \"txt\", env = {{ IT = \"hunter2\" }} }}\n\
+         hooks = {{ before = [\"echo\", \"to be\"] }}\n"
     );
     let config = folder.join("lifeboat.toml");
     fs::write(&config, &text).unwrap();
@@ -652,7 +653,7 @@ fn the_config_lies_beside_the_backups_without_its_secrets_and_comes_back() {
         &[
             "wrote lifeboat.toml",
             "read it before you run anything with it",
-            "it RUNS:\n  notes: run: printenv IT",
+            "it RUNS:\n  notes: run: printenv IT\n  notes: hook before: echo 'to be'",
             "not set in the environment:\n  NOTES_IT",
             "not there:\n  elsewhere.txt",
             "next: ",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lifeboat_core::history::{Outcome, Verb};
 use lifeboat_core::hooks::{Occasion, TIMEOUT};
-use lifeboat_core::process::{Environment, Program, name_of};
+use lifeboat_core::process::{Environment, Program, line_of, name_of};
 use lifeboat_core::{Check, Context, Dataset, Error, ErrorKind, Hook, Hooks, Result, async_trait};
 
 /// How long a command may take to end after `TERM`, before it is killed with its group.
@@ -56,6 +56,12 @@ impl HookSettings {
     fn commands(&self) -> Vec<(When, &[String])> {
         let all = [(When::Before, &*self.before), (When::After, &*self.after)];
         all.into_iter().filter(|(_, words)| !words.is_empty()).collect()
+    }
+
+    /// The commands as people write them: whoever gets a config from elsewhere looks at them before anything is run.
+    pub fn programs(&self) -> Vec<String> {
+        let line = |(when, words): (When, &[String])| format!("hook {}: {}", when.as_str(), line_of(words));
+        self.commands().into_iter().map(line).collect()
     }
 
     /// Whether the programs are there.

@@ -104,6 +104,12 @@ impl JobConfig {
     pub fn folder(&self) -> &str {
         self.prefix.as_ref().map_or("", |p| p.raw().trim_matches('/'))
     }
+
+    /// The programs that it names, those of its hooks among them, as people write them.
+    pub fn programs(&self) -> Vec<String> {
+        let of_hooks = self.hooks.as_ref().map(HookSettings::programs).unwrap_or_default();
+        self.system.programs().into_iter().chain(of_hooks).collect()
+    }
 }
 
 impl Config {

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use lifeboat_core::Field;
 use lifeboat_core::duration::Length;
+use lifeboat_core::process::{line_of, quoted};
 use lifeboat_core::system::{NamedTarget, Opening, System};
 use lifeboat_core::words::Noun;
 use lifeboat_core::{
@@ -305,9 +306,7 @@ impl System for CommandSystem {
         let Self { settings } = self;
         let all = [("run", &settings.run), ("verify", &settings.verify), ("restore", &settings.restore)];
         let named = all.into_iter().filter(|(_, words)| !words.is_empty());
-        named
-            .map(|(what, words)| format!("{what}: {}", words.iter().map(|w| quoted(w)).collect::<Vec<_>>().join(" ")))
-            .collect()
+        named.map(|(what, words)| format!("{what}: {}", line_of(words))).collect()
     }
 
     async fn source(&self) -> Result<Box<dyn Source>> {
@@ -388,15 +387,6 @@ fn title(role: Role) -> &'static str {
         Role::Verify => "verify command",
         Role::Restore => "restore command",
     }
-}
-
-/// Quotes an argument for a shell.
-fn quoted(argument: &str) -> String {
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&b);
-    if !argument.is_empty() && argument.bytes().all(is_plain) {
-        return argument.to_owned();
-    }
-    format!("'{}'", argument.replace('\'', r"'\''"))
 }
 
 #[cfg(feature = "cli")]

@@ -27,8 +27,18 @@ const COMMENT: &str = "# left out: it looked like a secret";
 const SECRET_KEYS: [&str; 4] = ["access_key", "secret_key", "session_token", "passphrase"];
 
 /// Words before a value that is a secret.
-const WORDS: [&str; 9] =
-    ["password", "passwd", "passphrase", "secret", "token", "api_key", "apikey", "api-key", "credential"];
+const WORDS: [&str; 10] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "api_key",
+    "apikey",
+    "api-key",
+    "credential",
+    "authorization",
+];
 
 /// What people write where a secret would be.
 const STAND_INS: [&str; 6] = ["password", "…", "...", "pass", "secret", "xxx"];
@@ -177,9 +187,10 @@ fn is_literal(value: &str) -> bool {
     !value.is_empty() && !is_named && !STAND_INS.contains(&value.to_ascii_lowercase().as_str())
 }
 
-/// Whether a value that is no secret by its key may hold one. In the table of a system anything can stand.
+/// Whether a value that is no secret by its key may hold one. In the table of a system, and in a hook, anything can stand.
 fn may_be_secret(text: &Text, systems: &Systems) -> bool {
-    if is_of_system(text, systems) { looks_secret(&text.value) } else { is_key_of_something(&text.value) }
+    let is_free = is_of_system(text, systems) || is_of_hook(text);
+    if is_free { looks_secret(&text.value) } else { is_key_of_something(&text.value) }
 }
 
 fn is_key_of_something(text: &str) -> bool {
@@ -293,6 +304,15 @@ fn is_of_system(text: &Text, systems: &Systems) -> bool {
     text.path[0] == "jobs" && text.path.get(2).is_some_and(|key| systems.names().any(|name| name == key))
 }
 
+/// Whether it is a part of a hook: a program, or one of its arguments.
+fn is_of_hook(text: &Text) -> bool {
+    match &text.path[..] {
+        [defaults, key, ..] if defaults == "defaults" => key == "hooks",
+        [jobs, _, key, ..] if jobs == "jobs" => key == "hooks",
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -360,12 +380,21 @@ cloudflare-dns = { token = \"t0ken\", zone = \"example.org\" }
             "mysqldump --password=hunter2 x",
             "x postgres://u:hunter2@h/d",
             "curl -H 'Authorization: token: abc'",
+            "curl -H 'Authorization: Bearer abc'",
             "x sk9Live0123456789Abcd",
         ] {
             let text = format!("{SINK}[jobs.a]\ncommand = {{ shell = true, run = [\"{run}\"] }}\n");
             let error = redacted(&text).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Refused, "{run}");
             assert!(error.subject().contains("line 6") && !error.to_string().contains("hunter2"), "{error}");
+            let hook = format!(
+                "{SINK}hooks = {{ shell = true, before = \"{run}\" }}\n[jobs.a]\ncommand = {{ run = [\"x\"] }}\n"
+            );
+            assert_eq!(redacted(&hook).unwrap_err().kind(), ErrorKind::Refused, "{run}");
+            let hook = format!(
+                "{SINK}[jobs.a]\ncommand = {{ run = [\"x\"] }}\nhooks = {{ shell = true, after = \"{run}\" }}\n"
+            );
+            assert_eq!(redacted(&hook).unwrap_err().kind(), ErrorKind::Refused, "{run}");
         }
         let fine = format!("{SINK}[jobs.a]\ncommand = {{ shell = true, run = [\"mysqldump --password=$PW x\"] }}\n");
         assert_eq!(redacted(&fine).unwrap().text, fine);

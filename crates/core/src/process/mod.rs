@@ -43,6 +43,20 @@ pub fn name_of(words: &[String], shell: bool) -> String {
     Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
+/// An argument, quoted for a shell where it has to be.
+pub fn quoted(argument: &str) -> String {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&b);
+    if !argument.is_empty() && argument.bytes().all(is_plain) {
+        return argument.to_owned();
+    }
+    format!("'{}'", argument.replace('\'', r"'\''"))
+}
+
+/// A program and its arguments as a line for a shell.
+pub fn line_of(words: &[String]) -> String {
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+}
+
 /// The environment of a program. The rest of ours holds the secrets of others.
 #[derive(Clone, Default)]
 pub struct Environment {

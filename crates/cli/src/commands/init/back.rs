@@ -76,7 +76,7 @@ fn tell(session: &Session, config: &Config, systems: &Systems, value: &mut Value
     let programs: Vec<(String, String)> = config
         .jobs
         .iter()
-        .flat_map(|job| job.system.programs().into_iter().map(|program| (job.name.clone(), program)))
+        .flat_map(|job| job.programs().into_iter().map(|program| (job.name.clone(), program)))
         .collect();
     for (title, lines) in [("it stores in", &sinks), ("it RUNS", &programs)] {
         if !lines.is_empty() {
