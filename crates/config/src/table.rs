@@ -86,82 +86,90 @@ impl<'de> Deserialize<'de> for Lock {
     }
 }
 
-lifeboat_core::described! {
+/// A table with the keys that a job has, and `[defaults]` for all jobs.
+macro_rules! of_jobs {
+    ($(#[$meta:meta])* struct $name:ident { $($own:tt)* }) => {
+        lifeboat_core::described! {
+            $(#[$meta])*
+            pub(crate) struct $name {
+                $($own)*
+                /// The names of the sinks in which it is stored; it is read once. Default: the only sink.
+                /// Example: `sinks = ["local", "offsite"]`
+                pub(crate) sinks: Option<Vec<Spanned<String>>>,
+                /// The folder in each sink. Default: none.
+                /// Example: `prefix = "databases"`
+                pub(crate) prefix: Option<Spanned<String>>,
+                /// zstd:LEVEL (1 to 22), gzip:LEVEL (1 to 9) or none. Default: zstd:3, or as the system is compressed best.
+                /// Example: `compress = "zstd:6"`
+                pub(crate) compress: Option<Packing>,
+                /// How it is encrypted: a text as after --encrypt, a list of them, or a table. Default: none; without a choice, a backup is
+                /// an error.
+                /// Example: `encrypt = "age:age1…"`
+                pub(crate) encrypt: Option<Spanned<Encrypt>>,
+                /// The keys to decrypt with: files with age identities or an SSH private key, age-passphrase:env:NAME or
+                /// openssl:env:NAME. Only verify and restore need them. Default: none.
+                /// Example: `identity = "/etc/lifeboat/identity.txt"`
+                pub(crate) identity: Option<Spanned<Texts>>,
+                /// What prune keeps, by age and number: a text, or a table of the same rules. Default: everything.
+                /// Example: `keep = "30d,at-least=3"`
+                pub(crate) keep: Option<Policy>,
+                /// What a verification asks for. Default: as its keys say.
+                /// Example: `verify = { level = "restore", max_age = "2d" }`
+                pub(crate) verify: Option<Verify>,
+                /// How long a sink other than the first may hold up a backup. Default: 60s.
+                /// Example: `sink_grace = "2min"`
+                #[serde(default, deserialize_with = "sink_grace")]
+                pub(crate) sink_grace: Option<std::time::Duration>,
+                /// How long a backup may make no progress. Default: 2h.
+                /// Example: `stall_limit = "30min"`
+                #[serde(default, deserialize_with = "stall_limit")]
+                pub(crate) stall_limit: Option<std::time::Duration>,
+                /// Bytes per second that are sent to all sinks together. Default: no limit.
+                /// Example: `upload_limit = "20MB/s"`
+                pub(crate) upload_limit: Option<Rate>,
+                /// Bytes per second that are read from sinks. Default: no limit.
+                /// Example: `download_limit = "50MB/s"`
+                pub(crate) download_limit: Option<Rate>,
+                /// Bytes per second that are read from the source, before compression. Default: no limit.
+                /// Example: `source_limit = "50MB/s"`
+                pub(crate) source_limit: Option<Rate>,
+                /// How many stages (compression, encryption, hashing) compute at once. Default: no limit.
+                /// Example: `thread_limit = 1`
+                #[serde(default, deserialize_with = "thread_limit")]
+                pub(crate) thread_limit: Option<NonZeroUsize>,
+                /// Bytes of memory that runs and copies may hold together. Default: no limit.
+                /// Example: `memory_limit = "200MiB"`
+                pub(crate) memory_limit: Option<Size>,
+                /// Commands that run before and after. Default: none.
+                /// Example: `hooks = { before = ["fsfreeze", "--freeze", "/srv"], after = ["fsfreeze", "--unfreeze", "/srv"] }`
+                pub(crate) hooks: Option<Spanned<Hooks>>,
+                /// Whether an empty dataset is as it should be. Default: false.
+                /// Example: `allow_empty = true`
+                pub(crate) allow_empty: Option<bool>,
+                /// How much of its items, rows or bytes a dataset may lose between two backups without a warning; 100% never warns.
+                /// Default: 50%.
+                /// Example: `max_shrink = "80%"`
+                pub(crate) max_shrink: Option<MaxShrink>,
+            }
+        }
+    };
+}
+
+of_jobs! {
 /// `[defaults]`: for jobs that do not say otherwise.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Defaults {
-    /// The names of the sinks in which it is stored; it is read once. Default: the only sink.
-    /// Example: `sinks = ["local", "offsite"]`
-    pub(crate) sinks: Option<Vec<Spanned<String>>>,
-    /// The folder in each sink. Default: none.
-    /// Example: `prefix = "databases"`
-    pub(crate) prefix: Option<Spanned<String>>,
-    /// zstd:LEVEL (1 to 22), gzip:LEVEL (1 to 9) or none. Default: zstd:3, or as the system is compressed best.
-    /// Example: `compress = "zstd:6"`
-    pub(crate) compress: Option<Packing>,
-    /// How it is encrypted: a text as after --encrypt, a list of them, or a table. Default: none; without a choice, a backup is
-    /// an error.
-    /// Example: `encrypt = "age:age1…"`
-    pub(crate) encrypt: Option<Spanned<Encrypt>>,
-    /// The keys to decrypt with: files with age identities or an SSH private key, age-passphrase:env:NAME or
-    /// openssl:env:NAME. Only verify and restore need them. Default: none.
-    /// Example: `identity = "/etc/lifeboat/identity.txt"`
-    pub(crate) identity: Option<Spanned<Texts>>,
-    /// What prune keeps, by age and number: a text, or a table of the same rules. Default: everything.
-    /// Example: `keep = "30d,at-least=3"`
-    pub(crate) keep: Option<Policy>,
-    /// What a verification asks for. Default: as its keys say.
-    /// Example: `verify = { level = "restore", max_age = "2d" }`
-    pub(crate) verify: Option<Verify>,
-    /// How long a sink other than the first may hold up a backup. Default: 60s.
-    /// Example: `sink_grace = "2min"`
-    #[serde(default, deserialize_with = "sink_grace")]
-    pub(crate) sink_grace: Option<std::time::Duration>,
-    /// How long a backup may make no progress. Default: 2h.
-    /// Example: `stall_limit = "30min"`
-    #[serde(default, deserialize_with = "stall_limit")]
-    pub(crate) stall_limit: Option<std::time::Duration>,
-    /// Bytes per second that are sent to all sinks together. Default: no limit.
-    /// Example: `upload_limit = "20MB/s"`
-    pub(crate) upload_limit: Option<Rate>,
-    /// Bytes per second that are read from sinks. Default: no limit.
-    /// Example: `download_limit = "50MB/s"`
-    pub(crate) download_limit: Option<Rate>,
-    /// Bytes per second that are read from the source, before compression. Default: no limit.
-    /// Example: `source_limit = "50MB/s"`
-    pub(crate) source_limit: Option<Rate>,
-    /// How many stages (compression, encryption, hashing) compute at once. Default: no limit.
-    /// Example: `thread_limit = 1`
-    #[serde(default, deserialize_with = "thread_limit")]
-    pub(crate) thread_limit: Option<NonZeroUsize>,
-    /// Bytes of memory that runs and copies may hold together. Default: no limit.
-    /// Example: `memory_limit = "200MiB"`
-    pub(crate) memory_limit: Option<Size>,
-    /// Commands that run before and after. Default: none.
-    /// Example: `hooks = { before = ["fsfreeze", "--freeze", "/srv"], after = ["fsfreeze", "--unfreeze", "/srv"] }`
-    pub(crate) hooks: Option<Spanned<Hooks>>,
-    /// Whether an empty dataset is as it should be. Default: false.
-    /// Example: `allow_empty = true`
-    pub(crate) allow_empty: Option<bool>,
-    /// How much of its items, rows or bytes a dataset may lose between two backups without a warning; 100% never warns.
-    /// Default: 50%.
-    /// Example: `max_shrink = "80%"`
-    pub(crate) max_shrink: Option<MaxShrink>,
-}
+struct Defaults {}
 }
 
-lifeboat_core::described! {
+of_jobs! {
 /// `[jobs.NAME]`, without the one key that names its system.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Job {
+struct Job {
     /// The name of the dataset, in the names of its backups. Default: the name of the job.
     /// Example: `dataset = "shop"`
     pub(crate) dataset: Option<Spanned<String>>,
-    /// The folder in each sink. Default: none.
-    /// Example: `prefix = "databases"`
-    pub(crate) prefix: Option<Spanned<String>>,
     /// When it is backed up: five fields of cron, with 0#1 for the first Sunday of a month. It is checked; nothing runs it yet.
     /// Default: none.
     /// Example: `schedule = "30 3 * * *"`
@@ -169,63 +177,9 @@ pub(crate) struct Job {
     /// When it is verified, as schedule. Default: none.
     /// Example: `verify_schedule = "0 5 * * 0#1"`
     pub(crate) verify_schedule: Option<Spanned<String>>,
-    /// The names of the sinks in which it is stored; it is read once. Default: the only sink.
-    /// Example: `sinks = ["local", "offsite"]`
-    pub(crate) sinks: Option<Vec<Spanned<String>>>,
-    /// zstd:LEVEL (1 to 22), gzip:LEVEL (1 to 9) or none. Default: zstd:3, or as the system is compressed best.
-    /// Example: `compress = "zstd:6"`
-    pub(crate) compress: Option<Packing>,
-    /// How it is encrypted: a text as after --encrypt, a list of them, or a table. Default: none; without a choice, a backup is
-    /// an error.
-    /// Example: `encrypt = "age:age1…"`
-    pub(crate) encrypt: Option<Spanned<Encrypt>>,
-    /// The keys to decrypt with: files with age identities or an SSH private key, age-passphrase:env:NAME or
-    /// openssl:env:NAME. Only verify and restore need them. Default: none.
-    /// Example: `identity = "/etc/lifeboat/identity.txt"`
-    pub(crate) identity: Option<Spanned<Texts>>,
-    /// What prune keeps, by age and number: a text, or a table of the same rules. Default: everything.
-    /// Example: `keep = "30d,at-least=3"`
-    pub(crate) keep: Option<Policy>,
     /// What prune keeps in single sinks, by their names, instead of keep. Default: none.
     /// Example: `keep_in = { offsite = "90d" }`
     pub(crate) keep_in: Option<Spanned<BTreeMap<String, Policy>>>,
-    /// What a verification asks for. Default: as its keys say.
-    /// Example: `verify = { level = "restore", max_age = "2d" }`
-    pub(crate) verify: Option<Verify>,
-    /// How long a sink other than the first may hold up a backup. Default: 60s.
-    /// Example: `sink_grace = "2min"`
-    #[serde(default, deserialize_with = "sink_grace")]
-    pub(crate) sink_grace: Option<std::time::Duration>,
-    /// How long a backup may make no progress. Default: 2h.
-    /// Example: `stall_limit = "30min"`
-    #[serde(default, deserialize_with = "stall_limit")]
-    pub(crate) stall_limit: Option<std::time::Duration>,
-    /// Bytes per second that are sent to all sinks together. Default: no limit.
-    /// Example: `upload_limit = "20MB/s"`
-    pub(crate) upload_limit: Option<Rate>,
-    /// Bytes per second that are read from sinks. Default: no limit.
-    /// Example: `download_limit = "50MB/s"`
-    pub(crate) download_limit: Option<Rate>,
-    /// Bytes per second that are read from the source, before compression. Default: no limit.
-    /// Example: `source_limit = "50MB/s"`
-    pub(crate) source_limit: Option<Rate>,
-    /// How many stages (compression, encryption, hashing) compute at once. Default: no limit.
-    /// Example: `thread_limit = 1`
-    #[serde(default, deserialize_with = "thread_limit")]
-    pub(crate) thread_limit: Option<NonZeroUsize>,
-    /// Bytes of memory that runs and copies may hold together. Default: no limit.
-    /// Example: `memory_limit = "200MiB"`
-    pub(crate) memory_limit: Option<Size>,
-    /// Commands that run before and after. Default: none.
-    /// Example: `hooks = { before = ["fsfreeze", "--freeze", "/srv"], after = ["fsfreeze", "--unfreeze", "/srv"] }`
-    pub(crate) hooks: Option<Spanned<Hooks>>,
-    /// Whether an empty dataset is as it should be. Default: false.
-    /// Example: `allow_empty = true`
-    pub(crate) allow_empty: Option<bool>,
-    /// How much of its items, rows or bytes a dataset may lose between two backups without a warning; 100% never warns.
-    /// Default: 50%.
-    /// Example: `max_shrink = "80%"`
-    pub(crate) max_shrink: Option<MaxShrink>,
 }
 }
 
