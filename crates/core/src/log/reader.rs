@@ -22,6 +22,28 @@ use crate::stream;
 const SEGMENT_LIMIT: usize = 1 << 30;
 
 /// Reads the log of a dataset.
+///
+/// ```
+/// use futures::TryStreamExt;
+/// use lifeboat_core::log::{LogDescription, LogReader, LogWriter, Position, Segment};
+/// use lifeboat_core::{Compression, Dataset};
+/// # use lifeboat_testkit::memory::MemorySink;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> lifeboat_core::Result<()> {
+/// # let sink = MemorySink::new();
+/// let log = LogDescription::new(Dataset::new("main")?, "ledger", "log");
+/// let mut writer = LogWriter::new(sink.clone(), "db", &log, Compression::None, None)?;
+/// writer.append(Segment::new(1, 0, 4, "abcd")).await?;
+/// writer.append(Segment::new(1, 4, 6, "ef")).await?;
+///
+/// // From any position on; a gap would be an error.
+/// let reader = LogReader::new(sink, "db", &log.dataset, []);
+/// let pieces: Vec<_> = reader.read(Position::new(1, 2), None).try_collect().await?;
+/// assert_eq!(pieces.len(), 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct LogReader {
     sink: Arc<dyn Sink>,

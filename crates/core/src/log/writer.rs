@@ -17,7 +17,7 @@ use crate::progress::Event;
 use crate::sink::{PutOptions, Sink, see_that_it_is_there};
 use crate::stream;
 
-/// Stores the segments of one log: compress, encrypt, put.
+/// Stores the segments of one log: compress, encrypt, put. [`LogReader`](super::LogReader) has an example.
 #[derive(Debug)]
 pub struct LogWriter {
     sink: Arc<dyn Sink>,
