@@ -461,7 +461,7 @@ async fn what_users_meet_is_told_with_what_to_do() {
     // What was not said.
     run(&["verify"]).ended(2).says("--namespace");
     run(&["verify", "--to", &sink, "--dataset", "shop", "--backup", "x"]).ended(2).says("--dataset and --at");
-    run(&["verify", "--namespace", "x", "--level", "structure"]).ended(2).says("--to");
+    run(&["verify", "--namespace", "x", "--level", "structure"]).ended(2).says("--sink");
     run(&["show"]).ended(2).says("lifeboat-velero list");
     run(&["restore", "x", "--map", "shop"]).ended(2).says("--map shop=shop-again");
     run(&["replicate", "--to", &sink, "--into", "velero", "--location", ""]).ended(2).says("--location");

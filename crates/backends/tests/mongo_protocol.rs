@@ -313,7 +313,7 @@ async fn duplicate_keys_are_counted_and_what_was_there_stays() {
     let options = RestoreOptions::default().replace(true);
     let error = restore(&target, "shop", &read.archive, options).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Mismatch);
-    assert!(error.message().contains("3 documents have a key"), "{error}");
+    assert!(error.message().contains("3 documents with a key"), "{error}");
     assert_eq!(content(&target, "shop"), [("orders".to_owned(), documents(1))]);
 }
 

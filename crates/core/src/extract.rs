@@ -5,6 +5,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::proof::{Proof, ProofItem, Tap, WholeStream};
+use crate::words::count;
 
 /// Where the bytes of an item go, in pieces of any size.
 pub type Out<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
@@ -117,7 +118,8 @@ fn missing(items: &[&ProofItem], wanted: &str, subject: &str) -> Error {
         .collect();
     near.sort_unstable();
     near.dedup();
-    let why = format!("there is no \"{wanted}\" among its {} items that can be read alone", items.len());
+    let count = count(items.len(), "item");
+    let why = format!("there is no \"{wanted}\"; {count} of it can be read alone");
     let error = Error::new(ErrorKind::NotFound, "find an item in", subject, why);
     let (lead, names): (_, Vec<&str>) = match near.is_empty() {
         false => ("near it", near.iter().take(NAMED).map(|(_, name)| *name).collect()),
