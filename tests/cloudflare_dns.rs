@@ -419,7 +419,7 @@ fn all_zones_of_a_token_are_one_job() {
     assert_eq!(of("dns").len(), 2);
     assert_eq!(lifeboat(&["verify", "dns", "--json"]).good().json().as_array().unwrap().len(), 2);
     lifeboat(&["verify", "dns", "--level", "live"]).good();
-    lifeboat(&["prune", "dns", "--dry-run"]).good().says("example.net in local");
+    lifeboat(&["prune", "dns", "--dry-run"]).good().says("dns/example.net: nothing to delete");
     let offsite = place.desk.path("offsite");
     place.desk.known("offsite");
     lifeboat(&["replicate", "dns", "--to", &format!("file://{}", offsite.display())]).good();

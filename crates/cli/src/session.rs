@@ -114,7 +114,9 @@ pub(crate) fn misplaced(program: &Command, error: &clap::Error) -> Option<Error>
     let takes =
         |command: &&Command| command.get_arguments().any(|arg| arg.get_long() == Some(name) && !arg.is_hide_set());
     let commands: Vec<String> = program.get_subcommands().filter(takes).map(|c| c.get_name().to_owned()).collect();
-    if commands.is_empty() {
+    // For the command that was called, it is an option of other systems.
+    let called = std::env::args().skip(1).find(|word| program.find_subcommand(word).is_some());
+    if commands.is_empty() || called.is_some_and(|called| commands.contains(&called)) {
         return None;
     }
     let why = format!("this command does not take it, only {}", listed(&commands));
