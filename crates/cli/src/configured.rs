@@ -266,12 +266,13 @@ async fn dispatch(
             Ok(commands::backup::run(session, selected, &options, Some((&config, systems.config()))).await)
         }
         Verb::List { jobs, sink } => Ok(commands::list::run(session, select(&jobs, &sink)?, !jobs.is_empty()).await),
-        Verb::Show { what, dataset, at, items, item, sink, keys, .. } => {
+        Verb::Show { what, dataset, show, sink, keys, .. } => {
             let is_key = commands::show::is_key(&what);
             let jobs = keys.replace(select(if is_key { &[] } else { std::slice::from_ref(&what) }, &sink)?);
-            let (job, at) = if is_key { commands::show::job_of_key(jobs, &what)? } else { (only(jobs)?, at.read()?) };
+            let (job, at) =
+                if is_key { commands::show::job_of_key(jobs, &what)? } else { (only(jobs)?, show.at.read()?) };
             let job = jobs::one(job, dataset.as_deref(), &at).await?;
-            show(session, &job, &at, items, item).await
+            commands::show::run(session, &job, &at, &show).await
         }
         Verb::Verify { names, verify, sink, keys, .. } => {
             let mut options = verify.options(choices)?;
@@ -315,10 +316,10 @@ async fn of_sink(
     let open = |entry: Entry| entry.open(reached);
     match command {
         Verb::List { jobs, .. } => Ok(commands::list::run(session, holdings.listed(systems), !jobs.is_empty()).await),
-        Verb::Show { at, items, item, keys, .. } => {
+        Verb::Show { show, keys, .. } => {
             let job = only(keys.replace(holdings.jobs(|entry| entry.open(None))))?;
-            let at = key.map_or_else(|| at.read(), |key| Ok(At::Key(key)))?;
-            show(session, &job, &at, items, item).await
+            let at = key.map_or_else(|| show.at.read(), |key| Ok(At::Key(key)))?;
+            commands::show::run(session, &job, &at, &show).await
         }
         Verb::Verify { verify, keys, .. } => {
             let mut options = verify.options(choices)?;
@@ -332,14 +333,6 @@ async fn of_sink(
             commands::restore::run(session, &job, options).await
         }
         _ => Err(Error::new(ErrorKind::Internal, "use", "--from-sink", "this command does not take it")),
-    }
-}
-
-/// Shows a backup, or one item of it.
-async fn show(session: &Session, job: &Job, at: &At, items: bool, item: Option<String>) -> Result<Exit> {
-    match item {
-        Some(item) => commands::item::run(session, job, at, &item).await,
-        None => commands::show::run(session, job, at, items).await,
     }
 }
 

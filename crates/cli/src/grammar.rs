@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::arguments::place::Keys;
 use crate::arguments::replicate::ReplicateArgs;
-use crate::arguments::{About, AtArg, BackupArgs, Global, NewSink, PruneArgs, RestoreArgs, VerifyArgs};
+use crate::arguments::{About, BackupArgs, Global, NewSink, PruneArgs, RestoreArgs, ShowArgs, VerifyArgs};
 use crate::commands;
 
 /// Backs up databases to storage that you do not trust, and proves that each backup restores.
@@ -119,13 +119,7 @@ Examples:
         #[arg(long, value_name = "NAME", conflicts_with = FROM_SINK)]
         dataset: Option<String>,
         #[command(flatten)]
-        at: AtArg,
-        /// Also list the contents (tables with their rows); needs the key if it is encrypted
-        #[arg(long)]
-        items: bool,
-        /// Write one item of the contents (the rows of a table) to standard output, compared with its proof
-        #[arg(long, value_name = "NAME", conflicts_with = "items")]
-        item: Option<String>,
+        show: ShowArgs,
         #[command(flatten)]
         sink: SinkArg,
         #[command(flatten)]

@@ -17,7 +17,7 @@ use lifeboat_core::{Error, ErrorKind, Result};
 
 use crate::arguments::place::{Keys, Packing, Place};
 use crate::arguments::replicate::Pace;
-use crate::arguments::{About, AtArg, BackupArgs, EXIT_STATUS, Global, NewSink, PruneArgs, RestoreArgs, VerifyArgs};
+use crate::arguments::{About, BackupArgs, EXIT_STATUS, Global, NewSink, PruneArgs, RestoreArgs, ShowArgs, VerifyArgs};
 use crate::console::Terminal;
 use crate::exit::Exit;
 use crate::opening::{self, Taken, nowhere, open, settings};
@@ -55,19 +55,6 @@ fn run<S: Commands>(arguments: Vec<OsString>) -> ExitCode {
         flags::warn_of_passwords(session, &program, &matches);
         task.run(session).await
     })
-}
-
-/// The options of `show`.
-#[derive(Args, Debug)]
-struct Show {
-    #[command(flatten)]
-    at: AtArg,
-    /// Also list the contents (tables with their rows); needs the key if it is encrypted
-    #[arg(long)]
-    items: bool,
-    /// Write one item of the contents (the rows of a table) to standard output, compared with its proof
-    #[arg(long, value_name = "NAME", conflicts_with = "items")]
-    item: Option<String>,
 }
 
 /// The options of `prune`.
@@ -173,7 +160,7 @@ fn general<S: Commands>(command: Command) -> Command {
             compressed(BackupArgs::augment_args(Packing::augment_args(command)))
         }
         "list" => Place::augment_args(command),
-        "show" => Show::augment_args(Keys::augment_args(Place::augment_args(command))),
+        "show" => ShowArgs::augment_args(Keys::augment_args(Place::augment_args(command))),
         "verify" => {
             let command = visible(command, &settings, &[CONNECTION]);
             let command = VerifyArgs::augment_args(Keys::augment_args(Place::augment_args(command)));
@@ -260,7 +247,7 @@ fn examples(program: &str, verb: &str) -> String {
 enum Task<S: Commands> {
     Backup { system: S::Settings, place: Place, packing: Packing, backup: BackupArgs },
     List(Place),
-    Show(Place, Keys, Show),
+    Show(Place, Keys, ShowArgs),
     Verify { system: S::Settings, place: Place, keys: Keys, verify: VerifyArgs, choices: Choices },
     Restore { system: S::Settings, place: Place, keys: Keys, restore: RestoreArgs, choices: Choices },
     Prune(Place, Prune),
@@ -288,7 +275,7 @@ impl<S: Commands> Task<S> {
                 backup: BackupArgs::from_arg_matches(command)?,
             },
             "list" => Self::List(place(command)?),
-            "show" => Self::Show(place(command)?, keys(command)?, Show::from_arg_matches(command)?),
+            "show" => Self::Show(place(command)?, keys(command)?, ShowArgs::from_arg_matches(command)?),
             "verify" => Self::Verify {
                 system: system()?,
                 place: place(command)?,
@@ -334,11 +321,7 @@ impl<S: Commands> Task<S> {
             Self::List(place) => Ok(commands::list::run(session, place.stored(nowhere::<S>()?)?, true).await),
             Self::Show(place, keys, show) => {
                 let job = place.job(nowhere::<S>()?, None, Some(keys))?;
-                let at = show.at.read()?;
-                match show.item {
-                    Some(item) => commands::item::run(session, &job, &at, &item).await,
-                    None => commands::show::run(session, &job, &at, show.items).await,
-                }
+                commands::show::run(session, &job, &show.at.read()?, &show).await
             }
             Self::Verify { system, place, keys, verify, choices } => {
                 let mut options = verify.options(choices)?;

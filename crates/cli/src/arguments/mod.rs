@@ -147,6 +147,19 @@ impl AtArg {
     }
 }
 
+/// The options of `show`.
+#[derive(Args, Debug)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    pub(crate) at: AtArg,
+    /// Also list the contents (tables with their rows); needs the key if it is encrypted
+    #[arg(long)]
+    pub(crate) items: bool,
+    /// Write one item of the contents (the rows of a table) to standard output, compared with its proof
+    #[arg(long, value_name = "NAME", conflicts_with = "items")]
+    pub(crate) item: Option<String>,
+}
+
 /// The options of `verify` for every system.
 #[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {

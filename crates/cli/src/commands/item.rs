@@ -4,9 +4,9 @@ use std::io::{self, IsTerminal, Write};
 
 use futures::StreamExt;
 use lifeboat_config::Job;
-use lifeboat_core::catalog::{self, At};
+use lifeboat_core::catalog::At;
 use lifeboat_core::progress::{Event, Step, Unit};
-use lifeboat_core::words::{count, old, time};
+use lifeboat_core::words::{Noun, old, time};
 use lifeboat_core::{Error, ErrorKind, Level, Restore, Result};
 
 use super::place;
@@ -19,12 +19,9 @@ pub(crate) async fn run(session: &Session, job: &Job, at: &At, item: &str) -> Re
     session.begin("read an item of", &job.name)?;
     check_output(output.is_json(), io::stdout().is_terminal())?;
     let store = job.store()?;
-    let artifact = match catalog::find(&store.sink, &job.prefix, job.dataset()?, at).await {
-        Ok(artifact) => artifact,
-        Err(error) => return Err(place::explain(error, job, store).await),
-    };
+    let artifact = place::find(job, store, at).await?;
     let verifier = job.system.verifier(Level::Structure, None).await?;
-    let keys = if artifact.manifest.is_none() && artifact.name.encryption.is_none() { Vec::new() } else { job.keys()? };
+    let keys = place::keys_for(job, &artifact)?;
     let (taken_at, bytes) = (artifact.name.taken_at, artifact.bytes());
     let subject = artifact.key();
     let restore = Restore::new(store.sink.clone(), artifact).keys(keys).context(session.context.clone());
@@ -55,8 +52,8 @@ pub(crate) async fn run(session: &Session, job: &Job, at: &At, item: &str) -> Re
     session.context.progress.event(Event::End);
     let compared = match &read.expected {
         Some(expected) => {
-            let rows = count(usize::try_from(expected.count).unwrap_or(usize::MAX), "row");
-            format!("{rows}, as its proof says")
+            let unit = job.system.unit(&expected.kind).unwrap_or(Noun::ENTRIES);
+            format!("{}, as its proof says", unit.count(expected.count))
         }
         None => "compared with nothing: the backup has no manifest".to_owned(),
     };

@@ -1,12 +1,14 @@
 //! Finds artifacts that are not where they were expected.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::StreamExt;
 use lifeboat_config::{Job, Store, marker};
+use lifeboat_core::catalog::{self, Artifact, At};
 use lifeboat_core::name::{join_key, split_key};
 use lifeboat_core::words::near;
-use lifeboat_core::{ArtifactName, Dataset, Error, ErrorKind, Result, Sink};
+use lifeboat_core::{ArtifactName, Dataset, Encryptor, Error, ErrorKind, Result, Sink};
 
 use crate::exit::no_artifact;
 use crate::jobs::Jobs;
@@ -56,6 +58,19 @@ pub(crate) async fn take_as_new<'a>(session: &Session, sinks: impl IntoIterator<
     let why = format!("there is nothing new in it: {}", known.join(", "));
     Err(Error::new(ErrorKind::Config, "use", "--new-sink", why)
         .hint("leave it out: it is given once for each place, and never by a schedule"))
+}
+
+/// The artifact of a job that is meant.
+pub(crate) async fn find(job: &Job, store: &Store, at: &At) -> Result<Artifact> {
+    match catalog::find(&store.sink, &job.prefix, job.dataset()?, at).await {
+        Ok(artifact) => Ok(artifact),
+        Err(error) => Err(explain(error, job, store).await),
+    }
+}
+
+/// The keys that it takes to read an artifact: none for a foreign object in the clear.
+pub(crate) fn keys_for(job: &Job, artifact: &Artifact) -> Result<Vec<Arc<dyn Encryptor>>> {
+    if artifact.manifest.is_none() && artifact.name.encryption.is_none() { Ok(Vec::new()) } else { job.keys() }
 }
 
 /// Adds a hint to the error for a missing artifact: what the sink holds elsewhere. Other errors are unchanged.

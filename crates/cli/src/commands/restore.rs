@@ -1,7 +1,7 @@
 //! `restore`.
 
 use lifeboat_config::Job;
-use lifeboat_core::catalog::{self, At};
+use lifeboat_core::catalog::At;
 use lifeboat_core::history::Verb;
 use lifeboat_core::pipeline::Restored;
 use lifeboat_core::plan::Action;
@@ -30,11 +30,8 @@ pub(crate) async fn run(session: &Session, job: &Job, options: Options) -> Resul
     let store = job.store()?;
     let named = job.system.target(&options.into, options.choices, job.dataset()?).await?;
     check_choices(&named, output.is_json())?;
-    let artifact = match catalog::find(&store.sink, &job.prefix, job.dataset()?, &options.at).await {
-        Ok(artifact) => artifact,
-        Err(error) => return Err(place::explain(error, job, store).await),
-    };
-    let keys = if artifact.manifest.is_none() && artifact.name.encryption.is_none() { Vec::new() } else { job.keys()? };
+    let artifact = place::find(job, store, &options.at).await?;
+    let keys = place::keys_for(job, &artifact)?;
     // What to restore to standard output is alone there.
     let say = |line: String| if named.to_stdout { output.aside(&line) } else { output.line(line) };
     say(format!(

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::list::Row;
 use super::place;
+use crate::arguments::ShowArgs;
 use crate::exit::{Exit, no_artifact};
 use crate::jobs::Jobs;
 use crate::output::report::{old, size, time};
@@ -47,8 +48,15 @@ pub(crate) fn job_of_key(jobs: Jobs, key: &str) -> Result<(Job, At)> {
     Ok((job, At::Key(key.to_owned())))
 }
 
-/// Shows one artifact of a job.
-pub(crate) async fn run(session: &Session, job: &Job, at: &At, items: bool) -> Result<Exit> {
+/// Shows one artifact of a job, or one item of it.
+pub(crate) async fn run(session: &Session, job: &Job, at: &At, args: &ShowArgs) -> Result<Exit> {
+    match &args.item {
+        Some(item) => super::item::run(session, job, at, item).await,
+        None => artifact(session, job, at, args.items).await,
+    }
+}
+
+async fn artifact(session: &Session, job: &Job, at: &At, items: bool) -> Result<Exit> {
     session.begin("show", &job.name)?;
     let store = job.store()?;
     let artifact = match catalog::find(&store.sink, &job.prefix, job.dataset()?, at).await {

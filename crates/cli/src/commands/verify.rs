@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use lifeboat_config::Job;
-use lifeboat_core::catalog::{self, At};
+use lifeboat_core::catalog::At;
 use lifeboat_core::history::Verb;
 use lifeboat_core::system::Choices;
 use lifeboat_core::words::Noun;
@@ -92,19 +92,11 @@ async fn one(session: &Session, name: &str, job: Result<Job>, level: Level, opti
     let mut job = job?;
     job.limiter = options.limiter.clone().or(&job.limiter);
     let store = job.store()?;
-    let dataset = job.dataset()?;
     // What was asked for wrongly is said before anything is looked for.
     let verifier = job.system.verifier(level, options.choices.clone()).await?;
-    let artifact = match catalog::find(&store.sink, &job.prefix, dataset, &options.at).await {
-        Ok(artifact) => artifact,
-        Err(error) => return Err(place::explain(error, &job, store).await),
-    };
-    // A foreign object in the clear needs no key, and neither does a look at the stored bytes.
-    let keys = if level == Level::Stored || (artifact.manifest.is_none() && artifact.name.encryption.is_none()) {
-        Vec::new()
-    } else {
-        job.keys()?
-    };
+    let artifact = place::find(&job, store, &options.at).await?;
+    // A look at the stored bytes needs no key.
+    let keys = if level == Level::Stored { Vec::new() } else { place::keys_for(&job, &artifact)? };
     let mut limits = job.limits;
     // The job's limit is for the newest: it tells whether backups have stopped. One that was chosen may be as old as it is.
     if options.at != At::Latest {
